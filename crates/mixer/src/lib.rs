@@ -1,1 +1,3 @@
-//! placeholder
+//! Which sequence comes next and how much it counts.
+
+pub mod seed;
