@@ -1,0 +1,142 @@
+//! The command line, as typed: what comes in is `argv`, what goes out is [`Args`]. Costs nothing, resolves nothing.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Pretrain small language models on a chosen blend of real domains.
+///
+/// People's text goes to stderr, data to stdout. Exit codes: 0 done, 1 failed, 2 bad usage or config,
+/// 130 interrupted (a checkpoint was written; go on with --resume).
+#[derive(Parser, Debug)]
+#[command(name = "cuvee", version, propagate_version = true, max_term_width = 100)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Flags that every command takes.
+#[derive(clap::Args, Debug, Clone)]
+pub struct Common {
+    /// Override a config key, for example --set train.lr=3e-4 (repeatable)
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Where to write: the run folder (train, default runs/NAME) or the shards (prepare)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Override the config's seed
+    #[arg(long, global = true, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Where to compute: cpu, cuda or cuda:N
+    #[arg(long, global = true, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Go on from the newest checkpoint of the run folder
+    #[arg(long, global = true)]
+    pub resume: bool,
+    /// Print one JSON document on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Print more: the resolved config, and a log line a step where there is no terminal
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Turn corpora into token shards; does only what is missing or out of date
+    Prepare {
+        /// The config (only [tokenizer], [data] and [[domain]] are needed)
+        config: PathBuf,
+    },
+    /// Prepare if needed, train, evaluate per domain, export
+    Train {
+        /// The config
+        config: PathBuf,
+    },
+    /// Loss, perplexity and bits per byte of every domain
+    Eval {
+        /// A run folder, a checkpoint, an export, or any Hugging Face Llama folder
+        checkpoint: PathBuf,
+        /// The config whose domains are evaluated (default: the run's own)
+        #[arg(long, value_name = "CONFIG")]
+        data: Option<PathBuf>,
+        /// Windows a domain (default: the config's eval.sequences)
+        #[arg(long, value_name = "N")]
+        sequences: Option<usize>,
+        /// Tokens a window (default: the config's train.context, at most what the model takes)
+        #[arg(long, value_name = "N")]
+        context: Option<usize>,
+    },
+    /// Continue a text
+    Generate {
+        /// A run folder, a checkpoint, an export, or any Hugging Face Llama folder
+        checkpoint: PathBuf,
+        /// The text to continue
+        #[arg(long, value_name = "TEXT")]
+        prompt: String,
+        /// How many tokens to add at most
+        #[arg(long, value_name = "N", default_value_t = 200)]
+        tokens: usize,
+        /// 0 takes the likeliest token each time; 0.8 gives variety (see --seed)
+        #[arg(long, value_name = "T", default_value_t = 0.0)]
+        temperature: f64,
+        /// Sample among the N likeliest tokens only (0: all)
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        top_k: usize,
+        /// Generate nothing; print the logits of every position of the prompt as JSON
+        #[arg(long)]
+        logits: bool,
+    },
+    /// Say what a shard, run folder or checkpoint holds; `inspect strategies` lists the strategies
+    Inspect {
+        /// A shard folder, an .idx file, a run folder, a checkpoint, or the word `strategies`
+        path: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use clap::CommandFactory;
+
+    /// The flags are a contract: adding one is a decision, dropping one breaks somebody's script.
+    #[test]
+    fn the_flag_list_is_pinned() {
+        let mut root = Args::command();
+        root.build();
+        let mut lines = Vec::new();
+        for sub in root.get_subcommands().filter(|s| s.get_name() != "help") {
+            let mut flags: Vec<_> = sub
+                .get_arguments()
+                .filter(|a| !a.is_global_set() && !["help", "version"].contains(&a.get_id().as_str()))
+                .map(|a| a.get_long().map_or_else(|| a.get_id().to_string().to_uppercase(), |l| format!("--{l}")))
+                .collect();
+            flags.sort();
+            lines.push(format!("{}: {}", sub.get_name(), flags.join(" ")));
+        }
+        let mut global: Vec<_> =
+            root.get_arguments().filter(|a| a.is_global_set()).filter_map(|a| a.get_long()).collect();
+        global.sort_unstable();
+        lines.push(format!("everywhere: {}", global.join(" ")));
+        assert_eq!(
+            lines,
+            [
+                "prepare: CONFIG",
+                "train: CONFIG",
+                "eval: --context --data --sequences CHECKPOINT",
+                "generate: --logits --prompt --temperature --tokens --top-k CHECKPOINT",
+                "inspect: PATH",
+                "everywhere: device json out quiet resume seed set verbose",
+            ]
+        );
+    }
+}

@@ -1,0 +1,416 @@
+//! The config file: TOML text and `--set` overrides in, a checked [`Config`] out.
+//!
+//! Unknown keys are errors that name the nearest known key. Relative paths are taken from the config file's
+//! own folder, so that a config means the same wherever it is run from; [`Config::resolved`] makes them absolute.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use cuvee_data::{DomainSource, ShardStore, SourceSpec, SplitSpec, TokenizerSpec};
+use cuvee_mixer::MixtureSpec;
+use cuvee_train::{CheckpointSpec, EvalSpec, ModelSpec, TrainSpec};
+use serde::{Deserialize, Serialize};
+
+/// A config problem: what was expected, what was found, where.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// Everything a run needs to know, as written by its user.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Root of every random choice (order, initialisation, counts).
+    #[serde(default)]
+    pub seed: u64,
+    /// Where the vocabulary comes from.
+    pub tokenizer: TokenizerSpec,
+    /// Where shards go and how documents are split.
+    #[serde(default)]
+    pub data: DataConfig,
+    /// The domains, in the order of every table.
+    #[serde(rename = "domain")]
+    pub domains: Vec<DomainConfig>,
+    /// How domains are blended.
+    #[serde(default)]
+    pub mixture: MixtureSpec,
+    /// The model.
+    #[serde(default)]
+    pub model: ModelSpec,
+    /// Steps, batch, optimizer.
+    #[serde(default)]
+    pub train: TrainSpec,
+    /// When and on how much to evaluate.
+    #[serde(default)]
+    pub eval: EvalSpec,
+    /// When to write checkpoints and how many to keep.
+    #[serde(default)]
+    pub checkpoint: CheckpointSpec,
+}
+
+/// `[data]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// Folder of the shards; default: the user's cache folder, shared by all configs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// Shares of the documents held out.
+    pub split: SplitSpec,
+}
+
+/// One `[[domain]]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DomainConfig {
+    /// What tables and metrics call it.
+    pub name: String,
+    /// A column whose values make several domains of this source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain_by: Option<String>,
+    /// π before normalisation: how much the domain matters in the final evaluation. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importance: Option<Importance>,
+    /// Passes over the training tokens that may be asked for at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_epochs: Option<f64>,
+    /// Where its documents come from.
+    pub source: SourceSpec,
+}
+
+/// One number for the whole entry, or with `domain_by` one for each value.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(untagged, expecting = "a number, or a table VALUE = number for the values of domain_by")]
+pub enum Importance {
+    /// The same for every domain of the entry.
+    Same(f64),
+    /// By the value of the `domain_by` column.
+    ByValue(BTreeMap<String, f64>),
+}
+
+impl Config {
+    /// Reads `path`, applies `--set` overrides (in order) and `--seed`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming file, line and key.
+    pub fn load(path: &Path, overrides: &[String], seed: Option<u64>) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            let hint = match nearby_configs(path) {
+                list if list.is_empty() => "pass the path of a .toml config".to_string(),
+                list => format!("there is {}", list.join(", ")),
+            };
+            ConfigError(format!("cannot read the config {}: {e}\nhint: {hint}", path.display()))
+        })?;
+        let mut config: Config =
+            toml::from_str(&text).map_err(|e| ConfigError(explain(&path.display().to_string(), Some(&text), &e)))?;
+        if !overrides.is_empty() {
+            // Overrides go in through the table, so that every key can be reached by its dotted name alone.
+            let mut table: toml::Table = toml::from_str(&text)
+                .map_err(|e| ConfigError(explain(&path.display().to_string(), Some(&text), &e)))?;
+            for entry in overrides {
+                set_key(&mut table, entry)?;
+            }
+            let given = overrides.iter().map(|o| format!("--set {o}")).collect::<Vec<_>>().join(" ");
+            config = Config::deserialize(table).map_err(|e| ConfigError(explain(&given, None, &e)))?;
+        }
+        if let Some(seed) = seed {
+            config.seed = seed;
+        }
+        config.check(path)?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = std::fs::canonicalize(folder)
+            .map_err(|e| ConfigError(format!("cannot resolve the config's folder {}: {e}", folder.display())))?;
+        Ok(config.resolved(&folder))
+    }
+
+    /// The same config with every relative path made absolute against `base`.
+    fn resolved(mut self, base: &Path) -> Self {
+        let absolute = |p: &Path| if p.is_absolute() { p.to_path_buf() } else { clean(&base.join(p)) };
+        self.tokenizer.file = self.tokenizer.file.as_deref().map(absolute);
+        self.data.dir = self.data.dir.as_deref().map(absolute);
+        for domain in &mut self.domains {
+            domain.source.resolve(base);
+        }
+        // An `init` that names nothing on disk is left as it is: it may be a Hub id, and the model says what it makes of it.
+        if let Some(init) = &self.model.init {
+            let path = absolute(Path::new(init));
+            if path.exists() {
+                self.model.init = Some(path.display().to_string());
+            }
+        }
+        self
+    }
+
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let at = path.display();
+        if self.domains.is_empty() {
+            return Err(ConfigError(format!(
+                "{at}: expected at least one [[domain]], found none\nhint: add\n\n  [[domain]]\n  name = \"mine\"\n  source = {{ path = \"my-texts/*.txt\" }}"
+            )));
+        }
+        for (i, domain) in self.domains.iter().enumerate() {
+            if domain.name.trim().is_empty() {
+                return Err(ConfigError(format!("{at}: [[domain]] number {}: the name is empty", i + 1)));
+            }
+            if self.domains.iter().take(i).any(|d| d.name == domain.name) {
+                return Err(ConfigError(format!(
+                    "{at}: two domains are called `{}`\nhint: a domain's name keys its metrics and its order; give each its own",
+                    domain.name
+                )));
+            }
+            if matches!(domain.importance, Some(Importance::ByValue(_))) && domain.domain_by.is_none() {
+                return Err(ConfigError(format!(
+                    "{at}: domain `{}`: importance is a table, but there is no domain_by to give it values\nhint: write importance = 2.0, or add domain_by = \"column\"",
+                    domain.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the data crate prepares.
+    pub fn domain_sources(&self) -> Vec<DomainSource> {
+        self.domains
+            .iter()
+            .map(|d| DomainSource { name: d.name.clone(), source: d.source.clone(), domain_by: d.domain_by.clone() })
+            .collect()
+    }
+
+    /// Where shards go: `--out`, the config's `data.dir`, or the user's cache folder.
+    pub fn store(&self, out: Option<&Path>) -> ShardStore {
+        match out.or(self.data.dir.as_deref()) {
+            Some(dir) => ShardStore::Folder(dir.to_path_buf()),
+            None => ShardStore::Cache(cache_folder()),
+        }
+    }
+
+    /// π of domain `name` (`"entry"`, or `"entry/value"` with `domain_by`), before normalisation.
+    pub fn importance(&self, entry: usize, name: &str) -> Option<f64> {
+        let domain = self.domains.get(entry)?;
+        match &domain.importance {
+            None => Some(1.0),
+            Some(Importance::Same(x)) => Some(*x),
+            Some(Importance::ByValue(by)) => {
+                name.strip_prefix(&format!("{}/", domain.name)).and_then(|value| by.get(value)).copied()
+            }
+        }
+    }
+
+    /// The config as TOML, paths absolute: what goes into the run folder.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string(self).map_err(|e| ConfigError(format!("cannot write the resolved config: {e}")))
+    }
+}
+
+/// `$CUVEE_CACHE`, else the platform's cache folder, else `.cuvee` here.
+fn cache_folder() -> PathBuf {
+    match std::env::var_os("CUVEE_CACHE").filter(|v| !v.is_empty()) {
+        Some(dir) => PathBuf::from(dir),
+        None => dirs::cache_dir().map_or_else(|| PathBuf::from(".cuvee"), |d| d.join("cuvee")).join("shards"),
+    }
+}
+
+/// `a/./b/../c` → `a/c`, without asking the disk (the path may hold a glob).
+fn clean(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// Keys of `new` that differ from `old`, as `key: old → new`, without those that may change between a run and its resumption.
+pub fn differences(old: &toml::Table, new: &toml::Table) -> Vec<String> {
+    /// How often to look and to save does not change what is trained.
+    const FREE: [&str; 2] = ["eval.", "checkpoint."];
+    let (mut a, mut b) = (BTreeMap::new(), BTreeMap::new());
+    flatten("", &toml::Value::Table(old.clone()), &mut a);
+    flatten("", &toml::Value::Table(new.clone()), &mut b);
+    let show = |v: Option<&String>| v.cloned().unwrap_or_else(|| "absent".into());
+    let mut keys: Vec<_> = a.keys().chain(b.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    keys.into_iter()
+        .filter(|k| !FREE.iter().any(|f| k.starts_with(f)) && a.get(*k) != b.get(*k))
+        .map(|k| format!("{k}: {} → {}", show(a.get(k)), show(b.get(k))))
+        .collect()
+}
+
+fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
+    let join = |key: &str| if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
+    match value {
+        toml::Value::Table(table) => table.iter().for_each(|(k, v)| flatten(&join(k), v, into)),
+        toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
+            for (i, item) in items.iter().enumerate() {
+                let name = item.get("name").and_then(toml::Value::as_str).map_or_else(|| i.to_string(), String::from);
+                flatten(&join(&name), item, into);
+            }
+        }
+        leaf => {
+            into.insert(prefix.to_string(), leaf.to_string());
+        }
+    }
+}
+
+/// Applies one `--set a.b.c=value`. Domains are reached by name: `domain.wikipedia.importance=2`.
+fn set_key(table: &mut toml::Table, entry: &str) -> Result<(), ConfigError> {
+    let (key, text) = entry.split_once('=').ok_or_else(|| {
+        ConfigError(format!("--set {entry}: expected KEY=VALUE, found no `=`\nhint: --set train.lr=3e-4"))
+    })?;
+    let key = key.trim();
+    // A value that is not TOML by itself (a bare word, a path) is taken as a string.
+    let value = toml::from_str::<toml::Table>(&format!("v = {text}"))
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(text.to_string()));
+    let parts: Vec<&str> = key.split('.').collect();
+    let Some((last, path)) = parts.split_last().filter(|_| parts.iter().all(|p| !p.is_empty())) else {
+        return Err(ConfigError(format!("--set {entry}: `{key}` is not a dotted key\nhint: --set train.lr=3e-4")));
+    };
+    let mut here = table;
+    let mut path = path.iter();
+    while let Some(part) = path.next() {
+        let slot = here.entry(part.to_string()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        here = match slot {
+            toml::Value::Table(inner) => inner,
+            toml::Value::Array(items) => {
+                let wanted = path.next().copied().unwrap_or("");
+                let names: Vec<String> =
+                    items.iter().filter_map(|i| i.get("name")?.as_str().map(String::from)).collect();
+                items
+                    .iter_mut()
+                    .find(|i| i.get("name").and_then(toml::Value::as_str) == Some(wanted))
+                    .and_then(toml::Value::as_table_mut)
+                    .ok_or_else(|| {
+                        ConfigError(format!(
+                            "--set {entry}: no domain is called `{wanted}`\nhint: the domains are {}",
+                            names.join(", ")
+                        ))
+                    })?
+            }
+            other => {
+                return Err(ConfigError(format!(
+                    "--set {entry}: `{part}` is a {}, not a table, so it has no keys",
+                    other.type_str()
+                )));
+            }
+        };
+    }
+    here.insert(last.to_string(), value);
+    Ok(())
+}
+
+/// A TOML or serde error in words: place, what was wrong, the nearest known key.
+fn explain(origin: &str, text: Option<&str>, error: &toml::de::Error) -> String {
+    let message = error.message().trim_end();
+    let mut out = match (text, error.span()) {
+        (Some(text), Some(span)) => {
+            let before = text.get(..span.start).unwrap_or("");
+            let line_number = before.matches('\n').count() + 1;
+            let line = text.lines().nth(line_number - 1).unwrap_or("").trim_end();
+            format!("{origin}:{line_number}: {message}\n  | {line}")
+        }
+        _ => format!("{origin}: {message}"),
+    };
+    if let Some(hint) = nearest_key_hint(message) {
+        out.push_str(&format!("\nhint: {hint}"));
+    }
+    out
+}
+
+/// From serde's "unknown field `a`, expected one of `b`, `c`" (or "unknown variant") the known name closest to the one found.
+fn nearest_key_hint(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("unknown variant `"))?;
+    let (found, rest) = rest.split_once('`')?;
+    let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+    let nearest = cuvee_mixer::nearest(found, known.iter().copied())?;
+    Some(format!("did you mean `{nearest}`?"))
+}
+
+fn nearby_configs(path: &Path) -> Vec<String> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut found: Vec<String> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|e| Some(e.ok()?.path()))
+        .filter(|p| p.extension().is_some_and(|e| e == "toml") && p.file_name().is_some_and(|n| n != "Cargo.toml"))
+        .map(|p| p.display().to_string())
+        .collect();
+    found.sort();
+    found.truncate(6);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    const MINIMAL: &str =
+        "[tokenizer]\ntrain = { vocab_size = 300 }\n[[domain]]\nname = \"a\"\nsource = { path = \"a.txt\" }\n";
+
+    fn load(text: &str, overrides: &[&str]) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path, &overrides.iter().map(ToString::to_string).collect::<Vec<_>>(), None)
+    }
+
+    #[test]
+    fn unknown_key_names_line_and_nearest_key() {
+        let error = load(&format!("{MINIMAL}[train]\nstpes = 3\n"), &[]).unwrap_err().0;
+        assert!(error.contains("c.toml:7:"), "{error}");
+        assert!(error.contains("unknown field `stpes`"), "{error}");
+        assert!(error.contains("hint: did you mean `steps`?"), "{error}");
+    }
+
+    #[test]
+    fn unknown_section_names_nearest_section() {
+        let error = load(&format!("{MINIMAL}[trian]\nsteps = 3\n"), &[]).unwrap_err().0;
+        assert!(error.contains("hint: did you mean `train`?"), "{error}");
+    }
+
+    #[test]
+    fn set_reaches_any_key_and_domains_by_name() {
+        let config = load(MINIMAL, &["train.steps=7", "domain.a.max_epochs=2.5", "model.preset=xs"]).unwrap();
+        assert_eq!(config.train.steps, Some(7));
+        assert_eq!(config.domains[0].max_epochs, Some(2.5));
+    }
+
+    #[test]
+    fn set_with_an_unknown_key_or_domain_says_so() {
+        let error = load(MINIMAL, &["train.stpes=7"]).unwrap_err().0;
+        assert!(error.contains("--set train.stpes=7") && error.contains("did you mean `steps`"), "{error}");
+        let error = load(MINIMAL, &["domain.b.max_epochs=2"]).unwrap_err().0;
+        assert!(error.contains("no domain is called `b`") && error.contains("the domains are a"), "{error}");
+    }
+
+    #[test]
+    fn a_resolved_config_reads_back_as_itself() {
+        let config = load(MINIMAL, &["train.steps=7"]).unwrap();
+        let text = config.to_toml().unwrap();
+        let again = load(&text, &[]).unwrap();
+        assert_eq!(text, again.to_toml().unwrap());
+        assert!(differences(&text.parse().unwrap(), &again.to_toml().unwrap().parse().unwrap()).is_empty());
+    }
+
+    #[test]
+    fn differences_name_the_key_and_both_values() {
+        let a = load(MINIMAL, &["train.lr=0.001"]).unwrap().to_toml().unwrap().parse().unwrap();
+        let b = load(MINIMAL, &["train.lr=0.002", "eval.every=3"]).unwrap().to_toml().unwrap().parse().unwrap();
+        assert_eq!(differences(&a, &b), ["train.lr: 0.001 → 0.002"]);
+    }
+
+    #[test]
+    fn two_domains_of_one_name_are_refused() {
+        let error =
+            load(&format!("{MINIMAL}[[domain]]\nname = \"a\"\nsource = {{ path = \"b.txt\" }}\n"), &[]).unwrap_err().0;
+        assert!(error.contains("two domains are called `a`"), "{error}");
+    }
+}

@@ -1,0 +1,294 @@
+//! The training run: a plan, an engine, a mixer and prepared domains in; metrics, checkpoints and a trained engine out.
+//!
+//! [`Trainer::run`] is the loop, top to bottom. It goes round once more than there are steps, so that the last
+//! evaluation and the last checkpoint are no special case. It draws nothing itself (the mixer does), computes nothing
+//! itself (the engine does) and prints nothing itself (the [`Observer`] does).
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use cuvee_data::{Domain, Shard, Split, Tokenizer};
+use cuvee_mixer::{DomainObservation, Mixer, Observation, StepDraw};
+
+use crate::batch::read_batch;
+use crate::checkpoint::{self, CheckpointSpec, RunState};
+use crate::engine::{Engine, StepOutput};
+use crate::error::{Result, TrainError};
+use crate::evaluate::{EvalSpec, Evaluation, check_split, evaluate};
+use crate::schedule::learning_rate;
+use crate::spec::TrainSpec;
+
+/// The knobs of the loop.
+#[derive(Debug, Clone)]
+pub struct RunPlan {
+    /// Optimizer updates in all.
+    pub steps: u64,
+    /// Batch, context, learning rate.
+    pub train: TrainSpec,
+    /// When and on how much to evaluate.
+    pub eval: EvalSpec,
+    /// When to checkpoint.
+    pub checkpoint: CheckpointSpec,
+    /// π, one a domain, sums to 1.
+    pub importance: Vec<f64>,
+    /// RUN/checkpoints.
+    pub checkpoints: PathBuf,
+}
+
+/// One step as the log tells it.
+#[derive(Debug, Clone)]
+pub struct StepReport {
+    /// Steps done, this one included.
+    pub step: u64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// (1/B) Σ m ℓ, nats a token.
+    pub loss: f64,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+    /// Global norm before clipping.
+    pub gradient_norm: f64,
+    /// Of this step alone, evaluation and checkpoints left out.
+    pub tokens_per_second: f64,
+    /// In the order of the config.
+    pub domains: Vec<DomainStep>,
+}
+
+/// One domain's part in a step.
+#[derive(Debug, Clone)]
+pub struct DomainStep {
+    /// The domain.
+    pub name: String,
+    /// Mean loss of its sequences, nats a token; `None` when it had none.
+    pub loss: Option<f64>,
+    /// p.
+    pub sampling_weight: f64,
+    /// w.
+    pub loss_weight: f64,
+    /// m.
+    pub multiplier: f64,
+    /// b: its sequences in this batch.
+    pub sequences: usize,
+    /// Passes over its training split so far.
+    pub epochs: f64,
+}
+
+/// Who watches a run: the metrics log, the progress bar. An error from it stops the run.
+pub trait Observer {
+    /// A step is done.
+    ///
+    /// # Errors
+    /// Whatever keeps the observer from recording it, a full disk say.
+    fn step(&mut self, report: &StepReport) -> std::io::Result<()>;
+    /// An evaluation over `windows` windows begins.
+    fn evaluating(&mut self, step: u64, windows: usize);
+    /// `windows` more windows are evaluated.
+    fn evaluated(&mut self, windows: usize);
+    /// An evaluation is done.
+    ///
+    /// # Errors
+    /// Whatever keeps the observer from recording it.
+    fn evaluation(&mut self, evaluation: &Evaluation) -> std::io::Result<()>;
+    /// A checkpoint is on disk.
+    fn checkpoint(&mut self, folder: &Path);
+    /// Bytes of the log written so far: a resumed run cuts the log there.
+    fn log_bytes(&mut self) -> u64;
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished,
+    /// Ctrl-C: the step was finished and a checkpoint written.
+    Interrupted,
+}
+
+/// A run in progress.
+pub struct Trainer<'a> {
+    plan: &'a RunPlan,
+    domains: &'a [Domain],
+    tokenizer: &'a Tokenizer,
+    mixer: Mixer,
+    engine: Box<dyn Engine>,
+    state: RunState,
+}
+
+impl<'a> Trainer<'a> {
+    /// A run at its beginning. `config` is the resolved config (TOML), kept in every checkpoint.
+    ///
+    /// # Errors
+    /// [`TrainError::SplitTooShort`] when a domain cannot be evaluated.
+    pub fn new(
+        plan: &'a RunPlan,
+        domains: &'a [Domain],
+        tokenizer: &'a Tokenizer,
+        mixer: Mixer,
+        engine: Box<dyn Engine>,
+        config: String,
+    ) -> Result<Self> {
+        check_split(domains, Split::Valid, plan.train.context)?;
+        let state = RunState::new(mixer.state(), config, domains);
+        Ok(Self { plan, domains, tokenizer, mixer, engine, state })
+    }
+
+    /// Takes up the run frozen in `folder`.
+    ///
+    /// # Errors
+    /// Other data than the checkpoint's, a damaged checkpoint, or a mixer that does not fit it.
+    pub fn restore(&mut self, folder: &Path) -> Result<()> {
+        let mut state = checkpoint::load_state(folder)?;
+        state.check_data(self.domains)?;
+        self.mixer.restore(&state.mixer)?;
+        checkpoint::load_engine(folder, self.engine.as_mut(), state.updates)?;
+        // How often to evaluate and save may differ from the checkpoint's; what is written from here on says what was asked.
+        state.config = std::mem::take(&mut self.state.config);
+        self.state = state;
+        Ok(())
+    }
+
+    /// Where the run stands.
+    pub fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    /// The engine, trained as far as the run got.
+    pub fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
+    /// Trains to the end, or until `interrupted` turns true.
+    ///
+    /// # Errors
+    /// A loss or gradient that is not finite (before the update, naming step and domain), an id beyond the vocabulary,
+    /// or a file that cannot be written. The checkpoints written so far stay.
+    pub fn run(&mut self, observer: &mut dyn Observer, interrupted: &AtomicBool) -> Result<Outcome> {
+        let names: Vec<String> = self.domains.iter().map(|d| d.name.clone()).collect();
+        let shards: Vec<&Shard> = self.domains.iter().map(|d| d.shard(Split::Train)).collect();
+        let vocab_size = self.engine.model().vocab_size;
+        let started_at = self.state.step;
+        loop {
+            let done = self.state.step;
+            let finished = done >= self.plan.steps;
+            let stopping = interrupted.load(Ordering::Relaxed) && !finished;
+            if !stopping && (finished || is_due(done, self.plan.eval.every)) {
+                self.evaluate_once(observer)?;
+            }
+            let save = finished || stopping || is_due(done, self.plan.checkpoint.every);
+            if save && (done > started_at || stopping) {
+                self.state.log_bytes = observer.log_bytes();
+                self.state.mixer = self.mixer.state();
+                let (root, keep) = (&self.plan.checkpoints, self.plan.checkpoint.keep);
+                let folder = checkpoint::save(root, keep, self.engine.as_ref(), &self.state, self.tokenizer)?;
+                observer.checkpoint(&folder);
+            }
+            if finished || stopping {
+                return Ok(if finished { Outcome::Finished } else { Outcome::Interrupted });
+            }
+
+            let clock = Instant::now();
+            let draw = self.mixer.next_step()?;
+            let batch = read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
+            let rate = learning_rate(&self.plan.train, done, self.plan.steps);
+            let output = self
+                .engine
+                .step(&batch, rate)
+                .map_err(|e| e.at_step(done + 1, |j| batch.domains.get(j).and_then(|&d| names.get(d)).cloned()))?;
+            let per_domain = observe(&output, &batch.domains, names.len());
+            self.mixer.observe(&Observation { step: done, domains: per_domain.clone(), ..Observation::default() });
+            let seconds = clock.elapsed().as_secs_f64();
+
+            let tokens = batch.inputs.len() as u64;
+            self.state.step += 1;
+            self.state.updates += 1;
+            self.state.tokens += tokens;
+            self.state.seconds += seconds;
+            observer
+                .step(&StepReport {
+                    step: self.state.step,
+                    tokens: self.state.tokens,
+                    loss: output.loss,
+                    learning_rate: rate,
+                    gradient_norm: output.gradient_norm,
+                    tokens_per_second: tokens as f64 / seconds.max(1e-9),
+                    domains: self.domain_steps(&names, &draw, &per_domain),
+                })
+                .map_err(|e| TrainError::Log { step: done + 1, source: e })?;
+        }
+    }
+
+    /// Evaluates unless the checkpoint this run came from had done so already.
+    fn evaluate_once(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let step = self.state.step;
+        if self.state.last_evaluation.as_ref().is_some_and(|e| e.step == step) {
+            return Ok(());
+        }
+        let plan = self.plan;
+        observer.evaluating(step, plan.eval.sequences * self.domains.len());
+        let mut progress = |windows| observer.evaluated(windows);
+        let evaluation = evaluate(
+            self.engine.as_mut(),
+            self.domains,
+            &plan.importance,
+            Split::Valid,
+            &plan.eval,
+            plan.train.context,
+            step,
+            &mut progress,
+        )?;
+        observer.evaluation(&evaluation).map_err(|e| TrainError::Log { step, source: e })?;
+        if step == 0 {
+            self.state.first_evaluation = Some(evaluation.clone());
+        }
+        self.state.last_evaluation = Some(evaluation);
+        Ok(())
+    }
+
+    fn domain_steps(
+        &self,
+        names: &[String],
+        draw: &StepDraw,
+        observed: &[Option<DomainObservation>],
+    ) -> Vec<DomainStep> {
+        names
+            .iter()
+            .enumerate()
+            .map(|(i, name)| DomainStep {
+                name: name.clone(),
+                loss: observed[i].as_ref().map(|o| o.mean_loss),
+                sampling_weight: draw.sampling.as_slice()[i],
+                loss_weight: draw.loss.as_slice()[i],
+                multiplier: draw.multipliers[i],
+                sequences: draw.counts[i],
+                epochs: self.mixer.epochs(cuvee_mixer::DomainId(i)),
+            })
+            .collect()
+    }
+}
+
+/// Step 0 is due always; later ones every `every` steps; never again when `every` is 0.
+fn is_due(done: u64, every: u64) -> bool {
+    done == 0 || (every > 0 && done.is_multiple_of(every))
+}
+
+/// Mean and (population) variance of the sequence losses of each domain; `None` for a domain without a sequence.
+fn observe(output: &StepOutput, domain_of: &[usize], domains: usize) -> Vec<Option<DomainObservation>> {
+    (0..domains)
+        .map(|i| {
+            let losses: Vec<f64> = output
+                .sequence_losses
+                .iter()
+                .zip(domain_of)
+                .filter(|&(_, &d)| d == i)
+                .map(|(&loss, _)| loss)
+                .collect();
+            let count = losses.len();
+            (count > 0).then(|| {
+                let mean = losses.iter().sum::<f64>() / count as f64;
+                let variance = losses.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / count as f64;
+                DomainObservation { sequences: count, mean_loss: mean, loss_variance: variance }
+            })
+        })
+        .collect()
+}
