@@ -203,7 +203,7 @@ impl Config {
 }
 
 /// `$CUVEE_CACHE`, else the platform's cache folder, else `.cuvee` here.
-fn cache_folder() -> PathBuf {
+pub fn cache_folder() -> PathBuf {
     match std::env::var_os("CUVEE_CACHE").filter(|v| !v.is_empty()) {
         Some(dir) => PathBuf::from(dir),
         None => dirs::cache_dir().map_or_else(|| PathBuf::from(".cuvee"), |d| d.join("cuvee")).join("shards"),

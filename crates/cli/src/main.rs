@@ -1,2 +1,117 @@
-//! placeholder
-fn main() {}
+//! The binary: parse, resolve, run, map the error to an exit code. Nothing else.
+
+mod args;
+mod checkpoint_source;
+mod config;
+mod eval;
+mod generate;
+mod inspect;
+mod plan;
+mod prepare;
+mod progress;
+mod train;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use args::{Args, Command};
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What every command gets besides its own arguments.
+pub struct Session {
+    /// Flags that every command takes.
+    pub common: args::Common,
+    /// Turns true at the first Ctrl-C.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+impl Session {
+    /// Prints one line for people, unless they asked for quiet.
+    pub fn say(&self, line: impl AsRef<str>) {
+        if !self.common.quiet {
+            eprintln!("{}", line.as_ref());
+        }
+    }
+
+    /// Prints the command's JSON document when asked for.
+    pub fn emit(&self, document: &serde_json::Value) -> anyhow::Result<()> {
+        if self.common.json {
+            write_stdout(&format!("{}\n", serde_json::to_string_pretty(document)?))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes data to stdout; a closed pipe (`cuvee … | head`) is not an error.
+pub fn write_stdout(text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// The run was interrupted and everything worth keeping is on disk.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = interrupted.clone();
+    let handler = ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(130); // The second Ctrl-C means now.
+        }
+        eprintln!("\ninterrupted: finishing the step and saving; Ctrl-C again to stop at once");
+    });
+    if let Err(e) = handler {
+        eprintln!("warning: Ctrl-C cannot be caught ({e}); it will stop without a checkpoint");
+    }
+    let session = Session { common: args.common, interrupted };
+    match run(&args.command, &session) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => ExitCode::from(130),
+        Err(error) => {
+            eprintln!("error: {}", describe(&error));
+            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(command: &Command, session: &Session) -> anyhow::Result<()> {
+    match command {
+        Command::Prepare { config } => prepare::run(config, session),
+        Command::Train { config } => train::run(config, session),
+        Command::Eval { checkpoint, data, sequences, context } => {
+            eval::run(checkpoint, data.as_deref(), *sequences, *context, session)
+        }
+        Command::Generate { checkpoint, prompt, tokens, temperature, top_k, logits } => {
+            let sampling = generate::Request { prompt, tokens: *tokens, temperature: *temperature, top_k: *top_k };
+            generate::run(checkpoint, &sampling, *logits, session)
+        }
+        Command::Inspect { path } => inspect::run(path, session),
+    }
+}
+
+/// The whole chain, each cause once: causes that the outer message already quotes are left out.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// Was it the request that was wrong, or did something fail while doing it?
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.is::<config::ConfigError>() || error.is::<cuvee_mixer::MixerError>()
+}

@@ -1,0 +1,129 @@
+//! From a config and its prepared domains to everything the loop needs, checked: nothing is refused later that could be refused here.
+
+use std::path::Path;
+
+use cuvee_data::{Domain, Split};
+use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, Run};
+use cuvee_train::{ModelConfig, RunPlan};
+use serde::Serialize;
+
+use crate::config::{Config, ConfigError, Importance};
+
+/// A run that can start.
+pub struct Plan {
+    /// The model's shape.
+    pub model: ModelConfig,
+    /// The loop's knobs.
+    pub run: RunPlan,
+    /// Which sequence comes next.
+    pub mixer: Mixer,
+    /// What the mixer is going to do, a row a domain.
+    pub domains: Vec<DomainPlan>,
+    /// Documents of each domain's training split.
+    pub documents: Vec<u64>,
+}
+
+/// `plan.json`: what was going to be done, before it was done.
+#[derive(Serialize)]
+pub struct PlanDocument<'a> {
+    /// Optimizer updates.
+    pub steps: u64,
+    /// Tokens of all batches.
+    pub tokens: u64,
+    /// Sequences a batch.
+    pub batch_size: usize,
+    /// Tokens a sequence.
+    pub context: usize,
+    /// Parameters of the model.
+    pub parameters: u64,
+    /// Floating-point operations of the whole run.
+    pub flops: f64,
+    /// The model's shape.
+    pub model: &'a ModelConfig,
+    /// A row a domain.
+    pub domains: &'a [DomainPlan],
+}
+
+impl Plan {
+    /// Checks the whole request against the data and lays out the run.
+    ///
+    /// # Errors
+    /// Anything about the mixture, model or schedule that cannot be done, before any of it is done.
+    pub fn new(config: &Config, domains: &[Domain], vocab_size: usize, run_folder: &Path) -> anyhow::Result<Self> {
+        check_importances(config, domains)?;
+        let train = config.train.clone();
+        train.validate()?;
+        let steps = train.total_steps()?;
+        let model = config.model.resolve(vocab_size, train.context)?;
+        let infos: Vec<DomainInfo> = domains
+            .iter()
+            .map(|d| DomainInfo {
+                name: d.name.clone(),
+                importance: config.importance(d.entry, &d.name).unwrap_or(1.0),
+                tokens: d.shard(Split::Train).tokens(),
+                max_epochs: config.domains.get(d.entry).and_then(|c| c.max_epochs),
+            })
+            .collect();
+        let run = Run { steps, batch_size: train.batch_size, context: train.context, seed: config.seed };
+        let mixer = Mixer::new(&config.mixture, &infos, &run)?;
+        let importance = mixer.importance().as_slice().to_vec();
+        Ok(Self {
+            domains: mixer.plan(),
+            documents: domains.iter().map(|d| d.shard(Split::Train).documents()).collect(),
+            run: RunPlan {
+                steps,
+                eval: config.eval.clone(),
+                checkpoint: config.checkpoint.clone(),
+                importance,
+                checkpoints: run_folder.join("checkpoints"),
+                train,
+            },
+            model,
+            mixer,
+        })
+    }
+
+    /// Tokens of all batches.
+    pub fn tokens(&self) -> u64 {
+        self.run.steps * (self.run.train.batch_size * self.run.train.context) as u64
+    }
+
+    /// What `plan.json` holds.
+    pub fn document(&self) -> PlanDocument<'_> {
+        PlanDocument {
+            steps: self.run.steps,
+            tokens: self.tokens(),
+            batch_size: self.run.train.batch_size,
+            context: self.run.train.context,
+            parameters: self.model.parameters() as u64,
+            flops: self.model.flops_per_token(self.run.train.context) * self.tokens() as f64,
+            model: &self.model,
+            domains: &self.domains,
+        }
+    }
+}
+
+/// An importance for a value that `domain_by` did not find, or none for one that it did.
+fn check_importances(config: &Config, domains: &[Domain]) -> Result<(), ConfigError> {
+    for (entry, domain) in config.domains.iter().enumerate() {
+        let Some(Importance::ByValue(by)) = &domain.importance else { continue };
+        let prefix = format!("{}/", domain.name);
+        let values: Vec<&str> =
+            domains.iter().filter(|d| d.entry == entry).filter_map(|d| d.name.strip_prefix(&prefix)).collect();
+        if let Some(unknown) = by.keys().find(|k| !values.contains(&k.as_str())) {
+            return Err(ConfigError(format!(
+                "domain `{}`: importance is given for `{unknown}`, which {} never has\nhint: its values are {}",
+                domain.name,
+                domain.domain_by.as_deref().unwrap_or("domain_by"),
+                values.join(", ")
+            )));
+        }
+        if let Some(missing) = values.iter().find(|v| !by.contains_key(**v)) {
+            return Err(ConfigError(format!(
+                "domain `{}`: importance says nothing about `{missing}`\nhint: give each value its importance (0 leaves it out of the evaluation mean)",
+                domain.name
+            )));
+        }
+    }
+    Ok(())
+}

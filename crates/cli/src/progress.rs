@@ -1,0 +1,203 @@
+//! What people see while they wait: bars on a terminal, a line now and then elsewhere, nothing under `--quiet`.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use cuvee_report::{EvalDomainRecord, EvalRecord, MetricsLog, StepDomainRecord, StepRecord};
+use cuvee_train::{Evaluation, Observer, StepReport};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Without a terminal, a training line at least this often.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
+}
+
+fn target(quiet: bool) -> ProgressDrawTarget {
+    if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() }
+}
+
+/// The bar of `prepare`: bytes of text read, and how fast.
+pub struct PrepareProgress {
+    quiet: bool,
+    bar: Mutex<ProgressBar>,
+}
+
+impl PrepareProgress {
+    /// A bar that shows nothing until something starts.
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet, bar: Mutex::new(ProgressBar::hidden()) }
+    }
+
+    fn with_bar<T>(&self, f: impl FnOnce(&mut ProgressBar) -> T) -> T {
+        // A poisoned lock only means that another thread panicked while drawing.
+        f(&mut self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+impl cuvee_data::Progress for PrepareProgress {
+    fn start(&self, stage: &str, total_bytes: Option<u64>) {
+        self.with_bar(|bar| {
+            bar.finish_and_clear();
+            *bar = ProgressBar::with_draw_target(total_bytes, target(self.quiet));
+            bar.set_style(style(match total_bytes {
+                Some(_) => "  {msg:24!} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
+                None => "  {msg:24!} {spinner} {bytes} {bytes_per_sec}",
+            }));
+            bar.set_message(stage.to_string());
+            if bar.is_hidden() && !self.quiet {
+                eprintln!("  {stage} …");
+            }
+        });
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.with_bar(|bar| bar.inc(bytes));
+    }
+
+    fn finish(&self, summary: &str) {
+        self.with_bar(|bar| bar.finish_and_clear());
+        if !self.quiet {
+            eprintln!("  {summary}");
+        }
+    }
+}
+
+/// The training run's witness: writes the metrics log and draws the bar.
+pub struct TrainProgress {
+    log: MetricsLog,
+    bar: ProgressBar,
+    evaluation_bar: ProgressBar,
+    quiet: bool,
+    verbose: bool,
+    steps: u64,
+    last_line: Instant,
+    begun: Instant,
+    first_step: u64,
+}
+
+impl TrainProgress {
+    /// A bar from `done` to `steps`, and lines appended to `log`.
+    pub fn new(log: MetricsLog, done: u64, steps: u64, quiet: bool, verbose: bool) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(steps), target(quiet)).with_position(done);
+        bar.set_style(style("  step {pos}/{len} {bar:28} {msg} eta {eta}"));
+        // The bar must not count the steps of an earlier session as done in no time.
+        bar.reset_eta();
+        Self {
+            log,
+            bar,
+            evaluation_bar: ProgressBar::hidden(),
+            quiet,
+            verbose,
+            steps,
+            last_line: Instant::now(),
+            begun: Instant::now(),
+            first_step: done,
+        }
+    }
+
+    /// Takes the bars down.
+    pub fn close(&self) {
+        self.bar.finish_and_clear();
+        self.evaluation_bar.finish_and_clear();
+    }
+
+    fn line(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        if self.bar.is_hidden() {
+            eprintln!("  {text}");
+        } else {
+            self.bar.println(format!("  {text}"));
+        }
+    }
+}
+
+impl Observer for TrainProgress {
+    fn step(&mut self, r: &StepReport) -> std::io::Result<()> {
+        self.log
+            .step(&StepRecord {
+                step: r.step,
+                tokens: r.tokens,
+                loss: r.loss,
+                lr: r.learning_rate,
+                gradient_norm: r.gradient_norm,
+                tokens_per_second: r.tokens_per_second,
+                domains: r
+                    .domains
+                    .iter()
+                    .map(|d| {
+                        let record = StepDomainRecord {
+                            loss: d.loss,
+                            sampling_weight: d.sampling_weight,
+                            loss_weight: d.loss_weight,
+                            multiplier: d.multiplier,
+                            sequences: d.sequences as u64,
+                            epochs: d.epochs,
+                        };
+                        (d.name.clone(), record)
+                    })
+                    .collect(),
+            })
+            .map_err(std::io::Error::other)?;
+        self.bar.set_position(r.step);
+        self.bar.set_message(format!("loss {:.3}  {:.0} tokens/s", r.loss, r.tokens_per_second));
+        let due = self.verbose || self.last_line.elapsed() >= LINE_EVERY;
+        if self.bar.is_hidden() && !self.quiet && due {
+            self.last_line = Instant::now();
+            let each = self.begun.elapsed().as_secs_f64() / (r.step - self.first_step).max(1) as f64;
+            let eta = cuvee_report::duration(each * self.steps.saturating_sub(r.step) as f64);
+            eprintln!(
+                "  step {}/{}  loss {:.3}  {:.0} tokens/s  eta {eta}",
+                r.step, self.steps, r.loss, r.tokens_per_second
+            );
+        }
+        Ok(())
+    }
+
+    fn evaluating(&mut self, step: u64, windows: usize) {
+        self.evaluation_bar = ProgressBar::with_draw_target(Some(windows as u64), target(self.quiet));
+        self.evaluation_bar.set_style(style("  evaluating at step {msg} {bar:20} {pos}/{len}"));
+        self.evaluation_bar.set_message(step.to_string());
+    }
+
+    fn evaluated(&mut self, windows: usize) {
+        self.evaluation_bar.inc(windows as u64);
+    }
+
+    fn evaluation(&mut self, e: &Evaluation) -> std::io::Result<()> {
+        self.evaluation_bar.finish_and_clear();
+        self.log
+            .eval(&EvalRecord {
+                step: e.step,
+                split: "valid".to_string(),
+                domains: e
+                    .domains
+                    .iter()
+                    .map(|d| {
+                        let record =
+                            EvalDomainRecord { loss: d.loss, perplexity: d.perplexity, bits_per_byte: d.bits_per_byte };
+                        (d.name.clone(), record)
+                    })
+                    .collect(),
+            })
+            .map_err(std::io::Error::other)?;
+        let each: Vec<String> = e.domains.iter().map(|d| format!("{} {:.3}", d.name, d.loss)).collect();
+        self.line(&format!("step {:>5}  valid loss  {}", e.step, each.join("  ")));
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, folder: &Path) {
+        if self.verbose {
+            self.line(&format!("saved {}", folder.display()));
+        }
+    }
+
+    fn log_bytes(&mut self) -> u64 {
+        self.log.bytes()
+    }
+}

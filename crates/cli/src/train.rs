@@ -1,0 +1,235 @@
+//! `cuvee train CONFIG`: prepare, plan, train, evaluate, export. Reads top to bottom.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use cuvee_report::{MetricsLog, PlanRow, ResultRow};
+use cuvee_train::{DeviceSpec, Engine, Outcome, RunState, Trainer, build_engine, checkpoint, hf};
+use serde_json::json;
+
+use crate::config::{Config, ConfigError, differences};
+use crate::plan::Plan;
+use crate::progress::TrainProgress;
+use crate::{Interrupted, Session, prepare};
+
+/// Does the whole job.
+pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
+    let config = Config::load(config_path, &session.common.set, session.common.seed)?;
+    let resolved = config.to_toml()?;
+    let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
+    let folder = run_folder(config_path, session)?;
+    let from = if session.common.resume { find_checkpoint(&folder, &resolved, session)? } else { None };
+    if session.common.verbose {
+        session.say(&resolved);
+    }
+
+    session.say("Preparing the domains");
+    let store = config.store(None);
+    let corpus = prepare::corpus(&config, &config.tokenizer, store, session)?;
+    let plan = Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
+    session.say(describe(&plan, &folder));
+
+    let mut engine = build_engine(&plan.model, &plan.run.train, device, config.seed)?;
+    if let Some(init) = &config.model.init
+        && from.is_none()
+    {
+        initialise(engine.as_mut(), Path::new(init), corpus.tokenizer.vocab_size())?;
+    }
+    create_run_folder(&folder, &resolved, &plan)?;
+    let mut trainer = Trainer::new(
+        &plan.run,
+        &corpus.domains,
+        &corpus.tokenizer,
+        plan.mixer.clone(),
+        engine,
+        resolved,
+    )?;
+    let metrics = folder.join("metrics.jsonl");
+    let log = match &from {
+        Some(checkpoint) => {
+            trainer.restore(checkpoint)?;
+            session.say(format!("Going on from {}, step {}", checkpoint.display(), trainer.state().step));
+            MetricsLog::resume(&metrics, trainer.state().log_bytes)?
+        }
+        None => MetricsLog::create(&metrics)?,
+    };
+    session.say("Training");
+    let common = &session.common;
+    let mut progress =
+        TrainProgress::new(log, trainer.state().step, plan.run.steps, common.quiet, common.verbose);
+    let outcome = trainer.run(&mut progress, &session.interrupted);
+    progress.close();
+    if outcome? == Outcome::Interrupted {
+        session.say(format!(
+            "Stopped after step {}; everything is saved.\nhint: cuvee train {} --out {} --resume",
+            trainer.state().step,
+            config_path.display(),
+            folder.display()
+        ));
+        return Err(Interrupted.into());
+    }
+
+    let export = folder.join("export");
+    let tokenizer = &corpus.tokenizer;
+    let parameters = trainer.engine().parameters()?;
+    hf::write_export(&export, trainer.engine().model(), &parameters, tokenizer.json(), tokenizer.end_of_text())?;
+    let state = trainer.state();
+    let rows = results(state);
+    session.say(cuvee_report::result_table(&rows));
+    session.say(format!(
+        "{} tokens in {}, {:.0} tokens/s\nmetrics   {}\nexport    {}  (transformers: AutoModelForCausalLM.from_pretrained)\nnext      cuvee generate {} --prompt \"…\"",
+        cuvee_report::count(state.tokens as f64),
+        cuvee_report::duration(state.seconds),
+        state.tokens as f64 / state.seconds.max(1e-9),
+        metrics.display(),
+        export.display(),
+        folder.display(),
+    ));
+    session.emit(&json!({
+        "run": folder,
+        "export": export,
+        "steps": state.step,
+        "tokens": state.tokens,
+        "seconds": state.seconds,
+        "tokens_per_second": state.tokens as f64 / state.seconds.max(1e-9),
+        "domains": rows,
+        "mean_loss": state.last_evaluation.as_ref().map(|e| e.mean_loss),
+    }))
+}
+
+/// Where the run lives: `--out`; the folder that a resolved config lies in; else `runs/NAME`, numbered when taken.
+fn run_folder(config_path: &Path, session: &Session) -> anyhow::Result<PathBuf> {
+    let holds_run = |dir: &Path| dir.join("plan.json").exists() || dir.join("checkpoints").exists();
+    if let Some(out) = &session.common.out {
+        if holds_run(out) && !session.common.resume {
+            bail!(
+                "{} holds a run already\nhint: --resume goes on with it; another --out starts anew",
+                out.display()
+            );
+        }
+        if session.common.resume && !out.exists() {
+            bail!("nothing to resume: {} does not exist\nhint: drop --resume to start", out.display());
+        }
+        return Ok(out.clone());
+    }
+    let parent = config_path.parent().unwrap_or(Path::new("."));
+    if session.common.resume && holds_run(parent) {
+        return Ok(parent.to_path_buf());
+    }
+    let stem = config_path.file_stem().map_or_else(|| "run".into(), |s| s.to_string_lossy().into_owned());
+    let numbered = |n: u32| match n {
+        1 => Path::new("runs").join(&stem),
+        n => Path::new("runs").join(format!("{stem}-{n}")),
+    };
+    let free = (1..).find(|&n| !numbered(n).exists()).unwrap_or(u32::MAX);
+    match (session.common.resume, free) {
+        (false, free) => Ok(numbered(free)),
+        (true, 1) => bail!(
+            "nothing to resume: {} does not exist\nhint: drop --resume to start, or name the run with --out",
+            numbered(1).display()
+        ),
+        (true, free) => Ok(numbered(free - 1)),
+    }
+}
+
+/// The checkpoint to go on from, if there is one, and only under the config it was made with.
+fn find_checkpoint(folder: &Path, resolved: &str, session: &Session) -> anyhow::Result<Option<PathBuf>> {
+    let Some(newest) = checkpoint::list(&folder.join("checkpoints"))?.pop() else {
+        session.say(format!("{} has no checkpoint yet: starting from the beginning", folder.display()));
+        return Ok(None);
+    };
+    let state = checkpoint::load_state(&newest)?;
+    let parse = |text: &str| text.parse::<toml::Table>().context("a resolved config does not read back");
+    let changed = differences(&parse(&state.config)?, &parse(resolved)?);
+    if !changed.is_empty() {
+        return Err(ConfigError(format!(
+            "{} was made with another config; changed since:\n  {}\nhint: resume with the config it was made with ({}), or start a new run with --out",
+            newest.display(),
+            changed.join("\n  "),
+            folder.join("config.toml").display()
+        ))
+        .into());
+    }
+    Ok(Some(newest))
+}
+
+/// Starts from another model's parameters.
+fn initialise(engine: &mut dyn Engine, init: &Path, vocab_size: usize) -> anyhow::Result<()> {
+    if engine.model().vocab_size < vocab_size {
+        return Err(ConfigError(format!(
+            "model.init = {}: its vocabulary has {} entries, the tokenizer {vocab_size}\nhint: set [tokenizer] file to the model's own tokenizer.json",
+            init.display(),
+            engine.model().vocab_size
+        ))
+        .into());
+    }
+    let model = engine.model().clone();
+    Ok(engine.load_parameters(&hf::load_parameters(init, &model)?)?)
+}
+
+fn create_run_folder(folder: &Path, resolved: &str, plan: &Plan) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the run folder {}", folder.display()))?;
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    write("config.toml", resolved.to_string())?;
+    write("plan.json", serde_json::to_string_pretty(&plan.document())?)
+}
+
+/// The plan in words: the model, the budget, a row a domain, and what deserves a second thought.
+fn describe(plan: &Plan, folder: &Path) -> String {
+    let document = plan.document();
+    let rows: Vec<PlanRow> = plan
+        .domains
+        .iter()
+        .zip(&plan.documents)
+        .map(|(d, &documents)| PlanRow {
+            domain: d.name.clone(),
+            documents,
+            tokens: d.tokens,
+            share: d.share,
+            sequences: d.sequences,
+            epochs: d.epochs,
+            loss_weight: d.loss_weight,
+            multiplier: d.multiplier,
+        })
+        .collect();
+    let mut text = format!(
+        "Plan: {} parameters, {} steps × {} sequences × {} tokens = {} tokens, {:.2e} FLOPs → {}\n{}",
+        cuvee_report::count(document.parameters as f64),
+        document.steps,
+        document.batch_size,
+        document.context,
+        cuvee_report::count(document.tokens as f64),
+        document.flops,
+        folder.display(),
+        cuvee_report::plan_table(&rows)
+    );
+    for row in rows.iter().filter(|r| r.epochs > 4.0) {
+        // Repetition is nearly free up to about four epochs: Muennighoff et al. 2023, arXiv:2305.16264.
+        text.push_str(&format!(
+            "\nnote: `{}` is passed over {:.1} times; beyond about 4 passes repeated text teaches less and less",
+            row.domain, row.epochs
+        ));
+    }
+    text
+}
+
+fn results(state: &RunState) -> Vec<ResultRow> {
+    let (Some(first), Some(last)) = (&state.first_evaluation, &state.last_evaluation) else { return Vec::new() };
+    first
+        .domains
+        .iter()
+        .zip(&last.domains)
+        .map(|(a, b)| ResultRow {
+            domain: a.name.clone(),
+            first_loss: a.loss,
+            last_loss: b.loss,
+            perplexity: b.perplexity,
+            first_bits_per_byte: a.bits_per_byte,
+            last_bits_per_byte: b.bits_per_byte,
+        })
+        .collect()
+}

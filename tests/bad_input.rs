@@ -1,0 +1,202 @@
+//! Whatever is wrong with what it was given, the binary says what was expected, what was found, where, and what to do.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod common;
+
+use common::{Place, SMALL};
+
+const SHARES: &str = "shares = { prose = 0.75, code = 0.25 }";
+
+/// Runs `train` on [`SMALL`] with `from` replaced by `to`; returns the error.
+fn refuses(code: i32, from: &str, to: &str) -> (Place, String) {
+    let place = Place::new();
+    place.edit(from, to);
+    let said = place.fails(code, &["train", "config.toml", "--out", "run"]);
+    assert!(said.contains("error: ") && said.contains("hint: "), "{said}");
+    assert!(!place.path("run/metrics.jsonl").exists(), "training began all the same");
+    (place, said)
+}
+
+#[track_caller]
+fn contains(said: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(said.contains(part), "expected {part:?} in:\n{said}");
+    }
+}
+
+#[test]
+fn unknown_config_key() {
+    let (_, said) = refuses(2, "batch_size = 4", "batchsize = 4");
+    contains(&said, &["config.toml:", "batchsize", "did you mean `batch_size`"]);
+}
+
+#[test]
+fn unknown_key_inside_a_strategy_and_unknown_strategy() {
+    let (_, said) = refuses(2, SHARES, "share = { prose = 0.75, code = 0.25 }");
+    contains(&said, &["config.toml:", "share", "did you mean `shares`"]);
+    let (_, said) = refuses(2, r#"strategy = "fixed""#, r#"strategy = "fixd""#);
+    contains(&said, &["config.toml:", "fixd", "did you mean `fixed`"]);
+}
+
+#[test]
+fn negative_and_all_zero_sampling_weights() {
+    let (_, said) = refuses(2, SHARES, "shares = { prose = -0.75, code = 0.25 }");
+    contains(&said, &["prose", "-0.75"]);
+    let (_, said) = refuses(2, SHARES, "shares = { prose = 0, code = 0 }");
+    contains(&said, &["prose", "code", "zero"]);
+}
+
+#[test]
+fn negative_and_all_zero_importance() {
+    let (_, said) = refuses(2, "name = \"code\"\n", "name = \"code\"\nimportance = -1.0\n");
+    contains(&said, &["importance", "code", "-1"]);
+    let place = Place::new();
+    place.write("config.toml", &SMALL.replace("\nsource", "\nimportance = 0.0\nsource"));
+    let said = place.fails(2, &["train", "config.toml", "--out", "run"]);
+    contains(&said, &["importance", "prose", "code", "hint: "]);
+}
+
+#[test]
+fn a_domain_in_the_objective_that_is_never_sampled() {
+    let (_, said) = refuses(2, SHARES, "shares = { prose = 1, code = 0 }");
+    contains(&said, &["code", "0.5"]);
+}
+
+#[test]
+fn a_share_for_a_domain_that_does_not_exist() {
+    let (_, said) = refuses(2, SHARES, "shares = { prose = 0.75, cod = 0.25 }");
+    contains(&said, &["cod", "code"]);
+}
+
+#[test]
+fn an_importance_for_a_domain_that_does_not_exist() {
+    let place = Place::new();
+    place.edit(
+        "name = \"code\"\n",
+        "name = \"code\"\ndomain_by = \"meta.number\"\nimportance = { cobol = 1.0 }\n",
+    );
+    let lines: Vec<_> =
+        cuvee_testkit::prose(1, 99).into_iter().map(|t| (t, serde_json::json!({ "number": "seven" }))).collect();
+    cuvee_testkit::write_jsonl(&place.path("code.jsonl"), &lines);
+    let said = place.fails(2, &["train", "config.toml", "--out", "run"]);
+    contains(&said, &["`cobol`", "meta.number", "hint: its values are seven"]);
+}
+
+#[test]
+fn an_empty_domain() {
+    let place = Place::new();
+    place.write("code.jsonl", "");
+    let said = place.fails(1, &["train", "config.toml", "--out", "run"]);
+    contains(&said, &["code", "hint: "]);
+}
+
+#[test]
+fn a_path_that_matches_nothing() {
+    let (_, said) = refuses(1, "path = \"code.jsonl\"", "path = \"cod/*.jsonl\"");
+    contains(&said, &["cod/*.jsonl"]);
+}
+
+#[test]
+fn a_domain_shorter_than_one_window() {
+    let place = Place::new();
+    let texts = cuvee_testkit::prose(5, 40);
+    cuvee_testkit::write_texts(&place.path("code.jsonl"), &texts);
+    let said = place.fails(2, &["train", "config.toml", "--out", "run", "--set", "train.context=8000"]);
+    contains(&said, &["code", "8001", "hint: "]);
+}
+
+#[test]
+fn a_valid_split_shorter_than_one_window() {
+    let (_, said) = refuses(1, "[mixture]", "[data]\nsplit = { valid = 0.0 }\n\n[mixture]");
+    contains(&said, &["prose", "valid", "33"]);
+}
+
+#[test]
+fn more_epochs_than_allowed() {
+    let (_, said) = refuses(2, "name = \"code\"\n", "name = \"code\"\nmax_epochs = 0.001\n");
+    contains(&said, &["code", "0.001"]);
+}
+
+#[test]
+fn invalid_utf8_is_an_error_or_skipped_or_replaced_and_counted() {
+    for (mode, code) in [("error", 1), ("skip", 0), ("replace", 0)] {
+        let place = Place::new();
+        let mut text = std::fs::read(place.path("code.jsonl")).unwrap();
+        text.extend_from_slice(b"{\"text\": \"broken \xff\xfe here\"}\n");
+        cuvee_testkit::write_file(&place.path("code.jsonl"), &text);
+        place.edit("path = \"code.jsonl\"", &format!("path = \"code.jsonl\", on_invalid = \"{mode}\""));
+        if code == 1 {
+            let said = place.fails(1, &["prepare", "config.toml"]);
+            contains(&said, &["code.jsonl", "301", "UTF-8", "hint: ", "on_invalid"]);
+        } else {
+            let folder = place.json(&["prepare", "config.toml"])["domains"][1]["folder"].as_str().unwrap().to_string();
+            let manifest = std::fs::read_to_string(std::path::Path::new(&folder).join("shard.json")).unwrap();
+            let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+            let counts = &manifest["counts"];
+            let key = if mode == "skip" { "skipped" } else { "replaced" };
+            assert_eq!(counts[key], 1, "{counts}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_column_names_those_that_are_there() {
+    let (_, said) = refuses(1, "path = \"code.jsonl\"", "path = \"code.jsonl\", text = \"content\"");
+    contains(&said, &["code.jsonl", "content", "text", "meta"]);
+}
+
+#[test]
+fn json_that_is_not() {
+    let place = Place::new();
+    place.write("code.jsonl", "{\"text\": \"fine\"}\n{\"text\": oops}\n");
+    let said = place.fails(1, &["prepare", "config.toml"]);
+    contains(&said, &["code.jsonl:2", "hint: "]);
+}
+
+#[test]
+fn a_truncated_index() {
+    let place = Place::new();
+    let prepared = place.json(&["prepare", "config.toml"]);
+    let index = std::path::PathBuf::from(prepared["domains"][0]["folder"].as_str().unwrap()).join("train.idx");
+    let whole = std::fs::read(&index).unwrap();
+    std::fs::write(&index, &whole[..whole.len() - 5]).unwrap();
+    let said = place.fails(1, &["inspect", &index.display().to_string()]);
+    contains(&said, &["train.idx", &whole.len().to_string(), &(whole.len() - 5).to_string(), "hint: "]);
+}
+
+#[test]
+fn a_shard_of_another_tokenizer_and_ids_beyond_the_vocabulary() {
+    let place = Place::new();
+    place.edit("train = { vocab_size = 400 }", "train = { vocab_size = 500 }");
+    place.ok(&["prepare", "config.toml", "--out", "shards", "-q"]);
+    let tiny = cuvee_testkit::tiny_tokenizer_json();
+    place.write("tokenizer.json", &tiny);
+    let config = SMALL
+        .replace("train = { vocab_size = 400 }", "file = \"tokenizer.json\"")
+        .replace("path = \"prose.jsonl\"", "path = \"shards/prose/train.idx\"");
+    place.write("config.toml", &config);
+    let said = place.fails(1, &["prepare", "config.toml"]);
+    contains(&said, &["shards/prose", "tokenizer", "expected", "found", "hint: "]);
+    // Without the manifest nothing vouches for the ids; those beyond the vocabulary give it away.
+    std::fs::remove_file(place.path("shards/prose/shard.json")).unwrap();
+    let said = place.fails(1, &["prepare", "config.toml"]);
+    contains(&said, &["train", "267", "hint: "]);
+}
+
+#[test]
+fn a_missing_config_and_a_bad_flag() {
+    let place = Place::new();
+    let said = place.fails(2, &["train", "confg.toml"]);
+    contains(&said, &["confg.toml", "hint: there is config.toml"]);
+    let said = place.fails(2, &["train", "config.toml", "--stes", "3"]);
+    contains(&said, &["--stes"]);
+}
+
+#[test]
+fn a_checkpoint_that_is_none_and_a_device_that_is_none() {
+    let place = Place::new();
+    let said = place.fails(1, &["eval", "nothing"]);
+    contains(&said, &["nothing", "hint: "]);
+    let said = place.fails(1, &["train", "config.toml", "--device", "tpu"]);
+    contains(&said, &["tpu", "cpu", "hint: "]);
+}

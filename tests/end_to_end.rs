@@ -1,0 +1,197 @@
+//! The whole path through the real binary, on generated text.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod common;
+
+use common::{Place, metrics, of_kind};
+
+#[test]
+fn train_learns_both_domains_and_leaves_a_whole_run_folder() {
+    let place = Place::new();
+    let document = place.json(&["train", "config.toml", "--set", "train.steps=30", "--out", "run"]);
+    assert_eq!(document["steps"], 30);
+    for domain in document["domains"].as_array().unwrap() {
+        let (first, last) = (domain["first_loss"].as_f64().unwrap(), domain["last_loss"].as_f64().unwrap());
+        // ln 400 = 5.99 at the start; thirty steps of generated text take off more than a nat.
+        assert!((first - 400f64.ln()).abs() < 0.5, "{domain}");
+        assert!(last < first - 1.0, "{domain}");
+    }
+    for file in [
+        "config.toml",
+        "plan.json",
+        "metrics.jsonl",
+        "checkpoints/step-00000030/model.safetensors",
+        "checkpoints/step-00000030/optimizer.safetensors",
+        "checkpoints/step-00000030/state.json",
+        "export/config.json",
+        "export/model.safetensors",
+        "export/tokenizer.json",
+        "export/generation_config.json",
+    ] {
+        assert!(place.path("run").join(file).is_file(), "{file}");
+    }
+    let kept = std::fs::read_dir(place.path("run/checkpoints")).unwrap().count();
+    assert_eq!(kept, 2, "checkpoint.keep defaults to 2");
+}
+
+#[test]
+fn metrics_have_the_documented_keys_and_count_what_was_drawn() {
+    let place = Place::new();
+    place.ok(&["train", "config.toml", "--out", "run", "-q"]);
+    let records = metrics(&place.path("run"));
+    let (steps, evals) = (of_kind(&records, "step"), of_kind(&records, "eval"));
+    assert_eq!(steps.len(), 10);
+    assert_eq!(evals.iter().map(|e| e["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 5, 10]);
+    for (i, step) in steps.iter().enumerate() {
+        assert_eq!(step["step"], i as u64 + 1);
+        assert_eq!(step["tokens"], (i as u64 + 1) * 4 * 32);
+        for key in ["loss", "lr", "tokens_per_second", "gradient_norm"] {
+            assert!(step[key].as_f64().is_some_and(|x| x.is_finite() && x >= 0.0), "{key} of {step}");
+        }
+        let domains = &step["domains"];
+        for (name, share, multiplier) in [("prose", 0.75, 0.5 / 0.75), ("code", 0.25, 2.0)] {
+            let domain = &domains[name];
+            assert_eq!(domain["sampling_weight"], share);
+            assert!((domain["multiplier"].as_f64().unwrap() - multiplier).abs() < 1e-12, "{domain}");
+            assert_eq!(domain["loss_weight"], 1.0);
+            assert_eq!(domain["sequences"], (share * 4.0) as u64);
+            assert!(domain["loss"].as_f64().is_some() && domain["epochs"].as_f64().is_some(), "{domain}");
+        }
+    }
+    for eval in evals {
+        assert_eq!(eval["split"], "valid");
+        for name in ["prose", "code"] {
+            assert!(eval["domains"][name]["loss"].as_f64().is_some_and(|x| x > 0.0));
+            assert!(eval["domains"][name]["bits_per_byte"].as_f64().is_some_and(|x| x > 0.0));
+        }
+    }
+}
+
+#[test]
+fn a_second_run_reuses_the_shards_and_takes_a_folder_of_its_own() {
+    let place = Place::new();
+    let first = place.json(&["prepare", "config.toml"]);
+    let second = place.json(&["prepare", "config.toml"]);
+    for (before, after) in first["domains"].as_array().unwrap().iter().zip(second["domains"].as_array().unwrap()) {
+        assert_eq!(before["reused"], false);
+        assert_eq!(after["reused"], true);
+        assert_eq!(before["splits"], after["splits"]);
+    }
+    let short = ["train", "config.toml", "--set", "train.steps=1"];
+    assert_eq!(place.json(&short)["run"], "runs/config");
+    assert_eq!(place.json(&short)["run"], "runs/config-2");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_model_and_another_seed_another() {
+    let place = Place::new();
+    let model = |out: &str, seed: &str| {
+        place.ok(&["train", "config.toml", "--set", "train.steps=3", "--seed", seed, "--out", out, "-q"]);
+        std::fs::read(place.path(out).join("export/model.safetensors")).unwrap()
+    };
+    let (a, b, c) = (model("a", "7"), model("b", "7"), model("c", "8"));
+    assert!(a == b, "two runs of one seed differ");
+    assert!(a != c, "two seeds give one model");
+}
+
+#[test]
+fn eval_agrees_with_the_last_evaluation_of_the_run() {
+    let place = Place::new();
+    let trained = place.json(&["train", "config.toml", "--out", "run"]);
+    for path in ["run", "run/export", "run/checkpoints/step-00000010"] {
+        let evaluated = place.json(&["eval", path]);
+        for (a, b) in trained["domains"].as_array().unwrap().iter().zip(evaluated["domains"].as_array().unwrap()) {
+            assert_eq!(a["last_loss"], b["loss"], "{path}: the same parameters on the same windows");
+            for key in ["name", "tokens", "perplexity", "bits_per_byte"] {
+                assert!(!b[key].is_null(), "{key} of {b}");
+            }
+        }
+        let mean = (evaluated["domains"][0]["loss"].as_f64().unwrap()
+            + evaluated["domains"][1]["loss"].as_f64().unwrap())
+            / 2.0;
+        assert!((evaluated["mean_loss"].as_f64().unwrap() - mean).abs() < 1e-12);
+    }
+    let fewer = place.json(&["eval", "run", "--sequences", "1", "--context", "16"]);
+    assert_eq!(fewer["domains"][0]["tokens"], 16);
+}
+
+#[test]
+fn generate_is_reproducible_and_stays_on_stdout() {
+    let place = Place::new();
+    place.ok(&["train", "config.toml", "--out", "run", "-q"]);
+    let text = |extra: &[&str]| {
+        let args = [&["generate", "run", "--prompt", "let x", "--tokens", "12"], extra].concat();
+        String::from_utf8(place.ok(&args).stdout).unwrap()
+    };
+    let greedy = text(&[]);
+    assert!(greedy.starts_with("let x") && greedy.ends_with('\n') && greedy.len() > "let x\n".len(), "{greedy:?}");
+    assert_eq!(greedy, text(&[]));
+    let warm = |seed| text(&["--temperature", "1.5", "--seed", seed]);
+    assert_eq!(warm("1"), warm("1"));
+    assert!((2..8).any(|seed| warm(&seed.to_string()) != warm("1")), "temperature changes nothing");
+    let document = place.json(&["generate", "run", "--prompt", "let x", "--tokens", "12"]);
+    assert_eq!(format!("let x{}\n", document["text"].as_str().unwrap()), greedy);
+    assert_eq!(document["tokens"].as_array().unwrap().len(), 12);
+}
+
+#[test]
+fn the_export_starts_another_run_where_it_left_off() {
+    let place = Place::new();
+    let first = place.json(&["train", "config.toml", "--set", "train.steps=20", "--out", "run"]);
+    let set = format!("model.init={}", place.path("run/export").display());
+    let second = place.json(&["train", "config.toml", "--set", &set, "--out", "again"]);
+    for (a, b) in first["domains"].as_array().unwrap().iter().zip(second["domains"].as_array().unwrap()) {
+        assert_eq!(a["last_loss"], b["first_loss"]);
+    }
+}
+
+#[test]
+fn a_column_splits_one_source_into_domains() {
+    let place = Place::new();
+    let lines: Vec<_> = cuvee_testkit::prose(3, 200)
+        .into_iter()
+        .map(|t| (t, serde_json::json!({ "language": "en" })))
+        .chain(
+            cuvee_testkit::code_like(4, 200).into_iter().map(|t| (t, serde_json::json!({ "language": "rust" }))),
+        )
+        .collect();
+    cuvee_testkit::write_jsonl(&place.path("mixed.jsonl"), &lines);
+    place.write(
+        "split.toml",
+        r#"
+        tokenizer.train.vocab_size = 400
+        model.preset = "xs"
+        mixture = { objective = "importance", sampling = "uniform" }
+        train = { steps = 2, batch_size = 4, context = 32 }
+        [[domain]]
+        name = "mixed"
+        domain_by = "meta.language"
+        importance = { en = 3.0, rust = 1.0 }
+        source = { path = "mixed.jsonl" }
+        "#,
+    );
+    let document = place.json(&["train", "split.toml", "--out", "run"]);
+    let names: Vec<_> = document["domains"].as_array().unwrap().iter().map(|d| d["domain"].clone()).collect();
+    assert_eq!(names, ["mixed/en", "mixed/rust"]);
+    let records = metrics(&place.path("run"));
+    let step = of_kind(&records, "step")[0];
+    assert_eq!(step["domains"]["mixed/en"]["multiplier"], 1.5);
+    assert_eq!(step["domains"]["mixed/rust"]["multiplier"], 0.5);
+}
+
+#[test]
+fn inspect_says_what_each_thing_is() {
+    let place = Place::new();
+    place.ok(&["train", "config.toml", "--out", "run", "-q"]);
+    let prepared = place.json(&["prepare", "config.toml"]);
+    let shard = prepared["domains"][0]["folder"].as_str().unwrap().to_string();
+    let say = |path: &str| String::from_utf8(place.ok(&["inspect", path]).stdout).unwrap();
+    assert!(say("run").contains("step 10"), "{}", say("run"));
+    assert!(say("run/export").contains("LlamaForCausalLM"), "{}", say("run/export"));
+    assert!(say(&shard).contains("prose"), "{}", say(&shard));
+    assert!(say(&format!("{shard}/train.idx")).contains("u16"), "{}", say(&format!("{shard}/train.idx")));
+    let strategies = say("strategies");
+    for name in ["proportional", "uniform", "fixed", "temperature", "unimax", "schedule"] {
+        assert!(strategies.contains(name), "{strategies}");
+    }
+}
