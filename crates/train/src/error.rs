@@ -1,0 +1,326 @@
+//! Everything that can go wrong in this crate, in one enum.
+//!
+//! Each message says what was expected, what was found and where, and ends with a `hint:` line where
+//! there is something to do.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Result of the functions of this crate.
+pub type Result<T> = std::result::Result<T, TrainError>;
+
+/// What can go wrong between a model's configuration and its updated parameters.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A configuration value that cannot work.
+    #[error("{key}: expected {expected}, found {found}\nhint: {hint}")]
+    Config {
+        /// The key as it is written in the config, such as `train.batch_size`.
+        key: String,
+        /// What would have been accepted.
+        expected: String,
+        /// The value that was given.
+        found: String,
+        /// What to do about it.
+        hint: String,
+    },
+
+    /// A file or folder could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was being done: `read`, `write`, `create`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+
+    /// A JSON file that does not parse, or lacks a key.
+    #[error("{}: expected {expected}, found {found}\nhint: the file may be truncated or not what its name says; write or download it again", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What should have been there.
+        expected: String,
+        /// What was there.
+        found: String,
+    },
+
+    /// A `config.json` that asks for arithmetic this decoder does not do.
+    #[error("{}: `{key}`: expected {expected}, found {found}\nhint: {hint}", path.display())]
+    UnsupportedModel {
+        /// The `config.json`.
+        path: PathBuf,
+        /// The key in it.
+        key: String,
+        /// The values that are supported.
+        expected: String,
+        /// The value that was found.
+        found: String,
+        /// What to do about it.
+        hint: String,
+    },
+
+    /// A `.safetensors` file that is damaged.
+    #[error("{}: expected a safetensors file, found: {message}\nhint: the file may be truncated; write or download it again", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        message: String,
+    },
+
+    /// A tensor the model needs is not there.
+    #[error("{place}: expected a tensor `{name}` of shape {expected:?}, found none of that name\nhint: the weights belong to another architecture or to another config.json")]
+    MissingTensor {
+        /// The file, or what was being loaded.
+        place: String,
+        /// Its Hugging Face name.
+        name: String,
+        /// The shape it should have.
+        expected: Vec<usize>,
+    },
+
+    /// A tensor the model does not have.
+    #[error("{place}: found a tensor `{name}` of shape {found:?}, which this model does not have\nhint: the weights belong to another architecture or to another config.json")]
+    UnknownTensor {
+        /// The file, or what was being loaded.
+        place: String,
+        /// Its name.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+    },
+
+    /// A tensor of another shape than the model's.
+    #[error("{place}: tensor `{name}`: expected shape {expected:?}, found {found:?}\nhint: the weights belong to a model of another size; compare with its config.json")]
+    TensorShape {
+        /// The file, or what was being loaded.
+        place: String,
+        /// Its name.
+        name: String,
+        /// The shape the configuration asks for.
+        expected: Vec<usize>,
+        /// The shape that was found.
+        found: Vec<usize>,
+    },
+
+    /// A tensor of a number type that is not read.
+    #[error("{place}: tensor `{name}`: expected F32, F16 or BF16 numbers, found {found}\nhint: convert the checkpoint to one of these types first")]
+    TensorType {
+        /// The file.
+        place: String,
+        /// Its name.
+        name: String,
+        /// The type that was found.
+        found: String,
+    },
+
+    /// A batch whose parts do not fit together.
+    #[error("batch: expected {expected} {what}, found {found}")]
+    Batch {
+        /// Which part of the batch.
+        what: &'static str,
+        /// The number it should have.
+        expected: usize,
+        /// The number it has.
+        found: usize,
+    },
+
+    /// A sequence longer than the model's rotary table.
+    #[error("a sequence of {found} tokens: expected 1 to {max_context}, the model's context\nhint: shorten the sequence or set train.context higher")]
+    Context {
+        /// Length asked for, in tokens.
+        found: usize,
+        /// The longest that is possible.
+        max_context: usize,
+    },
+
+    /// A token id beyond the model's vocabulary.
+    #[error("token id {id} at position {position} of sequence {sequence}: expected an id below the vocabulary size {vocab_size}\nhint: the text was tokenised with another tokenizer than the model's")]
+    TokenId {
+        /// The id.
+        id: u32,
+        /// Index of the sequence in the batch.
+        sequence: usize,
+        /// Index of the token in the sequence.
+        position: usize,
+        /// Ids the model knows.
+        vocab_size: usize,
+    },
+
+    /// A loss or a gradient that is NaN or infinite; the parameters were left as they were.
+    #[error("{0}")]
+    NonFinite(Box<NonFinite>),
+
+    /// A parameter that backward did not reach: an operation without a gradient is in its way.
+    #[error("backward gave no gradient for `{name}`: expected one for every parameter\nhint: this is a defect of the engine; please report it")]
+    NoGradient {
+        /// The parameter.
+        name: String,
+    },
+
+    /// A device that is not there, or not in this build.
+    #[error("device `{device}`: {message}\nhint: {hint}")]
+    Device {
+        /// The device as it was asked for.
+        device: String,
+        /// What is wrong with it.
+        message: String,
+        /// What to do about it.
+        hint: String,
+    },
+
+    /// A shard holds an id that the model has no embedding for.
+    #[error("domain `{domain}`: token {position} of its stream has id {id}: expected an id below the vocabulary size {vocab_size}\nhint: the shard was made with another tokenizer, or is damaged; `cuvee prepare` makes it anew once its folder is removed")]
+    TokenOutOfVocabulary {
+        /// The domain.
+        domain: String,
+        /// Index of the token in the split's stream.
+        position: u64,
+        /// The id.
+        id: u32,
+        /// Ids the model knows.
+        vocab_size: usize,
+    },
+
+    /// A held-out split with no whole window to evaluate on.
+    #[error("domain `{domain}`: its {split} split has {tokens} tokens in {documents} documents: expected at least one window of {needed}\nhint: raise the split's share ([data] split = {{ {split} = … }}), give the domain more documents, or lower train.context")]
+    SplitTooShort {
+        /// The domain.
+        domain: String,
+        /// `tune` or `valid`.
+        split: String,
+        /// Tokens there are.
+        tokens: u64,
+        /// Documents there are.
+        documents: u64,
+        /// Tokens of one window.
+        needed: u64,
+    },
+
+    /// The data of a run to be resumed is not the data it was trained on.
+    #[error("domain `{domain}`: the data is not what the checkpoint was trained on: expected {expected}, found {found}\nhint: put the old data back, or start a new run (model.init = \"RUN/export\" begins it from these parameters)")]
+    DataChanged {
+        /// The domain.
+        domain: String,
+        /// What the checkpoint saw.
+        expected: String,
+        /// What is there now.
+        found: String,
+    },
+
+    /// A checkpoint file that does not hold what it should.
+    #[error("{}: {what}\nhint: the checkpoint is damaged or of another version; resume from an older one by removing this folder", path.display())]
+    BadCheckpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+
+    /// The metrics log cannot be written.
+    #[error("step {step}: the metrics cannot be recorded: {source}\nhint: make room on the disk, then go on with --resume")]
+    Log {
+        /// The step.
+        step: u64,
+        /// Why.
+        source: std::io::Error,
+    },
+
+    /// The mixture cannot be drawn as asked.
+    #[error(transparent)]
+    Mixer(#[from] cuvee_mixer::MixerError),
+
+    /// The tensor library refused an operation: out of memory, a failing driver.
+    #[error("tensor library: {0}")]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// Where a NaN or an infinity was met. The engine fills in what it knows; the training loop adds the
+/// step and the domain with [`TrainError::at_step`] and [`TrainError::in_domain`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct NonFinite {
+    /// `loss` or `gradient`.
+    pub what: &'static str,
+    /// The offending value: NaN, ∞ or −∞.
+    pub value: f64,
+    /// Index in the batch of the first sequence whose loss is not finite.
+    pub sequence: Option<usize>,
+    /// Name of the first parameter whose gradient is not finite.
+    pub parameter: Option<String>,
+    /// Training step, counted from 0.
+    pub step: Option<u64>,
+    /// Domain of that sequence.
+    pub domain: Option<String>,
+}
+
+impl fmt::Display for NonFinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.step {
+            Some(step) => write!(f, "step {step}: ")?,
+            None => {}
+        }
+        write!(f, "{}: expected a finite number, found {}", self.what, self.value)?;
+        if let Some(sequence) = self.sequence {
+            write!(f, " in sequence {sequence} of the batch")?;
+        }
+        if let Some(domain) = &self.domain {
+            write!(f, " (domain `{domain}`)")?;
+        }
+        if let Some(parameter) = &self.parameter {
+            write!(f, " in the gradient of `{parameter}`")?;
+        }
+        write!(
+            f,
+            "; stopped before the update, the parameters are those of the step before\n\
+             hint: resume from the last checkpoint with a lower train.lr, a longer train.warmup or a smaller train.clip"
+        )
+    }
+}
+
+impl TrainError {
+    /// Adds the training step to a [`TrainError::NonFinite`]; every other error is left as it is.
+    #[must_use]
+    pub fn at_step(mut self, step: u64) -> Self {
+        if let TrainError::NonFinite(place) = &mut self {
+            place.step = Some(step);
+        }
+        self
+    }
+
+    /// Adds the domain's name to a [`TrainError::NonFinite`]; every other error is left as it is.
+    #[must_use]
+    pub fn in_domain(mut self, domain: &str) -> Self {
+        if let TrainError::NonFinite(place) = &mut self {
+            place.domain = Some(domain.to_owned());
+        }
+        self
+    }
+
+    /// The index in the batch of the sequence that a [`TrainError::NonFinite`] names.
+    pub fn non_finite_sequence(&self) -> Option<usize> {
+        match self {
+            TrainError::NonFinite(place) => place.sequence,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| TrainError::Io { action, path, source }
+    }
+
+    pub(crate) fn config(
+        key: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl fmt::Display,
+        hint: impl Into<String>,
+    ) -> Self {
+        TrainError::Config { key: key.into(), expected: expected.into(), found: found.to_string(), hint: hint.into() }
+    }
+}

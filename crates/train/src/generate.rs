@@ -1,0 +1,187 @@
+//! Text from a model, one token at a time: tokens → logits → a choice.
+//!
+//! The choices are a pure function of the seed and the position, so the same prompt and seed give the same text.
+//! Temperature 0 is greedy: the largest logit, the lowest id among equals.
+
+use std::ops::ControlFlow;
+
+use crate::engine::Engine;
+use crate::error::{Result, TrainError};
+use crate::model::uniform_value;
+
+/// How the next token is chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingSpec {
+    /// Logits are divided by it; 0 takes the largest, 1 samples the model's own distribution.
+    pub temperature: f64,
+    /// Only the k most likely tokens are candidates.
+    pub top_k: Option<usize>,
+    /// Only the most likely tokens that together have this probability are candidates
+    /// (nucleus sampling: Holtzman et al., 2020).
+    pub top_p: Option<f64>,
+    /// Seed of the choices.
+    pub seed: u64,
+}
+
+impl Default for SamplingSpec {
+    fn default() -> Self {
+        Self { temperature: 0.0, top_k: None, top_p: None, seed: 0 }
+    }
+}
+
+/// A checked [`SamplingSpec`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampler(SamplingSpec);
+
+impl Sampler {
+    /// A sampler.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for a negative temperature, `top_k` of 0 or `top_p` outside (0, 1].
+    pub fn new(spec: SamplingSpec) -> Result<Self> {
+        let refuse = |key: &str, expected: &str, found: String| {
+            Err(TrainError::config(key, expected, found, "leave the option out to take its default"))
+        };
+        if !(spec.temperature.is_finite() && spec.temperature >= 0.0) {
+            return refuse("temperature", "0 or more", spec.temperature.to_string());
+        }
+        if spec.top_k == Some(0) {
+            return refuse("top_k", "at least 1", "0".to_owned());
+        }
+        match spec.top_p {
+            Some(share) if !(share > 0.0 && share <= 1.0) => refuse("top_p", "a share above 0, up to 1", share.to_string()),
+            _ => Ok(Self(spec)),
+        }
+    }
+
+    /// The token chosen at `position` from its `logits`, `[vocab_size]`; NaN logits are never chosen.
+    pub fn choose(&self, logits: &[f32], position: u64) -> u32 {
+        let mut ranked: Vec<(u32, f64)> = (0u32..)
+            .zip(logits)
+            .map(|(id, &logit)| (id, f64::from(logit)))
+            .filter(|(_, logit)| !logit.is_nan())
+            .collect();
+        // Stable, so that equal logits stay in the order of their ids.
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let Some(&(best, largest)) = ranked.first() else { return 0 };
+        if self.0.temperature == 0.0 {
+            return best;
+        }
+        ranked.truncate(self.0.top_k.unwrap_or(ranked.len()));
+        for (_, value) in &mut ranked {
+            *value = ((*value - largest) / self.0.temperature).exp();
+        }
+        let nucleus = self.0.top_p.unwrap_or(1.0) * total(&ranked);
+        let mut reached = 0.0;
+        let kept = ranked.iter().position(|(_, value)| {
+            reached += value;
+            reached >= nucleus
+        });
+        ranked.truncate(kept.map_or(ranked.len(), |last| last + 1));
+        let target = uniform_value(self.0.seed, "generate", position) * total(&ranked);
+        let mut passed = 0.0;
+        let chosen = ranked.iter().find(|(_, value)| {
+            passed += value;
+            passed > target
+        });
+        chosen.map_or(best, |&(id, _)| id)
+    }
+}
+
+/// Continues `prompt` by up to `max_new` tokens, ending early after `end_of_text` or when `on_token`, called with each
+/// new token, breaks. Returns the new tokens, `end_of_text` not among them.
+///
+/// # Errors
+/// Those of [`Engine::next_logits`].
+pub fn generate(
+    engine: &mut dyn Engine,
+    prompt: &[u32],
+    max_new: usize,
+    end_of_text: Option<u32>,
+    sampler: &Sampler,
+    mut on_token: impl FnMut(u32) -> ControlFlow<()>,
+) -> Result<Vec<u32>> {
+    let mut tokens = prompt.to_vec();
+    for _ in 0..max_new {
+        let logits = engine.next_logits(&tokens)?;
+        let token = sampler.choose(&logits, tokens.len() as u64);
+        if Some(token) == end_of_text {
+            break;
+        }
+        tokens.push(token);
+        if on_token(token).is_break() {
+            break;
+        }
+    }
+    Ok(tokens.split_off(prompt.len()))
+}
+
+fn total(ranked: &[(u32, f64)]) -> f64 {
+    ranked.iter().map(|(_, value)| value).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn sampler(spec: SamplingSpec) -> Sampler {
+        Sampler::new(spec).unwrap()
+    }
+
+    #[test]
+    fn greedy_takes_the_largest_logit_and_the_lowest_id_among_equals() {
+        let greedy = sampler(SamplingSpec::default());
+        assert_eq!(greedy.choose(&[0.0, 2.0, f32::NAN, 2.0], 0), 1);
+        assert_eq!(greedy.choose(&[f32::NEG_INFINITY, -1.0], 0), 1);
+        assert_eq!(greedy.choose(&[f32::NAN], 0), 0);
+    }
+
+    #[test]
+    fn choices_follow_the_softmax() {
+        let logits = [0.0f32, 1.0, 2.0, -1.0];
+        let temperature = 0.7;
+        let warm = sampler(SamplingSpec { temperature, ..SamplingSpec::default() });
+        let n = 20_000u64;
+        let mut counts = [0f64; 4];
+        for position in 0..n {
+            counts[warm.choose(&logits, position) as usize] += 1.0;
+        }
+        let scores = logits.map(|z| (f64::from(z) / temperature).exp());
+        for (count, score) in counts.iter().zip(scores) {
+            let p = score / scores.iter().sum::<f64>();
+            // Five standard deviations of a binomial share.
+            assert!((count / n as f64 - p).abs() < 5.0 * (p * (1.0 - p) / n as f64).sqrt());
+        }
+    }
+
+    #[test]
+    fn top_k_and_top_p_leave_only_the_likely() {
+        let logits = [0.0f32, 1.0, 2.0, -1.0];
+        let seen = |spec: SamplingSpec| {
+            let sampler = sampler(SamplingSpec { temperature: 5.0, ..spec });
+            let mut seen: Vec<u32> = (0..500).map(|position| sampler.choose(&logits, position)).collect();
+            seen.sort_unstable();
+            seen.dedup();
+            seen
+        };
+        assert_eq!(seen(SamplingSpec::default()), [0, 1, 2, 3]);
+        assert_eq!(seen(SamplingSpec { top_k: Some(2), ..SamplingSpec::default() }), [1, 2]);
+        // At temperature 5 the shares are 0.20, 0.25, 0.30, 0.25·…: the two likeliest pass 0.5.
+        assert_eq!(seen(SamplingSpec { top_p: Some(0.5), ..SamplingSpec::default() }), [1, 2]);
+        assert_eq!(seen(SamplingSpec { top_p: Some(1e-9), ..SamplingSpec::default() }), [2]);
+    }
+
+    #[test]
+    fn options_that_cannot_work_are_refused() {
+        for spec in [
+            SamplingSpec { temperature: -1.0, ..SamplingSpec::default() },
+            SamplingSpec { temperature: f64::NAN, ..SamplingSpec::default() },
+            SamplingSpec { top_k: Some(0), ..SamplingSpec::default() },
+            SamplingSpec { top_p: Some(0.0), ..SamplingSpec::default() },
+            SamplingSpec { top_p: Some(1.1), ..SamplingSpec::default() },
+        ] {
+            assert!(Sampler::new(spec).unwrap_err().to_string().contains("hint: "));
+        }
+    }
+}

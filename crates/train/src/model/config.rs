@@ -1,0 +1,338 @@
+//! From the `[model]` section to a model that is known to fit together.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::preset::{Preset, PresetShape};
+use crate::error::{Result, TrainError};
+use crate::hf;
+
+/// The `[model]` section: a preset, or lengths, or a pretrained checkpoint. Lengths given beside a preset
+/// override it; nothing given at all is preset `s`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSpec {
+    /// Named size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
+    /// Width of the residual stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dim: Option<usize>,
+    /// Decoder layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
+    /// Query heads; `dim / heads` is a head's width.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heads: Option<usize>,
+    /// Key and value heads, a divisor of `heads`; default: as many (Ainslie et al., GQA, 2023).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_heads: Option<usize>,
+    /// Width of the feed-forward layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ffn: Option<usize>,
+    /// Whether the output head is the embedding; default: yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tied: Option<bool>,
+    /// Base of the rotary frequencies; default 10,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_theta: Option<f64>,
+    /// ε of RMSNorm; default 1e-5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm_eps: Option<f64>,
+    /// A folder with `config.json` and `model.safetensors` to continue from, relative to the config's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<String>,
+    /// Rows of the embedding; default: the tokenizer's vocabulary. May be larger, never smaller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<usize>,
+}
+
+/// The shape of a decoder, its parts known to fit together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Rows of the embedding, V.
+    pub vocab_size: usize,
+    /// Width of the residual stream, D.
+    pub dim: usize,
+    /// Decoder layers, L.
+    pub layers: usize,
+    /// Query heads, H.
+    pub heads: usize,
+    /// Key and value heads, G; H is a multiple of it.
+    pub kv_heads: usize,
+    /// Width of a head, E; even.
+    pub head_dim: usize,
+    /// Width of the feed-forward layer, F.
+    pub ffn: usize,
+    /// Longest sequence, in tokens.
+    pub max_context: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// ε of RMSNorm.
+    pub norm_eps: f64,
+    /// Whether the output head is the embedding.
+    pub tied: bool,
+}
+
+impl ModelSpec {
+    /// The model asked for: from `init`'s `config.json` if that is given, else from the preset and lengths.
+    ///
+    /// `tokenizer_vocab` is the tokenizer's largest id + 1, `context` the training context in tokens, `base` the
+    /// folder relative paths start from. `max_context` is `context`, or the pretrained model's if that is longer.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for lengths that do not fit together, a vocabulary smaller than the tokenizer's,
+    /// or lengths that contradict `init`; those of [`hf::read_config`].
+    pub fn resolve(&self, tokenizer_vocab: usize, context: usize, base: &Path) -> Result<ModelConfig> {
+        let config = match self.init_dir(base)? {
+            Some(dir) => self.continued(&hf::read_config(&dir)?, context)?,
+            None => self.fresh(tokenizer_vocab, context)?,
+        };
+        if config.vocab_size < tokenizer_vocab {
+            let key = if self.init.is_some() { "model.init" } else { "model.vocab_size" };
+            return Err(TrainError::config(
+                key,
+                format!("a vocabulary of at least the tokenizer's {tokenizer_vocab} ids"),
+                config.vocab_size,
+                "use the tokenizer the model was trained with, or remove model.vocab_size",
+            ));
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The folder `init` names, if it names one.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] if there is no such folder with a `config.json`.
+    pub fn init_dir(&self, base: &Path) -> Result<Option<PathBuf>> {
+        let Some(init) = &self.init else { return Ok(None) };
+        let dir = base.join(init);
+        if dir.join("config.json").is_file() {
+            return Ok(Some(dir));
+        }
+        let looks_like_hub = !dir.exists() && init.split('/').count() == 2 && !init.starts_with(['.', '/', '~']);
+        let hint = if looks_like_hub {
+            format!("models are not fetched from the Hub in this build; download `{init}` into a folder and name that")
+        } else {
+            "give a run's export folder, or a Hugging Face Llama folder with config.json and model.safetensors".to_owned()
+        };
+        Err(TrainError::config("model.init", "a folder with a config.json", format!("`{}`", dir.display()), hint))
+    }
+
+    fn fresh(&self, tokenizer_vocab: usize, context: usize) -> Result<ModelConfig> {
+        let PresetShape { dim, layers, heads, ffn } = self.preset.unwrap_or(Preset::S).shape();
+        let dim = self.dim.unwrap_or(dim);
+        let heads = self.heads.unwrap_or(heads);
+        if heads == 0 || dim % heads != 0 {
+            return Err(TrainError::config(
+                "model.heads",
+                format!("a divisor of model.dim = {dim}"),
+                heads,
+                "choose dim = heads × head width, a head being 32 to 128 wide",
+            ));
+        }
+        Ok(ModelConfig {
+            vocab_size: self.vocab_size.unwrap_or(tokenizer_vocab),
+            dim,
+            layers: self.layers.unwrap_or(layers),
+            heads,
+            kv_heads: self.kv_heads.unwrap_or(heads),
+            head_dim: dim / heads,
+            ffn: self.ffn.unwrap_or(ffn),
+            max_context: context,
+            rope_theta: self.rope_theta.unwrap_or(10_000.0),
+            norm_eps: self.norm_eps.unwrap_or(1e-5),
+            tied: self.tied.unwrap_or(true),
+        })
+    }
+
+    /// A pretrained model keeps its shape: what else is asked for must agree with it.
+    fn continued(&self, pretrained: &ModelConfig, context: usize) -> Result<ModelConfig> {
+        let shape = self.preset.map(Preset::shape);
+        let asked = [
+            ("model.dim", self.dim.or(shape.map(|s| s.dim)), pretrained.dim),
+            ("model.layers", self.layers.or(shape.map(|s| s.layers)), pretrained.layers),
+            ("model.heads", self.heads.or(shape.map(|s| s.heads)), pretrained.heads),
+            ("model.kv_heads", self.kv_heads, pretrained.kv_heads),
+            ("model.ffn", self.ffn.or(shape.map(|s| s.ffn)), pretrained.ffn),
+            ("model.vocab_size", self.vocab_size, pretrained.vocab_size),
+            ("model.tied", self.tied.map(usize::from), usize::from(pretrained.tied)),
+        ];
+        let contradiction = |key: &str, expected: String, found: String| {
+            TrainError::config(
+                key,
+                format!("{expected}, as in the pretrained model"),
+                found,
+                "remove the key: with model.init the shape comes from the checkpoint",
+            )
+        };
+        for (key, wanted, has) in asked {
+            if let Some(wanted) = wanted
+                && wanted != has
+            {
+                return Err(contradiction(key, has.to_string(), wanted.to_string()));
+            }
+        }
+        let reals = [
+            ("model.rope_theta", self.rope_theta, pretrained.rope_theta),
+            ("model.norm_eps", self.norm_eps, pretrained.norm_eps),
+        ];
+        for (key, wanted, has) in reals {
+            if let Some(wanted) = wanted
+                && wanted != has
+            {
+                return Err(contradiction(key, has.to_string(), wanted.to_string()));
+            }
+        }
+        Ok(ModelConfig { max_context: pretrained.max_context.max(context), ..pretrained.clone() })
+    }
+}
+
+impl ModelConfig {
+    /// Checks that the lengths fit together.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] naming the length, what it must be and what it is.
+    pub fn validate(&self) -> Result<()> {
+        let lengths = [
+            ("model.vocab_size", self.vocab_size),
+            ("model.dim", self.dim),
+            ("model.layers", self.layers),
+            ("model.heads", self.heads),
+            ("model.kv_heads", self.kv_heads),
+            ("model.ffn", self.ffn),
+            ("train.context", self.max_context),
+        ];
+        // Products of two lengths must not overflow; 2^31 is far beyond any machine's memory.
+        const LONGEST: usize = 1 << 31;
+        for (key, length) in lengths {
+            if !(1..=LONGEST).contains(&length) {
+                return Err(TrainError::config(key, "1 to 2147483648", length, "remove the key to take the preset's value"));
+            }
+        }
+        if self.heads % self.kv_heads != 0 {
+            return Err(TrainError::config(
+                "model.kv_heads",
+                format!("a divisor of model.heads = {}", self.heads),
+                self.kv_heads,
+                "with kv_heads = heads every query head has its own keys",
+            ));
+        }
+        if self.head_dim == 0 || self.head_dim % 2 != 0 || self.head_dim > LONGEST / self.heads {
+            return Err(TrainError::config(
+                "model.heads",
+                "an even head width (model.dim / model.heads), since rotary positions turn pairs",
+                format!("a width of {}", self.head_dim),
+                "choose dim = heads × head width, a head being 32 to 128 wide",
+            ));
+        }
+        if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
+            return Err(TrainError::config("model.rope_theta", "a number above 0", self.rope_theta, "the usual value is 10000"));
+        }
+        if !(self.norm_eps.is_finite() && self.norm_eps > 0.0) {
+            return Err(TrainError::config("model.norm_eps", "a number above 0", self.norm_eps, "the usual value is 1e-5"));
+        }
+        Ok(())
+    }
+
+    /// Width of all query heads together, H·E.
+    pub fn q_dim(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Width of all key heads together, G·E.
+    pub fn kv_dim(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    /// Number of trained numbers, embedding included, a tied head counted once.
+    pub fn parameters(&self) -> u64 {
+        self.parameter_list().iter().map(|p| p.shape.iter().map(|&n| n as u64).product::<u64>()).sum()
+    }
+
+    /// Floating-point operations of forward and backward for one token of a sequence of `context` tokens:
+    /// 6·N + 12·L·H·E·T (Chowdhery et al., PaLM, 2022, appendix B). N counts the numbers a token is multiplied
+    /// with: the head is in it, an untied embedding (a lookup) is not. The causal half of attention is not taken off.
+    pub fn flops_per_token(&self, context: usize) -> u64 {
+        let lookup = if self.tied { 0 } else { self.vocab_size as u64 * self.dim as u64 };
+        let multiplied = self.parameters().saturating_sub(lookup);
+        6 * multiplied + 12 * self.layers as u64 * self.q_dim() as u64 * context as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn resolve(spec: &ModelSpec) -> Result<ModelConfig> {
+        spec.resolve(4096, 128, Path::new("."))
+    }
+
+    #[test]
+    fn presets_are_the_documented_sizes() {
+        let sizes: Vec<_> = Preset::ALL
+            .iter()
+            .map(|&preset| resolve(&ModelSpec { preset: Some(preset), ..ModelSpec::default() }).unwrap())
+            .map(|m| (m.dim, m.layers, m.heads, m.ffn, m.kv_heads, m.tied))
+            .collect();
+        assert_eq!(
+            sizes,
+            [
+                (64, 2, 2, 176, 2, true),
+                (128, 4, 4, 352, 4, true),
+                (384, 6, 6, 1024, 6, true),
+                (768, 12, 12, 2048, 12, true)
+            ]
+        );
+        for preset in Preset::ALL {
+            assert_eq!(serde_json::to_value(preset).unwrap(), preset.name());
+        }
+    }
+
+    #[test]
+    fn parameters_and_flops_by_hand() {
+        // s, V = 4096, tied: embedding 4096·128 = 524,288; a layer 4·128² + 3·128·352 + 2·128 = 200,960; norm 128.
+        let model = resolve(&ModelSpec::default()).unwrap();
+        assert_eq!(model.parameters(), 524_288 + 4 * 200_960 + 128);
+        assert_eq!(model.flops_per_token(128), 6 * model.parameters() + 12 * 4 * 128 * 128);
+        // An untied head adds 524,288 numbers and no arithmetic.
+        let untied = resolve(&ModelSpec { tied: Some(false), ..ModelSpec::default() }).unwrap();
+        assert_eq!(untied.parameters(), model.parameters() + 524_288);
+        assert_eq!(untied.flops_per_token(128), model.flops_per_token(128));
+        // GQA with 1 of 4 key heads saves 2·(3/4)·128² a layer.
+        let grouped = resolve(&ModelSpec { kv_heads: Some(1), ..ModelSpec::default() }).unwrap();
+        assert_eq!(grouped.parameters(), model.parameters() - 4 * 24_576);
+    }
+
+    #[test]
+    fn lengths_that_do_not_fit_are_refused_by_name() {
+        let check = |key: &str, spec: ModelSpec| {
+            let message = resolve(&spec).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("{key}: expected")) && message.contains("\nhint: "), "{message}");
+        };
+        let spec = ModelSpec::default;
+        check("model.heads", ModelSpec { heads: Some(3), ..spec() });
+        check("model.heads", ModelSpec { heads: Some(0), ..spec() });
+        check("model.heads", ModelSpec { dim: Some(12), ..spec() }); // heads of width 3
+        check("model.kv_heads", ModelSpec { kv_heads: Some(3), ..spec() });
+        check("model.kv_heads", ModelSpec { kv_heads: Some(0), ..spec() });
+        check("model.layers", ModelSpec { layers: Some(0), ..spec() });
+        check("model.ffn", ModelSpec { ffn: Some(usize::MAX), ..spec() });
+        check("model.vocab_size", ModelSpec { vocab_size: Some(4095), ..spec() });
+        check("model.norm_eps", ModelSpec { norm_eps: Some(0.0), ..spec() });
+        check("model.rope_theta", ModelSpec { rope_theta: Some(f64::NAN), ..spec() });
+        check("model.init", ModelSpec { init: Some("no/such".into()), ..spec() });
+        assert!(serde_json::from_str::<ModelSpec>(r#"{"width": 3}"#).is_err());
+    }
+
+    #[test]
+    fn a_hub_id_is_told_apart_from_a_missing_folder() {
+        let message = |init: &str| ModelSpec { init: Some(init.into()), ..ModelSpec::default() };
+        assert!(resolve(&message("someone/some-model")).unwrap_err().to_string().contains("not fetched from the Hub"));
+        assert!(resolve(&message("./some-model")).unwrap_err().to_string().contains("export folder"));
+    }
+}

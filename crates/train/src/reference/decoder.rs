@@ -1,0 +1,204 @@
+//! The Llama decoder's forward pass, composed of differentiable Candle operations.
+//!
+//! Shapes are suffixes: b sequences, t positions, n = b·t, d residual width, h query heads, g key heads, r = h/g query
+//! heads a key head, e head width, s key positions, f feed-forward width, v vocabulary. Candle's fused
+//! `RmsNorm::forward`, `softmax_last_dim` and `rope*` drop gradients silently and are not used.
+
+use candle_core::{D, DType, Device, Tensor};
+
+use crate::error::Result;
+use crate::model::ModelConfig;
+
+/// One layer's parameters, matrices as `[out, in]`.
+struct Layer {
+    attention_norm_d: Tensor,
+    q_qd: Tensor,
+    k_kd: Tensor,
+    v_kd: Tensor,
+    o_dq: Tensor,
+    ffn_norm_d: Tensor,
+    gate_fd: Tensor,
+    up_fd: Tensor,
+    down_df: Tensor,
+}
+
+/// The parameters as the forward pass uses them, and its constant tables.
+pub(super) struct Decoder {
+    model: ModelConfig,
+    embedding_vd: Tensor,
+    layers: Vec<Layer>,
+    norm_d: Tensor,
+    head_vd: Tensor,
+    /// cos and sin of position × frequency, `[max_context, e]`, both halves alike.
+    cos_te: Tensor,
+    sin_te: Tensor,
+}
+
+/// Keys and values of the tokens seen so far, for generation one token at a time.
+pub(super) struct KvCache {
+    /// The tokens whose keys and values are held.
+    pub(super) tokens: Vec<u32>,
+    /// A layer's `[1, g, s, e]` keys (rotated) and values.
+    layers: Vec<Option<(Tensor, Tensor)>>,
+}
+
+impl KvCache {
+    pub(super) fn new(model: &ModelConfig) -> Self {
+        Self { tokens: Vec::new(), layers: vec![None; model.layers] }
+    }
+}
+
+impl Decoder {
+    /// A decoder over `parameters`, in the order of [`ModelConfig::parameter_list`].
+    pub(super) fn new(
+        model: &ModelConfig,
+        parameters: Vec<Tensor>,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self> {
+        let mut parameters = parameters.into_iter();
+        let mut next = || {
+            parameters.next().ok_or_else(|| candle_core::Error::Msg("the parameter list is too short".to_owned()))
+        };
+        let embedding_vd = next()?;
+        let mut layers = Vec::with_capacity(model.layers);
+        for _ in 0..model.layers {
+            layers.push(Layer {
+                attention_norm_d: next()?,
+                q_qd: next()?,
+                k_kd: next()?,
+                v_kd: next()?,
+                o_dq: next()?,
+                ffn_norm_d: next()?,
+                gate_fd: next()?,
+                up_fd: next()?,
+                down_df: next()?,
+            });
+        }
+        let norm_d = next()?;
+        let head_vd = if model.tied { embedding_vd.clone() } else { next()? };
+        let (cos_te, sin_te) = rotary_tables(model, device, dtype)?;
+        Ok(Self { model: model.clone(), embedding_vd, layers, norm_d, head_vd, cos_te, sin_te })
+    }
+
+    /// Logits `[b·t, v]` of `tokens_bt`. With a cache, the tokens follow those in it, and their keys and values are added.
+    pub(super) fn logits_nv(&self, tokens_bt: &Tensor, mut cache: Option<&mut KvCache>) -> Result<Tensor> {
+        let (batch, context) = tokens_bt.dims2()?;
+        let start = cache.as_ref().map_or(0, |cache| cache.tokens.len());
+        let positions = Positions {
+            batch,
+            context,
+            cos_te: self.cos_te.narrow(0, start, context)?,
+            sin_te: self.sin_te.narrow(0, start, context)?,
+            mask_rts: self.causal_mask_rts(start, context)?,
+        };
+        let eps = self.model.norm_eps;
+        let mut x_nd = self.embedding_vd.index_select(&tokens_bt.flatten_all()?, 0)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let past = cache.as_mut().and_then(|cache| cache.layers.get_mut(index));
+            let normed_nd = rms_norm(&x_nd, &layer.attention_norm_d, eps)?;
+            x_nd = (x_nd + self.attention_nd(layer, &normed_nd, &positions, past)?)?;
+            let normed_nd = rms_norm(&x_nd, &layer.ffn_norm_d, eps)?;
+            x_nd = (x_nd + feed_forward_nd(layer, &normed_nd)?)?;
+        }
+        linear(&rms_norm(&x_nd, &self.norm_d, eps)?, &self.head_vd)
+    }
+
+    /// Causal attention with grouped keys: the r query heads of a group are stacked along t and meet their one key
+    /// head in a single product, which is what repeating the keys r times would compute.
+    fn attention_nd(
+        &self,
+        layer: &Layer,
+        x_nd: &Tensor,
+        positions: &Positions,
+        past: Option<&mut Option<(Tensor, Tensor)>>,
+    ) -> Result<Tensor> {
+        let ModelConfig { heads, kv_heads, head_dim, .. } = self.model;
+        let (b, t) = (positions.batch, positions.context);
+        let split = |y_n: Tensor, heads: usize| -> Result<Tensor> {
+            Ok(y_n.reshape((b, t, heads, head_dim))?.transpose(1, 2)?.contiguous()?)
+        };
+        let q_bhte = rotate(&split(linear(x_nd, &layer.q_qd)?, heads)?, positions)?;
+        let mut k_bgse = rotate(&split(linear(x_nd, &layer.k_kd)?, kv_heads)?, positions)?;
+        let mut v_bgse = split(linear(x_nd, &layer.v_kd)?, kv_heads)?;
+        if let Some(past) = past {
+            if let Some((k, v)) = past.as_ref() {
+                k_bgse = Tensor::cat(&[k, &k_bgse], 2)?;
+                v_bgse = Tensor::cat(&[v, &v_bgse], 2)?;
+            }
+            *past = Some((k_bgse.clone(), v_bgse.clone()));
+        }
+
+        let scale = 1.0 / (head_dim as f64).sqrt();
+        let q_bgre = q_bhte.affine(scale, 0.0)?.reshape((b, kv_heads, heads / kv_heads * t, head_dim))?;
+        let scores_bgrs = q_bgre.matmul(&k_bgse.t()?)?.broadcast_add(&positions.mask_rts)?;
+        // Softmax with its division after the product with the values, where there is less to divide; the maximum
+        // cancels and carries no gradient.
+        let max_bgr1 = scores_bgrs.detach().max_keepdim(D::Minus1)?;
+        let exp_bgrs = scores_bgrs.broadcast_sub(&max_bgr1)?.exp()?;
+        let sum_bgr1 = exp_bgrs.sum_keepdim(D::Minus1)?;
+        let mixed_bgre = exp_bgrs.matmul(&v_bgse)?.broadcast_mul(&sum_bgr1.recip()?)?;
+        let mixed_nq = mixed_bgre.reshape((b, heads, t, head_dim))?.transpose(1, 2)?.reshape((b * t, heads * head_dim))?;
+        linear(&mixed_nq, &layer.o_dq)
+    }
+
+    /// 0 where a query may look and −∞ where it may not: query i of this call is at position `start` + i and sees keys
+    /// up to itself. `[r·t, start + t]`, the same t rows for each of a group's r heads.
+    fn causal_mask_rts(&self, start: usize, context: usize) -> Result<Tensor> {
+        let (repeats, keys) = (self.model.heads / self.model.kv_heads, start + context);
+        let row = |query: usize| (0..keys).map(move |key| if key <= start + query { 0f32 } else { f32::NEG_INFINITY });
+        let mask: Vec<f32> = (0..repeats).flat_map(|_| (0..context).flat_map(row)).collect();
+        let mask_rts = Tensor::from_vec(mask, (repeats * context, keys), self.cos_te.device())?;
+        Ok(mask_rts.to_dtype(self.cos_te.dtype())?)
+    }
+}
+
+/// What every layer of one call shares.
+struct Positions {
+    batch: usize,
+    context: usize,
+    cos_te: Tensor,
+    sin_te: Tensor,
+    mask_rts: Tensor,
+}
+
+/// y = x Wᵀ.
+fn linear(x_ni: &Tensor, w_oi: &Tensor) -> Result<Tensor> {
+    Ok(x_ni.matmul(&w_oi.t()?)?)
+}
+
+/// x / √(mean x² + ε) · gain (Zhang & Sennrich, RMSNorm, 2019).
+fn rms_norm(x_nd: &Tensor, gain_d: &Tensor, eps: f64) -> Result<Tensor> {
+    let mean_square_n1 = x_nd.sqr()?.mean_keepdim(D::Minus1)?;
+    let scale_n1 = mean_square_n1.affine(1.0, eps)?.sqrt()?.recip()?;
+    Ok(x_nd.broadcast_mul(&scale_n1)?.broadcast_mul(gain_d)?)
+}
+
+/// down(silu(gate x) · up x) (Shazeer, GLU variants, 2020).
+fn feed_forward_nd(layer: &Layer, x_nd: &Tensor) -> Result<Tensor> {
+    let gated_nf = (linear(x_nd, &layer.gate_fd)?.silu()? * linear(x_nd, &layer.up_fd)?)?;
+    linear(&gated_nf, &layer.down_df)
+}
+
+/// Rotary positions (Su et al., RoFormer, 2021) in Hugging Face's half-split order: element i of the first half and
+/// element i of the second are one pair, turned by position · θ^(−2i/e).
+fn rotate(x_bhte: &Tensor, positions: &Positions) -> Result<Tensor> {
+    let half = x_bhte.dim(D::Minus1)? / 2;
+    let first = x_bhte.narrow(D::Minus1, 0, half)?;
+    let second = x_bhte.narrow(D::Minus1, half, half)?;
+    let turned_bhte = Tensor::cat(&[&second.neg()?, &first], D::Minus1)?;
+    let along = x_bhte.broadcast_mul(&positions.cos_te)?;
+    let across = turned_bhte.broadcast_mul(&positions.sin_te)?;
+    Ok((along + across)?)
+}
+
+/// cos and sin of every position times every frequency, computed in f64.
+fn rotary_tables(model: &ModelConfig, device: &Device, dtype: DType) -> Result<(Tensor, Tensor)> {
+    let half = model.head_dim / 2;
+    let frequency = |i: usize| model.rope_theta.powf(-2.0 * i as f64 / model.head_dim as f64);
+    let angles: Vec<f64> = (0..model.max_context)
+        .flat_map(|position| (0..model.head_dim).map(move |i| position as f64 * frequency(i % half)))
+        .collect();
+    let angles_te = Tensor::from_vec(angles, (model.max_context, model.head_dim), device)?;
+    Ok((angles_te.cos()?.to_dtype(dtype)?, angles_te.sin()?.to_dtype(dtype)?))
+}

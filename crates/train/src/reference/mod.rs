@@ -1,0 +1,302 @@
+//! The reference engine: Candle autograd over differentiable operations only, on any device.
+//!
+//! The oracle of every faster engine. A global batch is cut into micro-batches; each builds its graph, runs it
+//! backward and frees it; detached gradients are added in the batch's order, so a result depends on `micro_batch`
+//! only by rounding and on the number of threads not at all. On the CPU, micro-batches run side by side, one a
+//! thread, since Candle's elementwise operations use a single one. Costs: a graph of a micro-batch's activations and
+//! one set of gradients a thread, beside parameters and two moments.
+
+mod decoder;
+mod loss;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{DType, Device, Tensor, Var};
+use rayon::prelude::*;
+
+use crate::engine::{Batch, DeviceSpec, Engine, Moments, NamedTensor, StepOutput, check_ids, check_sequences};
+use crate::error::{NonFinite, Result, TrainError};
+use crate::model::{ModelConfig, ParameterInfo, check_tensors, initial_parameters};
+use crate::optimizer::{AdamW, clip_scale, norms};
+use crate::spec::TrainSpec;
+use decoder::{Decoder, KvCache};
+use loss::sequence_losses_b;
+
+/// Tokens of a micro-batch where the config gives none: on the CPU few enough for the activations to stay near the
+/// cache, on a GPU enough to keep it busy.
+const MICRO_TOKENS_CPU: usize = 512;
+const MICRO_TOKENS_CUDA: usize = 16_384;
+
+/// Candle autograd behind [`Engine`].
+pub struct ReferenceEngine {
+    model: ModelConfig,
+    list: Vec<ParameterInfo>,
+    device: Device,
+    dtype: DType,
+    variables: Vec<Var>,
+    /// Shares the variables' storage and tracks gradients.
+    trained: Decoder,
+    /// Shares the variables' storage and tracks nothing: evaluation holds no graph.
+    frozen: Decoder,
+    optimizer: AdamW,
+    clip: f64,
+    micro_batch: usize,
+    cache: Option<KvCache>,
+}
+
+/// What one micro-batch adds: its sequences' losses and a gradient for each parameter.
+struct Partial {
+    losses: Vec<f64>,
+    gradients: Vec<Tensor>,
+}
+
+impl ReferenceEngine {
+    /// An engine in f32 with initial parameters drawn from `seed`.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for a model that does not fit together, [`TrainError::Device`],
+    /// [`TrainError::Tensor`] if it does not fit in memory.
+    pub fn new(model: &ModelConfig, train: &TrainSpec, device: DeviceSpec, seed: u64) -> Result<Self> {
+        Self::with_dtype(model, train, device, seed, DType::F32)
+    }
+
+    /// The same arithmetic in another floating-point type; in [`DType::F64`] its gradients are an oracle's.
+    /// Parameters still start from and are saved as f32.
+    ///
+    /// # Errors
+    /// As [`ReferenceEngine::new`].
+    pub fn with_dtype(
+        model: &ModelConfig,
+        train: &TrainSpec,
+        device: DeviceSpec,
+        seed: u64,
+        dtype: DType,
+    ) -> Result<Self> {
+        model.validate()?;
+        let device = open_device(device)?;
+        let list = model.parameter_list();
+        let variables = initial_parameters(model, seed)
+            .iter()
+            .map(|tensor| Ok(Var::from_tensor(&to_device(tensor, &device, dtype)?)?))
+            .collect::<Result<Vec<_>>>()?;
+        let decaying: Vec<_> = variables.iter().cloned().zip(list.iter().map(|info| info.decay)).collect();
+        let default_tokens = if device.is_cuda() { MICRO_TOKENS_CUDA } else { MICRO_TOKENS_CPU };
+        let micro_batch = train.micro_batch.unwrap_or(default_tokens / train.context.max(1)).max(1);
+        Ok(Self {
+            trained: Decoder::new(model, variables.iter().map(|v| v.as_tensor().clone()).collect(), &device, dtype)?,
+            frozen: Decoder::new(model, variables.iter().map(|v| v.as_detached_tensor()).collect(), &device, dtype)?,
+            optimizer: AdamW::new(&decaying, train)?,
+            model: model.clone(),
+            list,
+            device,
+            dtype,
+            variables,
+            clip: train.clip,
+            micro_batch,
+            cache: None,
+        })
+    }
+
+    /// Losses and the whole batch's gradient, checked to be finite.
+    fn forward_backward(&self, batch: &Batch) -> Result<(StepOutput, Vec<Tensor>)> {
+        batch.check(&self.model)?;
+        let starts: Vec<usize> = (0..batch.sequences()).step_by(self.micro_batch).collect();
+        let mut losses = Vec::with_capacity(batch.sequences());
+        let mut total: Option<Vec<Tensor>> = None;
+        for group in starts.chunks(self.threads()) {
+            let partials: Vec<Partial> =
+                group.par_iter().map(|&start| self.micro_batch_gradient(batch, start)).collect::<Result<_>>()?;
+            for partial in partials {
+                losses.extend(partial.losses);
+                total = Some(match total.take() {
+                    None => partial.gradients,
+                    Some(sum) => sum.iter().zip(&partial.gradients).map(|(a, b)| Ok((a + b)?)).collect::<Result<_>>()?,
+                });
+            }
+            // A loss that is not finite makes the rest of the batch worthless.
+            if let Some(sequence) = losses.iter().position(|loss| !loss.is_finite()) {
+                return Err(non_finite("loss", losses[sequence], Some(sequence), None));
+            }
+        }
+        let gradients = total.unwrap_or_default();
+        let each = norms(&gradients)?;
+        if let Some(index) = each.iter().position(|norm| !norm.is_finite()) {
+            return Err(non_finite("gradient norm", each[index], None, Some(self.list[index].name.clone())));
+        }
+        let weighted: f64 = losses.iter().zip(&batch.multipliers).map(|(loss, m)| m * loss).sum();
+        let output = StepOutput {
+            loss: weighted / losses.len() as f64,
+            gradient_norm: each.iter().map(|norm| norm * norm).sum::<f64>().sqrt(),
+            sequence_losses: losses,
+        };
+        if !output.loss.is_finite() {
+            return Err(non_finite("weighted loss", output.loss, None, None));
+        }
+        Ok((output, gradients))
+    }
+
+    /// The gradient of Σ_b (m_b / B) ℓ_b over the micro-batch from sequence `start`, B being the *global* batch, so
+    /// that micro-batches simply add up.
+    fn micro_batch_gradient(&self, batch: &Batch, start: usize) -> Result<Partial> {
+        let end = (start + self.micro_batch).min(batch.sequences());
+        let tokens = start * batch.context..end * batch.context;
+        let inputs_bt = self.ids_bt(&batch.inputs[tokens.clone()], batch.context)?;
+        let targets_bt = self.ids_bt(&batch.targets[tokens], batch.context)?;
+        let shares: Vec<f64> =
+            batch.multipliers[start..end].iter().map(|m| m / batch.sequences() as f64).collect();
+        let shares_b = Tensor::new(shares, &self.device)?.to_dtype(self.dtype)?;
+
+        let logits_nv = self.trained.logits_nv(&inputs_bt, None)?;
+        let losses_b = sequence_losses_b(&logits_nv, &targets_bt)?;
+        let objective = (&losses_b * shares_b)?.sum_all()?;
+        let mut store = objective.backward()?;
+
+        let take = |(variable, info): (&Var, &ParameterInfo)| {
+            // A parameter the graph does not reach is a dropped gradient, never a zero one.
+            let gradient = store.remove(variable).ok_or_else(|| TrainError::NoGradient { name: info.name.clone() })?;
+            Ok(gradient.detach())
+        };
+        let gradients = self.variables.iter().zip(&self.list).map(take).collect::<Result<_>>()?;
+        Ok(Partial { losses: to_f64(&losses_b)?, gradients })
+    }
+
+    /// Micro-batches that run at once.
+    fn threads(&self) -> usize {
+        if self.device.is_cpu() { rayon::current_num_threads().max(1) } else { 1 }
+    }
+
+    fn ids_bt(&self, ids: &[u32], context: usize) -> Result<Tensor> {
+        Ok(Tensor::from_slice(ids, (ids.len() / context, context), &self.device)?)
+    }
+
+    /// `tensors` in the parameters' order, on the engine's device.
+    fn placed(&self, tensors: &[NamedTensor], place: &str) -> Result<Vec<Tensor>> {
+        let ordered = check_tensors(&self.list, tensors, place)?;
+        ordered.into_iter().map(|tensor| to_device(tensor, &self.device, self.dtype)).collect()
+    }
+
+    fn named<'a>(&self, tensors: impl Iterator<Item = &'a Tensor>) -> Result<Vec<NamedTensor>> {
+        let name = |(info, tensor): (&ParameterInfo, &Tensor)| {
+            let data = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            Ok(NamedTensor { name: info.name.clone(), shape: info.shape.clone(), data })
+        };
+        self.list.iter().zip(tensors).map(name).collect()
+    }
+}
+
+impl Engine for ReferenceEngine {
+    fn name(&self) -> &'static str {
+        "reference"
+    }
+
+    fn model(&self) -> &ModelConfig {
+        &self.model
+    }
+
+    fn step(&mut self, batch: &Batch, lr: f64) -> Result<StepOutput> {
+        let (output, gradients) = self.forward_backward(batch)?;
+        self.cache = None;
+        self.optimizer.update(&gradients, clip_scale(output.gradient_norm, self.clip), lr)?;
+        Ok(output)
+    }
+
+    fn gradient(&mut self, batch: &Batch) -> Result<(StepOutput, Vec<NamedTensor>)> {
+        let (output, gradients) = self.forward_backward(batch)?;
+        let named = self.named(gradients.iter())?;
+        Ok((output, named))
+    }
+
+    fn sequence_losses(&mut self, inputs: &[u32], targets: &[u32], context: usize) -> Result<Vec<f64>> {
+        check_sequences(&self.model, inputs, targets, context)?;
+        let tokens = self.micro_batch * context;
+        let loss = |(inputs, targets): (&[u32], &[u32])| {
+            let logits_nv = self.frozen.logits_nv(&self.ids_bt(inputs, context)?, None)?;
+            to_f64(&sequence_losses_b(&logits_nv, &self.ids_bt(targets, context)?)?)
+        };
+        let pairs: Vec<_> = inputs.chunks(tokens).zip(targets.chunks(tokens)).collect();
+        let mut losses = Vec::with_capacity(inputs.len() / context);
+        for group in pairs.chunks(self.threads()) {
+            let parts: Vec<Vec<f64>> = group.par_iter().map(|&pair| loss(pair)).collect::<Result<_>>()?;
+            losses.extend(parts.into_iter().flatten());
+        }
+        Ok(losses)
+    }
+
+    fn next_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        let window = &tokens[tokens.len().saturating_sub(self.model.max_context)..];
+        if window.is_empty() {
+            return Err(TrainError::Context { found: 0, max_context: self.model.max_context });
+        }
+        check_ids(&self.model, window, window.len())?;
+        // The cache serves as long as its tokens begin the window and leave something to compute.
+        let known = |cache: &KvCache| cache.tokens.len() < window.len() && window.starts_with(&cache.tokens);
+        let mut cache = self.cache.take().filter(known).unwrap_or_else(|| KvCache::new(&self.model));
+        let new = &window[cache.tokens.len()..];
+        let logits_nv = self.frozen.logits_nv(&self.ids_bt(new, new.len())?, Some(&mut cache))?;
+        cache.tokens.extend_from_slice(new);
+        self.cache = Some(cache);
+        Ok(logits_nv.get(new.len() - 1)?.to_dtype(DType::F32)?.to_vec1::<f32>()?)
+    }
+
+    fn all_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        check_sequences(&self.model, tokens, tokens, tokens.len())?;
+        let logits_nv = self.frozen.logits_nv(&self.ids_bt(tokens, tokens.len())?, None)?;
+        Ok(logits_nv.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?)
+    }
+
+    fn parameters(&self) -> Result<Vec<NamedTensor>> {
+        self.named(self.variables.iter().map(|variable| variable.as_tensor()))
+    }
+
+    fn moments(&self) -> Result<Moments> {
+        Ok(Moments {
+            updates: self.optimizer.updates(),
+            first: self.named(self.optimizer.moments().map(|(first, _)| first))?,
+            second: self.named(self.optimizer.moments().map(|(_, second)| second))?,
+        })
+    }
+
+    fn load_parameters(&mut self, tensors: &[NamedTensor]) -> Result<()> {
+        let placed = self.placed(tensors, "parameters")?;
+        self.cache = None;
+        for (variable, tensor) in self.variables.iter().zip(&placed) {
+            variable.set(tensor)?;
+        }
+        Ok(())
+    }
+
+    fn load_moments(&mut self, moments: &Moments) -> Result<()> {
+        let first = self.placed(&moments.first, "first moments")?;
+        let second = self.placed(&moments.second, "second moments")?;
+        self.optimizer.restore(moments.updates, first.into_iter().zip(second).collect());
+        Ok(())
+    }
+}
+
+fn non_finite(what: &'static str, value: f64, sequence: Option<usize>, parameter: Option<String>) -> TrainError {
+    TrainError::NonFinite(Box::new(NonFinite { what, value, sequence, parameter, step: None, domain: None }))
+}
+
+fn to_f64(tensor_b: &Tensor) -> Result<Vec<f64>> {
+    Ok(tensor_b.to_dtype(DType::F64)?.to_vec1::<f64>()?)
+}
+
+fn to_device(tensor: &NamedTensor, device: &Device, dtype: DType) -> Result<Tensor> {
+    Ok(Tensor::from_slice(&tensor.data, tensor.shape.as_slice(), device)?.to_dtype(dtype)?)
+}
+
+fn open_device(spec: DeviceSpec) -> Result<Device> {
+    match spec {
+        DeviceSpec::Cpu => Ok(Device::Cpu),
+        DeviceSpec::Cuda(_) if !cfg!(feature = "cuda") => Err(TrainError::Device {
+            device: spec.to_string(),
+            message: "this build knows no GPU".to_owned(),
+            hint: "build with `--features cuda` (needs the CUDA toolkit), or use --device cpu".to_owned(),
+        }),
+        DeviceSpec::Cuda(index) => Device::new_cuda(index).map_err(|error| TrainError::Device {
+            device: spec.to_string(),
+            message: error.to_string(),
+            hint: "look at the GPUs with `nvidia-smi`, or use --device cpu".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,103 @@
+//! The learning rate as a pure function of the step.
+//!
+//! Of n steps (0 … n−1), the last step of the warmup has the peak rate and step n−1 the end rate: the two ends a
+//! user asks for are both reached, for every length of run.
+
+use crate::spec::{Schedule, TrainSpec};
+
+/// Learning rate of `step`, counted from 0, in a run of `steps`. Beyond the end it stays at the end's value.
+///
+/// Warmup of w steps: lr·(step + 1)/w. Then with r = `min_lr_share`,
+/// - `constant`: lr;
+/// - `cosine`: lr·(r + (1 − r)·½(1 + cos πx)), x from 0 at the peak to 1 at the last step;
+/// - `wsd`: lr, and over the last `decay_share` of the run lr·(1 − (1 − r)·x), x reaching 1 at the last step.
+pub fn learning_rate(spec: &TrainSpec, step: u64, steps: u64) -> f64 {
+    let warmup = spec.warmup_steps(steps);
+    if step < warmup {
+        return spec.lr * (step + 1) as f64 / warmup as f64;
+    }
+    let last = steps.saturating_sub(1);
+    let step = step.min(last);
+    let floor = spec.min_lr_share;
+    let share = match spec.schedule {
+        Schedule::Constant => 1.0,
+        Schedule::Cosine => {
+            let x = progress(step, warmup.saturating_sub(1), last);
+            floor + (1.0 - floor) * 0.5 * (1.0 + (std::f64::consts::PI * x).cos())
+        }
+        Schedule::Wsd => {
+            // The step before the first decayed one is the last at the peak.
+            let decay = spec.decay_steps(steps);
+            if decay == 0 { 1.0 } else { 1.0 - (1.0 - floor) * progress(step, last.saturating_sub(decay), last) }
+        }
+    };
+    spec.lr * share
+}
+
+/// Share of the way from `start` to `end` that `step` has gone: 0 up to `start`, 1 from `end`.
+fn progress(step: u64, start: u64, end: u64) -> f64 {
+    if step <= start || end <= start {
+        return 0.0;
+    }
+    ((step - start) as f64 / (end - start) as f64).min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::spec::Warmup;
+    use proptest::prelude::*;
+
+    fn spec(schedule: Schedule) -> TrainSpec {
+        TrainSpec { lr: 2.0, schedule, warmup: Some(Warmup::Steps(4)), ..TrainSpec::default() }
+    }
+
+    fn rates(spec: &TrainSpec, steps: u64) -> Vec<f64> {
+        (0..steps).map(|step| learning_rate(spec, step, steps)).collect()
+    }
+
+    #[test]
+    fn cosine_is_pinned() {
+        let rates = rates(&spec(Schedule::Cosine), 104);
+        assert_eq!(rates[..4], [0.5, 1.0, 1.5, 2.0]);
+        // Step 3 is the peak and 103 the end: step 53 is half way, share 0.1 + 0.9/2; the cosine of π/2 is 6e-17.
+        assert!((rates[53] - 2.0 * 0.55).abs() < 1e-15);
+        // A quarter: 0.1 + 0.45·(1 + cos π/4).
+        assert!((rates[28] - 2.0 * (0.1 + 0.45 * (1.0 + 0.5f64.sqrt()))).abs() < 1e-15);
+        assert!((rates[103] - 0.2).abs() < 1e-15);
+        assert_eq!(learning_rate(&spec(Schedule::Cosine), 5000, 104), rates[103]);
+    }
+
+    #[test]
+    fn warmup_stable_decay_is_pinned() {
+        let rates = rates(&spec(Schedule::Wsd), 100);
+        assert_eq!(rates[..4], [0.5, 1.0, 1.5, 2.0]);
+        assert!(rates[4..80].iter().all(|&rate| rate == 2.0));
+        // 20 decaying steps: the first, 80, has gone 1/20 of the way from 2 to 0.2.
+        assert!((rates[80] - (2.0 - 1.8 / 20.0)).abs() < 1e-15);
+        assert!((rates[99] - 0.2).abs() < 1e-15);
+    }
+
+    #[test]
+    fn constant_stays_at_the_peak() {
+        let rates = rates(&spec(Schedule::Constant), 10);
+        assert_eq!(rates, [0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn rates_stay_within_their_ends_and_fall_after_the_peak(steps in 1u64..400, warmup in 0u64..50, wsd: bool, share in 0.0..=1.0f64) {
+            let schedule = if wsd { Schedule::Wsd } else { Schedule::Cosine };
+            let spec = TrainSpec { warmup: Some(Warmup::Steps(warmup.min(steps))), min_lr_share: share, ..spec(schedule) };
+            let rates = rates(&spec, steps);
+            prop_assert!(rates.iter().all(|&rate| rate > -1e-15 && rate <= 2.0 + 1e-15));
+            let peak = (warmup.min(steps) as usize).saturating_sub(1);
+            prop_assert!((rates[peak] - 2.0).abs() < 1e-15);
+            prop_assert!(rates[peak..].windows(2).all(|pair| pair[1] <= pair[0] + 1e-15));
+            if steps > warmup + 1 && (!wsd || spec.decay_steps(steps) > 0) {
+                prop_assert!((rates[steps as usize - 1] - 2.0 * share).abs() < 1e-14);
+            }
+        }
+    }
+}
