@@ -1,3 +1,56 @@
 //! Which sequence comes next and how much it counts.
+//!
+//! In: the domains (name, importance, tokens), a [`MixtureSpec`] and the size of the run. Out: for every step a
+//! [`StepDraw`]: how many sequences of each domain, which windows of its token stream, and the multiplier of
+//! each sequence's loss. No tensors and no files; state is O(domains), and starting costs the same at any token count.
+//!
+//! Three things are kept apart throughout (the names are used in configs and logs too):
+//!
+//! | symbol | name | type |
+//! | --- | --- | --- |
+//! | p_i | `sampling_weight`: the share of a batch drawn from domain i | [`Simplex`] |
+//! | w_i | `loss_weight`: scale of domain i's loss, Σ π_i w_i = 1 | [`LossWeights`] |
+//! | α_i | `objective`: domain i's share of the training objective | [`Simplex`] |
+//!
+//! The gradient of a batch of B sequences is (1/B) Σ m_i ∇ℓ with m_i = α_i / p_i, so sampling weights change
+//! its variance and never its mean (Salmani et al., arXiv:2511.06913).
+//!
+//! ```
+//! use cuvee_mixer::{DomainInfo, Mixer, MixtureSpec, Run};
+//!
+//! let domains = [DomainInfo::new("web", 9_000), DomainInfo::new("code", 3_000)];
+//! let run = Run { steps: 10, batch_size: 4, context: 100, seed: 0 };
+//! let mut mixer = Mixer::new(&MixtureSpec::default(), &domains, &run)?;
+//! let first = mixer.next_step()?;
+//! assert_eq!(first.counts, [3, 1]); // proportional to tokens
+//! assert!(first.draws.iter().all(|draw| draw.multiplier == 1.0)); // objective = "sampled"
+//! # Ok::<(), cuvee_mixer::MixerError>(())
+//! ```
 
+mod counts;
+mod domain;
+mod error;
+mod mixer;
+mod mixture;
+mod observation;
+mod order;
+mod plan;
 pub mod seed;
+mod simplex;
+mod state;
+pub mod strategy;
+mod trajectory;
+
+pub use domain::{DomainId, DomainInfo, Run};
+pub use error::{MixerError, Result};
+pub use mixer::{Draw, Mixer, StepDraw};
+pub use mixture::{Counts, MixtureSpec, Normalise, Objective};
+pub use observation::{LossStatistics, Observation};
+pub use order::{Window, WindowOrder};
+pub use plan::DomainPlan;
+pub use simplex::{LossWeights, Simplex};
+pub use state::{DomainState, MixerState, SlotState};
+pub use strategy::{
+    Context, STRATEGIES, Setup, Slot, Slots, Strategy, StrategyEntry, StrategySpec, strategies_markdown,
+};
+pub use trajectory::{Interpolate, Trajectory};

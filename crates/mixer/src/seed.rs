@@ -96,45 +96,21 @@ mod tests {
     #[test]
     fn derived_seeds_are_pinned() {
         // Golden: a change here silently reorders the data of every existing checkpoint.
-        let found = [
-            derive(0, ""),
-            derive(0, DATA),
-            derive(1, DATA),
-            derive(0, "a domain with a long name"),
-        ];
+        let found = [derive(0, ""), derive(0, DATA), derive(1, DATA), derive(0, "a domain with a long name")];
         assert_eq!(found, GOLDEN_SEEDS, "found {found:#018x?}");
-        assert_eq!(
-            CounterRng::new(7).bits(0),
-            GOLDEN_BITS,
-            "found {:#018x}",
-            CounterRng::new(7).bits(0)
-        );
+        assert_eq!(CounterRng::new(7).bits(0), GOLDEN_BITS, "found {:#018x}", CounterRng::new(7).bits(0));
     }
 
     // From the same formulas written in Python with 64-bit masks.
-    const GOLDEN_SEEDS: [u64; 4] = [
-        0x4821_8226_FF3C_D4BF,
-        0xE5C1_0661_B1DE_B44F,
-        0xA57D_F86A_4E70_07CA,
-        0xA8E5_7796_77DB_F2E6,
-    ];
+    const GOLDEN_SEEDS: [u64; 4] =
+        [0x4821_8226_FF3C_D4BF, 0xE5C1_0661_B1DE_B44F, 0xA57D_F86A_4E70_07CA, 0xA8E5_7796_77DB_F2E6];
     const GOLDEN_BITS: u64 = 0x3483_3F2B_28E9_2BD8;
 
     #[test]
     fn names_and_seeds_give_distinct_sub_seeds() {
         let mut seen = HashSet::new();
         for seed in 0..200 {
-            for name in [
-                "",
-                "\0",
-                "\0\0",
-                "data",
-                "init",
-                "order",
-                "eval",
-                "abcdefgh",
-                "abcdefgh\0",
-            ] {
+            for name in ["", "\0", "\0\0", "data", "init", "order", "eval", "abcdefgh", "abcdefgh\0"] {
                 assert!(seen.insert(derive(seed, name)), "{seed} {name:?} collides");
             }
         }
@@ -153,30 +129,19 @@ mod tests {
         let n = total as f64;
         assert!((sum / n - 0.5).abs() < 5.0 / (12.0 * n).sqrt());
         for bin in bins {
-            assert!(
-                (bin as f64 - n / 10.0).abs() < 5.0 * (n * 0.09).sqrt(),
-                "{bins:?}"
-            );
+            assert!((bin as f64 - n / 10.0).abs() < 5.0 * (n * 0.09).sqrt(), "{bins:?}");
         }
     }
 
     #[test]
     fn neighbouring_keys_are_uncorrelated() {
         // Correlation of N independent pairs has σ = 1/√N.
-        let (a, b) = (
-            CounterRng::new(1),
-            CounterRng::new(1u64.wrapping_add(GOLDEN)),
-        );
+        let (a, b) = (CounterRng::new(1), CounterRng::new(1u64.wrapping_add(GOLDEN)));
         let n = 10_000u64;
         for lag in 0..3 {
-            let sum: f64 = (0..n)
-                .map(|i| (a.unit(i + lag) - 0.5) * (b.unit(i) - 0.5))
-                .sum();
+            let sum: f64 = (0..n).map(|i| (a.unit(i + lag) - 0.5) * (b.unit(i) - 0.5)).sum();
             let correlation = sum / n as f64 * 12.0;
-            assert!(
-                correlation.abs() < 5.0 / (n as f64).sqrt(),
-                "lag {lag}: {correlation}"
-            );
+            assert!(correlation.abs() < 5.0 / (n as f64).sqrt(), "lag {lag}: {correlation}");
         }
     }
 

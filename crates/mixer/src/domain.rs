@@ -1,0 +1,104 @@
+//! What the mixer knows of a domain and of the run: names and sizes, nothing else.
+
+use crate::error::{MixerError, Result};
+use serde::{Deserialize, Serialize};
+
+/// Position of a domain in the list given to the mixer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DomainId(pub usize);
+
+/// One domain, as the mixer sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DomainInfo {
+    /// Unique name; it keys the order of the domain's windows.
+    pub name: String,
+    /// π_i up to a common factor: how much the domain matters in the final evaluation.
+    pub importance: f64,
+    /// Tokens in its training split.
+    pub tokens: u64,
+    /// Most passes over the training split that the run may make; `None` for no limit.
+    pub max_epochs: Option<f64>,
+}
+
+impl DomainInfo {
+    /// A domain of importance 1 with no limit on epochs.
+    pub fn new(name: &str, tokens: u64) -> Self {
+        Self { name: name.to_owned(), importance: 1.0, tokens, max_epochs: None }
+    }
+}
+
+/// The size of the run that a mixture is planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Sequences in a global batch, over all ranks and micro-batches.
+    pub batch_size: usize,
+    /// Predicted tokens in a sequence; a window holds one more.
+    pub context: usize,
+    /// Root seed; the mixer uses its sub-seeds `data` and `order`.
+    pub seed: u64,
+}
+
+/// The largest batch: it bounds the memory of one step's draws at a gigabyte.
+const MAX_BATCH_SIZE: usize = 1 << 24;
+
+impl Run {
+    /// Windows in one pass over `tokens` tokens: ⌊tokens / context⌋.
+    pub fn windows(&self, tokens: u64) -> u64 {
+        tokens.checked_div(self.context as u64).unwrap_or(0)
+    }
+
+    /// Refuses runs of no steps, sequences or tokens, and batches beyond 2²⁴ sequences.
+    pub(crate) fn check(&self) -> Result<()> {
+        let bad = |place: &str, value: u64, expected: &str| {
+            Err(MixerError::BadParameter {
+                place: place.to_owned(),
+                value: value.to_string(),
+                expected: expected.to_owned(),
+            })
+        };
+        if self.steps == 0 {
+            return bad("train.steps", 0, "at least 1");
+        }
+        if self.batch_size == 0 || self.batch_size > MAX_BATCH_SIZE {
+            return bad("train.batch_size", self.batch_size as u64, "between 1 and 16777216 sequences");
+        }
+        if self.context == 0 || self.context > u32::MAX as usize {
+            return bad("train.context", self.context as u64, "between 1 and 4294967295 tokens");
+        }
+        Ok(())
+    }
+}
+
+/// Refuses an empty list, repeated names, splits without a whole window and meaningless epoch limits.
+pub(crate) fn check_domains(domains: &[DomainInfo], run: &Run) -> Result<()> {
+    if domains.is_empty() {
+        return Err(MixerError::NoDomains);
+    }
+    let mut seen = std::collections::HashSet::new();
+    for domain in domains {
+        if !seen.insert(domain.name.as_str()) {
+            return Err(MixerError::DuplicateDomain { name: domain.name.clone() });
+        }
+        let needed = run.context as u64 + 1;
+        if domain.tokens < needed {
+            return Err(MixerError::DomainTooShort {
+                domain: domain.name.clone(),
+                tokens: domain.tokens,
+                needed,
+            });
+        }
+        if let Some(max) = domain.max_epochs
+            && !(max.is_finite() && max > 0.0)
+        {
+            return Err(MixerError::BadParameter {
+                place: format!("max_epochs of domain `{}`", domain.name),
+                value: max.to_string(),
+                expected: "a finite number above 0".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}

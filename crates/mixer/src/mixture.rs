@@ -1,0 +1,74 @@
+//! The `[mixture]` section of a config: objective, sampling strategy, loss strategy, and how counts are drawn.
+
+use crate::strategy::StrategySpec;
+use serde::{Deserialize, Serialize};
+
+/// The `[mixture]` section. Its default is what most trainers do: sample in proportion to size, count each sequence once.
+///
+/// ```toml
+/// [mixture]
+/// objective = "importance"
+/// sampling = { strategy = "temperature", temperature = 2 }
+/// loss = "uniform"
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MixtureSpec {
+    /// Which objective the gradient is an estimate of.
+    pub objective: Objective,
+    /// Proposes the sampling weights p. Default: `proportional`.
+    pub sampling: StrategySpec,
+    /// Proposes the loss weights w, or α under `reweighted`. Default: `uniform`.
+    pub loss: StrategySpec,
+    /// How the B p_i sequences of a step become whole numbers.
+    pub counts: Counts,
+    /// What the weighted losses of a batch are divided by.
+    pub normalise: Normalise,
+}
+
+impl Default for MixtureSpec {
+    fn default() -> Self {
+        Self {
+            objective: Objective::default(),
+            sampling: StrategySpec::Proportional(Default::default()),
+            loss: StrategySpec::Uniform(Default::default()),
+            counts: Counts::default(),
+            normalise: Normalise::default(),
+        }
+    }
+}
+
+/// The training objective L̂ = Σ α_i L_i, by how α comes about (METHOD: one code path, three α).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// α = p and every multiplier is 1: what is sampled is the objective, as in every other trainer.
+    #[default]
+    Sampled,
+    /// α_i = π_i w_i, with the importance π of the domains and w from the loss strategy.
+    Importance,
+    /// α from the loss strategy, as in DoReMi's proxy run; w_i = α_i / π_i is reported.
+    Reweighted,
+}
+
+/// How expected counts B p_i become whole sequences.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Counts {
+    /// Every domain's cumulative count stays within 1 of its cumulative expectation.
+    #[default]
+    Stratified,
+    /// B independent draws from p.
+    Multinomial,
+}
+
+/// What the weighted losses of a batch are divided by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalise {
+    /// The number of sequences B: unbiased, E[m] = 1.
+    #[default]
+    Sequences,
+    /// The realised Σ m over the batch, as in DoReMi's code: a steady scale, at the price of a small bias.
+    Multipliers,
+}

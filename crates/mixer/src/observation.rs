@@ -1,0 +1,70 @@
+//! What training tells the strategies after a step.
+//!
+//! In: per-sequence losses of the batch. Out: mean, variance and count per domain. A domain without a
+//! sequence in the batch is `None`, never a loss of 0.
+
+/// Mean and variance of per-sequence losses of one domain, in nats a token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LossStatistics {
+    /// L_i: mean over the sequences of their mean token cross-entropy.
+    pub mean: f64,
+    /// Var_i: unbiased sample variance over the sequences; 0 for a single one.
+    pub variance: f64,
+    /// Number of sequences, at least 1.
+    pub count: usize,
+}
+
+impl LossStatistics {
+    /// Statistics of `losses`, `None` where there are none.
+    pub fn from_losses(losses: &[f64]) -> Option<Self> {
+        let count = losses.len();
+        if count == 0 {
+            return None;
+        }
+        let mean = losses.iter().sum::<f64>() / count as f64;
+        // Two passes: the textbook difference of sums loses the variance of nearly equal losses.
+        let squares: f64 = losses.iter().map(|loss| (loss - mean).powi(2)).sum();
+        Some(Self { mean, variance: squares / (count.max(2) - 1) as f64, count })
+    }
+}
+
+/// Everything known after a step, one entry a domain in each list.
+///
+/// Later kinds of statistics become further fields, empty unless something asks for them.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Observation {
+    /// The step just done, counted from 0.
+    pub step: u64,
+    /// Losses of the training sequences of the step, at the parameters before its update and before any multiplier.
+    pub training: Vec<Option<LossStatistics>>,
+}
+
+impl Observation {
+    /// Groups the losses of a batch by domain.
+    ///
+    /// `sequence_domains[j]` and `sequence_losses[j]` belong to sequence j; domains beyond `domains` are ignored.
+    pub fn of_step(step: u64, domains: usize, sequence_domains: &[usize], sequence_losses: &[f64]) -> Self {
+        let mut grouped = vec![Vec::new(); domains];
+        for (domain, loss) in sequence_domains.iter().zip(sequence_losses) {
+            if let Some(group) = grouped.get_mut(*domain) {
+                group.push(*loss);
+            }
+        }
+        Self { step, training: grouped.iter().map(|losses| LossStatistics::from_losses(losses)).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_grouped_and_an_absent_domain_has_none() {
+        let observation = Observation::of_step(3, 3, &[2, 0, 2, 2], &[1.0, 5.0, 2.0, 6.0]);
+        assert_eq!(observation.step, 3);
+        let single = LossStatistics { mean: 5.0, variance: 0.0, count: 1 };
+        let triple = LossStatistics { mean: 3.0, variance: 7.0, count: 3 }; // (4 + 1 + 9) / 2
+        assert_eq!(observation.training, [Some(single), None, Some(triple)]);
+    }
+}

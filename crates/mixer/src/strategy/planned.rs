@@ -1,0 +1,33 @@
+//! A strategy whose proposals are all known in advance: what every static strategy builds.
+
+use super::{Context, Strategy};
+use crate::error::Result;
+use crate::trajectory::Trajectory;
+
+/// Proposes the shares of a [`Trajectory`] and keeps no state.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    description: String,
+    trajectory: Trajectory,
+}
+
+impl Planned {
+    /// A strategy that follows `trajectory`, ready for a slot.
+    pub fn boxed(description: impl Into<String>, trajectory: Trajectory) -> Box<dyn Strategy> {
+        Box::new(Self { description: description.into(), trajectory })
+    }
+}
+
+impl Strategy for Planned {
+    fn describe(&self) -> String {
+        self.description.clone()
+    }
+
+    fn propose(&self, context: &Context) -> Result<Vec<f64>> {
+        Ok(self.trajectory.at(context.step))
+    }
+
+    fn forecast(&self) -> Option<&Trajectory> {
+        Some(&self.trajectory)
+    }
+}
