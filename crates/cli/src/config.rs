@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cuvee_data::{DomainSource, ShardStore, SourceSpec, SplitSpec, TokenizerSpec};
+use cuvee_data::{DomainSource, OneOrMany, ShardStore, SourceSpec, SplitSpec, TokenizerSpec};
 use cuvee_mixer::MixtureSpec;
 use cuvee_train::{CheckpointSpec, EvalSpec, ModelSpec, TrainSpec};
 use serde::{Deserialize, Serialize};
@@ -129,7 +129,12 @@ impl Config {
         self.tokenizer.file = self.tokenizer.file.as_deref().map(absolute);
         self.data.dir = self.data.dir.as_deref().map(absolute);
         for domain in &mut self.domains {
-            domain.source.resolve(base);
+            domain.source.path = domain.source.path.take().map(|path| match path {
+                OneOrMany::One(one) => OneOrMany::One(absolute(Path::new(&one)).display().to_string()),
+                OneOrMany::Many(many) => OneOrMany::Many(
+                    many.iter().map(|one| absolute(Path::new(one)).display().to_string()).collect(),
+                ),
+            });
         }
         // An `init` that names nothing on disk is left as it is: it may be a Hub id, and the model says what it makes of it.
         if let Some(init) = &self.model.init {
@@ -329,7 +334,9 @@ fn nearest_key_hint(message: &str) -> Option<String> {
     let rest = message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("unknown variant `"))?;
     let (found, rest) = rest.split_once('`')?;
     let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
-    let nearest = cuvee_mixer::nearest(found, known.iter().copied())?;
+    let nearest = known.iter().max_by(|a, b| {
+        strsim::jaro_winkler(found, a).total_cmp(&strsim::jaro_winkler(found, b))
+    })?;
     Some(format!("did you mean `{nearest}`?"))
 }
 

@@ -94,7 +94,7 @@ pub fn run(
 
 /// π of each domain, summing to 1.
 fn normalised(config: &Config, domains: &[cuvee_data::Domain]) -> anyhow::Result<Vec<f64>> {
-    let names: Vec<String> = domains.iter().map(|d| d.name.clone()).collect();
-    let raw = domains.iter().map(|d| config.importance(d.entry, &d.name).unwrap_or(1.0)).collect();
-    Ok(cuvee_mixer::Simplex::new(raw, &names, "importance")?.as_slice().to_vec())
+    let names: Vec<&str> = domains.iter().map(|d| d.name.as_str()).collect();
+    let raw: Vec<f64> = domains.iter().map(|d| config.importance(d.entry, &d.name).unwrap_or(1.0)).collect();
+    Ok(cuvee_mixer::Simplex::normalise("importance", &names, &raw)?.values().to_vec())
 }

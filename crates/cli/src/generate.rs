@@ -1,9 +1,10 @@
 //! `cuvee generate CHECKPOINT --prompt TEXT`: a continuation on stdout, as it is made.
 
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
-use anyhow::bail;
-use cuvee_train::{GenerateSpec, generate};
+use cuvee_train::{Sampler, SamplingSpec, generate};
 use serde_json::json;
 
 use crate::checkpoint_source::Source;
@@ -23,9 +24,12 @@ pub struct Request<'a> {
 
 /// Continues the prompt, or with `logits` prints what the model says at each of its positions.
 pub fn run(checkpoint: &Path, request: &Request, logits: bool, session: &Session) -> anyhow::Result<()> {
-    if !request.temperature.is_finite() || request.temperature < 0.0 {
-        bail!("--temperature {}: expected a number of at least 0\nhint: 0 is greedy, 0.8 is usual", request.temperature);
-    }
+    let sampler = Sampler::new(SamplingSpec {
+        temperature: request.temperature,
+        top_k: Some(request.top_k).filter(|&k| k > 0),
+        seed: session.common.seed.unwrap_or(0),
+        ..SamplingSpec::default()
+    })?;
     let source = Source::find(checkpoint)?;
     let tokenizer = source.tokenizer()?;
     let mut engine = source.engine(session)?;
@@ -35,41 +39,39 @@ pub fn run(checkpoint: &Path, request: &Request, logits: bool, session: &Session
         ids.push(tokenizer.end_of_text());
     }
     if logits {
-        let rows = engine.all_logits(&ids)?;
+        let flat = engine.all_logits(&ids)?;
+        let rows: Vec<&[f32]> = flat.chunks(engine.model().vocab_size.max(1)).collect();
         return Ok(write_stdout(&format!("{}\n", json!({ "tokens": ids, "logits": rows })))?);
     }
-    let spec = GenerateSpec {
-        tokens: request.tokens,
-        temperature: request.temperature,
-        top_k: request.top_k,
-        seed: session.common.seed.unwrap_or(0),
-        stop: Some(tokenizer.end_of_text()),
-    };
-    // Bytes that make no whole character yet are held back until they do.
-    let mut shown = 0;
-    let prompt_length = ids.len();
+
     let stream = !session.common.json;
     if stream {
         write_stdout(request.prompt)?;
     }
-    let start = tokenizer.decode(&ids)?.len();
-    let mut text = String::new();
-    generate(engine.as_mut(), &mut ids, &spec, &mut |ids| {
-        let whole = tokenizer.decode(ids)?;
-        text = whole.get(start..).unwrap_or("").to_string();
-        if stream && !text.ends_with('\u{FFFD}') {
-            write_stdout(text.get(shown..).unwrap_or(""))?;
-            shown = text.len();
-        }
-        Ok::<bool, anyhow::Error>(!session.interrupted.load(std::sync::atomic::Ordering::Relaxed))
-    })?;
-    if stream {
-        write_stdout(&format!("{}\n", text.get(shown..).unwrap_or("")))?;
+    // A token may end in the middle of a character: the stream holds its bytes back until the character is whole.
+    let mut decoder = tokenizer.decode_stream();
+    let (mut text, mut failed) = (String::new(), None);
+    for &id in &ids {
+        decoder.step(id);
     }
-    session.emit(&json!({
-        "prompt": request.prompt,
-        "text": text,
-        "tokens": ids.get(prompt_length..).unwrap_or(&[]),
-    }))?;
-    if session.interrupted.load(std::sync::atomic::Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
+    let new = generate(engine.as_mut(), &ids, request.tokens, Some(tokenizer.end_of_text()), &sampler, |id| {
+        let piece = decoder.step(id);
+        text.push_str(&piece);
+        failed = if stream { write_stdout(&piece).err() } else { None };
+        if failed.is_some() || session.interrupted.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let rest = decoder.finish();
+    text.push_str(&rest);
+    if stream {
+        write_stdout(&format!("{rest}\n"))?;
+    }
+    session.emit(&json!({ "prompt": request.prompt, "text": text, "tokens": new }))?;
+    if session.interrupted.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
 }

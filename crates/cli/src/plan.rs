@@ -15,8 +15,6 @@ pub struct Plan {
     pub model: ModelConfig,
     /// The loop's knobs.
     pub run: RunPlan,
-    /// Which sequence comes next.
-    pub mixer: Mixer,
     /// What the mixer is going to do, a row a domain.
     pub domains: Vec<DomainPlan>,
     /// Documents of each domain's training split.
@@ -45,11 +43,11 @@ pub struct PlanDocument<'a> {
 }
 
 impl Plan {
-    /// Checks the whole request against the data and lays out the run.
+    /// Checks the whole request against the data and lays out the run, with the mixer that will draw it.
     ///
     /// # Errors
     /// Anything about the mixture, model or schedule that cannot be done, before any of it is done.
-    pub fn new(config: &Config, domains: &[Domain], vocab_size: usize, run_folder: &Path) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, domains: &[Domain], vocab_size: usize, run_folder: &Path) -> anyhow::Result<(Self, Mixer)> {
         check_importances(config, domains)?;
         let train = config.train.clone();
         train.validate()?;
@@ -66,9 +64,9 @@ impl Plan {
             .collect();
         let run = Run { steps, batch_size: train.batch_size, context: train.context, seed: config.seed };
         let mixer = Mixer::new(&config.mixture, &infos, &run)?;
-        let importance = mixer.importance().as_slice().to_vec();
-        Ok(Self {
-            domains: mixer.plan(),
+        let importance = mixer.importance().values().to_vec();
+        let plan = Self {
+            domains: mixer.plan().to_vec(),
             documents: domains.iter().map(|d| d.shard(Split::Train).documents()).collect(),
             run: RunPlan {
                 steps,
@@ -79,8 +77,8 @@ impl Plan {
                 train,
             },
             model,
-            mixer,
-        })
+        };
+        Ok((plan, mixer))
     }
 
     /// Tokens of all batches.

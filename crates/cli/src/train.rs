@@ -27,7 +27,7 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
     session.say("Preparing the domains");
     let store = config.store(None);
     let corpus = prepare::corpus(&config, &config.tokenizer, store, session)?;
-    let plan = Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
+    let (plan, mixer) = Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
     session.say(describe(&plan, &folder));
 
     let mut engine = build_engine(&plan.model, &plan.run.train, device, config.seed)?;
@@ -37,14 +37,8 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
         initialise(engine.as_mut(), Path::new(init), corpus.tokenizer.vocab_size())?;
     }
     create_run_folder(&folder, &resolved, &plan)?;
-    let mut trainer = Trainer::new(
-        &plan.run,
-        &corpus.domains,
-        &corpus.tokenizer,
-        plan.mixer.clone(),
-        engine,
-        resolved,
-    )?;
+    let mut trainer =
+        Trainer::new(&plan.run, &corpus.domains, &corpus.tokenizer, mixer, engine, resolved)?;
     let metrics = folder.join("metrics.jsonl");
     let log = match &from {
         Some(checkpoint) => {
@@ -71,9 +65,9 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
     }
 
     let export = folder.join("export");
-    let tokenizer = &corpus.tokenizer;
-    let parameters = trainer.engine().parameters()?;
-    hf::write_export(&export, trainer.engine().model(), &parameters, tokenizer.json(), tokenizer.end_of_text())?;
+    let tokenizer =
+        hf::ExportTokenizer { json: corpus.tokenizer.json(), end_of_text: corpus.tokenizer.end_of_text() };
+    hf::write_export(&export, trainer.engine().model(), &trainer.engine().parameters()?, tokenizer)?;
     let state = trainer.state();
     let rows = results(state);
     session.say(cuvee_report::result_table(&rows));

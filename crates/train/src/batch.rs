@@ -9,7 +9,7 @@ use crate::error::{Result, TrainError};
 /// Reads the windows that `draws` name: sequence j's inputs are tokens `start .. start + T` of its domain's
 /// circular stream, its targets the same shifted by one.
 ///
-/// `shards[i]` and `names[i]` are domain i's training split and name.
+/// `shards[i]` and `names[i]` are the training split and the name of domain i, for every domain the mixer knows.
 ///
 /// # Errors
 /// [`TrainError::TokenOutOfVocabulary`] when a shard holds an id that the model has no embedding for.
@@ -30,10 +30,7 @@ pub fn read_batch(
     let mut window = vec![0u32; context + 1];
     for draw in draws {
         let domain = draw.domain.0;
-        let shard = shards.get(domain).ok_or_else(|| TrainError::Inconsistent {
-            what: format!("a draw of domain {domain}, but there are {} domains", shards.len()),
-        })?;
-        read_window(shard, draw.start, &mut window, names.get(domain).map_or("?", |n| n), vocab_size)?;
+        read_window(shards[domain], draw.start, &mut window, &names[domain], vocab_size)?;
         batch.inputs.extend_from_slice(&window[..context]);
         batch.targets.extend_from_slice(&window[1..]);
         batch.domains.push(domain);

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Engine, Moments};
 use crate::error::{Result, TrainError};
 use crate::evaluate::Evaluation;
-use crate::{hf, tensors};
+use crate::hf;
+use crate::tensors::{read_safetensors, write_safetensors};
 
 const STATE_VERSION: u32 = 1;
 const FIRST_MOMENT: &str = "exp_avg.";
@@ -157,13 +158,14 @@ fn folder_name(step: u64) -> String {
 /// # Errors
 /// [`TrainError::Io`] naming the file (a full disk, say); the previous checkpoints are then still there.
 pub fn save(root: &Path, keep: usize, engine: &dyn Engine, state: &RunState, tokenizer: &Tokenizer) -> Result<PathBuf> {
-    fs::create_dir_all(root).map_err(|e| TrainError::io(root, e))?;
+    fs::create_dir_all(root).map_err(TrainError::io("create", root))?;
     let target = root.join(folder_name(state.step));
     let partial = root.join(format!(".{}.partial", folder_name(state.step)));
     if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(|e| TrainError::io(&partial, e))?;
+        fs::remove_dir_all(&partial).map_err(TrainError::io("remove", &partial))?;
     }
-    hf::write_export(&partial, engine.model(), &engine.parameters()?, tokenizer.json(), tokenizer.end_of_text())?;
+    let exported = hf::ExportTokenizer { json: tokenizer.json(), end_of_text: tokenizer.end_of_text() };
+    hf::write_export(&partial, engine.model(), &engine.parameters()?, exported)?;
     let moments = engine.moments()?;
     let prefixed = |prefix: &str, list: Vec<crate::engine::NamedTensor>| {
         let prefix = prefix.to_string();
@@ -174,20 +176,20 @@ pub fn save(root: &Path, keep: usize, engine: &dyn Engine, state: &RunState, tok
     };
     let both: Vec<_> =
         prefixed(FIRST_MOMENT, moments.first).chain(prefixed(SECOND_MOMENT, moments.second)).collect();
-    tensors::write(&partial.join("optimizer.safetensors"), &both)?;
+    write_safetensors(&partial.join("optimizer.safetensors"), &both)?;
     let state_path = partial.join("state.json");
     let text = serde_json::to_string_pretty(state)
-        .map_err(|e| TrainError::Inconsistent { what: format!("state.json cannot be written: {e}") })?;
-    fs::write(&state_path, text).map_err(|e| TrainError::io(&state_path, e))?;
+        .map_err(|e| TrainError::BadCheckpoint { path: state_path.clone(), what: format!("cannot be written: {e}") })?;
+    fs::write(&state_path, text).map_err(TrainError::io("write", &state_path))?;
     sync_folder(&partial)?;
     if target.exists() {
-        fs::remove_dir_all(&target).map_err(|e| TrainError::io(&target, e))?;
+        fs::remove_dir_all(&target).map_err(TrainError::io("remove", &target))?;
     }
-    fs::rename(&partial, &target).map_err(|e| TrainError::io(&target, e))?;
+    fs::rename(&partial, &target).map_err(TrainError::io("write", &target))?;
     sync(root)?;
     let all = list(root)?;
     for old in all.iter().take(all.len().saturating_sub(keep.max(1))) {
-        fs::remove_dir_all(old).map_err(|e| TrainError::io(old, e))?;
+        fs::remove_dir_all(old).map_err(TrainError::io("remove", old))?;
     }
     Ok(target)
 }
@@ -200,11 +202,11 @@ pub fn list(root: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(TrainError::io(root, e)),
+        Err(e) => return Err(TrainError::io("read", root)(e)),
     };
     let mut found = Vec::new();
     for entry in entries {
-        let path = entry.map_err(|e| TrainError::io(root, e))?.path();
+        let path = entry.map_err(TrainError::io("read", root))?.path();
         let step = path.file_name().and_then(|n| n.to_str()?.strip_prefix("step-")?.parse::<u64>().ok());
         if let Some(step) = step.filter(|_| path.join("state.json").is_file()) {
             found.push((step, path));
@@ -220,7 +222,7 @@ pub fn list(root: &Path) -> Result<Vec<PathBuf>> {
 /// [`TrainError::Io`], or [`TrainError::BadCheckpoint`] saying what is wrong with it.
 pub fn load_state(folder: &Path) -> Result<RunState> {
     let path = folder.join("state.json");
-    let text = fs::read_to_string(&path).map_err(|e| TrainError::io(&path, e))?;
+    let text = fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
     let bad = |what: String| TrainError::BadCheckpoint { path: path.clone(), what };
     let state: RunState = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
     if state.version != STATE_VERSION {
@@ -238,7 +240,7 @@ pub fn load_engine(folder: &Path, engine: &mut dyn Engine, updates: u64) -> Resu
     engine.load_parameters(&hf::load_parameters(folder, &model)?)?;
     let path = folder.join("optimizer.safetensors");
     let (mut first, mut second) = (Vec::new(), Vec::new());
-    for mut tensor in tensors::read(&path)? {
+    for mut tensor in read_safetensors(&path)? {
         let (prefix, into) = if tensor.name.starts_with(FIRST_MOMENT) {
             (FIRST_MOMENT, &mut first)
         } else if tensor.name.starts_with(SECOND_MOMENT) {
@@ -255,12 +257,12 @@ pub fn load_engine(folder: &Path, engine: &mut dyn Engine, updates: u64) -> Resu
 
 /// Flushes every file of `folder`, then the folder itself, to the disk.
 fn sync_folder(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(|e| TrainError::io(folder, e))? {
-        sync(&entry.map_err(|e| TrainError::io(folder, e))?.path())?;
+    for entry in fs::read_dir(folder).map_err(TrainError::io("read", folder))? {
+        sync(&entry.map_err(TrainError::io("read", folder))?.path())?;
     }
     sync(folder)
 }
 
 fn sync(path: &Path) -> Result<()> {
-    File::open(path).and_then(|f| f.sync_all()).map_err(|e| TrainError::io(path, e))
+    File::open(path).and_then(|f| f.sync_all()).map_err(TrainError::io("flush", path))
 }

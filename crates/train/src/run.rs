@@ -191,10 +191,7 @@ impl<'a> Trainer<'a> {
             let draw = self.mixer.next_step()?;
             let batch = read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
             let rate = learning_rate(&self.plan.train, done, self.plan.steps);
-            let output = self
-                .engine
-                .step(&batch, rate)
-                .map_err(|e| e.at_step(done + 1, |j| batch.domains.get(j).and_then(|&d| names.get(d)).cloned()))?;
+            let output = self.engine.step(&batch, rate).map_err(|e| place(e, done + 1, &batch.domains, &names))?;
             let per_domain = observe(&output, &batch.domains, names.len());
             self.mixer.observe(&Observation { step: done, domains: per_domain.clone(), ..Observation::default() });
             let seconds = clock.elapsed().as_secs_f64();
@@ -264,6 +261,15 @@ impl<'a> Trainer<'a> {
                 epochs: self.mixer.epochs(cuvee_mixer::DomainId(i)),
             })
             .collect()
+    }
+}
+
+/// Says where a value that is not finite was met: the step, and the domain of its sequence.
+fn place(error: TrainError, step: u64, domain_of: &[usize], names: &[String]) -> TrainError {
+    let sequence = error.non_finite_sequence();
+    match sequence.and_then(|j| domain_of.get(j)).and_then(|&d| names.get(d)) {
+        Some(name) => error.at_step(step).in_domain(name),
+        None => error.at_step(step),
     }
 }
 

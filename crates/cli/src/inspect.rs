@@ -1,0 +1,156 @@
+//! `cuvee inspect PATH`: what a thing on disk is, in words on stdout, or as JSON.
+
+use std::path::Path;
+
+use anyhow::bail;
+use cuvee_data::{Manifest, Shard, Split};
+use cuvee_report::count;
+use cuvee_train::{checkpoint, hf};
+use serde_json::{Value, json};
+
+use crate::{Session, write_stdout};
+
+/// Says what `path` is.
+pub fn run(path: &Path, session: &Session) -> anyhow::Result<()> {
+    let (text, document) = if path == Path::new("strategies") {
+        strategies()
+    } else if !path.exists() {
+        bail!(
+            "{} does not exist\nhint: pass a shard folder, an .idx file, a run folder, a checkpoint, or the word `strategies`",
+            path.display()
+        );
+    } else if path.is_file() {
+        index(path)?
+    } else if path.join("shard.json").is_file() {
+        shard_folder(path)?
+    } else if path.join("plan.json").is_file() {
+        run_folder(path)?
+    } else if path.join("config.json").is_file() {
+        model_folder(path)?
+    } else {
+        bail!(
+            "{}: expected shard.json, plan.json or config.json in it, found none\nhint: pass a shard folder, a run folder or a checkpoint",
+            path.display()
+        );
+    };
+    if session.common.json { session.emit(&document) } else { Ok(write_stdout(&text)?) }
+}
+
+fn strategies() -> (String, Value) {
+    let rows: Vec<Value> = cuvee_mixer::STRATEGIES
+        .iter()
+        .map(|s| json!({ "name": s.name, "summary": s.summary, "source": s.source }))
+        .collect();
+    (cuvee_mixer::strategies_markdown(), json!({ "strategies": rows }))
+}
+
+fn index(path: &Path) -> anyhow::Result<(String, Value)> {
+    let shard = Shard::open(path)?;
+    let element = format!("{:?}", shard.token_type()).to_lowercase();
+    let largest = shard.max_id();
+    let text = format!(
+        "{}: Megatron shard, {element}, {} documents, {} tokens, largest id {}\n",
+        path.display(),
+        shard.documents(),
+        shard.tokens(),
+        largest.map_or("none".into(), |id| id.to_string()),
+    );
+    let document = json!({
+        "kind": "shard", "token_type": element, "documents": shard.documents(), "tokens": shard.tokens(), "max_id": largest,
+    });
+    Ok((text, document))
+}
+
+fn shard_folder(path: &Path) -> anyhow::Result<(String, Value)> {
+    let manifest = Manifest::read(path)?;
+    let mut text = format!(
+        "{}: shards of domain `{}`\n  vocabulary  {} tokens, fingerprint {:.12}…, end of text {}\n  licence     {}\n",
+        path.display(),
+        manifest.domain,
+        manifest.vocab_size,
+        manifest.tokenizer,
+        manifest.end_of_text,
+        manifest.license.as_deref().unwrap_or("not given"),
+    );
+    for split in Split::ALL {
+        // Opening checks the files against their own headers and against each other.
+        let shard = Shard::open(&path.join(split.name()))?;
+        let bytes = manifest.split(split).bytes;
+        text.push_str(&format!(
+            "  {:<11} {} documents, {} tokens, {} bytes of text\n",
+            split.name(),
+            shard.documents(),
+            count(shard.tokens() as f64),
+            count(bytes as f64),
+        ));
+    }
+    let c = &manifest.counts;
+    text.push_str(&format!(
+        "  read        {} documents: {} duplicates, {} empty, {} invalid left out, {} invalid mended\n  from        {} files\n",
+        c.read,
+        c.duplicates,
+        c.empty,
+        c.invalid_skipped,
+        c.invalid_replaced,
+        manifest.source.files.len(),
+    ));
+    Ok((text, json!({ "kind": "shards", "manifest": manifest })))
+}
+
+fn run_folder(path: &Path) -> anyhow::Result<(String, Value)> {
+    let plan_path = path.join("plan.json");
+    let plan: Value = match std::fs::read(&plan_path).map(|bytes| serde_json::from_slice(&bytes)) {
+        Ok(Ok(plan)) => plan,
+        Ok(Err(e)) => bail!("{}: not a plan: {e}\nhint: the file is damaged", plan_path.display()),
+        Err(e) => bail!("cannot read {}: {e}", plan_path.display()),
+    };
+    let mut text = format!(
+        "{}: a run of {} steps, {} tokens, {} parameters\n",
+        path.display(),
+        plan["steps"],
+        count(plan["tokens"].as_f64().unwrap_or(0.0)),
+        count(plan["parameters"].as_f64().unwrap_or(0.0)),
+    );
+    let newest = checkpoint::list(&path.join("checkpoints"))?.pop();
+    let state = newest.as_deref().map(checkpoint::load_state).transpose()?;
+    match &state {
+        None => text.push_str("  no checkpoint yet\n"),
+        Some(state) => {
+            text.push_str(&format!(
+                "  at step {}, {} tokens in {}\n",
+                state.step,
+                count(state.tokens as f64),
+                cuvee_report::duration(state.seconds)
+            ));
+            for domain in state.last_evaluation.iter().flat_map(|e| &e.domains) {
+                text.push_str(&format!(
+                    "  {:<20} valid loss {:.4}, {:.4} bits per byte\n",
+                    domain.name, domain.loss, domain.bits_per_byte
+                ));
+            }
+        }
+    }
+    Ok((text, json!({ "kind": "run", "plan": plan, "step": state.as_ref().map(|s| s.step), "last_evaluation": state.and_then(|s| s.last_evaluation) })))
+}
+
+fn model_folder(path: &Path) -> anyhow::Result<(String, Value)> {
+    let model = hf::read_config(path)?;
+    let mut text = format!(
+        "{}: LlamaForCausalLM, {} parameters\n  {} layers, width {}, {} heads over {} key heads, feed-forward {}, vocabulary {}, context {}, {} head\n",
+        path.display(),
+        count(model.parameters() as f64),
+        model.layers,
+        model.dim,
+        model.heads,
+        model.kv_heads,
+        model.ffn,
+        model.vocab_size,
+        model.max_context,
+        if model.tied { "tied" } else { "untied" },
+    );
+    let state = if path.join("state.json").is_file() { Some(checkpoint::load_state(path)?) } else { None };
+    if let Some(state) = &state {
+        text.push_str(&format!("  a checkpoint at step {}, {} tokens\n", state.step, count(state.tokens as f64)));
+    }
+    Ok((text, json!({ "kind": "model", "model": model, "step": state.map(|s| s.step) })))
+}
