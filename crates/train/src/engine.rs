@@ -47,7 +47,11 @@ impl Batch {
             return Err(TrainError::Batch { what: "sequence or more", expected: 1, found: 0 });
         }
         if self.multipliers.len() != sequences {
-            return Err(TrainError::Batch { what: "multipliers", expected: sequences, found: self.multipliers.len() });
+            return Err(TrainError::Batch {
+                what: "multipliers",
+                expected: sequences,
+                found: self.multipliers.len(),
+            });
         }
         let found = check_sequences(model, &self.inputs, &self.targets, self.context)?;
         if found != sequences {
@@ -221,10 +225,17 @@ impl fmt::Display for DeviceSpec {
 /// # Errors
 /// [`TrainError::Config`] for an engine that is not in this build or a bad value in `train`,
 /// [`TrainError::Device`] for a device that cannot be used.
-pub fn build_engine(model: &ModelConfig, train: &TrainSpec, device: DeviceSpec, seed: u64) -> Result<Box<dyn Engine>> {
+pub fn build_engine(
+    model: &ModelConfig,
+    train: &TrainSpec,
+    device: DeviceSpec,
+    seed: u64,
+) -> Result<Box<dyn Engine>> {
     train.validate()?;
     match train.engine {
-        EngineKind::Auto | EngineKind::Reference => Ok(Box::new(ReferenceEngine::new(model, train, device, seed)?)),
+        EngineKind::Auto | EngineKind::Reference => {
+            Ok(Box::new(ReferenceEngine::new(model, train, device, seed)?))
+        }
         EngineKind::Fused => Err(TrainError::config(
             "train.engine",
             "`auto` or `reference`",
@@ -235,7 +246,12 @@ pub fn build_engine(model: &ModelConfig, train: &TrainSpec, device: DeviceSpec, 
 }
 
 /// Checks `[B·T]` ids against the model; returns B.
-pub(crate) fn check_sequences(model: &ModelConfig, inputs: &[u32], targets: &[u32], context: usize) -> Result<usize> {
+pub(crate) fn check_sequences(
+    model: &ModelConfig,
+    inputs: &[u32],
+    targets: &[u32],
+    context: usize,
+) -> Result<usize> {
     if context == 0 || context > model.max_context {
         return Err(TrainError::Context { found: context, max_context: model.max_context });
     }

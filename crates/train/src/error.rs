@@ -75,7 +75,9 @@ pub enum TrainError {
     },
 
     /// A tensor the model needs is not there.
-    #[error("{place}: expected a tensor `{name}` of shape {expected:?}, found none of that name\nhint: the weights belong to another architecture or to another config.json")]
+    #[error(
+        "{place}: expected a tensor `{name}` of shape {expected:?}, found none of that name\nhint: the weights belong to another architecture or to another config.json"
+    )]
     MissingTensor {
         /// The file, or what was being loaded.
         place: String,
@@ -86,7 +88,9 @@ pub enum TrainError {
     },
 
     /// A tensor the model does not have.
-    #[error("{place}: found a tensor `{name}` of shape {found:?}, which this model does not have\nhint: the weights belong to another architecture or to another config.json")]
+    #[error(
+        "{place}: found a tensor `{name}` of shape {found:?}, which this model does not have\nhint: the weights belong to another architecture or to another config.json"
+    )]
     UnknownTensor {
         /// The file, or what was being loaded.
         place: String,
@@ -97,7 +101,9 @@ pub enum TrainError {
     },
 
     /// A tensor of another shape than the model's.
-    #[error("{place}: tensor `{name}`: expected shape {expected:?}, found {found:?}\nhint: the weights belong to a model of another size; compare with its config.json")]
+    #[error(
+        "{place}: tensor `{name}`: expected shape {expected:?}, found {found:?}\nhint: the weights belong to a model of another size; compare with its config.json"
+    )]
     TensorShape {
         /// The file, or what was being loaded.
         place: String,
@@ -110,7 +116,9 @@ pub enum TrainError {
     },
 
     /// A tensor of a number type that is not read.
-    #[error("{place}: tensor `{name}`: expected F32, F16 or BF16 numbers, found {found}\nhint: convert the checkpoint to one of these types first")]
+    #[error(
+        "{place}: tensor `{name}`: expected F32, F16 or BF16 numbers, found {found}\nhint: convert the checkpoint to one of these types first"
+    )]
     TensorType {
         /// The file.
         place: String,
@@ -132,7 +140,9 @@ pub enum TrainError {
     },
 
     /// A sequence longer than the model's rotary table.
-    #[error("a sequence of {found} tokens: expected 1 to {max_context}, the model's context\nhint: shorten the sequence or set train.context higher")]
+    #[error(
+        "a sequence of {found} tokens: expected 1 to {max_context}, the model's context\nhint: shorten the sequence or set train.context higher"
+    )]
     Context {
         /// Length asked for, in tokens.
         found: usize,
@@ -141,7 +151,9 @@ pub enum TrainError {
     },
 
     /// A token id beyond the model's vocabulary.
-    #[error("token id {id} at position {position} of sequence {sequence}: expected an id below the vocabulary size {vocab_size}\nhint: the text was tokenised with another tokenizer than the model's")]
+    #[error(
+        "token id {id} at position {position} of sequence {sequence}: expected an id below the vocabulary size {vocab_size}\nhint: the text was tokenised with another tokenizer than the model's"
+    )]
     TokenId {
         /// The id.
         id: u32,
@@ -158,7 +170,9 @@ pub enum TrainError {
     NonFinite(Box<NonFinite>),
 
     /// A parameter that backward did not reach: an operation without a gradient is in its way.
-    #[error("backward gave no gradient for `{name}`: expected one for every parameter\nhint: this is a defect of the engine; please report it")]
+    #[error(
+        "backward gave no gradient for `{name}`: expected one for every parameter\nhint: this is a defect of the engine; please report it"
+    )]
     NoGradient {
         /// The parameter.
         name: String,
@@ -176,7 +190,9 @@ pub enum TrainError {
     },
 
     /// A shard holds an id that the model has no embedding for.
-    #[error("domain `{domain}`: token {position} of its stream has id {id}: expected an id below the vocabulary size {vocab_size}\nhint: the shard was made with another tokenizer, or is damaged; `cuvee prepare` makes it anew once its folder is removed")]
+    #[error(
+        "domain `{domain}`: token {position} of its stream has id {id}: expected an id below the vocabulary size {vocab_size}\nhint: the shard was made with another tokenizer, or is damaged; `cuvee prepare` makes it anew once its folder is removed"
+    )]
     TokenOutOfVocabulary {
         /// The domain.
         domain: String,
@@ -189,7 +205,9 @@ pub enum TrainError {
     },
 
     /// A held-out split with no whole window to evaluate on.
-    #[error("domain `{domain}`: its {split} split has {tokens} tokens in {documents} documents: expected at least one window of {needed}\nhint: raise the split's share ([data] split = {{ {split} = … }}), give the domain more documents, or lower train.context")]
+    #[error(
+        "domain `{domain}`: its {split} split has {tokens} tokens in {documents} documents: expected at least one window of {needed}\nhint: raise the split's share ([data] split = {{ {split} = … }}), give the domain more documents, or lower train.context"
+    )]
     SplitTooShort {
         /// The domain.
         domain: String,
@@ -204,7 +222,9 @@ pub enum TrainError {
     },
 
     /// The data of a run to be resumed is not the data it was trained on.
-    #[error("domain `{domain}`: the data is not what the checkpoint was trained on: expected {expected}, found {found}\nhint: put the old data back, or start a new run (model.init = \"RUN/export\" begins it from these parameters)")]
+    #[error(
+        "domain `{domain}`: the data is not what the checkpoint was trained on: expected {expected}, found {found}\nhint: put the old data back, or start a new run (model.init = \"RUN/export\" begins it from these parameters)"
+    )]
     DataChanged {
         /// The domain.
         domain: String,
@@ -224,7 +244,9 @@ pub enum TrainError {
     },
 
     /// The metrics log cannot be written.
-    #[error("step {step}: the metrics cannot be recorded: {source}\nhint: make room on the disk, then go on with --resume")]
+    #[error(
+        "step {step}: the metrics cannot be recorded: {source}\nhint: make room on the disk, then go on with --resume"
+    )]
     Log {
         /// The step.
         step: u64,
@@ -321,6 +343,11 @@ impl TrainError {
         found: impl fmt::Display,
         hint: impl Into<String>,
     ) -> Self {
-        TrainError::Config { key: key.into(), expected: expected.into(), found: found.to_string(), hint: hint.into() }
+        TrainError::Config {
+            key: key.into(),
+            expected: expected.into(),
+            found: found.to_string(),
+            hint: hint.into(),
+        }
     }
 }

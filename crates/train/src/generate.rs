@@ -49,7 +49,9 @@ impl Sampler {
             return refuse("top_k", "at least 1", "0".to_owned());
         }
         match spec.top_p {
-            Some(share) if !(share > 0.0 && share <= 1.0) => refuse("top_p", "a share above 0, up to 1", share.to_string()),
+            Some(share) if !(share > 0.0 && share <= 1.0) => {
+                refuse("top_p", "a share above 0, up to 1", share.to_string())
+            }
             _ => Ok(Self(spec)),
         }
     }

@@ -96,20 +96,26 @@ pub fn write_export(
     let end_of_text = token_text(tokenizer, &dir.join("tokenizer.json"))?;
     fs::create_dir_all(dir).map_err(TrainError::io("create", dir))?;
     write_json(&dir.join("config.json"), &config_json(model, Some(tokenizer.end_of_text)))?;
-    write_json(&dir.join("generation_config.json"), &json!({
-        "_from_model_config": true,
-        "do_sample": false,
-        "eos_token_id": tokenizer.end_of_text,
-        "pad_token_id": tokenizer.end_of_text,
-    }))?;
+    write_json(
+        &dir.join("generation_config.json"),
+        &json!({
+            "_from_model_config": true,
+            "do_sample": false,
+            "eos_token_id": tokenizer.end_of_text,
+            "pad_token_id": tokenizer.end_of_text,
+        }),
+    )?;
     write_file(&dir.join("tokenizer.json"), tokenizer.json.as_bytes())?;
-    write_json(&dir.join("tokenizer_config.json"), &json!({
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": model.max_context,
-        "clean_up_tokenization_spaces": false,
-        "eos_token": end_of_text,
-        "pad_token": end_of_text,
-    }))?;
+    write_json(
+        &dir.join("tokenizer_config.json"),
+        &json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": model.max_context,
+            "clean_up_tokenization_spaces": false,
+            "eos_token": end_of_text,
+            "pad_token": end_of_text,
+        }),
+    )?;
     write_safetensors(&dir.join("model.safetensors"), tensors)
 }
 
@@ -156,7 +162,11 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
     if !index.is_file() {
         return Ok(vec![dir.join("model.safetensors")]);
     }
-    let refuse = |expected: &str, found: String| TrainError::Json { path: index.clone(), expected: expected.into(), found };
+    let refuse = |expected: &str, found: String| TrainError::Json {
+        path: index.clone(),
+        expected: expected.into(),
+        found,
+    };
     let map = read_json(&index)?;
     let map = map.get("weight_map").and_then(Value::as_object);
     let map = map.ok_or_else(|| refuse("an object `weight_map` from tensor to file name", "none".into()))?;
@@ -173,16 +183,19 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// The text of the end-of-text id, for `tokenizer_config.json`.
 fn token_text(tokenizer: ExportTokenizer, path: &Path) -> Result<String> {
-    let refuse = |expected: String, found: String| TrainError::Json { path: path.to_path_buf(), expected, found };
+    let refuse =
+        |expected: String, found: String| TrainError::Json { path: path.to_path_buf(), expected, found };
     let json: Value = serde_json::from_str(tokenizer.json)
         .map_err(|error| refuse("a tokenizer in JSON".into(), error.to_string()))?;
     let id = u64::from(tokenizer.end_of_text);
     let added = json["added_tokens"].as_array().into_iter().flatten();
-    let added = added.filter(|token| token["id"].as_u64() == Some(id)).find_map(|token| token["content"].as_str());
+    let added =
+        added.filter(|token| token["id"].as_u64() == Some(id)).find_map(|token| token["content"].as_str());
     let vocab = json["model"]["vocab"].as_object().into_iter().flatten();
     let known = vocab.filter(|(_, value)| value.as_u64() == Some(id)).map(|(text, _)| text.as_str());
     let text = added.or_else(|| known.into_iter().next());
-    text.map(str::to_owned).ok_or_else(|| refuse(format!("a token of id {id}, the end of text"), "none".into()))
+    text.map(str::to_owned)
+        .ok_or_else(|| refuse(format!("a token of id {id}, the end of text"), "none".into()))
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {
@@ -193,7 +206,11 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
 
 fn read_json(path: &Path) -> Result<Map<String, Value>> {
     let text = fs::read(path).map_err(TrainError::io("read", path))?;
-    let refuse = |found: String| TrainError::Json { path: path.to_path_buf(), expected: "a JSON object".into(), found };
+    let refuse = |found: String| TrainError::Json {
+        path: path.to_path_buf(),
+        expected: "a JSON object".into(),
+        found,
+    };
     match serde_json::from_slice(&text) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(refuse("another JSON value".into())),
@@ -247,7 +264,9 @@ impl ConfigFile {
     /// `rope_theta`, or where newer files keep it, `rope_parameters.rope_theta`.
     fn rope_theta(&self) -> Result<f64> {
         match self.get("rope_parameters").and_then(|parameters| parameters.get("rope_theta")) {
-            Some(theta) => theta.as_f64().ok_or_else(|| self.wrong("rope_parameters", "a number rope_theta in")),
+            Some(theta) => {
+                theta.as_f64().ok_or_else(|| self.wrong("rope_parameters", "a number rope_theta in"))
+            }
             None => self.number_or("rope_theta", 10_000.0),
         }
     }
@@ -277,13 +296,16 @@ impl ConfigFile {
             if let Some(scaling) = self.get(key) {
                 let kind = scaling.get("rope_type").or_else(|| scaling.get("type")).and_then(Value::as_str);
                 let plain = kind == Some("default") || (key == "rope_parameters" && kind.is_none());
-                let partial = scaling.get("partial_rotary_factor").and_then(Value::as_f64).is_some_and(|f| f != 1.0);
+                let partial =
+                    scaling.get("partial_rotary_factor").and_then(Value::as_f64).is_some_and(|f| f != 1.0);
                 if !plain || partial {
                     return refuse(key, "null, or the type \"default\"");
                 }
             }
         }
-        for (key, plain) in [("partial_rotary_factor", 1.0), ("embedding_multiplier", 1.0), ("logits_scaling", 1.0)] {
+        for (key, plain) in
+            [("partial_rotary_factor", 1.0), ("embedding_multiplier", 1.0), ("logits_scaling", 1.0)]
+        {
             if self.number_or(key, plain)? != plain {
                 return refuse(key, "1 or no such key");
             }
@@ -301,7 +323,8 @@ mod tests {
     use super::*;
     use crate::model::initial_parameters;
 
-    const TOKENIZER: &str = r#"{"added_tokens": [{"id": 31, "content": "<|endoftext|>"}], "model": {"vocab": {"a": 0}}}"#;
+    const TOKENIZER: &str =
+        r#"{"added_tokens": [{"id": 31, "content": "<|endoftext|>"}], "model": {"vocab": {"a": 0}}}"#;
 
     fn model() -> ModelConfig {
         ModelConfig {
@@ -344,7 +367,11 @@ mod tests {
             assert_eq!(settings["eos_token"], "<|endoftext|>");
             let first = fs::read(dir.join("model.safetensors")).unwrap();
             write_export(&dir, &model, &tensors, tokenizer()).unwrap();
-            assert_eq!(fs::read(dir.join("model.safetensors")).unwrap(), first, "equal tensors give equal bytes");
+            assert_eq!(
+                fs::read(dir.join("model.safetensors")).unwrap(),
+                first,
+                "equal tensors give equal bytes"
+            );
         }
     }
 
@@ -356,9 +383,14 @@ mod tests {
         write_safetensors(&dir.path().join("model-1.safetensors"), head).unwrap();
         write_safetensors(&dir.path().join("model-2.safetensors"), tail).unwrap();
         let index = |file: &str| {
-            let mut map: Map<String, Value> = head.iter().map(|t| (t.name.clone(), json!("model-1.safetensors"))).collect();
+            let mut map: Map<String, Value> =
+                head.iter().map(|t| (t.name.clone(), json!("model-1.safetensors"))).collect();
             map.extend(tail.iter().map(|t| (t.name.clone(), json!(file))));
-            fs::write(dir.path().join("model.safetensors.index.json"), json!({"weight_map": map}).to_string()).unwrap();
+            fs::write(
+                dir.path().join("model.safetensors.index.json"),
+                json!({"weight_map": map}).to_string(),
+            )
+            .unwrap();
         };
         index("model-2.safetensors");
         assert_eq!(load_parameters(dir.path(), &model()).unwrap(), tensors);
@@ -376,7 +408,11 @@ mod tests {
         let tensors = initial_parameters(&model, 5);
         let mut doubled = tensors.clone();
         doubled.push(NamedTensor { name: "lm_head.weight".into(), ..tensors[0].clone() });
-        doubled.push(NamedTensor { name: "model.layers.0.self_attn.rotary_emb.inv_freq".into(), shape: vec![3], data: vec![1.0; 3] });
+        doubled.push(NamedTensor {
+            name: "model.layers.0.self_attn.rotary_emb.inv_freq".into(),
+            shape: vec![3],
+            data: vec![1.0; 3],
+        });
         write_safetensors(&dir.path().join("model.safetensors"), &doubled).unwrap();
         assert_eq!(load_parameters(dir.path(), &model).unwrap(), tensors);
         doubled[tensors.len()].data[3] += 1.0;
@@ -395,14 +431,20 @@ mod tests {
             load_parameters(dir.path(), &model()).unwrap_err()
         };
         let error = load(&tensors[1..]);
-        assert!(matches!(&error, TrainError::MissingTensor { name, expected, .. } if name == "model.embed_tokens.weight" && *expected == [32, 12]), "{error}");
+        assert!(
+            matches!(&error, TrainError::MissingTensor { name, expected, .. } if name == "model.embed_tokens.weight" && *expected == [32, 12]),
+            "{error}"
+        );
         let mut more = tensors.clone();
         more.push(NamedTensor { name: "score.weight".into(), shape: vec![1], data: vec![0.0] });
         assert!(matches!(load(&more), TrainError::UnknownTensor { name, .. } if name == "score.weight"));
         let mut other = tensors.clone();
         other[2].shape = vec![12, 18]; // the q projection, transposed
         let error = load(&other);
-        assert!(matches!(&error, TrainError::TensorShape { expected, found, .. } if *expected == [18, 12] && *found == [12, 18]), "{error}");
+        assert!(
+            matches!(&error, TrainError::TensorShape { expected, found, .. } if *expected == [18, 12] && *found == [12, 18]),
+            "{error}"
+        );
         assert!(error.to_string().contains("\nhint: "));
     }
 
@@ -412,7 +454,10 @@ mod tests {
         let check = |key: &str, value: Value| {
             config_with(dir.path(), |config| config[key] = value);
             let error = read_config(dir.path()).unwrap_err();
-            assert!(matches!(&error, TrainError::UnsupportedModel { key: named, .. } if named == key), "{error}");
+            assert!(
+                matches!(&error, TrainError::UnsupportedModel { key: named, .. } if named == key),
+                "{error}"
+            );
             assert!(error.to_string().contains("\nhint: "));
         };
         check("model_type", json!("gpt2"));
@@ -430,12 +475,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         config_with(dir.path(), |config| {
             config["rope_parameters"] = json!({"rope_type": "default", "rope_theta": 5e5});
-            for key in ["rope_theta", "head_dim", "num_key_value_heads", "rms_norm_eps", "tie_word_embeddings", "max_position_embeddings"] {
+            for key in [
+                "rope_theta",
+                "head_dim",
+                "num_key_value_heads",
+                "rms_norm_eps",
+                "tie_word_embeddings",
+                "max_position_embeddings",
+            ] {
                 config[key] = Value::Null;
             }
         });
         let read = read_config(dir.path()).unwrap();
-        let expected = ModelConfig { rope_theta: 5e5, head_dim: 4, kv_heads: 3, norm_eps: 1e-6, max_context: 2048, ..model() };
+        let expected = ModelConfig {
+            rope_theta: 5e5,
+            head_dim: 4,
+            kv_heads: 3,
+            norm_eps: 1e-6,
+            max_context: 2048,
+            ..model()
+        };
         assert_eq!(read, expected);
     }
 

@@ -28,7 +28,11 @@ pub fn learning_rate(spec: &TrainSpec, step: u64, steps: u64) -> f64 {
         Schedule::Wsd => {
             // The step before the first decayed one is the last at the peak.
             let decay = spec.decay_steps(steps);
-            if decay == 0 { 1.0 } else { 1.0 - (1.0 - floor) * progress(step, last.saturating_sub(decay), last) }
+            if decay == 0 {
+                1.0
+            } else {
+                1.0 - (1.0 - floor) * progress(step, last.saturating_sub(decay), last)
+            }
         }
     };
     spec.lr * share

@@ -223,7 +223,12 @@ impl TrainSpec {
         };
         if steps == 0 {
             let key = if self.tokens.is_some() { "train.tokens" } else { "train.steps" };
-            return Err(TrainError::config(key, "at least 1", 0, "to evaluate without training use `cuvee eval`"));
+            return Err(TrainError::config(
+                key,
+                "at least 1",
+                0,
+                "to evaluate without training use `cuvee eval`",
+            ));
         }
         Ok(steps)
     }
@@ -248,7 +253,11 @@ impl TrainSpec {
     /// [`TrainError::Config`] naming the first key that cannot work, what it must be and what it is.
     pub fn validate(&self) -> Result<()> {
         let whole = |key: &str, value: usize| {
-            if value >= 1 { Ok(()) } else { Err(TrainError::config(key, "at least 1", value, "remove the key to take its default")) }
+            if value >= 1 {
+                Ok(())
+            } else {
+                Err(TrainError::config(key, "at least 1", value, "remove the key to take its default"))
+            }
         };
         whole("train.batch_size", self.batch_size)?;
         whole("train.context", self.context)?;
@@ -264,8 +273,18 @@ impl TrainSpec {
         };
         let share = 0.0..=1.0;
         real("train.lr", self.lr, self.lr > 0.0, "a number above 0")?;
-        real("train.min_lr_share", self.min_lr_share, share.contains(&self.min_lr_share), "a share from 0 to 1")?;
-        real("train.decay_share", self.decay_share, share.contains(&self.decay_share), "a share from 0 to 1")?;
+        real(
+            "train.min_lr_share",
+            self.min_lr_share,
+            share.contains(&self.min_lr_share),
+            "a share from 0 to 1",
+        )?;
+        real(
+            "train.decay_share",
+            self.decay_share,
+            share.contains(&self.decay_share),
+            "a share from 0 to 1",
+        )?;
         real("train.weight_decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more")?;
         real("train.beta1", self.beta1, (0.0..1.0).contains(&self.beta1), "a number from 0 to below 1")?;
         real("train.beta2", self.beta2, (0.0..1.0).contains(&self.beta2), "a number from 0 to below 1")?;
@@ -278,7 +297,12 @@ impl TrainSpec {
         if let Some(Warmup::Steps(warmup)) = self.warmup
             && warmup > steps
         {
-            return Err(TrainError::config("train.warmup", format!("at most the run's {steps} steps"), warmup, "shorten the warmup or give it as a share, such as 0.02"));
+            return Err(TrainError::config(
+                "train.warmup",
+                format!("at most the run's {steps} steps"),
+                warmup,
+                "shorten the warmup or give it as a share, such as 0.02",
+            ));
         }
         let (warmup, decay) = (self.warmup_steps(steps), self.decay_steps(steps));
         if self.schedule == Schedule::Wsd && warmup + decay > steps {
@@ -300,10 +324,19 @@ mod tests {
 
     #[test]
     fn quantities_read_integers_and_suffixes() {
-        for (text, value) in [("7", 7), ("50M", 50_000_000), ("1.5B", 1_500_000_000), ("200k", 200_000), ("1_000", 1000), ("2T", 2_000_000_000_000)] {
+        for (text, value) in [
+            ("7", 7),
+            ("50M", 50_000_000),
+            ("1.5B", 1_500_000_000),
+            ("200k", 200_000),
+            ("1_000", 1000),
+            ("2T", 2_000_000_000_000),
+        ] {
             assert_eq!(text.parse::<Quantity>().unwrap().0, value, "{text}");
         }
-        for text in ["", "M", "-3", "1.5", "1e6", "50 MB", "99999999999999999999", "99999999999999T", "1.2.3M", "é"] {
+        for text in
+            ["", "M", "-3", "1.5", "1e6", "50 MB", "99999999999999999999", "99999999999999T", "1.2.3M", "é"]
+        {
             assert!(text.parse::<Quantity>().is_err(), "{text}");
         }
         assert_eq!(serde_json::from_str::<Quantity>("12").unwrap(), Quantity(12));
@@ -327,7 +360,10 @@ mod tests {
             let mut spec = TrainSpec::default();
             change(&mut spec);
             let message = spec.validate().unwrap_err().to_string();
-            assert!(message.starts_with(&format!("{key}: expected")) && message.contains("\nhint: "), "{message}");
+            assert!(
+                message.starts_with(&format!("{key}: expected")) && message.contains("\nhint: "),
+                "{message}"
+            );
         };
         check("train.batch_size", |s| s.batch_size = 0);
         check("train.context", |s| s.context = 0);

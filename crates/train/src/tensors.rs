@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 
 use crate::engine::NamedTensor;
@@ -26,10 +26,13 @@ pub fn read_safetensors(path: &Path) -> Result<Vec<NamedTensor>> {
     let mut views: Vec<_> = file.iter().collect();
     views.sort_by(|a, b| a.0.cmp(b.0));
     let read = |(name, view): (&str, TensorView)| {
-        let dtype = match view.dtype() {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
+        let raw = view.data();
+        let data = match view.dtype() {
+            Dtype::F32 => raw.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
+            Dtype::F16 => raw.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect(),
+            Dtype::BF16 => {
+                raw.as_chunks().0.iter().map(|&bytes| bf16::from_le_bytes(bytes).to_f32()).collect()
+            }
             other => {
                 return Err(TrainError::TensorType {
                     place: path.display().to_string(),
@@ -38,8 +41,6 @@ pub fn read_safetensors(path: &Path) -> Result<Vec<NamedTensor>> {
                 });
             }
         };
-        let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
-        let data = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         Ok(NamedTensor { name: name.to_owned(), shape: view.shape().to_vec(), data })
     };
     views.into_iter().map(read).collect()
@@ -52,7 +53,12 @@ pub fn read_safetensors(path: &Path) -> Result<Vec<NamedTensor>> {
 pub fn write_safetensors(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
     let refuse = |message: String| TrainError::Safetensors { path: path.to_path_buf(), message };
     if let Some(tensor) = tensors.iter().find(|t| t.shape.iter().product::<usize>() != t.data.len()) {
-        return Err(refuse(format!("`{}` of shape {:?} with {} numbers", tensor.name, tensor.shape, tensor.data.len())));
+        return Err(refuse(format!(
+            "`{}` of shape {:?} with {} numbers",
+            tensor.name,
+            tensor.shape,
+            tensor.data.len()
+        )));
     }
     let mut names: Vec<_> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     names.sort_unstable();
@@ -157,10 +163,17 @@ mod tests {
         let whole = [1u8; 8];
         let view = TensorView::new(Dtype::I64, vec![1], &whole).unwrap();
         fs::write(&path, safetensors::serialize([("ids", view)], None).unwrap()).unwrap();
-        assert!(read_safetensors(&path).unwrap_err().to_string().contains("`ids`: expected F32, F16 or BF16 numbers, found I64"));
+        assert!(
+            read_safetensors(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("`ids`: expected F32, F16 or BF16 numbers, found I64")
+        );
         assert!(matches!(read_safetensors(&dir.path().join("none")), Err(TrainError::Io { .. })));
         assert!(write_safetensors(&path, &[tensor("a", &[3], &[1.0])]).is_err());
         let doubled = [tensor("a", &[1], &[1.0]), tensor("a", &[1], &[1.0])];
-        assert!(write_safetensors(&path, &doubled).unwrap_err().to_string().contains("two tensors named `a`"));
+        assert!(
+            write_safetensors(&path, &doubled).unwrap_err().to_string().contains("two tensors named `a`")
+        );
     }
 }

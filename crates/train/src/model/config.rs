@@ -113,13 +113,21 @@ impl ModelSpec {
         if dir.join("config.json").is_file() {
             return Ok(Some(dir));
         }
-        let looks_like_hub = !dir.exists() && init.split('/').count() == 2 && !init.starts_with(['.', '/', '~']);
+        let looks_like_hub =
+            !dir.exists() && init.split('/').count() == 2 && !init.starts_with(['.', '/', '~']);
         let hint = if looks_like_hub {
-            format!("models are not fetched from the Hub in this build; download `{init}` into a folder and name that")
+            format!(
+                "models are not fetched from the Hub in this build; download `{init}` into a folder and name that"
+            )
         } else {
             "give a run's export folder, or a Hugging Face Llama folder with config.json and model.safetensors".to_owned()
         };
-        Err(TrainError::config("model.init", "a folder with a config.json", format!("`{}`", dir.display()), hint))
+        Err(TrainError::config(
+            "model.init",
+            "a folder with a config.json",
+            format!("`{}`", dir.display()),
+            hint,
+        ))
     }
 
     fn fresh(&self, tokenizer_vocab: usize, context: usize) -> Result<ModelConfig> {
@@ -210,7 +218,12 @@ impl ModelConfig {
         const LONGEST: usize = 1 << 31;
         for (key, length) in lengths {
             if !(1..=LONGEST).contains(&length) {
-                return Err(TrainError::config(key, "1 to 2147483648", length, "remove the key to take the preset's value"));
+                return Err(TrainError::config(
+                    key,
+                    "1 to 2147483648",
+                    length,
+                    "remove the key to take the preset's value",
+                ));
             }
         }
         if self.heads % self.kv_heads != 0 {
@@ -230,10 +243,20 @@ impl ModelConfig {
             ));
         }
         if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
-            return Err(TrainError::config("model.rope_theta", "a number above 0", self.rope_theta, "the usual value is 10000"));
+            return Err(TrainError::config(
+                "model.rope_theta",
+                "a number above 0",
+                self.rope_theta,
+                "the usual value is 10000",
+            ));
         }
         if !(self.norm_eps.is_finite() && self.norm_eps > 0.0) {
-            return Err(TrainError::config("model.norm_eps", "a number above 0", self.norm_eps, "the usual value is 1e-5"));
+            return Err(TrainError::config(
+                "model.norm_eps",
+                "a number above 0",
+                self.norm_eps,
+                "the usual value is 1e-5",
+            ));
         }
         Ok(())
     }
@@ -312,7 +335,10 @@ mod tests {
     fn lengths_that_do_not_fit_are_refused_by_name() {
         let check = |key: &str, spec: ModelSpec| {
             let message = resolve(&spec).unwrap_err().to_string();
-            assert!(message.starts_with(&format!("{key}: expected")) && message.contains("\nhint: "), "{message}");
+            assert!(
+                message.starts_with(&format!("{key}: expected")) && message.contains("\nhint: "),
+                "{message}"
+            );
         };
         let spec = ModelSpec::default;
         check("model.heads", ModelSpec { heads: Some(3), ..spec() });
@@ -332,7 +358,12 @@ mod tests {
     #[test]
     fn a_hub_id_is_told_apart_from_a_missing_folder() {
         let message = |init: &str| ModelSpec { init: Some(init.into()), ..ModelSpec::default() };
-        assert!(resolve(&message("someone/some-model")).unwrap_err().to_string().contains("not fetched from the Hub"));
+        assert!(
+            resolve(&message("someone/some-model"))
+                .unwrap_err()
+                .to_string()
+                .contains("not fetched from the Hub")
+        );
         assert!(resolve(&message("./some-model")).unwrap_err().to_string().contains("export folder"));
     }
 }

@@ -127,7 +127,9 @@ mod tests {
 
     #[test]
     fn seeds_and_names_give_unrelated_draws() {
-        let draw = |seed, name| (0..64).map(|i| initial_value(seed, name, Initialiser::Normal(1.0), i)).collect::<Vec<_>>();
+        let draw = |seed, name| {
+            (0..64).map(|i| initial_value(seed, name, Initialiser::Normal(1.0), i)).collect::<Vec<_>>()
+        };
         let base = draw(1, "a");
         for other in [draw(2, "a"), draw(1, "b")] {
             assert!(base.iter().zip(&other).all(|(x, y)| x != y));

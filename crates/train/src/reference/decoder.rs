@@ -58,7 +58,9 @@ impl Decoder {
     ) -> Result<Self> {
         let mut parameters = parameters.into_iter();
         let mut next = || {
-            parameters.next().ok_or_else(|| candle_core::Error::Msg("the parameter list is too short".to_owned()))
+            parameters
+                .next()
+                .ok_or_else(|| candle_core::Error::Msg("the parameter list is too short".to_owned()))
         };
         let embedding_vd = next()?;
         let mut layers = Vec::with_capacity(model.layers);
@@ -114,12 +116,12 @@ impl Decoder {
         past: Option<&mut Option<(Tensor, Tensor)>>,
     ) -> Result<Tensor> {
         let ModelConfig { heads, kv_heads, head_dim, .. } = self.model;
-        let (b, t) = (positions.batch, positions.context);
+        let &Positions { batch: b, context: t, ref cos_te, ref sin_te, .. } = positions;
         let split = |y_n: Tensor, heads: usize| -> Result<Tensor> {
             Ok(y_n.reshape((b, t, heads, head_dim))?.transpose(1, 2)?.contiguous()?)
         };
-        let q_bhte = rotate(&split(linear(x_nd, &layer.q_qd)?, heads)?, positions)?;
-        let mut k_bgse = rotate(&split(linear(x_nd, &layer.k_kd)?, kv_heads)?, positions)?;
+        let q_bhte = rotate(&split(linear(x_nd, &layer.q_qd)?, heads)?, cos_te, sin_te)?;
+        let mut k_bgse = rotate(&split(linear(x_nd, &layer.k_kd)?, kv_heads)?, cos_te, sin_te)?;
         let mut v_bgse = split(linear(x_nd, &layer.v_kd)?, kv_heads)?;
         if let Some(past) = past {
             if let Some((k, v)) = past.as_ref() {
@@ -138,15 +140,27 @@ impl Decoder {
         let exp_bgrs = scores_bgrs.broadcast_sub(&max_bgr1)?.exp()?;
         let sum_bgr1 = exp_bgrs.sum_keepdim(D::Minus1)?;
         let mixed_bgre = exp_bgrs.matmul(&v_bgse)?.broadcast_mul(&sum_bgr1.recip()?)?;
-        let mixed_nq = mixed_bgre.reshape((b, heads, t, head_dim))?.transpose(1, 2)?.reshape((b * t, heads * head_dim))?;
+        let mixed_nq = mixed_bgre
+            .reshape((b, heads, t, head_dim))?
+            .transpose(1, 2)?
+            .reshape((b * t, heads * head_dim))?;
         linear(&mixed_nq, &layer.o_dq)
+    }
+
+    /// `x_bhte`'s t positions turned from position 0 on.
+    #[cfg(test)]
+    pub(super) fn rotated(&self, x_bhte: &Tensor) -> Result<Tensor> {
+        let context = x_bhte.dim(2)?;
+        rotate(x_bhte, &self.cos_te.narrow(0, 0, context)?, &self.sin_te.narrow(0, 0, context)?)
     }
 
     /// 0 where a query may look and −∞ where it may not: query i of this call is at position `start` + i and sees keys
     /// up to itself. `[r·t, start + t]`, the same t rows for each of a group's r heads.
     fn causal_mask_rts(&self, start: usize, context: usize) -> Result<Tensor> {
         let (repeats, keys) = (self.model.heads / self.model.kv_heads, start + context);
-        let row = |query: usize| (0..keys).map(move |key| if key <= start + query { 0f32 } else { f32::NEG_INFINITY });
+        let row = |query: usize| {
+            (0..keys).map(move |key| if key <= start + query { 0f32 } else { f32::NEG_INFINITY })
+        };
         let mask: Vec<f32> = (0..repeats).flat_map(|_| (0..context).flat_map(row)).collect();
         let mask_rts = Tensor::from_vec(mask, (repeats * context, keys), self.cos_te.device())?;
         Ok(mask_rts.to_dtype(self.cos_te.dtype())?)
@@ -182,13 +196,13 @@ fn feed_forward_nd(layer: &Layer, x_nd: &Tensor) -> Result<Tensor> {
 
 /// Rotary positions (Su et al., RoFormer, 2021) in Hugging Face's half-split order: element i of the first half and
 /// element i of the second are one pair, turned by position · θ^(−2i/e).
-fn rotate(x_bhte: &Tensor, positions: &Positions) -> Result<Tensor> {
+fn rotate(x_bhte: &Tensor, cos_te: &Tensor, sin_te: &Tensor) -> Result<Tensor> {
     let half = x_bhte.dim(D::Minus1)? / 2;
     let first = x_bhte.narrow(D::Minus1, 0, half)?;
     let second = x_bhte.narrow(D::Minus1, half, half)?;
     let turned_bhte = Tensor::cat(&[&second.neg()?, &first], D::Minus1)?;
-    let along = x_bhte.broadcast_mul(&positions.cos_te)?;
-    let across = turned_bhte.broadcast_mul(&positions.sin_te)?;
+    let along = x_bhte.broadcast_mul(cos_te)?;
+    let across = turned_bhte.broadcast_mul(sin_te)?;
     Ok((along + across)?)
 }
 

@@ -14,7 +14,9 @@ mod tests;
 use candle_core::{DType, Device, Tensor, Var};
 use rayon::prelude::*;
 
-use crate::engine::{Batch, DeviceSpec, Engine, Moments, NamedTensor, StepOutput, check_ids, check_sequences};
+use crate::engine::{
+    Batch, DeviceSpec, Engine, Moments, NamedTensor, StepOutput, check_ids, check_sequences,
+};
 use crate::error::{NonFinite, Result, TrainError};
 use crate::model::{ModelConfig, ParameterInfo, check_tensors, initial_parameters};
 use crate::optimizer::{AdamW, clip_scale, norms};
@@ -83,8 +85,18 @@ impl ReferenceEngine {
         let default_tokens = if device.is_cuda() { MICRO_TOKENS_CUDA } else { MICRO_TOKENS_CPU };
         let micro_batch = train.micro_batch.unwrap_or(default_tokens / train.context.max(1)).max(1);
         Ok(Self {
-            trained: Decoder::new(model, variables.iter().map(|v| v.as_tensor().clone()).collect(), &device, dtype)?,
-            frozen: Decoder::new(model, variables.iter().map(|v| v.as_detached_tensor()).collect(), &device, dtype)?,
+            trained: Decoder::new(
+                model,
+                variables.iter().map(|v| v.as_tensor().clone()).collect(),
+                &device,
+                dtype,
+            )?,
+            frozen: Decoder::new(
+                model,
+                variables.iter().map(|v| v.as_detached_tensor()).collect(),
+                &device,
+                dtype,
+            )?,
             optimizer: AdamW::new(&decaying, train)?,
             model: model.clone(),
             list,
@@ -104,13 +116,19 @@ impl ReferenceEngine {
         let mut losses = Vec::with_capacity(batch.sequences());
         let mut total: Option<Vec<Tensor>> = None;
         for group in starts.chunks(self.threads()) {
-            let partials: Vec<Partial> =
-                group.par_iter().map(|&start| self.micro_batch_gradient(batch, start)).collect::<Result<_>>()?;
+            let partials: Vec<Partial> = group
+                .par_iter()
+                .map(|&start| self.micro_batch_gradient(batch, start))
+                .collect::<Result<_>>()?;
             for partial in partials {
                 losses.extend(partial.losses);
                 total = Some(match total.take() {
                     None => partial.gradients,
-                    Some(sum) => sum.iter().zip(&partial.gradients).map(|(a, b)| Ok((a + b)?)).collect::<Result<_>>()?,
+                    Some(sum) => sum
+                        .iter()
+                        .zip(&partial.gradients)
+                        .map(|(a, b)| Ok((a + b)?))
+                        .collect::<Result<_>>()?,
                 });
             }
             // A loss that is not finite makes the rest of the batch worthless.
@@ -153,7 +171,8 @@ impl ReferenceEngine {
 
         let take = |(variable, info): (&Var, &ParameterInfo)| {
             // A parameter the graph does not reach is a dropped gradient, never a zero one.
-            let gradient = store.remove(variable).ok_or_else(|| TrainError::NoGradient { name: info.name.clone() })?;
+            let gradient =
+                store.remove(variable).ok_or_else(|| TrainError::NoGradient { name: info.name.clone() })?;
             Ok(gradient.detach())
         };
         let gradients = self.variables.iter().zip(&self.list).map(take).collect::<Result<_>>()?;
@@ -273,7 +292,12 @@ impl Engine for ReferenceEngine {
     }
 }
 
-fn non_finite(what: &'static str, value: f64, sequence: Option<usize>, parameter: Option<String>) -> TrainError {
+fn non_finite(
+    what: &'static str,
+    value: f64,
+    sequence: Option<usize>,
+    parameter: Option<String>,
+) -> TrainError {
     TrainError::NonFinite(Box::new(NonFinite { what, value, sequence, parameter, step: None, domain: None }))
 }
 
