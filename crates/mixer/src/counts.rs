@@ -36,7 +36,8 @@ pub(crate) fn stratified(
         *residual += batch_size as f64 * p;
     }
     let whole = |value: f64| value.max(0.0) as usize;
-    let mut counts: Vec<usize> = residuals.iter().map(|r| whole((r + TOLERANCE).floor())).collect();
+    let due = |residual: &f64| whole((residual + TOLERANCE).floor()).min(batch_size);
+    let mut counts: Vec<usize> = residuals.iter().map(due).collect();
     let mut taken: usize = counts.iter().sum();
 
     // More due than fits: only for proposals that nobody forecast. The least starved domains wait.
@@ -134,7 +135,7 @@ mod tests {
     fn unforecast_shares_never_leave_a_slot_empty_nor_overfill_a_batch() {
         // The cup game: always feed what is furthest ahead, so that extrapolated deadlines are wrong.
         let (domains, batch_size) = (16, 2);
-        let mut residuals = vec![0.0; domains];
+        let mut residuals = vec![0.0f64; domains];
         for _ in 0..5_000 {
             let mut order: Vec<usize> = (0..domains).collect();
             order.sort_by(|a, b| residuals[*b].total_cmp(&residuals[*a]));

@@ -223,6 +223,7 @@ mod tests {
         let order = WindowOrder::new(42, "web", 1_003, 100);
         let found: Vec<(u64, u64)> =
             [0, 1, 2, 9, 10].iter().map(|c| (order.window(*c).window, order.window(*c).start)).collect();
-        assert_eq!(found, [(0, 0); 5]);
+        // From the same formulas written in Python with 64-bit masks.
+        assert_eq!(found, [(1, 740), (6, 237), (7, 337), (5, 137), (5, 143)]);
     }
 }

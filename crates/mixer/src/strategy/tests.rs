@@ -1,1 +1,243 @@
+//! The same invariants over the whole table, then what is particular to a strategy.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+use super::*;
+use crate::{Mixer, MixtureSpec, Objective};
+
+const RUN: Run = Run { steps: 12, batch_size: 8, context: 10, seed: 3 };
+
+fn domains() -> Vec<DomainInfo> {
+    vec![DomainInfo::new("web", 6_000), DomainInfo::new("code", 1_500), DomainInfo::new("math", 300)]
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Wrapped {
+    value: StrategySpec,
+}
+
+fn parse(text: &str) -> std::result::Result<StrategySpec, toml::de::Error> {
+    toml::from_str::<Wrapped>(&format!("value = {text}")).map(|wrapped| wrapped.value)
+}
+
+fn build(text: &str, slot: Slot) -> Result<Box<dyn Strategy>> {
+    build_for(text, slot, &domains(), &RUN)
+}
+
+fn build_for(text: &str, slot: Slot, domains: &[DomainInfo], run: &Run) -> Result<Box<dyn Strategy>> {
+    parse(text).unwrap().build(&Setup { slot, domains, run })
+}
+
+fn proposal(strategy: &dyn Strategy, step: u64) -> Vec<f64> {
+    let domains = domains();
+    let importance = Simplex::uniform(domains.len());
+    let loss = LossWeights::ones(domains.len());
+    let context = Context { step, domains: &domains, importance: &importance, loss_weight: Some(&loss) };
+    strategy.propose(&context).unwrap()
+}
+
+fn shares(text: &str) -> Vec<f64> {
+    proposal(build(text, Slot::Sampling).unwrap().as_ref(), 0)
+}
+
+fn assert_close(found: &[f64], expected: &[f64]) {
+    let near = found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12);
+    assert!(found.len() == expected.len() && near, "{found:?} is not {expected:?}");
+}
+
+#[test]
+fn every_strategy_keeps_the_promises_of_the_table() {
+    let names = ["web", "code", "math"];
+    for entry in STRATEGIES {
+        let spec = parse(entry.example).unwrap_or_else(|e| panic!("{}: {e}", entry.name));
+        assert_eq!(spec.entry(), entry, "the example selects its own row");
+        let tag = serde_json::to_value(&spec).unwrap()["strategy"].clone();
+        assert_eq!(tag, entry.name, "the row's name is the config's");
+        assert!(!entry.summary.contains('\n') && !entry.summary.contains('|'), "{}", entry.name);
+
+        for slot in [Slot::Sampling, Slot::Loss] {
+            let built = build(entry.example, slot);
+            if !entry.slots.contains(slot) {
+                let error = built.unwrap_err().to_string();
+                assert!(error.contains(slot.path()) && error.contains("hint: "), "{error}");
+                continue;
+            }
+            let mut strategy = built.unwrap();
+            assert!(strategy.describe().starts_with(entry.name));
+            for step in [0, 1, 5, 6, 11, 1_000_000] {
+                let raw = proposal(strategy.as_ref(), step);
+                let p = Simplex::normalise(entry.name, &names, &raw).unwrap();
+                assert_eq!(raw, proposal(strategy.as_ref(), step), "asking twice changes nothing");
+                if let Some(forecast) = strategy.forecast() {
+                    assert_close(p.values(), &forecast.at(step));
+                }
+            }
+            let observation = Observation::of_step(0, 3, &[0, 1, 1], &[2.0, 3.0, 4.0]);
+            strategy.observe(&observation);
+            let state = serde_json::to_string(&strategy.save()).unwrap();
+            let mut resumed = build(entry.example, slot).unwrap();
+            resumed.load(&serde_json::from_str(&state).unwrap()).unwrap();
+            for step in 1..20 {
+                assert_eq!(proposal(strategy.as_ref(), step), proposal(resumed.as_ref(), step));
+            }
+            let foreign = serde_json::json!({"no": "strategy saves this"});
+            assert!(resumed.load(&foreign).is_err(), "{} takes in a foreign state", entry.name);
+        }
+    }
+}
+
+#[test]
+fn specs_survive_a_round_trip_through_toml_and_json() {
+    for entry in STRATEGIES {
+        let spec = parse(entry.example).unwrap();
+        let text = toml::to_string(&Wrapped { value: spec.clone() }).unwrap();
+        assert_eq!(toml::from_str::<Wrapped>(&text).unwrap().value, spec, "{text}");
+        let json = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<StrategySpec>(&json).unwrap(), spec, "{json}");
+    }
+}
+
+#[test]
+fn a_bare_name_is_a_strategy_without_parameters() {
+    assert_eq!(parse(r#""uniform""#).unwrap(), parse(r#"{ strategy = "uniform" }"#).unwrap());
+    let missing = parse(r#""temperature""#).unwrap_err().to_string();
+    assert!(missing.contains("missing field `temperature`"), "{missing}");
+}
+
+#[test]
+fn config_mistakes_name_what_was_expected() {
+    let message = |text| parse(text).unwrap_err().to_string();
+    let unknown = message(r#""unifrom""#);
+    assert!(unknown.contains("unifrom") && unknown.contains("`uniform`"), "{unknown}");
+    let key = message(r#"{ strategy = "uniform", temperature = 2 }"#);
+    assert!(key.contains("unknown field `temperature`"), "{key}");
+    let key = message(r#"{ strategy = "unimax", epochs = 2 }"#);
+    assert!(key.contains("unknown field `epochs`") && key.contains("`max_epochs`"), "{key}");
+    assert!(message("3").contains("a strategy's name"), "{}", message("3"));
+    let error = toml::from_str::<MixtureSpec>("samplin = \"uniform\"").unwrap_err().to_string();
+    assert!(error.contains("`samplin`") && error.contains("`sampling`"), "{error}");
+}
+
+#[test]
+fn the_default_mixture_is_what_other_trainers_do() {
+    let spec: MixtureSpec = toml::from_str("").unwrap();
+    assert_eq!(spec, MixtureSpec::default());
+    assert_eq!(spec.objective, Objective::Sampled);
+    assert_eq!((spec.sampling.entry().name, spec.loss.entry().name), ("proportional", "uniform"));
+    let text = toml::to_string(&spec).unwrap();
+    assert_eq!(toml::from_str::<MixtureSpec>(&text).unwrap(), spec);
+}
+
+#[test]
+fn proportional_uniform_and_fixed() {
+    assert_close(&shares(r#""proportional""#), &[6000.0 / 7800.0, 1500.0 / 7800.0, 300.0 / 7800.0]);
+    assert_close(&shares(r#""uniform""#), &[1.0 / 3.0; 3]);
+    let fixed = shares(r#"{ strategy = "fixed", shares = { web = 6, code = 3, math = 1 } }"#);
+    assert_close(&fixed, &[0.6, 0.3, 0.1]);
+}
+
+#[test]
+fn temperature_goes_from_proportional_to_uniform() {
+    let at = |temperature: &str| {
+        shares(&format!(r#"{{ strategy = "temperature", temperature = {temperature} }}"#))
+    };
+    assert_close(&at("1"), &shares(r#""proportional""#));
+    assert_close(&at("inf"), &[1.0 / 3.0; 3]);
+    // |p − 1/3| ≈ ln(20)/T / 3 at most, for sizes that differ by a factor of 20: below 10⁻¹².
+    assert_close(&at("1e13"), &[1.0 / 3.0; 3]);
+    // T → 0 puts all on the largest, without overflow.
+    assert_close(&at("0.001"), &[1.0, 0.0, 0.0]);
+    let by_hand: Vec<f64> = [6000.0f64, 1500.0, 300.0].iter().map(|n| n.sqrt()).collect();
+    let sum: f64 = by_hand.iter().sum();
+    assert_close(&at("2"), &by_hand.iter().map(|n| n / sum).collect::<Vec<_>>());
+}
+
+#[test]
+fn temperature_scales_then_limits() {
+    // 6000, 1500, 300 times 2, at most 3000: 3000, 3000, 600.
+    let text = r#"{ strategy = "temperature", temperature = 1, scale = 2, max_tokens = 3000 }"#;
+    assert_close(&shares(text), &[3000.0 / 6600.0, 3000.0 / 6600.0, 600.0 / 6600.0]);
+}
+
+#[test]
+fn unimax_matches_a_hand_calculation() {
+    // Budget 12 · 8 · 10 = 960 tokens, N = 0.5: math ← min(960/3, 150) = 150; code ← min(810/2, 750) = 405; web ← 405.
+    let found = shares(r#"{ strategy = "unimax", max_epochs = 0.5 }"#);
+    assert_close(&found, &[405.0 / 960.0, 405.0 / 960.0, 150.0 / 960.0]);
+}
+
+#[test]
+fn unimax_never_plans_more_than_its_epochs() {
+    // 120 steps · 80 = 9,600 tokens of 2 · 7,800 allowed.
+    let run = Run { steps: 120, ..RUN };
+    let spec = MixtureSpec {
+        sampling: parse(r#"{ strategy = "unimax", max_epochs = 2 }"#).unwrap(),
+        ..MixtureSpec::default()
+    };
+    let capped: Vec<DomainInfo> =
+        domains().into_iter().map(|domain| DomainInfo { max_epochs: Some(2.0), ..domain }).collect();
+    let mixer = Mixer::new(&spec, &capped, &run).unwrap();
+    let epochs: Vec<f64> = mixer.plan().iter().map(|row| row.epochs).collect();
+    // math and code are read twice, web takes the rest: 9600 − 600 − 3000 = 6000.
+    assert_close(&epochs, &[1.0, 2.0, 2.0]);
+}
+
+#[test]
+fn unimax_refuses_a_run_longer_than_the_data() {
+    // 0.1 · 7800 = 780 tokens hold 9 steps of 80.
+    let error = build(r#"{ strategy = "unimax", max_epochs = 0.1 }"#, Slot::Sampling).unwrap_err();
+    assert!(matches!(error, MixerError::BudgetExceeded { fitting_steps: 9, .. }), "{error}");
+    assert!(error.to_string().contains("960 tokens"), "{error}");
+    let run = Run { steps: 9, ..RUN };
+    let text = r#"{ strategy = "unimax", max_epochs = 0.1 }"#;
+    assert!(build_for(text, Slot::Sampling, &domains(), &run).is_ok());
+}
+
+#[test]
+fn shares_must_list_exactly_the_domains() {
+    let message = |text: &str| build(text, Slot::Sampling).unwrap_err().to_string();
+    let unknown = message(r#"{ strategy = "fixed", shares = { web = 1, cod = 1, math = 1 } }"#);
+    assert!(unknown.contains("mixture.sampling.shares names the domain `cod`"), "{unknown}");
+    assert!(unknown.contains("hint: did you mean `code`?"), "{unknown}");
+    let missing = message(r#"{ strategy = "fixed", shares = { web = 1, math = 1 } }"#);
+    assert!(missing.contains("no entry for domain `code`") && missing.contains("`code = 0`"), "{missing}");
+    let zero = message(r#"{ strategy = "fixed", shares = { web = 0, code = 0, math = 0 } }"#);
+    assert!(zero.contains("0 for every domain"), "{zero}");
+    let negative = message(r#"{ strategy = "fixed", shares = { web = 1, code = -2, math = 1 } }"#);
+    assert!(negative.contains("domain `code` is -2"), "{negative}");
+    let nan = message(r#"{ strategy = "fixed", shares = { web = 1, code = nan, math = 1 } }"#);
+    assert!(nan.contains("domain `code` is NaN"), "{nan}");
+    let staged = message(
+        r#"{ strategy = "schedule", stages = [{ from_step = 0, shares = { web = 1, code = 1, math = 1 } }, { from_step = 5, shares = { web = -1, code = 1, math = 1 } }] }"#,
+    );
+    assert!(staged.contains("mixture.sampling.stages[1].shares of domain `web` is -1"), "{staged}");
+}
+
+#[test]
+fn parameters_out_of_range_are_named() {
+    for (text, place) in [
+        (r#"{ strategy = "temperature", temperature = 0 }"#, "sampling.temperature is 0"),
+        (r#"{ strategy = "temperature", temperature = nan }"#, "sampling.temperature is NaN"),
+        (r#"{ strategy = "temperature", temperature = 1, scale = -1 }"#, "sampling.scale is -1"),
+        (r#"{ strategy = "temperature", temperature = 1, max_tokens = 0 }"#, "sampling.max_tokens is 0"),
+        (r#"{ strategy = "unimax", max_epochs = 0 }"#, "sampling.max_epochs is 0"),
+        (r#"{ strategy = "unimax", max_epochs = inf }"#, "sampling.max_epochs is inf"),
+        (r#"{ strategy = "schedule", stages = [] }"#, "sampling.stages is a list with from_step = []"),
+        (
+            r#"{ strategy = "schedule", stages = [{ from_step = 2, shares = { web = 1, code = 1, math = 1 } }] }"#,
+            "from_step = [2]",
+        ),
+    ] {
+        let error = build(text, Slot::Sampling).unwrap_err().to_string();
+        assert!(error.contains(place) && error.contains("\nhint: "), "{error}");
+    }
+}
+
+#[test]
+fn the_markdown_table_has_a_row_for_each_strategy() {
+    let table = strategies_markdown();
+    assert_eq!(table.lines().count(), STRATEGIES.len() + 2);
+    for (line, entry) in table.lines().skip(2).zip(STRATEGIES) {
+        assert!(line.starts_with(&format!("| `{}` |", entry.name)), "{line}");
+        assert_eq!(line.matches('|').count(), 6, "{line}");
+    }
+}
