@@ -66,7 +66,7 @@ pub enum Counts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalise {
-    /// The number of sequences B: unbiased, E[m] = 1.
+    /// The number of sequences B: unbiased, since the multiplier is 1 in expectation.
     #[default]
     Sequences,
     /// The realised Σ m over the batch, as in DoReMi's code: a steady scale, at the price of a small bias.

@@ -56,7 +56,7 @@ pub struct CounterRng {
 }
 
 impl CounterRng {
-    /// The sequence of numbers that belongs to `key`, best made with [`derive`].
+    /// The sequence of numbers that belongs to `key`, best made with [`derive()`].
     pub fn new(key: u64) -> Self {
         Self { key }
     }

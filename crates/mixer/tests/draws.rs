@@ -182,7 +182,7 @@ fn dividing_by_the_realised_multipliers_keeps_the_scale_of_every_batch() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// METHOD §2: Σ p_i m_i = Σ α_i = 1, so that a batch's weighted loss has the mean of the objective, whatever p is.
     #[test]
@@ -415,7 +415,8 @@ fn a_state_of_another_run_is_refused_by_name() {
     let mut mixer = Mixer::new(&spec(""), &domains(), &RUN).unwrap();
     mixer.next_step().unwrap();
     let good = mixer.state();
-    let cases: [(&str, fn(&mut MixerState)); 7] = [
+    type Spoil = fn(&mut MixerState);
+    let cases: [(&str, Spoil); 7] = [
         ("seed", |state| state.seed = 12),
         ("context", |state| state.context = 17),
         ("list of domains", |state| state.domains[1].name = "prose".into()),
