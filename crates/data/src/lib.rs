@@ -1,1 +1,79 @@
-//! placeholder
+//! Text in, memory-mapped tokens out.
+//!
+//! ```text
+//! SourceSpec ──► documents ──► Tokenizer ──► train / tune / valid shards ──► Corpus
+//!  txt, jsonl, parquet,          a file,       Megatron .bin and .idx,
+//!  tokens, Cargo's sources     or trained      beside them shard.json
+//! ```
+//!
+//! [`prepare`] does all of it and only what is missing; [`Shard::read`] is what training calls.
+//!
+//! ```
+//! use std::sync::atomic::AtomicBool;
+//! use cuvee_data::*;
+//!
+//! # let folder = std::env::temp_dir().join(format!("cuvee-data-doc-{}", std::process::id()));
+//! # cuvee_testkit::write_texts(&folder.join("letters.jsonl"), &cuvee_testkit::prose(1, 40));
+//! let domain = DomainSource {
+//!     name: "letters".into(),
+//!     source: SourceSpec {
+//!         path: Some(OneOrMany::One("*.jsonl".into())),
+//!         ..SourceSpec::default()
+//!     },
+//!     domain_by: None,
+//! };
+//! let corpus = prepare(
+//!     &Prepare {
+//!         domains: &[domain],
+//!         tokenizer: &TokenizerSpec {
+//!             train: Some(TrainTokenizerSpec { vocab_size: 400, sample_bytes: 10_000 }),
+//!             ..TokenizerSpec::default()
+//!         },
+//!         splits: &SplitSpec::default(),
+//!         base: &folder,
+//!         store: ShardStore::Folder(folder.join("shards")),
+//!         interrupted: &AtomicBool::new(false),
+//!     },
+//!     &Silent,
+//! )?;
+//! let train = corpus.domains[0].shard(Split::Train);
+//! let mut window = [0; 16];
+//! train.read(0, &mut window);
+//! println!("{} tokens: {}", train.tokens(), corpus.tokenizer.decode(&window));
+//! # std::fs::remove_dir_all(&folder).ok();
+//! # Ok::<(), DataError>(())
+//! ```
+
+mod corpus;
+mod error;
+mod index;
+mod inspect;
+mod manifest;
+mod mmap;
+mod prepare;
+mod progress;
+mod shard;
+mod shard_writer;
+mod source;
+mod spec;
+mod split;
+mod store;
+mod tokenizer;
+mod tokenizer_choice;
+mod tokenizer_training;
+
+pub use corpus::{Corpus, Domain};
+pub use error::{DataError, Result};
+pub use index::TokenType;
+pub use inspect::{Inspection, inspect};
+pub use manifest::{Counts, FORMAT_VERSION, FileRecord, Manifest, SourceRecord, SplitRecord, SplitRecords};
+pub use prepare::{Prepare, prepare};
+pub use progress::{Progress, Silent};
+pub use shard::Shard;
+pub use spec::{
+    CargoKind, DomainSource, Format, OnInvalid, OneOrMany, SourceSpec, SplitSpec, TokenizerSpec,
+    TrainTokenizerSpec,
+};
+pub use split::Split;
+pub use store::ShardStore;
+pub use tokenizer::{DecodeStream, END_OF_TEXT_TOKENS, Tokenizer};

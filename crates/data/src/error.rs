@@ -1,0 +1,337 @@
+//! Everything that can go wrong between a corpus and its shards.
+//!
+//! Each message says what was expected, what was found and where; where the reader can do
+//! something about it, its last line starts with `hint:`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What the functions of this crate return.
+pub type Result<T> = std::result::Result<T, DataError>;
+
+/// The error of every function of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// Any of the others, met while working on one domain.
+    #[error("domain `{domain}`: {source}")]
+    InDomain {
+        /// The domain's name in the config.
+        domain: String,
+        /// What happened.
+        source: Box<DataError>,
+    },
+    /// The operating system refused a read or a write.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was being done, as "read" or "write".
+        doing: &'static str,
+        /// The system's own error.
+        source: io::Error,
+    },
+    /// A key of the config has a value that cannot be.
+    #[error("`{key}`: expected {expected}, found {found}\nhint: {hint}")]
+    Spec {
+        /// The key, as written in the config.
+        key: String,
+        /// What may stand there.
+        expected: String,
+        /// What stands there.
+        found: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A path, folder or pattern gave no file.
+    #[error(
+        "no file for `{pattern}` (looked for {})\nhint: relative paths start at the config's folder; \
+         folders give files ending in {known}",
+        looked.display()
+    )]
+    NoFiles {
+        /// The path or pattern as written.
+        pattern: String,
+        /// The same, absolute.
+        looked: PathBuf,
+        /// The endings that folders are searched for.
+        known: String,
+    },
+    /// A file whose ending tells nothing.
+    #[error(
+        "{}: unknown file type: expected a name ending in {known}\nhint: name the format, as in \
+         `format = \"txt\"`",
+        path.display()
+    )]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// The endings that are known.
+        known: String,
+    },
+    /// The two halves of a source and the shards made of it would be the same files.
+    #[error(
+        "{} is a source, and it lies in the folder the shards go to, {}\nhint: choose another \
+         data folder, or move the source",
+        path.display(), store.display()
+    )]
+    SourceInStore {
+        /// The source file.
+        path: PathBuf,
+        /// The folder to be written.
+        store: PathBuf,
+    },
+    /// A compressed or columnar file that does not decode.
+    #[error("{}: {format} does not decode {place}: {message}\nhint: the file may be truncated; fetch it again", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// "gzip", "zstd" or "parquet".
+        format: &'static str,
+        /// Where in the file, as "after line 12".
+        place: String,
+        /// The decoder's own words.
+        message: String,
+    },
+    /// A document without the column that was asked for.
+    #[error(
+        "{}, {place}: no column `{column}`: expected it, found {}\nhint: set the column's name \
+         (a dotted path reaches into objects){}",
+        path.display(), list(found), nearest(found)
+    )]
+    MissingColumn {
+        /// The file.
+        path: PathBuf,
+        /// "line 3" or "row 3", from 1.
+        place: String,
+        /// The column as written in the config.
+        column: String,
+        /// The columns that are there, the most similar first.
+        found: Vec<String>,
+    },
+    /// A column that holds something else than text.
+    #[error(
+        "{}, {place}: column `{column}`: expected {expected}, found {found}\nhint: name a column \
+         that holds {expected}",
+        path.display()
+    )]
+    ColumnType {
+        /// The file.
+        path: PathBuf,
+        /// "line 3" or "row 3", from 1.
+        place: String,
+        /// The column as written in the config.
+        column: String,
+        /// What may stand in it.
+        expected: &'static str,
+        /// What stands in it.
+        found: String,
+    },
+    /// Bytes that are not UTF-8.
+    #[error(
+        "{}, {place}: expected UTF-8 text, found an invalid byte at offset {offset}{}\nhint: set \
+         `on_invalid = \"skip\"` or `\"replace\"` to go on without it; it will be counted",
+        path.display(), within
+    )]
+    InvalidUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// "line 3" or "row 3", from 1.
+        place: String,
+        /// Bytes before the invalid one.
+        offset: u64,
+        /// What the offset counts from where that is not the file: " of the decompressed text".
+        within: &'static str,
+    },
+    /// A line that is not a JSON object.
+    #[error(
+        "{}:{line}: expected one JSON object a line, found {message}\nhint: correct the line, or \
+         set `on_invalid = \"skip\"`",
+        path.display()
+    )]
+    InvalidJson {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What the parser says.
+        message: String,
+    },
+    /// An `.idx` that does not describe a shard.
+    #[error("{}: expected {expected}, found {found}\nhint: {}", path.display(), REBUILD)]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// What must be there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A file shorter or longer than it must be.
+    #[error(
+        "{}: expected {expected} bytes, found {found}: the file is {}\nhint: {}",
+        path.display(), if found < expected { "truncated" } else { "longer than its index says" }, REBUILD
+    )]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Bytes it must have.
+        expected: u64,
+        /// Bytes it has.
+        found: u64,
+    },
+    /// A `shard.json` that cannot be used.
+    #[error("{}: {message}\nhint: {}", path.display(), REBUILD)]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+    /// A token that the tokenizer does not have.
+    #[error(
+        "{}, document {document}: expected token ids below {vocab_size}, found {id}\nhint: the \
+         shard was made with another tokenizer; name that one under [tokenizer]",
+        path.display()
+    )]
+    IdBeyondVocabulary {
+        /// The `.bin`.
+        path: PathBuf,
+        /// The document, from 0.
+        document: u64,
+        /// The id; negative where the file's signed type says so.
+        id: i64,
+        /// Ids of the tokenizer, its largest plus one.
+        vocab_size: usize,
+    },
+    /// A tokenized source made with another tokenizer than the one asked for.
+    #[error(
+        "{}: expected shards of tokenizer {}, found shards of tokenizer {}\nhint: name the \
+         tokenizer.json that made them under [tokenizer], or give the untokenized text",
+        path.display(), short(expected), short(found)
+    )]
+    TokenizerDiffers {
+        /// The source's `shard.json`.
+        path: PathBuf,
+        /// The fingerprint of the tokenizer asked for.
+        expected: String,
+        /// The fingerprint written in the file.
+        found: String,
+    },
+    /// A `tokenizer.json` that cannot be used.
+    #[error("tokenizer {origin}: {message}\nhint: {hint}")]
+    Tokenizer {
+        /// The file, or what else it came from.
+        origin: String,
+        /// Why.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+    /// No end-of-text token.
+    #[error(
+        "tokenizer {origin}: expected {} in the vocabulary, found no such token\nhint: set \
+         `end_of_text` under [tokenizer] to the token that ends a document",
+        list(tried)
+    )]
+    NoEndOfText {
+        /// The file, or what else it came from.
+        origin: String,
+        /// The tokens looked for.
+        tried: Vec<String>,
+    },
+    /// A source that gave no document.
+    #[error(
+        "domain `{domain}` is empty: expected at least one document with text, found {read} in \
+         {files} files ({empty} without text, {invalid} invalid)\nhint: check the path and the \
+         text column"
+    )]
+    EmptyDomain {
+        /// The domain.
+        domain: String,
+        /// Files of the source.
+        files: usize,
+        /// Documents read.
+        read: u64,
+        /// Documents without text among them.
+        empty: u64,
+        /// Documents skipped because they were invalid.
+        invalid: u64,
+    },
+    /// A `domain_by` column that does not name domains.
+    #[error(
+        "domain `{domain}`: `domain_by = \"{column}\"`: expected at most {limit} different values, \
+         found more, as {}\nhint: choose a column with few values, such as a language or a source",
+        list(examples)
+    )]
+    TooManyDomains {
+        /// The entry's name.
+        domain: String,
+        /// The column.
+        column: String,
+        /// How many are allowed.
+        limit: usize,
+        /// Some of the values.
+        examples: Vec<String>,
+    },
+    /// Two entries of one name.
+    #[error("two domains are called `{domain}`: expected each name once\nhint: rename one of them")]
+    DuplicateDomain {
+        /// The name.
+        domain: String,
+    },
+    /// Cargo's sources cannot be had.
+    #[error("the sources of Cargo's packages: {message}\nhint: pass a config with your own files")]
+    Cargo {
+        /// Why.
+        message: String,
+    },
+    /// The work was interrupted by request; nothing half done is left.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// How a damaged shard is made again.
+const REBUILD: &str = "remove the file and run `cuvee prepare CONFIG` to make it again";
+
+impl DataError {
+    /// For `map_err`: an I/O error with its path.
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataError {
+        let path = path.to_owned();
+        move |source| DataError::Io { path, doing, source }
+    }
+
+    /// The same error with the domain's name before it, unless it carries one already.
+    pub(crate) fn in_domain(self, domain: &str) -> DataError {
+        match self {
+            DataError::InDomain { .. }
+            | DataError::EmptyDomain { .. }
+            | DataError::TooManyDomains { .. }
+            | DataError::DuplicateDomain { .. }
+            | DataError::Interrupted => self,
+            source => DataError::InDomain { domain: domain.to_owned(), source: Box::new(source) },
+        }
+    }
+}
+
+/// "`a`, `b`, … and 3 more", or "nothing".
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    if names.is_empty() {
+        return "nothing".to_owned();
+    }
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+fn nearest(names: &[String]) -> String {
+    names.first().map_or_else(String::new, |name| format!("; the nearest is `{name}`"))
+}
+
+/// The first twelve characters of a fingerprint: enough to tell two apart.
+fn short(fingerprint: &str) -> &str {
+    fingerprint.get(..12).unwrap_or(fingerprint)
+}

@@ -1,0 +1,246 @@
+//! `shard.json`: what a domain's shards hold, of what they were made, and by which tokenizer.
+//!
+//! In: what [`prepare`](crate::prepare) counted. Out: a file people and programs can read. It is written last,
+//! so its presence says that the shards beside it are whole.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{DataError, Result};
+use crate::index::TokenType;
+use crate::spec::SourceSpec;
+use crate::split::Split;
+
+/// The version of the layout of shard folders. It is part of every signature, so that another
+/// version is made again and not misread.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The name of the file.
+pub(crate) const FILE_NAME: &str = "shard.json";
+
+/// The content of `shard.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT_VERSION`] of the writer.
+    pub version: u32,
+    /// The domain's name when the shards were made.
+    pub domain: String,
+    /// The tokenizer's fingerprint.
+    pub tokenizer: String,
+    /// Ids of the tokenizer, its largest plus one.
+    pub vocab_size: usize,
+    /// The id at the end of every document.
+    pub end_of_text: u32,
+    /// How a token is stored.
+    pub token_type: TokenType,
+    /// What the shards were made of.
+    pub source: SourceRecord,
+    /// The licence of the text, where known.
+    pub license: Option<String>,
+    /// What the splits hold.
+    pub splits: SplitRecords,
+    /// What happened to the documents.
+    pub counts: Counts,
+    /// Changes when any input changes: the source's spec and files (length and time of change),
+    /// the tokenizer, the splits, the format version.
+    pub signature: String,
+}
+
+/// What shards were made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// The config's `source`.
+    pub spec: SourceSpec,
+    /// The config's `domain_by`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain_by: Option<String>,
+    /// This domain's value of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain_value: Option<String>,
+    /// The files read; for Cargo sources, the packages.
+    pub files: Vec<FileRecord>,
+}
+
+/// A file as it was when it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRecord {
+    /// The file; for Cargo sources, the package and its version.
+    pub path: PathBuf,
+    /// Its length on disk.
+    pub bytes: u64,
+    /// The time of its last change, in nanoseconds since 1970 (a string: JSON numbers are not
+    /// that exact everywhere).
+    pub modified: String,
+}
+
+/// One [`SplitRecord`] a split.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitRecords {
+    /// Trained on.
+    pub train: SplitRecord,
+    /// For the strategies.
+    pub tune: SplitRecord,
+    /// Reported.
+    pub valid: SplitRecord,
+}
+
+/// What one split holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitRecord {
+    /// Documents.
+    pub documents: u64,
+    /// Tokens, end-of-text included.
+    pub tokens: u64,
+    /// UTF-8 bytes of the documents' text, which bits per byte divide by.
+    pub bytes: u64,
+    /// SHA-256 of the `.bin`, in hexadecimal.
+    pub bin_sha256: String,
+    /// SHA-256 of the `.idx`, in hexadecimal.
+    pub idx_sha256: String,
+}
+
+/// What happened to the documents of a domain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Documents seen in the source, those that were left out included.
+    pub read: u64,
+    /// Left out: the same text came before.
+    pub duplicates: u64,
+    /// Left out: invalid. With `domain_by`, whose value such a document does not tell, those of
+    /// the whole entry, which `read` then does not include.
+    pub invalid_skipped: u64,
+    /// Kept with U+FFFD in place of the invalid bytes.
+    pub invalid_replaced: u64,
+    /// Left out: no text but white space.
+    pub empty: u64,
+}
+
+impl Manifest {
+    /// Reads the `shard.json` in `dir`.
+    ///
+    /// Fails where it is missing, is not valid, or is of another format version.
+    pub fn read(dir: &Path) -> Result<Manifest> {
+        let path = dir.join(FILE_NAME);
+        let text = std::fs::read(&path).map_err(DataError::io("read", &path))?;
+        let wrong = |message: String| DataError::Manifest { path: path.clone(), message };
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let Version { version } = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        if version != FORMAT_VERSION {
+            return Err(wrong(format!("expected format version {FORMAT_VERSION}, found {version}")));
+        }
+        serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// The record of a split.
+    pub fn split(&self, split: Split) -> &SplitRecord {
+        match split {
+            Split::Train => &self.splits.train,
+            Split::Tune => &self.splits.tune,
+            Split::Valid => &self.splits.valid,
+        }
+    }
+
+    pub(crate) fn split_mut(&mut self, split: Split) -> &mut SplitRecord {
+        match split {
+            Split::Train => &mut self.splits.train,
+            Split::Tune => &mut self.splits.tune,
+            Split::Valid => &mut self.splits.valid,
+        }
+    }
+
+    /// Tokens of all splits.
+    pub fn tokens(&self) -> u64 {
+        Split::ALL.iter().map(|split| self.split(*split).tokens).sum()
+    }
+
+    /// A hash of the token streams and the tokenizer: equal exactly when training would see the
+    /// same data, wherever it lies and whatever it is called.
+    pub fn content_fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(&self.tokenizer);
+        for split in Split::ALL {
+            hash.update(&self.split(split).bin_sha256);
+            hash.update(&self.split(split).idx_sha256);
+        }
+        hex(&hash.finalize())
+    }
+
+    /// That every shard file in `dir` has the length that follows from the counts.
+    pub(crate) fn check_lengths(&self, dir: &Path) -> Result<()> {
+        for split in Split::ALL {
+            let record = self.split(split);
+            let bin = record.tokens * self.token_type.size() as u64;
+            // Header, length and offset a document, one more entry than documents.
+            let idx = 34 + 12 * record.documents + 8 * (record.documents + 1);
+            for (ending, expected) in [("bin", bin), ("idx", idx)] {
+                let path = dir.join(format!("{split}.{ending}"));
+                let found = std::fs::metadata(&path).map_err(DataError::io("read", &path))?.len();
+                if found != expected {
+                    return Err(DataError::Length { path, expected, found });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a folder's manifest, where it has one: it is not whole any more.
+    pub(crate) fn remove(dir: &Path) -> Result<()> {
+        let path = dir.join(FILE_NAME);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(DataError::io("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        write_json(&dir.join(FILE_NAME), self)
+    }
+}
+
+/// Writes pretty JSON under a temporary name, syncs it and gives it its name.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(|error| DataError::Manifest { path: path.to_owned(), message: error.to_string() })?;
+    text.push(b'\n');
+    write_whole(path, &text)
+}
+
+/// Writes a file under a temporary name, syncs it and gives it its name: it is there whole or
+/// not at all.
+pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let write = || {
+        let mut file = File::create(&part)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(&part, path)
+    };
+    write().map_err(DataError::io("write", path))
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        // Writing into a string cannot fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// SHA-256 in lower-case hexadecimal.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}

@@ -1,0 +1,71 @@
+//! Read-only memory maps of finished files; the only `unsafe` of this crate.
+//!
+//! In: a path. Out: its bytes, paged in by the system as they are touched, so opening costs the
+//! same at any size. An empty file, which Linux refuses to map, is an empty slice.
+
+use std::fs::File;
+use std::path::Path;
+
+use memmap2::Mmap;
+
+use crate::error::{DataError, Result};
+
+/// The bytes of a file.
+#[derive(Debug)]
+pub(crate) struct MappedFile {
+    /// `None` for an empty file.
+    map: Option<Mmap>,
+}
+
+impl MappedFile {
+    /// Maps the whole file.
+    ///
+    /// Fails where it cannot be opened or mapped.
+    pub(crate) fn open(path: &Path) -> Result<MappedFile> {
+        let file = File::open(path).map_err(DataError::io("open", path))?;
+        let length = file.metadata().map_err(DataError::io("read", path))?.len();
+        if length == 0 {
+            return Ok(MappedFile { map: None });
+        }
+        // SAFETY: Cuvee writes shards under another name and renames them when they are whole,
+        // and never writes into one afterwards; a rebuilt shard is a new file, and the old map
+        // keeps the old one. For a user's own files, the guide asks for the same.
+        let map = unsafe { map(&file) }.map_err(DataError::io("map", path))?;
+        Ok(MappedFile { map: Some(map) })
+    }
+
+    /// The content.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.map.as_deref().unwrap_or_default()
+    }
+}
+
+/// Maps a file that is not empty.
+///
+/// # Safety
+///
+/// While the map lives, no process may write into the file or shorten it: the bytes behind the
+/// returned slice would change under a shared reference, and a page beyond a new, shorter end
+/// raises a bus error when touched. Replacing the file by a rename is fine.
+unsafe fn map(file: &File) -> std::io::Result<Mmap> {
+    // SAFETY: what the caller promises is what `Mmap::map` asks for.
+    unsafe { Mmap::map(file) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn empty_files_map_to_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("empty");
+        std::fs::write(&path, b"").unwrap();
+        assert_eq!(MappedFile::open(&path).unwrap().bytes(), b"");
+        std::fs::write(&path, b"ab").unwrap();
+        assert_eq!(MappedFile::open(&path).unwrap().bytes(), b"ab");
+        let error = MappedFile::open(&folder.path().join("none")).unwrap_err().to_string();
+        assert!(error.contains("cannot open"), "{error}");
+    }
+}

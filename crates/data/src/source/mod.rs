@@ -1,0 +1,381 @@
+//! A domain's documents, wherever they stand.
+//!
+//! In: a [`SourceSpec`]. Out: a [`Source`], its files found and its choices checked, which then
+//! pushes [`Item`]s one after another, in an order that depends on the files alone. Reading
+//! holds one document at a time (for Parquet, one page a column).
+
+mod cargo;
+mod column;
+mod decompress;
+mod files;
+mod jsonl;
+mod megatron;
+mod parquet;
+mod txt;
+
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::error::{DataError, Result};
+use crate::manifest::FileRecord;
+use crate::spec::{Format, OnInvalid, OneOrMany, SourceSpec};
+
+/// Where plain text is cut unless the config says otherwise.
+const MAX_DOCUMENT: usize = 16 << 10;
+/// Smaller documents than this would be crumbs.
+const MIN_MAX_DOCUMENT: usize = 64;
+
+/// One way to read a file.
+pub(crate) struct Reader {
+    format: Format,
+    /// Endings of file names, longest first where one ends another.
+    endings: &'static [&'static str],
+    /// Whether documents have columns that can be named.
+    columns: bool,
+    read: fn(&Reading<'_>, &SourceFile, &mut Sink<'_>) -> Result<()>,
+}
+
+/// Every format, with the endings folders are searched for.
+const READERS: [Reader; 4] = [
+    Reader {
+        format: Format::Txt,
+        endings: &[".txt", ".text", ".md", ".txt.gz", ".txt.zst"],
+        columns: false,
+        read: txt::read,
+    },
+    Reader {
+        format: Format::Jsonl,
+        endings: &[
+            ".jsonl",
+            ".jsonl.gz",
+            ".jsonl.zst",
+            ".ndjson",
+            ".ndjson.gz",
+            ".ndjson.zst",
+            ".json",
+            ".json.gz",
+            ".json.zst",
+        ],
+        columns: true,
+        read: jsonl::read,
+    },
+    Reader { format: Format::Parquet, endings: &[".parquet"], columns: true, read: parquet::read },
+    Reader { format: Format::Megatron, endings: &[".idx"], columns: false, read: megatron::read },
+];
+
+impl Format {
+    fn reader(self) -> &'static Reader {
+        let reader = READERS.iter().find(|reader| reader.format == self);
+        // The table has every variant, by a test.
+        reader.unwrap_or(&READERS[0])
+    }
+
+    /// The format a file's name tells of.
+    fn of(path: &Path) -> Option<Format> {
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let matches = |reader: &&Reader| reader.endings.iter().any(|end| name.ends_with(end));
+        READERS.iter().find(matches).map(|reader| reader.format)
+    }
+}
+
+/// The endings of one format, or of all, for messages.
+fn endings(format: Option<Format>) -> String {
+    let wanted = |reader: &&Reader| format.is_none_or(|format| format == reader.format);
+    let endings = READERS.iter().filter(wanted).flat_map(|reader| reader.endings.iter().copied());
+    endings.collect::<Vec<_>>().join(", ")
+}
+
+/// One file to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SourceFile {
+    /// Where it is; for Megatron shards, the `.idx`.
+    pub(crate) path: PathBuf,
+    format: Format,
+    /// Length on disk, of both halves for a Megatron shard.
+    pub(crate) bytes: u64,
+    /// Its name for `split_by = "file"`: relative to what was asked for, so that it does not
+    /// depend on the machine.
+    label: String,
+    /// The package it belongs to (Cargo sources).
+    package: Option<cargo::PackageName>,
+}
+
+/// What stands in a document.
+pub(crate) enum Content {
+    Text(String),
+    /// Already tokenized, its ids checked against the vocabulary.
+    Tokens(Vec<u32>),
+}
+
+/// A document on its way from a file to a shard.
+pub(crate) struct Document {
+    pub(crate) content: Content,
+    /// The value of `split_by`.
+    pub(crate) unit: Option<String>,
+    /// The value of `domain_by`.
+    pub(crate) domain: Option<String>,
+    /// Whether U+FFFD stands in it for invalid bytes.
+    pub(crate) replaced: bool,
+}
+
+/// What a source pushes.
+pub(crate) enum Item {
+    Document(Document),
+    /// An invalid document was left out, as the config asks.
+    Skipped,
+}
+
+/// What the receiver of items answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Continue,
+    /// No more of this file.
+    NextFile,
+}
+
+/// The receiver of items.
+pub(crate) type Sink<'a> = dyn FnMut(Item) -> Result<Flow> + 'a;
+
+/// How `split_by` and `domain_by` are answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Key {
+    File,
+    Crate,
+    License,
+    Column(String),
+}
+
+/// A source with its files found and its choices made.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// As typed.
+    pub(crate) spec: SourceSpec,
+    pub(crate) files: Vec<SourceFile>,
+    /// What the manifest says of the files.
+    pub(crate) records: Vec<FileRecord>,
+    pub(crate) deduplicate: bool,
+    /// The spec's licence, or what the packages say (Cargo sources).
+    pub(crate) license: Option<String>,
+    /// What makes it this source, wherever the config lies: the spec with absolute paths.
+    pub(crate) identity: Value,
+    on_invalid: OnInvalid,
+    max_document: usize,
+    unit: Option<Key>,
+    domain: Option<Key>,
+}
+
+/// What reading needs beyond the source.
+pub(crate) struct Reading<'a> {
+    source: &'a Source,
+    /// Hears about bytes of files that have been read.
+    advance: &'a dyn Fn(u64),
+    /// The vocabulary size and fingerprint that tokenized sources must match; `None` where
+    /// there is no tokenizer yet.
+    tokenizer: Option<(usize, &'a str)>,
+}
+
+impl Source {
+    /// Checks a spec and finds its files.
+    ///
+    /// Fails where the spec contradicts itself, nothing matches, or a file's type is unknown.
+    pub(crate) fn resolve(spec: &SourceSpec, domain_by: Option<&str>, base: &Path) -> Result<Source> {
+        let origins =
+            [("path", spec.path.is_some()), ("hub", spec.hub.is_some()), ("cargo", spec.cargo.is_some())];
+        let given: Vec<&str> = origins.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect();
+        if given.len() != 1 {
+            return Err(DataError::Spec {
+                key: "source".to_owned(),
+                expected: "exactly one of `path`, `hub` and `cargo`".to_owned(),
+                found: if given.is_empty() { "none".to_owned() } else { given.join(" and ") },
+                hint: "for files of your own, `source = { path = \"data/*.jsonl\" }`".to_owned(),
+            });
+        }
+        if let Some(hub) = &spec.hub {
+            return Err(hub_is_missing("source.hub", hub));
+        }
+        let max_document = spec.max_document.unwrap_or(MAX_DOCUMENT);
+        if max_document < MIN_MAX_DOCUMENT {
+            return Err(DataError::Spec {
+                key: "source.max_document".to_owned(),
+                expected: format!("at least {MIN_MAX_DOCUMENT} bytes"),
+                found: max_document.to_string(),
+                hint: "it is the length at which plain-text files are cut into documents".to_owned(),
+            });
+        }
+        let mut source = Source {
+            spec: spec.clone(),
+            files: Vec::new(),
+            records: Vec::new(),
+            deduplicate: spec.deduplicate.unwrap_or(spec.cargo.is_some()),
+            license: spec.license.clone(),
+            identity: json!(absolute(spec, base)),
+            on_invalid: spec.on_invalid.unwrap_or(match spec.cargo {
+                Some(_) => OnInvalid::Skip,
+                None => OnInvalid::Error,
+            }),
+            max_document: if spec.cargo.is_some() { usize::MAX } else { max_document },
+            unit: None,
+            domain: None,
+        };
+        if let Some(kind) = spec.cargo {
+            let found = cargo::find(kind, base)?;
+            source.license = source.license.or(Some(found.license));
+            // The lock file beside the workspace decides which packages there are.
+            source.identity = json!([source.identity, found.root]);
+            (source.files, source.records) = (found.files, found.records);
+        } else if let Some(paths) = &spec.path {
+            source.files = files::find(paths.as_slice(), spec.format, base)?;
+            source.records = source.files.iter().map(files::record).collect::<Result<_>>()?;
+        }
+        let default_unit = spec.cargo.map(|_| "crate");
+        source.unit = source.key("source.split_by", spec.split_by.as_deref().or(default_unit))?;
+        source.domain = source.key("domain_by", domain_by)?;
+        Ok(source)
+    }
+
+    /// Bytes of all files on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Pushes the items of one file. `tokenizer` is the vocabulary size and fingerprint that
+    /// tokenized files must match.
+    pub(crate) fn read(
+        &self,
+        file: &SourceFile,
+        tokenizer: Option<(usize, &str)>,
+        advance: &dyn Fn(u64),
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        (file.format.reader().read)(&Reading { source: self, advance, tokenizer }, file, sink)
+    }
+
+    fn key(&self, name: &str, value: Option<&str>) -> Result<Option<Key>> {
+        let Some(value) = value else { return Ok(None) };
+        let cargo = self.spec.cargo.is_some();
+        let key = match value {
+            "file" => Key::File,
+            "crate" if cargo => Key::Crate,
+            "license" if cargo => Key::License,
+            column => Key::Column(column.to_owned()),
+        };
+        let without = self.files.iter().find(|file| !file.format.reader().columns);
+        if let (Key::Column(column), Some(file)) = (&key, without) {
+            let choice = if cargo { "\"crate\", \"license\" or \"file\"" } else { "\"file\"" };
+            return Err(DataError::Spec {
+                key: name.to_owned(),
+                expected: format!("{choice}: {} has no columns", file.path.display()),
+                found: format!("\"{column}\""),
+                hint: "columns exist in jsonl and parquet files".to_owned(),
+            });
+        }
+        Ok(Some(key))
+    }
+}
+
+/// The spec with its paths made absolute.
+fn absolute(spec: &SourceSpec, base: &Path) -> SourceSpec {
+    let base = base.canonicalize().unwrap_or_else(|_| base.to_owned());
+    let paths = spec.path.as_ref().map(|paths| {
+        let paths = paths.as_slice().iter();
+        let whole = paths.map(|path| tidy(&base.join(path)).to_string_lossy().into_owned());
+        OneOrMany::Many(whole.collect())
+    });
+    SourceSpec { path: paths, ..spec.clone() }
+}
+
+/// A path without `.` and `..`.
+fn tidy(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            part => out.push(part),
+        }
+    }
+    out
+}
+
+/// The refusal of a Hub source or tokenizer.
+pub(crate) fn hub_is_missing(key: &str, repository: &str) -> DataError {
+    DataError::Spec {
+        key: key.to_owned(),
+        expected: "files on this machine: reading the Hub is not in this build yet".to_owned(),
+        found: format!("\"{repository}\""),
+        hint: "download the files and name them with `path` (a tokenizer: `file`)".to_owned(),
+    }
+}
+
+impl Reading<'_> {
+    /// The values of `split_by` and `domain_by` for a document of `file`; `column` answers for
+    /// columns.
+    fn keys(
+        &self,
+        file: &SourceFile,
+        column: &mut dyn FnMut(&str) -> Result<String>,
+    ) -> Result<(Option<String>, Option<String>)> {
+        let mut value = |key: &Option<Key>| -> Result<Option<String>> {
+            let package = file.package.as_ref();
+            Ok(match key {
+                None => None,
+                Some(Key::File) => Some(file.label.clone()),
+                Some(Key::Crate) => package.map(|package| package.name.clone()),
+                Some(Key::License) => package.map(|package| package.license.clone()),
+                Some(Key::Column(name)) => Some(column(name)?),
+            })
+        };
+        Ok((value(&self.source.unit)?, value(&self.source.domain)?))
+    }
+
+    /// The columns that documents are asked for: the text, and those of the keys.
+    fn columns(&self) -> Vec<&str> {
+        let mut columns = vec![self.source.spec.text.as_str()];
+        for key in [&self.source.unit, &self.source.domain] {
+            if let Some(Key::Column(name)) = key {
+                columns.push(name);
+            }
+        }
+        columns
+    }
+
+    /// Decides on bytes that should be text: the text, or `None` where it is to be skipped. The
+    /// flag says whether something was replaced. `offset` is where the bytes start in the file's
+    /// text.
+    fn text(&self, bytes: Vec<u8>, place: impl FnOnce(usize) -> DataError) -> Result<Option<(String, bool)>> {
+        match (String::from_utf8(bytes), self.source.on_invalid) {
+            (Ok(text), _) => Ok(Some((text, false))),
+            (Err(error), OnInvalid::Error) => Err(place(error.utf8_error().valid_up_to())),
+            (Err(_), OnInvalid::Skip) => Ok(None),
+            (Err(error), OnInvalid::Replace) => {
+                Ok(Some((String::from_utf8_lossy(error.as_bytes()).into_owned(), true)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_has_its_reader() {
+        for format in [Format::Txt, Format::Jsonl, Format::Parquet, Format::Megatron] {
+            assert_eq!(format.reader().format, format);
+        }
+        for (name, format) in [
+            ("a.txt", Some(Format::Txt)),
+            ("a.JSONL.ZST", Some(Format::Jsonl)),
+            ("a.json.gz", Some(Format::Jsonl)),
+            ("a.parquet", Some(Format::Parquet)),
+            ("a.idx", Some(Format::Megatron)),
+            ("a.csv", None),
+            ("jsonl", None),
+        ] {
+            assert_eq!(Format::of(Path::new(name)), format, "{name}");
+        }
+    }
+}

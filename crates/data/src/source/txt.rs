@@ -1,0 +1,106 @@
+//! Plain text: a file is a document, and a longer one is cut into several.
+//!
+//! Pieces are at most `max_document` bytes. A cut falls behind the last blank line that fits, else
+//! behind the last line end, else between two characters; nothing is dropped but a byte-order
+//! mark at the start, so the pieces put together are the file. Memory: one piece.
+
+use super::{Content, Document, Flow, Item, Reading, Sink, SourceFile, decompress};
+use crate::error::{DataError, Result};
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>) -> Result<()> {
+    let mut stream = decompress::open(&file.path, reading.advance)?;
+    let max = reading.source.max_document;
+    let mut buffer = Vec::new();
+    // Where the buffer starts in the text.
+    let mut offset = 0u64;
+    let mut ended = false;
+    loop {
+        // One byte more than fits tells whether there is more, and where characters begin.
+        let wanted = max.saturating_add(1).saturating_sub(buffer.len()) as u64;
+        if !ended && wanted > 0 {
+            let read = stream
+                .fill(wanted, &mut buffer)
+                .map_err(|error| stream.error(error, &file.path, format!("after byte {offset}")))?;
+            ended = (read as u64) < wanted;
+        }
+        if offset == 0 && buffer.starts_with(BYTE_ORDER_MARK) {
+            buffer.drain(..BYTE_ORDER_MARK.len());
+            offset = BYTE_ORDER_MARK.len() as u64;
+            continue;
+        }
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let cut = if buffer.len() <= max { buffer.len() } else { cut(&buffer, max) };
+        let rest = buffer.split_off(cut);
+        let piece = std::mem::replace(&mut buffer, rest);
+        let start = offset;
+        offset += cut as u64;
+        let text = reading.text(piece, |valid| DataError::InvalidUtf8 {
+            path: file.path.clone(),
+            place: "plain text".to_owned(),
+            offset: start + valid as u64,
+            within: stream.within(),
+        })?;
+        let item = match text {
+            Some((text, replaced)) => {
+                let (unit, domain) = reading.keys(file, &mut |column| {
+                    // Refused when the source was resolved: plain text has no columns.
+                    Ok(column.to_owned())
+                })?;
+                Item::Document(Document { content: Content::Text(text), unit, domain, replaced })
+            }
+            None => Item::Skipped,
+        };
+        if sink(item)? == Flow::NextFile {
+            return Ok(());
+        }
+    }
+}
+
+/// Where to cut a buffer that is longer than `max`; at least 1 and at most `max`.
+fn cut(buffer: &[u8], max: usize) -> usize {
+    let window = &buffer[..max];
+    let ends = |ending: &[u8]| {
+        window.windows(ending.len()).rposition(|part| part == ending).map(|at| at + ending.len())
+    };
+    if let Some(blank) = ends(b"\n\n").max(ends(b"\n\r\n")) {
+        return blank;
+    }
+    if let Some(line) = ends(b"\n") {
+        return line;
+    }
+    // A character has at most three continuation bytes; more are invalid anyway.
+    let is_start = |at: &usize| buffer[*at] & 0xc0 != 0x80;
+    (max.saturating_sub(3).max(1)..=max).rev().find(is_start).unwrap_or(max)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn cuts_prefer_blank_lines_then_lines_then_characters() {
+        assert_eq!(cut(b"ab\n\ncd\nef gh", 10), 4);
+        assert_eq!(cut(b"ab\r\n\r\ncd\nef", 10), 6);
+        assert_eq!(cut(b"ab cd\nef gh", 10), 6);
+        assert_eq!(cut(b"ab cd ef gh", 10), 10);
+        // "é" is two bytes and must not be cut in the middle.
+        assert_eq!(cut("abcdefghié".as_bytes(), 10), 9);
+        assert_eq!(cut("abcdefg😀".as_bytes(), 10), 7);
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_makes_progress_between_characters(text in "(a|\n|é|😀){20,60}", max in 8..20usize) {
+            prop_assume!(text.len() > max);
+            let at = cut(text.as_bytes(), max);
+            prop_assert!(at >= 1 && at <= max);
+            prop_assert!(text.is_char_boundary(at));
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What a config says about data: which tokenizer, which sources, which splits.
+//!
+//! These types are read from TOML as they stand. They hold what was typed; nothing is opened
+//! or checked here beyond the names of the keys.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The `[tokenizer]` table: exactly one of `file`, `hub` and `train`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenizerSpec {
+    /// A `tokenizer.json`, or a folder with one in it; relative to the config's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// A repository of the Hugging Face Hub. Needs network, which this build does not use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
+    /// Train a byte-level BPE on the domains themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<TrainTokenizerSpec>,
+    /// The token that ends a document. Default: the first of [`END_OF_TEXT_TOKENS`] that the
+    /// vocabulary has.
+    ///
+    /// [`END_OF_TEXT_TOKENS`]: crate::END_OF_TEXT_TOKENS
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_of_text: Option<String>,
+}
+
+/// How to train a tokenizer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainTokenizerSpec {
+    /// Tokens in all: 256 bytes, one end-of-text and the merges.
+    pub vocab_size: usize,
+    /// Bytes of training text to learn from, spread evenly over the domains.
+    #[serde(default = "TrainTokenizerSpec::default_sample_bytes")]
+    pub sample_bytes: u64,
+}
+
+impl TrainTokenizerSpec {
+    fn default_sample_bytes() -> u64 {
+        100_000_000
+    }
+}
+
+/// Where a domain's documents come from: exactly one of `path`, `hub` and `cargo`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceSpec {
+    /// Files, folders, patterns (`*`, `?`, `[…]`, `**`), or tokenized shards named by their
+    /// prefix, `.idx` or `.bin`; relative to the config's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<OneOrMany<String>>,
+    /// A dataset of the Hugging Face Hub. Needs network, which this build does not use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
+    /// The dataset's configuration (Hub).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// The dataset's split (Hub).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// Patterns of the dataset's files (Hub).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<OneOrMany<String>>,
+    /// Commit, tag or branch (Hub).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The sources of the packages that Cargo has unpacked for the current workspace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cargo: Option<CargoKind>,
+    /// The column that holds the text. A dotted path reaches into objects, and into columns
+    /// that hold JSON as a string.
+    pub text: String,
+    /// The column whose value decides the split, so that what belongs together stays together;
+    /// `"file"` is the file a document stands in, `"crate"` (Cargo sources) its package.
+    /// Default: each document for itself, and the package for Cargo sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_by: Option<String>,
+    /// What to do with invalid documents. Default: `error`, and `skip` for Cargo sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_invalid: Option<OnInvalid>,
+    /// Leave out documents whose text has been seen before in this entry. Default: only for
+    /// Cargo sources. Costs 16 bytes of memory and some overhead a document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deduplicate: Option<bool>,
+    /// Plain text only: files longer than this many bytes are cut into documents, at the last
+    /// blank line within, else the last line end, else between two characters. Default: 16 KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_document: Option<usize>,
+    /// What the files are, where their names do not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// The licence of the text; written into `shard.json`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+}
+
+impl Default for SourceSpec {
+    fn default() -> Self {
+        SourceSpec {
+            path: None,
+            hub: None,
+            config: None,
+            split: None,
+            files: None,
+            revision: None,
+            cargo: None,
+            text: "text".to_owned(),
+            split_by: None,
+            on_invalid: None,
+            deduplicate: None,
+            max_document: None,
+            format: None,
+            license: None,
+        }
+    }
+}
+
+/// One value or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    /// `"a"`
+    One(T),
+    /// `["a", "b"]`
+    Many(Vec<T>),
+}
+
+impl<T> OneOrMany<T> {
+    /// All values, in order.
+    pub fn as_slice(&self) -> &[T] {
+        match self {
+            OneOrMany::One(value) => std::slice::from_ref(value),
+            OneOrMany::Many(values) => values,
+        }
+    }
+}
+
+/// Which of the packages' files a Cargo source takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CargoKind {
+    /// `*.rs`
+    Rust,
+    /// `*.md`
+    Docs,
+    /// `*.c` and `*.h`
+    C,
+}
+
+/// What to do with a document that is not valid UTF-8 (or a line that is not JSON).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnInvalid {
+    /// Stop and say where.
+    #[default]
+    Error,
+    /// Leave the document out and count it. Lines that are not JSON are left out too.
+    Skip,
+    /// Put U+FFFD where the invalid bytes were and count the document.
+    Replace,
+}
+
+/// The kinds of files that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Plain UTF-8 text.
+    Txt,
+    /// One JSON object a line, plain or compressed with gzip or zstd.
+    Jsonl,
+    /// Apache Parquet.
+    Parquet,
+    /// Tokenized Megatron shards, `.idx` and `.bin`.
+    Megatron,
+}
+
+/// The shares of the split units that go to `tune` and `valid`; the rest is `train`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SplitSpec {
+    /// Share for the strategies' held-out statistics.
+    pub tune: f64,
+    /// Share that is reported and never steered by.
+    pub valid: f64,
+}
+
+impl Default for SplitSpec {
+    fn default() -> Self {
+        SplitSpec { tune: 0.02, valid: 0.05 }
+    }
+}
+
+/// One `[[domain]]` entry as far as data is concerned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DomainSource {
+    /// The domain's name; with `domain_by`, the first half of its domains' names.
+    pub name: String,
+    /// Where its documents come from.
+    pub source: SourceSpec,
+    /// Makes one domain, called `name/value`, of each value of this column.
+    pub domain_by: Option<String>,
+}

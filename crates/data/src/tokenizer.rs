@@ -1,0 +1,230 @@
+//! Text to token ids and back.
+//!
+//! In: a `tokenizer.json` of any version. Out: ids equal to those of the Python `tokenizers`
+//! package, without what a post-processor would put around a text (no BOS): a document is its text and one
+//! end-of-text. As in Python, a special token spelled out in a text becomes that token. Encoding
+//! drops nothing unless the tokenizer itself does (normalisers, unknown tokens).
+//!
+//! ```
+//! # let json = cuvee_testkit::tiny_tokenizer_json();
+//! let tokenizer = cuvee_data::Tokenizer::from_json(&json)?;
+//! let ids = tokenizer.encode("the end")?;
+//! assert_eq!(tokenizer.decode(&ids), "the end");
+//! # Ok::<(), cuvee_data::DataError>(())
+//! ```
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde_json::{Value, json};
+use tokenizers::pipeline::{EncodeOptions, Override, PipelineToken, PipelineTokenizer};
+
+use crate::error::{DataError, Result};
+use crate::manifest::sha256_hex;
+
+/// The tokens taken for end-of-text where the config names none, the first that is there.
+pub const END_OF_TEXT_TOKENS: [&str; 5] = ["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[SEP]"];
+
+/// A loaded tokenizer. Encoding and decoding take `&self` and may run on many threads.
+pub struct Tokenizer {
+    json: String,
+    pipeline: PipelineTokenizer,
+    vocab_size: usize,
+    end_of_text: u32,
+    fingerprint: String,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("vocab_size", &self.vocab_size)
+            .field("end_of_text", &self.end_of_text)
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tokenizer {
+    /// Loads a `tokenizer.json`, or the one in a folder. `end_of_text` as in
+    /// [`TokenizerSpec`](crate::TokenizerSpec).
+    ///
+    /// Fails where the file cannot be read or is no tokenizer, and where the end-of-text is not in
+    /// the vocabulary.
+    pub fn from_file(path: &Path, end_of_text: Option<&str>) -> Result<Tokenizer> {
+        let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+        let text = std::fs::read_to_string(&file).map_err(DataError::io("read", &file))?;
+        Tokenizer::build(text, end_of_text, &file.display().to_string())
+    }
+
+    /// Loads the text of a `tokenizer.json`, with the default end-of-text.
+    ///
+    /// Fails where it is no tokenizer or has none of [`END_OF_TEXT_TOKENS`].
+    pub fn from_json(text: &str) -> Result<Tokenizer> {
+        Tokenizer::build(text.to_owned(), None, "(given as text)")
+    }
+
+    pub(crate) fn build(text: String, end_of_text: Option<&str>, origin: &str) -> Result<Tokenizer> {
+        let wrong = |message: String| DataError::Tokenizer {
+            origin: origin.to_owned(),
+            message,
+            hint: "give a tokenizer.json as written by Hugging Face tokenizers".to_owned(),
+        };
+        let parsed: Value =
+            serde_json::from_str(&text).map_err(|error| wrong(format!("expected JSON, found {error}")))?;
+        let vocabulary = vocabulary(&parsed)
+            .ok_or_else(|| wrong("expected a model with a vocabulary, found none".to_owned()))?;
+        let vocab_size = vocabulary.values().max().map_or(0, |id| *id as usize + 1);
+        let canonical = tokenizers::canonicalize_str(&text).map_err(|e| wrong(e.to_string()))?;
+        let pipeline = tokenizers::from_json(&canonical).map_err(|e| wrong(e.to_string()))?;
+        let tried: Vec<&str> = match end_of_text {
+            Some(token) => vec![token],
+            None => END_OF_TEXT_TOKENS.to_vec(),
+        };
+        let end_of_text = tried.iter().find_map(|token| vocabulary.get(*token).copied());
+        let end_of_text = end_of_text.ok_or_else(|| DataError::NoEndOfText {
+            origin: origin.to_owned(),
+            tried: tried.iter().map(|token| (*token).to_owned()).collect(),
+        })?;
+        let fingerprint = fingerprint(&parsed);
+        Ok(Tokenizer { json: text, pipeline, vocab_size, end_of_text, fingerprint })
+    }
+
+    /// The ids of a text, without end-of-text.
+    ///
+    /// Fails where the tokenizer cannot encode it, as on an unknown token without an `unk_token`.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let options = EncodeOptions {
+            add_special_tokens: false,
+            padding: Override::Off,
+            truncation: Override::Off,
+            ..EncodeOptions::default()
+        };
+        // A guess at bytes a token; the vector grows where it is wrong.
+        let mut tokens: Vec<PipelineToken> = Vec::with_capacity(text.len() / 3);
+        self.pipeline.encode_into(text, &options, &mut tokens).map_err(|error| DataError::Tokenizer {
+            origin: self.fingerprint.clone(),
+            message: format!("cannot encode {:?}: {error}", text.chars().take(60).collect::<String>()),
+            hint: "use a tokenizer that has a token for every text, as byte-level BPE does".to_owned(),
+        })?;
+        Ok(PipelineToken::cast_slice(&tokens).to_vec())
+    }
+
+    /// [`encode`](Self::encode) for many texts on all threads; the result does not depend on
+    /// their number.
+    pub fn encode_documents(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
+        texts.par_iter().map(|text| self.encode(text)).collect()
+    }
+
+    /// The text of these ids, special tokens spelled out. Ids beyond the vocabulary give nothing,
+    /// bytes that do not form UTF-8 give U+FFFD.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        // The library's decoders fail only on configurations that loading refuses.
+        self.pipeline.decode(ids, false).unwrap_or_default()
+    }
+
+    /// A decoder for ids that come one at a time.
+    pub fn decode_stream(&self) -> DecodeStream<'_> {
+        DecodeStream { tokenizer: self, ids: Vec::new(), start: 0, shown: 0 }
+    }
+
+    /// The largest id plus one: what a model's embedding must hold.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The id that ends a document.
+    pub fn end_of_text(&self) -> u32 {
+        self.end_of_text
+    }
+
+    /// SHA-256, in hexadecimal, over what decides the ids: normaliser, pre-tokenizer, model, added
+    /// tokens and decoder. White space, the order of keys and the spelling of merges do not enter.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The `tokenizer.json` as it came, byte for byte.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+}
+
+/// Turns ids into text one at a time; see [`Tokenizer::decode_stream`].
+#[derive(Debug)]
+pub struct DecodeStream<'a> {
+    tokenizer: &'a Tokenizer,
+    ids: Vec<u32>,
+    /// The ids from here on are decoded again at each step, so that a step costs the same at any
+    /// length of text.
+    start: usize,
+    /// The ids before this one have been given out.
+    shown: usize,
+}
+
+impl DecodeStream<'_> {
+    /// The text that `id` completes: nothing while a character is still in pieces.
+    pub fn step(&mut self, id: u32) -> String {
+        self.ids.push(id);
+        // Decoding with the ids before gives decoders that look back (a leading space, "##")
+        // what they need; what these alone give is cut off again.
+        let before = self.tokenizer.decode(&self.ids[self.start..self.shown]);
+        let now = self.tokenizer.decode(&self.ids[self.start..]);
+        match now.strip_prefix(&before) {
+            Some(new) if !new.is_empty() && !new.ends_with('\u{fffd}') => {
+                let new = new.to_owned();
+                (self.start, self.shown) = (self.shown, self.ids.len());
+                new
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// What is left: a character that was never completed comes out as U+FFFD.
+    pub fn finish(self) -> String {
+        let before = self.tokenizer.decode(&self.ids[self.start..self.shown]);
+        let now = self.tokenizer.decode(&self.ids[self.start..]);
+        now.strip_prefix(&before).unwrap_or_default().to_owned()
+    }
+}
+
+/// All tokens and their ids, added ones included; `None` where the model has no vocabulary.
+fn vocabulary(tokenizer: &Value) -> Option<HashMap<&str, u32>> {
+    let mut tokens = HashMap::new();
+    match &tokenizer["model"]["vocab"] {
+        Value::Object(vocab) => {
+            for (token, id) in vocab {
+                tokens.insert(token.as_str(), u32::try_from(id.as_u64()?).ok()?);
+            }
+        }
+        // Unigram: [token, score] pairs in the order of their ids.
+        Value::Array(vocab) => {
+            for (id, pair) in vocab.iter().enumerate() {
+                tokens.insert(pair.get(0)?.as_str()?, u32::try_from(id).ok()?);
+            }
+        }
+        _ => return None,
+    }
+    for added in tokenizer["added_tokens"].as_array().into_iter().flatten() {
+        let id = u32::try_from(added["id"].as_u64()?).ok()?;
+        tokens.insert(added["content"].as_str()?, id);
+    }
+    Some(tokens)
+}
+
+/// See [`Tokenizer::fingerprint`].
+fn fingerprint(tokenizer: &Value) -> String {
+    let mut content = json!({});
+    for key in ["normalizer", "pre_tokenizer", "model", "added_tokens", "decoder"] {
+        content[key] = tokenizer[key].clone();
+    }
+    if let Some(Value::Array(merges)) = content.pointer_mut("/model/merges") {
+        for merge in merges {
+            if let Some((left, right)) = merge.as_str().and_then(|pair| pair.split_once(' ')) {
+                *merge = json!([left, right]);
+            }
+        }
+    }
+    content.sort_all_objects();
+    sha256_hex(content.to_string().as_bytes())
+}

@@ -1,0 +1,157 @@
+//! The tokenizer a config asks for: a file, or one trained on a sample of the domains.
+//!
+//! A trained one is kept in the store, called by a hash of everything it depends on, so that the
+//! next run finds it. The sample takes the same number of bytes of each domain, from all of its
+//! files where they are larger than needed, and only from documents of the `train` split.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::{DataError, Result};
+use crate::manifest::{FORMAT_VERSION, sha256_hex, write_whole};
+use crate::prepare::Prepare;
+use crate::progress::Progress;
+use crate::source::{Content, Flow, Item, Source, hub_is_missing};
+use crate::spec::TrainTokenizerSpec;
+use crate::split::{DocumentId, Split};
+use crate::tokenizer::Tokenizer;
+use crate::tokenizer_training::{self, END_OF_TEXT};
+
+/// Loads or trains it.
+///
+/// Fails where the spec is contradictory, the file is no tokenizer, or there is no text to train
+/// on.
+pub(crate) fn choose(
+    request: &Prepare<'_>,
+    sources: &[Source],
+    progress: &dyn Progress,
+) -> Result<Tokenizer> {
+    let spec = request.tokenizer;
+    let end_of_text = spec.end_of_text.as_deref();
+    match (&spec.file, &spec.hub, &spec.train) {
+        (Some(file), None, None) => Tokenizer::from_file(&request.base.join(file), end_of_text),
+        (None, Some(hub), None) => Err(hub_is_missing("tokenizer.hub", hub)),
+        (None, None, Some(train)) => {
+            if end_of_text.is_some_and(|token| token != END_OF_TEXT) {
+                return Err(DataError::Spec {
+                    key: "tokenizer.end_of_text".to_owned(),
+                    expected: format!("\"{END_OF_TEXT}\", which a trained tokenizer has"),
+                    found: format!("\"{}\"", end_of_text.unwrap_or_default()),
+                    hint: "leave it out".to_owned(),
+                });
+            }
+            train.check()?;
+            trained(request, train, sources, progress)
+        }
+        (file, hub, train) => {
+            let given = [("file", file.is_some()), ("hub", hub.is_some()), ("train", train.is_some())];
+            let given: Vec<&str> = given.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect();
+            Err(DataError::Spec {
+                key: "tokenizer".to_owned(),
+                expected: "exactly one of `file`, `hub` and `train`".to_owned(),
+                found: if given.is_empty() { "none".to_owned() } else { given.join(" and ") },
+                hint: "to train one, `train = { vocab_size = 4096 }`".to_owned(),
+            })
+        }
+    }
+}
+
+fn trained(
+    request: &Prepare<'_>,
+    spec: &TrainTokenizerSpec,
+    sources: &[Source],
+    progress: &dyn Progress,
+) -> Result<Tokenizer> {
+    let inputs = json!({
+        "version": FORMAT_VERSION,
+        "train": spec,
+        "splits": request.splits,
+        "sources": sources.iter().map(|source| json!([source.identity, source.records]))
+            .collect::<Vec<_>>(),
+    });
+    let hash = sha256_hex(inputs.to_string().as_bytes());
+    let store = request.store.path();
+    let path = store.join(format!("tokenizer-{}.json", hash.get(..16).unwrap_or(&hash)));
+    // A file that does not load is made again.
+    if let Ok(tokenizer) = Tokenizer::from_file(&path, None) {
+        return Ok(tokenizer);
+    }
+    std::fs::create_dir_all(store).map_err(DataError::io("create", store))?;
+    let mut texts = Vec::new();
+    progress.start("sample text for the tokenizer", None);
+    for (source, domain) in sources.iter().zip(request.domains) {
+        let share = spec.sample_bytes / sources.len() as u64;
+        sample(request, source, &domain.name, share, &mut texts, progress)
+            .map_err(|error| error.in_domain(&domain.name))?;
+    }
+    let bytes: usize = texts.iter().map(String::len).sum();
+    progress.finish(&format!("tokenizer: sampled {bytes} bytes of {} domains", sources.len()));
+    progress.start("train the tokenizer", None);
+    let json = tokenizer_training::train(&texts, spec.vocab_size)?;
+    let tokenizer = Tokenizer::build(json, None, &path.display().to_string())?;
+    write_whole(&path, tokenizer.json().as_bytes())?;
+    progress.finish(&format!("tokenizer: {} tokens", tokenizer.vocab_size()));
+    Ok(tokenizer)
+}
+
+/// Adds some `share` bytes of a source's training documents to `texts`.
+fn sample(
+    request: &Prepare<'_>,
+    source: &Source,
+    domain: &str,
+    share: u64,
+    texts: &mut Vec<String>,
+    progress: &dyn Progress,
+) -> Result<()> {
+    // A fixed shuffle: neighbours in a folder are often alike.
+    let mut order: Vec<usize> = (0..source.files.len()).collect();
+    order.sort_by_key(|number| xxh3_64(&(*number as u64).to_le_bytes()));
+    let (mut left, mut files_left) = (share, order.len() as u64);
+    let (mut read, mut empty, mut skipped) = (0u64, 0u64, 0u64);
+    for number in order {
+        // What small files leave over goes to those after them.
+        let mut file_left = left.div_ceil(files_left.max(1)).min(left);
+        files_left = files_left.saturating_sub(1);
+        if file_left == 0 {
+            break;
+        }
+        let mut sink = |item: Item| {
+            if request.interrupted.load(Ordering::Relaxed) {
+                return Err(DataError::Interrupted);
+            }
+            let document = match item {
+                Item::Document(document) => document,
+                Item::Skipped => {
+                    skipped += 1;
+                    return Ok(Flow::Continue);
+                }
+            };
+            read += 1;
+            let Content::Text(mut text) = document.content else { return Ok(Flow::Continue) };
+            if text.trim().is_empty() {
+                empty += 1;
+                return Ok(Flow::Continue);
+            }
+            let id = DocumentId::of(&text);
+            if request.splits.of(id, document.unit.as_deref()) != Split::Train {
+                return Ok(Flow::Continue);
+            }
+            text.truncate(text.floor_char_boundary(usize::try_from(left).unwrap_or(usize::MAX)));
+            let bytes = text.len() as u64;
+            progress.advance(bytes);
+            left -= bytes;
+            file_left = file_left.saturating_sub(bytes);
+            texts.push(text);
+            Ok(if file_left == 0 || left == 0 { Flow::NextFile } else { Flow::Continue })
+        };
+        source.read(&source.files[number], None, &|_| (), &mut sink)?;
+    }
+    if read == empty {
+        let files = source.files.len();
+        let domain = domain.to_owned();
+        return Err(DataError::EmptyDomain { domain, files, read: read + skipped, empty, invalid: skipped });
+    }
+    Ok(())
+}
