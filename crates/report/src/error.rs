@@ -1,0 +1,59 @@
+//! The one error type of this crate: names the file, what was expected and what was found.
+
+use std::path::PathBuf;
+
+/// `Result` with this crate's error.
+pub type Result<T> = std::result::Result<T, ReportError>;
+
+/// What can be wrong with a metrics log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}\nhint: check that the folder exists, is writable, and has room", .path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// The log.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+
+    /// A log is shorter than the checkpoint that goes on with it says.
+    #[error(
+        "{} has {found} bytes: expected at least the {expected} that the checkpoint counts\n\
+         hint: the log was cut or replaced; resume from an older checkpoint, or start a new run", .path.display()
+    )]
+    LogTooShort {
+        /// The log.
+        path: PathBuf,
+        /// Bytes that the checkpoint counts.
+        expected: u64,
+        /// Bytes in the file.
+        found: u64,
+    },
+
+    /// The place to go on from lies within a line.
+    #[error(
+        "{}: byte {offset}, where the checkpoint goes on, is not the start of a line\n\
+         hint: the log is not the one that the checkpoint belongs to; start a new run", .path.display()
+    )]
+    NotALine {
+        /// The log.
+        path: PathBuf,
+        /// The byte.
+        offset: u64,
+    },
+
+    /// A line is not a record.
+    #[error("{}, line {line}: expected a step or eval record: {reason}\nhint: remove the line, or rerun", .path.display())]
+    BadRecord {
+        /// The log.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: usize,
+        /// What the JSON parser says.
+        reason: String,
+    },
+}

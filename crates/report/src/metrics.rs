@@ -1,0 +1,248 @@
+//! `metrics.jsonl`: an append-only log of records, and its reader.
+//!
+//! In: records. Out: one line each, handed to the operating system whole and at once, so that a crash of the program
+//! loses nothing and leaves no half line. A checkpoint stores the log's length; resuming cuts the log back to it, so that
+//! no step stands there twice.
+
+use crate::error::{ReportError, Result};
+use crate::record::{EvalRecord, Record, StepRecord};
+use serde::Serialize;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// A log open for appending.
+#[derive(Debug)]
+pub struct MetricsLog {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+}
+
+impl MetricsLog {
+    /// Starts an empty log, in place of a file that may be there.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(|source| io("create", path, source))?;
+        Ok(Self { path: path.to_owned(), file, bytes: 0 })
+    }
+
+    /// Goes on after the first `bytes` bytes of a log, cutting off the rest.
+    ///
+    /// # Errors
+    /// The file is missing or shorter than that, or the place is not the start of a line. The file is then untouched.
+    pub fn resume(path: &Path, bytes: u64) -> Result<Self> {
+        let failed = |action| move |source| io(action, path, source);
+        let mut file =
+            OpenOptions::new().read(true).write(true).open(path).map_err(failed("open for appending"))?;
+        let found = file.metadata().map_err(failed("open for appending"))?.len();
+        if found < bytes {
+            return Err(ReportError::LogTooShort { path: path.to_owned(), expected: bytes, found });
+        }
+        if bytes > 0 {
+            let mut last = [0];
+            file.seek(SeekFrom::Start(bytes - 1)).map_err(failed("read"))?;
+            file.read_exact(&mut last).map_err(failed("read"))?;
+            if last != *b"\n" {
+                return Err(ReportError::NotALine { path: path.to_owned(), offset: bytes });
+            }
+        }
+        file.set_len(bytes).map_err(failed("cut"))?;
+        file.seek(SeekFrom::Start(bytes)).map_err(failed("cut"))?;
+        Ok(Self { path: path.to_owned(), file, bytes })
+    }
+
+    /// Appends a step.
+    ///
+    /// # Errors
+    /// The line cannot be written; the log is then as it was before.
+    pub fn step(&mut self, record: &StepRecord) -> Result<()> {
+        self.append(&Line::Step(record))
+    }
+
+    /// Appends an evaluation.
+    ///
+    /// # Errors
+    /// The line cannot be written; the log is then as it was before.
+    pub fn eval(&mut self, record: &EvalRecord) -> Result<()> {
+        self.append(&Line::Eval(record))
+    }
+
+    /// Length of the log so far: what a checkpoint stores for [`resume`](Self::resume).
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Waits until the log is on the disk itself, where a power failure does not reach it; for before a checkpoint.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(|source| io("sync", &self.path, source))
+    }
+
+    fn append(&mut self, line: &Line) -> Result<()> {
+        let encoded = serde_json::to_vec(line).map_err(std::io::Error::other);
+        let mut text = encoded.map_err(|source| io("encode a record for", &self.path, source))?;
+        text.push(b'\n');
+        if let Err(source) = self.file.write_all(&text) {
+            // A disk that fills up can take part of a line: take it back. If that fails too, the first reason counts.
+            let _ = self.file.set_len(self.bytes);
+            let _ = self.file.seek(SeekFrom::Start(self.bytes));
+            return Err(io("append to", &self.path, source));
+        }
+        self.bytes += text.len() as u64;
+        Ok(())
+    }
+}
+
+/// [`Record`], borrowed: the writer copies nothing.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Line<'a> {
+    Step(&'a StepRecord),
+    Eval(&'a EvalRecord),
+}
+
+/// All records of a log, in order. A last line that is still being written (no line end yet) is left out.
+///
+/// # Errors
+/// The file cannot be read, or a line is not a record.
+pub fn read_metrics(path: &Path) -> Result<Vec<Record>> {
+    let text = fs::read(path).map_err(|source| io("read", path, source))?;
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let lines = text[..whole].split(|byte| *byte == b'\n').enumerate();
+    let parse = |(index, line): (usize, &[u8])| {
+        serde_json::from_slice(line).map_err(|error| ReportError::BadRecord {
+            path: path.to_owned(),
+            line: index + 1,
+            reason: error.to_string(),
+        })
+    };
+    lines.filter(|(_, line)| !line.is_empty()).map(parse).collect()
+}
+
+fn io(action: &'static str, path: &Path, source: std::io::Error) -> ReportError {
+    // "Not found" of a write means the folder; the hint covers both.
+    let source = match source.kind() {
+        ErrorKind::NotFound => std::io::Error::new(ErrorKind::NotFound, "no such file or folder"),
+        _ => source,
+    };
+    ReportError::Io { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::record::PerDomain;
+
+    fn step(step: u64) -> StepRecord {
+        StepRecord {
+            step,
+            tokens: step * 256,
+            loss: 4.0 / step as f64,
+            lr: 1e-3,
+            gradient_norm: 1.0,
+            tokens_per_second: 1e4,
+            domains: PerDomain(Vec::new()),
+        }
+    }
+
+    fn eval(step: u64) -> EvalRecord {
+        EvalRecord { step, split: "valid".into(), domains: PerDomain(Vec::new()) }
+    }
+
+    fn steps_in(path: &Path) -> Vec<u64> {
+        let number = |record: &Record| match record {
+            Record::Step(step) => step.step,
+            Record::Eval(eval) => eval.step + 1000,
+        };
+        read_metrics(path).unwrap().iter().map(number).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_while_the_log_is_still_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut log = MetricsLog::create(&path).unwrap();
+        log.eval(&eval(0)).unwrap();
+        log.step(&step(1)).unwrap();
+        // No flush, no close: a crash here loses nothing.
+        assert_eq!(read_metrics(&path).unwrap(), [Record::Eval(eval(0)), Record::Step(step(1))]);
+        assert_eq!(log.bytes(), fs::metadata(&path).unwrap().len());
+        log.sync().unwrap();
+    }
+
+    #[test]
+    fn resuming_cuts_the_log_back_to_the_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut log = MetricsLog::create(&path).unwrap();
+        log.step(&step(1)).unwrap();
+        log.step(&step(2)).unwrap();
+        let checkpoint = log.bytes();
+        log.step(&step(3)).unwrap();
+        drop(log);
+        let uninterrupted = fs::read(&path).unwrap();
+
+        let mut log = MetricsLog::resume(&path, checkpoint).unwrap();
+        assert_eq!(steps_in(&path), [1, 2]);
+        log.step(&step(3)).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), uninterrupted);
+        assert_eq!(log.bytes(), uninterrupted.len() as u64);
+
+        drop(MetricsLog::resume(&path, 0).unwrap());
+        assert_eq!(steps_in(&path), [0u64; 0]);
+    }
+
+    #[test]
+    fn a_log_that_does_not_fit_the_checkpoint_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut log = MetricsLog::create(&path).unwrap();
+        log.step(&step(1)).unwrap();
+        let length = log.bytes();
+        let before = fs::read(&path).unwrap();
+
+        let short = MetricsLog::resume(&path, length + 1).unwrap_err();
+        assert!(
+            matches!(short, ReportError::LogTooShort { expected, found, .. } if expected == length + 1 && found == length)
+        );
+        let within = MetricsLog::resume(&path, length - 3).unwrap_err();
+        assert!(matches!(within, ReportError::NotALine { .. }), "{within}");
+        assert_eq!(fs::read(&path).unwrap(), before);
+
+        let missing = MetricsLog::resume(&dir.path().join("none.jsonl"), 0).unwrap_err().to_string();
+        assert!(missing.contains("none.jsonl") && missing.contains("hint: "), "{missing}");
+        assert!(MetricsLog::create(&dir.path().join("no/folder.jsonl")).is_err());
+    }
+
+    #[test]
+    fn a_line_still_being_written_is_left_out_and_a_broken_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut log = MetricsLog::create(&path).unwrap();
+        log.step(&step(1)).unwrap();
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, [&whole[..], b"{\"kind\":\"st"].concat()).unwrap();
+        assert_eq!(steps_in(&path), [1]);
+        fs::write(&path, [&whole[..], b"\n{\"kind\":\"st\n"].concat()).unwrap();
+        let error = read_metrics(&path).unwrap_err().to_string();
+        assert!(error.contains("metrics.jsonl, line 3: expected a step or eval record"), "{error}");
+        fs::write(&path, b"").unwrap();
+        assert_eq!(steps_in(&path), [0u64; 0]);
+    }
+
+    #[test]
+    fn keys_of_later_versions_are_ignored() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        fs::write(&path, "{\"kind\":\"eval\",\"step\":1,\"split\":\"tune\",\"new\":[1],\"domains\":{\"a\":{\"loss\":1,\"bits_per_byte\":null,\"x\":2}}}\n").unwrap();
+        let Record::Eval(read) = read_metrics(&path).unwrap().remove(0) else { panic!("not an eval") };
+        let web = read.domains.get("a").unwrap();
+        assert!(web.loss == 1.0 && web.bits_per_byte.is_nan() && web.perplexity.is_nan());
+    }
+}

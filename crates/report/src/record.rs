@@ -1,0 +1,231 @@
+//! The records of `metrics.jsonl`: one after every step and one after every evaluation.
+//!
+//! Domains keep the order of the config. A number that is not finite is written as `null`, since JSON has no other way,
+//! and reads back as NaN. Readers ignore keys they do not know.
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// One line of the log, told apart by its `kind`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Record {
+    /// After an optimizer step.
+    Step(StepRecord),
+    /// After an evaluation.
+    Eval(EvalRecord),
+}
+
+/// What a step did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Steps done, this one included.
+    pub step: u64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// Value of the training objective on the batch, (1/B) Σ m ℓ, in nats a token.
+    #[serde(deserialize_with = "number_or_null")]
+    pub loss: f64,
+    /// Learning rate of the step.
+    #[serde(deserialize_with = "number_or_null")]
+    pub lr: f64,
+    /// Global norm of the gradient before clipping.
+    #[serde(default = "nan", deserialize_with = "number_or_null")]
+    pub gradient_norm: f64,
+    /// Speed of this step.
+    #[serde(deserialize_with = "number_or_null")]
+    pub tokens_per_second: f64,
+    /// One entry a domain.
+    pub domains: PerDomain<StepDomainRecord>,
+}
+
+/// One domain's part in a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepDomainRecord {
+    /// Mean loss of its sequences, nats a token, before any multiplier; `None` where the batch had none.
+    pub loss: Option<f64>,
+    /// p.
+    #[serde(deserialize_with = "number_or_null")]
+    pub sampling_weight: f64,
+    /// w.
+    #[serde(deserialize_with = "number_or_null")]
+    pub loss_weight: f64,
+    /// m.
+    #[serde(deserialize_with = "number_or_null")]
+    pub multiplier: f64,
+    /// Its sequences in the batch.
+    pub sequences: u64,
+    /// Passes over its training split so far.
+    #[serde(deserialize_with = "number_or_null")]
+    pub epochs: f64,
+}
+
+/// What an evaluation found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalRecord {
+    /// Steps done before it.
+    pub step: u64,
+    /// The split evaluated: `valid` or `tune`.
+    pub split: String,
+    /// One entry a domain.
+    pub domains: PerDomain<EvalDomainRecord>,
+}
+
+/// One domain's held-out quality.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalDomainRecord {
+    /// Mean cross-entropy, nats a token.
+    #[serde(deserialize_with = "number_or_null")]
+    pub loss: f64,
+    /// exp(loss).
+    #[serde(default = "nan", deserialize_with = "number_or_null")]
+    pub perplexity: f64,
+    /// loss / ln 2 · tokens / bytes: comparable between vocabularies.
+    #[serde(deserialize_with = "number_or_null")]
+    pub bits_per_byte: f64,
+}
+
+/// Values by domain name, in the order of the config; a JSON object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PerDomain<T>(pub Vec<(String, T)>);
+
+impl<T> PerDomain<T> {
+    /// The value of the domain `name`.
+    pub fn get(&self, name: &str) -> Option<&T> {
+        self.0.iter().find(|(domain, _)| domain == name).map(|(_, value)| value)
+    }
+}
+
+impl<T> FromIterator<(String, T)> for PerDomain<T> {
+    fn from_iter<I: IntoIterator<Item = (String, T)>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
+    }
+}
+
+impl<T: Serialize> Serialize for PerDomain<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for PerDomain<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+/// Reads an object in its own order, where a map type would sort or shuffle it.
+struct Entries<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+    type Value = PerDomain<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object with one entry a domain")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PerDomain<T>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(PerDomain(entries))
+    }
+}
+
+fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+fn nan() -> f64 {
+    f64::NAN
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn domain(loss: Option<f64>) -> StepDomainRecord {
+        StepDomainRecord {
+            loss,
+            sampling_weight: 0.75,
+            loss_weight: 1.0,
+            multiplier: 0.5,
+            sequences: 3,
+            epochs: 0.125,
+        }
+    }
+
+    fn step(loss: f64) -> Record {
+        Record::Step(StepRecord {
+            step: 7,
+            tokens: 1792,
+            loss,
+            lr: 1e-3,
+            gradient_norm: 0.5,
+            tokens_per_second: 1234.5,
+            domains: PerDomain(vec![("zoo".into(), domain(Some(2.5))), ("art".into(), domain(None))]),
+        })
+    }
+
+    #[test]
+    fn a_step_is_written_as_the_design_says() {
+        let expected = concat!(
+            r#"{"kind":"step","step":7,"tokens":1792,"loss":3.5,"lr":0.001,"gradient_norm":0.5,"#,
+            r#""tokens_per_second":1234.5,"domains":{"#,
+            r#""zoo":{"loss":2.5,"sampling_weight":0.75,"loss_weight":1.0,"multiplier":0.5,"sequences":3,"epochs":0.125},"#,
+            r#""art":{"loss":null,"sampling_weight":0.75,"loss_weight":1.0,"multiplier":0.5,"sequences":3,"epochs":0.125}}}"#,
+        );
+        assert_eq!(serde_json::to_string(&step(3.5)).unwrap(), expected);
+        assert_eq!(serde_json::from_str::<Record>(expected).unwrap(), step(3.5));
+    }
+
+    #[test]
+    fn an_evaluation_is_written_as_the_design_says() {
+        let quality = EvalDomainRecord { loss: 2.0, perplexity: 7.389, bits_per_byte: 1.25 };
+        let record = Record::Eval(EvalRecord {
+            step: 100,
+            split: "valid".into(),
+            domains: PerDomain(vec![("web".into(), quality)]),
+        });
+        let expected = concat!(
+            r#"{"kind":"eval","step":100,"split":"valid","domains":{"#,
+            r#""web":{"loss":2.0,"perplexity":7.389,"bits_per_byte":1.25}}}"#,
+        );
+        assert_eq!(serde_json::to_string(&record).unwrap(), expected);
+        assert_eq!(serde_json::from_str::<Record>(expected).unwrap(), record);
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_become_null_and_read_back_as_nan() {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let text = serde_json::to_string(&step(bad)).unwrap();
+            assert!(text.contains(r#""loss":null,"lr""#), "{text}");
+            let Record::Step(read) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
+            assert!(read.loss.is_nan());
+        }
+    }
+
+    #[test]
+    fn domains_keep_their_order_and_are_found_by_name() {
+        let Record::Step(read) = serde_json::from_str(&serde_json::to_string(&step(1.0)).unwrap()).unwrap()
+        else {
+            panic!("not a step")
+        };
+        let names: Vec<&str> = read.domains.0.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["zoo", "art"]);
+        assert_eq!(read.domains.get("art").unwrap().loss, None);
+        assert_eq!(read.domains.get("arts"), None);
+    }
+
+    #[test]
+    fn floats_survive_to_the_bit() {
+        for value in [0.1, 1.0 / 3.0, 1e-300, 2.345_678_901_234_567, f64::MAX] {
+            let text = serde_json::to_string(&step(value)).unwrap();
+            assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), step(value));
+        }
+    }
+}
