@@ -197,6 +197,6 @@ fn a_checkpoint_that_is_none_and_a_device_that_is_none() {
     let place = Place::new();
     let said = place.fails(1, &["eval", "nothing"]);
     contains(&said, &["nothing", "hint: "]);
-    let said = place.fails(1, &["train", "config.toml", "--device", "tpu"]);
+    let said = place.fails(2, &["train", "config.toml", "--device", "tpu"]);
     contains(&said, &["tpu", "cpu", "hint: "]);
 }

@@ -113,5 +113,8 @@ fn describe(error: &anyhow::Error) -> String {
 
 /// Was it the request that was wrong, or did something fail while doing it?
 fn is_usage(error: &anyhow::Error) -> bool {
-    error.is::<config::ConfigError>() || error.is::<cuvee_mixer::MixerError>()
+    use cuvee_train::TrainError;
+    error.is::<config::ConfigError>()
+        || error.is::<cuvee_mixer::MixerError>()
+        || matches!(error.downcast_ref(), Some(TrainError::Config { .. } | TrainError::Device { .. }))
 }

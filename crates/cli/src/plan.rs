@@ -52,7 +52,7 @@ impl Plan {
         let train = config.train.clone();
         train.validate()?;
         let steps = train.total_steps()?;
-        let model = config.model.resolve(vocab_size, train.context)?;
+        let model = config.model.resolve(vocab_size, train.context, Path::new("."))?;
         let infos: Vec<DomainInfo> = domains
             .iter()
             .map(|d| DomainInfo {
@@ -94,7 +94,7 @@ impl Plan {
             batch_size: self.run.train.batch_size,
             context: self.run.train.context,
             parameters: self.model.parameters() as u64,
-            flops: self.model.flops_per_token(self.run.train.context) * self.tokens() as f64,
+            flops: self.model.flops_per_token(self.run.train.context) as f64 * self.tokens() as f64,
             model: &self.model,
             domains: &self.domains,
         }

@@ -1,6 +1,5 @@
 //! What people see while they wait: bars on a terminal, a line now and then elsewhere, nothing under `--quiet`.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

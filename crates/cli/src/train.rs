@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use cuvee_report::{MetricsLog, PlanRow, ResultRow};
-use cuvee_train::{DeviceSpec, Engine, Outcome, RunState, Trainer, build_engine, checkpoint, hf};
+use cuvee_train::{DeviceSpec, Outcome, RunState, Trainer, build_engine, checkpoint, hf};
 use serde_json::json;
 
 use crate::config::{Config, ConfigError, differences};
@@ -31,10 +31,10 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
     session.say(describe(&plan, &folder));
 
     let mut engine = build_engine(&plan.model, &plan.run.train, device, config.seed)?;
-    if let Some(init) = &config.model.init
+    if let Some(init) = config.model.init_dir(Path::new("."))?
         && from.is_none()
     {
-        initialise(engine.as_mut(), Path::new(init), corpus.tokenizer.vocab_size())?;
+        engine.load_parameters(&hf::load_parameters(&init, &plan.model)?)?;
     }
     create_run_folder(&folder, &resolved, &plan)?;
     let mut trainer =
@@ -146,20 +146,6 @@ fn find_checkpoint(folder: &Path, resolved: &str, session: &Session) -> anyhow::
         .into());
     }
     Ok(Some(newest))
-}
-
-/// Starts from another model's parameters.
-fn initialise(engine: &mut dyn Engine, init: &Path, vocab_size: usize) -> anyhow::Result<()> {
-    if engine.model().vocab_size < vocab_size {
-        return Err(ConfigError(format!(
-            "model.init = {}: its vocabulary has {} entries, the tokenizer {vocab_size}\nhint: set [tokenizer] file to the model's own tokenizer.json",
-            init.display(),
-            engine.model().vocab_size
-        ))
-        .into());
-    }
-    let model = engine.model().clone();
-    Ok(engine.load_parameters(&hf::load_parameters(init, &model)?)?)
 }
 
 fn create_run_folder(folder: &Path, resolved: &str, plan: &Plan) -> anyhow::Result<()> {

@@ -19,6 +19,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use tokenizers::pipeline::{EncodeOptions, Override, PipelineToken, PipelineTokenizer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use crate::error::{DataError, Result};
 use crate::manifest::sha256_hex;
@@ -30,6 +31,7 @@ pub const END_OF_TEXT_TOKENS: [&str; 5] = ["<|endoftext|>", "</s>", "<|end_of_te
 pub struct Tokenizer {
     json: String,
     pipeline: PipelineTokenizer,
+    gap: Option<Gap>,
     vocab_size: usize,
     end_of_text: u32,
     fingerprint: String,
@@ -76,7 +78,9 @@ impl Tokenizer {
             .ok_or_else(|| wrong("expected a model with a vocabulary, found none".to_owned()))?;
         let vocab_size = vocabulary.values().max().map_or(0, |id| *id as usize + 1);
         let canonical = tokenizers::canonicalize_str(&text).map_err(|e| wrong(e.to_string()))?;
+        let (canonical, gap) = fill_missing_bytes(canonical);
         let pipeline = tokenizers::from_json(&canonical).map_err(|e| wrong(e.to_string()))?;
+        check_added_tokens(&pipeline, gap, &parsed).map_err(wrong)?;
         let tried: Vec<&str> = match end_of_text {
             Some(token) => vec![token],
             None => END_OF_TEXT_TOKENS.to_vec(),
@@ -87,15 +91,27 @@ impl Tokenizer {
             tried: tried.iter().map(|token| (*token).to_owned()).collect(),
         })?;
         let fingerprint = fingerprint(&parsed);
-        Ok(Tokenizer { json: text, pipeline, vocab_size, end_of_text, fingerprint })
+        Ok(Tokenizer { json: text, pipeline, gap, vocab_size, end_of_text, fingerprint })
     }
 
     /// The ids of a text, without end-of-text.
     ///
     /// Fails where the tokenizer cannot encode it, as on an unknown token without an `unk_token`.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_with(text, false)
+    }
+
+    /// The ids of a prompt: those of [`encode`](Self::encode) with whatever the tokenizer itself puts around a text, such
+    /// as a beginning-of-text token. Models trained with one expect it before a prompt.
+    ///
+    /// Fails as [`encode`](Self::encode) does.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_with(text, true)
+    }
+
+    fn encode_with(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
         let options = EncodeOptions {
-            add_special_tokens: false,
+            add_special_tokens,
             padding: Override::Off,
             truncation: Override::Off,
             ..EncodeOptions::default()
@@ -107,7 +123,11 @@ impl Tokenizer {
             message: format!("cannot encode {:?}: {error}", text.chars().take(60).collect::<String>()),
             hint: "use a tokenizer that has a token for every text, as byte-level BPE does".to_owned(),
         })?;
-        Ok(PipelineToken::cast_slice(&tokens).to_vec())
+        let ids = PipelineToken::cast_slice(&tokens);
+        Ok(match self.gap {
+            None => ids.to_vec(),
+            Some(gap) => ids.iter().filter_map(|id| gap.outside(*id)).collect(),
+        })
     }
 
     /// [`encode`](Self::encode) for many texts on all threads; the result does not depend on
@@ -119,8 +139,15 @@ impl Tokenizer {
     /// The text of these ids, special tokens spelled out. Ids beyond the vocabulary give nothing,
     /// bytes that do not form UTF-8 give U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
+        let decoded = match self.gap {
+            None => self.pipeline.decode(ids, false),
+            Some(gap) => {
+                let ids: Vec<u32> = ids.iter().map(|id| gap.inside(*id)).collect();
+                self.pipeline.decode(&ids, false)
+            }
+        };
         // The library's decoders fail only on configurations that loading refuses.
-        self.pipeline.decode(ids, false).unwrap_or_default()
+        decoded.unwrap_or_default()
     }
 
     /// A decoder for ids that come one at a time.
@@ -186,6 +213,80 @@ impl DecodeStream<'_> {
         let now = self.tokenizer.decode(&self.ids[self.start..]);
         now.strip_prefix(&before).unwrap_or_default().to_owned()
     }
+}
+
+/// Ids that only the library knows, for bytes that the vocabulary does not have.
+///
+/// Some byte-level vocabularies (SmolLM's among them) lack a few bytes that hardly occur, such as
+/// control characters. Python drops these from the text; the library refuses the vocabulary. So it is given
+/// one with ids for them, behind the model's own, and these ids are dropped. The one difference: what stood on
+/// both sides of such a byte in one word is not merged.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    start: u32,
+    count: u32,
+}
+
+impl Gap {
+    /// The id without the gap; `None` for an id of the gap.
+    fn outside(self, id: u32) -> Option<u32> {
+        match id.checked_sub(self.start) {
+            None => Some(id),
+            Some(behind) if behind < self.count => None,
+            Some(_) => Some(id - self.count),
+        }
+    }
+
+    /// The id as the library has it.
+    fn inside(self, id: u32) -> u32 {
+        if id < self.start { id } else { id.saturating_add(self.count) }
+    }
+}
+
+/// A canonical `tokenizer.json` with ids for the bytes that a byte-level BPE lacks.
+fn fill_missing_bytes(canonical: String) -> (String, Option<Gap>) {
+    let Ok(mut tokenizer) = serde_json::from_str::<Value>(&canonical) else {
+        return (canonical, None);
+    };
+    let byte_level = tokenizer.pointer("/model/byte_level") == Some(&Value::Bool(true));
+    let Some(Value::Object(vocab)) = tokenizer.pointer_mut("/model/vocab") else {
+        return (canonical, None);
+    };
+    let missing: Vec<String> =
+        ByteLevel::alphabet().iter().map(char::to_string).filter(|c| !vocab.contains_key(c)).collect();
+    let start = vocab.len() as u32;
+    // Added tokens are numbered from the number of tokens on, so the ids before must have no holes.
+    let dense = vocab.values().all(|id| id.as_u64().is_some_and(|id| id < u64::from(start)));
+    if !byte_level || missing.is_empty() || !dense {
+        return (canonical, None);
+    }
+    let count = missing.len() as u32;
+    vocab.extend(missing.into_iter().zip(start..).map(|(token, id)| (token, json!(id))));
+    (tokenizer.to_string(), Some(Gap { start, count }))
+}
+
+/// That the library gives the added tokens the ids that the file declares: it counts them itself.
+fn check_added_tokens(
+    pipeline: &PipelineTokenizer,
+    gap: Option<Gap>,
+    tokenizer: &Value,
+) -> std::result::Result<(), String> {
+    let counted = pipeline.get_added_vocabulary().get_added_tokens_decoder();
+    for added in tokenizer["added_tokens"].as_array().into_iter().flatten() {
+        let (Some(id), Some(content)) = (added["id"].as_u64(), added["content"].as_str()) else {
+            continue;
+        };
+        let found = counted.iter().find(|(_, token)| token.content == content).map(|(id, _)| *id);
+        let found = found.and_then(|id| gap.map_or(Some(id), |gap| gap.outside(id)));
+        if !content.is_empty() && found.map(u64::from) != Some(id) {
+            let found = found.map_or("none".to_owned(), |id| id.to_string());
+            return Err(format!(
+                "added token `{content}`: expected id {id}, as declared, found {found} by counting \
+                 on from the model's vocabulary"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// All tokens and their ids, added ones included; `None` where the model has no vocabulary.

@@ -58,12 +58,12 @@ pub struct DataFingerprint {
 impl DataFingerprint {
     /// Of each domain, from its manifest.
     pub fn of(domains: &[Domain]) -> Vec<Self> {
-        let digest = |d: &Domain, split| d.manifest.split(split).sha256_bin.clone();
+        let digest = |d: &Domain, split| d.manifest.split(split).bin_sha256.clone();
         domains
             .iter()
             .map(|d| Self {
                 domain: d.name.clone(),
-                tokenizer: d.manifest.tokenizer_fingerprint.clone(),
+                tokenizer: d.manifest.tokenizer.clone(),
                 tokens: d.manifest.split(Split::Train).tokens,
                 train: digest(d, Split::Train),
                 tune: digest(d, Split::Tune),

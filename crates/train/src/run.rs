@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use cuvee_data::{Domain, Shard, Split, Tokenizer};
-use cuvee_mixer::{DomainObservation, Mixer, Observation, StepDraw};
+use cuvee_mixer::{LossStatistics, Mixer, Observation, StepDraw};
 
 use crate::batch::read_batch;
 use crate::checkpoint::{self, CheckpointSpec, RunState};
-use crate::engine::{Engine, StepOutput};
+use crate::engine::Engine;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{EvalSpec, Evaluation, check_split, evaluate};
 use crate::schedule::learning_rate;
@@ -192,8 +192,8 @@ impl<'a> Trainer<'a> {
             let batch = read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
             let rate = learning_rate(&self.plan.train, done, self.plan.steps);
             let output = self.engine.step(&batch, rate).map_err(|e| place(e, done + 1, &batch.domains, &names))?;
-            let per_domain = observe(&output, &batch.domains, names.len());
-            self.mixer.observe(&Observation { step: done, domains: per_domain.clone(), ..Observation::default() });
+            let observation = Observation::of_step(done, names.len(), &batch.domains, &output.sequence_losses);
+            self.mixer.observe(&observation);
             let seconds = clock.elapsed().as_secs_f64();
 
             let tokens = batch.inputs.len() as u64;
@@ -209,7 +209,7 @@ impl<'a> Trainer<'a> {
                     learning_rate: rate,
                     gradient_norm: output.gradient_norm,
                     tokens_per_second: tokens as f64 / seconds.max(1e-9),
-                    domains: self.domain_steps(&names, &draw, &per_domain),
+                    domains: self.domain_steps(&names, &draw, &observation.training),
                 })
                 .map_err(|e| TrainError::Log { step: done + 1, source: e })?;
         }
@@ -246,19 +246,20 @@ impl<'a> Trainer<'a> {
         &self,
         names: &[String],
         draw: &StepDraw,
-        observed: &[Option<DomainObservation>],
+        losses: &[Option<LossStatistics>],
     ) -> Vec<DomainStep> {
+        let epochs = self.mixer.epochs();
         names
             .iter()
             .enumerate()
             .map(|(i, name)| DomainStep {
                 name: name.clone(),
-                loss: observed[i].as_ref().map(|o| o.mean_loss),
-                sampling_weight: draw.sampling.as_slice()[i],
-                loss_weight: draw.loss.as_slice()[i],
+                loss: losses[i].map(|statistics| statistics.mean),
+                sampling_weight: draw.sampling.values()[i],
+                loss_weight: draw.loss.values()[i],
                 multiplier: draw.multipliers[i],
                 sequences: draw.counts[i],
-                epochs: self.mixer.epochs(cuvee_mixer::DomainId(i)),
+                epochs: epochs[i],
             })
             .collect()
     }
@@ -276,25 +277,4 @@ fn place(error: TrainError, step: u64, domain_of: &[usize], names: &[String]) ->
 /// Step 0 is due always; later ones every `every` steps; never again when `every` is 0.
 fn is_due(done: u64, every: u64) -> bool {
     done == 0 || (every > 0 && done.is_multiple_of(every))
-}
-
-/// Mean and (population) variance of the sequence losses of each domain; `None` for a domain without a sequence.
-fn observe(output: &StepOutput, domain_of: &[usize], domains: usize) -> Vec<Option<DomainObservation>> {
-    (0..domains)
-        .map(|i| {
-            let losses: Vec<f64> = output
-                .sequence_losses
-                .iter()
-                .zip(domain_of)
-                .filter(|&(_, &d)| d == i)
-                .map(|(&loss, _)| loss)
-                .collect();
-            let count = losses.len();
-            (count > 0).then(|| {
-                let mean = losses.iter().sum::<f64>() / count as f64;
-                let variance = losses.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / count as f64;
-                DomainObservation { sequences: count, mean_loss: mean, loss_variance: variance }
-            })
-        })
-        .collect()
 }
