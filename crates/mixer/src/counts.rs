@@ -11,6 +11,9 @@
 //! exists; and for unit jobs with release times, earliest-deadline-first finds one if there is any. Since
 //! Σ ⌈E_i⌉ ≥ Σ E_i = tB, released jobs never run out either.
 //!
+//! A domain whose share falls to 0 within a started sequence may be served that one afterwards, where nothing else is
+//! open: the promise needs it when several domains are switched off at once.
+//!
 //! **What it needs.** Deadlines lie in the future, so p must be known in advance, as it is for every static
 //! strategy and schedule. For adaptive strategies deadlines are extrapolated from the present p. No rule can then
 //! promise 1: which domain an adversary starves is the cup game, whose backlog is Θ(log K) for the best player (Adler

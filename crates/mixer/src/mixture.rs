@@ -58,7 +58,7 @@ pub enum Counts {
     /// Every domain's cumulative count stays within 1 of its cumulative expectation.
     #[default]
     Stratified,
-    /// B independent draws from p.
+    /// B independent draws from p. A domain's `max_epochs` is then kept in expectation, not by every draw.
     Multinomial,
 }
 
