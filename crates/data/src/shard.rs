@@ -164,3 +164,127 @@ pub(crate) fn files(prefix: &Path) -> (PathBuf, PathBuf) {
     };
     (with(".idx"), with(".bin"))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::index;
+    use crate::manifest::sha256_hex;
+    use crate::shard_writer::ShardWriter;
+    use crate::split::Split;
+    use proptest::prelude::*;
+
+    fn write(dir: &Path, documents: &[Vec<u32>], token_type: TokenType) -> Shard {
+        let mut writer = ShardWriter::create(dir, Split::Train, token_type).unwrap();
+        for document in documents {
+            writer.push(document, 1).unwrap();
+        }
+        let finished = writer.finish().unwrap();
+        let record = finished.record.clone();
+        finished.publish().unwrap();
+        let shard = Shard::open(&dir.join("train")).unwrap();
+        assert_eq!((record.documents, record.tokens), (shard.documents(), shard.tokens()));
+        assert_eq!(record.bytes, documents.len() as u64);
+        let sha256 = |ending: &str| sha256_hex(&std::fs::read(dir.join(format!("train.{ending}"))).unwrap());
+        assert_eq!((record.bin_sha256, record.idx_sha256), (sha256("bin"), sha256("idx")));
+        shard
+    }
+
+    fn corpus() -> impl Strategy<Value = (Vec<Vec<u32>>, TokenType)> {
+        let of = |token_type, max: u32| {
+            let document = prop::collection::vec(0..=max, 0..40);
+            (prop::collection::vec(document, 0..12), Just(token_type))
+        };
+        prop_oneof![of(TokenType::U16, u32::from(u16::MAX)), of(TokenType::I32, i32::MAX as u32)]
+    }
+
+    proptest! {
+        #[test]
+        fn documents_round_trip((documents, token_type) in corpus()) {
+            let folder = tempfile::tempdir().unwrap();
+            let shard = write(folder.path(), &documents, token_type);
+            shard.index().check_contiguous().unwrap();
+            for (i, document) in documents.iter().enumerate() {
+                prop_assert_eq!(&shard.document(i as u64).unwrap(), document);
+            }
+            prop_assert!(shard.document(documents.len() as u64).is_err());
+            prop_assert_eq!(shard.max_id(), documents.concat().into_iter().max());
+        }
+
+        #[test]
+        fn reading_is_circular(
+            (documents, token_type) in corpus(), start in 0..200u64, length in 0..300usize,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let shard = write(folder.path(), &documents, token_type);
+            let stream = documents.concat();
+            let mut found = vec![7; length];
+            shard.read(start, &mut found);
+            let expected: Vec<u32> = match stream.is_empty() {
+                true => vec![7; length],
+                false => stream.iter().cycle().skip(start as usize).take(length).copied().collect(),
+            };
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn read_starts_anywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let shard = write(folder.path(), &[vec![1, 2, 3]], TokenType::U16);
+        let mut out = [0; 4];
+        // 2⁶⁴ − 1 is a multiple of 3.
+        shard.read(u64::MAX, &mut out);
+        assert_eq!(out, [1, 2, 3, 1]);
+    }
+
+    #[test]
+    fn empty_shards_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let shard = write(folder.path(), &[], TokenType::I32);
+        assert_eq!((shard.tokens(), shard.documents(), shard.max_id()), (0, 0, None));
+        shard.check_ids(0).unwrap();
+    }
+
+    #[test]
+    fn ids_beyond_the_vocabulary_are_found_with_their_document() {
+        let folder = tempfile::tempdir().unwrap();
+        let shard = write(folder.path(), &[vec![1, 2], vec![], vec![3, 99, 100]], TokenType::U16);
+        shard.check_ids(101).unwrap();
+        let error = shard.check_ids(99).unwrap_err().to_string();
+        assert!(error.contains("train.bin, document 2: expected token ids below 99, found 99"), "{error}");
+        assert!(error.contains("hint: "), "{error}");
+        // A negative id, which only a foreign writer makes.
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.bin"), (-5i32).to_le_bytes()).unwrap();
+        std::fs::write(folder.path().join("a.idx"), index::encode(TokenType::I32, &[1])).unwrap();
+        let shard = Shard::open(&folder.path().join("a.bin")).unwrap();
+        let error = shard.check_ids(99).unwrap_err().to_string();
+        assert!(error.contains("found -5"), "{error}");
+        assert_eq!(shard.max_id(), Some(u32::MAX));
+    }
+
+    #[test]
+    fn a_truncated_bin_is_an_error_with_both_lengths() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &[vec![1, 2], vec![3]], TokenType::I32);
+        let bin = folder.path().join("train.bin");
+        let bytes = std::fs::read(&bin).unwrap();
+        std::fs::write(&bin, &bytes[..7]).unwrap();
+        let error = Shard::open(&folder.path().join("train.idx")).unwrap_err().to_string();
+        assert!(error.contains("train.bin: expected 12 bytes, found 7: the file is truncated"), "{error}");
+        assert!(error.contains("cuvee prepare CONFIG"), "{error}");
+        std::fs::write(&bin, [0; 13]).unwrap();
+        let error = Shard::open(&folder.path().join("train")).unwrap_err().to_string();
+        assert!(error.contains("longer than its index says"), "{error}");
+    }
+
+    #[test]
+    fn prefixes_may_have_dots() {
+        let (idx, bin) = files(Path::new("a/wiki.en_text_document"));
+        assert_eq!(idx, Path::new("a/wiki.en_text_document.idx"));
+        assert_eq!(bin, Path::new("a/wiki.en_text_document.bin"));
+        assert_eq!(files(Path::new("a/wiki.en.bin")).0, Path::new("a/wiki.en.idx"));
+    }
+}

@@ -50,7 +50,7 @@ pub(super) fn record(file: &SourceFile) -> Result<FileRecord> {
         .and_then(|metadata| metadata.modified())
         .map_err(DataError::io("read", &file.path))?;
     Ok(FileRecord {
-        path: std::path::absolute(&file.path).map_err(DataError::io("read", &file.path))?,
+        path: file.path.canonicalize().map_err(DataError::io("read", &file.path))?,
         bytes: file.bytes,
         modified: nanoseconds(changed),
     })

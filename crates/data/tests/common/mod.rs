@@ -1,0 +1,108 @@
+//! A folder with sources, a tokenizer and a store, prepared with few words.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use cuvee_data::*;
+use cuvee_testkit::{tiny_tokenizer_json, write_file};
+use tempfile::TempDir;
+
+pub struct Place {
+    pub folder: TempDir,
+    pub tokenizer: TokenizerSpec,
+    pub splits: SplitSpec,
+    pub cache: bool,
+}
+
+impl Place {
+    /// An empty folder with the tiny tokenizer in it.
+    pub fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        write_file(&folder.path().join("tokenizer.json"), tiny_tokenizer_json().as_bytes());
+        let tokenizer = TokenizerSpec { file: Some("tokenizer.json".into()), ..TokenizerSpec::default() };
+        let splits = SplitSpec { tune: 0.2, valid: 0.3 };
+        Place { folder, tokenizer, splits, cache: false }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        write_file(&self.path(name), content.as_ref());
+    }
+
+    pub fn store(&self) -> ShardStore {
+        match self.cache {
+            true => ShardStore::Cache(self.path("cache")),
+            false => ShardStore::Folder(self.path("shards")),
+        }
+    }
+
+    pub fn prepare(&self, domains: &[DomainSource]) -> Result<Corpus> {
+        self.prepare_with(domains, &AtomicBool::new(false), &Silent)
+    }
+
+    pub fn prepare_with(
+        &self,
+        domains: &[DomainSource],
+        interrupted: &AtomicBool,
+        progress: &dyn Progress,
+    ) -> Result<Corpus> {
+        let request = Prepare {
+            domains,
+            tokenizer: &self.tokenizer,
+            splits: &self.splits,
+            base: self.root(),
+            store: self.store(),
+            interrupted,
+        };
+        prepare(&request, progress)
+    }
+
+    /// Prepares one domain and gives it back.
+    pub fn one(&self, source: SourceSpec) -> Result<Domain> {
+        let mut corpus = self.prepare(&[domain("d", source)])?;
+        Ok(corpus.domains.remove(0))
+    }
+
+    /// The message of a preparation that must fail; it must end with a hint.
+    pub fn refusal(&self, source: SourceSpec) -> String {
+        let error = self.one(source).expect_err("must be refused").to_string();
+        assert!(error.lines().last().unwrap().starts_with("hint: "), "{error}");
+        error
+    }
+}
+
+pub fn domain(name: &str, source: SourceSpec) -> DomainSource {
+    DomainSource { name: name.to_owned(), source, domain_by: None }
+}
+
+pub fn path(path: &str) -> SourceSpec {
+    SourceSpec { path: Some(OneOrMany::One(path.to_owned())), ..SourceSpec::default() }
+}
+
+/// The texts of one split, without their end-of-text.
+pub fn texts_of(domain: &Domain, tokenizer: &Tokenizer, split: Split) -> Vec<String> {
+    let shard = domain.shard(split);
+    let text = |i| {
+        let mut tokens = shard.document(i).unwrap();
+        assert_eq!(tokens.pop(), Some(tokenizer.end_of_text()), "every document has its end");
+        tokenizer.decode(&tokens)
+    };
+    (0..shard.documents()).map(text).collect()
+}
+
+/// The texts of all splits, sorted.
+pub fn texts(domain: &Domain) -> Vec<String> {
+    let tokenizer = Tokenizer::from_json(&tiny_tokenizer_json()).unwrap();
+    let mut all: Vec<String> =
+        Split::ALL.iter().flat_map(|split| texts_of(domain, &tokenizer, *split)).collect();
+    all.sort();
+    all
+}

@@ -1,0 +1,241 @@
+//! Ids and text against the Python `tokenizers` package, on real tokenizers and real text.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use cuvee_data::{DataError, Tokenizer};
+use cuvee_testkit::{shared_data, tiny_tokenizer_json};
+use sha2::{Digest, Sha256};
+
+/// The first twenty documents of seven corpora.
+fn real_texts(data: &Path) -> Vec<String> {
+    let files = [
+        "wikipedia_en/part-000",
+        "wikipedia_multi/de",
+        "wikipedia_multi/ko",
+        "wikipedia_multi/zh",
+        "wikipedia_multi/xquad_12lang",
+        "qa_math/gsm8k",
+        "dialog/sgd",
+    ];
+    let read = |file: &str| std::fs::read_to_string(data.join(format!("{file}.jsonl"))).unwrap();
+    let text = |line: &str| -> String {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        row["text"].as_str().unwrap().to_owned()
+    };
+    files.iter().flat_map(|file| read(file).lines().take(20).map(text).collect::<Vec<_>>()).collect()
+}
+
+/// Each tokenizer is loaded once for all tests.
+fn load(data: &Path, name: &'static str) -> Arc<Tokenizer> {
+    static LOADED: Mutex<BTreeMap<&str, Arc<Tokenizer>>> = Mutex::new(BTreeMap::new());
+    let load = || Arc::new(Tokenizer::from_file(&data.join("tokenizers").join(name), None).unwrap());
+    LOADED.lock().unwrap().entry(name).or_insert_with(load).clone()
+}
+
+fn data() -> Option<PathBuf> {
+    let data = shared_data();
+    if data.is_none() {
+        eprintln!("skipped: no shared test data");
+    }
+    data
+}
+
+#[test]
+fn ids_equal_pythons_on_real_text() {
+    let Some(data) = data() else { return };
+    let texts = real_texts(&data);
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    // Python tokenizers 0.23.3, texts as in `real_texts`:
+    //   ids = Tokenizer.from_file(path).encode(text, add_special_tokens=False).ids
+    //   h.update(struct.pack(f"<{len(ids)}I", *ids))    # h = hashlib.sha256()
+    for (name, tokens, hash) in [
+        ("gpt2", 488_270, "4e70a2985c8238e3da64ab39b43a3a811244602d6c0f25f70665615d33f00aaf"),
+        ("gpt_neox", 406_927, "94b5d3877ecf11bfe1f63fcfb8eff5363f35a85d8487ef3b4c3ba0970b68590a"),
+        ("smollm2", 491_781, "d9414a5f0e9ef4a2df6b1af13be89a23e7f0e623c1234d49857ad91862967fe6"),
+        ("stories260k", 860_881, "930b69135b4e1b00e0076ab194663bbcb6d42457ed41eabef3ea0ba125e8b56d"),
+        ("bert_base_uncased", 376_277, "30d80fc3ad614a02cf827a1e8d328591be2b3b3840ff1e142d76668af829995d"),
+    ] {
+        let mut hasher = Sha256::new();
+        let mut count = 0;
+        for ids in load(&data, name).encode_documents(&texts).unwrap() {
+            count += ids.len();
+            ids.iter().for_each(|id| hasher.update(id.to_le_bytes()));
+        }
+        let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!((count, found.as_str()), (tokens, hash), "{name}");
+    }
+}
+
+#[test]
+fn ids_equal_pythons_on_odd_text() {
+    let Some(data) = data() else { return };
+    // Python tokenizers 0.23.3: Tokenizer.from_file(path).encode(text, add_special_tokens=False).ids
+    let golden: [(&str, &[u32], &[u32]); 5] = [
+        (
+            "Hello, world! It's 2025.",
+            &[15496, 11, 995, 0, 632, 338, 32190, 13],
+            &[19556, 28, 905, 17, 657, 506, 216, 34, 32, 34, 37, 30],
+        ),
+        (
+            "    fn main() {\n\tprintln!(\"{}\", 12345);\n}\n",
+            &[
+                220, 220, 220, 24714, 1388, 3419, 1391, 198, 197, 35235, 0, 7203, 90, 92, 1600, 17031, 2231,
+                1776, 198, 92, 198,
+            ],
+            &[
+                333, 24526, 1085, 1000, 1662, 198, 197, 3272, 34115, 17, 43331, 1002, 216, 33, 34, 35, 36,
+                37, 4258, 198, 109, 198,
+            ],
+        ),
+        (
+            "Größe 日本語 한국어 😀",
+            &[
+                8642, 9101, 39683, 68, 10545, 245, 98, 17312, 105, 45739, 252, 220, 47991, 250, 166, 113,
+                255, 168, 244, 112, 30325, 222,
+            ],
+            &[
+                27302, 7466, 34878, 85, 17097, 241, 115, 40993, 179, 120, 248, 216, 33085, 246, 181, 130,
+                251, 183, 240, 129, 40303, 218,
+            ],
+        ),
+        ("a<|endoftext|>b", &[64, 50256, 65], &[81, 0, 82]),
+        ("  \n\n  x", &[220, 220, 628, 220, 2124], &[256, 8866, 1792]),
+    ];
+    let (gpt2, smollm2) = (load(&data, "gpt2"), load(&data, "smollm2"));
+    for (text, as_gpt2, as_smollm2) in golden {
+        assert_eq!(gpt2.encode(text).unwrap(), as_gpt2, "{text:?}");
+        assert_eq!(smollm2.encode(text).unwrap(), as_smollm2, "{text:?}");
+    }
+}
+
+#[test]
+fn text_round_trips_whole_and_in_a_stream() {
+    let Some(data) = data() else { return };
+    let texts = real_texts(&data);
+    for name in ["gpt2", "gpt_neox", "smollm2", "stories260k"] {
+        let tokenizer = load(&data, name);
+        for text in &texts {
+            let ids = tokenizer.encode(text).unwrap();
+            let decoded = tokenizer.decode(&ids);
+            // gpt_neox normalises to NFC, as its documents already are here.
+            assert!(decoded == *text, "{name}: {:?}", text.chars().take(50).collect::<String>());
+        }
+        let text = &texts[45].chars().take(400).collect::<String>();
+        let ids = tokenizer.encode(text).unwrap();
+        let mut stream = tokenizer.decode_stream();
+        let mut decoded: String = ids.iter().map(|id| stream.step(*id)).collect();
+        decoded.push_str(&stream.finish());
+        assert_eq!(&decoded, text, "{name}");
+    }
+}
+
+#[test]
+fn bytes_without_a_token_are_dropped_as_python_does() {
+    let Some(data) = data() else { return };
+    // Python tokenizers 0.23.3, as above: SmolLM2 has no token for 0x04, 0x06 and six others.
+    let smollm2 = load(&data, "smollm2");
+    for (text, ids) in [
+        ("a\u{4}b", &[81, 82][..]),
+        ("\u{4}", &[]),
+        ("a\u{4}\u{6}b c", &[81, 82, 265]),
+        ("\u{40000}", &[218, 218, 218]),
+        ("x\u{4} the", &[104, 260]),
+    ] {
+        assert_eq!(smollm2.encode(text).unwrap(), ids, "{text:?}");
+    }
+    // And where an added token comes behind the model's vocabulary, it keeps its id.
+    let mut tiny: serde_json::Value = serde_json::from_str(&tiny_tokenizer_json()).unwrap();
+    let vocab = tiny["model"]["vocab"].as_object_mut().unwrap();
+    vocab.remove("<|endoftext|>");
+    // U+0104 stands for byte 4; the last merged token takes its id.
+    let id = vocab.remove("\u{104}").unwrap();
+    vocab.insert("Ġt".to_owned(), id);
+    tiny["added_tokens"][0]["id"] = 265.into();
+    let tiny = Tokenizer::from_json(&tiny.to_string()).unwrap();
+    assert_eq!((tiny.vocab_size(), tiny.end_of_text()), (266, 265));
+    let ids = tiny.encode("a\u{4}b<|endoftext|> t").unwrap();
+    assert_eq!(ids, [97, 98, 265, 4]);
+    assert_eq!(tiny.decode(&ids), "ab<|endoftext|> t");
+}
+
+#[test]
+fn added_tokens_must_have_the_ids_they_declare() {
+    let mut tiny: serde_json::Value = serde_json::from_str(&tiny_tokenizer_json()).unwrap();
+    tiny["model"]["vocab"].as_object_mut().unwrap().remove("<|endoftext|>");
+    Tokenizer::from_json(&tiny.to_string()).unwrap();
+    tiny["added_tokens"][0]["id"] = 300.into();
+    let error = Tokenizer::from_json(&tiny.to_string()).unwrap_err().to_string();
+    assert!(error.contains("expected id 300, as declared, found 266"), "{error}");
+}
+
+#[test]
+fn bert_cannot_give_its_text_back() {
+    // It lower-cases: the negative of the test above.
+    let Some(data) = data() else { return };
+    let tokenizer = load(&data, "bert_base_uncased");
+    assert_eq!(tokenizer.decode(&tokenizer.encode("Hello").unwrap()), "hello");
+    // No [CLS] and [SEP] around the text.
+    assert_eq!(tokenizer.encode("hello").unwrap().len(), 1);
+}
+
+#[test]
+fn end_of_text_and_sizes_are_found() {
+    let Some(data) = data() else { return };
+    for (name, size, end_of_text) in [
+        ("gpt2", 50_257, 50_256),
+        ("gpt_neox", 50_277, 0),
+        ("smollm2", 49_152, 0),
+        ("stories260k", 512, 2),
+        ("bert_base_uncased", 30_522, 102),
+    ] {
+        let tokenizer = load(&data, name);
+        assert_eq!((tokenizer.vocab_size(), tokenizer.end_of_text()), (size, end_of_text), "{name}");
+    }
+    let gpt2 = data.join("tokenizers/gpt2/tokenizer.json");
+    let named = Tokenizer::from_file(&gpt2, Some("hello")).unwrap();
+    assert_eq!(named.decode(&[named.end_of_text()]), "hello");
+    // Kept byte for byte.
+    assert_eq!(named.json(), std::fs::read_to_string(gpt2).unwrap());
+}
+
+#[test]
+fn fingerprint_sees_content_and_not_form() {
+    let json = tiny_tokenizer_json();
+    let fingerprint = |json: &str| Tokenizer::from_json(json).unwrap().fingerprint().to_owned();
+    let first = fingerprint(&json);
+    assert_eq!(first.len(), 64);
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(fingerprint(&serde_json::to_string_pretty(&value).unwrap()), first);
+    let mut old = value.clone();
+    for merge in old["model"]["merges"].as_array_mut().unwrap() {
+        let pair = format!("{} {}", merge[0].as_str().unwrap(), merge[1].as_str().unwrap());
+        *merge = pair.into();
+    }
+    assert_eq!(fingerprint(&old.to_string()), first);
+    let mut other = value.clone();
+    other["model"]["merges"].as_array_mut().unwrap().pop();
+    assert_ne!(fingerprint(&other.to_string()), first);
+}
+
+#[test]
+fn unusable_tokenizers_are_clear_errors() {
+    for (json, words) in [
+        ("{", "expected JSON"),
+        ("[]", "expected a model with a vocabulary"),
+        ("{\"model\": \"x\"}", "expected a model with a vocabulary"),
+        ("{\"model\": {\"vocab\": {\"a\": -1}}}", "expected a model with a vocabulary"),
+        ("{\"version\": \"1.0\", \"model\": {\"type\": \"Odd\", \"vocab\": {\"a\": 0}}}", "cannot read"),
+    ] {
+        let error = Tokenizer::from_json(json).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("\nhint: "), "{error}");
+    }
+    let without = tiny_tokenizer_json().replace("<|endoftext|>", "<none>");
+    let error = Tokenizer::from_json(&without).unwrap_err();
+    assert!(matches!(&error, DataError::NoEndOfText { tried, .. } if tried.len() == 5));
+    assert!(error.to_string().contains("set `end_of_text`"), "{error}");
+    let error = Tokenizer::from_file(Path::new("nowhere.json"), None).unwrap_err().to_string();
+    assert!(error.contains("cannot read nowhere.json"), "{error}");
+}
