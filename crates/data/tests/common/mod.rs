@@ -1,5 +1,5 @@
 //! A folder with sources, a tokenizer and a store, prepared with few words.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
