@@ -45,6 +45,7 @@
 //! ```
 
 mod corpus;
+mod entry_writer;
 mod error;
 mod index;
 mod inspect;

@@ -157,7 +157,8 @@ impl Manifest {
 
     /// Tokens of all splits.
     pub fn tokens(&self) -> u64 {
-        Split::ALL.iter().map(|split| self.split(*split).tokens).sum()
+        let tokens = Split::ALL.iter().map(|split| self.split(*split).tokens);
+        tokens.fold(0, u64::saturating_add)
     }
 
     /// A hash of the token streams and the tokenizer: equal exactly when training would see the
@@ -176,9 +177,10 @@ impl Manifest {
     pub(crate) fn check_lengths(&self, dir: &Path) -> Result<()> {
         for split in Split::ALL {
             let record = self.split(split);
-            let bin = record.tokens * self.token_type.size() as u64;
-            // Header, length and offset a document, one more entry than documents.
-            let idx = 34 + 12 * record.documents + 8 * (record.documents + 1);
+            // Saturating: a damaged manifest may say anything.
+            let bin = record.tokens.saturating_mul(self.token_type.size() as u64);
+            // The header, 12 bytes a document, and one more entry of 8 than there are documents.
+            let idx = record.documents.saturating_mul(20).saturating_add(34 + 8);
             for (ending, expected) in [("bin", bin), ("idx", idx)] {
                 let path = dir.join(format!("{split}.{ending}"));
                 let found = std::fs::metadata(&path).map_err(DataError::io("read", &path))?.len();
@@ -192,13 +194,7 @@ impl Manifest {
 
     /// Removes a folder's manifest, where it has one: it is not whole any more.
     pub(crate) fn remove(dir: &Path) -> Result<()> {
-        let path = dir.join(FILE_NAME);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(DataError::io("remove", &path)(error))
-            }
-            _ => Ok(()),
-        }
+        remove_file(&dir.join(FILE_NAME))
     }
 
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
@@ -228,6 +224,16 @@ pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
         std::fs::rename(&part, path)
     };
     write().map_err(DataError::io("write", path))
+}
+
+/// Removes a file; one that is not there is as good.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(DataError::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Lower-case hexadecimal.

@@ -15,21 +15,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::corpus::{Corpus, Domain};
+use crate::entry_writer::{Batch, EntryWriter};
 use crate::error::{DataError, Result};
-use crate::index::TokenType;
-use crate::manifest::{
-    Counts, FORMAT_VERSION, Manifest, SourceRecord, SplitRecords, sha256_hex, write_json, write_whole,
-};
+use crate::manifest::{FORMAT_VERSION, sha256_hex};
 use crate::progress::Progress;
-use crate::shard_writer::{FinishedShard, ShardWriter};
-use crate::source::{Content, Document, Flow, Item, Source};
+use crate::source::{Content, Flow, Item, Source};
 use crate::spec::{DomainSource, SplitSpec, TokenizerSpec};
-use crate::split::{DocumentId, Split};
 use crate::store::{self, ShardStore};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer_choice;
@@ -38,10 +33,8 @@ use crate::tokenizer_choice;
 const BATCH_BYTES: usize = 4 << 20;
 /// Documents gathered at most, so that many small ones stay in bounds too.
 const BATCH_DOCUMENTS: usize = 16 << 10;
-/// More values of `domain_by` than this are taken for a mistake.
-const MOST_DOMAINS: usize = 1_000;
 /// Names the domains of a `domain_by` entry; written last of all.
-const DOMAIN_LIST: &str = "domains.json";
+pub(crate) const DOMAIN_LIST: &str = "domains.json";
 
 /// What [`prepare`] is asked for.
 pub struct Prepare<'a> {
@@ -93,19 +86,19 @@ fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
 
 /// The content of `domains.json`.
 #[derive(Serialize, Deserialize)]
-struct DomainList {
-    signature: String,
+pub(crate) struct DomainList {
+    pub(crate) signature: String,
     /// From the values of `domain_by` to the folders of their domains.
-    folders: BTreeMap<String, String>,
+    pub(crate) folders: BTreeMap<String, String>,
 }
 
 /// One `[[domain]]` entry at work.
-struct Entry<'a> {
-    request: &'a Prepare<'a>,
+pub(crate) struct Entry<'a> {
+    pub(crate) request: &'a Prepare<'a>,
     number: usize,
-    domain: &'a DomainSource,
-    source: &'a Source,
-    tokenizer: &'a Tokenizer,
+    pub(crate) domain: &'a DomainSource,
+    pub(crate) source: &'a Source,
+    pub(crate) tokenizer: &'a Tokenizer,
     progress: &'a dyn Progress,
 }
 
@@ -161,7 +154,8 @@ impl Entry<'_> {
         domains.map(|(value, folder)| named(dir.join(folder), self.name(Some(value)))).collect()
     }
 
-    fn name(&self, value: Option<&str>) -> String {
+    /// The name of the domain of a value of `domain_by`, or of the entry itself.
+    pub(crate) fn name(&self, value: Option<&str>) -> String {
         match value {
             Some(value) => format!("{}/{value}", self.domain.name),
             None => self.domain.name.clone(),
@@ -183,17 +177,10 @@ impl Entry<'_> {
     fn build(&self, dir: &Path, signature: &str) -> Result<()> {
         let stage = format!("tokenize {}", self.domain.name);
         self.progress.start(&stage, Some(self.source.bytes()));
-        let mut writers = Writers {
-            entry: self,
-            dir,
-            token_type: TokenType::for_vocabulary(self.tokenizer.vocab_size()),
-            seen: HashSet::new(),
-            skipped: 0,
-            domains: BTreeMap::new(),
-        };
-        let result = self.fill(&mut writers).and_then(|()| writers.publish(signature));
+        let mut writer = EntryWriter::new(self, dir);
+        let result = self.fill(&mut writer).and_then(|()| writer.publish(signature));
         if result.is_err() {
-            writers.discard();
+            writer.discard();
         }
         let (documents, tokens) = result?;
         self.progress.finish(&format!(
@@ -205,14 +192,14 @@ impl Entry<'_> {
     }
 
     /// Reads in a thread of its own while this one tokenizes and writes.
-    fn fill(&self, writers: &mut Writers<'_>) -> Result<()> {
+    fn fill(&self, writer: &mut EntryWriter<'_>) -> Result<()> {
         // Two batches waiting, one being read and one being tokenized.
         let (send, receive) = sync_channel(2);
         std::thread::scope(|scope| {
             let reader = scope.spawn(move || self.read(&send));
             let mut written = Ok(());
             for batch in receive {
-                written = writers.take(batch);
+                written = writer.take(batch);
                 if written.is_err() {
                     // Hanging up ends the reader.
                     break;
@@ -264,235 +251,4 @@ fn read_list(dir: &Path) -> Result<DomainList> {
     let path = dir.join(DOMAIN_LIST);
     let text = std::fs::read(&path).map_err(DataError::io("read", &path))?;
     serde_json::from_slice(&text).map_err(|error| DataError::Manifest { path, message: error.to_string() })
-}
-
-/// Documents that travel together.
-#[derive(Default)]
-struct Batch {
-    documents: Vec<Document>,
-    skipped: u64,
-}
-
-/// A document's text, and its tokens where it came with them.
-struct Known {
-    text: String,
-    tokens: Option<Vec<u32>>,
-    id: DocumentId,
-}
-
-/// The domains of an entry being written.
-struct Writers<'a> {
-    entry: &'a Entry<'a>,
-    dir: &'a Path,
-    token_type: TokenType,
-    /// Identities of the documents so far, where duplicates are left out.
-    seen: HashSet<DocumentId>,
-    skipped: u64,
-    /// By the value of `domain_by`; without it, one under the empty value.
-    domains: BTreeMap<String, DomainWriter>,
-}
-
-#[derive(Default)]
-struct DomainWriter {
-    counts: Counts,
-    /// From the first document with text on.
-    shards: Option<[ShardWriter; 3]>,
-}
-
-impl Writers<'_> {
-    /// Tokenizes a batch and writes it.
-    fn take(&mut self, batch: Batch) -> Result<()> {
-        self.skipped += batch.skipped;
-        let known: Vec<(Known, Document)> =
-            batch.documents.into_par_iter().map(|document| self.know(document)).collect();
-        let mut kept = Vec::with_capacity(known.len());
-        for (known, document) in known {
-            let value = document.domain.clone().unwrap_or_default();
-            if !self.domains.contains_key(&value) {
-                self.check_number()?;
-            }
-            let counts = &mut self.domains.entry(value).or_default().counts;
-            counts.read += 1;
-            if known.text.trim().is_empty() {
-                counts.empty += 1;
-            } else if self.entry.source.deduplicate && !self.seen.insert(known.id) {
-                counts.duplicates += 1;
-            } else {
-                counts.invalid_replaced += u64::from(document.replaced);
-                kept.push((known, document));
-            }
-        }
-        let encode = |(known, document): (Known, Document)| {
-            let tokens = match known.tokens {
-                Some(tokens) => tokens,
-                None => self.entry.tokenizer.encode(&known.text)?,
-            };
-            Ok((document, known.id, known.text.len() as u64, self.ended(tokens)))
-        };
-        let encoded: Result<Vec<_>> = kept.into_par_iter().map(encode).collect();
-        for (document, id, bytes, tokens) in encoded? {
-            let split = self.entry.request.splits.of(id, document.unit.as_deref());
-            self.shards(document.domain.unwrap_or_default())?[split.number()].push(&tokens, bytes)?;
-        }
-        Ok(())
-    }
-
-    fn know(&self, mut document: Document) -> (Known, Document) {
-        let content = std::mem::replace(&mut document.content, Content::Tokens(Vec::new()));
-        let (text, tokens) = match content {
-            Content::Text(text) => (text, None),
-            Content::Tokens(tokens) => {
-                let end = [self.entry.tokenizer.end_of_text()];
-                let text = tokens.strip_suffix(&end).unwrap_or(&tokens);
-                (self.entry.tokenizer.decode(text), Some(tokens))
-            }
-        };
-        let id = DocumentId::of(&text);
-        (Known { text, tokens, id }, document)
-    }
-
-    /// With end-of-text as the last token.
-    fn ended(&self, mut tokens: Vec<u32>) -> Vec<u32> {
-        let end = self.entry.tokenizer.end_of_text();
-        if tokens.last() != Some(&end) {
-            tokens.push(end);
-        }
-        tokens
-    }
-
-    fn check_number(&self) -> Result<()> {
-        let entry = self.entry.domain;
-        match &entry.domain_by {
-            Some(column) if self.domains.len() >= MOST_DOMAINS => Err(DataError::TooManyDomains {
-                domain: entry.name.clone(),
-                column: column.clone(),
-                limit: MOST_DOMAINS,
-                examples: self.domains.keys().take(5).cloned().collect(),
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    fn folder(&self, value: &str) -> PathBuf {
-        match self.entry.domain.domain_by {
-            Some(_) => self.dir.join(store::folder_name(value)),
-            None => self.dir.to_owned(),
-        }
-    }
-
-    fn shards(&mut self, value: String) -> Result<&mut [ShardWriter; 3]> {
-        let dir = self.folder(&value);
-        let token_type = self.token_type;
-        let writer = self.domains.entry(value).or_default();
-        if writer.shards.is_none() {
-            std::fs::create_dir_all(&dir).map_err(DataError::io("create", &dir))?;
-            let create = |split| ShardWriter::create(&dir, split, token_type);
-            writer.shards = Some([create(Split::Train)?, create(Split::Tune)?, create(Split::Valid)?]);
-        }
-        writer.shards.as_mut().ok_or(DataError::Interrupted)
-    }
-
-    /// Gives everything its name. Documents and tokens in all.
-    ///
-    /// Fails, before anything old is touched, where there is no document.
-    fn publish(&mut self, signature: &str) -> Result<(u64, u64)> {
-        let by = self.entry.domain.domain_by.is_some();
-        let mut finished = Vec::new();
-        let mut sum = Counts::default();
-        for (value, writer) in &mut self.domains {
-            sum.read += writer.counts.read;
-            sum.empty += writer.counts.empty;
-            // Values whose documents are all empty or seen before make no domain.
-            let Some([train, tune, valid]) = writer.shards.take() else { continue };
-            let shards = [train.finish()?, tune.finish()?, valid.finish()?];
-            let mut counts = writer.counts;
-            counts.invalid_skipped = self.skipped;
-            counts.read += if by { 0 } else { self.skipped };
-            finished.push((value.clone(), shards, counts));
-        }
-        if finished.is_empty() {
-            return Err(DataError::EmptyDomain {
-                domain: self.entry.domain.name.clone(),
-                files: self.entry.source.files.len(),
-                read: sum.read + self.skipped,
-                empty: sum.empty,
-                invalid: self.skipped,
-            });
-        }
-        remove(&self.dir.join(DOMAIN_LIST))?;
-        write_whole(&self.dir.join("tokenizer.json"), self.entry.tokenizer.json().as_bytes())?;
-        let mut list = DomainList { signature: signature.to_owned(), folders: BTreeMap::new() };
-        let (mut documents, mut tokens) = (0, 0);
-        for (value, shards, counts) in finished {
-            let dir = self.folder(&value);
-            let manifest = self.publish_domain(&dir, by.then_some(&value), shards, counts, signature)?;
-            documents += Split::ALL.iter().map(|s| manifest.split(*s).documents).sum::<u64>();
-            tokens += manifest.tokens();
-            list.folders.insert(value.clone(), store::folder_name(&value));
-        }
-        if by {
-            write_json(&self.dir.join(DOMAIN_LIST), &list)?;
-            store::sync_folder(self.dir)?;
-        }
-        Ok((documents, tokens))
-    }
-
-    fn publish_domain(
-        &self,
-        dir: &Path,
-        value: Option<&String>,
-        shards: [FinishedShard; 3],
-        counts: Counts,
-        signature: &str,
-    ) -> Result<Manifest> {
-        let entry = self.entry;
-        let mut manifest = Manifest {
-            version: FORMAT_VERSION,
-            domain: entry.name(value.map(String::as_str)),
-            tokenizer: entry.tokenizer.fingerprint().to_owned(),
-            vocab_size: entry.tokenizer.vocab_size(),
-            end_of_text: entry.tokenizer.end_of_text(),
-            token_type: self.token_type,
-            source: SourceRecord {
-                spec: entry.source.spec.clone(),
-                domain_by: entry.domain.domain_by.clone(),
-                domain_value: value.cloned(),
-                files: entry.source.records.clone(),
-            },
-            license: entry.source.license.clone(),
-            splits: SplitRecords::default(),
-            counts,
-            signature: signature.to_owned(),
-        };
-        // From here until the new one is there, the folder has no manifest: it is not whole.
-        Manifest::remove(dir)?;
-        for shard in shards {
-            *manifest.split_mut(shard.split) = shard.record.clone();
-            shard.publish()?;
-        }
-        manifest.write(dir)?;
-        store::sync_folder(dir)?;
-        Ok(manifest)
-    }
-
-    /// Removes what was begun.
-    fn discard(&self) {
-        for value in self.domains.keys() {
-            let dir = self.folder(value);
-            ShardWriter::discard(&dir);
-            if self.entry.domain.domain_by.is_some() {
-                // Only if nothing older is in it.
-                let _ = std::fs::remove_dir(&dir);
-            }
-        }
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(DataError::io("remove", path)(error))
-        }
-        _ => Ok(()),
-    }
 }

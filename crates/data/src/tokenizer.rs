@@ -27,6 +27,9 @@ use crate::manifest::sha256_hex;
 /// The tokens taken for end-of-text where the config names none, the first that is there.
 pub const END_OF_TEXT_TOKENS: [&str; 5] = ["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[SEP]"];
 
+/// Tables are as long as the largest id; one beyond this is a mistake that would fill the memory.
+const MOST_IDS: usize = 1 << 26;
+
 /// A loaded tokenizer. Encoding and decoding take `&self` and may run on many threads.
 pub struct Tokenizer {
     json: String,
@@ -77,6 +80,9 @@ impl Tokenizer {
         let vocabulary = vocabulary(&parsed)
             .ok_or_else(|| wrong("expected a model with a vocabulary, found none".to_owned()))?;
         let vocab_size = vocabulary.values().max().map_or(0, |id| *id as usize + 1);
+        if vocab_size > MOST_IDS {
+            return Err(wrong(format!("expected ids below {MOST_IDS}, found {}", vocab_size - 1)));
+        }
         let canonical = tokenizers::canonicalize_str(&text).map_err(|e| wrong(e.to_string()))?;
         let (canonical, gap) = fill_missing_bytes(canonical);
         let pipeline = tokenizers::from_json(&canonical).map_err(|e| wrong(e.to_string()))?;

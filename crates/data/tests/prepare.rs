@@ -399,6 +399,25 @@ fn domains_open_and_inspect_without_their_sources() {
         other => panic!("{other:?}"),
     }
     assert!(inspect(place.root()).is_err());
+    let bin = made.dir.join("train.bin");
+    let whole = std::fs::read(&bin).unwrap();
+    std::fs::write(&bin, &whole[..whole.len() - 3]).unwrap();
+    for error in [Domain::open(&made.dir).err(), inspect(&made.dir).err()] {
+        let error = error.unwrap().to_string();
+        let words = format!("expected {} bytes, found {}", whole.len(), whole.len() - 3);
+        assert!(error.contains(&words) && error.contains("cuvee prepare CONFIG"), "{error}");
+    }
+    std::fs::write(&bin, &whole).unwrap();
+    let manifest = std::fs::read_to_string(made.dir.join("shard.json")).unwrap();
+    for (from, to, words) in [
+        ("\"version\": 1", "\"version\": 2", "expected format version 1, found 2"),
+        ("\"tokens\": ", "\"tokens\": 9999999999999999", "train.bin: expected "),
+        ("\"splits\"", "\"slpits\"", "missing field"),
+    ] {
+        std::fs::write(made.dir.join("shard.json"), manifest.replacen(from, to, 1)).unwrap();
+        let error = Domain::open(&made.dir).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("hint: "), "{error}");
+    }
 }
 
 #[test]

@@ -226,6 +226,7 @@ fn unusable_tokenizers_are_clear_errors() {
         ("{", "expected JSON"),
         ("[]", "expected a model with a vocabulary"),
         ("{\"model\": \"x\"}", "expected a model with a vocabulary"),
+        ("{\"model\": {\"vocab\": {\"a\": 4294967295}}}", "expected ids below 67108864"),
         ("{\"model\": {\"vocab\": {\"a\": -1}}}", "expected a model with a vocabulary"),
         ("{\"version\": \"1.0\", \"model\": {\"type\": \"Odd\", \"vocab\": {\"a\": 0}}}", "cannot read"),
     ] {
