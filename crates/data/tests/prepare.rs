@@ -411,7 +411,7 @@ fn domains_open_and_inspect_without_their_sources() {
     let manifest = std::fs::read_to_string(made.dir.join("shard.json")).unwrap();
     for (from, to, words) in [
         ("\"version\": 1", "\"version\": 2", "expected format version 1, found 2"),
-        ("\"tokens\": ", "\"tokens\": 9999999999999999", "train.bin: expected "),
+        ("\"tokens\": ", "\"tokens\": 999999999999", "train.bin: expected "),
         ("\"splits\"", "\"slpits\"", "missing field"),
     ] {
         std::fs::write(made.dir.join("shard.json"), manifest.replacen(from, to, 1)).unwrap();
