@@ -126,7 +126,7 @@ fn generate_is_reproducible_and_stays_on_stdout() {
     let greedy = text(&[]);
     assert!(greedy.starts_with("let x") && greedy.ends_with('\n') && greedy.len() > "let x\n".len(), "{greedy:?}");
     assert_eq!(greedy, text(&[]));
-    let warm = |seed| text(&["--temperature", "1.5", "--seed", seed]);
+    let warm = |seed: &str| text(&["--temperature", "1.5", "--seed", seed]);
     assert_eq!(warm("1"), warm("1"));
     assert!((2..8).any(|seed| warm(&seed.to_string()) != warm("1")), "temperature changes nothing");
     let document = place.json(&["generate", "run", "--prompt", "let x", "--tokens", "12"]);

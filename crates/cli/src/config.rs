@@ -23,6 +23,10 @@ pub struct Config {
     /// Root of every random choice (order, initialisation, counts).
     #[serde(default)]
     pub seed: u64,
+    /// The folder that relative paths start from, and that Cargo sources look for a workspace from. Default: the config
+    /// file's own folder; a resolved config says which that was.
+    #[serde(default)]
+    pub base: PathBuf,
     /// Where the vocabulary comes from.
     pub tokenizer: TokenizerSpec,
     /// Where shards go and how documents are split.
@@ -120,11 +124,13 @@ impl Config {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = std::fs::canonicalize(folder)
             .map_err(|e| ConfigError(format!("cannot resolve the config's folder {}: {e}", folder.display())))?;
-        Ok(config.resolved(&folder))
+        config.base = clean(&folder.join(&config.base));
+        Ok(config.resolved())
     }
 
-    /// The same config with every relative path made absolute against `base`.
-    fn resolved(mut self, base: &Path) -> Self {
+    /// The same config with every relative path made absolute against its base.
+    fn resolved(mut self) -> Self {
+        let base = self.base.clone();
         let absolute = |p: &Path| if p.is_absolute() { p.to_path_buf() } else { clean(&base.join(p)) };
         self.tokenizer.file = self.tokenizer.file.as_deref().map(absolute);
         self.data.dir = self.data.dir.as_deref().map(absolute);

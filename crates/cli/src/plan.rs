@@ -52,7 +52,7 @@ impl Plan {
         let train = config.train.clone();
         train.validate()?;
         let steps = train.total_steps()?;
-        let model = config.model.resolve(vocab_size, train.context, Path::new("."))?;
+        let model = config.model.resolve(vocab_size, train.context, &config.base)?;
         let infos: Vec<DomainInfo> = domains
             .iter()
             .map(|d| DomainInfo {

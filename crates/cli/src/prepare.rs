@@ -38,8 +38,7 @@ pub fn corpus(
         domains: &domains,
         tokenizer,
         splits: &config.data.split,
-        // The config's paths are absolute already.
-        base: Path::new("."),
+        base: &config.base,
         store,
         interrupted: &session.interrupted,
     };

@@ -196,7 +196,8 @@ impl Observer for TrainProgress {
         }
     }
 
-    fn log_bytes(&mut self) -> u64 {
-        self.log.bytes()
+    fn sync_log(&mut self) -> std::io::Result<u64> {
+        self.log.sync().map_err(std::io::Error::other)?;
+        Ok(self.log.bytes())
     }
 }

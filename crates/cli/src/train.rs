@@ -31,7 +31,7 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
     session.say(describe(&plan, &folder));
 
     let mut engine = build_engine(&plan.model, &plan.run.train, device, config.seed)?;
-    if let Some(init) = config.model.init_dir(Path::new("."))?
+    if let Some(init) = config.model.init_dir(&config.base)?
         && from.is_none()
     {
         engine.load_parameters(&hf::load_parameters(&init, &plan.model)?)?;

@@ -92,8 +92,11 @@ pub trait Observer {
     fn evaluation(&mut self, evaluation: &Evaluation) -> std::io::Result<()>;
     /// A checkpoint is on disk.
     fn checkpoint(&mut self, folder: &Path);
-    /// Bytes of the log written so far: a resumed run cuts the log there.
-    fn log_bytes(&mut self) -> u64;
+    /// Puts the log on the disk and says its length in bytes: a resumed run cuts the log there.
+    ///
+    /// # Errors
+    /// Whatever keeps it from the disk.
+    fn sync_log(&mut self) -> std::io::Result<u64>;
 }
 
 /// How a run ended.
@@ -177,7 +180,8 @@ impl<'a> Trainer<'a> {
             }
             let save = finished || stopping || is_due(done, self.plan.checkpoint.every);
             if save && (done > started_at || stopping) {
-                self.state.log_bytes = observer.log_bytes();
+                self.state.log_bytes =
+                    observer.sync_log().map_err(|e| TrainError::Log { step: done, source: e })?;
                 self.state.mixer = self.mixer.state();
                 let (root, keep) = (&self.plan.checkpoints, self.plan.checkpoint.keep);
                 let folder = checkpoint::save(root, keep, self.engine.as_ref(), &self.state, self.tokenizer)?;
