@@ -258,7 +258,7 @@ pub(crate) fn check_sequences(
     if targets.len() != inputs.len() {
         return Err(TrainError::Batch { what: "target ids", expected: inputs.len(), found: targets.len() });
     }
-    if inputs.len() % context != 0 {
+    if !inputs.len().is_multiple_of(context) {
         let expected = inputs.len().div_ceil(context) * context;
         return Err(TrainError::Batch { what: "input ids", expected, found: inputs.len() });
     }

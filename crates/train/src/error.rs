@@ -283,9 +283,8 @@ pub struct NonFinite {
 
 impl fmt::Display for NonFinite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.step {
-            Some(step) => write!(f, "step {step}: ")?,
-            None => {}
+        if let Some(step) = self.step {
+            write!(f, "step {step}: ")?;
         }
         write!(f, "{}: expected a finite number, found {}", self.what, self.value)?;
         if let Some(sequence) = self.sequence {

@@ -134,7 +134,7 @@ impl ModelSpec {
         let PresetShape { dim, layers, heads, ffn } = self.preset.unwrap_or(Preset::S).shape();
         let dim = self.dim.unwrap_or(dim);
         let heads = self.heads.unwrap_or(heads);
-        if heads == 0 || dim % heads != 0 {
+        if heads == 0 || !dim.is_multiple_of(heads) {
             return Err(TrainError::config(
                 "model.heads",
                 format!("a divisor of model.dim = {dim}"),
@@ -226,7 +226,7 @@ impl ModelConfig {
                 ));
             }
         }
-        if self.heads % self.kv_heads != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(TrainError::config(
                 "model.kv_heads",
                 format!("a divisor of model.heads = {}", self.heads),
@@ -234,7 +234,7 @@ impl ModelConfig {
                 "with kv_heads = heads every query head has its own keys",
             ));
         }
-        if self.head_dim == 0 || self.head_dim % 2 != 0 || self.head_dim > LONGEST / self.heads {
+        if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) || self.head_dim > LONGEST / self.heads {
             return Err(TrainError::config(
                 "model.heads",
                 "an even head width (model.dim / model.heads), since rotary positions turn pairs",

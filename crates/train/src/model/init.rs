@@ -38,7 +38,7 @@ fn element(key: u64, initialiser: Initialiser, index: u64) -> f32 {
 /// Box & Muller (1958): √(−2 ln u)·cos 2πv and ·sin 2πv are independent standard normal for uniform u in (0, 1], v.
 fn standard_normal(key: u64, index: u64) -> f64 {
     let counter = index & !1;
-    let u = (uniform(key, counter) * -1.0) + 1.0; // (0, 1]: its logarithm is finite
+    let u = 1.0 - uniform(key, counter); // (0, 1]: its logarithm is finite
     let v = uniform(key, counter | 1);
     let (sin, cos) = (std::f64::consts::TAU * v).sin_cos();
     (-2.0 * u.ln()).sqrt() * if index & 1 == 0 { cos } else { sin }

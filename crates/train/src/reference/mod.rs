@@ -11,8 +11,12 @@ mod loss;
 #[cfg(test)]
 mod tests;
 
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle};
+
+use candle_core::utils::barrier_pool;
 use candle_core::{DType, Device, Tensor, Var};
-use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::engine::{
     Batch, DeviceSpec, Engine, Moments, NamedTensor, StepOutput, check_ids, check_sequences,
@@ -43,6 +47,8 @@ pub struct ReferenceEngine {
     optimizer: AdamW,
     clip: f64,
     micro_batch: usize,
+    /// Pools of one thread, on each of which a micro-batch runs; none where they run one after the other.
+    workers: Vec<ThreadPool>,
     cache: Option<KvCache>,
 }
 
@@ -100,11 +106,12 @@ impl ReferenceEngine {
             optimizer: AdamW::new(&decaying, train)?,
             model: model.clone(),
             list,
-            device,
             dtype,
             variables,
             clip: train.clip,
             micro_batch,
+            workers: if device.is_cpu() { start_workers()? } else { Vec::new() },
+            device,
             cache: None,
         })
     }
@@ -115,20 +122,12 @@ impl ReferenceEngine {
         let starts: Vec<usize> = (0..batch.sequences()).step_by(self.micro_batch).collect();
         let mut losses = Vec::with_capacity(batch.sequences());
         let mut total: Option<Vec<Tensor>> = None;
-        for group in starts.chunks(self.threads()) {
-            let partials: Vec<Partial> = group
-                .par_iter()
-                .map(|&start| self.micro_batch_gradient(batch, start))
-                .collect::<Result<_>>()?;
-            for partial in partials {
+        for group in starts.chunks(self.workers.len().max(1)) {
+            for partial in self.side_by_side(group, |&start| self.micro_batch_gradient(batch, start))? {
                 losses.extend(partial.losses);
                 total = Some(match total.take() {
                     None => partial.gradients,
-                    Some(sum) => sum
-                        .iter()
-                        .zip(&partial.gradients)
-                        .map(|(a, b)| Ok((a + b)?))
-                        .collect::<Result<_>>()?,
+                    Some(sum) => add(&sum, &partial.gradients)?,
                 });
             }
             // A loss that is not finite makes the rest of the batch worthless.
@@ -179,9 +178,27 @@ impl ReferenceEngine {
         Ok(Partial { losses: to_f64(&losses_b)?, gradients })
     }
 
-    /// Micro-batches that run at once.
-    fn threads(&self) -> usize {
-        if self.device.is_cpu() { rayon::current_num_threads().max(1) } else { 1 }
+    /// `work` on each of `items`, at most as many as there are workers, at once; the results in the items' order.
+    fn side_by_side<T: Sync, R: Send>(
+        &self,
+        items: &[T],
+        work: impl Fn(&T) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        if self.workers.is_empty() {
+            return items.iter().map(work).collect();
+        }
+        let work = &work;
+        thread::scope(|scope| {
+            let start = |(item, worker)| -> ScopedJoinHandle<Result<R>> {
+                let worker: &ThreadPool = worker;
+                scope.spawn(move || worker.install(|| work(item)))
+            };
+            let running: Vec<_> = items.iter().zip(&self.workers).map(start).collect();
+            running
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        })
     }
 
     fn ids_bt(&self, ids: &[u32], context: usize) -> Result<Tensor> {
@@ -234,9 +251,8 @@ impl Engine for ReferenceEngine {
         };
         let pairs: Vec<_> = inputs.chunks(tokens).zip(targets.chunks(tokens)).collect();
         let mut losses = Vec::with_capacity(inputs.len() / context);
-        for group in pairs.chunks(self.threads()) {
-            let parts: Vec<Vec<f64>> = group.par_iter().map(|&pair| loss(pair)).collect::<Result<_>>()?;
-            losses.extend(parts.into_iter().flatten());
+        for group in pairs.chunks(self.workers.len().max(1)) {
+            losses.extend(self.side_by_side(group, |&pair| loss(pair))?.into_iter().flatten());
         }
         Ok(losses)
     }
@@ -290,6 +306,23 @@ impl Engine for ReferenceEngine {
         self.optimizer.restore(moments.updates, first.into_iter().zip(second).collect());
         Ok(())
     }
+}
+
+/// One pool of one thread a core if Candle keeps to the thread it is called on, else none. A pool of its own keeps a
+/// micro-batch's matrix products, which Candle hands to the calling pool, on that one thread too.
+fn start_workers() -> Result<Vec<ThreadPool>> {
+    if barrier_pool().n_workers() > 0 {
+        return Ok(Vec::new());
+    }
+    let start = |_| {
+        let pool = ThreadPoolBuilder::new().num_threads(1).build();
+        pool.map_err(|error| TrainError::Tensor(candle_core::Error::wrap(error)))
+    };
+    (0..rayon::current_num_threads()).map(start).collect()
+}
+
+fn add(left: &[Tensor], right: &[Tensor]) -> Result<Vec<Tensor>> {
+    left.iter().zip(right).map(|(left, right)| Ok((left + right)?)).collect()
 }
 
 fn non_finite(

@@ -153,6 +153,22 @@ fn accumulation_1x8_equals_8x1() {
 }
 
 #[test]
+fn micro_batches_side_by_side_give_the_same_bits() {
+    let mut engine = engine(true, 1, DType::F32);
+    engine.workers.clear();
+    let alone = (
+        engine.gradient(&batch()).unwrap(),
+        engine.sequence_losses(&batch().inputs, &batch().targets, 5).unwrap(),
+    );
+    engine.workers = (0..3).map(|_| ThreadPoolBuilder::new().num_threads(1).build().unwrap()).collect();
+    let together = (
+        engine.gradient(&batch()).unwrap(),
+        engine.sequence_losses(&batch().inputs, &batch().targets, 5).unwrap(),
+    );
+    assert_eq!(alone, together);
+}
+
+#[test]
 fn the_gradient_is_linear_in_the_multipliers() {
     let engine = engine(false, 3, DType::F64);
     let whole = gradient(&engine, &batch());
