@@ -43,7 +43,7 @@ fn negative_and_all_zero_sampling_weights() {
     let (_, said) = refuses(2, SHARES, "shares = { prose = -0.75, code = 0.25 }");
     contains(&said, &["prose", "-0.75"]);
     let (_, said) = refuses(2, SHARES, "shares = { prose = 0, code = 0 }");
-    contains(&said, &["prose", "code", "zero"]);
+    contains(&said, &["is 0 for every domain", "prose", "code"]);
 }
 
 #[test]
@@ -75,8 +75,10 @@ fn an_importance_for_a_domain_that_does_not_exist() {
         "name = \"code\"\n",
         "name = \"code\"\ndomain_by = \"meta.number\"\nimportance = { cobol = 1.0 }\n",
     );
-    let lines: Vec<_> =
-        cuvee_testkit::prose(1, 99).into_iter().map(|t| (t, serde_json::json!({ "number": "seven" }))).collect();
+    let lines: Vec<_> = cuvee_testkit::prose(1, 99)
+        .into_iter()
+        .map(|t| (t, serde_json::json!({ "number": "seven" })))
+        .collect();
     cuvee_testkit::write_jsonl(&place.path("code.jsonl"), &lines);
     let said = place.fails(2, &["train", "config.toml", "--out", "run"]);
     contains(&said, &["`cobol`", "meta.number", "hint: its values are seven"]);
@@ -129,11 +131,12 @@ fn invalid_utf8_is_an_error_or_skipped_or_replaced_and_counted() {
             let said = place.fails(1, &["prepare", "config.toml"]);
             contains(&said, &["code.jsonl", "301", "UTF-8", "hint: ", "on_invalid"]);
         } else {
-            let folder = place.json(&["prepare", "config.toml"])["domains"][1]["folder"].as_str().unwrap().to_string();
+            let folder =
+                place.json(&["prepare", "config.toml"])["domains"][1]["folder"].as_str().unwrap().to_string();
             let manifest = std::fs::read_to_string(std::path::Path::new(&folder).join("shard.json")).unwrap();
             let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
             let counts = &manifest["counts"];
-            let key = if mode == "skip" { "skipped" } else { "replaced" };
+            let key = if mode == "skip" { "invalid_skipped" } else { "invalid_replaced" };
             assert_eq!(counts[key], 1, "{counts}");
         }
     }
@@ -157,7 +160,8 @@ fn json_that_is_not() {
 fn a_truncated_index() {
     let place = Place::new();
     let prepared = place.json(&["prepare", "config.toml"]);
-    let index = std::path::PathBuf::from(prepared["domains"][0]["folder"].as_str().unwrap()).join("train.idx");
+    let index =
+        std::path::PathBuf::from(prepared["domains"][0]["folder"].as_str().unwrap()).join("train.idx");
     let whole = std::fs::read(&index).unwrap();
     std::fs::write(&index, &whole[..whole.len() - 5]).unwrap();
     let said = place.fails(1, &["inspect", &index.display().to_string()]);

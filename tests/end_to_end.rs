@@ -72,7 +72,9 @@ fn a_second_run_reuses_the_shards_and_takes_a_folder_of_its_own() {
     let place = Place::new();
     let first = place.json(&["prepare", "config.toml"]);
     let second = place.json(&["prepare", "config.toml"]);
-    for (before, after) in first["domains"].as_array().unwrap().iter().zip(second["domains"].as_array().unwrap()) {
+    for (before, after) in
+        first["domains"].as_array().unwrap().iter().zip(second["domains"].as_array().unwrap())
+    {
         assert_eq!(before["reused"], false);
         assert_eq!(after["reused"], true);
         assert_eq!(before["splits"], after["splits"]);
@@ -100,7 +102,9 @@ fn eval_agrees_with_the_last_evaluation_of_the_run() {
     let trained = place.json(&["train", "config.toml", "--out", "run"]);
     for path in ["run", "run/export", "run/checkpoints/step-00000010"] {
         let evaluated = place.json(&["eval", path]);
-        for (a, b) in trained["domains"].as_array().unwrap().iter().zip(evaluated["domains"].as_array().unwrap()) {
+        for (a, b) in
+            trained["domains"].as_array().unwrap().iter().zip(evaluated["domains"].as_array().unwrap())
+        {
             assert_eq!(a["last_loss"], b["loss"], "{path}: the same parameters on the same windows");
             for key in ["name", "tokens", "perplexity", "bits_per_byte"] {
                 assert!(!b[key].is_null(), "{key} of {b}");
@@ -124,7 +128,10 @@ fn generate_is_reproducible_and_stays_on_stdout() {
         String::from_utf8(place.ok(&args).stdout).unwrap()
     };
     let greedy = text(&[]);
-    assert!(greedy.starts_with("let x") && greedy.ends_with('\n') && greedy.len() > "let x\n".len(), "{greedy:?}");
+    assert!(
+        greedy.starts_with("let x") && greedy.ends_with('\n') && greedy.len() > "let x\n".len(),
+        "{greedy:?}"
+    );
     assert_eq!(greedy, text(&[]));
     let warm = |seed: &str| text(&["--temperature", "1.5", "--seed", seed]);
     assert_eq!(warm("1"), warm("1"));
@@ -152,7 +159,9 @@ fn a_column_splits_one_source_into_domains() {
         .into_iter()
         .map(|t| (t, serde_json::json!({ "language": "en" })))
         .chain(
-            cuvee_testkit::code_like(4, 200).into_iter().map(|t| (t, serde_json::json!({ "language": "rust" }))),
+            cuvee_testkit::code_like(4, 200)
+                .into_iter()
+                .map(|t| (t, serde_json::json!({ "language": "rust" }))),
         )
         .collect();
     cuvee_testkit::write_jsonl(&place.path("mixed.jsonl"), &lines);

@@ -14,8 +14,18 @@ fn quickstart_prepares_and_trains_from_cargos_own_sources() {
     let config = config.to_str().unwrap();
     // The real config on the real sources; only the model and the number of steps are made small, for a debug build.
     let document = place.json(&[
-        "train", config, "--out", "run", "--set", "train.steps=2", "--set", "model.preset=xs", "--set",
-        "train.batch_size=2", "--set", "eval.sequences=2",
+        "train",
+        config,
+        "--out",
+        "run",
+        "--set",
+        "train.steps=2",
+        "--set",
+        "model.preset=xs",
+        "--set",
+        "train.batch_size=2",
+        "--set",
+        "eval.sequences=2",
     ]);
     let names: Vec<_> = document["domains"].as_array().unwrap().iter().map(|d| d["domain"].clone()).collect();
     assert_eq!(names, ["rust", "docs", "c"]);
@@ -39,8 +49,20 @@ fn eight_domains_in_four_formats_train_together() {
     assert!(config.contains("../../shared/data"));
     place.write("eight.toml", &config.replace("../../shared/data", data.to_str().unwrap()));
     let document = place.json(&[
-        "train", "eight.toml", "--out", "run", "--set", "train.steps=2", "--set", "model.preset=xs", "--set",
-        "train.batch_size=8", "--set", "eval.sequences=1", "--set", "train.context=64",
+        "train",
+        "eight.toml",
+        "--out",
+        "run",
+        "--set",
+        "train.steps=2",
+        "--set",
+        "model.preset=xs",
+        "--set",
+        "train.batch_size=8",
+        "--set",
+        "eval.sequences=1",
+        "--set",
+        "train.context=64",
     ]);
     assert_eq!(document["domains"].as_array().unwrap().len(), 8);
     let folder = &place.json(&["prepare", "eight.toml"])["domains"][0]["folder"];
@@ -62,7 +84,9 @@ fn a_pretrained_llama_evaluates_and_tells_a_story() {
     let story = String::from_utf8(output.stdout).unwrap();
     // llama2.c's own greedy continuation by this model.
     assert!(
-        story.starts_with("Once upon a time, there was a little girl named Lily. She loved to play outside in the park."),
+        story.starts_with(
+            "Once upon a time, there was a little girl named Lily. She loved to play outside in the park."
+        ),
         "{story}"
     );
     place.write("stories.jsonl", &serde_json::json!({ "text": story }).to_string());

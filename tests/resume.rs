@@ -68,7 +68,10 @@ fn ctrl_c_loses_nothing() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let done = of_kind(&metrics(&place.path("stopped")), "step").len();
     assert!(done < 40, "the run was not interrupted");
-    assert!(place.path(&format!("stopped/checkpoints/step-{done:08}")).is_dir(), "no checkpoint at step {done}");
+    assert!(
+        place.path(&format!("stopped/checkpoints/step-{done:08}")).is_dir(),
+        "no checkpoint at step {done}"
+    );
     place.ok(&[&args[..], &["--out", "stopped", "--resume"]].concat());
     let read = |run: &str| fs::read(place.path(run).join("export/model.safetensors")).unwrap();
     assert!(read("whole") == read("stopped"), "an interruption changed the result");
@@ -79,7 +82,8 @@ fn ctrl_c_loses_nothing() {
 fn resume_with_another_config_names_what_changed() {
     let place = Place::new();
     place.ok(&["train", "config.toml", "--out", "run", "-q"]);
-    let said = place.fails(2, &["train", "config.toml", "--out", "run", "--resume", "--set", "train.lr=0.01"]);
+    let said =
+        place.fails(2, &["train", "config.toml", "--out", "run", "--resume", "--set", "train.lr=0.01"]);
     assert!(said.contains("train.lr: 0.003 → 0.01") && said.contains("hint:"), "{said}");
     // How often to look is nobody's business but the user's.
     place.ok(&["train", "config.toml", "--out", "run", "--resume", "--set", "eval.every=3", "-q"]);

@@ -118,7 +118,9 @@ mod tests {
             let mut flags: Vec<_> = sub
                 .get_arguments()
                 .filter(|a| !a.is_global_set() && !["help", "version"].contains(&a.get_id().as_str()))
-                .map(|a| a.get_long().map_or_else(|| a.get_id().to_string().to_uppercase(), |l| format!("--{l}")))
+                .map(|a| {
+                    a.get_long().map_or_else(|| a.get_id().to_string().to_uppercase(), |l| format!("--{l}"))
+                })
                 .collect();
             flags.sort();
             lines.push(format!("{}: {}", sub.get_name(), flags.join(" ")));

@@ -40,7 +40,8 @@ impl Source {
             );
         };
         // RUN/export and RUN/checkpoints/step-N are one and two levels below RUN.
-        let absolute = std::fs::canonicalize(&folder).with_context(|| format!("cannot resolve {}", folder.display()))?;
+        let absolute =
+            std::fs::canonicalize(&folder).with_context(|| format!("cannot resolve {}", folder.display()))?;
         let run_config = absolute
             .ancestors()
             .skip(1)

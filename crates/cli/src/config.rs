@@ -105,8 +105,8 @@ impl Config {
             };
             ConfigError(format!("cannot read the config {}: {e}\nhint: {hint}", path.display()))
         })?;
-        let mut config: Config =
-            toml::from_str(&text).map_err(|e| ConfigError(explain(&path.display().to_string(), Some(&text), &e)))?;
+        let mut config: Config = toml::from_str(&text)
+            .map_err(|e| ConfigError(explain(&path.display().to_string(), Some(&text), &e)))?;
         if !overrides.is_empty() {
             // Overrides go in through the table, so that every key can be reached by its dotted name alone.
             let mut table: toml::Table = toml::from_str(&text)
@@ -122,8 +122,9 @@ impl Config {
         }
         config.check(path)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let folder = std::fs::canonicalize(folder)
-            .map_err(|e| ConfigError(format!("cannot resolve the config's folder {}: {e}", folder.display())))?;
+        let folder = std::fs::canonicalize(folder).map_err(|e| {
+            ConfigError(format!("cannot resolve the config's folder {}: {e}", folder.display()))
+        })?;
         config.base = clean(&folder.join(&config.base));
         Ok(config.resolved())
     }
@@ -183,7 +184,11 @@ impl Config {
     pub fn domain_sources(&self) -> Vec<DomainSource> {
         self.domains
             .iter()
-            .map(|d| DomainSource { name: d.name.clone(), source: d.source.clone(), domain_by: d.domain_by.clone() })
+            .map(|d| DomainSource {
+                name: d.name.clone(),
+                source: d.source.clone(),
+                domain_by: d.domain_by.clone(),
+            })
             .collect()
     }
 
@@ -238,8 +243,8 @@ fn clean(path: &Path) -> PathBuf {
 
 /// Keys of `new` that differ from `old`, as `key: old → new`, without those that may change between a run and its resumption.
 pub fn differences(old: &toml::Table, new: &toml::Table) -> Vec<String> {
-    /// How often to look and to save does not change what is trained.
-    const FREE: [&str; 2] = ["eval.", "checkpoint."];
+    /// How often to look and to save does not change what is trained; the base shows in the paths themselves.
+    const FREE: [&str; 3] = ["base", "eval.", "checkpoint."];
     let (mut a, mut b) = (BTreeMap::new(), BTreeMap::new());
     flatten("", &toml::Value::Table(old.clone()), &mut a);
     flatten("", &toml::Value::Table(new.clone()), &mut b);
@@ -259,7 +264,10 @@ fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String
         toml::Value::Table(table) => table.iter().for_each(|(k, v)| flatten(&join(k), v, into)),
         toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
             for (i, item) in items.iter().enumerate() {
-                let name = item.get("name").and_then(toml::Value::as_str).map_or_else(|| i.to_string(), String::from);
+                let name = item
+                    .get("name")
+                    .and_then(toml::Value::as_str)
+                    .map_or_else(|| i.to_string(), String::from);
                 flatten(&join(&name), item, into);
             }
         }
@@ -282,7 +290,9 @@ fn set_key(table: &mut toml::Table, entry: &str) -> Result<(), ConfigError> {
         .unwrap_or_else(|| toml::Value::String(text.to_string()));
     let parts: Vec<&str> = key.split('.').collect();
     let Some((last, path)) = parts.split_last().filter(|_| parts.iter().all(|p| !p.is_empty())) else {
-        return Err(ConfigError(format!("--set {entry}: `{key}` is not a dotted key\nhint: --set train.lr=3e-4")));
+        return Err(ConfigError(format!(
+            "--set {entry}: `{key}` is not a dotted key\nhint: --set train.lr=3e-4"
+        )));
     };
     let mut here = table;
     let mut path = path.iter();
@@ -337,12 +347,13 @@ fn explain(origin: &str, text: Option<&str>, error: &toml::de::Error) -> String 
 
 /// From serde's "unknown field `a`, expected one of `b`, `c`" (or "unknown variant") the known name closest to the one found.
 fn nearest_key_hint(message: &str) -> Option<String> {
-    let rest = message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("unknown variant `"))?;
+    let rest =
+        message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("unknown variant `"))?;
     let (found, rest) = rest.split_once('`')?;
     let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
-    let nearest = known.iter().max_by(|a, b| {
-        strsim::jaro_winkler(found, a).total_cmp(&strsim::jaro_winkler(found, b))
-    })?;
+    let nearest = known
+        .iter()
+        .max_by(|a, b| strsim::jaro_winkler(found, a).total_cmp(&strsim::jaro_winkler(found, b)))?;
     Some(format!("did you mean `{nearest}`?"))
 }
 
@@ -352,8 +363,10 @@ fn nearby_configs(path: &Path) -> Vec<String> {
         .into_iter()
         .flatten()
         .filter_map(|e| Some(e.ok()?.path()))
-        .filter(|p| p.extension().is_some_and(|e| e == "toml") && p.file_name().is_some_and(|n| n != "Cargo.toml"))
-        .map(|p| p.display().to_string())
+        .filter(|p| {
+            p.extension().is_some_and(|e| e == "toml") && p.file_name().is_some_and(|n| n != "Cargo.toml")
+        })
+        .map(|p| p.strip_prefix(".").unwrap_or(&p).display().to_string())
         .collect();
     found.sort();
     found.truncate(6);
@@ -365,8 +378,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    const MINIMAL: &str =
-        "[tokenizer]\ntrain = { vocab_size = 300 }\n[[domain]]\nname = \"a\"\nsource = { path = \"a.txt\" }\n";
+    const MINIMAL: &str = "[tokenizer]\ntrain = { vocab_size = 300 }\n[[domain]]\nname = \"a\"\nsource = { path = \"a.txt\" }\n";
 
     fn load(text: &str, overrides: &[&str]) -> Result<Config, ConfigError> {
         let dir = tempfile::tempdir().unwrap();
@@ -415,15 +427,19 @@ mod tests {
 
     #[test]
     fn differences_name_the_key_and_both_values() {
-        let a = load(MINIMAL, &["train.lr=0.001"]).unwrap().to_toml().unwrap().parse().unwrap();
-        let b = load(MINIMAL, &["train.lr=0.002", "eval.every=3"]).unwrap().to_toml().unwrap().parse().unwrap();
+        let config = MINIMAL.replace("a.txt", "/a.txt");
+        let a = load(&config, &["train.lr=0.001"]).unwrap().to_toml().unwrap().parse().unwrap();
+        let b =
+            load(&config, &["train.lr=0.002", "eval.every=3"]).unwrap().to_toml().unwrap().parse().unwrap();
         assert_eq!(differences(&a, &b), ["train.lr: 0.001 → 0.002"]);
     }
 
     #[test]
     fn two_domains_of_one_name_are_refused() {
         let error =
-            load(&format!("{MINIMAL}[[domain]]\nname = \"a\"\nsource = {{ path = \"b.txt\" }}\n"), &[]).unwrap_err().0;
+            load(&format!("{MINIMAL}[[domain]]\nname = \"a\"\nsource = {{ path = \"b.txt\" }}\n"), &[])
+                .unwrap_err()
+                .0;
         assert!(error.contains("two domains are called `a`"), "{error}");
     }
 }

@@ -57,7 +57,10 @@ pub fn run(
     let context = context.unwrap_or(config.train.context).min(engine.model().max_context);
     let spec = EvalSpec { sequences: sequences.unwrap_or(config.eval.sequences), ..config.eval.clone() };
     if context == 0 || spec.sequences == 0 {
-        bail!("nothing to evaluate: {} windows of {context} tokens\nhint: both must be at least 1", spec.sequences);
+        bail!(
+            "nothing to evaluate: {} windows of {context} tokens\nhint: both must be at least 1",
+            spec.sequences
+        );
     }
     check_split(&corpus.domains, Split::Valid, context)?;
     let importance = normalised(&config, &corpus.domains)?;

@@ -54,16 +54,17 @@ pub fn run(checkpoint: &Path, request: &Request, logits: bool, session: &Session
     for &id in &ids {
         decoder.step(id);
     }
-    let new = generate(engine.as_mut(), &ids, request.tokens, Some(tokenizer.end_of_text()), &sampler, |id| {
-        let piece = decoder.step(id);
-        text.push_str(&piece);
-        failed = if stream { write_stdout(&piece).err() } else { None };
-        if failed.is_some() || session.interrupted.load(Ordering::Relaxed) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    })?;
+    let new =
+        generate(engine.as_mut(), &ids, request.tokens, Some(tokenizer.end_of_text()), &sampler, |id| {
+            let piece = decoder.step(id);
+            text.push_str(&piece);
+            failed = if stream { write_stdout(&piece).err() } else { None };
+            if failed.is_some() || session.interrupted.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
     if let Some(error) = failed {
         return Err(error.into());
     }

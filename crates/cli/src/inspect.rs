@@ -130,7 +130,10 @@ fn run_folder(path: &Path) -> anyhow::Result<(String, Value)> {
             }
         }
     }
-    Ok((text, json!({ "kind": "run", "plan": plan, "step": state.as_ref().map(|s| s.step), "last_evaluation": state.and_then(|s| s.last_evaluation) })))
+    Ok((
+        text,
+        json!({ "kind": "run", "plan": plan, "step": state.as_ref().map(|s| s.step), "last_evaluation": state.and_then(|s| s.last_evaluation) }),
+    ))
 }
 
 fn model_folder(path: &Path) -> anyhow::Result<(String, Value)> {
@@ -150,7 +153,11 @@ fn model_folder(path: &Path) -> anyhow::Result<(String, Value)> {
     );
     let state = if path.join("state.json").is_file() { Some(checkpoint::load_state(path)?) } else { None };
     if let Some(state) = &state {
-        text.push_str(&format!("  a checkpoint at step {}, {} tokens\n", state.step, count(state.tokens as f64)));
+        text.push_str(&format!(
+            "  a checkpoint at step {}, {} tokens\n",
+            state.step,
+            count(state.tokens as f64)
+        ));
     }
     Ok((text, json!({ "kind": "model", "model": model, "step": state.map(|s| s.step) })))
 }

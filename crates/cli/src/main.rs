@@ -93,7 +93,8 @@ fn run(command: &Command, session: &Session) -> anyhow::Result<()> {
             eval::run(checkpoint, data.as_deref(), *sequences, *context, session)
         }
         Command::Generate { checkpoint, prompt, tokens, temperature, top_k, logits } => {
-            let sampling = generate::Request { prompt, tokens: *tokens, temperature: *temperature, top_k: *top_k };
+            let sampling =
+                generate::Request { prompt, tokens: *tokens, temperature: *temperature, top_k: *top_k };
             generate::run(checkpoint, &sampling, *logits, session)
         }
         Command::Inspect { path } => inspect::run(path, session),
@@ -117,4 +118,5 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<config::ConfigError>()
         || error.is::<cuvee_mixer::MixerError>()
         || matches!(error.downcast_ref(), Some(TrainError::Config { .. } | TrainError::Device { .. }))
+        || matches!(error.downcast_ref(), Some(cuvee_data::DataError::Spec { .. }))
 }

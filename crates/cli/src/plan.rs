@@ -47,7 +47,12 @@ impl Plan {
     ///
     /// # Errors
     /// Anything about the mixture, model or schedule that cannot be done, before any of it is done.
-    pub fn new(config: &Config, domains: &[Domain], vocab_size: usize, run_folder: &Path) -> anyhow::Result<(Self, Mixer)> {
+    pub fn new(
+        config: &Config,
+        domains: &[Domain],
+        vocab_size: usize,
+        run_folder: &Path,
+    ) -> anyhow::Result<(Self, Mixer)> {
         check_importances(config, domains)?;
         let train = config.train.clone();
         train.validate()?;
@@ -106,8 +111,11 @@ fn check_importances(config: &Config, domains: &[Domain]) -> Result<(), ConfigEr
     for (entry, domain) in config.domains.iter().enumerate() {
         let Some(Importance::ByValue(by)) = &domain.importance else { continue };
         let prefix = format!("{}/", domain.name);
-        let values: Vec<&str> =
-            domains.iter().filter(|d| d.entry == entry).filter_map(|d| d.name.strip_prefix(&prefix)).collect();
+        let values: Vec<&str> = domains
+            .iter()
+            .filter(|d| d.entry == entry)
+            .filter_map(|d| d.name.strip_prefix(&prefix))
+            .collect();
         if let Some(unknown) = by.keys().find(|k| !values.contains(&k.as_str())) {
             return Err(ConfigError(format!(
                 "domain `{}`: importance is given for `{unknown}`, which {} never has\nhint: its values are {}",

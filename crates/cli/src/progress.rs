@@ -12,7 +12,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸─")
 }
 
 fn target(quiet: bool) -> ProgressDrawTarget {
@@ -178,8 +180,11 @@ impl Observer for TrainProgress {
                     .domains
                     .iter()
                     .map(|d| {
-                        let record =
-                            EvalDomainRecord { loss: d.loss, perplexity: d.perplexity, bits_per_byte: d.bits_per_byte };
+                        let record = EvalDomainRecord {
+                            loss: d.loss,
+                            perplexity: d.perplexity,
+                            bits_per_byte: d.bits_per_byte,
+                        };
                         (d.name.clone(), record)
                     })
                     .collect(),

@@ -37,8 +37,7 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
         engine.load_parameters(&hf::load_parameters(&init, &plan.model)?)?;
     }
     create_run_folder(&folder, &resolved, &plan)?;
-    let mut trainer =
-        Trainer::new(&plan.run, &corpus.domains, &corpus.tokenizer, mixer, engine, resolved)?;
+    let mut trainer = Trainer::new(&plan.run, &corpus.domains, &corpus.tokenizer, mixer, engine, resolved)?;
     let metrics = folder.join("metrics.jsonl");
     let log = match &from {
         Some(checkpoint) => {
@@ -198,7 +197,9 @@ fn describe(plan: &Plan, folder: &Path) -> String {
 }
 
 fn results(state: &RunState) -> Vec<ResultRow> {
-    let (Some(first), Some(last)) = (&state.first_evaluation, &state.last_evaluation) else { return Vec::new() };
+    let (Some(first), Some(last)) = (&state.first_evaluation, &state.last_evaluation) else {
+        return Vec::new();
+    };
     first
         .domains
         .iter()

@@ -56,24 +56,24 @@ impl std::fmt::Display for Split {
 }
 
 impl SplitSpec {
-    /// That both shares are in 0..1 and leave something to train on.
+    /// That both shares are in 0..=1, together too. With nothing left to train on, a model can still be evaluated.
     pub(crate) fn check(&self) -> Result<()> {
-        for (key, share) in [("splits.tune", self.tune), ("splits.valid", self.valid)] {
-            if !(0.0..1.0).contains(&share) {
+        for (key, share) in [("data.split.tune", self.tune), ("data.split.valid", self.valid)] {
+            if !(0.0..=1.0).contains(&share) {
                 return Err(DataError::Spec {
                     key: key.to_owned(),
-                    expected: "a share from 0 to below 1".to_owned(),
+                    expected: "a share from 0 to 1".to_owned(),
                     found: share.to_string(),
                     hint: "shares are parts of the documents, as 0.05".to_owned(),
                 });
             }
         }
-        if self.tune + self.valid >= 1.0 {
+        if self.tune + self.valid > 1.0 {
             return Err(DataError::Spec {
-                key: "splits".to_owned(),
-                expected: "tune + valid below 1".to_owned(),
+                key: "data.split".to_owned(),
+                expected: "tune + valid at most 1".to_owned(),
                 found: format!("{} + {}", self.tune, self.valid),
-                hint: "leave a share for training".to_owned(),
+                hint: "what they leave is for training".to_owned(),
             });
         }
         Ok(())
@@ -141,12 +141,13 @@ mod tests {
 
     #[test]
     fn impossible_shares_are_refused() {
-        for (tune, valid) in [(-0.1, 0.1), (0.1, 1.0), (0.5, 0.5), (f64::NAN, 0.1)] {
+        for (tune, valid) in [(-0.1, 0.1), (0.1, 1.1), (0.5, 0.6), (f64::NAN, 0.1)] {
             let error = SplitSpec { tune, valid }.check().unwrap_err().to_string();
-            assert!(error.contains("splits") && error.contains("hint: "), "{error}");
+            assert!(error.contains("data.split") && error.contains("hint: "), "{error}");
         }
         SplitSpec::default().check().unwrap();
         SplitSpec { tune: 0.0, valid: 0.0 }.check().unwrap();
+        SplitSpec { tune: 0.0, valid: 1.0 }.check().unwrap();
     }
 
     proptest! {

@@ -385,8 +385,8 @@ fn contradictory_specs_are_refused() {
         place.write("a.txt", "text");
         assert!(place.refusal(path("a.txt")).contains(words));
     }
-    let place = Place { splits: SplitSpec { tune: 0.5, valid: 0.5 }, ..Place::new() };
-    assert!(place.refusal(path("a.txt")).contains("tune + valid below 1"));
+    let place = Place { splits: SplitSpec { tune: 0.5, valid: 0.6 }, ..Place::new() };
+    assert!(place.refusal(path("a.txt")).contains("tune + valid at most 1"));
 }
 
 #[test]

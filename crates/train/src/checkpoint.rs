@@ -127,7 +127,8 @@ impl RunState {
     /// [`TrainError::DataChanged`] naming the first domain that differs and how.
     pub fn check_data(&self, domains: &[Domain]) -> Result<()> {
         let now = DataFingerprint::of(domains);
-        let names = |list: &[DataFingerprint]| list.iter().map(|d| d.domain.as_str()).collect::<Vec<_>>().join(", ");
+        let names =
+            |list: &[DataFingerprint]| list.iter().map(|d| d.domain.as_str()).collect::<Vec<_>>().join(", ");
         let changed = |domain: &str, expected: String, found: String| {
             Err(TrainError::DataChanged { domain: domain.to_string(), expected, found })
         };
@@ -139,7 +140,10 @@ impl RunState {
                 return changed(&new.domain, format!("tokenizer {}", old.tokenizer), new.tokenizer.clone());
             }
             let show = |d: &DataFingerprint| {
-                format!("{} training tokens, sha256 train {:.12}… tune {:.12}… valid {:.12}…", d.tokens, d.train, d.tune, d.valid)
+                format!(
+                    "{} training tokens, sha256 train {:.12}… tune {:.12}… valid {:.12}…",
+                    d.tokens, d.train, d.tune, d.valid
+                )
             };
             return changed(&new.domain, show(old), show(new));
         }
@@ -157,7 +161,13 @@ fn folder_name(step: u64) -> String {
 ///
 /// # Errors
 /// [`TrainError::Io`] naming the file (a full disk, say); the previous checkpoints are then still there.
-pub fn save(root: &Path, keep: usize, engine: &dyn Engine, state: &RunState, tokenizer: &Tokenizer) -> Result<PathBuf> {
+pub fn save(
+    root: &Path,
+    keep: usize,
+    engine: &dyn Engine,
+    state: &RunState,
+    tokenizer: &Tokenizer,
+) -> Result<PathBuf> {
     fs::create_dir_all(root).map_err(TrainError::io("create", root))?;
     let target = root.join(folder_name(state.step));
     let partial = root.join(format!(".{}.partial", folder_name(state.step)));
@@ -178,8 +188,10 @@ pub fn save(root: &Path, keep: usize, engine: &dyn Engine, state: &RunState, tok
         prefixed(FIRST_MOMENT, moments.first).chain(prefixed(SECOND_MOMENT, moments.second)).collect();
     write_safetensors(&partial.join("optimizer.safetensors"), &both)?;
     let state_path = partial.join("state.json");
-    let text = serde_json::to_string_pretty(state)
-        .map_err(|e| TrainError::BadCheckpoint { path: state_path.clone(), what: format!("cannot be written: {e}") })?;
+    let text = serde_json::to_string_pretty(state).map_err(|e| TrainError::BadCheckpoint {
+        path: state_path.clone(),
+        what: format!("cannot be written: {e}"),
+    })?;
     fs::write(&state_path, text).map_err(TrainError::io("write", &state_path))?;
     sync_folder(&partial)?;
     if target.exists() {

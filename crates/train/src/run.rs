@@ -195,8 +195,10 @@ impl<'a> Trainer<'a> {
             let draw = self.mixer.next_step()?;
             let batch = read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
             let rate = learning_rate(&self.plan.train, done, self.plan.steps);
-            let output = self.engine.step(&batch, rate).map_err(|e| place(e, done + 1, &batch.domains, &names))?;
-            let observation = Observation::of_step(done, names.len(), &batch.domains, &output.sequence_losses);
+            let output =
+                self.engine.step(&batch, rate).map_err(|e| place(e, done + 1, &batch.domains, &names))?;
+            let observation =
+                Observation::of_step(done, names.len(), &batch.domains, &output.sequence_losses);
             self.mixer.observe(&observation);
             let seconds = clock.elapsed().as_secs_f64();
 
