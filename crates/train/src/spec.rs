@@ -305,7 +305,7 @@ impl TrainSpec {
             ));
         }
         let (warmup, decay) = (self.warmup_steps(steps), self.decay_steps(steps));
-        if self.schedule == Schedule::Wsd && warmup + decay > steps {
+        if self.schedule == Schedule::Wsd && warmup.saturating_add(decay) > steps {
             return Err(TrainError::config(
                 "train.decay_share",
                 format!("warmup and decay within the run's {steps} steps"),

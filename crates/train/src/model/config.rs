@@ -76,6 +76,9 @@ pub struct ModelConfig {
     pub tied: bool,
 }
 
+/// Widest layer, in numbers a token.
+const MAX_WIDTH: usize = 1 << 20;
+
 impl ModelSpec {
     /// The model asked for: from `init`'s `config.json` if that is given, else from the preset and lengths.
     ///
@@ -205,25 +208,20 @@ impl ModelConfig {
     /// # Errors
     /// [`TrainError::Config`] naming the length, what it must be and what it is.
     pub fn validate(&self) -> Result<()> {
+        // The largest values are beyond any machine's memory and keep every product within 64 bits.
         let lengths = [
-            ("model.vocab_size", self.vocab_size),
-            ("model.dim", self.dim),
-            ("model.layers", self.layers),
-            ("model.heads", self.heads),
-            ("model.kv_heads", self.kv_heads),
-            ("model.ffn", self.ffn),
-            ("train.context", self.max_context),
+            ("model.vocab_size", self.vocab_size, 1 << 24),
+            ("model.dim", self.dim, MAX_WIDTH),
+            ("model.layers", self.layers, 1 << 12),
+            ("model.heads", self.heads, 1 << 12),
+            ("model.kv_heads", self.kv_heads, 1 << 12),
+            ("model.ffn", self.ffn, MAX_WIDTH),
+            ("train.context", self.max_context, 1 << 24),
         ];
-        // Products of two lengths must not overflow; 2^31 is far beyond any machine's memory.
-        const LONGEST: usize = 1 << 31;
-        for (key, length) in lengths {
-            if !(1..=LONGEST).contains(&length) {
-                return Err(TrainError::config(
-                    key,
-                    "1 to 2147483648",
-                    length,
-                    "remove the key to take the preset's value",
-                ));
+        for (key, length, largest) in lengths {
+            if !(1..=largest).contains(&length) {
+                let hint = "remove the key to take the preset's value";
+                return Err(TrainError::config(key, format!("1 to {largest}"), length, hint));
             }
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
@@ -234,7 +232,7 @@ impl ModelConfig {
                 "with kv_heads = heads every query head has its own keys",
             ));
         }
-        if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) || self.head_dim > LONGEST / self.heads {
+        if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) || self.head_dim > MAX_WIDTH / self.heads {
             return Err(TrainError::config(
                 "model.heads",
                 "an even head width (model.dim / model.heads), since rotary positions turn pairs",
@@ -348,6 +346,7 @@ mod tests {
         check("model.kv_heads", ModelSpec { kv_heads: Some(0), ..spec() });
         check("model.layers", ModelSpec { layers: Some(0), ..spec() });
         check("model.ffn", ModelSpec { ffn: Some(usize::MAX), ..spec() });
+        check("model.layers", ModelSpec { layers: Some(usize::MAX), ..spec() });
         check("model.vocab_size", ModelSpec { vocab_size: Some(4095), ..spec() });
         check("model.norm_eps", ModelSpec { norm_eps: Some(0.0), ..spec() });
         check("model.rope_theta", ModelSpec { rope_theta: Some(f64::NAN), ..spec() });

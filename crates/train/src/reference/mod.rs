@@ -155,7 +155,7 @@ impl ReferenceEngine {
     /// The gradient of Σ_b (m_b / B) ℓ_b over the micro-batch from sequence `start`, B being the *global* batch, so
     /// that micro-batches simply add up.
     fn micro_batch_gradient(&self, batch: &Batch, start: usize) -> Result<Partial> {
-        let end = (start + self.micro_batch).min(batch.sequences());
+        let end = start.saturating_add(self.micro_batch).min(batch.sequences());
         let tokens = start * batch.context..end * batch.context;
         let inputs_bt = self.ids_bt(&batch.inputs[tokens.clone()], batch.context)?;
         let targets_bt = self.ids_bt(&batch.targets[tokens], batch.context)?;
@@ -244,7 +244,7 @@ impl Engine for ReferenceEngine {
 
     fn sequence_losses(&mut self, inputs: &[u32], targets: &[u32], context: usize) -> Result<Vec<f64>> {
         check_sequences(&self.model, inputs, targets, context)?;
-        let tokens = self.micro_batch * context;
+        let tokens = self.micro_batch.saturating_mul(context);
         let loss = |(inputs, targets): (&[u32], &[u32])| {
             let logits_nv = self.frozen.logits_nv(&self.ids_bt(inputs, context)?, None)?;
             to_f64(&sequence_losses_b(&logits_nv, &self.ids_bt(targets, context)?)?)
