@@ -1,0 +1,165 @@
+//! The Hugging Face layout of a Llama model: `config.json` and `model.safetensors` in, the same with tokenizer and
+//! generation settings out, so that `transformers` opens what Cuvee trained and Cuvee continues what others did.
+
+mod config;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use crate::engine::NamedTensor;
+use crate::error::{Result, TrainError};
+use crate::model::{ModelConfig, check_tensors};
+use crate::tensors::{read_safetensors, write_file, write_safetensors};
+
+use config::config_json;
+pub use config::read_config;
+
+/// The tokenizer as an export carries it.
+#[derive(Debug, Clone, Copy)]
+pub struct ExportTokenizer<'a> {
+    /// Text of `tokenizer.json`, written as it is.
+    pub json: &'a str,
+    /// Id of the end-of-text token.
+    pub end_of_text: u32,
+}
+
+/// The parameters of `model` from `dir/model.safetensors`, or from the shards that `dir/model.safetensors.index.json`
+/// lists, in the order of [`ModelConfig::parameter_list`].
+///
+/// A tied model's file may hold the head a second time and old files hold rotary frequencies; both are left out.
+///
+/// # Errors
+/// Those of [`read_safetensors`]; [`TrainError::Json`] for a bad index; [`TrainError::MissingTensor`],
+/// [`TrainError::UnknownTensor`], [`TrainError::TensorShape`].
+pub fn load_parameters(dir: &Path, model: &ModelConfig) -> Result<Vec<NamedTensor>> {
+    let mut tensors = Vec::new();
+    for file in weight_files(dir)? {
+        tensors.extend(read_safetensors(&file)?);
+    }
+    tensors.retain(|tensor| !tensor.name.ends_with(".rotary_emb.inv_freq"));
+    if model.tied {
+        let find = |name: &str| tensors.iter().find(|tensor| tensor.name == name);
+        let same = match (find("lm_head.weight"), find("model.embed_tokens.weight")) {
+            (Some(head), Some(embedding)) => head.data == embedding.data,
+            _ => false,
+        };
+        if same {
+            tensors.retain(|tensor| tensor.name != "lm_head.weight");
+        }
+    }
+    let place = dir.display().to_string();
+    Ok(check_tensors(&model.parameter_list(), &tensors, &place)?.into_iter().cloned().collect())
+}
+
+/// Writes `config.json`, `generation_config.json`, `model.safetensors`, `tokenizer.json` and `tokenizer_config.json` into
+/// `dir`, made if it is not there. The weights come last: a folder with them is complete.
+///
+/// # Errors
+/// [`TrainError::Io`]; [`TrainError::Json`] for a tokenizer that is not JSON or does not have the id; those of
+/// [`check_tensors`] if `tensors` are not the model's.
+pub fn write_export(
+    dir: &Path,
+    model: &ModelConfig,
+    tensors: &[NamedTensor],
+    tokenizer: ExportTokenizer,
+) -> Result<()> {
+    check_tensors(&model.parameter_list(), tensors, "the parameters to export")?;
+    let end_of_text = token_text(tokenizer, &dir.join("tokenizer.json"))?;
+    fs::create_dir_all(dir).map_err(TrainError::io("create", dir))?;
+    write_json(&dir.join("config.json"), &config_json(model, Some(tokenizer.end_of_text)))?;
+    write_json(
+        &dir.join("generation_config.json"),
+        &json!({
+            "_from_model_config": true,
+            "do_sample": false,
+            "eos_token_id": tokenizer.end_of_text,
+            "pad_token_id": tokenizer.end_of_text,
+        }),
+    )?;
+    write_file(&dir.join("tokenizer.json"), tokenizer.json.as_bytes())?;
+    write_json(
+        &dir.join("tokenizer_config.json"),
+        &json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": model.max_context,
+            "clean_up_tokenization_spaces": false,
+            "eos_token": end_of_text,
+            "pad_token": end_of_text,
+        }),
+    )?;
+    write_safetensors(&dir.join("model.safetensors"), tensors)
+}
+
+/// `config.json` alone, for a folder of weights that is not a whole export, such as a checkpoint.
+///
+/// # Errors
+/// [`TrainError::Io`].
+pub fn write_config(dir: &Path, model: &ModelConfig, end_of_text: Option<u32>) -> Result<()> {
+    write_json(&dir.join("config.json"), &config_json(model, end_of_text))
+}
+
+fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let index = dir.join("model.safetensors.index.json");
+    if !index.is_file() {
+        return Ok(vec![dir.join("model.safetensors")]);
+    }
+    let refuse = |expected: &str, found: String| TrainError::Json {
+        path: index.clone(),
+        expected: expected.into(),
+        found,
+    };
+    let map = read_json(&index)?;
+    let map = map.get("weight_map").and_then(Value::as_object);
+    let map = map.ok_or_else(|| refuse("an object `weight_map` from tensor to file name", "none".into()))?;
+    let mut names = BTreeSet::new();
+    for (tensor, file) in map {
+        // A file name and nothing else: an index must not reach outside its folder.
+        match file.as_str() {
+            Some(name) if Path::new(name).file_name() == Some(name.as_ref()) => names.insert(name),
+            _ => return Err(refuse("a file name in the same folder", format!("{file} for `{tensor}`"))),
+        };
+    }
+    Ok(names.into_iter().map(|name| dir.join(name)).collect())
+}
+
+/// The text of the end-of-text id, for `tokenizer_config.json`.
+fn token_text(tokenizer: ExportTokenizer, path: &Path) -> Result<String> {
+    let refuse =
+        |expected: String, found: String| TrainError::Json { path: path.to_path_buf(), expected, found };
+    let json: Value = serde_json::from_str(tokenizer.json)
+        .map_err(|error| refuse("a tokenizer in JSON".into(), error.to_string()))?;
+    let id = u64::from(tokenizer.end_of_text);
+    let added = json["added_tokens"].as_array().into_iter().flatten();
+    let added =
+        added.filter(|token| token["id"].as_u64() == Some(id)).find_map(|token| token["content"].as_str());
+    let vocab = json["model"]["vocab"].as_object().into_iter().flatten();
+    let known = vocab.filter(|(_, value)| value.as_u64() == Some(id)).map(|(text, _)| text.as_str());
+    let text = added.or_else(|| known.into_iter().next());
+    text.map(str::to_owned)
+        .ok_or_else(|| refuse(format!("a token of id {id}, the end of text"), "none".into()))
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    let mut text = format!("{value:#}");
+    text.push('\n');
+    write_file(path, text.as_bytes())
+}
+
+fn read_json(path: &Path) -> Result<Map<String, Value>> {
+    let text = fs::read(path).map_err(TrainError::io("read", path))?;
+    let refuse = |found: String| TrainError::Json {
+        path: path.to_path_buf(),
+        expected: "a JSON object".into(),
+        found,
+    };
+    match serde_json::from_slice(&text) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(refuse("another JSON value".into())),
+        Err(error) => Err(refuse(error.to_string())),
+    }
+}

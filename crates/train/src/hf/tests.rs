@@ -1,0 +1,201 @@
+//! The Hugging Face layout: what comes back, what is refused.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+use super::*;
+use crate::model::initial_parameters;
+
+const TOKENIZER: &str =
+    r#"{"added_tokens": [{"id": 31, "content": "<|endoftext|>"}], "model": {"vocab": {"a": 0}}}"#;
+
+fn model() -> ModelConfig {
+    ModelConfig {
+        vocab_size: 32,
+        dim: 12,
+        layers: 2,
+        heads: 3,
+        kv_heads: 1,
+        head_dim: 6, // not dim / heads: the export must carry it
+        ffn: 20,
+        max_context: 40,
+        rope_theta: 12345.6789,
+        norm_eps: 1.1e-6,
+        tied: false,
+    }
+}
+
+fn tokenizer() -> ExportTokenizer<'static> {
+    ExportTokenizer { json: TOKENIZER, end_of_text: 31 }
+}
+
+fn config_with(dir: &Path, change: impl FnOnce(&mut Value)) {
+    let mut value = config_json(&model(), None);
+    change(&mut value);
+    fs::write(dir.join("config.json"), value.to_string()).unwrap();
+}
+
+#[test]
+fn an_export_comes_back_to_the_bit() {
+    for tied in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("export");
+        let model = ModelConfig { tied, ..model() };
+        let tensors = initial_parameters(&model, 5);
+        write_export(&dir, &model, &tensors, tokenizer()).unwrap();
+        assert_eq!(read_config(&dir).unwrap(), model);
+        assert_eq!(load_parameters(&dir, &model).unwrap(), tensors);
+        assert_eq!(fs::read_to_string(dir.join("tokenizer.json")).unwrap(), TOKENIZER);
+        let settings = read_json(&dir.join("tokenizer_config.json")).unwrap();
+        assert_eq!(settings["eos_token"], "<|endoftext|>");
+        let first = fs::read(dir.join("model.safetensors")).unwrap();
+        write_export(&dir, &model, &tensors, tokenizer()).unwrap();
+        assert_eq!(fs::read(dir.join("model.safetensors")).unwrap(), first, "equal tensors give equal bytes");
+    }
+}
+
+#[test]
+fn shards_are_read_through_their_index_and_it_cannot_leave_the_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let tensors = initial_parameters(&model(), 5);
+    let (head, tail) = tensors.split_at(7);
+    write_safetensors(&dir.path().join("model-1.safetensors"), head).unwrap();
+    write_safetensors(&dir.path().join("model-2.safetensors"), tail).unwrap();
+    let index = |file: &str| {
+        let mut map: Map<String, Value> =
+            head.iter().map(|t| (t.name.clone(), json!("model-1.safetensors"))).collect();
+        map.extend(tail.iter().map(|t| (t.name.clone(), json!(file))));
+        fs::write(dir.path().join("model.safetensors.index.json"), json!({"weight_map": map}).to_string())
+            .unwrap();
+    };
+    index("model-2.safetensors");
+    assert_eq!(load_parameters(dir.path(), &model()).unwrap(), tensors);
+    for escape in ["../model-2.safetensors", "/etc/passwd", "..", "a/b"] {
+        index(escape);
+        let message = load_parameters(dir.path(), &model()).unwrap_err().to_string();
+        assert!(message.contains("expected a file name in the same folder"), "{message}");
+    }
+}
+
+#[test]
+fn a_tied_file_may_hold_its_head_twice_but_not_another_head() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = ModelConfig { tied: true, ..model() };
+    let tensors = initial_parameters(&model, 5);
+    let mut doubled = tensors.clone();
+    doubled.push(NamedTensor { name: "lm_head.weight".into(), ..tensors[0].clone() });
+    doubled.push(NamedTensor {
+        name: "model.layers.0.self_attn.rotary_emb.inv_freq".into(),
+        shape: vec![3],
+        data: vec![1.0; 3],
+    });
+    write_safetensors(&dir.path().join("model.safetensors"), &doubled).unwrap();
+    assert_eq!(load_parameters(dir.path(), &model).unwrap(), tensors);
+    doubled[tensors.len()].data[3] += 1.0;
+    write_safetensors(&dir.path().join("model.safetensors"), &doubled).unwrap();
+    let message = load_parameters(dir.path(), &model).unwrap_err().to_string();
+    assert!(message.contains("`lm_head.weight`") && message.contains("does not have"), "{message}");
+}
+
+#[test]
+fn missing_unknown_and_misshapen_tensors_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    let tensors = initial_parameters(&model(), 5);
+    let load = |tensors: &[NamedTensor]| {
+        write_safetensors(&path, tensors).unwrap();
+        load_parameters(dir.path(), &model()).unwrap_err()
+    };
+    let error = load(&tensors[1..]);
+    assert!(
+        matches!(&error, TrainError::MissingTensor { name, expected, .. } if name == "model.embed_tokens.weight" && *expected == [32, 12]),
+        "{error}"
+    );
+    let mut more = tensors.clone();
+    more.push(NamedTensor { name: "score.weight".into(), shape: vec![1], data: vec![0.0] });
+    assert!(matches!(load(&more), TrainError::UnknownTensor { name, .. } if name == "score.weight"));
+    let mut other = tensors.clone();
+    other[2].shape = vec![12, 18]; // the q projection, transposed
+    let error = load(&other);
+    assert!(
+        matches!(&error, TrainError::TensorShape { expected, found, .. } if *expected == [18, 12] && *found == [12, 18]),
+        "{error}"
+    );
+    assert!(error.to_string().contains("\nhint: "));
+}
+
+#[test]
+fn other_arithmetic_is_refused_by_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |key: &str, value: Value| {
+        config_with(dir.path(), |config| config[key] = value);
+        let error = read_config(dir.path()).unwrap_err();
+        assert!(matches!(&error, TrainError::UnsupportedModel { key: named, .. } if named == key), "{error}");
+        assert!(error.to_string().contains("\nhint: "));
+    };
+    check("model_type", json!("gpt2"));
+    check("hidden_act", json!("gelu"));
+    check("attention_bias", json!(true));
+    check("mlp_bias", json!(true));
+    check("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}));
+    check("rope_scaling", json!({"type": "linear", "factor": 2.0}));
+    check("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 1e4}));
+    check("quantization_config", json!({"bits": 4}));
+}
+
+#[test]
+fn newer_files_and_defaults_are_read_as_transformers_reads_them() {
+    let dir = tempfile::tempdir().unwrap();
+    config_with(dir.path(), |config| {
+        config["rope_parameters"] = json!({"rope_type": "default", "rope_theta": 5e5});
+        for key in [
+            "rope_theta",
+            "head_dim",
+            "num_key_value_heads",
+            "rms_norm_eps",
+            "tie_word_embeddings",
+            "max_position_embeddings",
+        ] {
+            config[key] = Value::Null;
+        }
+    });
+    let read = read_config(dir.path()).unwrap();
+    let expected = ModelConfig {
+        rope_theta: 5e5,
+        head_dim: 4,
+        kv_heads: 3,
+        norm_eps: 1e-6,
+        max_context: 2048,
+        ..model()
+    };
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn keys_that_are_missing_or_malformed_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |expected: &str| {
+        let message = read_config(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("config.json") && message.contains(expected), "{message}");
+    };
+    config_with(dir.path(), |config| config["hidden_size"] = Value::Null);
+    check("expected a whole number `hidden_size`, found no such key");
+    config_with(dir.path(), |config| config["vocab_size"] = json!(-3));
+    check("expected a whole number `vocab_size`, found -3");
+    config_with(dir.path(), |config| config["num_attention_heads"] = json!(0));
+    assert!(read_config(dir.path()).is_err());
+    fs::write(dir.path().join("config.json"), "{\"a\": ").unwrap();
+    check("expected a JSON object");
+    fs::write(dir.path().join("config.json"), "[]").unwrap();
+    check("found another JSON value");
+    assert!(matches!(read_config(&dir.path().join("none")), Err(TrainError::Io { .. })));
+}
+
+#[test]
+fn a_tokenizer_without_the_end_of_text_id_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let tensors = initial_parameters(&model(), 5);
+    let wrong = ExportTokenizer { end_of_text: 30, ..tokenizer() };
+    let message = write_export(dir.path(), &model(), &tensors, wrong).unwrap_err().to_string();
+    assert!(message.contains("expected a token of id 30"), "{message}");
+    let in_vocab = ExportTokenizer { end_of_text: 0, ..tokenizer() };
+    write_export(dir.path(), &model(), &tensors, in_vocab).unwrap();
+}
