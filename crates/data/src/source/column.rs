@@ -2,7 +2,8 @@
 //!
 //! In: a JSON row and a path such as `meta.language`. Out: the value there. Each object is asked
 //! for the whole rest of the path first, so a column called `a.b` is found too; a string on the
-//! way is read as JSON, which is how Parquet files often carry metadata.
+//! way is read as JSON, which is how Parquet files often carry metadata. What lies beyond a null is
+//! null.
 
 use std::borrow::Cow;
 
@@ -24,9 +25,10 @@ pub(super) fn find<'a>(value: &'a Value, path: &str) -> Option<Cow<'a, Value>> {
         Value::String(text) => {
             let inner: Value = serde_json::from_str(text).ok()?;
             // Strings in strings in strings are no metadata.
-            let found = if inner.is_object() { find(&inner, path)?.into_owned() } else { return None };
-            Some(Cow::Owned(found))
+            let may_hold = inner.is_object() || inner.is_null();
+            may_hold.then(|| find(&inner, path).map(Cow::into_owned)).flatten().map(Cow::Owned)
         }
+        Value::Null => Some(Cow::Owned(Value::Null)),
         _ => None,
     }
 }
@@ -108,7 +110,8 @@ mod tests {
     fn dotted_paths_reach_into_objects_and_json_strings() {
         let row = json!({
             "text": "t", "a.b": 1, "a": {"b": 2, "c": {"d": 3}},
-            "meta": "{\"set\": \"wiki\", \"deep\": {\"er\": 4}}", "plain": "no json"
+            "meta": "{\"set\": \"wiki\", \"deep\": {\"er\": 4}}", "plain": "no json",
+            "none": null, "inner": {"none": null}, "json": "null"
         });
         let get = |path: &str| find(&row, path).map(Cow::into_owned);
         assert_eq!(get("text"), Some(json!("t")));
@@ -116,9 +119,14 @@ mod tests {
         assert_eq!(get("a.c.d"), Some(json!(3)));
         assert_eq!(get("meta.set"), Some(json!("wiki")));
         assert_eq!(get("meta.deep.er"), Some(json!(4)));
-        for nothing in ["a.x", "text.x", "plain.x", "", ".", "meta.deep.er.x"] {
+        for null in ["none", "none.x", "none.x.y", "inner.none.x", "json.x"] {
+            assert_eq!(get(null), Some(Value::Null), "{null}");
+        }
+        for nothing in ["a.x", "inner.x", "text.x", "plain.x", "", ".", "meta.deep.er.x"] {
             assert_eq!(get(nothing), None, "{nothing}");
         }
-        assert_eq!(names(&row), ["text", "a.b", "a.b", "a.c.d", "meta.set", "meta.deep.er", "plain"]);
+        let names = names(&row);
+        assert_eq!(names[..7], ["text", "a.b", "a.b", "a.c.d", "meta.set", "meta.deep.er", "plain"]);
+        assert_eq!(names[7..], ["none", "inner.none", "json"]);
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! In: files, folders, patterns and shard prefixes, relative to the config's folder. Out: files,
 //! sorted within each of them, each once. Folders are searched through, links followed, hidden
-//! files and files of unknown endings left out.
+//! files and files of unknown endings left out; patterns also leave out names that are not UTF-8. A name that is there as it is written is no
+//! pattern, whatever characters it has.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use walkdir::WalkDir;
@@ -16,27 +17,84 @@ use crate::manifest::FileRecord;
 use crate::shard;
 use crate::spec::Format;
 
-/// The files of all `patterns`.
+/// A path of the config: what is literal of it, and the pattern that is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// As typed.
+    typed: String,
+    /// Everything up to the first part that is a pattern; all of it where none is.
+    folder: PathBuf,
+    /// From there on; empty where nothing is a pattern.
+    pattern: String,
+}
+
+impl Place {
+    /// Takes a path apart. A part with `*`, `?` or `[` in it that is there as written, such as a folder called
+    /// `[x]`, is literal.
+    pub(super) fn new(typed: &str, base: &Path) -> Place {
+        let mut folder = base.to_owned();
+        let mut pattern: Vec<&str> = Vec::new();
+        for part in Path::new(typed).components().filter(|part| *part != Component::CurDir) {
+            // A part of a `str` is one; the fallback is never taken.
+            let part = part.as_os_str().to_str().unwrap_or_default();
+            let literal = || !part.contains(['*', '?', '[']) || folder.join(part).exists();
+            if pattern.is_empty() && literal() {
+                folder.push(part);
+            } else {
+                pattern.push(part);
+            }
+        }
+        let mut pattern = pattern.join("/");
+        if !pattern.is_empty() && typed.ends_with('/') {
+            // A pattern for folders alone.
+            pattern.push('/');
+        }
+        Place { typed: typed.to_owned(), folder, pattern }
+    }
+
+    /// What tells this place from any other, wherever the config lies: without links, `.` and
+    /// `..`, and the literal part apart from the pattern.
+    pub(super) fn identity(&self) -> [String; 2] {
+        // A shard's prefix is no file, but the folder it is in is there.
+        let within = || {
+            let parent = self.folder.parent()?.canonicalize().ok()?;
+            Some(parent.join(self.folder.file_name()?))
+        };
+        let folder = self.folder.canonicalize().ok().or_else(within);
+        let folder = folder.unwrap_or_else(|| self.folder.clone());
+        [folder.to_string_lossy().into_owned(), self.pattern.clone()]
+    }
+
+    fn looked(&self) -> PathBuf {
+        if self.pattern.is_empty() { self.folder.clone() } else { self.folder.join(&self.pattern) }
+    }
+}
+
+/// The files of all `places`.
 ///
 /// Fails where one of them gives no file, or a file that was named has an unknown type.
-pub(super) fn find(patterns: &[String], format: Option<Format>, base: &Path) -> Result<Vec<SourceFile>> {
+pub(super) fn find(places: &[Place], format: Option<Format>) -> Result<Vec<SourceFile>> {
     let mut files = Vec::new();
-    for pattern in patterns {
+    for place in places {
         let before = files.len();
-        let looked = base.join(pattern);
-        for path in expand(pattern, &looked, base)? {
+        for path in expand(place)? {
+            // Labels start where the pattern does, or in the folder that was named.
+            let from = (!place.pattern.is_empty()).then_some(place.folder.as_path());
             if path.is_dir() {
-                walk(&path, format, &mut files)?;
+                walk(&path, from.unwrap_or(&path), format, &mut files)?;
             } else {
                 let kind = format.or_else(|| format_of(&path));
                 let kind = kind
                     .ok_or_else(|| DataError::UnknownFormat { path: path.clone(), known: endings(None) })?;
-                let label = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                files.push(file(&path, kind, label)?);
+                files.push(file(&path, kind, label(&path, from.or(path.parent())))?);
             }
         }
         if files.len() == before {
-            return Err(DataError::NoFiles { pattern: pattern.clone(), looked, known: endings(format) });
+            return Err(DataError::NoFiles {
+                pattern: place.typed.clone(),
+                looked: place.looked(),
+                known: endings(format),
+            });
         }
     }
     let mut seen = HashSet::new();
@@ -49,8 +107,10 @@ pub(super) fn record(file: &SourceFile) -> Result<FileRecord> {
     let changed = std::fs::metadata(&file.path)
         .and_then(|metadata| metadata.modified())
         .map_err(DataError::io("read", &file.path))?;
+    let path = file.path.canonicalize().map_err(DataError::io("read", &file.path))?;
     Ok(FileRecord {
-        path: file.path.canonicalize().map_err(DataError::io("read", &file.path))?,
+        // JSON holds no other names than those in UTF-8.
+        path: PathBuf::from(path.to_string_lossy().into_owned()),
         bytes: file.bytes,
         modified: nanoseconds(changed),
     })
@@ -71,27 +131,25 @@ fn format_of(path: &Path) -> Option<Format> {
 }
 
 /// A path as it is, a shard's prefix as its index, or what a pattern matches.
-fn expand(pattern: &str, looked: &Path, base: &Path) -> Result<Vec<PathBuf>> {
-    if looked.exists() {
-        return Ok(vec![looked.to_owned()]);
+fn expand(place: &Place) -> Result<Vec<PathBuf>> {
+    let looked = place.looked();
+    if place.pattern.is_empty() && looked.exists() {
+        return Ok(vec![looked]);
     }
-    let (idx, bin) = shard::files(looked);
+    let (idx, bin) = shard::files(&looked);
     if idx.is_file() && bin.is_file() {
         return Ok(vec![idx]);
     }
-    // The folder of the config may have brackets in its name; those are no pattern.
-    let full = match Path::new(pattern).is_absolute() {
-        true => pattern.to_owned(),
-        false => Path::new(&glob::Pattern::escape(&base.to_string_lossy()))
-            .join(pattern)
-            .to_string_lossy()
-            .into_owned(),
-    };
+    if place.pattern.is_empty() {
+        return Ok(Vec::new());
+    }
+    let folder = glob::Pattern::escape(&place.folder.to_string_lossy());
+    let full = Path::new(&folder).join(&place.pattern).to_string_lossy().into_owned();
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
     let matches = glob::glob_with(&full, options).map_err(|error| DataError::Spec {
         key: "source.path".to_owned(),
         expected: "a path or a pattern".to_owned(),
-        found: format!("\"{pattern}\": {error}"),
+        found: format!("\"{}\": {error}", place.typed),
         hint: "write a literal `[` as `[[]`".to_owned(),
     })?;
     let mut paths = Vec::new();
@@ -104,13 +162,19 @@ fn expand(pattern: &str, looked: &Path, base: &Path) -> Result<Vec<PathBuf>> {
     // Both halves of a shard match `*`: the index stands for it.
     paths.retain(|path| {
         let is_half = format_of(path) == Some(Format::Megatron) && Format::of(path).is_none();
-        !(is_half && pattern.ends_with('*'))
+        !(is_half && place.pattern.ends_with('*'))
     });
     paths.sort();
     Ok(paths)
 }
 
-fn walk(folder: &Path, format: Option<Format>, files: &mut Vec<SourceFile>) -> Result<()> {
+/// A file's name for `split_by = "file"`.
+fn label(path: &Path, from: Option<&Path>) -> String {
+    let relative = from.and_then(|from| path.strip_prefix(from).ok()).unwrap_or(path);
+    relative.to_string_lossy().into_owned()
+}
+
+fn walk(folder: &Path, from: &Path, format: Option<Format>, files: &mut Vec<SourceFile>) -> Result<()> {
     let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.');
     let entries = WalkDir::new(folder)
         .follow_links(true)
@@ -127,8 +191,7 @@ fn walk(folder: &Path, format: Option<Format>, files: &mut Vec<SourceFile>) -> R
         if format.is_some_and(|format| format != kind) || is_own_description(path) {
             continue;
         }
-        let label = path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned();
-        files.push(file(path, kind, label)?);
+        files.push(file(path, kind, label(path, Some(from)))?);
     }
     Ok(())
 }

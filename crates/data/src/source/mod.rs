@@ -13,13 +13,13 @@ mod megatron;
 mod parquet;
 mod txt;
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::error::{DataError, Result};
 use crate::manifest::FileRecord;
-use crate::spec::{Format, OnInvalid, OneOrMany, SourceSpec};
+use crate::spec::{Format, OnInvalid, SourceSpec};
 
 /// Where plain text is cut unless the config says otherwise.
 const MAX_DOCUMENT: usize = 16 << 10;
@@ -73,7 +73,7 @@ impl Format {
 
     /// The format a file's name tells of.
     fn of(path: &Path) -> Option<Format> {
-        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
         let matches = |reader: &&Reader| reader.endings.iter().any(|end| name.ends_with(end));
         READERS.iter().find(matches).map(|reader| reader.format)
     }
@@ -157,7 +157,7 @@ pub(crate) struct Source {
     pub(crate) deduplicate: bool,
     /// The spec's licence, or what the packages say (Cargo sources).
     pub(crate) license: Option<String>,
-    /// What makes it this source, wherever the config lies: the spec with absolute paths.
+    /// What makes it this source, wherever the config lies: the spec with its paths resolved.
     pub(crate) identity: Value,
     on_invalid: OnInvalid,
     max_document: usize,
@@ -209,7 +209,7 @@ impl Source {
             records: Vec::new(),
             deduplicate: spec.deduplicate.unwrap_or(spec.cargo.is_some()),
             license: spec.license.clone(),
-            identity: json!(absolute(spec, base)),
+            identity: Value::Null,
             on_invalid: spec.on_invalid.unwrap_or(match spec.cargo {
                 Some(_) => OnInvalid::Skip,
                 None => OnInvalid::Error,
@@ -218,14 +218,19 @@ impl Source {
             unit: None,
             domain: None,
         };
+        let rest = SourceSpec { path: None, ..spec.clone() };
         if let Some(kind) = spec.cargo {
             let found = cargo::find(kind, base)?;
             source.license = source.license.or(Some(found.license));
             // The lock file beside the workspace decides which packages there are.
-            source.identity = json!([source.identity, found.root]);
+            let root = found.root.canonicalize().unwrap_or(found.root);
+            source.identity = json!({ "spec": rest, "workspace": root.to_string_lossy() });
             (source.files, source.records) = (found.files, found.records);
         } else if let Some(paths) = &spec.path {
-            source.files = files::find(paths.as_slice(), spec.format, base)?;
+            let places = places(paths.as_slice(), base)?;
+            let identities: Vec<_> = places.iter().map(files::Place::identity).collect();
+            source.identity = json!({ "spec": rest, "paths": identities });
+            source.files = files::find(&places, spec.format)?;
             source.records = source.files.iter().map(files::record).collect::<Result<_>>()?;
         }
         let default_unit = spec.cargo.map(|_| "crate");
@@ -274,30 +279,30 @@ impl Source {
     }
 }
 
-/// The spec with its paths made absolute.
-fn absolute(spec: &SourceSpec, base: &Path) -> SourceSpec {
-    let base = base.canonicalize().unwrap_or_else(|_| base.to_owned());
-    let paths = spec.path.as_ref().map(|paths| {
-        let paths = paths.as_slice().iter();
-        let whole = paths.map(|path| tidy(&base.join(path)).to_string_lossy().into_owned());
-        OneOrMany::Many(whole.collect())
-    });
-    SourceSpec { path: paths, ..spec.clone() }
-}
-
-/// A path without `.` and `..`.
-fn tidy(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                out.pop();
-            }
-            part => out.push(part),
-        }
+/// The paths of a spec, taken apart.
+///
+/// Fails where there is none, or one is empty: it would name the config's own folder.
+fn places(paths: &[String], base: &Path) -> Result<Vec<files::Place>> {
+    let empty = match paths {
+        [] => Some("an empty list"),
+        paths if paths.iter().any(|path| path.trim().is_empty()) => Some("an empty string"),
+        _ => None,
+    };
+    if let Some(found) = empty {
+        return Err(DataError::Spec {
+            key: "source.path".to_owned(),
+            expected: "a path or a pattern, or a list of them".to_owned(),
+            found: found.to_owned(),
+            hint: "name a file, a folder or a pattern, as in `path = \"texts/*.jsonl\"`".to_owned(),
+        });
     }
-    out
+    // An empty base is the current folder, which has a name too.
+    let base = match base.as_os_str().is_empty() {
+        true => std::env::current_dir(),
+        false => std::path::absolute(base),
+    }
+    .unwrap_or_else(|_| base.to_owned());
+    Ok(paths.iter().map(|path| files::Place::new(path, &base)).collect())
 }
 
 /// The refusal of a Hub source or tokenizer.
@@ -359,7 +364,19 @@ impl Reading<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+
+    #[test]
+    fn an_empty_base_is_the_current_folder() {
+        let path = ["Cargo.toml".to_owned()];
+        let here = std::env::current_dir().and_then(|folder| folder.canonicalize()).unwrap();
+        for base in ["", ".", "../data/."] {
+            let places = places(&path, Path::new(base)).unwrap();
+            let expected = here.join("Cargo.toml").to_string_lossy().into_owned();
+            assert_eq!(places[0].identity(), [expected, String::new()], "{base}");
+        }
+    }
 
     #[test]
     fn every_format_has_its_reader() {
