@@ -38,6 +38,15 @@ struct Known {
     id: DocumentId,
 }
 
+/// What came of an entry.
+#[derive(Default)]
+pub(crate) struct Published {
+    pub(crate) documents: u64,
+    pub(crate) tokens: u64,
+    /// Values of `domain_by` that made no domain, since none of their documents was left.
+    pub(crate) without_text: BTreeMap<String, Counts>,
+}
+
 /// The domains of an entry being written.
 pub(crate) struct EntryWriter<'a> {
     entry: &'a Entry<'a>,
@@ -155,25 +164,29 @@ impl<'a> EntryWriter<'a> {
         let token_type = self.token_type;
         let writer = self.domains.entry(value).or_default();
         if writer.shards.is_none() {
-            std::fs::create_dir_all(&dir).map_err(DataError::io("create", &dir))?;
+            store::create_folder(&dir)?;
             let create = |split| ShardWriter::create(&dir, split, token_type);
             writer.shards = Some([create(Split::Train)?, create(Split::Tune)?, create(Split::Valid)?]);
         }
         writer.shards.as_mut().ok_or(DataError::Interrupted)
     }
 
-    /// Gives everything its name. Documents and tokens in all.
+    /// Gives everything its name.
     ///
     /// Fails, before anything old is touched, where there is no document.
-    pub(crate) fn publish(&mut self, signature: &str) -> Result<(u64, u64)> {
+    pub(crate) fn publish(&mut self, signature: &str) -> Result<Published> {
         let by = self.entry.domain.domain_by.is_some();
         let mut finished = Vec::new();
+        let mut published = Published::default();
         let mut sum = Counts::default();
         for (value, writer) in &mut self.domains {
             sum.read += writer.counts.read;
             sum.empty += writer.counts.empty;
-            // Values whose documents are all empty or seen before make no domain.
-            let Some([train, tune, valid]) = writer.shards.take() else { continue };
+            // Values whose documents are all empty or seen before make no domain, and are listed.
+            let Some([train, tune, valid]) = writer.shards.take() else {
+                published.without_text.insert(value.clone(), writer.counts);
+                continue;
+            };
             let shards = [train.finish()?, tune.finish()?, valid.finish()?];
             let mut counts = writer.counts;
             counts.invalid_skipped = self.skipped;
@@ -191,20 +204,23 @@ impl<'a> EntryWriter<'a> {
         }
         remove_file(&self.dir.join(DOMAIN_LIST))?;
         write_whole(&self.dir.join("tokenizer.json"), self.entry.tokenizer.json().as_bytes())?;
-        let mut list = DomainList { signature: signature.to_owned(), folders: BTreeMap::new() };
-        let (mut documents, mut tokens) = (0, 0);
+        let mut list = DomainList {
+            signature: signature.to_owned(),
+            folders: BTreeMap::new(),
+            without_text: published.without_text.clone(),
+        };
         for (value, shards, counts) in finished {
             let dir = self.folder(&value);
             let manifest = self.publish_domain(&dir, by.then_some(&value), shards, counts, signature)?;
-            documents += Split::ALL.iter().map(|s| manifest.split(*s).documents).sum::<u64>();
-            tokens += manifest.tokens();
+            published.documents += Split::ALL.iter().map(|s| manifest.split(*s).documents).sum::<u64>();
+            published.tokens += manifest.tokens();
             list.folders.insert(value.clone(), store::folder_name(&value));
         }
         if by {
             write_json(&self.dir.join(DOMAIN_LIST), &list)?;
             store::sync_folder(self.dir)?;
         }
-        Ok((documents, tokens))
+        Ok(published)
     }
 
     fn publish_domain(

@@ -22,7 +22,7 @@ pub enum DataError {
         source: Box<DataError>,
     },
     /// The operating system refused a read or a write.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {}: {source}{}", path.display(), io_hint(source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -80,6 +80,30 @@ pub enum DataError {
         path: PathBuf,
         /// The folder to be written.
         store: PathBuf,
+    },
+    /// A file stands where the folder of the shards should be.
+    #[error(
+        "{}: expected a folder for the shards, found a file\nhint: move the file, or choose another \
+         data folder",
+        path.display()
+    )]
+    StoreIsFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A path that [`inspect`](crate::inspect()) can say nothing about.
+    #[error(
+        "{}: expected a domain's folder or its shard.json, an entry's folder or its domains.json, or \
+         a shard by its prefix, .idx or .bin; found {found}\nhint: {hint}",
+        path.display()
+    )]
+    NotInspectable {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+        /// What to do.
+        hint: String,
     },
     /// A compressed or columnar file that does not decode.
     #[error("{}: {format} does not decode {place}: {message}\nhint: the file may be truncated; fetch it again", path.display())]
@@ -292,13 +316,27 @@ pub enum DataError {
 }
 
 /// How a damaged shard is made again.
-const REBUILD: &str = "remove the file and run `cuvee prepare CONFIG` to make it again";
+const REBUILD: &str = "remove the file and run `cuvee prepare CONFIG` to make it again; a shard from \
+                       elsewhere, fetch again";
 
 impl DataError {
     /// For `map_err`: an I/O error with its path.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataError {
         let path = path.to_owned();
         move |source| DataError::Io { path, doing, source }
+    }
+
+    /// Whether the config is at fault, by a key that cannot be or keys that contradict one another, and not what
+    /// was found on disk. Programs tell the two apart in their exit codes.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            DataError::InDomain { source, .. } => source.is_usage(),
+            DataError::Spec { .. }
+            | DataError::DuplicateDomain { .. }
+            | DataError::SourceInStore { .. }
+            | DataError::StoreIsFile { .. } => true,
+            _ => false,
+        }
     }
 
     /// The same error with the domain's name before it, unless it carries one already.
@@ -315,7 +353,7 @@ impl DataError {
 }
 
 /// "`a`, `b`, … and 3 more", or "nothing".
-fn list(names: &[String]) -> String {
+pub(crate) fn list(names: &[String]) -> String {
     const SHOWN: usize = 12;
     if names.is_empty() {
         return "nothing".to_owned();
@@ -327,6 +365,30 @@ fn list(names: &[String]) -> String {
     }
 }
 
+/// What to do about a refusal of the system, on a line of its own; nothing where only the system knows.
+fn io_hint(error: &io::Error) -> &'static str {
+    use io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound => {
+            "\nhint: look at the path; in a config, relative paths start at the config's folder"
+        }
+        ErrorKind::PermissionDenied => {
+            "\nhint: allow it, as with chmod, for the file and the folders above it, or choose another place"
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "\nhint: free some space, or choose another place; shards take two to four bytes a token, \
+             and what was begun has to fit beside the old ones"
+        }
+        ErrorKind::ReadOnlyFilesystem => "\nhint: choose a place that can be written to",
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            "\nhint: a part of the path is a file where a folder is needed; move it, or choose another path"
+        }
+        ErrorKind::IsADirectory => "\nhint: name a file; this is a folder",
+        ErrorKind::InvalidData => "\nhint: the file is not what its name says; look at what is in it",
+        _ => "",
+    }
+}
+
 fn nearest(names: &[String]) -> String {
     names.first().map_or_else(String::new, |name| format!("; the nearest is `{name}`"))
 }
@@ -334,4 +396,46 @@ fn nearest(names: &[String]) -> String {
 /// The first twelve characters of a fingerprint: enough to tell two apart.
 fn short(fingerprint: &str) -> &str {
     fingerprint.get(..12).unwrap_or(fingerprint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn io(kind: io::ErrorKind) -> DataError {
+        DataError::io("write", Path::new("a/b"))(io::Error::from(kind))
+    }
+
+    #[test]
+    fn refusals_of_the_system_say_what_to_do() {
+        use io::ErrorKind::{Interrupted, NotADirectory, NotFound, PermissionDenied, StorageFull};
+        for (kind, words) in [
+            (NotFound, "look at the path"),
+            (PermissionDenied, "chmod"),
+            (StorageFull, "free some space"),
+            (NotADirectory, "a file where a folder is needed"),
+        ] {
+            let error = io(kind).to_string();
+            assert!(error.starts_with("cannot write a/b: "), "{error}");
+            let hint = error.lines().last().unwrap_or_default();
+            assert!(hint.starts_with("hint: ") && hint.contains(words), "{error}");
+        }
+        assert!(!io(Interrupted).to_string().contains("hint"));
+    }
+
+    #[test]
+    fn usage_is_what_the_config_says_and_not_what_is_on_disk() {
+        let spec = || DataError::Spec {
+            key: "k".to_owned(),
+            expected: "e".to_owned(),
+            found: "f".to_owned(),
+            hint: "h".to_owned(),
+        };
+        assert!(spec().is_usage());
+        assert!(spec().in_domain("d").is_usage());
+        assert!(DataError::DuplicateDomain { domain: "d".to_owned() }.is_usage());
+        assert!(!io(io::ErrorKind::NotFound).is_usage());
+        assert!(!io(io::ErrorKind::NotFound).in_domain("d").is_usage());
+        assert!(!DataError::Interrupted.is_usage());
+    }
 }

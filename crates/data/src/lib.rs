@@ -67,7 +67,9 @@ pub use corpus::{Corpus, Domain};
 pub use error::{DataError, Result};
 pub use index::TokenType;
 pub use inspect::{Inspection, inspect};
-pub use manifest::{Counts, FORMAT_VERSION, FileRecord, Manifest, SourceRecord, SplitRecord, SplitRecords};
+pub use manifest::{
+    Counts, FORMAT_VERSION, FileRecord, Manifest, SourceRecord, SplitRecord, SplitRecords, write_whole,
+};
 pub use prepare::{Prepare, prepare};
 pub use progress::{Progress, Silent};
 pub use shard::Shard;

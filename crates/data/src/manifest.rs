@@ -212,7 +212,7 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 
 /// Writes a file under a temporary name, syncs it and gives it its name: it is there whole or
 /// not at all.
-pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".part");

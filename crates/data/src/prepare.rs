@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::corpus::{Corpus, Domain};
-use crate::entry_writer::{Batch, EntryWriter};
-use crate::error::{DataError, Result};
-use crate::manifest::{FORMAT_VERSION, sha256_hex};
+use crate::entry_writer::{Batch, EntryWriter, Published};
+use crate::error::{DataError, Result, list};
+use crate::manifest::{Counts, FORMAT_VERSION, sha256_hex};
 use crate::progress::Progress;
 use crate::source::{Content, Flow, Item, Source};
 use crate::spec::{DomainSource, SplitSpec, TokenizerSpec};
@@ -90,6 +90,9 @@ pub(crate) struct DomainList {
     pub(crate) signature: String,
     /// From the values of `domain_by` to the folders of their domains.
     pub(crate) folders: BTreeMap<String, String>,
+    /// Values that made no domain: their documents were all without text or seen before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) without_text: BTreeMap<String, Counts>,
 }
 
 /// One `[[domain]]` entry at work.
@@ -182,12 +185,20 @@ impl Entry<'_> {
         if result.is_err() {
             writer.discard();
         }
-        let (documents, tokens) = result?;
-        self.progress.finish(&format!(
+        let Published { documents, tokens, without_text } = result?;
+        let mut summary = format!(
             "{}: {documents} documents, {tokens} tokens from {} files",
             self.domain.name,
             self.source.files.len()
-        ));
+        );
+        if !without_text.is_empty() {
+            let values: Vec<String> = without_text.into_keys().collect();
+            summary.push_str(&format!(
+                "; no domain for {}: nothing but empty documents or duplicates",
+                list(&values)
+            ));
+        }
+        self.progress.finish(&summary);
         Ok(())
     }
 
@@ -242,12 +253,8 @@ impl Entry<'_> {
     }
 }
 
-/// The folders of the domains in the folder of a `domain_by` entry.
-pub(crate) fn domain_folders(dir: &Path) -> Result<Vec<PathBuf>> {
-    Ok(read_list(dir)?.folders.values().map(|folder| dir.join(folder)).collect())
-}
-
-fn read_list(dir: &Path) -> Result<DomainList> {
+/// Reads the `domains.json` in the folder of a `domain_by` entry.
+pub(crate) fn read_list(dir: &Path) -> Result<DomainList> {
     let path = dir.join(DOMAIN_LIST);
     let text = std::fs::read(&path).map_err(DataError::io("read", &path))?;
     serde_json::from_slice(&text).map_err(|error| DataError::Manifest { path, message: error.to_string() })

@@ -34,7 +34,7 @@ pub struct TokenizerSpec {
 pub struct TrainTokenizerSpec {
     /// Tokens in all: 256 bytes, one end-of-text and the merges.
     pub vocab_size: usize,
-    /// Bytes of training text to learn from, spread evenly over the domains.
+    /// Bytes of training text to learn from, spread evenly over the domains; at least 1,000 of each.
     #[serde(default = "TrainTokenizerSpec::default_sample_bytes")]
     pub sample_bytes: u64,
 }
@@ -75,7 +75,8 @@ pub struct SourceSpec {
     /// that hold JSON as a string.
     pub text: String,
     /// The column whose value decides the split, so that what belongs together stays together;
-    /// `"file"` is the file a document stands in, `"crate"` (Cargo sources) its package.
+    /// `"file"` is the file a document stands in (its path from the first `*` on, or within the
+    /// folder that was named), `"crate"` (Cargo sources) its package.
     /// Default: each document for itself, and the package for Cargo sources.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split_by: Option<String>,
@@ -121,7 +122,7 @@ impl Default for SourceSpec {
 
 /// One value or a list of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
 pub enum OneOrMany<T> {
     /// `"a"`
     One(T),

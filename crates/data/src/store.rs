@@ -74,12 +74,25 @@ pub(crate) fn folder_name(name: &str) -> String {
     folder
 }
 
+/// Makes a folder and those it is in.
+///
+/// Fails where a file stands in the way, and where the system refuses.
+pub(crate) fn create_folder(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(|error| {
+        // The folder itself, or one above it.
+        match dir.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir()) {
+            Some(path) => DataError::StoreIsFile { path: path.to_owned() },
+            None => DataError::io("create", dir)(error),
+        }
+    })
+}
+
 /// Makes a folder and holds it: another process that wants to write into it waits. The lock ends with
 /// the returned file, also when the process is killed.
 ///
 /// Fails where the folder cannot be made, and on interruption while waiting.
 pub(crate) fn lock(dir: &Path, interrupted: &AtomicBool) -> Result<File> {
-    std::fs::create_dir_all(dir).map_err(DataError::io("create", dir))?;
+    create_folder(dir)?;
     let path = dir.join(".lock");
     let file = File::create(&path).map_err(DataError::io("create", &path))?;
     loop {

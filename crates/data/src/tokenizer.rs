@@ -1,8 +1,8 @@
 //! Text to token ids and back.
 //!
 //! In: a `tokenizer.json` of any version. Out: ids equal to those of the Python `tokenizers`
-//! package, without what a post-processor would put around a text (no BOS): a document is its text and one
-//! end-of-text. As in Python, a special token spelled out in a text becomes that token. Encoding
+//! package. Documents go without what a post-processor would put around a text (no BOS): a
+//! document is its text and one end-of-text. As in Python, a special token spelled out in a text becomes that token. Encoding
 //! drops nothing unless the tokenizer itself does (normalisers, unknown tokens).
 //!
 //! ```
@@ -16,7 +16,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use rayon::prelude::*;
 use serde_json::{Value, json};
 use tokenizers::pipeline::{EncodeOptions, Override, PipelineToken, PipelineTokenizer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -37,6 +36,7 @@ pub struct Tokenizer {
     gap: Option<Gap>,
     vocab_size: usize,
     end_of_text: u32,
+    end_of_text_token: String,
     fingerprint: String,
 }
 
@@ -57,9 +57,34 @@ impl Tokenizer {
     /// Fails where the file cannot be read or is no tokenizer, and where the end-of-text is not in
     /// the vocabulary.
     pub fn from_file(path: &Path, end_of_text: Option<&str>) -> Result<Tokenizer> {
+        Tokenizer::from_file_with(path, |_| end_of_text.map(str::to_owned))
+    }
+
+    /// Loads a file whose end-of-text is found by looking at its text.
+    fn from_file_with(path: &Path, end_of_text: impl Fn(&str) -> Option<String>) -> Result<Tokenizer> {
         let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
         let text = std::fs::read_to_string(&file).map_err(DataError::io("read", &file))?;
-        Tokenizer::build(text, end_of_text, &file.display().to_string())
+        let end_of_text = end_of_text(&text);
+        Tokenizer::build(text, end_of_text.as_deref(), &file.display().to_string())
+    }
+
+    /// As [`from_file`](Self::from_file), the end-of-text given by its id: what a model's own files name.
+    ///
+    /// Fails as `from_file` does, and where no token has this id.
+    pub fn from_file_ending_with(path: &Path, end_of_text: u32) -> Result<Tokenizer> {
+        let default = Tokenizer::from_file_with(path, |text| {
+            let parsed: Value = serde_json::from_str(text).unwrap_or_default();
+            let tokens = vocabulary(&parsed).unwrap_or_default();
+            tokens.iter().find(|(_, id)| **id == end_of_text).map(|(token, _)| (*token).to_owned())
+        })?;
+        if default.end_of_text == end_of_text {
+            return Ok(default);
+        }
+        Err(DataError::Tokenizer {
+            origin: path.display().to_string(),
+            message: format!("expected a token of id {end_of_text}, the model's end of text, found none"),
+            hint: "the model belongs to another tokenizer; copy its own tokenizer.json there".to_owned(),
+        })
     }
 
     /// Loads the text of a `tokenizer.json`, with the default end-of-text.
@@ -91,13 +116,14 @@ impl Tokenizer {
             Some(token) => vec![token],
             None => END_OF_TEXT_TOKENS.to_vec(),
         };
-        let end_of_text = tried.iter().find_map(|token| vocabulary.get(*token).copied());
-        let end_of_text = end_of_text.ok_or_else(|| DataError::NoEndOfText {
+        let found = tried.iter().find_map(|token| Some((*token, *vocabulary.get(*token)?)));
+        let (end_of_text_token, end_of_text) = found.ok_or_else(|| DataError::NoEndOfText {
             origin: origin.to_owned(),
             tried: tried.iter().map(|token| (*token).to_owned()).collect(),
         })?;
         let fingerprint = fingerprint(&parsed);
-        Ok(Tokenizer { json: text, pipeline, gap, vocab_size, end_of_text, fingerprint })
+        let end_of_text_token = end_of_text_token.to_owned();
+        Ok(Tokenizer { json: text, pipeline, gap, vocab_size, end_of_text, end_of_text_token, fingerprint })
     }
 
     /// The ids of a text, without end-of-text.
@@ -107,8 +133,9 @@ impl Tokenizer {
         self.encode_with(text, false)
     }
 
-    /// The ids of a prompt: those of [`encode`](Self::encode) with whatever the tokenizer itself puts around a text, such
-    /// as a beginning-of-text token. Models trained with one expect it before a prompt.
+    /// The ids of a prompt: those of [`encode`](Self::encode) with whatever the tokenizer itself
+    /// puts around a text, such as a beginning-of-text token. Models trained with one expect it
+    /// before a prompt.
     ///
     /// Fails as [`encode`](Self::encode) does.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
@@ -136,12 +163,6 @@ impl Tokenizer {
         })
     }
 
-    /// [`encode`](Self::encode) for many texts on all threads; the result does not depend on
-    /// their number.
-    pub fn encode_documents(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
-        texts.par_iter().map(|text| self.encode(text)).collect()
-    }
-
     /// The text of these ids, special tokens spelled out. Ids beyond the vocabulary give nothing,
     /// bytes that do not form UTF-8 give U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
@@ -159,6 +180,11 @@ impl Tokenizer {
     /// A decoder for ids that come one at a time.
     pub fn decode_stream(&self) -> DecodeStream<'_> {
         DecodeStream { tokenizer: self, ids: Vec::new(), start: 0, shown: 0 }
+    }
+
+    /// The token that ends a document, as the vocabulary spells it.
+    pub fn end_of_text_token(&self) -> &str {
+        &self.end_of_text_token
     }
 
     /// The largest id plus one: what a model's embedding must hold.

@@ -16,6 +16,7 @@ use crate::progress::Progress;
 use crate::source::{Content, Flow, Item, Source, hub_is_missing};
 use crate::spec::TrainTokenizerSpec;
 use crate::split::{DocumentId, Split};
+use crate::store;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer_training::{self, END_OF_TEXT};
 
@@ -31,6 +32,12 @@ pub(crate) fn choose(
     let spec = request.tokenizer;
     let end_of_text = spec.end_of_text.as_deref();
     match (&spec.file, &spec.hub, &spec.train) {
+        (Some(file), None, None) if file.as_os_str().is_empty() => Err(DataError::Spec {
+            key: "tokenizer.file".to_owned(),
+            expected: "a tokenizer.json, or a folder with one in it".to_owned(),
+            found: "an empty string".to_owned(),
+            hint: "for one beside the config, write `file = \"tokenizer.json\"`".to_owned(),
+        }),
         (Some(file), None, None) => Tokenizer::from_file(&request.base.join(file), end_of_text),
         (None, Some(hub), None) => Err(hub_is_missing("tokenizer.hub", hub)),
         (None, None, Some(train)) => {
@@ -42,7 +49,7 @@ pub(crate) fn choose(
                     hint: "leave it out".to_owned(),
                 });
             }
-            train.check()?;
+            train.check(sources.len())?;
             trained(request, train, sources, progress)
         }
         (file, hub, train) => {
@@ -72,13 +79,13 @@ fn trained(
             .collect::<Vec<_>>(),
     });
     let hash = sha256_hex(inputs.to_string().as_bytes());
-    let store = request.store.path();
-    let path = store.join(format!("tokenizer-{}.json", hash.get(..16).unwrap_or(&hash)));
+    let folder = request.store.path();
+    let path = folder.join(format!("tokenizer-{}.json", hash.get(..16).unwrap_or(&hash)));
     // A file that does not load is made again.
     if let Ok(tokenizer) = Tokenizer::from_file(&path, None) {
         return Ok(tokenizer);
     }
-    std::fs::create_dir_all(store).map_err(DataError::io("create", store))?;
+    store::create_folder(folder)?;
     let mut texts = Vec::new();
     progress.start("sample text for the tokenizer", None);
     for (source, domain) in sources.iter().zip(request.domains) {
@@ -138,10 +145,12 @@ fn sample(
             if request.splits.of(id, document.unit.as_deref()) != Split::Train {
                 return Ok(Flow::Continue);
             }
+            let whole = text.len();
             text.truncate(text.floor_char_boundary(usize::try_from(left).unwrap_or(usize::MAX)));
             let bytes = text.len() as u64;
             progress.advance(bytes);
-            left -= bytes;
+            // What is left when a text had to be cut is less than a character.
+            left = if text.len() < whole { 0 } else { left - bytes };
             file_left = file_left.saturating_sub(bytes);
             texts.push(text);
             Ok(if file_left == 0 || left == 0 { Flow::NextFile } else { Flow::Continue })

@@ -21,6 +21,8 @@ use crate::spec::TrainTokenizerSpec;
 pub(crate) const END_OF_TEXT: &str = "<|endoftext|>";
 /// The bytes and the end-of-text.
 const LEAST_VOCABULARY: usize = 257;
+/// Of each domain; from less there is nothing to learn.
+const LEAST_SAMPLE_BYTES: u64 = 1_000;
 /// The library counts pairs in 32 bits with a sign.
 const MOST_SAMPLE_BYTES: u64 = 2_000_000_000;
 /// Longer words (encoded data, long runs of one character) teach nothing and cost the square of
@@ -28,8 +30,8 @@ const MOST_SAMPLE_BYTES: u64 = 2_000_000_000;
 const MAX_WORD: usize = 1_000;
 
 impl TrainTokenizerSpec {
-    /// That both numbers are in their ranges.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// That both numbers are in their ranges, for a sample of this many domains.
+    pub(crate) fn check(&self, domains: usize) -> Result<()> {
         if self.vocab_size < LEAST_VOCABULARY || self.vocab_size > 1 << 24 {
             return Err(DataError::Spec {
                 key: "tokenizer.train.vocab_size".to_owned(),
@@ -38,10 +40,13 @@ impl TrainTokenizerSpec {
                 hint: "small models do well with 4096 to 16384".to_owned(),
             });
         }
-        if self.sample_bytes == 0 || self.sample_bytes > MOST_SAMPLE_BYTES {
+        let least = LEAST_SAMPLE_BYTES.saturating_mul(domains as u64);
+        if self.sample_bytes < least || self.sample_bytes > MOST_SAMPLE_BYTES {
             return Err(DataError::Spec {
                 key: "tokenizer.train.sample_bytes".to_owned(),
-                expected: format!("1 to {MOST_SAMPLE_BYTES}"),
+                expected: format!(
+                    "{least} ({LEAST_SAMPLE_BYTES} of each domain) to {MOST_SAMPLE_BYTES} bytes"
+                ),
                 found: self.sample_bytes.to_string(),
                 hint: "some 100 MB are plenty for merges that occur at all".to_owned(),
             });
@@ -194,10 +199,18 @@ mod tests {
 
     #[test]
     fn impossible_sizes_are_refused() {
-        for (vocab_size, sample_bytes) in [(256, 1), (1 << 25, 1), (300, 0), (300, u64::MAX)] {
+        for (vocab_size, sample_bytes, key) in [
+            (256, 3000, "vocab_size"),
+            (1 << 25, 3000, "vocab_size"),
+            (300, 0, "sample_bytes"),
+            (300, 2999, "sample_bytes`: expected 3000 (1000 of each domain) to 2000000000 bytes"),
+            (300, u64::MAX, "sample_bytes"),
+        ] {
             let spec = TrainTokenizerSpec { vocab_size, sample_bytes };
-            let error = spec.check().unwrap_err().to_string();
-            assert!(error.contains("tokenizer.train.") && error.contains("hint: "), "{error}");
+            let error = spec.check(3).unwrap_err().to_string();
+            let words = format!("tokenizer.train.{key}");
+            assert!(error.contains(&words) && error.contains("hint: "), "{error}");
         }
+        TrainTokenizerSpec { vocab_size: 300, sample_bytes: 3000 }.check(3).unwrap();
     }
 }

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::{Place, domain, path, texts, texts_of};
+use common::{Listen, Place, domain, path, texts, texts_of};
 use cuvee_data::*;
 use cuvee_testkit::{code_like, prose, shared_data, tiny_tokenizer_json, write_jsonl, write_texts};
 use serde_json::json;
@@ -101,6 +101,39 @@ fn the_cache_is_shared_by_name_and_folder() {
 }
 
 #[test]
+fn relative_paths_mean_their_own_configs_folder() {
+    let place = Place { cache: true, ..Place::new() };
+    for (folder, seed) in [("one", 30), ("two", 31)] {
+        write_texts(&place.path(&format!("{folder}/a.jsonl")), &prose(seed, 20));
+        place.write(&format!("{folder}/tokenizer.json"), tiny_tokenizer_json());
+    }
+    let from = |folder: &str, name: &str| {
+        let mut corpus = place.prepare_from(&place.path(folder), &[domain("d", path(name))]).unwrap();
+        corpus.domains.remove(0)
+    };
+    let (one, two) = (from("one", "a.jsonl"), from("two", "a.jsonl"));
+    assert!(one.dir != two.dir && texts(&one) != texts(&two));
+    // Neither has pushed the other out.
+    assert!(from("one", "a.jsonl").reused && from("two", "a.jsonl").reused);
+    // One location by whatever way gives the same shards.
+    let whole = place.path("one/a.jsonl").to_string_lossy().into_owned();
+    for (folder, name) in [("two", "../one/a.jsonl"), ("one/../one", "./a.jsonl"), ("two", whole.as_str())] {
+        let again = from(folder, name);
+        assert!(again.reused && again.dir == one.dir, "{folder} {name}");
+    }
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(place.path("one"), place.path("two/link")).unwrap();
+        assert_eq!(from("two", "link/a.jsonl").dir, one.dir);
+        // Through a link, `..` is the folder above where it leads, not above where it stands.
+        write_texts(&place.path("a.jsonl"), &prose(32, 20));
+        let above = from("two", "link/../a.jsonl");
+        assert!(above.dir != two.dir && above.dir != one.dir);
+        assert_eq!(above.dir, from("one", "../a.jsonl").dir);
+    }
+}
+
+#[test]
 fn the_result_does_not_depend_on_the_number_of_threads() {
     let bins = |threads: usize| {
         let place = Place::new();
@@ -145,6 +178,32 @@ fn one_source_splits_into_domains_by_a_column() {
 }
 
 #[test]
+fn values_without_text_are_told() {
+    let place = Place::new();
+    let mut docs: Vec<(String, serde_json::Value)> =
+        prose(33, 6).into_iter().map(|text| (text, json!({"language": "C"}))).collect();
+    docs.push((" \n".to_owned(), json!({"language": "Rust"})));
+    docs.push((docs[0].0.clone(), json!({"language": "D"})));
+    write_jsonl(&place.path("a.jsonl"), &docs);
+    let source = SourceSpec { deduplicate: Some(true), ..path("a.jsonl") };
+    let entry = DomainSource { domain_by: Some("meta.language".into()), ..domain("code", source) };
+    let listen = Listen::default();
+    let corpus = place.prepare_with(std::slice::from_ref(&entry), &AtomicBool::new(false), &listen).unwrap();
+    assert_eq!(corpus.domains.len(), 1);
+    let said = listen.said().pop().unwrap();
+    assert!(said.ends_with("no domain for `D`, `Rust`: nothing but empty documents or duplicates"), "{said}");
+    let expected = BTreeMap::from([
+        ("D".to_owned(), Counts { read: 1, duplicates: 1, ..Counts::default() }),
+        ("Rust".to_owned(), Counts { read: 1, empty: 1, ..Counts::default() }),
+    ]);
+    let Inspection::Entry { without_text, .. } = inspect(&place.path("shards/code")).unwrap() else {
+        panic!("an entry");
+    };
+    assert_eq!(without_text, expected);
+    assert!(place.prepare(&[entry]).unwrap().domains[0].reused);
+}
+
+#[test]
 fn too_many_values_are_a_mistake() {
     let place = Place::new();
     let docs: Vec<(String, serde_json::Value)> =
@@ -185,6 +244,31 @@ fn split_units_stay_together() {
     let counts: Vec<u64> = Split::ALL.map(|split| domain.shard(split).documents()).to_vec();
     assert_eq!(counts.iter().filter(|count| **count == 0).count(), 2, "{counts:?}");
     assert_eq!(domain.manifest.split(Split::Train).documents, counts[0]);
+}
+
+#[test]
+fn files_found_by_a_pattern_are_split_one_by_one() {
+    let place = Place::new();
+    let files = 24;
+    for i in 0..files {
+        place.write(&format!("s/{i}/train.txt"), format!("text of file {i}"));
+    }
+    let by_file = |name: &str| {
+        let domain = place.one(SourceSpec { split_by: Some("file".into()), ..path(name) }).unwrap();
+        let tokenizer = Tokenizer::from_json(&tiny_tokenizer_json()).unwrap();
+        Split::ALL.map(|split| {
+            let mut texts = texts_of(&domain, &tokenizer, split);
+            texts.sort();
+            texts
+        })
+    };
+    // As files of the folder, all in `s`, each has its own place in the splits; a pattern changes nothing.
+    let folder = by_file("s");
+    assert!(folder.iter().all(|texts| !texts.is_empty()), "{folder:?}");
+    assert_eq!(folder.iter().map(Vec::len).sum::<usize>(), files);
+    for pattern in ["s/*/train.txt", "s/*", "s/**/*.txt", "./s/../s/*/*"] {
+        assert_eq!(by_file(pattern), folder, "{pattern}");
+    }
 }
 
 #[test]
@@ -308,21 +392,44 @@ fn the_sample_takes_the_same_of_each_domain() {
     }
     place.write("small.txt", "wxyz ".repeat(400));
     let entries = [domain("large", path("large")), domain("small", path("small.txt"))];
-    struct Listen(std::sync::Mutex<Vec<String>>);
-    impl Progress for Listen {
-        fn start(&self, _: &str, _: Option<u64>) {}
-        fn advance(&self, _: u64) {}
-        fn finish(&self, summary: &str) {
-            self.0.lock().unwrap().push(summary.to_owned());
-        }
-    }
-    let listen = Listen(std::sync::Mutex::new(Vec::new()));
+    let listen = Listen::default();
     let corpus = place.prepare_with(&entries, &AtomicBool::new(false), &listen).unwrap();
     for word in ["abcd", "wxyz"] {
         assert_eq!(corpus.tokenizer.encode(word).unwrap().len(), 1, "{word}");
     }
     // 2,000 bytes of each: no more, though the large one has forty times that.
-    assert_eq!(listen.0.into_inner().unwrap()[0], "tokenizer: sampled 4000 bytes of 2 domains");
+    assert_eq!(listen.said()[0], "tokenizer: sampled 4000 bytes of 2 domains");
+}
+
+#[test]
+fn the_sample_ends_where_a_text_had_to_be_cut() {
+    let mut place = Place::new();
+    place.tokenizer.file = None;
+    place.tokenizer.train = Some(TrainTokenizerSpec { vocab_size: 300, sample_bytes: 1_001 });
+    place.splits = SplitSpec { tune: 0.0, valid: 0.0 };
+    // 1,001 bytes end within a character. Reading on would come to the line that is no JSON.
+    place.write("a.jsonl", format!("{}\nno JSON\n", json!({ "text": "ä".repeat(1_000) })));
+    let listen = Listen::default();
+    let entries = [domain("d", path("a.jsonl"))];
+    let error = place.prepare_with(&entries, &AtomicBool::new(false), &listen).unwrap_err();
+    assert_eq!(listen.said()[0], "tokenizer: sampled 1000 bytes of 1 domains");
+    assert!(error.to_string().contains("a.jsonl:2: "), "{error}");
+}
+
+#[test]
+fn a_file_in_place_of_the_store_is_named() {
+    let place = Place::new();
+    place.write("a.txt", "text");
+    for taken in ["shards", "shards/d"] {
+        place.write(taken, "a file");
+        let error = place.one(path("a.txt")).unwrap_err();
+        let words = format!(
+            "{}: expected a folder for the shards, found a file\nhint: ",
+            place.path(taken).display()
+        );
+        assert!(error.to_string().contains(&words) && error.is_usage(), "{error}");
+        std::fs::remove_file(place.path(taken)).unwrap();
+    }
 }
 
 #[test]
@@ -398,7 +505,6 @@ fn domains_open_and_inspect_without_their_sources() {
         }
         other => panic!("{other:?}"),
     }
-    assert!(inspect(place.root()).is_err());
     let bin = made.dir.join("train.bin");
     let whole = std::fs::read(&bin).unwrap();
     std::fs::write(&bin, &whole[..whole.len() - 3]).unwrap();
@@ -418,6 +524,74 @@ fn domains_open_and_inspect_without_their_sources() {
         let error = Domain::open(&made.dir).unwrap_err().to_string();
         assert!(error.contains(words) && error.contains("hint: "), "{error}");
     }
+}
+
+#[test]
+fn inspect_takes_every_name_of_a_shard() {
+    let place = Place::new();
+    let docs: Vec<_> = prose(34, 20).into_iter().map(|text| (text, json!({"n": 1}))).collect();
+    write_jsonl(&place.path("a.jsonl"), &docs);
+    let by = DomainSource { domain_by: Some("meta.n".into()), ..domain("by", path("a.jsonl")) };
+    let made = place.prepare(&[domain("d", path("a.jsonl")), by]).unwrap();
+    for name in ["d", "d/", "d/shard.json", "by/1", "by/1/shard.json"] {
+        let found = inspect(&place.path("shards").join(name)).unwrap();
+        let Inspection::Domain { manifest, .. } = found else { panic!("{name}") };
+        assert_eq!(*manifest, made.domains[usize::from(name.starts_with("by"))].manifest);
+    }
+    for name in ["by", "by/domains.json"] {
+        let found = inspect(&place.path("shards").join(name)).unwrap();
+        let Inspection::Entry { domains, without_text, .. } = found else { panic!("{name}") };
+        assert_eq!(domains, [made.domains[1].manifest.clone()]);
+        assert!(without_text.is_empty());
+    }
+    for name in ["d/train", "d/train.idx", "d/train.bin"] {
+        let found = inspect(&place.path("shards").join(name)).unwrap();
+        let Inspection::Shard { path, documents, .. } = found else { panic!("{name}") };
+        assert_eq!(path, place.path("shards/d/train.bin"));
+        assert_eq!(documents, made.domains[0].manifest.split(Split::Train).documents);
+    }
+}
+
+#[test]
+fn what_cannot_be_inspected_says_what_can() {
+    let place = Place::new();
+    write_texts(&place.path("a.jsonl"), &prose(35, 20));
+    let dir = place.one(path("a.jsonl")).unwrap().dir;
+    std::fs::create_dir(place.path("empty")).unwrap();
+    place.write("alone.bin", [0, 0]);
+    place.write("elsewhere/notes.json", "{}");
+    for (name, words) in [
+        ("a.jsonl", "found another kind of file\nhint: `cuvee prepare CONFIG` makes shards"),
+        ("elsewhere/notes.json", "found another kind of file\nhint: "),
+        ("nowhere", "found nothing\nhint: look at the path"),
+        ("nowhere.idx", "found nothing\nhint: look at the path"),
+        ("nowhere/shard.json", "found nothing\nhint: look at the path"),
+        ("empty", "found a folder with no shards\nhint: `cuvee prepare CONFIG`"),
+        ("shards", "found a folder of such folders\nhint: pass "),
+        ("alone.bin", "found a .bin without its .idx\nhint: "),
+        ("alone", "found a .bin without its .idx\nhint: "),
+    ] {
+        let error = inspect(&place.path(name)).unwrap_err();
+        assert!(matches!(error, DataError::NotInspectable { .. }), "{error}");
+        let error = error.to_string();
+        assert!(error.starts_with(&*place.path(name).to_string_lossy()), "{error}");
+        assert!(error.contains(words), "{error}");
+    }
+    let error = inspect(&place.path("shards")).unwrap_err().to_string();
+    assert!(error.ends_with(&format!("hint: pass {}", dir.display())), "{error}");
+    // Damaged: by its own name and as one of the domain's.
+    let idx = dir.join("train.idx");
+    let whole = std::fs::read(&idx).unwrap();
+    std::fs::write(&idx, &whole[..whole.len() - 5]).unwrap();
+    for name in [&idx, &dir.join("train"), &dir] {
+        let error = inspect(name).unwrap_err().to_string();
+        let words =
+            format!("expected {} bytes, found {}: the file is truncated", whole.len(), whole.len() - 5);
+        assert!(error.contains(&words) && error.contains("\nhint: "), "{error}");
+    }
+    std::fs::remove_file(&idx).unwrap();
+    let error = inspect(&dir).unwrap_err().to_string();
+    assert!(error.contains("train.idx") && error.contains("\nhint: "), "{error}");
 }
 
 #[test]

@@ -47,7 +47,6 @@ fn data() -> Option<PathBuf> {
 fn ids_equal_pythons_on_real_text() {
     let Some(data) = data() else { return };
     let texts = real_texts(&data);
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     // Python tokenizers 0.23.3, texts as in `real_texts`:
     //   ids = Tokenizer.from_file(path).encode(text, add_special_tokens=False).ids
     //   h.update(struct.pack(f"<{len(ids)}I", *ids))    # h = hashlib.sha256()
@@ -60,7 +59,9 @@ fn ids_equal_pythons_on_real_text() {
     ] {
         let mut hasher = Sha256::new();
         let mut count = 0;
-        for ids in load(&data, name).encode_documents(&texts).unwrap() {
+        let tokenizer = load(&data, name);
+        for text in &texts {
+            let ids = tokenizer.encode(text).unwrap();
             count += ids.len();
             ids.iter().for_each(|id| hasher.update(id.to_le_bytes()));
         }
@@ -179,6 +180,37 @@ fn bert_cannot_give_its_text_back() {
     assert_eq!(tokenizer.decode(&tokenizer.encode("Hello").unwrap()), "hello");
     // No [CLS] and [SEP] around the text.
     assert_eq!(tokenizer.encode("hello").unwrap().len(), 1);
+}
+
+#[test]
+fn prompts_begin_as_the_tokenizer_says_and_documents_do_not() {
+    let plain = Tokenizer::from_json(&tiny_tokenizer_json()).unwrap();
+    assert_eq!(plain.encode_prompt("the").unwrap(), [257]);
+    let mut with_bos: serde_json::Value = serde_json::from_str(&tiny_tokenizer_json()).unwrap();
+    with_bos["post_processor"] = serde_json::json!({
+        "type": "TemplateProcessing",
+        "single": [
+            {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}}
+        ],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {
+            "<|endoftext|>": {"id": "<|endoftext|>", "ids": [266], "tokens": ["<|endoftext|>"]}
+        }
+    });
+    let with_bos = Tokenizer::from_json(&with_bos.to_string()).unwrap();
+    assert_eq!(with_bos.encode_prompt("the").unwrap(), [266, 257]);
+    assert_eq!(with_bos.encode_prompt("").unwrap(), [266]);
+    assert_eq!(with_bos.encode("the").unwrap(), [257]);
+    // What stands around a text does not decide the ids of documents: shards are the same.
+    assert_eq!(with_bos.fingerprint(), plain.fingerprint());
+    let Some(data) = data() else { return };
+    // Python tokenizers 0.23.3: Tokenizer.from_file(path).encode("Once upon a time").ids
+    let golden = [1, 403, 407, 261, 378];
+    let stories = load(&data, "stories260k");
+    assert_eq!(stories.encode_prompt("Once upon a time").unwrap(), golden);
+    assert_eq!(stories.encode("Once upon a time").unwrap(), golden[1..]);
+    assert_eq!(stories.encode_prompt("").unwrap(), [1]);
 }
 
 #[test]

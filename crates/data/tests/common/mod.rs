@@ -54,15 +54,28 @@ impl Place {
         interrupted: &AtomicBool,
         progress: &dyn Progress,
     ) -> Result<Corpus> {
-        let request = Prepare {
+        prepare(&self.request(domains, self.root(), interrupted), progress)
+    }
+
+    /// As if the config lay in `base`.
+    pub fn prepare_from(&self, base: &Path, domains: &[DomainSource]) -> Result<Corpus> {
+        prepare(&self.request(domains, base, &AtomicBool::new(false)), &Silent)
+    }
+
+    fn request<'a>(
+        &'a self,
+        domains: &'a [DomainSource],
+        base: &'a Path,
+        interrupted: &'a AtomicBool,
+    ) -> Prepare<'a> {
+        Prepare {
             domains,
             tokenizer: &self.tokenizer,
             splits: &self.splits,
-            base: self.root(),
+            base,
             store: self.store(),
             interrupted,
-        };
-        prepare(&request, progress)
+        }
     }
 
     /// Prepares one domain and gives it back.
@@ -76,6 +89,24 @@ impl Place {
         let error = self.one(source).expect_err("must be refused").to_string();
         assert!(error.lines().last().unwrap().starts_with("hint: "), "{error}");
         error
+    }
+}
+
+/// Keeps what stages say at their end.
+#[derive(Default)]
+pub struct Listen(std::sync::Mutex<Vec<String>>);
+
+impl Progress for Listen {
+    fn start(&self, _: &str, _: Option<u64>) {}
+    fn advance(&self, _: u64) {}
+    fn finish(&self, summary: &str) {
+        self.0.lock().unwrap().push(summary.to_owned());
+    }
+}
+
+impl Listen {
+    pub fn said(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
     }
 }
 
