@@ -13,6 +13,9 @@ use crate::error::{Result, TrainError};
 /// Steps of a run that gives neither `steps` nor `tokens`.
 pub const DEFAULT_STEPS: u64 = 1000;
 
+/// Longest training sequence, in tokens: beyond any machine's memory.
+const MAX_CONTEXT: usize = 1 << 24;
+
 /// The `[train]` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -98,7 +101,7 @@ pub enum Schedule {
 
 /// Length of the warmup.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number of steps such as 100, or a share of the run such as 0.02")]
 pub enum Warmup {
     /// In steps.
     Steps(u64),
@@ -132,7 +135,10 @@ pub enum Precision {
 pub struct Quantity(pub u64);
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a count: a whole number such as 50000000, or text such as \"50M\" or \"1.5B\""
+)]
 enum QuantityText {
     Number(u64),
     Text(String),
@@ -176,19 +182,27 @@ impl FromStr for Quantity {
             Some((at, 'T')) => (&plain[..at], 1_000_000_000_000),
             _ => (plain.as_str(), 1),
         };
-        if !digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-            return Err(refuse());
-        }
-        if let Ok(whole) = digits.parse::<u64>() {
-            return whole.checked_mul(scale).map(Quantity).ok_or_else(refuse);
-        }
-        // A fraction of a suffix: exact enough in f64 below 2^53, and counts are whole.
-        let value = digits.parse::<f64>().map_err(|_| refuse())? * scale as f64;
-        if value.fract() != 0.0 || value >= 9e15 {
-            return Err(refuse());
-        }
-        Ok(Quantity(value as u64))
+        decimal(digits, scale).map(Quantity).ok_or_else(refuse)
     }
+}
+
+/// `digits`, with or without a fraction, times `scale`; `None` unless that is a whole number of 64 bits. In integers:
+/// 1.005 · 10⁶ is not whole in floating point.
+fn decimal(digits: &str, scale: u64) -> Option<u64> {
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let number = |text: &str| match text {
+        "" => Some(0),
+        _ if text.bytes().all(|b| b.is_ascii_digit()) => text.parse::<u64>().ok(),
+        _ => None,
+    };
+    if !digits.bytes().any(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let parts = 10u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    // Trimmed of its zeros, a fraction is whole times the scale only if it has no more digits than the scale has zeros.
+    let rest = number(fraction)?.checked_mul(scale.is_multiple_of(parts).then_some(scale / parts)?)?;
+    number(whole)?.checked_mul(scale)?.checked_add(rest)
 }
 
 impl fmt::Display for Quantity {
@@ -261,6 +275,14 @@ impl TrainSpec {
         };
         whole("train.batch_size", self.batch_size)?;
         whole("train.context", self.context)?;
+        if self.context > MAX_CONTEXT {
+            return Err(TrainError::config(
+                "train.context",
+                format!("1 to {MAX_CONTEXT}"),
+                self.context,
+                "256 to 4096 are usual",
+            ));
+        }
         if let Some(micro_batch) = self.micro_batch {
             whole("train.micro_batch", micro_batch)?;
         }
@@ -331,16 +353,47 @@ mod tests {
             ("200k", 200_000),
             ("1_000", 1000),
             ("2T", 2_000_000_000_000),
+            ("1.005M", 1_005_000), // 1.005 · 10⁶ = 1004999.9999999999 in f64
+            ("0.000_000_000_001T", 1),
+            ("9007199.254740993B", 9_007_199_254_740_993), // 2^53 + 1
+            (".5k", 500),
+            ("3.0", 3),
         ] {
             assert_eq!(text.parse::<Quantity>().unwrap().0, value, "{text}");
         }
-        for text in
-            ["", "M", "-3", "1.5", "1e6", "50 MB", "99999999999999999999", "99999999999999T", "1.2.3M", "é"]
-        {
+        for text in [
+            "",
+            "M",
+            "-3",
+            "1.5",
+            "1e6",
+            "50 MB",
+            "99999999999999999999",
+            "99999999999999T",
+            "1.2.3M",
+            "é",
+            ".",
+            ".M",
+            "1.0005k",
+            "+5",
+            "1.+5M",
+            "0.1",
+        ] {
             assert!(text.parse::<Quantity>().is_err(), "{text}");
         }
         assert_eq!(serde_json::from_str::<Quantity>("12").unwrap(), Quantity(12));
         assert_eq!(serde_json::from_str::<Quantity>("\"3M\"").unwrap(), Quantity(3_000_000));
+    }
+
+    #[test]
+    fn values_of_another_type_are_told_what_was_expected() {
+        let message = |text: &str| serde_json::from_str::<TrainSpec>(text).unwrap_err().to_string();
+        for value in ["true", "[1]", "-5", "1.5"] {
+            let message = message(&format!("{{\"tokens\": {value}}}"));
+            assert!(message.contains("expected a count: a whole number such as 50000000"), "{message}");
+        }
+        let message = message("{\"warmup\": \"long\"}");
+        assert!(message.contains("a share of the run such as 0.02"), "{message}");
     }
 
     #[test]
@@ -367,6 +420,7 @@ mod tests {
         };
         check("train.batch_size", |s| s.batch_size = 0);
         check("train.context", |s| s.context = 0);
+        check("train.context", |s| s.context = usize::MAX);
         check("train.micro_batch", |s| s.micro_batch = Some(0));
         check("train.lr", |s| s.lr = f64::NAN);
         check("train.lr", |s| s.lr = 0.0);
