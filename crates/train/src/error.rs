@@ -254,6 +254,32 @@ pub enum TrainError {
         source: std::io::Error,
     },
 
+    /// The tokenizer beside the parameters to start from is not the one the run's data is made with.
+    #[error(
+        "{}: expected the run's tokenizer, {expected}, found {found}: every row of the embedding would mean another token\nhint: [tokenizer] file = \"{}\"",
+        path.display(),
+        path.display()
+    )]
+    TokenizerDiffers {
+        /// The tokenizer.json beside the parameters.
+        path: PathBuf,
+        /// Fingerprint of the run's tokenizer.
+        expected: String,
+        /// Fingerprint of the file's, or what else it is.
+        found: String,
+    },
+
+    /// A folder that is not to be replaced, since it holds other things than what would be written there.
+    #[error(
+        "{}: expected an empty folder or an earlier export, found `{found}` in it\nhint: move it elsewhere, or choose another folder", path.display()
+    )]
+    ForeignFolder {
+        /// The folder.
+        path: PathBuf,
+        /// The first entry that does not belong.
+        found: String,
+    },
+
     /// The mixture cannot be drawn as asked.
     #[error(transparent)]
     Mixer(#[from] cuvee_mixer::MixerError),
@@ -263,19 +289,19 @@ pub enum TrainError {
     Tensor(#[from] candle_core::Error),
 }
 
-/// Where a NaN or an infinity was met. The engine fills in what it knows; the training loop adds the
-/// step and the domain with [`TrainError::at_step`] and [`TrainError::in_domain`].
+/// Where a NaN or an infinity was met, before anything was updated with it. The engine fills in what it knows; the
+/// training loop adds the step and the domain with [`TrainError::at_step`] and [`TrainError::in_domain`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct NonFinite {
-    /// `loss` or `gradient`.
+    /// What is not finite: `loss`, `gradient norm`, …
     pub what: &'static str,
     /// The offending value: NaN, ∞ or −∞.
     pub value: f64,
-    /// Index in the batch of the first sequence whose loss is not finite.
+    /// Index in the batch of the first sequence whose loss, or whose gradient alone, is not finite.
     pub sequence: Option<usize>,
     /// Name of the first parameter whose gradient is not finite.
     pub parameter: Option<String>,
-    /// Training step, counted from 0.
+    /// Training step, counted from 1 as in the metrics; an evaluation's is the number of steps done.
     pub step: Option<u64>,
     /// Domain of that sequence.
     pub domain: Option<String>,
@@ -298,8 +324,10 @@ impl fmt::Display for NonFinite {
         }
         write!(
             f,
-            "; stopped before the update, the parameters are those of the step before\n\
-             hint: resume from the last checkpoint with a lower train.lr, a longer train.warmup or a smaller train.clip"
+            "; no update was made with it\n\
+             hint: resumed unchanged, the run would meet the same numbers again; start a new one with a lower train.lr or \
+             a longer train.warmup (model.init = \"RUN/checkpoints/step-…\" begins it from the last checkpoint), or with \
+             milder weights if a multiplier is very large"
         )
     }
 }

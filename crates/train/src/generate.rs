@@ -5,9 +5,10 @@
 
 use std::ops::ControlFlow;
 
+use cuvee_mixer::seed::{CounterRng, derive};
+
 use crate::engine::Engine;
 use crate::error::{Result, TrainError};
-use crate::model::uniform_value;
 
 /// How the next token is chosen.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +32,10 @@ impl Default for SamplingSpec {
 
 /// A checked [`SamplingSpec`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sampler(SamplingSpec);
+pub struct Sampler {
+    spec: SamplingSpec,
+    choices: CounterRng,
+}
 
 impl Sampler {
     /// A sampler.
@@ -52,7 +56,7 @@ impl Sampler {
             Some(share) if !(share > 0.0 && share <= 1.0) => {
                 refuse("top_p", "a share above 0, up to 1", share.to_string())
             }
-            _ => Ok(Self(spec)),
+            _ => Ok(Self { choices: CounterRng::new(derive(spec.seed, "generate")), spec }),
         }
     }
 
@@ -66,21 +70,21 @@ impl Sampler {
         // Stable, so that equal logits stay in the order of their ids.
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
         let Some(&(best, largest)) = ranked.first() else { return 0 };
-        if self.0.temperature == 0.0 {
+        if self.spec.temperature == 0.0 {
             return best;
         }
-        ranked.truncate(self.0.top_k.unwrap_or(ranked.len()));
+        ranked.truncate(self.spec.top_k.unwrap_or(ranked.len()));
         for (_, value) in &mut ranked {
-            *value = ((*value - largest) / self.0.temperature).exp();
+            *value = ((*value - largest) / self.spec.temperature).exp();
         }
-        let nucleus = self.0.top_p.unwrap_or(1.0) * total(&ranked);
+        let nucleus = self.spec.top_p.unwrap_or(1.0) * total(&ranked);
         let mut reached = 0.0;
         let kept = ranked.iter().position(|(_, value)| {
             reached += value;
             reached >= nucleus
         });
         ranked.truncate(kept.map_or(ranked.len(), |last| last + 1));
-        let target = uniform_value(self.0.seed, "generate", position) * total(&ranked);
+        let target = self.choices.unit(position) * total(&ranked);
         let mut passed = 0.0;
         let chosen = ranked.iter().find(|(_, value)| {
             passed += value;

@@ -29,6 +29,7 @@ pub mod checkpoint;
 mod engine;
 mod error;
 mod evaluate;
+pub mod folder;
 mod generate;
 pub mod hf;
 pub mod model;

@@ -9,13 +9,13 @@ use serde_json::{Map, Value, json};
 
 use super::read_json;
 use crate::error::{Result, TrainError};
-use crate::model::ModelConfig;
+use crate::model::{Misfit, ModelConfig};
 
 /// The model that `dir/config.json` describes.
 ///
 /// # Errors
-/// [`TrainError::Io`], [`TrainError::Json`] for a missing or malformed key, [`TrainError::UnsupportedModel`],
-/// [`TrainError::Config`] for lengths that do not fit together.
+/// [`TrainError::Io`], [`TrainError::Json`] for a missing or malformed key, [`TrainError::UnsupportedModel`] for other
+/// arithmetic and for lengths that do not fit together.
 pub fn read_config(dir: &Path) -> Result<ModelConfig> {
     let file = ConfigFile::read(&dir.join("config.json"))?;
     file.refuse_other_arithmetic()?;
@@ -35,12 +35,29 @@ pub fn read_config(dir: &Path) -> Result<ModelConfig> {
         norm_eps: file.number_or("rms_norm_eps", 1e-6)?,
         tied: file.flag_or("tie_word_embeddings", false)?,
     };
-    model.validate()?;
-    Ok(model)
+    match model.misfit() {
+        None => Ok(model),
+        Some(misfit) => Err(file.does_not_fit(misfit)),
+    }
+}
+
+/// The id that ends a text: `eos_token_id` of `dir/generation_config.json`, or of `dir/config.json` where the former is
+/// not there or silent; the first one of a list. `None` where neither file has one.
+///
+/// # Errors
+/// [`TrainError::Io`] for no `config.json`; [`TrainError::Json`] for a file or an id that is malformed.
+pub fn read_end_of_text(dir: &Path) -> Result<Option<u32>> {
+    let generation = dir.join("generation_config.json");
+    if generation.is_file()
+        && let Some(id) = ConfigFile::read(&generation)?.end_of_text()?
+    {
+        return Ok(Some(id));
+    }
+    ConfigFile::read(&dir.join("config.json"))?.end_of_text()
 }
 
 /// The keys `transformers` reads, all of them, so that its defaults play no part.
-pub(super) fn config_json(model: &ModelConfig, end_of_text: Option<u32>) -> Value {
+pub(super) fn config_json(model: &ModelConfig, end_of_text: u32) -> Value {
     json!({
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -110,6 +127,39 @@ impl ConfigFile {
         match self.get(key) {
             None => Ok(default),
             Some(value) => value.as_bool().ok_or_else(|| self.wrong(key, "true or false for")),
+        }
+    }
+
+    fn end_of_text(&self) -> Result<Option<u32>> {
+        const KEY: &str = "eos_token_id";
+        let id = match self.get(KEY) {
+            Some(Value::Array(ids)) => ids.first(),
+            other => other,
+        };
+        let read = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.map(|id| read(id).ok_or_else(|| self.wrong(KEY, "a token id, or a list of them, for"))).transpose()
+    }
+
+    fn does_not_fit(&self, misfit: Misfit) -> TrainError {
+        let key = match misfit.field {
+            "dim" => "hidden_size",
+            "layers" => "num_hidden_layers",
+            "heads" => "num_attention_heads",
+            "kv_heads" => "num_key_value_heads",
+            // Where there is no such key, a head is as wide as the model over its heads.
+            "head_dim" if self.get("head_dim").is_none() => "num_attention_heads",
+            "ffn" => "intermediate_size",
+            "max_context" => "max_position_embeddings",
+            "norm_eps" => "rms_norm_eps",
+            same => same,
+        };
+        TrainError::UnsupportedModel {
+            path: self.path.clone(),
+            key: key.to_owned(),
+            expected: misfit.expected,
+            found: misfit.found,
+            hint: "the file may be damaged; download the model's config.json again, or choose another model"
+                .to_owned(),
         }
     }
 

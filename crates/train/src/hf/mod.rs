@@ -5,19 +5,21 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cuvee_data::{DataError, Tokenizer};
 use serde_json::{Map, Value, json};
 
 use crate::engine::NamedTensor;
 use crate::error::{Result, TrainError};
+use crate::folder::replace_folder;
 use crate::model::{ModelConfig, check_tensors};
 use crate::tensors::{read_safetensors, write_file, write_safetensors};
 
 use config::config_json;
-pub use config::read_config;
+pub use config::{read_config, read_end_of_text};
 
 /// The tokenizer as an export carries it.
 #[derive(Debug, Clone, Copy)]
@@ -52,17 +54,86 @@ pub fn load_parameters(dir: &Path, model: &ModelConfig) -> Result<Vec<NamedTenso
             tensors.retain(|tensor| tensor.name != "lm_head.weight");
         }
     }
-    let place = dir.display().to_string();
-    Ok(check_tensors(&model.parameter_list(), &tensors, &place)?.into_iter().cloned().collect())
+    let list = model.parameter_list();
+    check_tensors(&list, &tensors, &dir.display().to_string())?;
+    let order: HashMap<&str, usize> = list.iter().map(|info| info.name.as_str()).zip(0..).collect();
+    tensors.sort_by_key(|tensor| order.get(tensor.name.as_str()).copied());
+    Ok(tensors)
+}
+
+/// The parameters a run starts from: those of [`load_parameters`], once it is sure that they mean what the run's ids mean.
+/// A `dir/tokenizer.json` must be `tokenizer`, the one the run's data is made with; where there is none, nobody can tell.
+///
+/// # Errors
+/// [`TrainError::TokenizerDiffers`]; those of [`load_parameters`].
+pub fn load_initial(dir: &Path, model: &ModelConfig, tokenizer: &Tokenizer) -> Result<Vec<NamedTensor>> {
+    let path = dir.join("tokenizer.json");
+    if path.is_file() {
+        check_tokenizer(&path, tokenizer)?;
+    }
+    load_parameters(dir, model)
+}
+
+fn check_tokenizer(path: &Path, expected: &Tokenizer) -> Result<()> {
+    if fs::read(path).map_err(TrainError::io("read", path))? == expected.json().as_bytes() {
+        return Ok(());
+    }
+    // The same vocabulary has the same end-of-text, whatever its name is.
+    let end_of_text = expected.decode(&[expected.end_of_text()]);
+    let found = match Tokenizer::from_file(path, Some(&end_of_text)) {
+        Ok(tokenizer) if tokenizer.fingerprint() == expected.fingerprint() => return Ok(()),
+        Ok(tokenizer) => tokenizer.fingerprint().to_owned(),
+        // A decoder may have changed the name.
+        Err(DataError::NoEndOfText { .. }) => match Tokenizer::from_file(path, None) {
+            Ok(tokenizer) if tokenizer.fingerprint() == expected.fingerprint() => return Ok(()),
+            Ok(tokenizer) => tokenizer.fingerprint().to_owned(),
+            Err(_) => format!("one without `{end_of_text}`"),
+        },
+        Err(error) => format!("one that cannot be read ({})", error.to_string().replace('\n', "; ")),
+    };
+    Err(TrainError::TokenizerDiffers {
+        path: path.to_path_buf(),
+        expected: expected.fingerprint().to_owned(),
+        found,
+    })
+}
+
+/// The files of an export.
+const EXPORT_FILES: [&str; 5] =
+    ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
+
+/// Makes `dir` an export, see [`write_export_files`]: the whole folder is replaced at once, as [`replace_folder`] does it.
+///
+/// # Errors
+/// [`TrainError::ForeignFolder`] where `dir` holds anything but an earlier export, since it would be lost; those of
+/// [`write_export_files`] and [`replace_folder`]. `dir` is then what it was.
+pub fn write_export(
+    dir: &Path,
+    model: &ModelConfig,
+    tensors: &[NamedTensor],
+    tokenizer: ExportTokenizer,
+) -> Result<()> {
+    if dir.is_dir() {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir).map_err(TrainError::io("read", dir))? {
+            names.push(entry.map_err(TrainError::io("read", dir))?.file_name());
+        }
+        names.sort();
+        if let Some(foreign) = names.iter().find(|name| !EXPORT_FILES.iter().any(|own| *name == own)) {
+            let found = foreign.to_string_lossy().into_owned();
+            return Err(TrainError::ForeignFolder { path: dir.to_path_buf(), found });
+        }
+    }
+    replace_folder(dir, |folder| write_export_files(folder, model, tensors, tokenizer))
 }
 
 /// Writes `config.json`, `generation_config.json`, `model.safetensors`, `tokenizer.json` and `tokenizer_config.json` into
-/// `dir`, made if it is not there. The weights come last: a folder with them is complete.
+/// the folder `dir`.
 ///
 /// # Errors
 /// [`TrainError::Io`]; [`TrainError::Json`] for a tokenizer that is not JSON or does not have the id; those of
 /// [`check_tensors`] if `tensors` are not the model's.
-pub fn write_export(
+pub fn write_export_files(
     dir: &Path,
     model: &ModelConfig,
     tensors: &[NamedTensor],
@@ -70,8 +141,7 @@ pub fn write_export(
 ) -> Result<()> {
     check_tensors(&model.parameter_list(), tensors, "the parameters to export")?;
     let end_of_text = token_text(tokenizer, &dir.join("tokenizer.json"))?;
-    fs::create_dir_all(dir).map_err(TrainError::io("create", dir))?;
-    write_json(&dir.join("config.json"), &config_json(model, Some(tokenizer.end_of_text)))?;
+    write_json(&dir.join("config.json"), &config_json(model, tokenizer.end_of_text))?;
     write_json(
         &dir.join("generation_config.json"),
         &json!({
@@ -93,14 +163,6 @@ pub fn write_export(
         }),
     )?;
     write_safetensors(&dir.join("model.safetensors"), tensors)
-}
-
-/// `config.json` alone, for a folder of weights that is not a whole export, such as a checkpoint.
-///
-/// # Errors
-/// [`TrainError::Io`].
-pub fn write_config(dir: &Path, model: &ModelConfig, end_of_text: Option<u32>) -> Result<()> {
-    write_json(&dir.join("config.json"), &config_json(model, end_of_text))
 }
 
 fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {

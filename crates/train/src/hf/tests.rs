@@ -28,7 +28,7 @@ fn tokenizer() -> ExportTokenizer<'static> {
 }
 
 fn config_with(dir: &Path, change: impl FnOnce(&mut Value)) {
-    let mut value = config_json(&model(), None);
+    let mut value = config_json(&model(), 31);
     change(&mut value);
     fs::write(dir.join("config.json"), value.to_string()).unwrap();
 }
@@ -187,6 +187,142 @@ fn keys_that_are_missing_or_malformed_are_named() {
     fs::write(dir.path().join("config.json"), "[]").unwrap();
     check("found another JSON value");
     assert!(matches!(read_config(&dir.path().join("none")), Err(TrainError::Io { .. })));
+}
+
+#[test]
+fn lengths_that_do_not_fit_are_named_by_the_files_own_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |key: &str, change: &dyn Fn(&mut Value)| {
+        config_with(dir.path(), change);
+        let error = read_config(dir.path()).unwrap_err();
+        assert!(matches!(&error, TrainError::UnsupportedModel { key: named, .. } if named == key), "{error}");
+        let message = error.to_string();
+        assert!(message.contains("config.json") && !message.contains("preset"), "{message}");
+        assert!(!message.contains("model.") && message.contains("\nhint: "), "{message}");
+    };
+    check("num_attention_heads", &|config| config["num_attention_heads"] = json!(0));
+    check("hidden_size", &|config| config["hidden_size"] = json!(1u64 << 40));
+    check("num_key_value_heads", &|config| config["num_key_value_heads"] = json!(2));
+    check("intermediate_size", &|config| config["intermediate_size"] = json!(0));
+    check("head_dim", &|config| config["head_dim"] = json!(5));
+    check("num_attention_heads", &|config| {
+        config["head_dim"] = Value::Null;
+        config["hidden_size"] = json!(15); // 3 heads of width 5
+    });
+    check("max_position_embeddings", &|config| config["max_position_embeddings"] = json!(0));
+    check("rms_norm_eps", &|config| config["rms_norm_eps"] = json!(0.0));
+    check("rope_theta", &|config| config["rope_theta"] = json!(-1.0));
+    config_with(dir.path(), |config| config["max_position_embeddings"] = json!(2_000_000_000));
+    assert_eq!(read_config(dir.path()).unwrap().max_context, 2_000_000_000);
+}
+
+#[test]
+fn the_end_of_text_is_the_one_the_model_was_saved_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |file: &str, id: Value| {
+        fs::write(dir.path().join(file), json!({"eos_token_id": id, "model_type": "llama"}).to_string())
+            .unwrap();
+    };
+    let read = || read_end_of_text(dir.path());
+    assert!(matches!(read(), Err(TrainError::Io { .. })));
+    write("config.json", json!(7));
+    assert_eq!(read().unwrap(), Some(7));
+    write("generation_config.json", json!([9, 8]));
+    assert_eq!(read().unwrap(), Some(9));
+    for silent in [Value::Null, json!([])] {
+        write("generation_config.json", silent);
+        assert_eq!(read().unwrap(), Some(7));
+    }
+    write("config.json", Value::Null);
+    assert_eq!(read().unwrap(), None);
+    for wrong in [json!("</s>"), json!(-1), json!(1u64 << 32), json!([1.5])] {
+        write("generation_config.json", wrong);
+        let message = read().unwrap_err().to_string();
+        assert!(
+            message.contains("generation_config.json") && message.contains("`eos_token_id`"),
+            "{message}"
+        );
+    }
+    let export = dir.path().join("export");
+    write_export(&export, &model(), &initial_parameters(&model(), 5), tokenizer()).unwrap();
+    assert_eq!(read_end_of_text(&export).unwrap(), Some(31));
+}
+
+/// A tokenizer of single letters in the order of `letters`, then `end`.
+fn letters(letters: &str, end: &str) -> String {
+    let vocab: Map<String, Value> =
+        letters.chars().map(String::from).zip((0..).map(|id| json!(id))).collect();
+    json!({
+        "version": "1.0",
+        "added_tokens": [{
+            "id": letters.len(), "content": end, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        }],
+        "normalizer": null,
+        "pre_tokenizer": null,
+        "post_processor": null,
+        "decoder": null,
+        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+    })
+    .to_string()
+}
+
+#[test]
+fn parameters_of_another_tokenizer_are_not_started_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let init = dir.path().join("init");
+    let tensors = initial_parameters(&model(), 5);
+    let own = letters("abc", "<end>");
+    let corpus = {
+        let file = dir.path().join("own.json");
+        fs::write(&file, &own).unwrap();
+        Tokenizer::from_file(&file, Some("<end>")).unwrap()
+    };
+    write_export(&init, &model(), &tensors, ExportTokenizer { json: &own, end_of_text: 3 }).unwrap();
+    assert_eq!(load_initial(&init, &model(), &corpus).unwrap(), tensors);
+    // The same tokenizer in another form.
+    let spaced = serde_json::to_string_pretty(&serde_json::from_str::<Value>(&own).unwrap()).unwrap();
+    fs::write(init.join("tokenizer.json"), spaced).unwrap();
+    assert_eq!(load_initial(&init, &model(), &corpus).unwrap(), tensors);
+    // As many tokens or fewer, all of them within the embedding: only the fingerprint tells.
+    for other in [letters("acb", "<end>"), letters("ab", "<end>"), letters("abc", "</s>")] {
+        fs::write(init.join("tokenizer.json"), &other).unwrap();
+        let message = load_initial(&init, &model(), &corpus).unwrap_err().to_string();
+        let found = Tokenizer::from_file(&init.join("tokenizer.json"), Some("<end>"))
+            .or_else(|_| Tokenizer::from_json(&other))
+            .unwrap();
+        assert!(message.contains(corpus.fingerprint()) && message.contains(found.fingerprint()), "{message}");
+        let hint = format!("\nhint: [tokenizer] file = \"{}\"", init.join("tokenizer.json").display());
+        assert!(message.ends_with(&hint), "{message}");
+    }
+    fs::write(init.join("tokenizer.json"), "{").unwrap();
+    assert!(matches!(load_initial(&init, &model(), &corpus), Err(TrainError::TokenizerDiffers { .. })));
+    fs::remove_file(init.join("tokenizer.json")).unwrap();
+    assert_eq!(load_initial(&init, &model(), &corpus).unwrap(), tensors, "nothing to compare with");
+}
+
+#[test]
+fn a_new_export_replaces_an_old_one_whole_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let export = dir.path().join("export");
+    let write = |seed| write_export(&export, &model(), &initial_parameters(&model(), seed), tokenizer());
+    write(1).unwrap();
+    // A failure leaves the old one: no file of the new one is among its own.
+    let before = fs::read(export.join("model.safetensors")).unwrap();
+    let tensors = initial_parameters(&model(), 2);
+    let wrong = ExportTokenizer { end_of_text: 30, ..tokenizer() };
+    let wide = ModelConfig { max_context: 77, ..model() };
+    assert!(write_export(&export, &wide, &tensors, wrong).is_err());
+    assert_eq!(fs::read(export.join("model.safetensors")).unwrap(), before);
+    assert_eq!(read_config(&export).unwrap(), model());
+    write(2).unwrap();
+    assert_eq!(load_parameters(&export, &model()).unwrap(), tensors);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing hidden stays beside it");
+    // Deleting what somebody else put there is not for an export to do.
+    fs::write(export.join("README.md"), "mine").unwrap();
+    let message = write(3).unwrap_err().to_string();
+    assert!(message.contains("found `README.md`") && message.contains("\nhint: "), "{message}");
+    assert_eq!(load_parameters(&export, &model()).unwrap(), tensors);
 }
 
 #[test]

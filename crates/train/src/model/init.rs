@@ -5,69 +5,38 @@
 
 use rayon::prelude::*;
 
+use cuvee_mixer::seed::{self, CounterRng};
+
 use super::config::ModelConfig;
 use super::parameters::{Initialiser, ParameterInfo};
 use crate::engine::NamedTensor;
 
-/// Element `index` of parameter `name` under `seed`: a standard normal draw times the initialiser's deviation, or 1.
-///
-/// Element pairs (2k, 2k+1) are the two Box–Muller outputs of the uniform pair of counter k.
-pub fn initial_value(seed: u64, name: &str, initialiser: Initialiser, index: u64) -> f32 {
-    element(stream_key(seed, name), initialiser, index)
+/// Every parameter of `model`, in the order of [`ModelConfig::parameter_list`], from the run's root seed: a normal
+/// parameter's numbers are those of the counter-based generator of (seed, [`seed::INIT`], its name).
+pub fn initial_parameters(model: &ModelConfig, root_seed: u64) -> Vec<NamedTensor> {
+    let init = seed::derive(root_seed, seed::INIT);
+    model.parameter_list().iter().map(|info| initial_tensor(info, init)).collect()
 }
 
-/// Every parameter of `model`, in the order of [`ModelConfig::parameter_list`].
-pub fn initial_parameters(model: &ModelConfig, seed: u64) -> Vec<NamedTensor> {
-    model.parameter_list().into_iter().map(|info| initial_tensor(&info, seed)).collect()
-}
-
-fn initial_tensor(info: &ParameterInfo, seed: u64) -> NamedTensor {
-    let key = stream_key(seed, &info.name);
+fn initial_tensor(info: &ParameterInfo, init: u64) -> NamedTensor {
     let count = info.shape.iter().map(|&n| n as u64).product::<u64>();
-    let data = (0..count).into_par_iter().map(|index| element(key, info.initialiser, index)).collect();
+    let rng = CounterRng::new(seed::derive(init, &info.name));
+    let data = match info.initialiser {
+        Initialiser::Ones => (0..count).map(|_| 1.0).collect(),
+        Initialiser::Normal(std) => {
+            (0..count).into_par_iter().map(|index| (std * standard_normal(&rng, index)) as f32).collect()
+        }
+    };
     NamedTensor { name: info.name.clone(), shape: info.shape.clone(), data }
 }
 
-fn element(key: u64, initialiser: Initialiser, index: u64) -> f32 {
-    match initialiser {
-        Initialiser::Ones => 1.0,
-        Initialiser::Normal(std) => (std * standard_normal(key, index)) as f32,
-    }
-}
-
-/// Box & Muller (1958): √(−2 ln u)·cos 2πv and ·sin 2πv are independent standard normal for uniform u in (0, 1], v.
-fn standard_normal(key: u64, index: u64) -> f64 {
-    let counter = index & !1;
-    let u = 1.0 - uniform(key, counter); // (0, 1]: its logarithm is finite
-    let v = uniform(key, counter | 1);
+/// Element `index` of a stream of independent standard normal draws: (2k, 2k + 1) are the two outputs of Box & Muller
+/// (1958), √(−2 ln u)·cos 2πv and ·sin 2πv, for the uniform numbers 2k and 2k + 1 of `rng`.
+fn standard_normal(rng: &CounterRng, index: u64) -> f64 {
+    let u = 1.0 - rng.unit(index & !1); // (0, 1]: its logarithm is finite
+    let v = rng.unit(index | 1);
     let (sin, cos) = (std::f64::consts::TAU * v).sin_cos();
     (-2.0 * u.ln()).sqrt() * if index & 1 == 0 { cos } else { sin }
-}
-
-/// Draw `index` of the stream named `name` under `seed`: uniform in [0, 1) with 53 bits.
-pub(crate) fn uniform_value(seed: u64, name: &str, index: u64) -> f64 {
-    uniform(stream_key(seed, name), index)
-}
-
-fn uniform(key: u64, counter: u64) -> f64 {
-    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-    let bits = mix(key.wrapping_add(counter.wrapping_add(1).wrapping_mul(GOLDEN)));
-    (bits >> 11) as f64 / (1u64 << 53) as f64
-}
-
-fn stream_key(seed: u64, name: &str) -> u64 {
-    // FNV-1a over the name, then mixed with the seed, so that neighbouring seeds share nothing.
-    let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-    });
-    mix(hash ^ mix(seed))
-}
-
-/// The output function of SplitMix64 (Steele, Lea & Flood, 2014): a bijection that flips half the bits.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]
@@ -122,17 +91,27 @@ mod tests {
             let lagged = z.windows(2).map(|w| w[0] * w[1]).sum::<f64>() / n;
             assert!(lagged.abs() < 5.0 / n.sqrt(), "{}", info.name);
         }
-        assert_eq!(tensors[0].data[5], initial_value(3, &tensors[0].name, Initialiser::Normal(0.02), 5));
     }
 
     #[test]
     fn seeds_and_names_give_unrelated_draws() {
-        let draw = |seed, name| {
-            (0..64).map(|i| initial_value(seed, name, Initialiser::Normal(1.0), i)).collect::<Vec<_>>()
-        };
-        let base = draw(1, "a");
-        for other in [draw(2, "a"), draw(1, "b")] {
-            assert!(base.iter().zip(&other).all(|(x, y)| x != y));
+        let draw = |seed, index: usize| initial_parameters(&model(2), seed).swap_remove(index).data;
+        // Parameters 2 and 3, the q and k projections, have one shape. Two of 4,096 pairs of f32 draws agree by chance.
+        let base = draw(1, 2);
+        for other in [draw(2, 2), draw(1, 3)] {
+            assert!(base.iter().zip(&other).filter(|(x, y)| x == y).count() <= 2);
         }
+    }
+
+    #[test]
+    fn the_start_is_that_of_the_runs_init_stream() {
+        let tensors = initial_parameters(&model(1), 42);
+        let rng = CounterRng::new(seed::derive(seed::derive(42, seed::INIT), "model.embed_tokens.weight"));
+        let radius = (-2.0 * (1.0 - rng.unit(6)).ln()).sqrt();
+        let angle = std::f64::consts::TAU * rng.unit(7);
+        assert_eq!(
+            tensors[0].data[6..8],
+            [radius * angle.cos(), radius * angle.sin()].map(|z| (0.02 * z) as f32)
+        );
     }
 }

@@ -8,8 +8,8 @@ mod init;
 mod parameters;
 mod preset;
 
+pub(crate) use config::Misfit;
 pub use config::{ModelConfig, ModelSpec};
-pub(crate) use init::uniform_value;
-pub use init::{initial_parameters, initial_value};
+pub use init::initial_parameters;
 pub use parameters::{Initialiser, ParameterInfo, check_tensors};
 pub use preset::{Preset, PresetShape};

@@ -30,9 +30,6 @@ pub struct PresetShape {
 }
 
 impl Preset {
-    /// Every preset, smallest first.
-    pub const ALL: [Preset; 4] = [Preset::Xs, Preset::S, Preset::M, Preset::L];
-
     /// Its lengths.
     pub const fn shape(self) -> PresetShape {
         match self {
@@ -40,16 +37,6 @@ impl Preset {
             Preset::S => PresetShape { dim: 128, layers: 4, heads: 4, ffn: 352 },
             Preset::M => PresetShape { dim: 384, layers: 6, heads: 6, ffn: 1024 },
             Preset::L => PresetShape { dim: 768, layers: 12, heads: 12, ffn: 2048 },
-        }
-    }
-
-    /// Its name in the config.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Preset::Xs => "xs",
-            Preset::S => "s",
-            Preset::M => "m",
-            Preset::L => "l",
         }
     }
 }
