@@ -11,7 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, TrainError};
-use crate::model::ModelConfig;
+use crate::model::{ModelConfig, initial_parameters};
 use crate::reference::ReferenceEngine;
 use crate::spec::{EngineKind, TrainSpec};
 
@@ -147,7 +147,7 @@ pub trait Engine {
     /// [`TrainError::Tensor`].
     fn parameters(&self) -> Result<Vec<NamedTensor>>;
 
-    /// The optimizer's memory.
+    /// The optimizer's memory; zeros before the first update.
     ///
     /// # Errors
     /// [`TrainError::Tensor`].
@@ -219,8 +219,8 @@ impl fmt::Display for DeviceSpec {
     }
 }
 
-/// Builds the engine that `train.engine` names, its parameters drawn from the sub-seed `seed`
-/// (see [`crate::model::initial_value`]).
+/// Builds the engine that `train.engine` names, its parameters drawn from the run's root seed
+/// (see [`initial_parameters`]).
 ///
 /// # Errors
 /// [`TrainError::Config`] for an engine that is not in this build or a bad value in `train`,
@@ -229,12 +229,31 @@ pub fn build_engine(
     model: &ModelConfig,
     train: &TrainSpec,
     device: DeviceSpec,
-    seed: u64,
+    root_seed: u64,
+) -> Result<Box<dyn Engine>> {
+    // Checked before anything is drawn: a length that cannot work would fill the memory.
+    model.validate()?;
+    engine_from_parameters(model, train, device, initial_parameters(model, root_seed))
+}
+
+/// Builds the engine that `train.engine` names around given parameters: nothing is drawn. It holds the parameters once;
+/// the optimizer's moments take memory from the first update on, so that a model that is only used is as small as its file.
+///
+/// `parameters` may come in any order; each is dropped as soon as the engine has it.
+///
+/// # Errors
+/// As [`build_engine`]; [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`] if the
+/// parameters are not the model's.
+pub fn engine_from_parameters(
+    model: &ModelConfig,
+    train: &TrainSpec,
+    device: DeviceSpec,
+    parameters: Vec<NamedTensor>,
 ) -> Result<Box<dyn Engine>> {
     train.validate()?;
     match train.engine {
         EngineKind::Auto | EngineKind::Reference => {
-            Ok(Box::new(ReferenceEngine::new(model, train, device, seed)?))
+            Ok(Box::new(ReferenceEngine::from_parameters(model, train, device, parameters)?))
         }
         EngineKind::Fused => Err(TrainError::config(
             "train.engine",

@@ -42,7 +42,9 @@ mod tensors;
 
 pub use batch::read_batch;
 pub use checkpoint::{CheckpointSpec, DataFingerprint, RunState};
-pub use engine::{Batch, DeviceSpec, Engine, Moments, NamedTensor, StepOutput, build_engine};
+pub use engine::{
+    Batch, DeviceSpec, Engine, Moments, NamedTensor, StepOutput, build_engine, engine_from_parameters,
+};
 pub use error::{NonFinite, Result, TrainError};
 pub use evaluate::{DomainEvaluation, EvalSpec, Evaluation, check_split, evaluate, evaluation_starts};
 pub use generate::{Sampler, SamplingSpec, generate};

@@ -1,7 +1,7 @@
 //! AdamW with moments that can be saved, and clipping by the global norm.
 //!
 //! In go parameters and their gradients, on any device; the parameters are updated where they lie. Two tensors a
-//! parameter are kept between steps. (`candle_nn::AdamW` hides its moments, so an exact resume needs our own.)
+//! parameter are kept from the first update on. (`candle_nn::AdamW` hides its moments, so an exact resume needs our own.)
 
 use candle_core::{DType, Tensor, Var};
 
@@ -29,34 +29,29 @@ pub struct AdamW {
 struct Slot {
     parameter: Var,
     decay: bool,
-    first: Tensor,
-    second: Tensor,
+    /// First and second; `None` is zero, before the first update.
+    moments: Option<(Tensor, Tensor)>,
 }
 
 impl AdamW {
-    /// An optimizer of `parameters`, each with whether weight decay applies to it; moments start at zero.
-    ///
-    /// # Errors
-    /// [`crate::TrainError::Tensor`] if the moments do not fit in memory.
-    pub fn new(parameters: &[(Var, bool)], spec: &TrainSpec) -> Result<Self> {
-        let slot = |(parameter, decay): &(Var, bool)| {
-            let zeros = parameter.zeros_like()?;
-            Ok(Slot { parameter: parameter.clone(), decay: *decay, first: zeros.clone(), second: zeros })
-        };
-        Ok(Self {
+    /// An optimizer of `parameters`, each with whether weight decay applies to it; moments start at zero and take no
+    /// memory yet.
+    pub fn new(parameters: impl IntoIterator<Item = (Var, bool)>, spec: &TrainSpec) -> Self {
+        let slot = |(parameter, decay)| Slot { parameter, decay, moments: None };
+        Self {
             beta1: spec.beta1,
             beta2: spec.beta2,
             eps: spec.eps,
             weight_decay: spec.weight_decay,
             updates: 0,
-            slots: parameters.iter().map(slot).collect::<Result<_>>()?,
-        })
+            slots: parameters.into_iter().map(slot).collect(),
+        }
     }
 
     /// One update at learning rate `lr` with the gradients times `scale` (the clipping), in the parameters' order.
     ///
     /// # Errors
-    /// [`crate::TrainError::Tensor`].
+    /// [`crate::TrainError::Tensor`], also if the moments do not fit in memory.
     pub fn update(&mut self, gradients: &[Tensor], scale: f64, lr: f64) -> Result<()> {
         self.updates += 1;
         // Beyond 2^31 updates the corrections have long been 1 to the last bit.
@@ -65,11 +60,13 @@ impl AdamW {
         let second_correction = 1.0 - self.beta2.powi(t);
         for (slot, gradient) in self.slots.iter_mut().zip(gradients) {
             let gradient = gradient.affine(scale, 0.0)?;
-            slot.first = (slot.first.affine(self.beta1, 0.0)? + gradient.affine(1.0 - self.beta1, 0.0)?)?;
-            slot.second =
-                (slot.second.affine(self.beta2, 0.0)? + gradient.sqr()?.affine(1.0 - self.beta2, 0.0)?)?;
-            let root = slot.second.affine(1.0 / second_correction, 0.0)?.sqrt()?.affine(1.0, self.eps)?;
-            let change = (slot.first.affine(lr / first_correction, 0.0)? / root)?;
+            let (first, second) = slot.moments()?;
+            let first = (first.affine(self.beta1, 0.0)? + gradient.affine(1.0 - self.beta1, 0.0)?)?;
+            let second =
+                (second.affine(self.beta2, 0.0)? + gradient.sqr()?.affine(1.0 - self.beta2, 0.0)?)?;
+            let root = second.affine(1.0 / second_correction, 0.0)?.sqrt()?.affine(1.0, self.eps)?;
+            let change = (first.affine(lr / first_correction, 0.0)? / root)?;
+            slot.moments = Some((first, second));
             let keep = if slot.decay { 1.0 - lr * self.weight_decay } else { 1.0 };
             // Detached: a `Var` would otherwise bring each update into the graph of the next.
             let updated = (slot.parameter.as_detached_tensor().affine(keep, 0.0)? - change)?;
@@ -83,16 +80,31 @@ impl AdamW {
         self.updates
     }
 
-    /// The first and second moments, in the parameters' order.
-    pub fn moments(&self) -> impl Iterator<Item = (&Tensor, &Tensor)> {
-        self.slots.iter().map(|slot| (&slot.first, &slot.second))
+    /// The first and second moments, in the parameters' order; zeros before the first update.
+    ///
+    /// # Errors
+    /// [`crate::TrainError::Tensor`].
+    pub fn moments(&self) -> Result<Vec<(Tensor, Tensor)>> {
+        self.slots.iter().map(Slot::moments).collect()
     }
 
     /// Takes up where another optimizer stopped; `moments` are in the parameters' order and of their shapes and type.
     pub fn restore(&mut self, updates: u64, moments: Vec<(Tensor, Tensor)>) {
         self.updates = updates;
         for (slot, (first, second)) in self.slots.iter_mut().zip(moments) {
-            (slot.first, slot.second) = (first, second);
+            slot.moments = Some((first, second));
+        }
+    }
+}
+
+impl Slot {
+    fn moments(&self) -> Result<(Tensor, Tensor)> {
+        match &self.moments {
+            Some((first, second)) => Ok((first.clone(), second.clone())),
+            None => {
+                let zeros = self.parameter.zeros_like()?;
+                Ok((zeros.clone(), zeros))
+            }
         }
     }
 }
@@ -148,7 +160,7 @@ mod tests {
             [0.9968845970165235, -1.983272255426103, 0.48409882869408033],
         ];
         let x = variable(&[1.0, -2.0, 0.5]);
-        let mut optimizer = AdamW::new(&[(x.clone(), true)], &spec()).unwrap();
+        let mut optimizer = AdamW::new([(x.clone(), true)], &spec());
         for (gradient, golden) in gradients.iter().zip(golden) {
             optimizer.update(&[tensor(gradient)], 1.0, 0.01).unwrap();
             for (ours, torch) in x.to_vec1::<f64>().unwrap().iter().zip(golden) {
@@ -162,11 +174,23 @@ mod tests {
     #[test]
     fn weight_decay_touches_matrices_only() {
         let (matrix, norm) = (variable(&[1.0, 2.0]), variable(&[1.0, 2.0]));
-        let mut optimizer = AdamW::new(&[(matrix.clone(), true), (norm.clone(), false)], &spec()).unwrap();
+        let mut optimizer = AdamW::new([(matrix.clone(), true), (norm.clone(), false)], &spec());
         let zero = tensor(&[0.0, 0.0]);
         optimizer.update(&[zero.clone(), zero], 1.0, 0.5).unwrap();
         assert_eq!(norm.to_vec1::<f64>().unwrap(), [1.0, 2.0]);
         assert_eq!(matrix.to_vec1::<f64>().unwrap(), [0.95, 1.9]); // 1 − 0.5·0.1
+    }
+
+    #[test]
+    fn moments_take_no_memory_before_the_first_update() {
+        let x = variable(&[1.0, 2.0]);
+        let mut optimizer = AdamW::new([(x, true)], &spec());
+        let (first, second) = optimizer.moments().unwrap().swap_remove(0);
+        assert_eq!(first.to_vec1::<f64>().unwrap(), [0.0, 0.0]);
+        assert_eq!(second.to_vec1::<f64>().unwrap(), [0.0, 0.0]);
+        assert!(optimizer.slots[0].moments.is_none(), "looking at them allocates nothing that stays");
+        optimizer.update(&[tensor(&[1.0, 0.0])], 1.0, 0.1).unwrap();
+        assert!(optimizer.slots[0].moments.is_some());
     }
 
     #[test]
@@ -180,9 +204,9 @@ mod tests {
         assert_eq!(clip_scale(norm, 0.0), 1.0);
         // The first update sees the scaled gradient: (1 − β₁)·g·scale.
         let x = variable(&[0.0, 0.0]);
-        let mut optimizer = AdamW::new(&[(x, true)], &spec()).unwrap();
+        let mut optimizer = AdamW::new([(x, true)], &spec());
         optimizer.update(&[tensor(&[3.0, -4.0])], 0.2, 0.0).unwrap();
-        let first = optimizer.moments().next().unwrap().0.to_vec1::<f64>().unwrap();
+        let first = optimizer.moments().unwrap()[0].0.to_vec1::<f64>().unwrap();
         assert!((first[0] - 0.06).abs() < 1e-16 && (first[1] + 0.08).abs() < 1e-16);
     }
 }

@@ -40,9 +40,8 @@ fn folder() -> Option<PathBuf> {
 
 fn engine(folder: &std::path::Path) -> ReferenceEngine {
     let model = hf::read_config(folder).unwrap();
-    let mut engine = ReferenceEngine::new(&model, &TrainSpec::default(), DeviceSpec::Cpu, 0).unwrap();
-    engine.load_parameters(&hf::load_parameters(folder, &model).unwrap()).unwrap();
-    engine
+    let parameters = hf::load_parameters(folder, &model).unwrap();
+    ReferenceEngine::from_parameters(&model, &TrainSpec::default(), DeviceSpec::Cpu, parameters).unwrap()
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! heads a key head, e head width, s key positions, f feed-forward width, v vocabulary. Candle's fused
 //! `RmsNorm::forward`, `softmax_last_dim` and `rope*` drop gradients silently and are not used.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use candle_core::{D, DType, Device, Tensor};
 
 use crate::error::Result;
@@ -29,9 +31,58 @@ pub(super) struct Decoder {
     layers: Vec<Layer>,
     norm_d: Tensor,
     head_vd: Tensor,
-    /// cos and sin of position × frequency, `[max_context, e]`, both halves alike.
-    cos_te: Tensor,
-    sin_te: Tensor,
+    pub(super) rotary: Arc<RotaryTables>,
+}
+
+/// cos and sin of position × frequency, `[positions, e]`, both halves alike, for as many positions as were asked for so
+/// far: a model may allow for far more than any sequence has.
+pub(super) struct RotaryTables {
+    model: ModelConfig,
+    device: Device,
+    dtype: DType,
+    /// cos and sin.
+    tables: Mutex<Option<(Tensor, Tensor)>>,
+}
+
+impl RotaryTables {
+    pub(super) fn new(model: &ModelConfig, device: &Device, dtype: DType) -> Self {
+        Self { model: model.clone(), device: device.clone(), dtype, tables: Mutex::new(None) }
+    }
+
+    /// The rows of `context` positions from `start`, `[context, e]`.
+    fn rows_te(&self, start: usize, context: usize) -> Result<(Tensor, Tensor)> {
+        let needed = start + context;
+        // What a panicking thread left is whole: the tables are replaced in one assignment.
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let (cos_te, sin_te) = match tables.take() {
+            Some((cos_te, sin_te)) if cos_te.dim(0)? >= needed => (cos_te, sin_te),
+            // Twice as long each time, so that generation does not make them anew for every token.
+            _ => self.compute(needed.next_power_of_two().min(self.model.max_context))?,
+        };
+        let rows = (cos_te.narrow(0, start, context)?, sin_te.narrow(0, start, context)?);
+        *tables = Some((cos_te, sin_te));
+        Ok(rows)
+    }
+
+    /// The first `positions` rows, computed in f64.
+    fn compute(&self, positions: usize) -> Result<(Tensor, Tensor)> {
+        let ModelConfig { head_dim, rope_theta, .. } = self.model;
+        let half = head_dim / 2;
+        let frequency = |i: usize| rope_theta.powf(-2.0 * i as f64 / head_dim as f64);
+        let frequencies: Vec<f64> = (0..head_dim).map(|i| frequency(i % half)).collect();
+        let angles: Vec<f64> = (0..positions)
+            .flat_map(|position| frequencies.iter().map(move |frequency| position as f64 * frequency))
+            .collect();
+        let angles_te = Tensor::from_vec(angles, (positions, head_dim), &self.device)?;
+        Ok((angles_te.cos()?.to_dtype(self.dtype)?, angles_te.sin()?.to_dtype(self.dtype)?))
+    }
+
+    /// Positions there are rows for.
+    #[cfg(test)]
+    pub(super) fn positions(&self) -> usize {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.as_ref().map_or(0, |(cos_te, _)| cos_te.dims()[0])
+    }
 }
 
 /// Keys and values of the tokens seen so far, for generation one token at a time.
@@ -53,8 +104,7 @@ impl Decoder {
     pub(super) fn new(
         model: &ModelConfig,
         parameters: Vec<Tensor>,
-        device: &Device,
-        dtype: DType,
+        rotary: Arc<RotaryTables>,
     ) -> Result<Self> {
         let mut parameters = parameters.into_iter();
         let mut next = || {
@@ -79,21 +129,16 @@ impl Decoder {
         }
         let norm_d = next()?;
         let head_vd = if model.tied { embedding_vd.clone() } else { next()? };
-        let (cos_te, sin_te) = rotary_tables(model, device, dtype)?;
-        Ok(Self { model: model.clone(), embedding_vd, layers, norm_d, head_vd, cos_te, sin_te })
+        Ok(Self { model: model.clone(), embedding_vd, layers, norm_d, head_vd, rotary })
     }
 
     /// Logits `[b·t, v]` of `tokens_bt`. With a cache, the tokens follow those in it, and their keys and values are added.
     pub(super) fn logits_nv(&self, tokens_bt: &Tensor, mut cache: Option<&mut KvCache>) -> Result<Tensor> {
         let (batch, context) = tokens_bt.dims2()?;
         let start = cache.as_ref().map_or(0, |cache| cache.tokens.len());
-        let positions = Positions {
-            batch,
-            context,
-            cos_te: self.cos_te.narrow(0, start, context)?,
-            sin_te: self.sin_te.narrow(0, start, context)?,
-            mask_rts: self.causal_mask_rts(start, context)?,
-        };
+        let (cos_te, sin_te) = self.rotary.rows_te(start, context)?;
+        let mask_rts = self.causal_mask_rts(start, context)?;
+        let positions = Positions { batch, context, cos_te, sin_te, mask_rts };
         let eps = self.model.norm_eps;
         let mut x_nd = self.embedding_vd.index_select(&tokens_bt.flatten_all()?, 0)?;
         for (index, layer) in self.layers.iter().enumerate() {
@@ -150,8 +195,8 @@ impl Decoder {
     /// `x_bhte`'s t positions turned from position 0 on.
     #[cfg(test)]
     pub(super) fn rotated(&self, x_bhte: &Tensor) -> Result<Tensor> {
-        let context = x_bhte.dim(2)?;
-        rotate(x_bhte, &self.cos_te.narrow(0, 0, context)?, &self.sin_te.narrow(0, 0, context)?)
+        let (cos_te, sin_te) = self.rotary.rows_te(0, x_bhte.dim(2)?)?;
+        rotate(x_bhte, &cos_te, &sin_te)
     }
 
     /// 0 where a query may look and −∞ where it may not: query i of this call is at position `start` + i and sees keys
@@ -162,8 +207,8 @@ impl Decoder {
             (0..keys).map(move |key| if key <= start + query { 0f32 } else { f32::NEG_INFINITY })
         };
         let mask: Vec<f32> = (0..repeats).flat_map(|_| (0..context).flat_map(row)).collect();
-        let mask_rts = Tensor::from_vec(mask, (repeats * context, keys), self.cos_te.device())?;
-        Ok(mask_rts.to_dtype(self.cos_te.dtype())?)
+        let mask_rts = Tensor::from_vec(mask, (repeats * context, keys), self.embedding_vd.device())?;
+        Ok(mask_rts.to_dtype(self.embedding_vd.dtype())?)
     }
 }
 
@@ -204,15 +249,4 @@ fn rotate(x_bhte: &Tensor, cos_te: &Tensor, sin_te: &Tensor) -> Result<Tensor> {
     let along = x_bhte.broadcast_mul(cos_te)?;
     let across = turned_bhte.broadcast_mul(sin_te)?;
     Ok((along + across)?)
-}
-
-/// cos and sin of every position times every frequency, computed in f64.
-fn rotary_tables(model: &ModelConfig, device: &Device, dtype: DType) -> Result<(Tensor, Tensor)> {
-    let half = model.head_dim / 2;
-    let frequency = |i: usize| model.rope_theta.powf(-2.0 * i as f64 / model.head_dim as f64);
-    let angles: Vec<f64> = (0..model.max_context)
-        .flat_map(|position| (0..model.head_dim).map(move |i| position as f64 * frequency(i % half)))
-        .collect();
-    let angles_te = Tensor::from_vec(angles, (model.max_context, model.head_dim), device)?;
-    Ok((angles_te.cos()?.to_dtype(dtype)?, angles_te.sin()?.to_dtype(dtype)?))
 }

@@ -2,16 +2,26 @@
 //!
 //! The oracle of every faster engine. A global batch is cut into micro-batches; each builds its graph, runs it
 //! backward and frees it; detached gradients are added in the batch's order, so a result depends on `micro_batch`
-//! only by rounding and on the number of threads not at all. On the CPU, micro-batches run side by side, one a
-//! thread, since Candle's elementwise operations use a single one. Costs: a graph of a micro-batch's activations and
-//! one set of gradients a thread, beside parameters and two moments.
+//! only by rounding and on the number of threads not at all.
+//!
+//! Who uses the processor's cores is decided by Candle's environment variable `CANDLE_NUM_THREADS`, which Candle reads
+//! once, at its first operation. With 1, its elementwise operations stay on the thread they are called from, and this
+//! engine runs micro-batches side by side, one a core. With more, or without it (then one a physical core, or
+//! `RAYON_NUM_THREADS`), Candle splits large elementwise operations over threads of its own, which spin while they wait
+//! for each other; micro-batches then run one after the other. Both give the same bits; the first is the faster one.
+//!
+//! Costs: the parameters once; with the first update two moments; while training, for each micro-batch that runs at the
+//! time, the graph of its activations and one set of gradients.
 
 mod decoder;
 mod loss;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 
 use candle_core::utils::barrier_pool;
@@ -25,7 +35,7 @@ use crate::error::{NonFinite, Result, TrainError};
 use crate::model::{ModelConfig, ParameterInfo, check_tensors, initial_parameters};
 use crate::optimizer::{AdamW, clip_scale, norms};
 use crate::spec::TrainSpec;
-use decoder::{Decoder, KvCache};
+use decoder::{Decoder, KvCache, RotaryTables};
 use loss::sequence_losses_b;
 
 /// Tokens of a micro-batch where the config gives none: on the CPU few enough for the activations to stay near the
@@ -46,7 +56,8 @@ pub struct ReferenceEngine {
     frozen: Decoder,
     optimizer: AdamW,
     clip: f64,
-    micro_batch: usize,
+    /// Sequences of a micro-batch, if the config says so.
+    micro_batch: Option<usize>,
     /// Pools of one thread, on each of which a micro-batch runs; none where they run one after the other.
     workers: Vec<ThreadPool>,
     cache: Option<KvCache>,
@@ -59,13 +70,28 @@ struct Partial {
 }
 
 impl ReferenceEngine {
-    /// An engine in f32 with initial parameters drawn from `seed`.
+    /// An engine in f32 with initial parameters drawn from the run's root seed.
     ///
     /// # Errors
     /// [`TrainError::Config`] for a model that does not fit together, [`TrainError::Device`],
     /// [`TrainError::Tensor`] if it does not fit in memory.
-    pub fn new(model: &ModelConfig, train: &TrainSpec, device: DeviceSpec, seed: u64) -> Result<Self> {
-        Self::with_dtype(model, train, device, seed, DType::F32)
+    pub fn new(model: &ModelConfig, train: &TrainSpec, device: DeviceSpec, root_seed: u64) -> Result<Self> {
+        model.validate()?;
+        Self::from_parameters(model, train, device, initial_parameters(model, root_seed))
+    }
+
+    /// An engine in f32 around given parameters, in any order.
+    ///
+    /// # Errors
+    /// As [`ReferenceEngine::new`]; [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`],
+    /// [`TrainError::TensorShape`] if the parameters are not the model's.
+    pub fn from_parameters(
+        model: &ModelConfig,
+        train: &TrainSpec,
+        device: DeviceSpec,
+        parameters: Vec<NamedTensor>,
+    ) -> Result<Self> {
+        Self::with_dtype(model, train, device, parameters, DType::F32)
     }
 
     /// The same arithmetic in another floating-point type; in [`DType::F64`] its gradients are an oracle's.
@@ -77,39 +103,28 @@ impl ReferenceEngine {
         model: &ModelConfig,
         train: &TrainSpec,
         device: DeviceSpec,
-        seed: u64,
+        parameters: Vec<NamedTensor>,
         dtype: DType,
     ) -> Result<Self> {
         model.validate()?;
         let device = open_device(device)?;
         let list = model.parameter_list();
-        let variables = initial_parameters(model, seed)
-            .iter()
-            .map(|tensor| Ok(Var::from_tensor(&to_device(tensor, &device, dtype)?)?))
-            .collect::<Result<Vec<_>>>()?;
-        let decaying: Vec<_> = variables.iter().cloned().zip(list.iter().map(|info| info.decay)).collect();
-        let default_tokens = if device.is_cuda() { MICRO_TOKENS_CUDA } else { MICRO_TOKENS_CPU };
-        let micro_batch = train.micro_batch.unwrap_or(default_tokens / train.context.max(1)).max(1);
+        let variables = variables(&list, parameters, &device, dtype)?;
+        let rotary = Arc::new(RotaryTables::new(model, &device, dtype));
+        let decoder = |view: fn(&Var) -> Tensor| {
+            Decoder::new(model, variables.iter().map(view).collect(), Arc::clone(&rotary))
+        };
+        let decaying = variables.iter().cloned().zip(list.iter().map(|info| info.decay));
         Ok(Self {
-            trained: Decoder::new(
-                model,
-                variables.iter().map(|v| v.as_tensor().clone()).collect(),
-                &device,
-                dtype,
-            )?,
-            frozen: Decoder::new(
-                model,
-                variables.iter().map(|v| v.as_detached_tensor()).collect(),
-                &device,
-                dtype,
-            )?,
-            optimizer: AdamW::new(&decaying, train)?,
+            trained: decoder(|variable| variable.as_tensor().clone())?,
+            frozen: decoder(|variable| variable.as_detached_tensor())?,
+            optimizer: AdamW::new(decaying, train),
             model: model.clone(),
             list,
             dtype,
             variables,
             clip: train.clip,
-            micro_batch,
+            micro_batch: train.micro_batch,
             workers: if device.is_cpu() { start_workers()? } else { Vec::new() },
             device,
             cache: None,
@@ -119,11 +134,16 @@ impl ReferenceEngine {
     /// Losses and the whole batch's gradient, checked to be finite.
     fn forward_backward(&self, batch: &Batch) -> Result<(StepOutput, Vec<Tensor>)> {
         batch.check(&self.model)?;
-        let starts: Vec<usize> = (0..batch.sequences()).step_by(self.micro_batch).collect();
+        let micro_batch = self.micro_sequences(batch.context);
+        let starts: Vec<usize> = (0..batch.sequences()).step_by(micro_batch).collect();
         let mut losses = Vec::with_capacity(batch.sequences());
         let mut total: Option<Vec<Tensor>> = None;
         for group in starts.chunks(self.workers.len().max(1)) {
-            for partial in self.side_by_side(group, |&start| self.micro_batch_gradient(batch, start))? {
+            let partials = self.side_by_side(group, |&start| {
+                let end = start.saturating_add(micro_batch).min(batch.sequences());
+                self.micro_batch_gradient(batch, start..end)
+            })?;
+            for partial in partials {
                 losses.extend(partial.losses);
                 total = Some(match total.take() {
                     None => partial.gradients,
@@ -138,7 +158,7 @@ impl ReferenceEngine {
         let gradients = total.unwrap_or_default();
         let each = norms(&gradients)?;
         if let Some(index) = each.iter().position(|norm| !norm.is_finite()) {
-            return Err(non_finite("gradient norm", each[index], None, Some(self.list[index].name.clone())));
+            return Err(self.blame(batch, each[index], index)?);
         }
         let weighted: f64 = losses.iter().zip(&batch.multipliers).map(|(loss, m)| m * loss).sum();
         let output = StepOutput {
@@ -147,20 +167,42 @@ impl ReferenceEngine {
             sequence_losses: losses,
         };
         if !output.loss.is_finite() {
-            return Err(non_finite("weighted loss", output.loss, None, None));
+            let terms = output.sequence_losses.iter().zip(&batch.multipliers);
+            let sequence = terms.map(|(loss, m)| loss * m).position(|term| !term.is_finite());
+            return Err(non_finite("weighted loss", output.loss, sequence, None));
         }
         Ok((output, gradients))
     }
 
-    /// The gradient of Σ_b (m_b / B) ℓ_b over the micro-batch from sequence `start`, B being the *global* batch, so
-    /// that micro-batches simply add up.
-    fn micro_batch_gradient(&self, batch: &Batch, start: usize) -> Result<Partial> {
-        let end = start.saturating_add(self.micro_batch).min(batch.sequences());
-        let tokens = start * batch.context..end * batch.context;
+    /// The error for a gradient of `norm` at parameter `index` although every loss is finite: runs the sequences one by
+    /// one to name the first whose own gradient is not finite. They may all be, and only their sum too large.
+    fn blame(&self, batch: &Batch, norm: f64, index: usize) -> Result<TrainError> {
+        for sequence in 0..batch.sequences() {
+            let partial = self.micro_batch_gradient(batch, sequence..sequence + 1)?;
+            let each = norms(&partial.gradients)?;
+            if let Some(index) = each.iter().position(|norm| !norm.is_finite()) {
+                let name = self.list[index].name.clone();
+                return Ok(non_finite("gradient norm", each[index], Some(sequence), Some(name)));
+            }
+        }
+        let what = "gradient norm of the batch (each of its sequences alone has a finite one)";
+        Ok(non_finite(what, norm, None, Some(self.list[index].name.clone())))
+    }
+
+    /// Sequences of one micro-batch.
+    fn micro_sequences(&self, context: usize) -> usize {
+        let tokens = if self.device.is_cuda() { MICRO_TOKENS_CUDA } else { MICRO_TOKENS_CPU };
+        self.micro_batch.unwrap_or(tokens / context.max(1)).max(1)
+    }
+
+    /// The gradient of Σ_b (m_b / B) ℓ_b over the micro-batch `sequences`, B being the *global* batch, so that
+    /// micro-batches simply add up.
+    fn micro_batch_gradient(&self, batch: &Batch, sequences: Range<usize>) -> Result<Partial> {
+        let tokens = sequences.start * batch.context..sequences.end * batch.context;
         let inputs_bt = self.ids_bt(&batch.inputs[tokens.clone()], batch.context)?;
         let targets_bt = self.ids_bt(&batch.targets[tokens], batch.context)?;
         let shares: Vec<f64> =
-            batch.multipliers[start..end].iter().map(|m| m / batch.sequences() as f64).collect();
+            batch.multipliers[sequences].iter().map(|m| m / batch.sequences() as f64).collect();
         let shares_b = Tensor::new(shares, &self.device)?.to_dtype(self.dtype)?;
 
         let logits_nv = self.trained.logits_nv(&inputs_bt, None)?;
@@ -244,7 +286,7 @@ impl Engine for ReferenceEngine {
 
     fn sequence_losses(&mut self, inputs: &[u32], targets: &[u32], context: usize) -> Result<Vec<f64>> {
         check_sequences(&self.model, inputs, targets, context)?;
-        let tokens = self.micro_batch.saturating_mul(context);
+        let tokens = self.micro_sequences(context).saturating_mul(context);
         let loss = |(inputs, targets): (&[u32], &[u32])| {
             let logits_nv = self.frozen.logits_nv(&self.ids_bt(inputs, context)?, None)?;
             to_f64(&sequence_losses_b(&logits_nv, &self.ids_bt(targets, context)?)?)
@@ -284,10 +326,11 @@ impl Engine for ReferenceEngine {
     }
 
     fn moments(&self) -> Result<Moments> {
+        let moments = self.optimizer.moments()?;
         Ok(Moments {
             updates: self.optimizer.updates(),
-            first: self.named(self.optimizer.moments().map(|(first, _)| first))?,
-            second: self.named(self.optimizer.moments().map(|(_, second)| second))?,
+            first: self.named(moments.iter().map(|(first, _)| first))?,
+            second: self.named(moments.iter().map(|(_, second)| second))?,
         })
     }
 
@@ -306,6 +349,24 @@ impl Engine for ReferenceEngine {
         self.optimizer.restore(moments.updates, first.into_iter().zip(second).collect());
         Ok(())
     }
+}
+
+/// `parameters` in the order of `list`, on the device; each leaves the host's memory as soon as it is there.
+fn variables(
+    list: &[ParameterInfo],
+    parameters: Vec<NamedTensor>,
+    device: &Device,
+    dtype: DType,
+) -> Result<Vec<Var>> {
+    check_tensors(list, &parameters, "parameters")?;
+    let mut placed = parameters
+        .into_iter()
+        .map(|NamedTensor { name, shape, data }| {
+            let tensor = Tensor::from_vec(data, shape, device)?.to_dtype(dtype)?;
+            Ok((name, Var::from_tensor(&tensor)?))
+        })
+        .collect::<Result<HashMap<_, _>>>()?;
+    Ok(list.iter().filter_map(|info| placed.remove(&info.name)).collect())
 }
 
 /// One pool of one thread a core if Candle keeps to the thread it is called on, else none. A pool of its own keeps a

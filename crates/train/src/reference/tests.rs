@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::*;
+use crate::engine::{build_engine, engine_from_parameters};
 
 /// Grouped keys (2 query heads a key head), two layers, an odd vocabulary.
 fn model(tied: bool) -> ModelConfig {
@@ -27,9 +28,7 @@ fn train(micro_batch: usize) -> TrainSpec {
 
 /// An engine whose parameters are of ordinary size, so that no gradient is small by accident of the start.
 fn engine(tied: bool, micro_batch: usize, dtype: DType) -> ReferenceEngine {
-    let mut engine =
-        ReferenceEngine::with_dtype(&model(tied), &train(micro_batch), DeviceSpec::Cpu, 1, dtype).unwrap();
-    let mut tensors = engine.parameters().unwrap();
+    let mut tensors = initial_parameters(&model(tied), 1);
     for tensor in &mut tensors {
         if tensor.shape.len() == 2 {
             tensor.data.iter_mut().for_each(|x| *x *= 15.0);
@@ -37,8 +36,16 @@ fn engine(tied: bool, micro_batch: usize, dtype: DType) -> ReferenceEngine {
             tensor.data.iter_mut().enumerate().for_each(|(i, x)| *x += 0.1 * (i as f32 - 3.0));
         }
     }
-    engine.load_parameters(&tensors).unwrap();
-    engine
+    engine_of(&model(tied), &train(micro_batch), tensors, dtype)
+}
+
+fn engine_of(
+    model: &ModelConfig,
+    train: &TrainSpec,
+    tensors: Vec<NamedTensor>,
+    dtype: DType,
+) -> ReferenceEngine {
+    ReferenceEngine::with_dtype(model, train, DeviceSpec::Cpu, tensors, dtype).unwrap()
 }
 
 fn batch() -> Batch {
@@ -195,13 +202,13 @@ fn the_gradient_is_linear_in_the_multipliers() {
 #[test]
 fn a_clipped_step_moves_along_the_clipped_gradient() {
     let spec = TrainSpec { clip: 0.01, weight_decay: 0.0, ..train(8) };
-    let mut engine =
-        ReferenceEngine::with_dtype(&model(true), &spec, DeviceSpec::Cpu, 1, DType::F64).unwrap();
+    let mut engine = engine_of(&model(true), &spec, initial_parameters(&model(true), 1), DType::F64);
     let full = gradient(&engine, &batch());
     let output = engine.step(&batch(), 1e-3).unwrap();
     assert!(output.gradient_norm > 0.02, "the norm is reported before clipping");
     // The first moment after one update is (1 − β₁) times the clipped gradient.
-    let first: Vec<f64> = engine.optimizer.moments().flat_map(|(first, _)| flat(first)).collect();
+    let first: Vec<f64> =
+        engine.optimizer.moments().unwrap().iter().flat_map(|(first, _)| flat(first)).collect();
     assert!((norm(&first) - 0.1 * 0.01).abs() < 1e-12);
     let scale = 0.1 * 0.01 / output.gradient_norm;
     let expected: Vec<f64> = full.iter().map(|g| g * scale).collect();
@@ -243,11 +250,82 @@ fn a_gradient_that_is_not_finite_stops_before_the_update() {
         TrainError::NonFinite(place) => {
             assert_eq!(place.what, "gradient norm");
             assert_eq!(place.parameter.as_deref(), Some("model.embed_tokens.weight"));
+            assert_eq!(place.sequence, Some(2), "its loss is finite, its gradient alone is not");
         }
         other => panic!("{other}"),
     }
     assert_eq!(bits(&engine), before);
     assert_eq!(engine.moments().unwrap().updates, 0);
+}
+
+#[test]
+fn a_gradient_that_only_overflows_in_the_sum_names_no_sequence() {
+    let mut engine = engine(true, 8, DType::F32);
+    // One sequence 64 times over, multiplied so that the largest element of the sum of their gradients is 3/2 of the largest
+    // f32. Alone, each has a 42nd of the largest f32 at most, which leaves its intermediate results room as well.
+    let repeat = |ids: [u32; 5]| ids.repeat(64);
+    let mut batch = Batch {
+        inputs: repeat([1, 2, 3, 4, 5]),
+        targets: repeat([2, 3, 4, 5, 6]),
+        domains: vec![0; 64],
+        multipliers: vec![1.0; 64],
+        context: 5,
+    };
+    engine.micro_batch = Some(1);
+    let (_, gradients) = engine.gradient(&batch).unwrap();
+    let largest = gradients.iter().flat_map(|tensor| &tensor.data).fold(0f32, |max, x| max.max(x.abs()));
+    batch.multipliers = vec![1.5 * f64::from(f32::MAX) / f64::from(largest); 64];
+    let before = bits(&engine);
+    let error = engine.step(&batch, 1e-3).unwrap_err();
+    assert_eq!(error.non_finite_sequence(), None);
+    let message = error.at_step(7).to_string();
+    assert!(
+        message.starts_with("step 7: gradient norm of the batch (each of its sequences alone has a"),
+        "{message}"
+    );
+    assert_eq!(bits(&engine), before);
+}
+
+#[test]
+fn a_weighted_loss_that_is_not_finite_names_its_sequence() {
+    // At 1e308 in f64 each gradient and each term stays finite unless the loss is above 1.8; sequence 5's is.
+    let mut engine = engine(true, 8, DType::F64);
+    let mut batch = batch();
+    batch.multipliers = vec![1.0; 8];
+    batch.multipliers[5] = 1.7e308;
+    let error = engine.step(&batch, 1e-3).unwrap_err();
+    assert_eq!(error.non_finite_sequence(), Some(5), "{error}");
+}
+
+#[test]
+fn only_the_positions_that_are_seen_cost_memory() {
+    let config = ModelConfig { max_context: 2_000_000_000, ..model(true) };
+    let mut engine = engine_of(&config, &train(8), initial_parameters(&config, 1), DType::F32);
+    assert_eq!(engine.frozen.rotary.positions(), 0);
+    let mut short = self::engine_of(&model(true), &train(8), initial_parameters(&model(true), 1), DType::F32);
+    assert_eq!(engine.all_logits(&[1, 2, 3]).unwrap(), short.all_logits(&[1, 2, 3]).unwrap());
+    assert_eq!(engine.next_logits(&[1, 2, 3, 4, 5]).unwrap(), short.next_logits(&[1, 2, 3, 4, 5]).unwrap());
+    assert_eq!(engine.step(&batch(), 1e-3).unwrap(), short.step(&batch(), 1e-3).unwrap());
+    assert_eq!((engine.frozen.rotary.positions(), short.frozen.rotary.positions()), (8, 6));
+}
+
+#[test]
+fn an_engine_around_given_parameters_draws_none_and_holds_no_moments() {
+    let mut tensors = initial_parameters(&model(false), 5);
+    let expected = tensors.clone();
+    tensors.reverse();
+    let spec = train(3);
+    let mut given = engine_from_parameters(&model(false), &spec, DeviceSpec::Cpu, tensors).unwrap();
+    assert_eq!(given.parameters().unwrap(), expected);
+    let moments = given.moments().unwrap();
+    assert!(moments.updates == 0 && moments.first.iter().all(|t| t.data.iter().all(|&x| x == 0.0)));
+    // The seed of a drawn engine is the root seed, so both take the same step.
+    let mut drawn = build_engine(&model(false), &spec, DeviceSpec::Cpu, 5).unwrap();
+    assert_eq!(given.step(&batch(), 1e-3).unwrap(), drawn.step(&batch(), 1e-3).unwrap());
+    assert_eq!(given.parameters().unwrap(), drawn.parameters().unwrap());
+    let few = expected[1..].to_vec();
+    let error = engine_from_parameters(&model(false), &spec, DeviceSpec::Cpu, few).err().unwrap();
+    assert!(matches!(error, TrainError::MissingTensor { .. }));
 }
 
 #[test]
@@ -310,7 +388,7 @@ fn rotary_positions_see_distances_only() {
     // ⟨R_s q, R_t k⟩ is a function of t − s.
     let device = Device::Cpu;
     let config = ModelConfig { max_context: 12, ..model(true) };
-    let engine = ReferenceEngine::with_dtype(&config, &train(8), DeviceSpec::Cpu, 1, DType::F64).unwrap();
+    let engine = engine_of(&config, &train(8), initial_parameters(&config, 1), DType::F64);
     let constant =
         |values: [f64; 4]| Tensor::new(&values, &device).unwrap().broadcast_as((1, 1, 12, 4)).unwrap();
     let (q, k) = (constant([0.3, -1.0, 0.5, 2.0]), constant([1.0, 0.7, -0.2, 0.4]));
