@@ -180,7 +180,7 @@ fn a_column_splits_one_source_into_domains() {
         "#,
     );
     let document = place.json(&["train", "split.toml", "--out", "run"]);
-    let names: Vec<_> = document["domains"].as_array().unwrap().iter().map(|d| d["domain"].clone()).collect();
+    let names: Vec<_> = document["domains"].as_array().unwrap().iter().map(|d| d["name"].clone()).collect();
     assert_eq!(names, ["mixed/en", "mixed/rust"]);
     let records = metrics(&place.path("run"));
     let step = of_kind(&records, "step")[0];
@@ -203,4 +203,27 @@ fn inspect_says_what_each_thing_is() {
     for name in ["proportional", "uniform", "fixed", "temperature", "unimax", "schedule"] {
         assert!(strategies.contains(name), "{strategies}");
     }
+}
+
+#[test]
+fn the_page_of_strategies_is_what_the_program_says() {
+    let page = std::fs::read_to_string(cuvee_testkit::workspace_root().join("docs/strategies.md")).unwrap();
+    let said = String::from_utf8(Place::new().ok(&["inspect", "strategies"]).stdout).unwrap();
+    assert!(page.contains(said.trim()), "docs/strategies.md needs the table again:\n{said}");
+}
+
+#[test]
+fn the_example_config_of_the_guide_is_one() {
+    let place = Place::new();
+    let guide =
+        std::fs::read_to_string(cuvee_testkit::workspace_root().join("docs/configuration.md")).unwrap();
+    let blocks: Vec<&str> = guide.split("```toml").skip(1).filter_map(|b| b.split("```").next()).collect();
+    assert!(blocks.len() >= 3, "the guide shows the sections of a config");
+    // What the guide says is read as one config; only its source and the size of the work are made to fit this folder.
+    let config = blocks.concat().replace("wiki/*.jsonl.zst", "prose.jsonl").replace("4096", "400");
+    place.write("guide.toml", &config);
+    let small =
+        ["model.preset=xs", "train.steps=1", "train.batch_size=2", "train.context=16", "eval.sequences=1"];
+    let sets: Vec<&str> = small.iter().flat_map(|s| ["--set", s]).collect();
+    place.ok(&[&["train", "guide.toml", "--out", "run"][..], &sets].concat());
 }

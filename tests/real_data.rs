@@ -27,7 +27,7 @@ fn quickstart_prepares_and_trains_from_cargos_own_sources() {
         "--set",
         "eval.sequences=2",
     ]);
-    let names: Vec<_> = document["domains"].as_array().unwrap().iter().map(|d| d["domain"].clone()).collect();
+    let names: Vec<_> = document["domains"].as_array().unwrap().iter().map(|d| d["name"].clone()).collect();
     assert_eq!(names, ["rust", "docs", "c"]);
     let plan: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(place.path("run/plan.json")).unwrap()).unwrap();

@@ -31,7 +31,7 @@ fn ten_steps_equal_five_and_resume_and_five_to_the_bit() {
         let place = Place::new();
         place.edit(r#"sampling = { strategy = "fixed", shares = { prose = 0.75, code = 0.25 } }"#, sampling);
         place.ok(&["train", "config.toml", "--out", "whole", "-q"]);
-        // The same run, killed after its checkpoint at step 5 and two more steps that were logged but not saved.
+        // The same run as a crash after step 5's checkpoint leaves it: later steps are in the log, but no checkpoint is.
         place.ok(&["train", "config.toml", "--out", "halves", "-q"]);
         let halves = place.path("halves");
         fs::remove_dir_all(halves.join("checkpoints/step-00000010")).unwrap();
@@ -104,9 +104,9 @@ fn resume_with_other_data_names_the_domain() {
 fn a_run_is_never_overwritten_by_accident() {
     let place = Place::new();
     place.ok(&["train", "config.toml", "--out", "run", "-q"]);
-    let said = place.fails(1, &["train", "config.toml", "--out", "run"]);
+    let said = place.fails(2, &["train", "config.toml", "--out", "run"]);
     assert!(said.contains("holds a run already") && said.contains("hint: --resume"), "{said}");
-    let said = place.fails(1, &["train", "config.toml", "--out", "nowhere", "--resume"]);
+    let said = place.fails(2, &["train", "config.toml", "--out", "nowhere", "--resume"]);
     assert!(said.contains("nothing to resume") && said.contains("hint:"), "{said}");
 }
 
@@ -119,4 +119,81 @@ fn a_damaged_checkpoint_is_an_error_that_names_the_file() {
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     let said = place.fails(1, &["train", "config.toml", "--out", "run", "--resume"]);
     assert!(said.contains("optimizer.safetensors"), "{said}");
+}
+
+#[test]
+fn a_refused_start_leaves_the_folder_free_and_a_refused_resume_leaves_the_run_alone() {
+    let place = Place::new();
+    place.fails(1, &["train", "config.toml", "--out", "run", "--set", "data.split.valid=0.0"]);
+    place.fails(2, &["train", "config.toml", "--out", "run", "--set", "eval.sequences=0"]);
+    place.ok(&["train", "config.toml", "--out", "run", "-q"]);
+    let before =
+        ["plan.json", "config.toml", "metrics.jsonl"].map(|f| fs::read(place.path("run").join(f)).unwrap());
+    cuvee_testkit::write_texts(&place.path("code.jsonl"), &cuvee_testkit::code_like(2, 310));
+    place.fails(1, &["train", "config.toml", "--out", "run", "--resume"]);
+    let after =
+        ["plan.json", "config.toml", "metrics.jsonl"].map(|f| fs::read(place.path("run").join(f)).unwrap());
+    assert!(before == after, "a refused resume changed the run");
+}
+
+#[test]
+fn a_run_that_has_moved_with_its_data_goes_on() {
+    let place = Place::new();
+    let project = |name: &str, file: &str| place.path(name).join(file).display().to_string();
+    for file in ["prose.jsonl", "code.jsonl", "config.toml"] {
+        cuvee_testkit::write_file(&place.path("old").join(file), &fs::read(place.path(file)).unwrap());
+    }
+    place.ok(&["train", &project("old", "config.toml"), "--out", &project("old", "run"), "-q"]);
+    fs::rename(place.path("old"), place.path("new")).unwrap();
+    fs::remove_dir_all(place.path("new/run/checkpoints/step-00000010")).unwrap();
+    place.ok(&["train", &project("new", "config.toml"), "--out", &project("new", "run"), "--resume", "-q"]);
+}
+
+#[test]
+fn what_a_crash_left_half_written_is_cleared_away() {
+    let place = Place::new();
+    place.ok(&["train", "config.toml", "--out", "run", "-q"]);
+    let checkpoints = place.path("run/checkpoints");
+    fs::create_dir(checkpoints.join(".step-00000011.partial")).unwrap();
+    fs::rename(checkpoints.join("step-00000010"), checkpoints.join(".step-00000010.old")).unwrap();
+    place.ok(&["train", "config.toml", "--out", "run", "--resume", "-q"]);
+    let mut names: Vec<_> =
+        fs::read_dir(&checkpoints).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["step-00000005", "step-00000010"]);
+}
+
+#[test]
+fn two_processes_never_write_one_run() {
+    let place = Place::new();
+    fs::create_dir(place.path("run")).unwrap();
+    let lock = fs::File::create(place.path("run/.lock")).unwrap();
+    lock.lock().unwrap();
+    let said = place.fails(1, &["train", "config.toml", "--out", "run"]);
+    assert!(said.contains("another process is training") && said.contains("hint:"), "{said}");
+}
+
+#[test]
+fn a_diverging_run_stops_before_it_spoils_its_checkpoints() {
+    let place = Place::new();
+    let wild = [
+        "train",
+        "config.toml",
+        "--out",
+        "run",
+        "--set",
+        "train.lr=1e20",
+        "--set",
+        "train.warmup=0",
+        "--set",
+    ];
+    let said = place.fails(1, &[&wild[..], &["eval.every=1", "--set", "checkpoint.every=1"]].concat());
+    assert!(
+        said.contains("step ") && said.contains("expected a finite number") && said.contains("hint:"),
+        "{said}"
+    );
+    for entry in fs::read_dir(place.path("run/checkpoints")).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        place.ok(&["inspect", &path.display().to_string()]);
+    }
 }

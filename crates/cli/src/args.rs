@@ -88,9 +88,12 @@ pub enum Command {
         /// 0 takes the likeliest token each time; 0.8 gives variety (see --seed)
         #[arg(long, value_name = "T", default_value_t = 0.0)]
         temperature: f64,
-        /// Sample among the N likeliest tokens only (0: all)
-        #[arg(long, value_name = "N", default_value_t = 0)]
-        top_k: usize,
+        /// Sample among the N likeliest tokens only
+        #[arg(long, value_name = "N")]
+        top_k: Option<usize>,
+        /// Sample among the likeliest tokens that together have this probability
+        #[arg(long, value_name = "P")]
+        top_p: Option<f64>,
         /// Generate nothing; print the logits of every position of the prompt as JSON
         #[arg(long)]
         logits: bool,
@@ -135,7 +138,7 @@ mod tests {
                 "prepare: CONFIG",
                 "train: CONFIG",
                 "eval: --context --data --sequences CHECKPOINT",
-                "generate: --logits --prompt --temperature --tokens --top-k CHECKPOINT",
+                "generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",
                 "inspect: PATH",
                 "everywhere: device json out quiet resume seed set verbose",
             ]

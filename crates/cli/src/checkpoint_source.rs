@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use cuvee_data::Tokenizer;
-use cuvee_train::{DeviceSpec, Engine, TrainSpec, build_engine, checkpoint, hf};
+use cuvee_train::{DeviceSpec, Engine, TrainSpec, checkpoint, engine_from_parameters, hf};
 
 use crate::Session;
 
@@ -51,34 +51,39 @@ impl Source {
         Ok(Self { folder, run_config })
     }
 
-    /// The tokenizer beside the model, if there is one.
-    pub fn tokenizer_file(&self) -> Option<PathBuf> {
-        Some(self.folder.join("tokenizer.json")).filter(|p| p.is_file())
+    /// Where the model's tokenizer is, if it has one.
+    pub fn tokenizer_file(&self) -> PathBuf {
+        self.folder.join("tokenizer.json")
     }
 
-    /// The tokenizer beside the model.
+    /// Is there a tokenizer beside the model?
+    pub fn has_tokenizer(&self) -> bool {
+        self.tokenizer_file().is_file()
+    }
+
+    /// The tokenizer beside the model, its documents ending with the token that the model was trained to end with.
     ///
     /// # Errors
     /// When there is none, or it cannot be read.
     pub fn tokenizer(&self) -> anyhow::Result<Tokenizer> {
-        match self.tokenizer_file() {
-            Some(file) => Ok(Tokenizer::from_file(&file, None)?),
-            None => bail!(
-                "no tokenizer.json in {}\nhint: copy the model's tokenizer.json there",
-                self.folder.display()
-            ),
+        let file = self.tokenizer_file();
+        if !self.has_tokenizer() {
+            bail!("no {}\nhint: copy the model's tokenizer.json there", file.display());
+        }
+        match hf::read_end_of_text(&self.folder)? {
+            Some(id) => Ok(Tokenizer::from_file_ending_with(&file, id)?),
+            None => Ok(Tokenizer::from_file(&file, None)?),
         }
     }
 
-    /// An engine with the model's parameters in it.
+    /// An engine with the model's parameters in it, not meant for training.
     ///
     /// # Errors
     /// A config or tensor that is not a Llama's, by name.
     pub fn engine(&self, session: &Session) -> anyhow::Result<Box<dyn Engine>> {
-        let model = hf::read_config(&self.folder)?;
         let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
-        let mut engine = build_engine(&model, &TrainSpec::default(), device, 0)?;
-        engine.load_parameters(&hf::load_parameters(&self.folder, &model)?)?;
-        Ok(engine)
+        let model = hf::read_config(&self.folder)?;
+        let parameters = hf::load_parameters(&self.folder, &model)?;
+        Ok(engine_from_parameters(&model, &TrainSpec::default(), device, parameters)?)
     }
 }

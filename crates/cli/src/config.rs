@@ -1,12 +1,12 @@
 //! The config file: TOML text and `--set` overrides in, a checked [`Config`] out.
 //!
 //! Unknown keys are errors that name the nearest known key. Relative paths are taken from the config file's
-//! own folder, so that a config means the same wherever it is run from; [`Config::resolved`] makes them absolute.
+//! own folder, so that a config means the same wherever it is run from; [`Config::base`] remembers it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cuvee_data::{DomainSource, OneOrMany, ShardStore, SourceSpec, SplitSpec, TokenizerSpec};
+use cuvee_data::{Domain, DomainSource, ShardStore, SourceSpec, SplitSpec, TokenizerSpec};
 use cuvee_mixer::MixtureSpec;
 use cuvee_train::{CheckpointSpec, EvalSpec, ModelSpec, TrainSpec};
 use serde::{Deserialize, Serialize};
@@ -105,18 +105,24 @@ impl Config {
             };
             ConfigError(format!("cannot read the config {}: {e}\nhint: {hint}", path.display()))
         })?;
-        let mut config: Config = toml::from_str(&text)
-            .map_err(|e| ConfigError(explain(&path.display().to_string(), Some(&text), &e)))?;
-        if !overrides.is_empty() {
-            // Overrides go in through the table, so that every key can be reached by its dotted name alone.
-            let mut table: toml::Table = toml::from_str(&text)
-                .map_err(|e| ConfigError(explain(&path.display().to_string(), Some(&text), &e)))?;
+        let origin = path.display().to_string();
+        let mut config: Config = if overrides.is_empty() {
+            let document = toml::Deserializer::parse(&text)
+                .map_err(|e| ConfigError(explain(&origin, Some(&text), "", &e)))?;
+            serde_path_to_error::deserialize(document)
+                .map_err(|e| ConfigError(explain(&origin, Some(&text), &e.path().to_string(), e.inner())))?
+        } else {
+            // Overrides go in through the table, so that any key can be reached by its dotted name, also a missing one.
+            let mut table: toml::Table =
+                toml::from_str(&text).map_err(|e| ConfigError(explain(&origin, Some(&text), "", &e)))?;
             for entry in overrides {
                 set_key(&mut table, entry)?;
             }
-            let given = overrides.iter().map(|o| format!("--set {o}")).collect::<Vec<_>>().join(" ");
-            config = Config::deserialize(table).map_err(|e| ConfigError(explain(&given, None, &e)))?;
-        }
+            let given = overrides.iter().map(|o| format!(" --set {o}")).collect::<String>();
+            serde_path_to_error::deserialize(table).map_err(|e| {
+                ConfigError(explain(&format!("{origin}{given}"), None, &e.path().to_string(), e.inner()))
+            })?
+        };
         if let Some(seed) = seed {
             config.seed = seed;
         }
@@ -125,32 +131,8 @@ impl Config {
         let folder = std::fs::canonicalize(folder).map_err(|e| {
             ConfigError(format!("cannot resolve the config's folder {}: {e}", folder.display()))
         })?;
-        config.base = clean(&folder.join(&config.base));
-        Ok(config.resolved())
-    }
-
-    /// The same config with every relative path made absolute against its base.
-    fn resolved(mut self) -> Self {
-        let base = self.base.clone();
-        let absolute = |p: &Path| if p.is_absolute() { p.to_path_buf() } else { clean(&base.join(p)) };
-        self.tokenizer.file = self.tokenizer.file.as_deref().map(absolute);
-        self.data.dir = self.data.dir.as_deref().map(absolute);
-        for domain in &mut self.domains {
-            domain.source.path = domain.source.path.take().map(|path| match path {
-                OneOrMany::One(one) => OneOrMany::One(absolute(Path::new(&one)).display().to_string()),
-                OneOrMany::Many(many) => OneOrMany::Many(
-                    many.iter().map(|one| absolute(Path::new(one)).display().to_string()).collect(),
-                ),
-            });
-        }
-        // An `init` that names nothing on disk is left as it is: it may be a Hub id, and the model says what it makes of it.
-        if let Some(init) = &self.model.init {
-            let path = absolute(Path::new(init));
-            if path.exists() {
-                self.model.init = Some(path.display().to_string());
-            }
-        }
-        self
+        config.base = folder.join(&config.base);
+        Ok(config)
     }
 
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
@@ -194,22 +176,46 @@ impl Config {
 
     /// Where shards go: `--out`, the config's `data.dir`, or the user's cache folder.
     pub fn store(&self, out: Option<&Path>) -> ShardStore {
-        match out.or(self.data.dir.as_deref()) {
-            Some(dir) => ShardStore::Folder(dir.to_path_buf()),
-            None => ShardStore::Cache(cache_folder()),
+        match (out, &self.data.dir) {
+            (Some(out), _) => ShardStore::Folder(out.to_path_buf()),
+            (None, Some(dir)) => ShardStore::Folder(self.base.join(dir)),
+            (None, None) => ShardStore::Cache(cache_folder()),
         }
     }
 
-    /// π of domain `name` (`"entry"`, or `"entry/value"` with `domain_by`), before normalisation.
-    pub fn importance(&self, entry: usize, name: &str) -> Option<f64> {
-        let domain = self.domains.get(entry)?;
-        match &domain.importance {
-            None => Some(1.0),
-            Some(Importance::Same(x)) => Some(*x),
-            Some(Importance::ByValue(by)) => {
-                name.strip_prefix(&format!("{}/", domain.name)).and_then(|value| by.get(value)).copied()
-            }
+    /// π of each domain that the data made of the entries, before normalisation.
+    ///
+    /// # Errors
+    /// An importance for a value that `domain_by` did not find, or none for one that it did.
+    pub fn importances(&self, domains: &[Domain]) -> Result<Vec<f64>, ConfigError> {
+        domains.iter().map(|domain| self.importance(domain, domains)).collect()
+    }
+
+    fn importance(&self, domain: &Domain, all: &[Domain]) -> Result<f64, ConfigError> {
+        let Some(entry) = self.domains.get(domain.entry) else { return Ok(1.0) };
+        let by = match &entry.importance {
+            None => return Ok(1.0),
+            Some(Importance::Same(x)) => return Ok(*x),
+            Some(Importance::ByValue(by)) => by,
+        };
+        let prefix = format!("{}/", entry.name);
+        let of_entry = all.iter().filter(|d| d.entry == domain.entry);
+        let values: Vec<&str> = of_entry.filter_map(|d| d.name.strip_prefix(&prefix)).collect();
+        if let Some(unknown) = by.keys().find(|k| !values.contains(&k.as_str())) {
+            return Err(ConfigError(format!(
+                "domain `{}`: importance is given for `{unknown}`, which {} never has\nhint: its values are {}",
+                entry.name,
+                entry.domain_by.as_deref().unwrap_or("domain_by"),
+                values.join(", ")
+            )));
         }
+        let value = domain.name.strip_prefix(&prefix).unwrap_or(&domain.name);
+        by.get(value).copied().ok_or_else(|| {
+            ConfigError(format!(
+                "domain `{}`: importance says nothing about `{value}`\nhint: give each value its importance (0 leaves it out of the evaluation mean)",
+                entry.name
+            ))
+        })
     }
 
     /// The config as TOML, paths absolute: what goes into the run folder.
@@ -226,25 +232,15 @@ pub fn cache_folder() -> PathBuf {
     }
 }
 
-/// `a/./b/../c` → `a/c`, without asking the disk (the path may hold a glob).
-fn clean(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::CurDir => {}
-            std::path::Component::ParentDir => {
-                out.pop();
-            }
-            other => out.push(other),
-        }
-    }
-    out
-}
-
 /// Keys of `new` that differ from `old`, as `key: old → new`, without those that may change between a run and its resumption.
 pub fn differences(old: &toml::Table, new: &toml::Table) -> Vec<String> {
-    /// How often to look and to save does not change what is trained; the base shows in the paths themselves.
-    const FREE: [&str; 3] = ["base", "eval.", "checkpoint."];
+    /// How often to look and to save does not change what is trained; and whether data that lies elsewhere now is the
+    /// same data, its checksums tell better than its path.
+    fn free(key: &str) -> bool {
+        ["base", "data.dir", "tokenizer.file"].contains(&key)
+            || ["eval.", "checkpoint."].iter().any(|section| key.starts_with(section))
+            || (key.starts_with("domain.") && key.ends_with(".source.path"))
+    }
     let (mut a, mut b) = (BTreeMap::new(), BTreeMap::new());
     flatten("", &toml::Value::Table(old.clone()), &mut a);
     flatten("", &toml::Value::Table(new.clone()), &mut b);
@@ -253,7 +249,7 @@ pub fn differences(old: &toml::Table, new: &toml::Table) -> Vec<String> {
     keys.sort();
     keys.dedup();
     keys.into_iter()
-        .filter(|k| !FREE.iter().any(|f| k.starts_with(f)) && a.get(*k) != b.get(*k))
+        .filter(|k| !free(k) && a.get(*k) != b.get(*k))
         .map(|k| format!("{k}: {} → {}", show(a.get(k)), show(b.get(k))))
         .collect()
 }
@@ -279,70 +275,67 @@ fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String
 
 /// Applies one `--set a.b.c=value`. Domains are reached by name: `domain.wikipedia.importance=2`.
 fn set_key(table: &mut toml::Table, entry: &str) -> Result<(), ConfigError> {
-    let (key, text) = entry.split_once('=').ok_or_else(|| {
-        ConfigError(format!("--set {entry}: expected KEY=VALUE, found no `=`\nhint: --set train.lr=3e-4"))
-    })?;
-    let key = key.trim();
+    let wrong = |what: String, hint: String| Err(ConfigError(format!("--set {entry}: {what}\nhint: {hint}")));
+    let Some((key, text)) = entry.split_once('=') else {
+        return wrong("expected KEY=VALUE, found no `=`".into(), "--set train.lr=3e-4".into());
+    };
     // A value that is not TOML by itself (a bare word, a path) is taken as a string.
     let value = toml::from_str::<toml::Table>(&format!("v = {text}"))
         .ok()
         .and_then(|mut t| t.remove("v"))
         .unwrap_or_else(|| toml::Value::String(text.to_string()));
-    let parts: Vec<&str> = key.split('.').collect();
-    let Some((last, path)) = parts.split_last().filter(|_| parts.iter().all(|p| !p.is_empty())) else {
-        return Err(ConfigError(format!(
-            "--set {entry}: `{key}` is not a dotted key\nhint: --set train.lr=3e-4"
-        )));
-    };
-    let mut here = table;
-    let mut path = path.iter();
-    while let Some(part) = path.next() {
+    let (mut here, mut rest) = (table, key.trim());
+    while let Some((part, after)) = rest.split_once('.') {
         let slot = here.entry(part.to_string()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        here = match slot {
-            toml::Value::Table(inner) => inner,
+        match slot {
+            toml::Value::Table(inner) => (here, rest) = (inner, after),
             toml::Value::Array(items) => {
-                let wanted = path.next().copied().unwrap_or("");
-                let names: Vec<String> =
-                    items.iter().filter_map(|i| i.get("name")?.as_str().map(String::from)).collect();
-                items
-                    .iter_mut()
-                    .find(|i| i.get("name").and_then(toml::Value::as_str) == Some(wanted))
-                    .and_then(toml::Value::as_table_mut)
-                    .ok_or_else(|| {
-                        ConfigError(format!(
-                            "--set {entry}: no domain is called `{wanted}`\nhint: the domains are {}",
-                            names.join(", ")
-                        ))
-                    })?
+                let name_of = |item: &toml::Value| Some(item.get("name")?.as_str()?.to_string());
+                let names: Vec<String> = items.iter().filter_map(name_of).collect();
+                // A name may hold dots itself: the longest one that fits is meant.
+                let key_of = |name: &str| after.strip_prefix(name)?.strip_prefix('.');
+                let longest = names.iter().filter(|n| key_of(n).is_some()).max_by_key(|n| n.len());
+                let item = items.iter_mut().find(|i| longest.is_some() && name_of(i).as_ref() == longest);
+                match (item.and_then(toml::Value::as_table_mut), longest.and_then(|n| key_of(n))) {
+                    (Some(inner), Some(key)) => (here, rest) = (inner, key),
+                    _ => {
+                        return wrong(
+                            format!("expected `{part}.NAME.KEY` with the name of a domain, found `{key}`"),
+                            format!("the domains are {}", names.join(", ")),
+                        );
+                    }
+                }
             }
             other => {
-                return Err(ConfigError(format!(
-                    "--set {entry}: `{part}` is a {}, not a table, so it has no keys",
-                    other.type_str()
-                )));
+                let kind = other.type_str();
+                return wrong(
+                    format!("`{part}` is a {kind}, not a table, so it has no keys"),
+                    format!("--set {part}=…"),
+                );
             }
-        };
+        }
     }
-    here.insert(last.to_string(), value);
+    if rest.is_empty() {
+        return wrong(format!("`{key}` is not a dotted key"), "--set train.lr=3e-4".into());
+    }
+    here.insert(rest.to_string(), value);
     Ok(())
 }
 
-/// A TOML or serde error in words: place, what was wrong, the nearest known key.
-fn explain(origin: &str, text: Option<&str>, error: &toml::de::Error) -> String {
+/// A TOML or serde error in words: place, key, what was wrong, the nearest known key.
+fn explain(origin: &str, text: Option<&str>, key: &str, error: &toml::de::Error) -> String {
     let message = error.message().trim_end();
-    let mut out = match (text, error.span()) {
-        (Some(text), Some(span)) => {
-            let before = text.get(..span.start).unwrap_or("");
-            let line_number = before.matches('\n').count() + 1;
-            let line = text.lines().nth(line_number - 1).unwrap_or("").trim_end();
-            format!("{origin}:{line_number}: {message}\n  | {line}")
-        }
-        _ => format!("{origin}: {message}"),
-    };
-    if let Some(hint) = nearest_key_hint(message) {
-        out.push_str(&format!("\nhint: {hint}"));
+    let key = if key.is_empty() || key == "." { String::new() } else { format!("{key}: ") };
+    let place = text.zip(error.span()).map(|(text, span)| {
+        let number = text.get(..span.start).unwrap_or("").matches('\n').count();
+        (number + 1, text.lines().nth(number).unwrap_or("").trim_end())
+    });
+    let hint = nearest_key_hint(message)
+        .unwrap_or_else(|| "docs/configuration.md lists every key and what it takes".into());
+    match place {
+        Some((number, line)) => format!("{origin}:{number}: {key}{message}\n  | {line}\nhint: {hint}"),
+        None => format!("{origin}: {key}{message}\nhint: {hint}"),
     }
-    out
 }
 
 /// From serde's "unknown field `a`, expected one of `b`, `c`" (or "unknown variant") the known name closest to the one found.
@@ -413,7 +406,27 @@ mod tests {
         let error = load(MINIMAL, &["train.stpes=7"]).unwrap_err().0;
         assert!(error.contains("--set train.stpes=7") && error.contains("did you mean `steps`"), "{error}");
         let error = load(MINIMAL, &["domain.b.max_epochs=2"]).unwrap_err().0;
-        assert!(error.contains("no domain is called `b`") && error.contains("the domains are a"), "{error}");
+        assert!(
+            error.contains("found `domain.b.max_epochs`") && error.contains("the domains are a"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn set_supplies_what_the_file_lacks_and_reaches_names_with_dots() {
+        let domain = "[[domain]]\nname = \"a.x\"\nsource = { path = \"a.txt\" }\n";
+        let set = ["tokenizer.train.vocab_size=400", "domain.a.x.max_epochs=3"];
+        let config = load(domain, &set).unwrap();
+        assert_eq!(config.tokenizer.train.unwrap().vocab_size, 400);
+        assert_eq!(config.domains[0].max_epochs, Some(3.0));
+    }
+
+    #[test]
+    fn a_wrong_type_names_the_key_and_what_was_expected() {
+        let error = load(&format!("{MINIMAL}[eval]\nevery = \"often\"\n"), &[]).unwrap_err().0;
+        assert!(error.contains("eval.every: invalid type: string") && error.contains("hint: "), "{error}");
+        let error = load(MINIMAL, &["domain.a.importance=much"]).unwrap_err().0;
+        assert!(error.contains("importance") && error.contains("a number, or a table"), "{error}");
     }
 
     #[test]
@@ -427,10 +440,9 @@ mod tests {
 
     #[test]
     fn differences_name_the_key_and_both_values() {
-        let config = MINIMAL.replace("a.txt", "/a.txt");
-        let a = load(&config, &["train.lr=0.001"]).unwrap().to_toml().unwrap().parse().unwrap();
+        let a = load(MINIMAL, &["train.lr=0.001"]).unwrap().to_toml().unwrap().parse().unwrap();
         let b =
-            load(&config, &["train.lr=0.002", "eval.every=3"]).unwrap().to_toml().unwrap().parse().unwrap();
+            load(MINIMAL, &["train.lr=0.002", "eval.every=3"]).unwrap().to_toml().unwrap().parse().unwrap();
         assert_eq!(differences(&a, &b), ["train.lr: 0.001 → 0.002"]);
     }
 

@@ -1,17 +1,20 @@
 //! `cuvee eval CHECKPOINT`: what each domain's held-out text costs a model.
 
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use anyhow::bail;
-use cuvee_data::{ShardStore, Split, TokenizerSpec};
+use cuvee_data::{Domain, ShardStore, Split, TokenizerSpec};
+use cuvee_mixer::Simplex;
 use cuvee_report::EvalRow;
-use cuvee_train::{EvalSpec, check_split, evaluate};
+use cuvee_train::{EvalPlan, evaluate};
 use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::checkpoint_source::Source;
-use crate::config::{Config, cache_folder};
-use crate::{Session, prepare};
+use crate::config::{Config, ConfigError, cache_folder};
+use crate::{Interrupted, Session, prepare};
 
 /// Evaluates `checkpoint` on the domains of `data` (default: the run's own config).
 pub fn run(
@@ -31,55 +34,60 @@ pub fn run(
     let config = Config::load(path, &session.common.set, session.common.seed)?;
     let mut engine = source.engine(session)?;
 
-    // A model reads the ids of its own tokenizer only. Where it brings one, that is what the text is encoded with, and
-    // the shards go to the cache, so that those of a run with another tokenizer stay as they are.
-    let own = source.tokenizer_file();
-    let (tokenizer, store) = match &own {
-        Some(file) if data.is_some() => (
-            TokenizerSpec { file: Some(file.clone()), ..TokenizerSpec::default() },
+    // A model reads the ids of its own tokenizer only. Where it brings one and the domains are another config's, that is
+    // what the text is encoded with, and the shards go to the cache, so that those of a run with another tokenizer
+    // stay as they are.
+    let own = source.has_tokenizer().then(|| source.tokenizer()).transpose()?;
+    let (spec, store) = match &own {
+        Some(own) if data.is_some() => (
+            TokenizerSpec {
+                file: Some(std::path::absolute(source.tokenizer_file())?),
+                end_of_text: Some(own.end_of_text_token().to_string()),
+                ..TokenizerSpec::default()
+            },
             ShardStore::Cache(cache_folder()),
         ),
         _ => (config.tokenizer.clone(), config.store(session.common.out.as_deref())),
     };
-    let corpus = prepare::corpus(&config, &tokenizer, store, session)?;
-    if let Some(file) = &own {
-        let model_tokenizer = source.tokenizer()?;
-        if model_tokenizer.fingerprint() != corpus.tokenizer.fingerprint() {
-            bail!(
-                "the shards were made with another tokenizer than the model's: expected {} ({}), found {}\nhint: --data CONFIG prepares the text for this model",
-                model_tokenizer.fingerprint(),
-                file.display(),
-                corpus.tokenizer.fingerprint()
-            );
-        }
+    let corpus = prepare::corpus(&config, &spec, store, session)?;
+    if let Some(own) = own.filter(|own| own.fingerprint() != corpus.tokenizer.fingerprint()) {
+        bail!(
+            "the shards were made with another tokenizer than the model's: expected {} ({}), found {}\nhint: --data CONFIG prepares the text for this model",
+            own.fingerprint(),
+            source.tokenizer_file().display(),
+            corpus.tokenizer.fingerprint()
+        );
     }
 
     let context = context.unwrap_or(config.train.context).min(engine.model().max_context);
-    let spec = EvalSpec { sequences: sequences.unwrap_or(config.eval.sequences), ..config.eval.clone() };
-    if context == 0 || spec.sequences == 0 {
-        bail!(
-            "nothing to evaluate: {} windows of {context} tokens\nhint: both must be at least 1",
-            spec.sequences
-        );
+    let sequences = sequences.unwrap_or(config.eval.sequences);
+    if context == 0 || sequences == 0 {
+        return Err(ConfigError(format!(
+            "nothing to evaluate: {sequences} windows of {context} tokens\nhint: both must be at least 1"
+        ))
+        .into());
     }
-    check_split(&corpus.domains, Split::Valid, context)?;
-    let importance = normalised(&config, &corpus.domains)?;
-    let bar = if session.common.quiet {
-        ProgressBar::hidden()
-    } else {
-        ProgressBar::new((spec.sequences * corpus.domains.len()) as u64)
-    };
-    let result = evaluate(
-        engine.as_mut(),
-        &corpus.domains,
-        &importance,
-        Split::Valid,
-        &spec,
+    let importance = importance(&config, &corpus.domains)?;
+    let plan = EvalPlan {
+        domains: &corpus.domains,
+        importance: &importance,
+        split: Split::Valid,
+        sequences,
         context,
-        0,
-        &mut |windows| bar.inc(windows as u64),
-    )?;
+    };
+    let bar =
+        if session.common.quiet { ProgressBar::hidden() } else { ProgressBar::new(plan.windows() as u64) };
+    let mut progress = |windows| {
+        bar.inc(windows as u64);
+        if session.interrupted.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let result = evaluate(engine.as_mut(), &plan, 0, &mut progress)?;
     bar.finish_and_clear();
+    let Some(result) = result else { return Err(Interrupted.into()) };
     let rows: Vec<EvalRow> = result
         .domains
         .iter()
@@ -87,17 +95,17 @@ pub fn run(
             domain: d.name.clone(),
             tokens: d.tokens,
             loss: d.loss,
-            perplexity: d.perplexity,
+            perplexity: d.perplexity(),
             bits_per_byte: d.bits_per_byte,
         })
         .collect();
     session.say(cuvee_report::eval_table(&rows));
-    session.emit(&json!({ "domains": result.domains, "mean_loss": result.mean_loss, "context": context }))
+    session.emit(&json!({ "domains": rows, "mean_loss": result.mean_loss, "context": context }))
 }
 
 /// π of each domain, summing to 1.
-fn normalised(config: &Config, domains: &[cuvee_data::Domain]) -> anyhow::Result<Vec<f64>> {
+fn importance(config: &Config, domains: &[Domain]) -> anyhow::Result<Vec<f64>> {
     let names: Vec<&str> = domains.iter().map(|d| d.name.as_str()).collect();
-    let raw: Vec<f64> = domains.iter().map(|d| config.importance(d.entry, &d.name).unwrap_or(1.0)).collect();
-    Ok(cuvee_mixer::Simplex::normalise("importance", &names, &raw)?.values().to_vec())
+    let raw = config.importances(domains)?;
+    Ok(Simplex::normalise("importance", &names, &raw)?.values().to_vec())
 }

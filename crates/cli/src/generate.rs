@@ -18,17 +18,19 @@ pub struct Request<'a> {
     pub tokens: usize,
     /// 0 is greedy.
     pub temperature: f64,
-    /// 0 is all.
-    pub top_k: usize,
+    /// Among how many of the likeliest; `None` for all.
+    pub top_k: Option<usize>,
+    /// Among the likeliest that have this probability together; `None` for all.
+    pub top_p: Option<f64>,
 }
 
 /// Continues the prompt, or with `logits` prints what the model says at each of its positions.
 pub fn run(checkpoint: &Path, request: &Request, logits: bool, session: &Session) -> anyhow::Result<()> {
     let sampler = Sampler::new(SamplingSpec {
         temperature: request.temperature,
-        top_k: Some(request.top_k).filter(|&k| k > 0),
+        top_k: request.top_k,
+        top_p: request.top_p,
         seed: session.common.seed.unwrap_or(0),
-        ..SamplingSpec::default()
     })?;
     let source = Source::find(checkpoint)?;
     let tokenizer = source.tokenizer()?;
@@ -41,7 +43,8 @@ pub fn run(checkpoint: &Path, request: &Request, logits: bool, session: &Session
     if logits {
         let flat = engine.all_logits(&ids)?;
         let rows: Vec<&[f32]> = flat.chunks(engine.model().vocab_size.max(1)).collect();
-        return Ok(write_stdout(&format!("{}\n", json!({ "tokens": ids, "logits": rows })))?);
+        write_stdout(&format!("{}\n", json!({ "tokens": ids, "logits": rows })))?;
+        return Ok(());
     }
 
     let stream = !session.common.json;
@@ -58,12 +61,10 @@ pub fn run(checkpoint: &Path, request: &Request, logits: bool, session: &Session
         generate(engine.as_mut(), &ids, request.tokens, Some(tokenizer.end_of_text()), &sampler, |id| {
             let piece = decoder.step(id);
             text.push_str(&piece);
-            failed = if stream { write_stdout(&piece).err() } else { None };
-            if failed.is_some() || session.interrupted.load(Ordering::Relaxed) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            let read = if stream { write_stdout(&piece) } else { Ok(true) };
+            let go_on = matches!(read, Ok(true)) && !session.interrupted.load(Ordering::Relaxed);
+            failed = read.err();
+            if go_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
     if let Some(error) = failed {
         return Err(error.into());

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::bail;
-use cuvee_data::{Manifest, Shard, Split};
-use cuvee_report::count;
+use cuvee_data::{Inspection, Manifest, Split};
+use cuvee_report::{bytes, count, thousands};
 use cuvee_train::{checkpoint, hf};
 use serde_json::{Value, json};
 
@@ -14,26 +14,21 @@ use crate::{Session, write_stdout};
 pub fn run(path: &Path, session: &Session) -> anyhow::Result<()> {
     let (text, document) = if path == Path::new("strategies") {
         strategies()
-    } else if !path.exists() {
-        bail!(
-            "{} does not exist\nhint: pass a shard folder, an .idx file, a run folder, a checkpoint, or the word `strategies`",
-            path.display()
-        );
-    } else if path.is_file() {
-        index(path)?
-    } else if path.join("shard.json").is_file() {
-        shard_folder(path)?
     } else if path.join("plan.json").is_file() {
         run_folder(path)?
     } else if path.join("config.json").is_file() {
         model_folder(path)?
+    } else if let Some(newest) = checkpoint::list(path)?.pop() {
+        model_folder(&newest)?
     } else {
-        bail!(
-            "{}: expected shard.json, plan.json or config.json in it, found none\nhint: pass a shard folder, a run folder or a checkpoint",
-            path.display()
-        );
+        shards(path)?
     };
-    if session.common.json { session.emit(&document) } else { Ok(write_stdout(&text)?) }
+    if session.common.json {
+        session.emit(&document)
+    } else {
+        write_stdout(&text)?;
+        Ok(())
+    }
 }
 
 fn strategies() -> (String, Value) {
@@ -44,28 +39,31 @@ fn strategies() -> (String, Value) {
     (cuvee_mixer::strategies_markdown(), json!({ "strategies": rows }))
 }
 
-fn index(path: &Path) -> anyhow::Result<(String, Value)> {
-    let shard = Shard::open(path)?;
-    let element = format!("{:?}", shard.token_type()).to_lowercase();
-    let largest = shard.max_id();
-    let text = format!(
-        "{}: Megatron shard, {element}, {} documents, {} tokens, largest id {}\n",
-        path.display(),
-        shard.documents(),
-        shard.tokens(),
-        largest.map_or("none".into(), |id| id.to_string()),
-    );
-    let document = json!({
-        "kind": "shard", "token_type": element, "documents": shard.documents(), "tokens": shard.tokens(), "max_id": largest,
-    });
-    Ok((text, document))
+/// A shard folder, the folder of an entry with several, or one pair of Megatron files.
+fn shards(path: &Path) -> anyhow::Result<(String, Value)> {
+    let inspection = cuvee_data::inspect(path)?;
+    let text = match &inspection {
+        Inspection::Domain { dir, manifest } => format!("{}: {}", dir.display(), domain(manifest)),
+        Inspection::Entry { dir, domains, .. } => {
+            let each: String = domains.iter().map(domain).collect();
+            format!("{}: {} domains\n{each}", dir.display(), domains.len())
+        }
+        Inspection::Shard { path, token_type, documents, tokens, longest, max_id, .. } => format!(
+            "{}: Megatron shard, {}, {} documents, {} tokens, longest document {}, largest id {}\n",
+            path.display(),
+            format!("{token_type:?}").to_lowercase(),
+            thousands(*documents),
+            thousands(*tokens),
+            thousands(*longest),
+            max_id.map_or("none".into(), |id| id.to_string()),
+        ),
+    };
+    Ok((text, serde_json::to_value(&inspection)?))
 }
 
-fn shard_folder(path: &Path) -> anyhow::Result<(String, Value)> {
-    let manifest = Manifest::read(path)?;
+fn domain(manifest: &Manifest) -> String {
     let mut text = format!(
-        "{}: shards of domain `{}`\n  vocabulary  {} tokens, fingerprint {:.12}…, end of text {}\n  licence     {}\n",
-        path.display(),
+        "shards of domain `{}`\n  vocabulary  {} tokens, fingerprint {:.12}…, end of text {}\n  licence     {}\n",
         manifest.domain,
         manifest.vocab_size,
         manifest.tokenizer,
@@ -73,15 +71,13 @@ fn shard_folder(path: &Path) -> anyhow::Result<(String, Value)> {
         manifest.license.as_deref().unwrap_or("not given"),
     );
     for split in Split::ALL {
-        // Opening checks the files against their own headers and against each other.
-        let shard = Shard::open(&path.join(split.name()))?;
-        let bytes = manifest.split(split).bytes;
+        let record = manifest.split(split);
         text.push_str(&format!(
-            "  {:<11} {} documents, {} tokens, {} bytes of text\n",
+            "  {:<11} {} documents, {} tokens, {} of text\n",
             split.name(),
-            shard.documents(),
-            count(shard.tokens() as f64),
-            count(bytes as f64),
+            thousands(record.documents),
+            thousands(record.tokens),
+            bytes(record.bytes),
         ));
     }
     let c = &manifest.counts;
@@ -94,7 +90,7 @@ fn shard_folder(path: &Path) -> anyhow::Result<(String, Value)> {
         c.invalid_replaced,
         manifest.source.files.len(),
     ));
-    Ok((text, json!({ "kind": "shards", "manifest": manifest })))
+    text
 }
 
 fn run_folder(path: &Path) -> anyhow::Result<(String, Value)> {

@@ -46,13 +46,32 @@ impl Session {
     }
 }
 
-/// Writes data to stdout; a closed pipe (`cuvee … | head`) is not an error.
-pub fn write_stdout(text: &str) -> std::io::Result<()> {
+/// Writes data to stdout. A closed pipe (`cuvee … | head`) is no error: it says that nobody reads any more, and so does
+/// the answer `false`.
+pub fn write_stdout(text: &str) -> std::io::Result<bool> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+/// Candle splits every elementwise operation over threads that spin while they wait for each other, which made the
+/// reference engine three times slower than whole micro-batches side by side. It reads this variable once and has no setter,
+/// and a process must not change its own environment once it has threads: so the program replaces itself, before
+/// it does anything else, by itself with the variable set. Where that cannot be done it goes on, only slower.
+#[cfg(unix)]
+fn leave_threads_to_the_engine() {
+    use std::os::unix::process::CommandExt;
+    const VARIABLE: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(VARIABLE).is_none()
+        && let Ok(program) = std::env::current_exe()
+    {
+        let mut arguments = std::env::args_os();
+        let name = arguments.next().unwrap_or_else(|| program.clone().into_os_string());
+        let error = std::process::Command::new(program).arg0(name).args(arguments).env(VARIABLE, "1").exec();
+        eprintln!("warning: {VARIABLE}=1 could not be set ({error}): training on the CPU will be slower");
     }
 }
 
@@ -62,14 +81,19 @@ pub fn write_stdout(text: &str) -> std::io::Result<()> {
 pub struct Interrupted;
 
 fn main() -> ExitCode {
+    #[cfg(unix)]
+    leave_threads_to_the_engine();
     let args = Args::parse();
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
+    let quiet = args.common.quiet;
     let handler = ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::SeqCst) {
             std::process::exit(130); // The second Ctrl-C means now.
         }
-        eprintln!("\ninterrupted: finishing the step and saving; Ctrl-C again to stop at once");
+        if !quiet {
+            eprintln!("\ninterrupted: leaving everything in order; Ctrl-C again to stop at once");
+        }
     });
     if let Err(e) = handler {
         eprintln!("warning: Ctrl-C cannot be caught ({e}); it will stop without a checkpoint");
@@ -92,10 +116,10 @@ fn run(command: &Command, session: &Session) -> anyhow::Result<()> {
         Command::Eval { checkpoint, data, sequences, context } => {
             eval::run(checkpoint, data.as_deref(), *sequences, *context, session)
         }
-        Command::Generate { checkpoint, prompt, tokens, temperature, top_k, logits } => {
-            let sampling =
-                generate::Request { prompt, tokens: *tokens, temperature: *temperature, top_k: *top_k };
-            generate::run(checkpoint, &sampling, *logits, session)
+        Command::Generate { checkpoint, prompt, tokens, temperature, top_k, top_p, logits } => {
+            let (tokens, temperature, top_k, top_p) = (*tokens, *temperature, *top_k, *top_p);
+            let request = generate::Request { prompt, tokens, temperature, top_k, top_p };
+            generate::run(checkpoint, &request, *logits, session)
         }
         Command::Inspect { path } => inspect::run(path, session),
     }
@@ -118,5 +142,5 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<config::ConfigError>()
         || error.is::<cuvee_mixer::MixerError>()
         || matches!(error.downcast_ref(), Some(TrainError::Config { .. } | TrainError::Device { .. }))
-        || matches!(error.downcast_ref(), Some(cuvee_data::DataError::Spec { .. }))
+        || error.downcast_ref().is_some_and(cuvee_data::DataError::is_usage)
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use cuvee_data::{Domain, Split};
 use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, Run};
-use cuvee_train::{ModelConfig, RunPlan};
+use cuvee_train::{ModelConfig, RunPlan, check_split};
 use serde::Serialize;
 
-use crate::config::{Config, ConfigError, Importance};
+use crate::config::{Config, ConfigError};
 
 /// A run that can start.
 pub struct Plan {
@@ -53,22 +53,33 @@ impl Plan {
         vocab_size: usize,
         run_folder: &Path,
     ) -> anyhow::Result<(Self, Mixer)> {
-        check_importances(config, domains)?;
+        let importances = config.importances(domains)?;
         let train = config.train.clone();
         train.validate()?;
+        config.eval.validate()?;
+        config.checkpoint.validate()?;
         let steps = train.total_steps()?;
+        if steps.checked_mul(train.tokens_per_step()).is_none() {
+            return Err(ConfigError(format!(
+                "train.steps = {steps}: expected a number of tokens that can be counted, found {steps} × {}\nhint: say how many tokens to train on with train.tokens",
+                train.tokens_per_step()
+            ))
+            .into());
+        }
         let model = config.model.resolve(vocab_size, train.context, &config.base)?;
         let infos: Vec<DomainInfo> = domains
             .iter()
-            .map(|d| DomainInfo {
+            .zip(importances)
+            .map(|(d, importance)| DomainInfo {
                 name: d.name.clone(),
-                importance: config.importance(d.entry, &d.name).unwrap_or(1.0),
+                importance,
                 tokens: d.shard(Split::Train).tokens(),
                 max_epochs: config.domains.get(d.entry).and_then(|c| c.max_epochs),
             })
             .collect();
         let run = Run { steps, batch_size: train.batch_size, context: train.context, seed: config.seed };
         let mixer = Mixer::new(&config.mixture, &infos, &run)?;
+        check_split(domains, Split::Valid, train.context)?;
         let importance = mixer.importance().values().to_vec();
         let plan = Self {
             domains: mixer.plan().to_vec(),
@@ -88,7 +99,7 @@ impl Plan {
 
     /// Tokens of all batches.
     pub fn tokens(&self) -> u64 {
-        self.run.steps * (self.run.train.batch_size * self.run.train.context) as u64
+        self.run.steps * self.run.train.tokens_per_step()
     }
 
     /// What `plan.json` holds.
@@ -98,38 +109,10 @@ impl Plan {
             tokens: self.tokens(),
             batch_size: self.run.train.batch_size,
             context: self.run.train.context,
-            parameters: self.model.parameters() as u64,
+            parameters: self.model.parameters(),
             flops: self.model.flops_per_token(self.run.train.context) as f64 * self.tokens() as f64,
             model: &self.model,
             domains: &self.domains,
         }
     }
-}
-
-/// An importance for a value that `domain_by` did not find, or none for one that it did.
-fn check_importances(config: &Config, domains: &[Domain]) -> Result<(), ConfigError> {
-    for (entry, domain) in config.domains.iter().enumerate() {
-        let Some(Importance::ByValue(by)) = &domain.importance else { continue };
-        let prefix = format!("{}/", domain.name);
-        let values: Vec<&str> = domains
-            .iter()
-            .filter(|d| d.entry == entry)
-            .filter_map(|d| d.name.strip_prefix(&prefix))
-            .collect();
-        if let Some(unknown) = by.keys().find(|k| !values.contains(&k.as_str())) {
-            return Err(ConfigError(format!(
-                "domain `{}`: importance is given for `{unknown}`, which {} never has\nhint: its values are {}",
-                domain.name,
-                domain.domain_by.as_deref().unwrap_or("domain_by"),
-                values.join(", ")
-            )));
-        }
-        if let Some(missing) = values.iter().find(|v| !by.contains_key(**v)) {
-            return Err(ConfigError(format!(
-                "domain `{}`: importance says nothing about `{missing}`\nhint: give each value its importance (0 leaves it out of the evaluation mean)",
-                domain.name
-            )));
-        }
-    }
-    Ok(())
 }

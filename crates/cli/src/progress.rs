@@ -182,7 +182,7 @@ impl Observer for TrainProgress {
                     .map(|d| {
                         let record = EvalDomainRecord {
                             loss: d.loss,
-                            perplexity: d.perplexity,
+                            perplexity: d.perplexity(),
                             bits_per_byte: d.bits_per_byte,
                         };
                         (d.name.clone(), record)

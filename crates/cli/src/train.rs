@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use cuvee_report::{MetricsLog, PlanRow, ResultRow};
-use cuvee_train::{DeviceSpec, Outcome, RunState, Trainer, build_engine, checkpoint, hf};
+use cuvee_train::{
+    DeviceSpec, Outcome, RunState, Trainer, build_engine, checkpoint, engine_from_parameters, hf,
+};
 use serde_json::json;
 
 use crate::config::{Config, ConfigError, differences};
@@ -19,34 +21,43 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
     let resolved = config.to_toml()?;
     let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
     let folder = run_folder(config_path, session)?;
+    let _lock = claim(&folder)?;
     let from = if session.common.resume { find_checkpoint(&folder, &resolved, session)? } else { None };
     if session.common.verbose {
         session.say(&resolved);
     }
 
     session.say("Preparing the domains");
-    let store = config.store(None);
-    let corpus = prepare::corpus(&config, &config.tokenizer, store, session)?;
+    let corpus = prepare::corpus(&config, &config.tokenizer, config.store(None), session)?;
     let (plan, mixer) = Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
-    session.say(describe(&plan, &folder));
-
-    let mut engine = build_engine(&plan.model, &plan.run.train, device, config.seed)?;
-    if let Some(init) = config.model.init_dir(&config.base)?
-        && from.is_none()
-    {
-        engine.load_parameters(&hf::load_parameters(&init, &plan.model)?)?;
+    let engine = match config.model.init_dir(&config.base)? {
+        Some(init) => {
+            let parameters = hf::load_initial(&init, &plan.model, &corpus.tokenizer)?;
+            engine_from_parameters(&plan.model, &plan.run.train, device, parameters)?
+        }
+        None => build_engine(&plan.model, &plan.run.train, device, config.seed)?,
+    };
+    session.say(describe(&plan, engine.name(), device, &folder));
+    let mut trainer =
+        Trainer::new(&plan.run, &corpus.domains, &corpus.tokenizer, mixer, engine, resolved.clone())?;
+    if let Some(checkpoint) = &from {
+        trainer.restore(checkpoint)?;
+        session.say(format!("Going on from {}, step {}", checkpoint.display(), trainer.state().step));
     }
-    create_run_folder(&folder, &resolved, &plan)?;
-    let mut trainer = Trainer::new(&plan.run, &corpus.domains, &corpus.tokenizer, mixer, engine, resolved)?;
+    // Only now that nothing can be refused any more is anything written.
+    cuvee_data::write_whole(&folder.join("config.toml"), resolved.as_bytes())?;
+    let document = serde_json::to_string_pretty(&plan.document())?;
+    cuvee_data::write_whole(&folder.join("plan.json"), document.as_bytes())?;
     let metrics = folder.join("metrics.jsonl");
     let log = match &from {
-        Some(checkpoint) => {
-            trainer.restore(checkpoint)?;
-            session.say(format!("Going on from {}, step {}", checkpoint.display(), trainer.state().step));
-            MetricsLog::resume(&metrics, trainer.state().log_bytes)?
+        Some(_) if metrics.exists() => MetricsLog::resume(&metrics, trainer.state().log_bytes)?,
+        Some(_) => {
+            session.say("warning: metrics.jsonl is gone: a new one begins here");
+            MetricsLog::create(&metrics)?
         }
         None => MetricsLog::create(&metrics)?,
     };
+
     session.say("Training");
     let common = &session.common;
     let mut progress =
@@ -91,22 +102,30 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
     }))
 }
 
+/// Is there anything in `folder` that a new run must not overwrite?
+fn holds_run(folder: &Path) -> bool {
+    folder.join("metrics.jsonl").exists() || folder.join("checkpoints").exists()
+}
+
 /// Where the run lives: `--out`; the folder that a resolved config lies in; else `runs/NAME`, numbered when taken.
 fn run_folder(config_path: &Path, session: &Session) -> anyhow::Result<PathBuf> {
-    let holds_run = |dir: &Path| dir.join("plan.json").exists() || dir.join("checkpoints").exists();
+    let refuse = |text: String| Err(ConfigError(text).into());
     if let Some(out) = &session.common.out {
         if holds_run(out) && !session.common.resume {
-            bail!(
+            return refuse(format!(
                 "{} holds a run already\nhint: --resume goes on with it; another --out starts anew",
                 out.display()
-            );
+            ));
         }
         if session.common.resume && !out.exists() {
-            bail!("nothing to resume: {} does not exist\nhint: drop --resume to start", out.display());
+            return refuse(format!(
+                "nothing to resume: {} does not exist\nhint: drop --resume to start",
+                out.display()
+            ));
         }
         return Ok(out.clone());
     }
-    let parent = config_path.parent().unwrap_or(Path::new("."));
+    let parent = config_path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if session.common.resume && holds_run(parent) {
         return Ok(parent.to_path_buf());
     }
@@ -115,20 +134,43 @@ fn run_folder(config_path: &Path, session: &Session) -> anyhow::Result<PathBuf> 
         1 => Path::new("runs").join(&stem),
         n => Path::new("runs").join(format!("{stem}-{n}")),
     };
-    let free = (1..).find(|&n| !numbered(n).exists()).unwrap_or(u32::MAX);
+    let free = (1..).find(|&n| !holds_run(&numbered(n))).unwrap_or(u32::MAX);
     match (session.common.resume, free) {
         (false, free) => Ok(numbered(free)),
-        (true, 1) => bail!(
-            "nothing to resume: {} does not exist\nhint: drop --resume to start, or name the run with --out",
+        (true, 1) => refuse(format!(
+            "nothing to resume: {} holds no run\nhint: drop --resume to start, or name the run with --out",
             numbered(1).display()
-        ),
+        )),
         (true, free) => Ok(numbered(free - 1)),
+    }
+}
+
+/// Makes the run folder and holds it as long as the returned file lives (also a killed process lets go of it), so that two
+/// processes never write one run.
+fn claim(folder: &Path) -> anyhow::Result<fs::File> {
+    let path = folder.join(".lock");
+    let file = fs::create_dir_all(folder).and_then(|()| fs::File::create(&path)).with_context(|| {
+        format!(
+            "cannot make the run folder {}\nhint: give --out a folder that can be written",
+            folder.display()
+        )
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => bail!(
+            "another process is training in {}\nhint: wait for it, or start this run with another --out",
+            folder.display()
+        ),
+        // A file system without locks does not keep anybody from training.
+        Err(fs::TryLockError::Error(_)) => Ok(file),
     }
 }
 
 /// The checkpoint to go on from, if there is one, and only under the config it was made with.
 fn find_checkpoint(folder: &Path, resolved: &str, session: &Session) -> anyhow::Result<Option<PathBuf>> {
-    let Some(newest) = checkpoint::list(&folder.join("checkpoints"))?.pop() else {
+    let root = folder.join("checkpoints");
+    checkpoint::recover(&root)?;
+    let Some(newest) = checkpoint::list(&root)?.pop() else {
         session.say(format!("{} has no checkpoint yet: starting from the beginning", folder.display()));
         return Ok(None);
     };
@@ -147,18 +189,8 @@ fn find_checkpoint(folder: &Path, resolved: &str, session: &Session) -> anyhow::
     Ok(Some(newest))
 }
 
-fn create_run_folder(folder: &Path, resolved: &str, plan: &Plan) -> anyhow::Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot make the run folder {}", folder.display()))?;
-    let write = |name: &str, text: String| {
-        let path = folder.join(name);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-    };
-    write("config.toml", resolved.to_string())?;
-    write("plan.json", serde_json::to_string_pretty(&plan.document())?)
-}
-
 /// The plan in words: the model, the budget, a row a domain, and what deserves a second thought.
-fn describe(plan: &Plan, folder: &Path) -> String {
+fn describe(plan: &Plan, engine: &str, device: DeviceSpec, folder: &Path) -> String {
     let document = plan.document();
     let rows: Vec<PlanRow> = plan
         .domains
@@ -176,7 +208,7 @@ fn describe(plan: &Plan, folder: &Path) -> String {
         })
         .collect();
     let mut text = format!(
-        "Plan: {} parameters, {} steps × {} sequences × {} tokens = {} tokens, {:.2e} FLOPs → {}\n{}",
+        "Plan: {} parameters, {} steps × {} sequences × {} tokens = {} tokens, {:.2e} FLOPs, {engine} engine on {device} → {}\n{}",
         cuvee_report::count(document.parameters as f64),
         document.steps,
         document.batch_size,
@@ -208,7 +240,7 @@ fn results(state: &RunState) -> Vec<ResultRow> {
             domain: a.name.clone(),
             first_loss: a.loss,
             last_loss: b.loss,
-            perplexity: b.perplexity,
+            perplexity: b.perplexity(),
             first_bits_per_byte: a.bits_per_byte,
             last_bits_per_byte: b.bits_per_byte,
         })

@@ -19,6 +19,7 @@ const LEAST_NAME: usize = 16;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PlanRow {
     /// Its name.
+    #[serde(rename = "name")]
     pub domain: String,
     /// Documents in its training split.
     pub documents: u64,
@@ -40,6 +41,7 @@ pub struct PlanRow {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ResultRow {
     /// Its name.
+    #[serde(rename = "name")]
     pub domain: String,
     /// Valid loss before the first step, nats a token.
     pub first_loss: f64,
@@ -57,6 +59,7 @@ pub struct ResultRow {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EvalRow {
     /// Its name.
+    #[serde(rename = "name")]
     pub domain: String,
     /// Tokens predicted.
     pub tokens: u64,
@@ -72,6 +75,7 @@ pub struct EvalRow {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PreparedRow {
     /// Its name.
+    #[serde(rename = "name")]
     pub domain: String,
     /// Documents in all splits.
     pub documents: u64,

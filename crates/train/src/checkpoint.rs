@@ -2,19 +2,20 @@
 //!
 //! A checkpoint is a folder `step-00001000/` with `model.safetensors`, `config.json` and `tokenizer.json` (so that it
 //! loads anywhere a Hugging Face Llama does), `optimizer.safetensors` (both AdamW moments) and `state.json` (everything
-//! else). It is written under a temporary name, synced, then renamed; older ones are removed only after that.
+//! else). It is written under a temporary name, synced, then renamed; older ones are removed only after that (`folder.rs`).
 //! Costs three times the parameters in bytes on disk.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use cuvee_data::{Domain, Split, Tokenizer};
 use cuvee_mixer::MixerState;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, Moments};
+use crate::engine::{Engine, Moments, NamedTensor};
 use crate::error::{Result, TrainError};
 use crate::evaluate::Evaluation;
+use crate::folder::{remove_folder, replace_folder, sweep_folders};
 use crate::hf;
 use crate::tensors::{read_safetensors, write_safetensors};
 
@@ -26,15 +27,33 @@ const SECOND_MOMENT: &str = "exp_avg_sq.";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointSpec {
-    /// Steps between checkpoints; there is always one after the last step.
+    /// Steps between checkpoints, 0 for none on the way; there is always one after the last step and on an interruption.
     pub every: u64,
-    /// How many of the newest to keep.
+    /// How many of the newest to keep, at least 1.
     pub keep: usize,
 }
 
 impl Default for CheckpointSpec {
     fn default() -> Self {
         Self { every: 500, keep: 2 }
+    }
+}
+
+impl CheckpointSpec {
+    /// Refuses to keep nothing.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for 0 checkpoints.
+    pub fn validate(&self) -> Result<()> {
+        if self.keep == 0 {
+            return Err(TrainError::config(
+                "checkpoint.keep",
+                "at least 1",
+                0,
+                "the newest checkpoint is the run's result",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -135,7 +154,7 @@ impl RunState {
         if names(&self.data) != names(&now) {
             return changed("(all)", names(&self.data), names(&now));
         }
-        for (old, new) in self.data.iter().zip(&now).filter(|(old, new)| old != new) {
+        if let Some((old, new)) = self.data.iter().zip(&now).find(|(old, new)| old != new) {
             if old.tokenizer != new.tokenizer {
                 return changed(&new.domain, format!("tokenizer {}", old.tokenizer), new.tokenizer.clone());
             }
@@ -168,42 +187,37 @@ pub fn save(
     state: &RunState,
     tokenizer: &Tokenizer,
 ) -> Result<PathBuf> {
-    fs::create_dir_all(root).map_err(TrainError::io("create", root))?;
     let target = root.join(folder_name(state.step));
-    let partial = root.join(format!(".{}.partial", folder_name(state.step)));
-    if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(TrainError::io("remove", &partial))?;
-    }
-    let exported = hf::ExportTokenizer { json: tokenizer.json(), end_of_text: tokenizer.end_of_text() };
-    hf::write_export(&partial, engine.model(), &engine.parameters()?, exported)?;
-    let moments = engine.moments()?;
-    let prefixed = |prefix: &str, list: Vec<crate::engine::NamedTensor>| {
-        let prefix = prefix.to_string();
-        list.into_iter().map(move |mut t| {
-            t.name = format!("{prefix}{}", t.name);
-            t
-        })
-    };
-    let both: Vec<_> =
-        prefixed(FIRST_MOMENT, moments.first).chain(prefixed(SECOND_MOMENT, moments.second)).collect();
-    write_safetensors(&partial.join("optimizer.safetensors"), &both)?;
-    let state_path = partial.join("state.json");
-    let text = serde_json::to_string_pretty(state).map_err(|e| TrainError::BadCheckpoint {
-        path: state_path.clone(),
-        what: format!("cannot be written: {e}"),
+    replace_folder(&target, |partial| {
+        let exported = hf::ExportTokenizer { json: tokenizer.json(), end_of_text: tokenizer.end_of_text() };
+        hf::write_export_files(partial, engine.model(), &engine.parameters()?, exported)?;
+        let moments = engine.moments()?;
+        let prefixed = |prefix: &'static str, list: Vec<NamedTensor>| {
+            list.into_iter().map(move |t| NamedTensor { name: format!("{prefix}{}", t.name), ..t })
+        };
+        let both: Vec<_> =
+            prefixed(FIRST_MOMENT, moments.first).chain(prefixed(SECOND_MOMENT, moments.second)).collect();
+        write_safetensors(&partial.join("optimizer.safetensors"), &both)?;
+        let path = partial.join("state.json");
+        let text = serde_json::to_vec_pretty(state).map_err(|e| TrainError::BadCheckpoint {
+            path: path.clone(),
+            what: format!("cannot be written: {e}"),
+        })?;
+        fs::write(&path, text).map_err(TrainError::io("write", &path))
     })?;
-    fs::write(&state_path, text).map_err(TrainError::io("write", &state_path))?;
-    sync_folder(&partial)?;
-    if target.exists() {
-        fs::remove_dir_all(&target).map_err(TrainError::io("remove", &target))?;
-    }
-    fs::rename(&partial, &target).map_err(TrainError::io("write", &target))?;
-    sync(root)?;
     let all = list(root)?;
-    for old in all.iter().take(all.len().saturating_sub(keep.max(1))) {
-        fs::remove_dir_all(old).map_err(TrainError::io("remove", old))?;
+    for old in all.iter().take(all.len().saturating_sub(keep)) {
+        remove_folder(old)?;
     }
     Ok(target)
+}
+
+/// Puts in order what a crash left under `root`. Only for whoever holds the run: another process may be writing there.
+///
+/// # Errors
+/// [`TrainError::Io`].
+pub fn recover(root: &Path) -> Result<()> {
+    sweep_folders(root)
 }
 
 /// The checkpoints under `root`, oldest first; empty when there is no such folder.
@@ -265,16 +279,4 @@ pub fn load_engine(folder: &Path, engine: &mut dyn Engine, updates: u64) -> Resu
         into.push(tensor);
     }
     engine.load_moments(&Moments { updates, first, second })
-}
-
-/// Flushes every file of `folder`, then the folder itself, to the disk.
-fn sync_folder(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(TrainError::io("read", folder))? {
-        sync(&entry.map_err(TrainError::io("read", folder))?.path())?;
-    }
-    sync(folder)
-}
-
-fn sync(path: &Path) -> Result<()> {
-    File::open(path).and_then(|f| f.sync_all()).map_err(TrainError::io("flush", path))
 }

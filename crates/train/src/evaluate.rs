@@ -3,18 +3,20 @@
 //! The windows are fixed: evenly spaced over the split, the same for every run, step and seed, so that two
 //! evaluations differ by the model alone. Costs one forward pass over `sequences` windows a domain.
 
+use std::ops::ControlFlow;
+
 use cuvee_data::{Domain, Split};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::read_window;
 use crate::engine::Engine;
-use crate::error::{Result, TrainError};
+use crate::error::{NonFinite, Result, TrainError};
 
 /// `[eval]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalSpec {
-    /// Steps between evaluations; there is always one before the first step and one after the last.
+    /// Steps between evaluations, 0 for none on the way; there is always one before the first step and one after the last.
     pub every: u64,
     /// Windows of each domain's held-out split (fewer where the split has fewer).
     pub sequences: usize,
@@ -26,6 +28,24 @@ impl Default for EvalSpec {
     }
 }
 
+impl EvalSpec {
+    /// Refuses an evaluation of nothing.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for 0 windows.
+    pub fn validate(&self) -> Result<()> {
+        if self.sequences == 0 {
+            return Err(TrainError::config(
+                "eval.sequences",
+                "at least 1",
+                0,
+                "a few dozen windows a domain are usual",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// What one domain's held-out text costs the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DomainEvaluation {
@@ -33,13 +53,18 @@ pub struct DomainEvaluation {
     pub name: String,
     /// Tokens predicted.
     pub tokens: u64,
-    /// Mean cross-entropy, nats a token.
+    /// Mean cross-entropy, nats a token; finite.
     pub loss: f64,
-    /// `exp(loss)`.
-    pub perplexity: f64,
     /// `loss / ln 2 · tokens / bytes`, with the split's own ratio of tokens to UTF-8 bytes: comparable between
     /// vocabularies, unlike the loss.
     pub bits_per_byte: f64,
+}
+
+impl DomainEvaluation {
+    /// exp(loss); infinite where the loss is beyond 709 nats.
+    pub fn perplexity(&self) -> f64 {
+        self.loss.exp()
+    }
 }
 
 /// All domains at one moment of a run.
@@ -62,49 +87,86 @@ pub fn evaluation_starts(tokens: u64, context: usize, sequences: usize) -> Vec<u
     (0..taken).map(|j| j * windows / taken * context).collect()
 }
 
-/// Evaluates every domain's `split`. `importance` is π (sums to 1), one a domain. `progress` is told the windows done.
+/// What is evaluated: the same for every evaluation of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct EvalPlan<'a> {
+    /// The domains.
+    pub domains: &'a [Domain],
+    /// π, one a domain, sums to 1.
+    pub importance: &'a [f64],
+    /// The held-out split.
+    pub split: Split,
+    /// Windows a domain, at most.
+    pub sequences: usize,
+    /// Tokens a window.
+    pub context: usize,
+}
+
+impl EvalPlan<'_> {
+    /// Windows over all domains.
+    pub fn windows(&self) -> usize {
+        self.domains.iter().map(|d| self.starts(d).len()).sum()
+    }
+
+    fn starts(&self, domain: &Domain) -> Vec<u64> {
+        evaluation_starts(domain.shard(self.split).tokens(), self.context, self.sequences)
+    }
+}
+
+/// Tokens that an engine is given at once, so that progress shows and an interruption is noticed.
+const TOKENS_AT_ONCE: usize = 16_384;
+
+/// Evaluates every domain after `step` steps. `progress` is told of windows done and may break off; the result is then `None`.
 ///
 /// # Errors
 /// A split shorter than one window, an id beyond the vocabulary, a loss that is not finite, or the engine's own.
 pub fn evaluate(
     engine: &mut dyn Engine,
-    domains: &[Domain],
-    importance: &[f64],
-    split: Split,
-    spec: &EvalSpec,
-    context: usize,
+    plan: &EvalPlan,
     step: u64,
-    progress: &mut dyn FnMut(usize),
-) -> Result<Evaluation> {
-    let vocab_size = engine.model().vocab_size;
-    let mut results = Vec::with_capacity(domains.len());
-    for domain in domains {
-        let shard = domain.shard(split);
-        let starts = evaluation_starts(shard.tokens(), context, spec.sequences);
-        if starts.is_empty() {
-            return Err(too_short(domain, split, context));
+    progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Option<Evaluation>> {
+    check_split(plan.domains, plan.split, plan.context)?;
+    let (context, vocab_size) = (plan.context, engine.model().vocab_size);
+    let mut results = Vec::with_capacity(plan.domains.len());
+    let mut window = vec![0u32; context + 1];
+    for domain in plan.domains {
+        let shard = domain.shard(plan.split);
+        let starts = plan.starts(domain);
+        let mut sum = 0.0;
+        for some in starts.chunks((TOKENS_AT_ONCE / context).max(1)) {
+            let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+            for &start in some {
+                read_window(shard, start, &mut window, &domain.name, vocab_size)?;
+                inputs.extend_from_slice(&window[..context]);
+                targets.extend_from_slice(&window[1..]);
+            }
+            sum += engine.sequence_losses(&inputs, &targets, context)?.iter().sum::<f64>();
+            if progress(some.len()).is_break() {
+                return Ok(None);
+            }
         }
-        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
-        let mut window = vec![0u32; context + 1];
-        for &start in &starts {
-            read_window(shard, start, &mut window, &domain.name, vocab_size)?;
-            inputs.extend_from_slice(&window[..context]);
-            targets.extend_from_slice(&window[1..]);
+        let loss = sum / starts.len() as f64;
+        if !loss.is_finite() {
+            return Err(TrainError::NonFinite(Box::new(NonFinite {
+                what: "loss of the evaluation",
+                value: loss,
+                sequence: None,
+                parameter: None,
+                step: Some(step),
+                domain: Some(domain.name.clone()),
+            })));
         }
-        let losses = engine.sequence_losses(&inputs, &targets, context)?;
-        let loss = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
-        let counts = domain.manifest.split(split);
+        let counts = domain.manifest.split(plan.split);
         results.push(DomainEvaluation {
             name: domain.name.clone(),
             tokens: (starts.len() * context) as u64,
             loss,
-            perplexity: loss.exp(),
             bits_per_byte: loss / std::f64::consts::LN_2 * counts.tokens as f64 / counts.bytes.max(1) as f64,
         });
-        progress(starts.len());
     }
-    let mean_loss = results.iter().zip(importance).map(|(d, pi)| pi * d.loss).sum();
-    Ok(Evaluation { step, domains: results, mean_loss })
+    let mean_loss = results.iter().zip(plan.importance).map(|(d, pi)| pi * d.loss).sum();
+    Ok(Some(Evaluation { step, domains: results, mean_loss }))
 }
 
 /// Refuses, before any training, a split that cannot be evaluated.
@@ -140,7 +202,7 @@ mod tests {
             prop_assert_eq!(starts.is_empty(), tokens < context as u64 + 1);
             prop_assert!(starts.len() <= sequences);
             prop_assert!(starts.windows(2).all(|w| w[1] - w[0] >= context as u64));
-            prop_assert!(starts.iter().all(|s| s + context as u64 + 1 <= tokens));
+            prop_assert!(starts.iter().all(|s| s + (context as u64) < tokens));
         }
     }
 

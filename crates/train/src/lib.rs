@@ -46,7 +46,9 @@ pub use engine::{
     Batch, DeviceSpec, Engine, Moments, NamedTensor, StepOutput, build_engine, engine_from_parameters,
 };
 pub use error::{NonFinite, Result, TrainError};
-pub use evaluate::{DomainEvaluation, EvalSpec, Evaluation, check_split, evaluate, evaluation_starts};
+pub use evaluate::{
+    DomainEvaluation, EvalPlan, EvalSpec, Evaluation, check_split, evaluate, evaluation_starts,
+};
 pub use generate::{Sampler, SamplingSpec, generate};
 pub use model::{ModelConfig, ModelSpec, Preset};
 pub use optimizer::AdamW;

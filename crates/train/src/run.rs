@@ -4,6 +4,7 @@
 //! evaluation and the last checkpoint are no special case. It draws nothing itself (the mixer does), computes nothing
 //! itself (the engine does) and prints nothing itself (the [`Observer`] does).
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -15,7 +16,7 @@ use crate::batch::read_batch;
 use crate::checkpoint::{self, CheckpointSpec, RunState};
 use crate::engine::Engine;
 use crate::error::{Result, TrainError};
-use crate::evaluate::{EvalSpec, Evaluation, check_split, evaluate};
+use crate::evaluate::{EvalPlan, EvalSpec, Evaluation, check_split, evaluate};
 use crate::schedule::learning_rate;
 use crate::spec::TrainSpec;
 
@@ -116,6 +117,8 @@ pub struct Trainer<'a> {
     mixer: Mixer,
     engine: Box<dyn Engine>,
     state: RunState,
+    /// The step whose checkpoint is on disk already.
+    saved: Option<u64>,
 }
 
 impl<'a> Trainer<'a> {
@@ -133,7 +136,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         check_split(domains, Split::Valid, plan.train.context)?;
         let state = RunState::new(mixer.state(), config, domains);
-        Ok(Self { plan, domains, tokenizer, mixer, engine, state })
+        Ok(Self { plan, domains, tokenizer, mixer, engine, state, saved: None })
     }
 
     /// Takes up the run frozen in `folder`.
@@ -147,6 +150,7 @@ impl<'a> Trainer<'a> {
         checkpoint::load_engine(folder, self.engine.as_mut(), state.updates)?;
         // How often to evaluate and save may differ from the checkpoint's; what is written from here on says what was asked.
         state.config = std::mem::take(&mut self.state.config);
+        self.saved = Some(state.step);
         self.state = state;
         Ok(())
     }
@@ -170,25 +174,30 @@ impl<'a> Trainer<'a> {
         let names: Vec<String> = self.domains.iter().map(|d| d.name.clone()).collect();
         let shards: Vec<&Shard> = self.domains.iter().map(|d| d.shard(Split::Train)).collect();
         let vocab_size = self.engine.model().vocab_size;
-        let started_at = self.state.step;
         loop {
             let done = self.state.step;
             let finished = done >= self.plan.steps;
-            let stopping = interrupted.load(Ordering::Relaxed) && !finished;
-            if !stopping && (finished || is_due(done, self.plan.eval.every)) {
-                self.evaluate_once(observer)?;
+            let evaluation_due = finished || done == 0 || is_due(done, self.plan.eval.every);
+            if evaluation_due && !interrupted.load(Ordering::Relaxed) {
+                self.evaluate_once(observer, interrupted)?;
             }
+            // Also while evaluating: what is missing then is evaluated when the run goes on.
+            let stopping = interrupted.load(Ordering::Relaxed);
             let save = finished || stopping || is_due(done, self.plan.checkpoint.every);
-            if save && (done > started_at || stopping) {
+            if save && self.saved != Some(done) {
                 self.state.log_bytes =
                     observer.sync_log().map_err(|e| TrainError::Log { step: done, source: e })?;
                 self.state.mixer = self.mixer.state();
                 let (root, keep) = (&self.plan.checkpoints, self.plan.checkpoint.keep);
                 let folder = checkpoint::save(root, keep, self.engine.as_ref(), &self.state, self.tokenizer)?;
                 observer.checkpoint(&folder);
+                self.saved = Some(done);
             }
-            if finished || stopping {
-                return Ok(if finished { Outcome::Finished } else { Outcome::Interrupted });
+            if stopping {
+                return Ok(Outcome::Interrupted);
+            }
+            if finished {
+                return Ok(Outcome::Finished);
             }
 
             let clock = Instant::now();
@@ -222,29 +231,37 @@ impl<'a> Trainer<'a> {
     }
 
     /// Evaluates unless the checkpoint this run came from had done so already.
-    fn evaluate_once(&mut self, observer: &mut dyn Observer) -> Result<()> {
+    fn evaluate_once(&mut self, observer: &mut dyn Observer, interrupted: &AtomicBool) -> Result<()> {
         let step = self.state.step;
         if self.state.last_evaluation.as_ref().is_some_and(|e| e.step == step) {
             return Ok(());
         }
-        let plan = self.plan;
-        observer.evaluating(step, plan.eval.sequences * self.domains.len());
-        let mut progress = |windows| observer.evaluated(windows);
-        let evaluation = evaluate(
-            self.engine.as_mut(),
-            self.domains,
-            &plan.importance,
-            Split::Valid,
-            &plan.eval,
-            plan.train.context,
-            step,
-            &mut progress,
-        )?;
+        let plan = EvalPlan {
+            domains: self.domains,
+            importance: &self.plan.importance,
+            split: Split::Valid,
+            sequences: self.plan.eval.sequences,
+            context: self.plan.train.context,
+        };
+        observer.evaluating(step, plan.windows());
+        let mut progress = |windows| {
+            observer.evaluated(windows);
+            if interrupted.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let Some(evaluation) = evaluate(self.engine.as_mut(), &plan, step, &mut progress)? else {
+            return Ok(());
+        };
         observer.evaluation(&evaluation).map_err(|e| TrainError::Log { step, source: e })?;
         if step == 0 {
             self.state.first_evaluation = Some(evaluation.clone());
         }
         self.state.last_evaluation = Some(evaluation);
+        // A checkpoint of this step that is on disk already lacks it.
+        self.saved = None;
         Ok(())
     }
 
@@ -280,7 +297,7 @@ fn place(error: TrainError, step: u64, domain_of: &[usize], names: &[String]) ->
     }
 }
 
-/// Step 0 is due always; later ones every `every` steps; never again when `every` is 0.
+/// Every `every` steps, the first time after `every` of them; never when `every` is 0.
 fn is_due(done: u64, every: u64) -> bool {
-    done == 0 || (every > 0 && done.is_multiple_of(every))
+    done > 0 && every > 0 && done.is_multiple_of(every)
 }
