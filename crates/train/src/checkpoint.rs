@@ -6,6 +6,7 @@
 //! Costs three times the parameters in bytes on disk.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use cuvee_data::{Domain, Split, Tokenizer};
@@ -227,7 +228,7 @@ pub fn recover(root: &Path) -> Result<()> {
 pub fn list(root: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
         Err(e) => return Err(TrainError::io("read", root)(e)),
     };
     let mut found = Vec::new();
