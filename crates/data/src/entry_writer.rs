@@ -106,12 +106,19 @@ impl<'a> EntryWriter<'a> {
                 Some(tokens) => tokens,
                 None => self.entry.tokenizer.encode(&known.text)?,
             };
-            Ok((document, known.id, known.text.len() as u64, self.ended(tokens)))
+            let mut tokens = self.ended(tokens);
+            let split = self.entry.request.splits.of(known.id, document.unit.as_deref());
+            if let (Some(corrupt), Some((_, text))) =
+                (self.entry.source.spec.corrupt, tokens.split_last_mut())
+                && split != Split::Valid
+            {
+                corrupt.apply(text, known.id);
+            }
+            Ok((document.domain.unwrap_or_default(), split, known.text.len() as u64, tokens))
         };
         let encoded: Result<Vec<_>> = kept.into_par_iter().map(encode).collect();
-        for (document, id, bytes, tokens) in encoded? {
-            let split = self.entry.request.splits.of(id, document.unit.as_deref());
-            self.shards(document.domain.unwrap_or_default())?[split.number()].push(&tokens, bytes)?;
+        for (value, split, bytes, tokens) in encoded? {
+            self.shards(value)?[split.number()].push(&tokens, bytes)?;
         }
         Ok(())
     }

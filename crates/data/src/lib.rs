@@ -45,6 +45,7 @@
 //! ```
 
 mod corpus;
+mod corrupt;
 mod entry_writer;
 mod error;
 mod index;
@@ -64,6 +65,7 @@ mod tokenizer_choice;
 mod tokenizer_training;
 
 pub use corpus::{Corpus, Domain};
+pub use corrupt::CorruptSpec;
 pub use error::{DataError, Result};
 pub use index::TokenType;
 pub use inspect::{Inspection, inspect};

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::corrupt::CorruptSpec;
+
 /// The `[tokenizer]` table: exactly one of `file`, `hub` and `train`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -97,6 +99,9 @@ pub struct SourceSpec {
     /// The licence of the text; written into `shard.json`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
+    /// Damage done on purpose to `train` and `tune`, for studies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corrupt: Option<CorruptSpec>,
 }
 
 impl Default for SourceSpec {
@@ -116,6 +121,7 @@ impl Default for SourceSpec {
             max_document: None,
             format: None,
             license: None,
+            corrupt: None,
         }
     }
 }

@@ -635,3 +635,27 @@ fn real_corpora_of_every_format_prepare_together() {
     let books = corpus.domains[2].manifest.split(Split::Train);
     assert!(books.bytes / books.documents > 12_000, "{books:?}");
 }
+
+#[test]
+fn corruption_reaches_train_and_tune_and_never_valid() {
+    let mut place = Place::new();
+    place.splits = SplitSpec { tune: 0.2, valid: 0.2 };
+    write_texts(&place.path("a.jsonl"), &prose(7, 120));
+    let clean = place.one(path("a.jsonl")).unwrap();
+    let corrupt = CorruptSpec { shuffle_tokens: 1.0 };
+    let damaged = place.one(SourceSpec { corrupt: Some(corrupt), ..path("a.jsonl") }).unwrap();
+    for split in Split::ALL {
+        let (before, after) = (clean.shard(split), damaged.shard(split));
+        assert_eq!(before.documents(), after.documents());
+        assert!(before.documents() > 5, "{split}");
+        for i in 0..before.documents() {
+            let (mut before, mut after) = (before.document(i).unwrap(), after.document(i).unwrap());
+            assert_eq!(before == after, split == Split::Valid, "{split} document {i}");
+            assert_eq!(before.last(), after.last(), "a document still ends with the end of text");
+            before.sort_unstable();
+            after.sort_unstable();
+            assert_eq!(before, after);
+        }
+    }
+    assert_eq!(damaged.manifest.source.spec.corrupt, Some(corrupt), "shard.json tells of it");
+}

@@ -203,6 +203,9 @@ impl Source {
                 hint: "it is the length at which plain-text files are cut into documents".to_owned(),
             });
         }
+        if let Some(corrupt) = &spec.corrupt {
+            corrupt.check()?;
+        }
         let mut source = Source {
             spec: spec.clone(),
             files: Vec::new(),

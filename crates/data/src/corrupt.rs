@@ -1,0 +1,110 @@
+//! Damage done on purpose, to study how a mixture deals with a bad domain.
+//!
+//! In: a document's tokens and its identity. Out: the same tokens, a share of them in random places of the document.
+//! The multiset of tokens, the length and the end-of-text stay: what is lost is order, which is what a
+//! language model learns beyond frequencies. A pure function of the document, so it is the same in every run. Only what
+//! is trained on and steered by is damaged; `valid` stays clean, since it says how good the model is.
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::error::{DataError, Result};
+use crate::split::DocumentId;
+
+/// What is done to the documents of `train` and `tune`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorruptSpec {
+    /// The share of each document's tokens, drawn at random, that change places among themselves; 1 shuffles it whole.
+    pub shuffle_tokens: f64,
+}
+
+impl CorruptSpec {
+    /// That the share is one.
+    pub(crate) fn check(&self) -> Result<()> {
+        if (0.0..=1.0).contains(&self.shuffle_tokens) {
+            return Ok(());
+        }
+        Err(DataError::Spec {
+            key: "source.corrupt.shuffle_tokens".to_owned(),
+            expected: "a share from 0 to 1".to_owned(),
+            found: self.shuffle_tokens.to_string(),
+            hint: "0 leaves the text as it is, 1 shuffles each document whole".to_owned(),
+        })
+    }
+
+    /// Damages the tokens of document `id` (its end-of-text not among them).
+    pub(crate) fn apply(&self, tokens: &mut [u32], id: DocumentId) {
+        // Two streams of numbers that depend on the document alone: one draws the positions, one their order.
+        let seed = (id.0 as u64) ^ ((id.0 >> 64) as u64);
+        let draw = |stream: u64, at: usize| xxh3_64_with_seed(&(at as u64).to_le_bytes(), seed ^ stream);
+        // The top 53 bits as a number in 0..1, exact in f64.
+        let chosen = |at: &usize| (draw(1, *at) >> 11) as f64 / (1u64 << 53) as f64 <= self.shuffle_tokens;
+        let places: Vec<usize> = match self.shuffle_tokens {
+            0.0 => Vec::new(),
+            _ => (0..tokens.len()).filter(chosen).collect(),
+        };
+        // Fisher and Yates, over the places drawn.
+        for last in (1..places.len()).rev() {
+            let other = (u128::from(draw(2, last)) * (last as u128 + 1) >> 64) as usize;
+            tokens.swap(places[last], places[other]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn damaged(share: f64, tokens: &[u32], text: &str) -> Vec<u32> {
+        let mut out = tokens.to_vec();
+        CorruptSpec { shuffle_tokens: share }.apply(&mut out, DocumentId::of(text));
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn tokens_change_places_and_nothing_else(share in 0.0f64..=1.0, tokens in prop::collection::vec(0u32..50, 0..300), text in ".{0,8}") {
+            let mut out = damaged(share, &tokens, &text);
+            prop_assert_eq!(&out, &damaged(share, &tokens, &text), "the same in every run");
+            let mut sorted = tokens.clone();
+            sorted.sort_unstable();
+            out.sort_unstable();
+            prop_assert_eq!(out, sorted);
+        }
+    }
+
+    #[test]
+    fn the_share_of_moved_tokens_is_the_one_asked_for() {
+        let tokens: Vec<u32> = (0..20_000).collect();
+        for share in [0.0, 0.25, 0.5, 1.0] {
+            let moved =
+                damaged(share, &tokens, "text").iter().zip(&tokens).filter(|(a, b)| a != b).count() as f64;
+            // Binomial, five standard deviations; and of those drawn, one on average keeps its place (within 10).
+            let (n, deviation) = (tokens.len() as f64, (20_000.0 * share * (1.0 - share)).sqrt());
+            assert!(
+                (moved - n * share).abs() <= 5.0 * deviation + 10.0 * f64::from(share > 0.0),
+                "{share}: {moved}"
+            );
+        }
+        assert_eq!(damaged(0.0, &tokens, "text"), tokens);
+        assert_ne!(
+            damaged(1.0, &tokens, "text"),
+            damaged(1.0, &tokens, "other"),
+            "each document its own order"
+        );
+    }
+
+    #[test]
+    fn shares_that_are_none_are_refused() {
+        for share in [-0.1, 1.1, f64::NAN] {
+            let error = CorruptSpec { shuffle_tokens: share }.check().unwrap_err();
+            assert!(
+                error.is_usage() && error.to_string().contains("source.corrupt.shuffle_tokens"),
+                "{error}"
+            );
+        }
+    }
+}
