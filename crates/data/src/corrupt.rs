@@ -46,7 +46,7 @@ impl CorruptSpec {
         };
         // Fisher and Yates, over the places drawn.
         for last in (1..places.len()).rev() {
-            let other = (u128::from(draw(2, last)) * (last as u128 + 1) >> 64) as usize;
+            let other = ((u128::from(draw(2, last)) * (last as u128 + 1)) >> 64) as usize;
             tokens.swap(places[last], places[other]);
         }
     }
