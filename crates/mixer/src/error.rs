@@ -191,6 +191,36 @@ pub enum MixerError {
         strategy: String,
     },
 
+    /// A strategy was chosen under an objective where its numbers would mean something else.
+    #[error(
+        "{} = \"{strategy}\" does not work under objective = \"{objective}\": expected {expected}, since {reason}\n\
+         hint: set mixture.objective = \"importance\"", .slot.path()
+    )]
+    WrongObjective {
+        /// The strategy found.
+        strategy: String,
+        /// The slot it was put into.
+        slot: Slot,
+        /// The objective found.
+        objective: String,
+        /// The objectives under which it works.
+        expected: String,
+        /// Why only these.
+        reason: String,
+    },
+
+    /// The two slots ask for different estimators of the gradient variance.
+    #[error(
+        "mixture.sampling asks for variance = `{sampling}` and mixture.loss for `{loss}`: expected the same\n\
+         hint: give both the same `variance`"
+    )]
+    TwoEstimators {
+        /// Name of the sampling strategy's.
+        sampling: String,
+        /// Name of the loss strategy's.
+        loss: String,
+    },
+
     /// A strategy was put into a slot it does not serve.
     #[error(
         "{}: strategy `{strategy}` does not serve this slot\nhint: expected one of {}", .slot.path(), .fitting.join(", ")

@@ -8,6 +8,7 @@ use crate::counts;
 use crate::domain::{DomainId, DomainInfo, Run, check_domains};
 use crate::error::{MixerError, Result};
 use crate::mixture::{Counts, MixtureSpec, Normalise, Objective};
+use crate::needs::{Estimates, Needs};
 use crate::observation::Observation;
 use crate::order::WindowOrder;
 use crate::plan::{DomainPlan, check_epochs, plan};
@@ -27,6 +28,7 @@ pub struct Mixer {
     importance: Simplex,
     sampling: Box<dyn Strategy>,
     loss: Box<dyn Strategy>,
+    needs: Needs,
     orders: Vec<WindowOrder>,
     plan: Vec<DomainPlan>,
     step: u64,
@@ -47,6 +49,8 @@ pub struct StepDraw {
     pub objective: Simplex,
     /// m_i = α_i / p_i, after [`Normalise`]; 0 for a domain outside the objective.
     pub multipliers: Vec<f64>,
+    /// What adaptive strategies believe, and where their bounds bite.
+    pub estimates: Estimates,
     /// b_i: sequences of each domain in the batch; they sum to the batch size.
     pub counts: Vec<usize>,
     /// The sequences, grouped by domain in the order of the domains.
@@ -75,6 +79,7 @@ pub(crate) struct Mixture {
     pub(crate) objective: Simplex,
     /// α_i / p_i, before any normalisation by the batch.
     pub(crate) multipliers: Vec<f64>,
+    pub(crate) estimates: Estimates,
 }
 
 /// Bounds on a restored domain: a state from a file may hold anything.
@@ -129,6 +134,7 @@ impl Mixer {
             residuals: vec![0.0; domains.len()],
             domains: domains.to_vec(),
             run: *run,
+            needs: sampling.needs().merge(loss.needs())?,
             sampling,
             loss,
         };
@@ -196,6 +202,7 @@ impl Mixer {
             loss: mixture.loss,
             objective: mixture.objective,
             multipliers: mixture.multipliers,
+            estimates: mixture.estimates,
             counts,
             draws,
         })
@@ -205,6 +212,11 @@ impl Mixer {
     pub fn observe(&mut self, observation: &Observation) {
         self.loss.observe(observation);
         self.sampling.observe(observation);
+    }
+
+    /// What both strategies have to be told after a step, besides the training losses.
+    pub fn needs(&self) -> Needs {
+        self.needs
     }
 
     /// The state after the steps done so far.
@@ -267,8 +279,12 @@ impl Mixer {
                 return differs(&what, format!("below {CONSUMED_LIMIT}"), saved.consumed.to_string());
             }
         }
+        let before = self.sampling.save();
         self.sampling.load(&state.sampling.state)?;
-        self.loss.load(&state.loss.state)?;
+        if let Err(error) = self.loss.load(&state.loss.state) {
+            self.sampling.load(&before)?;
+            return Err(error);
+        }
         self.step = state.step;
         self.consumed = state.domains.iter().map(|domain| domain.consumed).collect();
         self.residuals = state.domains.iter().map(|domain| domain.residual).collect();
@@ -329,6 +345,7 @@ impl Mixer {
         let role = |strategy: &dyn Strategy, what: &str| {
             format!("{what} (strategy {}, step {step})", strategy.describe())
         };
+        let beliefs = self.loss.estimates(&context);
         let (loss, reweighted) = match self.objective {
             Objective::Sampled => (LossWeights::ones(names.len()), None),
             Objective::Importance => {
@@ -344,6 +361,7 @@ impl Mixer {
         };
         let context = Context { loss_weight: Some(&loss), ..context };
         let raw = self.sampling.propose(&context)?;
+        let estimates = self.sampling.estimates(&context).merge(beliefs);
         let sampling = Simplex::normalise(&role(self.sampling.as_ref(), "sampling_weight"), &names, &raw)?;
         let (objective, multipliers) = match (self.objective, reweighted) {
             (Objective::Sampled, _) => (sampling.clone(), vec![1.0; names.len()]),
@@ -353,7 +371,7 @@ impl Mixer {
                 (alpha, multipliers)
             }
         };
-        Ok(Mixture { sampling, loss, objective, multipliers })
+        Ok(Mixture { sampling, loss, objective, multipliers, estimates })
     }
 
     /// Whole counts for this step; `residuals` are brought up to date.

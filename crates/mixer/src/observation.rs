@@ -1,7 +1,7 @@
 //! What training tells the strategies after a step.
 //!
-//! In: per-sequence losses of the batch. Out: mean, variance and count per domain. A domain without a
-//! sequence in the batch is `None`, never a loss of 0.
+//! In: per-sequence losses of the batch and, where a strategy asks for them, losses on held-out text and gradient
+//! statistics. Out: mean, variance and count per domain. A domain without a sequence is `None`, never a loss of 0.
 
 /// Mean and variance of per-sequence losses of one domain, in nats a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,9 +28,18 @@ impl LossStatistics {
     }
 }
 
+/// Statistics of the gradients ∇ℓ_ij of single sequences of one domain, before any multiplier and any 1/B.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GradientStatistics {
+    /// Number of sequences they come from, at least 1.
+    pub sequences: usize,
+    /// v_i²: unbiased trace of the covariance of ∇ℓ_ij within the domain. It takes 2 sequences; of 1 it says nothing.
+    pub variance: f64,
+    /// Mean of ‖∇ℓ_ij‖² over the sequences.
+    pub mean_square: f64,
+}
+
 /// Everything known after a step, one entry a domain in each list.
-///
-/// Later kinds of statistics become further fields, empty unless something asks for them.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Observation {
@@ -38,6 +47,10 @@ pub struct Observation {
     pub step: u64,
     /// Losses of the training sequences of the step, at the parameters before its update and before any multiplier.
     pub training: Vec<Option<LossStatistics>>,
+    /// Losses of held-out sequences of the `tune` split, never trained on; empty unless measured after this step.
+    pub held_out: Vec<Option<LossStatistics>>,
+    /// Gradients of the training sequences of the step; empty unless collected.
+    pub gradient: Vec<Option<GradientStatistics>>,
 }
 
 impl Observation {
@@ -51,7 +64,20 @@ impl Observation {
                 group.push(*loss);
             }
         }
-        Self { step, training: grouped.iter().map(|losses| LossStatistics::from_losses(losses)).collect() }
+        let training = grouped.iter().map(|losses| LossStatistics::from_losses(losses)).collect();
+        Self { step, training, ..Self::default() }
+    }
+
+    /// Adds what was measured on the `tune` split after the step, one entry a domain.
+    pub fn with_held_out(mut self, held_out: Vec<Option<LossStatistics>>) -> Self {
+        self.held_out = held_out;
+        self
+    }
+
+    /// Adds gradient statistics of the step; domains beyond the end of the list were not in the batch.
+    pub fn with_gradient(mut self, gradient: Vec<Option<GradientStatistics>>) -> Self {
+        self.gradient = gradient;
+        self
     }
 }
 

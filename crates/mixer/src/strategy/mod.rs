@@ -25,6 +25,7 @@ pub use unimax::Unimax;
 
 use crate::domain::{DomainInfo, Run};
 use crate::error::{MixerError, Result, nearest_hint};
+use crate::needs::{Estimates, Needs};
 use crate::observation::Observation;
 use crate::simplex::{LossWeights, Simplex};
 use crate::trajectory::Trajectory;
@@ -153,6 +154,16 @@ pub trait Strategy: Send + std::fmt::Debug {
     /// and checked up front, and stratified counts keep their bound under any schedule.
     fn forecast(&self) -> Option<&Trajectory> {
         None
+    }
+
+    /// What it has to be told besides the training losses; the same throughout a run.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    /// What it believes at the step that it proposes for, and where its bounds bite.
+    fn estimates(&self, _context: &Context) -> Estimates {
+        Estimates::default()
     }
 
     /// Takes in what is known after a step.
