@@ -8,6 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use cuvee_mixer::{GradientStatistics, VarianceEstimator};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, TrainError};
@@ -22,7 +23,7 @@ pub struct Batch {
     pub inputs: Vec<u32>,
     /// Target ids, `[B·T]`: `targets[b·T + t]` is the token that follows `inputs[b·T + t]`.
     pub targets: Vec<u32>,
-    /// Index of each sequence's domain, `[B]`; engines carry it and do not read it.
+    /// Index of each sequence's domain, `[B]`; engines read it for [`StepOutput::gradient`] alone.
     pub domains: Vec<usize>,
     /// What each sequence's loss is multiplied by, m of METHOD §2, `[B]`.
     pub multipliers: Vec<f64>,
@@ -70,6 +71,10 @@ pub struct StepOutput {
     pub loss: f64,
     /// Euclidean norm of the objective's gradient over all parameters, before clipping.
     pub gradient_norm: f64,
+    /// Statistics of ∇ℓ_b itself, with neither multiplier nor 1/B, over the sequences of each domain: one entry for each of
+    /// the domains 0 to the largest in the batch, `None` for one with fewer than two sequences (those of multiplier 0, which
+    /// the batch's backward tells nothing of, are not counted). Empty unless [`Engine::collect`] asked for it.
+    pub gradient: Vec<Option<GradientStatistics>>,
 }
 
 /// A tensor outside any engine: f32, row-major.
@@ -104,6 +109,13 @@ pub trait Engine {
 
     /// Shape of the model.
     fn model(&self) -> &ModelConfig;
+
+    /// Sets how [`StepOutput::gradient`] is estimated from now on (METHOD §4); `None`, as at the start, collects nothing.
+    /// What is trained does not depend on it, to the bit.
+    ///
+    /// An engine that computes its backward itself collects [`VarianceEstimator::NormLayers`] inside that of RMSNorm, where
+    /// each sequence's gradient of a gain lies before it is added to the others'.
+    fn collect(&mut self, estimator: Option<VarianceEstimator>);
 
     /// One optimizer step at learning rate `lr`: the gradient of (1/B) Σ_b m_b ℓ_b, clipped by its
     /// global norm, through AdamW.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{D, DType, Device, Tensor};
 
+use super::trace::Trace;
 use crate::error::Result;
 use crate::model::ModelConfig;
 
@@ -133,7 +134,12 @@ impl Decoder {
     }
 
     /// Logits `[b·t, v]` of `tokens_bt`. With a cache, the tokens follow those in it, and their keys and values are added.
-    pub(super) fn logits_nv(&self, tokens_bt: &Tensor, mut cache: Option<&mut KvCache>) -> Result<Tensor> {
+    pub(super) fn logits_nv(
+        &self,
+        tokens_bt: &Tensor,
+        mut cache: Option<&mut KvCache>,
+        trace: &mut Trace,
+    ) -> Result<Tensor> {
         let (batch, context) = tokens_bt.dims2()?;
         let start = cache.as_ref().map_or(0, |cache| cache.tokens.len());
         let (cos_te, sin_te) = self.rotary.rows_te(start, context)?;
@@ -143,12 +149,13 @@ impl Decoder {
         let mut x_nd = self.embedding_vd.index_select(&tokens_bt.flatten_all()?, 0)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let past = cache.as_mut().and_then(|cache| cache.layers.get_mut(index));
-            let normed_nd = rms_norm(&x_nd, &layer.attention_norm_d, eps)?;
-            x_nd = (x_nd + self.attention_nd(layer, &normed_nd, &positions, past)?)?;
-            let normed_nd = rms_norm(&x_nd, &layer.ffn_norm_d, eps)?;
-            x_nd = (x_nd + feed_forward_nd(layer, &normed_nd)?)?;
+            let normed_nd = rms_norm(&x_nd, &layer.attention_norm_d, eps, trace)?;
+            x_nd = (x_nd + self.attention_nd(layer, &normed_nd, &positions, past, trace)?)?;
+            let normed_nd = rms_norm(&x_nd, &layer.ffn_norm_d, eps, trace)?;
+            x_nd = (x_nd + feed_forward_nd(layer, &normed_nd, trace)?)?;
         }
-        linear(&rms_norm(&x_nd, &self.norm_d, eps)?, &self.head_vd)
+        // No probe on the head: its output gradients are as large as the logits.
+        linear(&rms_norm(&x_nd, &self.norm_d, eps, trace)?, &self.head_vd, &mut Trace::off())
     }
 
     /// Causal attention with grouped keys: the r query heads of a group are stacked along t and meet their one key
@@ -159,15 +166,16 @@ impl Decoder {
         x_nd: &Tensor,
         positions: &Positions,
         past: Option<&mut Option<(Tensor, Tensor)>>,
+        trace: &mut Trace,
     ) -> Result<Tensor> {
         let ModelConfig { heads, kv_heads, head_dim, .. } = self.model;
         let &Positions { batch: b, context: t, ref cos_te, ref sin_te, .. } = positions;
         let split = |y_n: Tensor, heads: usize| -> Result<Tensor> {
             Ok(y_n.reshape((b, t, heads, head_dim))?.transpose(1, 2)?.contiguous()?)
         };
-        let q_bhte = rotate(&split(linear(x_nd, &layer.q_qd)?, heads)?, cos_te, sin_te)?;
-        let mut k_bgse = rotate(&split(linear(x_nd, &layer.k_kd)?, kv_heads)?, cos_te, sin_te)?;
-        let mut v_bgse = split(linear(x_nd, &layer.v_kd)?, kv_heads)?;
+        let q_bhte = rotate(&split(linear(x_nd, &layer.q_qd, trace)?, heads)?, cos_te, sin_te)?;
+        let mut k_bgse = rotate(&split(linear(x_nd, &layer.k_kd, trace)?, kv_heads)?, cos_te, sin_te)?;
+        let mut v_bgse = split(linear(x_nd, &layer.v_kd, trace)?, kv_heads)?;
         if let Some(past) = past {
             if let Some((k, v)) = past.as_ref() {
                 k_bgse = Tensor::cat(&[k, &k_bgse], 2)?;
@@ -189,7 +197,7 @@ impl Decoder {
             .reshape((b, heads, t, head_dim))?
             .transpose(1, 2)?
             .reshape((b * t, heads * head_dim))?;
-        linear(&mixed_nq, &layer.o_dq)
+        linear(&mixed_nq, &layer.o_dq, trace)
     }
 
     /// `x_bhte`'s t positions turned from position 0 on.
@@ -222,21 +230,22 @@ struct Positions {
 }
 
 /// y = x Wᵀ.
-fn linear(x_ni: &Tensor, w_oi: &Tensor) -> Result<Tensor> {
-    Ok(x_ni.matmul(&w_oi.t()?)?)
+fn linear(x_ni: &Tensor, w_oi: &Tensor, trace: &mut Trace) -> Result<Tensor> {
+    trace.probed(x_ni, x_ni.matmul(&w_oi.t()?)?)
 }
 
 /// x / √(mean x² + ε) · gain (Zhang & Sennrich, RMSNorm, 2019).
-fn rms_norm(x_nd: &Tensor, gain_d: &Tensor, eps: f64) -> Result<Tensor> {
+fn rms_norm(x_nd: &Tensor, gain_d: &Tensor, eps: f64, trace: &mut Trace) -> Result<Tensor> {
     let mean_square_n1 = x_nd.sqr()?.mean_keepdim(D::Minus1)?;
     let scale_n1 = mean_square_n1.affine(1.0, eps)?.sqrt()?.recip()?;
-    Ok(x_nd.broadcast_mul(&scale_n1)?.broadcast_mul(gain_d)?)
+    trace.scale(&x_nd.broadcast_mul(&scale_n1)?, gain_d)
 }
 
 /// down(silu(gate x) · up x) (Shazeer, GLU variants, 2020).
-fn feed_forward_nd(layer: &Layer, x_nd: &Tensor) -> Result<Tensor> {
-    let gated_nf = (linear(x_nd, &layer.gate_fd)?.silu()? * linear(x_nd, &layer.up_fd)?)?;
-    linear(&gated_nf, &layer.down_df)
+fn feed_forward_nd(layer: &Layer, x_nd: &Tensor, trace: &mut Trace) -> Result<Tensor> {
+    let gate_nf = linear(x_nd, &layer.gate_fd, trace)?.silu()?;
+    let gated_nf = (gate_nf * linear(x_nd, &layer.up_fd, trace)?)?;
+    linear(&gated_nf, &layer.down_df, trace)
 }
 
 /// Rotary positions (Su et al., RoFormer, 2021) in Hugging Face's half-split order: element i of the first half and

@@ -10,13 +10,20 @@
 //! `RAYON_NUM_THREADS`), Candle splits large elementwise operations over threads of its own, which spin while they wait
 //! for each other; micro-batches then run one after the other. Both give the same bits; the first is the faster one.
 //!
+//! Backward gives each sequence's own gradient of the normalisation gains and adds them up, whether or not anything is
+//! collected from them, so that [`Engine::collect`] changes no bit of what is trained.
+//!
 //! Costs: the parameters once; with the first update two moments; while training, for each micro-batch that runs at the
-//! time, the graph of its activations and one set of gradients.
+//! time, the graph of its activations and one set of gradients; what [`Engine::collect`] adds to that, `variance` says.
 
 mod decoder;
 mod loss;
 #[cfg(test)]
 mod tests;
+mod trace;
+mod variance;
+#[cfg(test)]
+mod variance_tests;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -26,6 +33,7 @@ use std::thread::{self, ScopedJoinHandle};
 
 use candle_core::utils::barrier_pool;
 use candle_core::{DType, Device, Tensor, Var};
+use cuvee_mixer::{GradientStatistics, VarianceEstimator};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::engine::{
@@ -37,6 +45,8 @@ use crate::optimizer::{AdamW, clip_scale, norms};
 use crate::spec::TrainSpec;
 use decoder::{Decoder, KvCache, RotaryTables};
 use loss::sequence_losses_b;
+use trace::{LinearTrace, Trace};
+use variance::{GradientSums, Rows};
 
 /// Tokens of a micro-batch where the config gives none: on the CPU few enough for the activations to stay near the
 /// cache, on a GPU enough to keep it busy.
@@ -61,12 +71,26 @@ pub struct ReferenceEngine {
     /// Pools of one thread, on each of which a micro-batch runs; none where they run one after the other.
     workers: Vec<ThreadPool>,
     cache: Option<KvCache>,
+    /// What to collect of per-sequence gradients.
+    estimator: Option<VarianceEstimator>,
 }
 
-/// What one micro-batch adds: its sequences' losses and a gradient for each parameter.
+/// What one micro-batch adds: its sequences' losses, a gradient for each parameter, and what is collected.
 struct Partial {
     losses: Vec<f64>,
     gradients: Vec<Tensor>,
+    sums: GradientSums,
+}
+
+/// One backward.
+struct Backward {
+    losses: Vec<f64>,
+    /// One a parameter.
+    gradients: Vec<Tensor>,
+    /// Each norm's, sequence by sequence, `[b, d]`.
+    gains: Vec<Tensor>,
+    /// The linear layers', if they were asked for.
+    linears: Vec<LinearTrace>,
 }
 
 impl ReferenceEngine {
@@ -128,6 +152,7 @@ impl ReferenceEngine {
             workers: if device.is_cpu() { start_workers()? } else { Vec::new() },
             device,
             cache: None,
+            estimator: None,
         })
     }
 
@@ -138,13 +163,15 @@ impl ReferenceEngine {
         let starts: Vec<usize> = (0..batch.sequences()).step_by(micro_batch).collect();
         let mut losses = Vec::with_capacity(batch.sequences());
         let mut total: Option<Vec<Tensor>> = None;
+        let mut sums = GradientSums::default();
         for group in starts.chunks(self.workers.len().max(1)) {
             let partials = self.side_by_side(group, |&start| {
                 let end = start.saturating_add(micro_batch).min(batch.sequences());
-                self.micro_batch_gradient(batch, start..end)
+                self.micro_batch_gradient(batch, start..end, self.estimator)
             })?;
             for partial in partials {
                 losses.extend(partial.losses);
+                sums.merge(partial.sums)?;
                 total = Some(match total.take() {
                     None => partial.gradients,
                     Some(sum) => add(&sum, &partial.gradients)?,
@@ -164,12 +191,21 @@ impl ReferenceEngine {
         let output = StepOutput {
             loss: weighted / losses.len() as f64,
             gradient_norm: each.iter().map(|norm| norm * norm).sum::<f64>().sqrt(),
+            gradient: match self.estimator {
+                Some(_) => sums.statistics(&batch.domains)?,
+                None => Vec::new(),
+            },
             sequence_losses: losses,
         };
         if !output.loss.is_finite() {
             let terms = output.sequence_losses.iter().zip(&batch.multipliers);
             let sequence = terms.map(|(loss, m)| loss * m).position(|term| !term.is_finite());
             return Err(non_finite("weighted loss", output.loss, sequence, None));
+        }
+        for &GradientStatistics { variance, mean_square, .. } in output.gradient.iter().flatten() {
+            if !(variance.is_finite() && mean_square.is_finite()) {
+                return Err(non_finite("gradient variance", variance, None, None));
+            }
         }
         Ok((output, gradients))
     }
@@ -178,7 +214,7 @@ impl ReferenceEngine {
     /// one to name the first whose own gradient is not finite. They may all be, and only their sum too large.
     fn blame(&self, batch: &Batch, norm: f64, index: usize) -> Result<TrainError> {
         for sequence in 0..batch.sequences() {
-            let partial = self.micro_batch_gradient(batch, sequence..sequence + 1)?;
+            let partial = self.micro_batch_gradient(batch, sequence..sequence + 1, None)?;
             let each = norms(&partial.gradients)?;
             if let Some(index) = each.iter().position(|norm| !norm.is_finite()) {
                 let name = self.list[index].name.clone();
@@ -196,28 +232,70 @@ impl ReferenceEngine {
     }
 
     /// The gradient of Σ_b (m_b / B) ℓ_b over the micro-batch `sequences`, B being the *global* batch, so that
-    /// micro-batches simply add up.
-    fn micro_batch_gradient(&self, batch: &Batch, sequences: Range<usize>) -> Result<Partial> {
+    /// micro-batches simply add up; and what `estimator` collects.
+    fn micro_batch_gradient(
+        &self,
+        batch: &Batch,
+        sequences: Range<usize>,
+        estimator: Option<VarianceEstimator>,
+    ) -> Result<Partial> {
+        let share = |m: &f64| m / batch.sequences() as f64;
+        let shares: Vec<f64> = batch.multipliers[sequences.clone()].iter().map(share).collect();
+        let domains = &batch.domains[sequences.clone()];
+        let probes = estimator == Some(VarianceEstimator::Ghost);
+        let backward = self.backward(batch, sequences.clone(), &shares, probes)?;
+        let mut sums = GradientSums::default();
+        match estimator {
+            None => {}
+            Some(VarianceEstimator::NormLayers) => {
+                sums.add_norm_layers(&backward.gains, &Rows::group(domains, &shares, &self.device)?)?;
+            }
+            Some(VarianceEstimator::Ghost) => {
+                let rows = Rows::group(domains, &shares, &self.device)?;
+                sums.add_ghost(&backward.linears, batch.context, &rows)?;
+            }
+            Some(VarianceEstimator::Exact) => {
+                for (sequence, _) in sequences.zip(&shares).filter(|(_, share)| **share != 0.0) {
+                    let alone = self.backward(batch, sequence..sequence + 1, &[1.0], false)?;
+                    sums.add_sequence(batch.domains[sequence], &alone.gradients)?;
+                }
+            }
+        }
+        Ok(Partial { losses: backward.losses, gradients: backward.gradients, sums })
+    }
+
+    /// Forward and backward of Σ_b s_b ℓ_b over `sequences` of the batch, s being `shares`.
+    fn backward(
+        &self,
+        batch: &Batch,
+        sequences: Range<usize>,
+        shares: &[f64],
+        probes: bool,
+    ) -> Result<Backward> {
         let tokens = sequences.start * batch.context..sequences.end * batch.context;
         let inputs_bt = self.ids_bt(&batch.inputs[tokens.clone()], batch.context)?;
         let targets_bt = self.ids_bt(&batch.targets[tokens], batch.context)?;
-        let shares: Vec<f64> =
-            batch.multipliers[sequences].iter().map(|m| m / batch.sequences() as f64).collect();
         let shares_b = Tensor::new(shares, &self.device)?.to_dtype(self.dtype)?;
 
-        let logits_nv = self.trained.logits_nv(&inputs_bt, None)?;
+        let mut trace = Trace::on(probes);
+        let logits_nv = self.trained.logits_nv(&inputs_bt, None, &mut trace)?;
         let losses_b = sequence_losses_b(&logits_nv, &targets_bt)?;
         let objective = (&losses_b * shares_b)?.sum_all()?;
         let mut store = objective.backward()?;
 
+        let (gains, linears) = trace.gradients(&mut store, batch.context)?;
+        // The gains are the parameters that are vectors, and the trace has them in the same order.
+        let mut next_gain = gains.iter();
         let take = |(variable, info): (&Var, &ParameterInfo)| {
+            let gradient = match info.shape.len() {
+                1 => next_gain.next().map(|gain_bd| gain_bd.sum(0)).transpose()?,
+                _ => store.remove(variable).map(|gradient| gradient.detach()),
+            };
             // A parameter the graph does not reach is a dropped gradient, never a zero one.
-            let gradient =
-                store.remove(variable).ok_or_else(|| TrainError::NoGradient { name: info.name.clone() })?;
-            Ok(gradient.detach())
+            gradient.ok_or_else(|| TrainError::NoGradient { name: info.name.clone() })
         };
         let gradients = self.variables.iter().zip(&self.list).map(take).collect::<Result<_>>()?;
-        Ok(Partial { losses: to_f64(&losses_b)?, gradients })
+        Ok(Backward { losses: to_f64(&losses_b)?, gradients, gains, linears })
     }
 
     /// `work` on each of `items`, at most as many as there are workers, at once; the results in the items' order.
@@ -271,6 +349,10 @@ impl Engine for ReferenceEngine {
         &self.model
     }
 
+    fn collect(&mut self, estimator: Option<VarianceEstimator>) {
+        self.estimator = estimator;
+    }
+
     fn step(&mut self, batch: &Batch, lr: f64) -> Result<StepOutput> {
         let (output, gradients) = self.forward_backward(batch)?;
         self.cache = None;
@@ -288,7 +370,7 @@ impl Engine for ReferenceEngine {
         check_sequences(&self.model, inputs, targets, context)?;
         let tokens = self.micro_sequences(context).saturating_mul(context);
         let loss = |(inputs, targets): (&[u32], &[u32])| {
-            let logits_nv = self.frozen.logits_nv(&self.ids_bt(inputs, context)?, None)?;
+            let logits_nv = self.frozen.logits_nv(&self.ids_bt(inputs, context)?, None, &mut Trace::off())?;
             to_f64(&sequence_losses_b(&logits_nv, &self.ids_bt(targets, context)?)?)
         };
         let pairs: Vec<_> = inputs.chunks(tokens).zip(targets.chunks(tokens)).collect();
@@ -309,7 +391,8 @@ impl Engine for ReferenceEngine {
         let known = |cache: &KvCache| cache.tokens.len() < window.len() && window.starts_with(&cache.tokens);
         let mut cache = self.cache.take().filter(known).unwrap_or_else(|| KvCache::new(&self.model));
         let new = &window[cache.tokens.len()..];
-        let logits_nv = self.frozen.logits_nv(&self.ids_bt(new, new.len())?, Some(&mut cache))?;
+        let logits_nv =
+            self.frozen.logits_nv(&self.ids_bt(new, new.len())?, Some(&mut cache), &mut Trace::off())?;
         cache.tokens.extend_from_slice(new);
         self.cache = Some(cache);
         Ok(logits_nv.get(new.len() - 1)?.to_dtype(DType::F32)?.to_vec1::<f32>()?)
@@ -317,7 +400,8 @@ impl Engine for ReferenceEngine {
 
     fn all_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         check_sequences(&self.model, tokens, tokens, tokens.len())?;
-        let logits_nv = self.frozen.logits_nv(&self.ids_bt(tokens, tokens.len())?, None)?;
+        let logits_nv =
+            self.frozen.logits_nv(&self.ids_bt(tokens, tokens.len())?, None, &mut Trace::off())?;
         Ok(logits_nv.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?)
     }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::engine::{build_engine, engine_from_parameters};
 
 /// Grouped keys (2 query heads a key head), two layers, an odd vocabulary.
-fn model(tied: bool) -> ModelConfig {
+pub(super) fn model(tied: bool) -> ModelConfig {
     ModelConfig {
         vocab_size: 17,
         dim: 8,
@@ -22,12 +22,12 @@ fn model(tied: bool) -> ModelConfig {
     }
 }
 
-fn train(micro_batch: usize) -> TrainSpec {
+pub(super) fn train(micro_batch: usize) -> TrainSpec {
     TrainSpec { batch_size: 8, context: 5, micro_batch: Some(micro_batch), ..TrainSpec::default() }
 }
 
 /// An engine whose parameters are of ordinary size, so that no gradient is small by accident of the start.
-fn engine(tied: bool, micro_batch: usize, dtype: DType) -> ReferenceEngine {
+pub(super) fn engine(tied: bool, micro_batch: usize, dtype: DType) -> ReferenceEngine {
     let mut tensors = initial_parameters(&model(tied), 1);
     for tensor in &mut tensors {
         if tensor.shape.len() == 2 {
@@ -39,7 +39,7 @@ fn engine(tied: bool, micro_batch: usize, dtype: DType) -> ReferenceEngine {
     engine_of(&model(tied), &train(micro_batch), tensors, dtype)
 }
 
-fn engine_of(
+pub(super) fn engine_of(
     model: &ModelConfig,
     train: &TrainSpec,
     tensors: Vec<NamedTensor>,
@@ -48,7 +48,7 @@ fn engine_of(
     ReferenceEngine::with_dtype(model, train, DeviceSpec::Cpu, tensors, dtype).unwrap()
 }
 
-fn batch() -> Batch {
+pub(super) fn batch() -> Batch {
     let (sequences, context) = (8, 5);
     let ids: Vec<u32> = (0..sequences * (context + 1)).map(|i| ((i * i * i + i / 6) % 17) as u32).collect();
     let rows = || ids.chunks(context + 1);
@@ -67,7 +67,7 @@ fn gradient(engine: &ReferenceEngine, batch: &Batch) -> Vec<f64> {
     gradients.iter().flat_map(flat).collect()
 }
 
-fn flat(tensor: &Tensor) -> Vec<f64> {
+pub(super) fn flat(tensor: &Tensor) -> Vec<f64> {
     to_f64(&tensor.flatten_all().unwrap()).unwrap()
 }
 
@@ -80,7 +80,7 @@ fn difference(x: &[f64], y: &[f64]) -> f64 {
     norm(&x.iter().zip(y).map(|(a, b)| a - b).collect::<Vec<_>>())
 }
 
-fn bits(engine: &ReferenceEngine) -> Vec<u32> {
+pub(super) fn bits(engine: &ReferenceEngine) -> Vec<u32> {
     engine.parameters().unwrap().iter().flat_map(|tensor| tensor.data.iter().map(|x| x.to_bits())).collect()
 }
 

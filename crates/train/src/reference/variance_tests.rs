@@ -1,0 +1,219 @@
+//! The promises of the gradient statistics: each estimator is the sample variance of the sequences' own gradients over the
+//! parameters it looks at, whatever the batch around them and the multipliers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use super::tests::{batch, bits, engine, flat};
+use super::*;
+
+const ESTIMATORS: [VarianceEstimator; 3] =
+    [VarianceEstimator::NormLayers, VarianceEstimator::Ghost, VarianceEstimator::Exact];
+
+/// Whether the estimator looks at this parameter.
+fn looks_at(estimator: VarianceEstimator, name: &str) -> bool {
+    match estimator {
+        VarianceEstimator::NormLayers => name.contains("norm"),
+        VarianceEstimator::Ghost => name.contains("_proj"),
+        VarianceEstimator::Exact => true,
+    }
+}
+
+/// The batch's sequences of these indices.
+fn select(batch: &Batch, sequences: &[usize]) -> Batch {
+    let context = batch.context;
+    let ids = |ids: &[u32]| {
+        sequences.iter().flat_map(|b| &ids[b * context..(b + 1) * context]).copied().collect::<Vec<_>>()
+    };
+    Batch {
+        inputs: ids(&batch.inputs),
+        targets: ids(&batch.targets),
+        domains: sequences.iter().map(|&b| batch.domains[b]).collect(),
+        multipliers: sequences.iter().map(|&b| batch.multipliers[b]).collect(),
+        context,
+    }
+}
+
+fn statistics(
+    engine: &mut ReferenceEngine,
+    estimator: VarianceEstimator,
+    batch: &Batch,
+) -> Vec<Option<GradientStatistics>> {
+    engine.collect(Some(estimator));
+    engine.gradient(batch).unwrap().0.gradient
+}
+
+/// The gradient of each sequence's loss alone, over the parameters the estimator looks at.
+fn alone(engine: &mut ReferenceEngine, estimator: VarianceEstimator, batch: &Batch) -> Vec<Vec<f64>> {
+    engine.collect(None);
+    let one = |b| {
+        let single = Batch { multipliers: vec![1.0], ..select(batch, &[b]) };
+        let (_, gradients) = engine.forward_backward(&single).unwrap();
+        let looked_at =
+            engine.list.iter().zip(&gradients).filter(|(info, _)| looks_at(estimator, &info.name));
+        looked_at.flat_map(|(_, gradient)| flat(gradient)).collect()
+    };
+    (0..batch.sequences()).map(one).collect()
+}
+
+/// Mean square and unbiased variance in two passes.
+fn by_hand(gradients: &[&Vec<f64>]) -> GradientStatistics {
+    let n = gradients.len() as f64;
+    let mut variance = 0.0;
+    let mut mean_square = 0.0;
+    for p in 0..gradients[0].len() {
+        let mean = gradients.iter().map(|x| x[p]).sum::<f64>() / n;
+        variance += gradients.iter().map(|x| (x[p] - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        mean_square += gradients.iter().map(|x| x[p].powi(2)).sum::<f64>() / n;
+    }
+    GradientStatistics { sequences: gradients.len(), variance, mean_square }
+}
+
+/// In f64 each gradient is exact to some 1e-13 and v² is no smaller than a tenth of E‖x‖² here, so that ten digits hold.
+fn assert_close(found: Option<GradientStatistics>, expected: GradientStatistics, place: &str) {
+    let found = found.unwrap_or_else(|| panic!("{place}: nothing"));
+    assert_eq!(found.sequences, expected.sequences, "{place}");
+    assert!(expected.variance > 0.1 * expected.mean_square, "{place}: too small to be tested");
+    for (found, expected) in [(found.variance, expected.variance), (found.mean_square, expected.mean_square)]
+    {
+        assert!((found / expected - 1.0).abs() < 1e-10, "{place}: {found} against {expected}");
+    }
+}
+
+#[test]
+fn each_estimator_is_the_variance_of_single_sequence_gradients_over_its_parameters() {
+    for tied in [true, false] {
+        for estimator in ESTIMATORS {
+            for micro_batch in [3, 8] {
+                let mut engine = engine(tied, micro_batch, DType::F64);
+                let gradients = alone(&mut engine, estimator, &batch());
+                let found = statistics(&mut engine, estimator, &batch());
+                assert_eq!(found.len(), 2);
+                for (domain, found) in found.into_iter().enumerate() {
+                    let own: Vec<_> = gradients.iter().skip(domain).step_by(2).collect();
+                    assert_close(found, by_hand(&own), &format!("{estimator:?}, tied {tied}, {micro_batch}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_variance_is_unbiased_over_every_subset_of_a_population() {
+    // The sample variance with n − 1, averaged over all subsets of a finite population, is the population's with N − 1.
+    let population = Batch { domains: vec![0; 8], multipliers: vec![2.0; 8], ..batch() };
+    for estimator in ESTIMATORS {
+        let mut engine = engine(true, 8, DType::F64);
+        let whole = statistics(&mut engine, estimator, &population)[0].unwrap();
+        let (mut sum, mut subsets) = (0.0, 0.0);
+        for mask in (0u32..256).filter(|mask| mask.count_ones() == 3) {
+            let chosen: Vec<usize> = (0..8).filter(|b| mask >> b & 1 == 1).collect();
+            sum += statistics(&mut engine, estimator, &select(&population, &chosen))[0].unwrap().variance;
+            subsets += 1.0;
+        }
+        assert_eq!(subsets, 56.0);
+        assert!((sum / subsets / whole.variance - 1.0).abs() < 1e-10, "{estimator:?}");
+    }
+}
+
+#[test]
+fn neither_multipliers_nor_the_rest_of_the_batch_change_a_domains_statistics() {
+    for estimator in ESTIMATORS {
+        let mut engine = engine(false, 3, DType::F64);
+        let expected = statistics(&mut engine, estimator, &batch());
+        // Other multipliers, one of them negative, and two more sequences of another domain: B, order and every scale change.
+        let mut larger = select(&batch(), &[7, 1, 2, 3, 4, 5, 6, 0, 2, 3]);
+        larger.domains[8..].fill(2);
+        larger.multipliers = (0..10).map(|b| 1e-3 * 4f64.powi(b) - 0.01).collect();
+        let found = statistics(&mut engine, estimator, &larger);
+        assert_eq!(found.len(), 3);
+        for (found, expected) in found.into_iter().zip(expected) {
+            assert_close(found, expected.unwrap(), &format!("{estimator:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_sequence_of_multiplier_zero_is_not_counted() {
+    for estimator in ESTIMATORS {
+        let mut engine = engine(true, 3, DType::F64);
+        let mut muted = batch();
+        muted.multipliers[4] = 0.0;
+        let expected = statistics(&mut engine, estimator, &select(&batch(), &[0, 1, 2, 3, 5, 6, 7]));
+        for (found, expected) in statistics(&mut engine, estimator, &muted).into_iter().zip(expected) {
+            assert_close(found, expected.unwrap(), &format!("{estimator:?}"));
+        }
+        muted.multipliers.fill(0.0);
+        assert_eq!(statistics(&mut engine, estimator, &muted), [None, None]);
+    }
+}
+
+#[test]
+fn a_domain_with_fewer_than_two_sequences_has_none() {
+    for estimator in ESTIMATORS {
+        let mut engine = engine(true, 3, DType::F32);
+        let mut few = select(&batch(), &[0, 1, 2, 3]);
+        few.domains = vec![3, 1, 3, 0];
+        let found = statistics(&mut engine, estimator, &few);
+        let present: Vec<bool> = found.iter().map(Option::is_some).collect();
+        assert_eq!(present, [false, false, false, true], "{estimator:?}");
+    }
+}
+
+#[test]
+fn equal_sequences_have_no_variance() {
+    for estimator in ESTIMATORS {
+        let mut engine = engine(true, 3, DType::F64);
+        let equal = Batch { domains: vec![0; 4], ..select(&batch(), &[2; 4]) };
+        let GradientStatistics { variance, mean_square, .. } =
+            statistics(&mut engine, estimator, &equal)[0].unwrap();
+        assert!((0.0..1e-12 * mean_square).contains(&variance), "{estimator:?}: {variance} of {mean_square}");
+    }
+}
+
+#[test]
+fn collecting_changes_no_bit_of_training() {
+    let train = |estimator| {
+        let mut engine = engine(true, 3, DType::F32);
+        engine.collect(estimator);
+        let outputs: Vec<_> = (0..3).map(|_| engine.step(&batch(), 1e-2).unwrap()).collect();
+        (outputs, bits(&engine))
+    };
+    let (plain, parameters) = train(None);
+    assert!(plain.iter().all(|output| output.gradient.is_empty()));
+    for estimator in ESTIMATORS {
+        let (outputs, same) = train(Some(estimator));
+        assert_eq!(same, parameters, "{estimator:?}");
+        for (output, plain) in outputs.into_iter().zip(&plain) {
+            assert!(output.gradient.iter().all(Option::is_some));
+            assert_eq!(&StepOutput { gradient: Vec::new(), ..output }, plain);
+        }
+    }
+}
+
+#[test]
+fn statistics_have_the_same_bits_side_by_side() {
+    for estimator in ESTIMATORS {
+        let mut engine = engine(true, 1, DType::F32);
+        engine.workers.clear();
+        let alone = statistics(&mut engine, estimator, &batch());
+        engine.workers = (0..3).map(|_| ThreadPoolBuilder::new().num_threads(1).build().unwrap()).collect();
+        assert_eq!(statistics(&mut engine, estimator, &batch()), alone, "{estimator:?}");
+    }
+}
+
+#[test]
+fn a_variance_that_overflows_is_an_error_before_the_update() {
+    // The objective's gradient is finite thanks to its small multiplier; the products of the ghost's sums are not.
+    let mut engine = engine(true, 8, DType::F32);
+    let mut tensors = engine.parameters().unwrap();
+    let head = tensors.iter_mut().find(|tensor| tensor.name == "model.norm.weight").unwrap();
+    head.data.iter_mut().for_each(|x| *x *= 1e22);
+    engine.load_parameters(&tensors).unwrap();
+    let batch = Batch { multipliers: vec![1e-22; 8], ..batch() };
+    engine.step(&batch, 0.0).unwrap();
+    engine.collect(Some(VarianceEstimator::Ghost));
+    let before = bits(&engine);
+    let error = engine.step(&batch, 1e-3).unwrap_err().to_string();
+    assert!(error.starts_with("gradient variance: expected a finite number"), "{error}");
+    assert_eq!(bits(&engine), before);
+}
