@@ -92,7 +92,7 @@ impl Mixer {
     /// # Errors
     /// Every impossible request: empty or repeated domains, shares of unknown domains, missing, negative or all-zero
     /// shares, p = 0 where α > 0 at any forecast step, a domain shorter than a window, more epochs than `max_epochs`,
-    /// a strategy in a slot where it has no meaning or no effect.
+    /// a strategy in a slot, or under an objective, where it has no meaning or no effect.
     pub fn new(spec: &MixtureSpec, domains: &[DomainInfo], run: &Run) -> Result<Self> {
         run.check()?;
         check_domains(domains, run)?;
@@ -102,6 +102,8 @@ impl Mixer {
         if spec.objective == Objective::Sampled && !matches!(spec.loss, StrategySpec::Uniform(_)) {
             return Err(MixerError::LossUnused { strategy: spec.loss.entry().name.to_owned() });
         }
+        spec.sampling.check_objective(Slot::Sampling, spec.objective)?;
+        spec.loss.check_objective(Slot::Loss, spec.objective)?;
         Self::with_strategies(spec, sampling, loss, domains, run)
     }
 

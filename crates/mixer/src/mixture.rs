@@ -51,6 +51,17 @@ pub enum Objective {
     Reweighted,
 }
 
+impl Objective {
+    /// Its name in configs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sampled => "sampled",
+            Self::Importance => "importance",
+            Self::Reweighted => "reweighted",
+        }
+    }
+}
+
 /// How expected counts B p_i become whole sequences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -3,8 +3,11 @@
 //! In: per-sequence losses of the batch and, where a strategy asks for them, losses on held-out text and gradient
 //! statistics. Out: mean, variance and count per domain. A domain without a sequence is `None`, never a loss of 0.
 
+use serde::{Deserialize, Serialize};
+
 /// Mean and variance of per-sequence losses of one domain, in nats a token.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LossStatistics {
     /// L_i: mean over the sequences of their mean token cross-entropy.
     pub mean: f64,
@@ -29,7 +32,8 @@ impl LossStatistics {
 }
 
 /// Statistics of the gradients ∇ℓ_ij of single sequences of one domain, before any multiplier and any 1/B.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GradientStatistics {
     /// Number of sequences they come from, at least 1.
     pub sequences: usize,

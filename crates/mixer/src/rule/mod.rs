@@ -59,10 +59,14 @@ pub fn fgls(
 /// then Σ π_i w_i = 1 within `clamp`. `loss` holds L_i and `loss_variance` Var_i ≥ 0, the mean and the variance over the
 /// samples of domain i, both from data that are not trained on.
 ///
-/// **Derived**: G = Σ_j π_j (1 − w_j) L_j, the gap between the population risk and the weighted risk. With it the rule is
-/// exponentiated gradient descent on the bound ½ γ₁ (Σ_j π_j (1 − w_j) L_j)² + ½ γ₂ Σ_j π_j w_j² Var_j: γ₁ buys fidelity
-/// to the population risk, γ₂ low variance. Also the projection onto the bounds ([`Clamp`]), and that domains of unknown
-/// loss keep their w and add nothing to G.
+/// **Derived**: G = Σ_j π_j (1 − w_j) L_j, the gap between the population risk and the weighted risk. With it the exponent
+/// of w_i is −∂/∂w_i of the bound ½ γ₁ (Σ_j π_j (1 − w_j) L_j)² + ½ γ₂ Σ_j π_j w_j² Var_j: γ₁ buys fidelity to the
+/// population risk, γ₂ low variance. Where the π_i are equal this is exponentiated gradient descent on the bound. Where
+/// they differ, scaling w to Σ π_i w_i = 1 is not the projection that belongs to that exponent: w then settles where
+/// π_i (γ₁ G L_i − γ₂ w_i Var_i) is the same for all domains, and the bound is least where that is without the π_i.
+///
+/// Derived also: the projection onto the bounds ([`Clamp`]), and that domains of unknown loss keep their w and add nothing
+/// to G.
 pub fn erma(
     importance: &[f64],
     loss_weight: &[f64],
@@ -211,3 +215,6 @@ fn usable(importance: &[f64], loss_weight: &[f64], clamp: Clamp) -> Current {
     };
     Current { pi, w }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,14 +7,20 @@
 //! A strategy is one file here and one row of the list below, from which come the config's choices, the table
 //! [`STRATEGIES`], its Markdown, and the tests that hold for all of them.
 
+mod erma;
+mod fgls;
 mod fixed;
+mod learned;
 mod planned;
 mod proportional;
 mod schedule;
 mod temperature;
 mod uniform;
 mod unimax;
+mod va;
 
+pub use erma::Erma;
+pub use fgls::{Fgls, Sigma};
 pub use fixed::Fixed;
 pub use planned::Planned;
 pub use proportional::Proportional;
@@ -22,9 +28,11 @@ pub use schedule::{Schedule, Stage};
 pub use temperature::Temperature;
 pub use uniform::Uniform;
 pub use unimax::Unimax;
+pub use va::Va;
 
 use crate::domain::{DomainInfo, Run};
 use crate::error::{MixerError, Result, nearest_hint};
+use crate::mixture::Objective;
 use crate::needs::{Estimates, Needs};
 use crate::observation::Observation;
 use crate::simplex::{LossWeights, Simplex};
@@ -69,6 +77,9 @@ strategies! {
     Temperature in temperature,
     Unimax in unimax,
     Schedule in schedule,
+    Va in va,
+    Fgls in fgls,
+    Erma in erma,
 }
 
 /// What the documentation and the errors say of a strategy.
@@ -255,6 +266,28 @@ impl Setup<'_> {
 }
 
 impl StrategySpec {
+    /// Refuses an objective under which the numbers of the strategy would mean something else than the rule that they
+    /// come from: VA reduces the variance of an objective that sampling leaves alone, FGLS and ERMA learn w and not α.
+    pub(crate) fn check_objective(&self, slot: Slot, objective: Objective) -> Result<()> {
+        let (expected, reason) = match (self, objective) {
+            (Self::Va(_), Objective::Sampled) => (
+                "\"importance\" or \"reweighted\"",
+                "its sampling weights would change the objective and not only the variance of its gradient",
+            ),
+            (Self::Fgls(_) | Self::Erma(_), Objective::Reweighted) => {
+                ("\"importance\"", "it learns loss weights w and not the objective's shares")
+            }
+            _ => return Ok(()),
+        };
+        Err(MixerError::WrongObjective {
+            strategy: self.entry().name.to_owned(),
+            slot,
+            objective: objective.name().to_owned(),
+            expected: expected.to_owned(),
+            reason: reason.to_owned(),
+        })
+    }
+
     /// Builds the strategy for a slot of a run.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use super::*;
-use crate::{Mixer, MixtureSpec, Objective};
+use crate::{GradientStatistics, LossStatistics, Mixer, MixtureSpec, Objective};
 
 const RUN: Run = Run { steps: 12, batch_size: 8, context: 10, seed: 3 };
 
@@ -44,6 +44,19 @@ fn assert_close(found: &[f64], expected: &[f64]) {
     assert!(found.len() == expected.len() && near, "{found:?} is not {expected:?}");
 }
 
+/// A step after which everything was measured, except for the held-out losses of `math`; no two steps are alike.
+fn observation(step: u64) -> Observation {
+    let drift = 1.0 + (step as f64).sin() / 3.0;
+    let loss = |mean, variance| Some(LossStatistics { mean, variance: variance * drift, count: 40 });
+    let gradient = |sequences, variance: f64| {
+        let variance = variance * drift;
+        Some(GradientStatistics { sequences, variance, mean_square: 1.5 * variance })
+    };
+    Observation::of_step(step, 3, &[0, 1, 1], &[2.0, 3.0, 4.0])
+        .with_held_out(vec![loss(2.0, 0.1), loss(3.0, 0.7), None])
+        .with_gradient(vec![gradient(3, 4.0), gradient(2, 9.0)])
+}
+
 #[test]
 fn every_strategy_keeps_the_promises_of_the_table() {
     let names = ["web", "code", "math"];
@@ -71,13 +84,21 @@ fn every_strategy_keeps_the_promises_of_the_table() {
                     assert_close(p.values(), &forecast.at(step));
                 }
             }
-            let observation = Observation::of_step(0, 3, &[0, 1, 1], &[2.0, 3.0, 4.0]);
-            strategy.observe(&observation);
+            let start = strategy.save();
+            let needs = strategy.needs();
+            assert!(needs.held_out_every != Some(0), "{}", entry.name);
+            for step in 0..200 {
+                strategy.observe(&observation(step));
+            }
+            // Whoever asks for something looks at it, and nobody else keeps a state.
+            assert_eq!(strategy.save() != start, needs != Needs::default(), "{}", entry.name);
             let state = serde_json::to_string(&strategy.save()).unwrap();
             let mut resumed = build(entry.example, slot).unwrap();
             resumed.load(&serde_json::from_str(&state).unwrap()).unwrap();
             for step in 1..20 {
                 assert_eq!(proposal(strategy.as_ref(), step), proposal(resumed.as_ref(), step));
+                strategy.observe(&observation(200 + step));
+                resumed.observe(&observation(200 + step));
             }
             let foreign = serde_json::json!({"no": "strategy saves this"});
             assert!(resumed.load(&foreign).is_err(), "{} takes in a foreign state", entry.name);
@@ -239,5 +260,37 @@ fn the_markdown_table_has_a_row_for_each_strategy() {
     for (line, entry) in table.lines().skip(2).zip(STRATEGIES) {
         assert!(line.starts_with(&format!("| `{}` |", entry.name)), "{line}");
         assert_eq!(line.matches('|').count(), 6, "{line}");
+    }
+}
+
+#[test]
+fn parameters_of_adaptive_strategies_out_of_range_are_named() {
+    for (slot, text, place) in [
+        (Slot::Sampling, r#"{ strategy = "va", epsilon = 0 }"#, "sampling.epsilon is 0"),
+        (Slot::Sampling, r#"{ strategy = "va", epsilon = nan }"#, "sampling.epsilon is NaN"),
+        (Slot::Sampling, r#"{ strategy = "va", smoothing = 1 }"#, "sampling.smoothing is 1"),
+        (Slot::Loss, r#"{ strategy = "fgls", beta = 0 }"#, "loss.beta is 0"),
+        (Slot::Loss, r#"{ strategy = "fgls", beta = 1.5 }"#, "loss.beta is 1.5"),
+        (Slot::Loss, r#"{ strategy = "fgls", every = 0 }"#, "loss.every is 0"),
+        (Slot::Loss, r#"{ strategy = "erma", gamma1 = -1 }"#, "loss.gamma1 is -1"),
+        (Slot::Loss, r#"{ strategy = "erma", gamma2 = inf }"#, "loss.gamma2 is inf"),
+        (Slot::Loss, r#"{ strategy = "erma", clamp_min = 0 }"#, "loss.clamp_min is 0"),
+        (Slot::Loss, r#"{ strategy = "erma", clamp_min = 1.1 }"#, "loss.clamp_min is 1.1"),
+        (Slot::Loss, r#"{ strategy = "fgls", clamp_max = 0.9 }"#, "loss.clamp_max is 0.9"),
+        (Slot::Loss, r#"{ strategy = "fgls", clamp_max = inf }"#, "loss.clamp_max is inf"),
+    ] {
+        let error = build(text, slot).unwrap_err().to_string();
+        assert!(error.contains(place) && error.contains("\nhint: "), "{error}");
+    }
+    let unknown = parse(r#"{ strategy = "va", variance = "norms" }"#).unwrap_err().to_string();
+    assert!(unknown.contains("`norms`") && unknown.contains("`norm-layers`"), "{unknown}");
+    let unknown = parse(r#"{ strategy = "fgls", sigma = "residual" }"#).unwrap_err().to_string();
+    assert!(unknown.contains("`residual`") && unknown.contains("`loss-variance`"), "{unknown}");
+}
+
+#[test]
+fn adaptive_defaults_are_those_of_the_documentation() {
+    for (name, entry) in [("va", va::ENTRY), ("fgls", fgls::ENTRY), ("erma", erma::ENTRY)] {
+        assert_eq!(parse(&format!("\"{name}\"")).unwrap(), parse(entry.example).unwrap());
     }
 }

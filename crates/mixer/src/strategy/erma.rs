@@ -1,0 +1,71 @@
+//! ERMA: loss weights by exponentiated gradient descent on a bound of the population risk.
+
+use super::learned::{Learned, LossRule};
+use super::{Setup, Slots, Strategy, StrategyEntry};
+use crate::error::Result;
+use crate::rule::{self, Clamp};
+use serde::{Deserialize, Serialize};
+
+pub(super) const ENTRY: StrategyEntry = StrategyEntry {
+    name: "erma",
+    slots: Slots::Loss,
+    summary: "loss weights from held-out losses: w ← w·exp(gamma1·π·G·L − gamma2·π·w·Var), every `every` steps",
+    source: "arXiv:2511.06913; G = Σ π(1−w)L derived",
+    example: r#"{ strategy = "erma", gamma1 = 1, gamma2 = 1, every = 100, clamp_min = 0.1, clamp_max = 10 }"#,
+};
+
+/// w_i ← w_i · exp(γ₁ π_i G L_i − γ₂ π_i w_i Var_i) every `every` steps, from the `tune` split; see [`rule::erma`].
+///
+/// The ratio γ₁ : γ₂ sets where w settles, their size how fast it gets there. The defaults are even and not tuned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Erma {
+    /// γ₁ ≥ 0: fidelity to the population risk.
+    pub gamma1: f64,
+    /// γ₂ ≥ 0: low variance.
+    pub gamma2: f64,
+    /// Steps between updates, at least 1.
+    pub every: u64,
+    /// w_min, above 0 and at most 1.
+    pub clamp_min: f64,
+    /// w_max, at least 1.
+    pub clamp_max: f64,
+}
+
+impl Default for Erma {
+    fn default() -> Self {
+        let clamp = Clamp::default();
+        Self { gamma1: 1.0, gamma2: 1.0, every: 100, clamp_min: clamp.min, clamp_max: clamp.max }
+    }
+}
+
+impl Erma {
+    pub(super) fn build(&self, setup: &Setup) -> Result<Box<dyn Strategy>> {
+        for (key, value) in [("gamma1", self.gamma1), ("gamma2", self.gamma2)] {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(setup.bad_parameter(key, value, "a finite number of at least 0"));
+            }
+        }
+        Learned::boxed(setup, self.clone(), self.every, self.clamp())
+    }
+
+    fn clamp(&self) -> Clamp {
+        Clamp { min: self.clamp_min, max: self.clamp_max }
+    }
+}
+
+impl LossRule for Erma {
+    fn describe(&self) -> String {
+        let Self { gamma1, gamma2, every, .. } = self;
+        format!("{}, gamma {gamma1} and {gamma2}, every {every} steps", ENTRY.name)
+    }
+
+    fn accepts(&self, _variance: f64) -> bool {
+        true
+    }
+
+    fn next(&self, importance: &[f64], loss_weight: &[f64], mean: &[f64], variance: &[f64]) -> Vec<f64> {
+        let (gamma1, gamma2) = (self.gamma1, self.gamma2);
+        rule::erma(importance, loss_weight, mean, variance, gamma1, gamma2, self.clamp())
+    }
+}

@@ -1,0 +1,323 @@
+//! Promises of the strategies that learn while training, through the public interface.
+
+#![allow(clippy::unwrap_used)]
+
+use cuvee_mixer::seed::CounterRng;
+use cuvee_mixer::{
+    DomainId, DomainInfo, GradientStatistics, LossStatistics, Mixer, MixerError, MixerState, MixtureSpec,
+    Needs, Objective, Observation, Run, StepDraw, VarianceEstimator, rule,
+};
+
+const RUN: Run = Run { steps: 400, batch_size: 12, context: 16, seed: 5 };
+
+fn domains() -> Vec<DomainInfo> {
+    let domain = |name, importance| DomainInfo { importance, ..DomainInfo::new(name, 2_000) };
+    vec![domain("web", 0.5), domain("code", 0.3), domain("math", 0.2)]
+}
+
+fn spec(text: &str) -> MixtureSpec {
+    toml::from_str(text).unwrap()
+}
+
+fn mixer(sampling: &str, loss: &str) -> Mixer {
+    let text = format!("objective = 'importance'\nsampling = {sampling}\nloss = {loss}");
+    Mixer::new(&spec(&text), &domains(), &RUN).unwrap()
+}
+
+fn losses(mean: f64, variance: f64) -> Option<LossStatistics> {
+    Some(LossStatistics { mean, variance, count: 64 })
+}
+
+fn gradients(sequences: usize, variance: f64) -> Option<GradientStatistics> {
+    Some(GradientStatistics { sequences, variance, mean_square: 1.2 * variance })
+}
+
+/// What training might have said of `step`: drifting statistics, none of an absent domain, held-out losses now and then.
+fn observation(step: &StepDraw) -> Observation {
+    let t = step.step as f64;
+    let drift = |i: usize| 1.0 + 0.5 * (t / 17.0 + 2.0 * i as f64).sin();
+    let of = |draw: fn(&StepDraw) -> &[usize]| draw(step).iter().copied().enumerate();
+    let gradient = of(|step| &step.counts)
+        .map(|(i, count)| gradients(count, [1.0, 9.0, 4.0][i] * drift(i)).filter(|_| count > 0));
+    let sequence_domains: Vec<usize> = step.draws.iter().map(|draw| draw.domain.0).collect();
+    let sequence_losses: Vec<f64> = step.draws.iter().map(|draw| 2.0 + draw.start as f64 / 1e4).collect();
+    let observed = Observation::of_step(step.step, 3, &sequence_domains, &sequence_losses)
+        .with_gradient(gradient.collect());
+    match (step.step + 1).is_multiple_of(10) {
+        true => {
+            observed.with_held_out((0..3).map(|i| losses(3.0 - 0.2 * i as f64, 0.4 * drift(i))).collect())
+        }
+        false => observed,
+    }
+}
+
+fn advance(mixer: &mut Mixer) -> StepDraw {
+    let step = mixer.next_step().unwrap();
+    mixer.observe(&observation(&step));
+    step
+}
+
+const SAMPLING: [&str; 3] =
+    ["'proportional'", "'va'", "{ strategy = 'va', start_step = 25, smoothing = 0.5, variance = 'ghost' }"];
+const LOSS: [&str; 3] = [
+    "'uniform'",
+    "{ strategy = 'fgls', every = 10, beta = 0.3 }",
+    "{ strategy = 'erma', every = 20, gamma1 = 0.5, gamma2 = 2 }",
+];
+
+#[test]
+fn every_combination_resumes_to_the_bit() {
+    for sampling in SAMPLING {
+        for loss in LOSS {
+            let mut whole = mixer(sampling, loss);
+            let mut states = Vec::new();
+            let steps: Vec<StepDraw> = (0..80)
+                .map(|_| {
+                    states.push(serde_json::to_string(&whole.state()).unwrap());
+                    advance(&mut whole)
+                })
+                .collect();
+            for stop in [0, 1, 9, 10, 11, 20, 25, 26, 63] {
+                let mut resumed = mixer(sampling, loss);
+                resumed.restore(&serde_json::from_str(&states[stop]).unwrap()).unwrap();
+                for expected in &steps[stop..] {
+                    assert_eq!(&advance(&mut resumed), expected, "{sampling} {loss} from {stop}");
+                }
+                assert_eq!(resumed.state(), whole.state());
+            }
+        }
+    }
+}
+
+#[test]
+fn va_follows_the_loss_weights_of_the_same_step_and_leaves_the_objective_alone() {
+    for loss in LOSS {
+        let mut mixer = mixer("'va'", loss);
+        let importance = mixer.importance().values().to_vec();
+        let mut moved = false;
+        for _ in 0..200 {
+            let step = advance(&mut mixer);
+            let w = step.loss.values();
+            let deviation = step.estimates.gradient_deviation.clone().unwrap_or_else(|| vec![1.0; 3]);
+            let p = rule::va(&importance, w, &deviation, 0.05);
+            for i in 0..3 {
+                // The mixer normalises once more: a few roundings.
+                assert!((step.sampling.values()[i] - p[i]).abs() < 1e-14);
+                let product = step.multipliers[i] * step.sampling.values()[i];
+                assert!((product - importance[i] * w[i]).abs() < 1e-14, "m p = π w");
+            }
+            moved |= step.loss.values().iter().any(|w| (w - 1.0).abs() > 0.01);
+        }
+        assert_eq!(moved, loss != "'uniform'");
+    }
+}
+
+#[test]
+fn va_starts_at_the_importance_and_ends_at_the_closed_form() {
+    let mut mixer = mixer("{ strategy = 'va', epsilon = 0.1, start_step = 50 }", "'uniform'");
+    let prior: Vec<f64> = [0.5, 0.3, 0.2].iter().map(|pi| 0.9 * pi + 0.1 / 3.0).collect();
+    for expected in 0..60 {
+        let step = mixer.next_step().unwrap();
+        assert_eq!(step.estimates.gradient_deviation.is_some(), expected > 0);
+        let gradient = [1.0, 9.0, 4.0].map(|variance| gradients(4, variance)).to_vec();
+        mixer.observe(&Observation::of_step(expected, 3, &[], &[]).with_gradient(gradient));
+        // π v = (0.5, 0.9, 0.4) of 1.8.
+        let learned: Vec<f64> = [0.5, 0.9, 0.4].iter().map(|a| 0.9 * a / 1.8 + 0.1 / 3.0).collect();
+        let p = if expected < 50 { &prior } else { &learned };
+        assert!(
+            step.sampling.values().iter().zip(p).all(|(a, b)| (a - b).abs() < 1e-12),
+            "{expected}: {p:?}"
+        );
+    }
+}
+
+#[test]
+fn counts_stay_near_their_expectation_while_va_moves_the_shares() {
+    for (sampling, loss) in SAMPLING.iter().zip(LOSS) {
+        let mut mixer = mixer(sampling, loss);
+        for _ in 0..RUN.steps {
+            let step = advance(&mut mixer);
+            assert_eq!(step.counts.iter().sum::<usize>(), RUN.batch_size);
+            // No bound of 1 without knowing tomorrow's shares; drifting ones stay far from the worst case.
+            assert!(mixer.residuals().iter().all(|residual| residual.abs() < 1.5), "{:?}", mixer.residuals());
+        }
+    }
+}
+
+/// Mean square of g = (1/B) Σ m_i v_i x over `rounds` batches, with x of mean 0 and variance 1.
+fn measured_variance(mixer: &mut Mixer, deviation: &[f64], rounds: u64, rng: &CounterRng) -> f64 {
+    let steps: Vec<StepDraw> = (0..RUN.steps).map(|_| mixer.next_step().unwrap()).collect();
+    let (mut total, mut drawn) = (0.0, 0u64);
+    for round in 0..rounds {
+        for step in &steps {
+            let mut g = 0.0;
+            for draw in &step.draws {
+                let uniform = rng.unit(drawn) - 0.5; // variance 1/12
+                drawn += 1;
+                g += draw.multiplier * deviation[draw.domain.0] * uniform * 12f64.sqrt();
+            }
+            total += (g / RUN.batch_size as f64).powi(2);
+        }
+        assert!(round < rounds);
+    }
+    total / (rounds * RUN.steps) as f64
+}
+
+#[test]
+fn the_measured_variance_under_va_is_that_of_the_formula_below_uniform() {
+    let rng = CounterRng::new(23);
+    for instance in 0..20u64 {
+        let rng = rng.nested(instance);
+        let count = 2 + instance as usize % 5;
+        let unit = |kind: u64, i: usize| rng.unit(1_000 * kind + i as u64);
+        let list: Vec<DomainInfo> = (0..count)
+            .map(|i| DomainInfo { importance: 0.2 + unit(0, i), ..DomainInfo::new(&format!("d{i}"), 2_000) })
+            .collect();
+        let shares: Vec<String> = (0..count).map(|i| format!("d{i} = {}", 0.2 + unit(1, i))).collect();
+        let deviation: Vec<f64> = (0..count).map(|i| 0.1 + 3.0 * unit(2, i)).collect();
+        let build = |sampling: &str| {
+            let loss = format!("{{ strategy = 'fixed', shares = {{ {} }} }}", shares.join(", "));
+            let text = format!("objective = 'importance'\nsampling = {sampling}\nloss = {loss}");
+            Mixer::new(&spec(&text), &list, &RUN).unwrap()
+        };
+        let mut aware = build("{ strategy = 'va', epsilon = 1e-12 }");
+        let seen = deviation.iter().map(|v| gradients(8, v * v)).collect();
+        aware.observe(&Observation::of_step(0, count, &[], &[]).with_gradient(seen));
+        let mut uniform = build("'uniform'");
+        let loss_weight = uniform.next_step().unwrap().loss.values().to_vec();
+        let mut uniform = build("'uniform'");
+
+        let predicted = rule::variance_ratio(aware.importance().values(), &loss_weight, &deviation);
+        // g is nearly normal, so a variance from n batches is off by √(2/n), the ratio of two by √(4/n). With n = 24,000
+        // that is 1.3 %, and 5 % are nearly four of them.
+        let rounds = 60;
+        let measured = measured_variance(&mut uniform, &deviation, rounds, &rng.nested(1))
+            / measured_variance(&mut aware, &deviation, rounds, &rng.nested(2));
+        assert!((measured / predicted - 1.0).abs() < 0.05, "{instance}: {measured} {predicted}");
+    }
+}
+
+#[test]
+fn loss_weights_update_once_in_each_stretch_of_steps() {
+    let mut mixer = mixer("'uniform'", "{ strategy = 'fgls', every = 100, beta = 0.2 }");
+    let held_out = || vec![losses(2.0, 1.0), losses(2.0, 4.0), losses(2.0, 2.0)];
+    let mut changes = Vec::new();
+    let mut last = vec![1.0; 3];
+    for step in 0..400 {
+        let draw = mixer.next_step().unwrap();
+        if draw.loss.values().iter().zip(&last).any(|(a, b)| (a - b).abs() > 1e-12) {
+            changes.push(step);
+            last = draw.loss.values().to_vec();
+        }
+        // Measured at the start and then more often than it needs, as where the other slot asks for it.
+        let observed = Observation::of_step(step, 3, &[], &[]);
+        let measured = step == 0 || (step + 1) % 30 == 0;
+        mixer.observe(&if measured { observed.with_held_out(held_out()) } else { observed });
+    }
+    // Measured after steps 119, 209 and 299, the first ones of each hundred: seen in the step that follows.
+    assert_eq!(changes, [120, 210, 300]);
+}
+
+#[test]
+fn a_domain_that_was_not_measured_keeps_its_last_statistics() {
+    let run = |second: Vec<Option<LossStatistics>>| {
+        let mut mixer = mixer("'uniform'", "{ strategy = 'fgls', every = 1, beta = 0.5 }");
+        for held_out in [vec![losses(2.0, 1.0), losses(2.0, 4.0), losses(2.0, 2.0)], second] {
+            let step = mixer.next_step().unwrap().step;
+            mixer.observe(&Observation::of_step(step, 3, &[], &[]).with_held_out(held_out));
+        }
+        mixer.next_step().unwrap().loss
+    };
+    let expected = run(vec![losses(2.0, 1.0), losses(2.0, 3.0), losses(2.0, 2.0)]);
+    assert_eq!(run(vec![None, losses(2.0, 3.0), None]), expected);
+    assert_eq!(run(vec![losses(f64::NAN, 1.0), losses(2.0, 3.0), losses(2.0, 0.0)]), expected);
+    let single = Some(LossStatistics { mean: 9.0, variance: 0.0, count: 1 });
+    assert_eq!(run(vec![losses(2.0, f64::INFINITY), losses(2.0, 3.0), single]), expected);
+    // A list that ends early is a list of unmeasured domains, one that goes on has nobody to tell.
+    assert_eq!(run(vec![None, losses(2.0, 3.0)]), expected);
+    assert_eq!(run(vec![None, losses(2.0, 3.0), None, losses(1.0, 1.0)]), expected);
+}
+
+#[test]
+fn bounds_are_reported_where_they_bite() {
+    let mut mixer = mixer(
+        "{ strategy = 'va', epsilon = 0.3 }",
+        "{ strategy = 'fgls', every = 1, beta = 1, clamp_min = 0.5 }",
+    );
+    let first = mixer.next_step().unwrap();
+    assert!(first.estimates.clamped.is_empty() && first.estimates.gradient_deviation.is_none());
+    let observed = Observation::of_step(0, 3, &[], &[])
+        .with_held_out(vec![losses(2.0, 1.0), losses(2.0, 1.0), losses(2.0, 100.0)])
+        .with_gradient(vec![gradients(4, 100.0), gradients(4, 100.0), gradients(4, 1.0)]);
+    mixer.observe(&observed);
+    let second = mixer.next_step().unwrap();
+    assert_eq!(second.estimates.clamped, [DomainId(2)]);
+    assert!((second.loss.values()[2] - 0.5).abs() < 1e-15);
+    assert_eq!(second.estimates.floored, [DomainId(2)]);
+    // π w v = (0.5, 0.3) · 1.125 · 10 and 0.2 · 0.5 · 1: of 9.1, 0.1 of the rule's 0.7 and 0.1 of the floor.
+    let p = second.sampling.values()[2];
+    assert!((p - (0.7 * 0.1 / 9.1 + 0.1)).abs() < 1e-12, "{p}");
+}
+
+#[test]
+fn needs_are_those_of_both_slots() {
+    let held_out = |every| Needs { held_out_every: Some(every), gradient: None };
+    assert_eq!(mixer("'uniform'", "'uniform'").needs(), Needs::default());
+    assert_eq!(mixer("'uniform'", "{ strategy = 'erma', every = 7 }").needs(), held_out(7));
+    let both = mixer("{ strategy = 'va', variance = 'exact' }", "'fgls'").needs();
+    assert_eq!(both, Needs { gradient: Some(VarianceEstimator::Exact), ..held_out(100) });
+}
+
+#[test]
+fn adaptive_strategies_are_refused_where_they_mean_something_else() {
+    let error = |text: &str| Mixer::new(&spec(text), &domains(), &RUN).unwrap_err();
+    for loss in ["fgls", "erma"] {
+        let unused = error(&format!("loss = '{loss}'"));
+        assert_eq!(unused, MixerError::LossUnused { strategy: loss.to_owned() });
+        let shares = error(&format!("objective = 'reweighted'\nloss = '{loss}'"));
+        assert!(matches!(shares, MixerError::WrongObjective { .. }), "{shares}");
+        let text = shares.to_string();
+        assert!(text.contains(&format!("mixture.loss = \"{loss}\"")) && text.contains("hint: "), "{text}");
+        let slot = error(&format!("objective = 'importance'\nsampling = '{loss}'"));
+        assert!(slot.to_string().contains("does not serve this slot"), "{slot}");
+    }
+    let text = error("sampling = 'va'").to_string();
+    assert!(text.contains("mixture.sampling = \"va\"") && text.contains("\"sampled\""), "{text}");
+    let allowed = MixtureSpec { objective: Objective::Reweighted, ..spec("sampling = 'va'") };
+    assert!(Mixer::new(&allowed, &domains(), &RUN).is_ok());
+}
+
+#[test]
+fn a_state_that_does_not_fit_is_refused_and_changes_nothing() {
+    let mut mixer = mixer("'va'", "{ strategy = 'erma', every = 10 }");
+    for _ in 0..30 {
+        advance(&mut mixer);
+    }
+    let good = mixer.state();
+    for _ in 0..10 {
+        advance(&mut mixer);
+    }
+    let now = mixer.state();
+    assert_ne!(now.sampling, good.sampling);
+    type Spoil = fn(&mut MixerState);
+    let cases: [(&str, Spoil); 9] = [
+        ("null", |state| state.sampling.state = serde_json::Value::Null),
+        ("2 entries", |state| drop(state.sampling.state.as_array_mut().unwrap().pop())),
+        ("sums of at least 0", |state| state.sampling.state[1]["noise"] = (-1.0).into()),
+        ("missing field", |state| drop(state.sampling.state[0].as_object_mut().unwrap().remove("paired"))),
+        ("unknown field", |state| state.loss.state["more"] = 1.into()),
+        ("3 entries, one a domain", |state| state.loss.state["loss_weight"] = serde_json::json!([1.0, 1.0])),
+        ("weights above 0", |state| state.loss.state["loss_weight"][2] = 0.0.into()),
+        ("at least 2 sequences", |state| state.loss.state["held_out"][0]["count"] = 1.into()),
+        ("at least 2 sequences", |state| state.loss.state["held_out"][0]["variance"] = (-1.0).into()),
+    ];
+    for (what, spoil) in cases {
+        let mut state = good.clone();
+        spoil(&mut state);
+        let error = mixer.restore(&state).unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains("\nhint: "), "{what}: {error}");
+        assert_eq!(mixer.state(), now, "an error changes nothing");
+    }
+    mixer.restore(&good).unwrap();
+    assert_eq!(mixer.state(), good);
+}
