@@ -227,3 +227,37 @@ fn the_example_config_of_the_guide_is_one() {
     let sets: Vec<&str> = small.iter().flat_map(|s| ["--set", s]).collect();
     place.ok(&[&["train", "guide.toml", "--out", "run"][..], &sets].concat());
 }
+
+#[test]
+fn learned_weights_are_measured_applied_and_recorded() {
+    let place = Place::new();
+    place.edit(
+        r#"sampling = { strategy = "fixed", shares = { prose = 0.75, code = 0.25 } }"#,
+        "sampling = { strategy = \"va\", epsilon = 0.1 }\nloss = { strategy = \"erma\", every = 4 }",
+    );
+    place.ok(&["train", "config.toml", "--out", "run", "-q", "--set", "train.batch_size=8"]);
+    let records = metrics(&place.path("run"));
+    let tune: Vec<_> = of_kind(&records, "eval").into_iter().filter(|e| e["split"] == "tune").collect();
+    assert_eq!(tune.iter().map(|e| e["step"].as_u64().unwrap()).collect::<Vec<_>>(), [4, 8]);
+    assert!(tune.iter().all(|e| e["domains"]["code"]["loss_variance"].as_f64().is_some_and(|v| v > 0.0)));
+    let steps = of_kind(&records, "step");
+    let of = |step: usize, domain: &str, key: &str| steps[step]["domains"][domain][key].as_f64();
+    for (i, _) in steps.iter().enumerate() {
+        let (p, w, m) = ("sampling_weight", "loss_weight", "multiplier");
+        let sum = |f: &dyn Fn(&str) -> f64| f("prose") + f("code");
+        assert!((sum(&|d| of(i, d, p).unwrap()) - 1.0).abs() < 1e-12);
+        assert!((sum(&|d| 0.5 * of(i, d, w).unwrap()) - 1.0).abs() < 1e-12, "Σ π w = 1");
+        for domain in ["prose", "code"] {
+            let expected =
+                of(i, domain, "importance").unwrap() * of(i, domain, w).unwrap() / of(i, domain, p).unwrap();
+            assert!((of(i, domain, m).unwrap() - expected).abs() < 1e-12, "m = π w / p");
+            assert!(of(i, domain, p).unwrap() >= 0.1 / 2.0 - 1e-12, "the floor ε / K");
+        }
+    }
+    // Nothing is known at the start; after a step v̂ is, and after four the loss weights have moved.
+    assert_eq!(of(0, "prose", "gradient_deviation"), None);
+    assert!(of(1, "prose", "gradient_deviation").is_some_and(|v| v > 0.0));
+    assert_eq!(of(3, "prose", "loss_weight"), Some(1.0));
+    assert!(of(4, "prose", "loss_weight").is_some_and(|w| w != 1.0));
+    assert!(of(4, "prose", "sampling_weight").is_some_and(|p| p != 0.5));
+}

@@ -27,6 +27,8 @@ fn ten_steps_equal_five_and_resume_and_five_to_the_bit() {
         r#"sampling = { strategy = "fixed", shares = { prose = 0.75, code = 0.25 } }"#,
         r#"sampling = { strategy = "schedule", interpolate = "linear", stages = [{ from_step = 0, shares = { prose = 0.9, code = 0.1 } }, { from_step = 10, shares = { prose = 0.1, code = 0.9 } }] }"#,
         "counts = \"multinomial\"\nsampling = \"proportional\"",
+        "sampling = { strategy = \"va\" }\nloss = { strategy = \"erma\", every = 2 }",
+        "sampling = { strategy = \"va\", variance = \"ghost\" }\nloss = { strategy = \"fgls\", every = 3 }",
     ] {
         let place = Place::new();
         place.edit(r#"sampling = { strategy = "fixed", shares = { prose = 0.75, code = 0.25 } }"#, sampling);

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use cuvee_report::{EvalDomainRecord, EvalRecord, MetricsLog, StepDomainRecord, StepRecord};
-use cuvee_train::{Evaluation, Observer, StepReport};
+use cuvee_train::{Evaluation, HeldOut, Observer, StepReport};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Without a terminal, a training line at least this often.
@@ -134,15 +134,19 @@ impl Observer for TrainProgress {
                     .map(|d| {
                         let record = StepDomainRecord {
                             loss: d.loss,
+                            importance: d.importance,
                             sampling_weight: d.sampling_weight,
                             loss_weight: d.loss_weight,
                             multiplier: d.multiplier,
                             sequences: d.sequences as u64,
                             epochs: d.epochs,
+                            gradient_deviation: d.gradient_deviation,
                         };
                         (d.name.clone(), record)
                     })
                     .collect(),
+                clamped: r.clamped.clone(),
+                floored: r.floored.clone(),
             })
             .map_err(std::io::Error::other)?;
         self.bar.set_position(r.step);
@@ -184,6 +188,7 @@ impl Observer for TrainProgress {
                             loss: d.loss,
                             perplexity: d.perplexity(),
                             bits_per_byte: d.bits_per_byte,
+                            loss_variance: None,
                         };
                         (d.name.clone(), record)
                     })
@@ -193,6 +198,21 @@ impl Observer for TrainProgress {
         let each: Vec<String> = e.domains.iter().map(|d| format!("{} {:.3}", d.name, d.loss)).collect();
         self.line(&format!("step {:>5}  valid loss  {}", e.step, each.join("  ")));
         Ok(())
+    }
+
+    fn held_out(&mut self, step: u64, domains: &[HeldOut]) -> std::io::Result<()> {
+        let record = |d: &HeldOut| {
+            let record = EvalDomainRecord {
+                loss: d.statistics.mean,
+                perplexity: d.statistics.mean.exp(),
+                bits_per_byte: d.bits_per_byte,
+                loss_variance: Some(d.statistics.variance),
+            };
+            (d.name.clone(), record)
+        };
+        let record =
+            EvalRecord { step, split: "tune".to_string(), domains: domains.iter().map(record).collect() };
+        self.log.eval(&record).map_err(std::io::Error::other)
     }
 
     fn checkpoint(&mut self, folder: &Path) {

@@ -148,6 +148,8 @@ mod tests {
             gradient_norm: 1.0,
             tokens_per_second: 1e4,
             domains: PerDomain(Vec::new()),
+            clamped: Vec::new(),
+            floored: Vec::new(),
         }
     }
 

@@ -39,6 +39,12 @@ pub struct StepRecord {
     pub tokens_per_second: f64,
     /// One entry a domain.
     pub domains: PerDomain<StepDomainRecord>,
+    /// Domains whose loss weight a clamp holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clamped: Vec<String>,
+    /// Domains whose sampling weight sits at the exploration floor.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub floored: Vec<String>,
 }
 
 /// One domain's part in a step.
@@ -46,6 +52,9 @@ pub struct StepRecord {
 pub struct StepDomainRecord {
     /// Mean loss of its sequences, nats a token, before any multiplier; `None` where the batch had none.
     pub loss: Option<f64>,
+    /// π.
+    #[serde(default = "nan", deserialize_with = "number_or_null")]
+    pub importance: f64,
     /// p.
     #[serde(deserialize_with = "number_or_null")]
     pub sampling_weight: f64,
@@ -60,6 +69,9 @@ pub struct StepDomainRecord {
     /// Passes over its training split so far.
     #[serde(deserialize_with = "number_or_null")]
     pub epochs: f64,
+    /// v̂, the estimated root of its gradient variance, where a strategy keeps one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_deviation: Option<f64>,
 }
 
 /// What an evaluation found.
@@ -85,6 +97,9 @@ pub struct EvalDomainRecord {
     /// loss / ln 2 · tokens / bytes: comparable between vocabularies.
     #[serde(deserialize_with = "number_or_null")]
     pub bits_per_byte: f64,
+    /// Variance of the loss over windows, where a strategy steers by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_variance: Option<f64>,
 }
 
 /// Values by domain name, in the order of the config; a JSON object.
@@ -151,11 +166,13 @@ mod tests {
     fn domain(loss: Option<f64>) -> StepDomainRecord {
         StepDomainRecord {
             loss,
+            importance: 0.5,
             sampling_weight: 0.75,
             loss_weight: 1.0,
             multiplier: 0.5,
             sequences: 3,
             epochs: 0.125,
+            gradient_deviation: loss,
         }
     }
 
@@ -168,6 +185,8 @@ mod tests {
             gradient_norm: 0.5,
             tokens_per_second: 1234.5,
             domains: PerDomain(vec![("zoo".into(), domain(Some(2.5))), ("art".into(), domain(None))]),
+            clamped: vec!["art".into()],
+            floored: Vec::new(),
         })
     }
 
@@ -176,8 +195,10 @@ mod tests {
         let expected = concat!(
             r#"{"kind":"step","step":7,"tokens":1792,"loss":3.5,"lr":0.001,"gradient_norm":0.5,"#,
             r#""tokens_per_second":1234.5,"domains":{"#,
-            r#""zoo":{"loss":2.5,"sampling_weight":0.75,"loss_weight":1.0,"multiplier":0.5,"sequences":3,"epochs":0.125},"#,
-            r#""art":{"loss":null,"sampling_weight":0.75,"loss_weight":1.0,"multiplier":0.5,"sequences":3,"epochs":0.125}}}"#,
+            r#""zoo":{"loss":2.5,"importance":0.5,"sampling_weight":0.75,"loss_weight":1.0,"multiplier":0.5,"#,
+            r#""sequences":3,"epochs":0.125,"gradient_deviation":2.5},"#,
+            r#""art":{"loss":null,"importance":0.5,"sampling_weight":0.75,"loss_weight":1.0,"multiplier":0.5,"#,
+            r#""sequences":3,"epochs":0.125}},"clamped":["art"]}"#,
         );
         assert_eq!(serde_json::to_string(&step(3.5)).unwrap(), expected);
         assert_eq!(serde_json::from_str::<Record>(expected).unwrap(), step(3.5));
@@ -185,7 +206,8 @@ mod tests {
 
     #[test]
     fn an_evaluation_is_written_as_the_design_says() {
-        let quality = EvalDomainRecord { loss: 2.0, perplexity: 7.389, bits_per_byte: 1.25 };
+        let quality =
+            EvalDomainRecord { loss: 2.0, perplexity: 7.389, bits_per_byte: 1.25, loss_variance: None };
         let record = Record::Eval(EvalRecord {
             step: 100,
             split: "valid".into(),

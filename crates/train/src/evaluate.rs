@@ -18,29 +18,30 @@ use crate::error::{NonFinite, Result, TrainError};
 pub struct EvalSpec {
     /// Steps between evaluations, 0 for none on the way; there is always one before the first step and one after the last.
     pub every: u64,
-    /// Windows of each domain's held-out split (fewer where the split has fewer).
+    /// Windows of each domain's valid split (fewer where the split has fewer).
     pub sequences: usize,
+    /// Windows of each domain's tune split, for strategies that steer by it; the others never look there.
+    pub tune_sequences: usize,
 }
 
 impl Default for EvalSpec {
     fn default() -> Self {
-        Self { every: 100, sequences: 64 }
+        Self { every: 100, sequences: 64, tune_sequences: 32 }
     }
 }
 
 impl EvalSpec {
-    /// Refuses an evaluation of nothing.
+    /// Refuses an evaluation of nothing, and a variance of a single window.
     ///
     /// # Errors
-    /// [`TrainError::Config`] for 0 windows.
+    /// [`TrainError::Config`] for 0 windows, or fewer than 2 of the tune split.
     pub fn validate(&self) -> Result<()> {
+        let usual = "a few dozen windows a domain are usual";
         if self.sequences == 0 {
-            return Err(TrainError::config(
-                "eval.sequences",
-                "at least 1",
-                0,
-                "a few dozen windows a domain are usual",
-            ));
+            return Err(TrainError::config("eval.sequences", "at least 1", 0, usual));
+        }
+        if self.tune_sequences < 2 {
+            return Err(TrainError::config("eval.tune_sequences", "at least 2", self.tune_sequences, usual));
         }
         Ok(())
     }
@@ -126,47 +127,68 @@ pub fn evaluate(
     step: u64,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Evaluation>> {
+    let Some(losses) = sequence_losses(engine, plan, step, progress)? else { return Ok(None) };
+    let of_domain = |(domain, losses): (&Domain, &Vec<f64>)| {
+        let loss = losses.iter().sum::<f64>() / losses.len() as f64;
+        DomainEvaluation {
+            name: domain.name.clone(),
+            tokens: (losses.len() * plan.context) as u64,
+            loss,
+            bits_per_byte: bits_per_byte(domain, plan.split, loss),
+        }
+    };
+    let domains: Vec<_> = plan.domains.iter().zip(&losses).map(of_domain).collect();
+    let mean_loss = domains.iter().zip(plan.importance).map(|(d, pi)| pi * d.loss).sum();
+    Ok(Some(Evaluation { step, domains, mean_loss }))
+}
+
+/// `loss` in nats a token → bits per UTF-8 byte, with the split's own ratio of tokens to bytes.
+pub(crate) fn bits_per_byte(domain: &Domain, split: Split, loss: f64) -> f64 {
+    let counts = domain.manifest.split(split);
+    loss / std::f64::consts::LN_2 * counts.tokens as f64 / counts.bytes.max(1) as f64
+}
+
+/// ℓ_ij of every evaluation window j of every domain i, nats a token; never empty for a domain.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn sequence_losses(
+    engine: &mut dyn Engine,
+    plan: &EvalPlan,
+    step: u64,
+    progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Option<Vec<Vec<f64>>>> {
     check_split(plan.domains, plan.split, plan.context)?;
     let (context, vocab_size) = (plan.context, engine.model().vocab_size);
-    let mut results = Vec::with_capacity(plan.domains.len());
     let mut window = vec![0u32; context + 1];
+    let mut all = Vec::with_capacity(plan.domains.len());
     for domain in plan.domains {
-        let shard = domain.shard(plan.split);
-        let starts = plan.starts(domain);
-        let mut sum = 0.0;
-        for some in starts.chunks((TOKENS_AT_ONCE / context).max(1)) {
+        let mut losses = Vec::new();
+        for some in plan.starts(domain).chunks((TOKENS_AT_ONCE / context).max(1)) {
             let (mut inputs, mut targets) = (Vec::new(), Vec::new());
             for &start in some {
-                read_window(shard, start, &mut window, &domain.name, vocab_size)?;
+                read_window(domain.shard(plan.split), start, &mut window, &domain.name, vocab_size)?;
                 inputs.extend_from_slice(&window[..context]);
                 targets.extend_from_slice(&window[1..]);
             }
-            sum += engine.sequence_losses(&inputs, &targets, context)?.iter().sum::<f64>();
+            losses.extend(engine.sequence_losses(&inputs, &targets, context)?);
             if progress(some.len()).is_break() {
                 return Ok(None);
             }
         }
-        let loss = sum / starts.len() as f64;
-        if !loss.is_finite() {
+        if let Some(&value) = losses.iter().find(|loss| !loss.is_finite()) {
             return Err(TrainError::NonFinite(Box::new(NonFinite {
                 what: "loss of the evaluation",
-                value: loss,
+                value,
                 sequence: None,
                 parameter: None,
                 step: Some(step),
                 domain: Some(domain.name.clone()),
             })));
         }
-        let counts = domain.manifest.split(plan.split);
-        results.push(DomainEvaluation {
-            name: domain.name.clone(),
-            tokens: (starts.len() * context) as u64,
-            loss,
-            bits_per_byte: loss / std::f64::consts::LN_2 * counts.tokens as f64 / counts.bytes.max(1) as f64,
-        });
+        all.push(losses);
     }
-    let mean_loss = results.iter().zip(plan.importance).map(|(d, pi)| pi * d.loss).sum();
-    Ok(Some(Evaluation { step, domains: results, mean_loss }))
+    Ok(Some(all))
 }
 
 /// Refuses, before any training, a split that cannot be evaluated.

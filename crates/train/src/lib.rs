@@ -48,12 +48,13 @@ pub use engine::{
 pub use error::{NonFinite, Result, TrainError};
 pub use evaluate::{
     DomainEvaluation, EvalPlan, EvalSpec, Evaluation, check_split, evaluate, evaluation_starts,
+    sequence_losses,
 };
 pub use generate::{Sampler, SamplingSpec, generate};
 pub use model::{ModelConfig, ModelSpec, Preset};
 pub use optimizer::AdamW;
 pub use reference::ReferenceEngine;
-pub use run::{DomainStep, Observer, Outcome, RunPlan, StepReport, Trainer};
+pub use run::{DomainStep, HeldOut, Observer, Outcome, RunPlan, StepReport, Trainer};
 pub use schedule::learning_rate;
 pub use spec::{DEFAULT_STEPS, EngineKind, Precision, Quantity, Schedule, TrainSpec, Warmup};
 pub use tensors::{read_safetensors, write_safetensors};

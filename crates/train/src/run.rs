@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use cuvee_data::{Domain, Shard, Split, Tokenizer};
-use cuvee_mixer::{LossStatistics, Mixer, Observation, StepDraw};
+use cuvee_mixer::{DomainId, LossStatistics, Mixer, Needs, Observation, StepDraw};
 
 use crate::batch::read_batch;
 use crate::checkpoint::{self, CheckpointSpec, RunState};
 use crate::engine::Engine;
 use crate::error::{Result, TrainError};
-use crate::evaluate::{EvalPlan, EvalSpec, Evaluation, check_split, evaluate};
+use crate::evaluate::{
+    EvalPlan, EvalSpec, Evaluation, bits_per_byte, check_split, evaluate, sequence_losses,
+};
 use crate::schedule::learning_rate;
 use crate::spec::TrainSpec;
 
@@ -54,6 +56,10 @@ pub struct StepReport {
     pub tokens_per_second: f64,
     /// In the order of the config.
     pub domains: Vec<DomainStep>,
+    /// Domains whose loss weight a clamp holds.
+    pub clamped: Vec<String>,
+    /// Domains whose sampling weight sits at the exploration floor.
+    pub floored: Vec<String>,
 }
 
 /// One domain's part in a step.
@@ -61,6 +67,8 @@ pub struct StepReport {
 pub struct DomainStep {
     /// The domain.
     pub name: String,
+    /// π.
+    pub importance: f64,
     /// Mean loss of its sequences, nats a token; `None` when it had none.
     pub loss: Option<f64>,
     /// p.
@@ -73,6 +81,19 @@ pub struct DomainStep {
     pub sequences: usize,
     /// Passes over its training split so far.
     pub epochs: f64,
+    /// v̂: the estimated root of its gradient variance, where a strategy keeps one.
+    pub gradient_deviation: Option<f64>,
+}
+
+/// What a strategy that steers by held-out text is shown of a domain.
+#[derive(Debug, Clone)]
+pub struct HeldOut {
+    /// The domain.
+    pub name: String,
+    /// Mean and variance of the losses of its tune split's windows.
+    pub statistics: LossStatistics,
+    /// The mean loss in bits per byte of the split.
+    pub bits_per_byte: f64,
 }
 
 /// Who watches a run: the metrics log, the progress bar. An error from it stops the run.
@@ -91,6 +112,11 @@ pub trait Observer {
     /// # Errors
     /// Whatever keeps the observer from recording it.
     fn evaluation(&mut self, evaluation: &Evaluation) -> std::io::Result<()>;
+    /// The tune split was measured after `step` steps, for the strategies.
+    ///
+    /// # Errors
+    /// Whatever keeps the observer from recording it.
+    fn held_out(&mut self, step: u64, domains: &[HeldOut]) -> std::io::Result<()>;
     /// A checkpoint is on disk.
     fn checkpoint(&mut self, folder: &Path);
     /// Puts the log on the disk and says its length in bytes: a resumed run cuts the log there.
@@ -115,6 +141,8 @@ pub struct Trainer<'a> {
     domains: &'a [Domain],
     tokenizer: &'a Tokenizer,
     mixer: Mixer,
+    /// What the strategies want measured besides the losses of the steps.
+    needs: Needs,
     engine: Box<dyn Engine>,
     state: RunState,
     /// The step whose checkpoint is on disk already.
@@ -131,12 +159,17 @@ impl<'a> Trainer<'a> {
         domains: &'a [Domain],
         tokenizer: &'a Tokenizer,
         mixer: Mixer,
-        engine: Box<dyn Engine>,
+        mut engine: Box<dyn Engine>,
         config: String,
     ) -> Result<Self> {
         check_split(domains, Split::Valid, plan.train.context)?;
+        let needs = mixer.needs();
+        if needs.held_out_every.is_some() {
+            check_split(domains, Split::Tune, plan.train.context)?;
+        }
+        engine.collect(needs.gradient);
         let state = RunState::new(mixer.state(), config, domains);
-        Ok(Self { plan, domains, tokenizer, mixer, engine, state, saved: None })
+        Ok(Self { plan, domains, tokenizer, mixer, needs, engine, state, saved: None })
     }
 
     /// Takes up the run frozen in `folder`.
@@ -206,8 +239,12 @@ impl<'a> Trainer<'a> {
             let rate = learning_rate(&self.plan.train, done, self.plan.steps);
             let output =
                 self.engine.step(&batch, rate).map_err(|e| place(e, done + 1, &batch.domains, &names))?;
-            let observation =
-                Observation::of_step(done, names.len(), &batch.domains, &output.sequence_losses);
+            let mut observation =
+                Observation::of_step(done, names.len(), &batch.domains, &output.sequence_losses)
+                    .with_gradient(output.gradient);
+            if self.needs.held_out_every.is_some_and(|every| is_due(done + 1, every)) {
+                observation = observation.with_held_out(self.measure_held_out(done + 1, observer)?);
+            }
             self.mixer.observe(&observation);
             let seconds = clock.elapsed().as_secs_f64();
 
@@ -225,6 +262,8 @@ impl<'a> Trainer<'a> {
                     gradient_norm: output.gradient_norm,
                     tokens_per_second: tokens as f64 / seconds.max(1e-9),
                     domains: self.domain_steps(&names, &draw, &observation.training),
+                    clamped: names_of(&draw.estimates.clamped, &names),
+                    floored: names_of(&draw.estimates.floored, &names),
                 })
                 .map_err(|e| TrainError::Log { step: done + 1, source: e })?;
         }
@@ -265,6 +304,33 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Mean and variance of the losses of every domain's tune split, for the strategies that steer by them.
+    fn measure_held_out(
+        &mut self,
+        step: u64,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Option<LossStatistics>>> {
+        let plan = EvalPlan {
+            domains: self.domains,
+            importance: &self.plan.importance,
+            split: Split::Tune,
+            sequences: self.plan.eval.tune_sequences,
+            context: self.plan.train.context,
+        };
+        // Part of the step: breaking it off would leave a step that was drawn and trained on but not observed.
+        let losses = sequence_losses(self.engine.as_mut(), &plan, step, &mut |_| ControlFlow::Continue(()))?;
+        let statistics: Vec<_> =
+            losses.unwrap_or_default().iter().map(|l| LossStatistics::from_losses(l)).collect();
+        let named = |(domain, statistics): (&Domain, &Option<LossStatistics>)| {
+            let statistics = (*statistics)?;
+            let bits_per_byte = bits_per_byte(domain, Split::Tune, statistics.mean);
+            Some(HeldOut { name: domain.name.clone(), statistics, bits_per_byte })
+        };
+        let shown: Vec<HeldOut> = self.domains.iter().zip(&statistics).filter_map(named).collect();
+        observer.held_out(step, &shown).map_err(|e| TrainError::Log { step, source: e })?;
+        Ok(statistics)
+    }
+
     fn domain_steps(
         &self,
         names: &[String],
@@ -277,12 +343,14 @@ impl<'a> Trainer<'a> {
             .enumerate()
             .map(|(i, name)| DomainStep {
                 name: name.clone(),
+                importance: self.plan.importance[i],
                 loss: losses[i].map(|statistics| statistics.mean),
                 sampling_weight: draw.sampling.values()[i],
                 loss_weight: draw.loss.values()[i],
                 multiplier: draw.multipliers[i],
                 sequences: draw.counts[i],
                 epochs: epochs[i],
+                gradient_deviation: draw.estimates.gradient_deviation.as_ref().map(|v| v[i]),
             })
             .collect()
     }
@@ -295,6 +363,10 @@ fn place(error: TrainError, step: u64, domain_of: &[usize], names: &[String]) ->
         Some(name) => error.at_step(step).in_domain(name),
         None => error.at_step(step),
     }
+}
+
+fn names_of(domains: &[DomainId], names: &[String]) -> Vec<String> {
+    domains.iter().filter_map(|domain| names.get(domain.0)).cloned().collect()
 }
 
 /// Every `every` steps, the first time after `every` of them; never when `every` is 0.
