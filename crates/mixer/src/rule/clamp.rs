@@ -1,7 +1,7 @@
 //! Bounds on loss weights that hold together with their normalisation.
 //!
 //! In: raw weights, importance, bounds. Out: weights within the bounds whose mean under the importance is what it has to
-//! be. Cost: O(K²) for K domains, some microseconds at a hundred.
+//! be. Cost: O(K log K) for K domains.
 
 /// Bounds on a loss weight. Since Σ π_i w_i = 1, nothing satisfies both unless `min` ≤ 1 ≤ `max`: a larger `min` and a
 /// smaller `max` count as 1.
