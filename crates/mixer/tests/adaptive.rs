@@ -59,10 +59,11 @@ fn advance(mixer: &mut Mixer) -> StepDraw {
 
 const SAMPLING: [&str; 3] =
     ["'proportional'", "'va'", "{ strategy = 'va', start_step = 25, smoothing = 0.5, variance = 'ghost' }"];
-const LOSS: [&str; 3] = [
+const LOSS: [&str; 4] = [
     "'uniform'",
     "{ strategy = 'fgls', every = 10, beta = 0.3 }",
     "{ strategy = 'erma', every = 20, gamma1 = 0.5, gamma2 = 2 }",
+    "{ strategy = 'erma', every = 10, descent = 'objective' }",
 ];
 
 #[test]

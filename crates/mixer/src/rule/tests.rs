@@ -140,17 +140,26 @@ proptest! {
     }
 
     #[test]
-    fn small_erma_steps_descend_where_importances_are_equal(case in instances(), g1 in 0.0f64..1.0, g2 in 0.0f64..1.0) {
-        let domains = case.pi.len();
-        let pi = vec![1.0 / domains as f64; domains];
+    fn small_steps_by_the_objective_descend(case in instances(), g1 in 0.0f64..1.0, g2 in 0.0f64..1.0) {
+        // Mirror descent with the entropy of α descends at rates up to 1/λ where λ bounds diag(√α) H diag(√α), H the Hessian
+        // γ₁ L Lᵀ + γ₂ diag(Var/π) by α: its trace is at most 5² + 5 Σ w. Σ w ≤ 8 · max w ≤ 8/min π, and π ≥ 0.05/40.
+        // At a hundred times less than that, the Hessian's change along a step does not matter.
+        let trace = 25.0 + 5.0 * case.w.iter().sum::<f64>();
+        let (r1, r2) = (0.01 * g1 / trace, 0.01 * g2 / trace);
+        let next = erma_objective(&case.pi, &case.w, &case.a, &case.b, r1, r2, OPEN);
+        let at = |w: &[f64]| bound(&case.pi, w, &case.a, &case.b, (g1, g2));
+        prop_assert!(at(&next) <= at(&case.w) * (1.0 + 1e-13) + 1e-15, "{} {}", at(&case.w), at(&next));
+    }
+
+    #[test]
+    fn both_readings_of_erma_agree_where_importances_are_equal(case in instances(), g1 in 0.0f64..0.5, g2 in 0.0f64..0.5) {
+        let domains = case.pi.len() as f64;
+        let pi = vec![1.0 / domains; case.pi.len()];
         let w = normalised(&pi, &case.w);
-        // Mirror descent with the entropy descends at rates up to 1/λ where λ bounds diag(√w) H diag(√w), H the Hessian
-        // γ₁ (π L)(π L)ᵀ + γ₂ diag(π Var); its trace Σ w (γ₁ π² L² + γ₂ π Var) is at most 5²·Σ π w + 5 Σ π w = 30, and
-        // the Hessian moves along the step by less than a factor of 3 at this rate. So 1/100 is small.
-        let next = erma(&pi, &w, &case.a, &case.b, g1 / 100.0, g2 / 100.0, OPEN);
-        let (before, after) =
-            (bound(&pi, &w, &case.a, &case.b, (g1, g2)), bound(&pi, &next, &case.a, &case.b, (g1, g2)));
-        prop_assert!(after <= before * (1.0 + 1e-13) + 1e-15, "{before} {after}");
+        let by_weight = erma(&pi, &w, &case.a, &case.b, domains * g1, domains * g2, OPEN);
+        let by_objective = erma_objective(&pi, &w, &case.a, &case.b, g1, g2, OPEN);
+        // Exponents of at most 0.5 · 25 + 0.5 · 40 · 5, to 10⁻¹⁶ of themselves.
+        prop_assert!(close(&by_weight, &by_objective, 1e-12));
     }
 
     #[test]
@@ -169,6 +178,7 @@ proptest! {
         for next in [
             fgls(&pi, &w, &a, gamma[0], clamp),
             erma(&pi, &w, &a, &b, gamma[0], gamma[1], clamp),
+            erma_objective(&pi, &w, &a, &b, gamma[0], gamma[1], clamp),
         ] {
             prop_assert!(next.iter().all(|w| *w >= min && *w <= max), "{next:?}");
             // `usable` lets w through whose sum is off by 10⁻⁹; what the rule changes is solved for more exactly.
@@ -191,6 +201,7 @@ proptest! {
         for next in [
             fgls(&case.pi, &case.w, &a, 0.5, clamp),
             erma(&case.pi, &case.w, &a, &b, 0.5, 0.5, clamp),
+            erma_objective(&case.pi, &case.w, &a, &b, 0.5, 0.5, clamp),
         ] {
             prop_assert_eq!(next[absent], case.w[absent]);
             prop_assert!((mean(&case.pi, &next) - 1.0).abs() < 1e-12);
@@ -226,6 +237,24 @@ fn erma_matches_a_hand_calculation() {
     let next = erma(&[0.5, 0.5], &[1.5, 0.5], &[2.0, 4.0], &[1.0, 3.0], 0.2, 0.7, OPEN);
     let raw = [1.5 * 0.1f64.exp(), 0.5 * 0.2f64.exp()];
     assert!(close(&next, &normalised(&[0.5, 0.5], &raw), 1e-14), "{next:?}");
+}
+
+#[test]
+fn only_the_objectives_descent_finds_the_least_bound_where_importances_differ() {
+    let (pi, loss, noise) = ([0.8, 0.2], [3.0, 4.0], [0.3, 1.0]);
+    let (mut by_weight, mut by_objective) = (vec![1.0, 1.0], vec![1.0, 1.0]);
+    for _ in 0..5_000 {
+        by_weight = erma(&pi, &by_weight, &loss, &noise, 0.1, 0.1, Clamp::default());
+        by_objective = erma_objective(&pi, &by_objective, &loss, &noise, 0.1, 0.1, Clamp::default());
+    }
+    // The least of ½(G² + Σ π w² Var) on w = (1 + 0.2 d, 1 − 0.8 d), where G = −0.16 d·3 + 0.16 d·4 = 0.16 d:
+    // 0.0256 d + 0.8·0.3·0.2·(1 + 0.2 d) − 0.2·0.8·(1 − 0.8 d) = 0, so d = 0.112/0.1632.
+    let d = 0.112 / 0.1632;
+    assert!(close(&by_objective, &[1.0 + 0.2 * d, 1.0 - 0.8 * d], 1e-9), "{by_objective:?}");
+    // The rule as printed gives the noisy domain more, not less.
+    assert!(by_weight[1] > 2.0, "{by_weight:?}");
+    let at = |w: &[f64]| bound(&pi, w, &loss, &noise, (1.0, 1.0));
+    assert!(at(&by_objective) < at(&[1.0, 1.0]) && at(&[1.0, 1.0]) < at(&by_weight));
 }
 
 #[test]

@@ -11,10 +11,11 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     slots: Slots::Loss,
     summary: "loss weights from held-out losses: w ← w·exp(gamma1·π·G·L − gamma2·π·w·Var), every `every` steps",
     source: "arXiv:2511.06913; G = Σ π(1−w)L derived",
-    example: r#"{ strategy = "erma", gamma1 = 1, gamma2 = 1, every = 100, clamp_min = 0.1, clamp_max = 10 }"#,
+    example: r#"{ strategy = "erma", gamma1 = 1, gamma2 = 1, every = 100, descent = "loss-weight", clamp_min = 0.1, clamp_max = 10 }"#,
 };
 
-/// w_i ← w_i · exp(γ₁ π_i G L_i − γ₂ π_i w_i Var_i) every `every` steps, from the `tune` split; see [`rule::erma`].
+/// w_i ← w_i · exp(γ₁ π_i G L_i − γ₂ π_i w_i Var_i) every `every` steps, from the `tune` split; see [`rule::erma`], and [`Descent`]
+/// for importances that differ.
 ///
 /// The ratio γ₁ : γ₂ sets where w settles, their size how fast it gets there. The defaults are even and not tuned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,16 +27,31 @@ pub struct Erma {
     pub gamma2: f64,
     /// Steps between updates, at least 1.
     pub every: u64,
+    /// What the gradient of the bound is taken by.
+    pub descent: Descent,
     /// w_min, above 0 and at most 1.
     pub clamp_min: f64,
     /// w_max, at least 1.
     pub clamp_max: f64,
 }
 
+/// What ERMA's descent moves. Where the importances of the domains are equal, the two differ by a factor K in the rates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Descent {
+    /// w: the rule as published. Where importances differ it may end far from the least bound.
+    #[default]
+    LossWeight,
+    /// α = π w: w_i ← w_i · exp(γ₁ G L_i − γ₂ w_i Var_i), descent on the bound at any importances. **Derived**; see
+    /// [`rule::erma_objective`].
+    Objective,
+}
+
 impl Default for Erma {
     fn default() -> Self {
         let clamp = Clamp::default();
-        Self { gamma1: 1.0, gamma2: 1.0, every: 100, clamp_min: clamp.min, clamp_max: clamp.max }
+        let (clamp_min, clamp_max) = (clamp.min, clamp.max);
+        Self { gamma1: 1.0, gamma2: 1.0, every: 100, descent: Descent::default(), clamp_min, clamp_max }
     }
 }
 
@@ -57,7 +73,11 @@ impl Erma {
 impl LossRule for Erma {
     fn describe(&self) -> String {
         let Self { gamma1, gamma2, every, .. } = self;
-        format!("{}, gamma {gamma1} and {gamma2}, every {every} steps", ENTRY.name)
+        let by = match self.descent {
+            Descent::LossWeight => "",
+            Descent::Objective => ", by the objective",
+        };
+        format!("{}, gamma {gamma1} and {gamma2}, every {every} steps{by}", ENTRY.name)
     }
 
     fn accepts(&self, _variance: f64) -> bool {
@@ -66,6 +86,10 @@ impl LossRule for Erma {
 
     fn next(&self, importance: &[f64], loss_weight: &[f64], mean: &[f64], variance: &[f64]) -> Vec<f64> {
         let (gamma1, gamma2) = (self.gamma1, self.gamma2);
-        rule::erma(importance, loss_weight, mean, variance, gamma1, gamma2, self.clamp())
+        let rule = match self.descent {
+            Descent::LossWeight => rule::erma,
+            Descent::Objective => rule::erma_objective,
+        };
+        rule(importance, loss_weight, mean, variance, gamma1, gamma2, self.clamp())
     }
 }

@@ -19,7 +19,7 @@ mod uniform;
 mod unimax;
 mod va;
 
-pub use erma::Erma;
+pub use erma::{Descent, Erma};
 pub use fgls::{Fgls, Sigma};
 pub use fixed::Fixed;
 pub use planned::Planned;
