@@ -5,7 +5,7 @@
 //! CANDLE_NUM_THREADS=1 cargo run -p cuvee-train --example variance -- DATA [STEPS [LAYERS]]
 //! ```
 //!
-//! DATA holds the corpora that `DOMAINS` names. Out comes one line a point in time and domain, tab-separated, and then the
+//! With 0 STEPS it only times. DATA holds the corpora that `DOMAINS` names. Out comes one line a point in time and domain, tab-separated, and then the
 //! summary that docs/variance.md quotes. Takes some ten minutes on two cores.
 
 use std::error::Error;
@@ -78,32 +78,32 @@ fn main() -> Result<()> {
     let infos: Vec<_> =
         corpus.domains.iter().map(|d| DomainInfo::new(&d.name, d.shard(Split::Train).tokens())).collect();
     let mixture: MixtureSpec = serde_json::from_value(json!({ "sampling": "uniform" }))?;
-    let mut mixer =
-        Mixer::new(&mixture, &infos, &Run { steps, batch_size: BATCH, context: CONTEXT, seed: 0 })?;
+    let mut mixer = Mixer::new(
+        &mixture,
+        &infos,
+        &Run { steps: steps + 1, batch_size: BATCH, context: CONTEXT, seed: 0 },
+    )?;
     let names: Vec<String> = corpus.domains.iter().map(|domain| domain.name.clone()).collect();
     let shards: Vec<_> = corpus.domains.iter().map(|domain| domain.shard(Split::Train)).collect();
 
     println!("step\tdomain\tloss\t{}", COLUMNS.join("\t"));
     let mut points: Vec<Vec<[f64; 4]>> = Vec::new();
-    let mut last = None;
     for step in 0..=steps {
-        if POINTS.iter().any(|share| (share * steps as f64).round() as u64 == step) {
+        if steps > 0 && POINTS.iter().any(|share| (share * steps as f64).round() as u64 == step) {
             points.push(measure(&mut engine, &measured, &names, step)?);
         }
+        let draw = mixer.next_step()?;
+        let batch = read_batch(&draw.draws, &shards, &names, CONTEXT, model.vocab_size)?;
         if step < steps {
-            let draw = mixer.next_step()?;
-            let batch = read_batch(&draw.draws, &shards, &names, CONTEXT, model.vocab_size)?;
             engine.step(&batch, PEAK * ((step + 1) as f64 / WARMUP as f64).min(1.0))?;
-            last = Some(batch);
+            continue;
         }
+        for column in (1..COLUMNS.len()).filter(|_| steps > 0) {
+            summarise(column, &points);
+        }
+        time(&mut engine, &batch)?;
     }
-    for column in 1..COLUMNS.len() {
-        summarise(column, &points);
-    }
-    match last {
-        Some(batch) => time(&mut engine, &batch),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn open(data: &Path, folder: &Path) -> Result<Corpus> {
@@ -238,17 +238,20 @@ fn spearman(x: &[f64], y: &[f64]) -> f64 {
     product(&x, &y) / product(&x, &x)
 }
 
-/// Times steps of each kind in turn, so that whatever else the machine does meets all of them.
+/// Times steps of each kind in turn, so that whatever else the machine does meets all of them; by the processor's clock
+/// too, where there is one to read, since it does not count what others do meanwhile.
 fn time(engine: &mut ReferenceEngine, batch: &Batch) -> Result<()> {
     let kinds = [None, Some(VarianceEstimator::NormLayers), Some(VarianceEstimator::Ghost)];
     let mut seconds = vec![Vec::new(); kinds.len()];
+    let mut busy = vec![0.0; kinds.len()];
     for round in 0..TIMED {
         for turn in 0..kinds.len() {
             let kind = (turn + round) % kinds.len();
             engine.collect(kinds[kind]);
-            let clock = Instant::now();
+            let (clock, processor) = (Instant::now(), processor_seconds());
             engine.step(batch, 0.0)?;
             seconds[kind].push(clock.elapsed().as_secs_f64());
+            busy[kind] += processor_seconds() - processor;
         }
     }
     let median = |values: &[f64]| {
@@ -258,12 +261,24 @@ fn time(engine: &mut ReferenceEngine, batch: &Batch) -> Result<()> {
     };
     for (kind, estimator) in kinds.into_iter().enumerate() {
         let name = estimator.map_or("none", VarianceEstimator::name);
-        let ratios: Vec<f64> = seconds[kind].iter().zip(&seconds[0]).map(|(a, b)| a / b).collect();
+        let elapsed = median(&seconds[kind]);
         println!(
-            "cost: {name}: median of {TIMED} steps {:.1} ms, of the ratios of a round ×{:.4}",
-            1e3 * median(&seconds[kind]),
-            median(&ratios)
+            "cost: {name}: median of {TIMED} steps {:.1} ms, ×{:.4}; processor time ×{:.4}",
+            1e3 * elapsed,
+            elapsed / median(&seconds[0]),
+            busy[kind] / busy[0],
         );
     }
     Ok(())
+}
+
+/// Processor time of this process so far, on Linux: fields 14 and 15 of its status line, in hundredths of a second. NaN
+/// elsewhere.
+fn processor_seconds() -> f64 {
+    let line = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = line.rsplit(')').next().unwrap_or_default();
+    let mut fields =
+        after_name.split_whitespace().skip(11).map(|field| field.parse::<f64>().unwrap_or(f64::NAN));
+    let mut next = || fields.next().unwrap_or(f64::NAN) / 100.0;
+    next() + next()
 }
