@@ -1,0 +1,85 @@
+//! A study's arms as a table of at most 100 columns.
+
+use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
+
+use crate::study::Study;
+
+/// One line an arm, and the oracle's.
+pub fn arm_table(study: &Study) -> String {
+    let header = ["arm", "final error", "less uniform", "less both", "steps to\nuniform", "w", "p"];
+    let align = |(column, text): (usize, String)| {
+        let alignment = if column == 0 { CellAlignment::Left } else { CellAlignment::Right };
+        Cell::new(text).set_alignment(alignment)
+    };
+    let mut table = Table::new();
+    let rule = LineStyle::none().fill('─').junction('─');
+    table
+        .load_style(TableStyle::new().header_separator(rule))
+        .set_header(header.iter().map(|name| (*name).to_owned()).enumerate().map(align));
+    let digits = digits(study.oracle_error);
+    let range = |mean: f64, half: f64| format!("{mean:.digits$} ± {half:.digits$}");
+    for (index, arm) in study.arms.iter().enumerate() {
+        let less = |other: usize, d: crate::study::Interval| {
+            if index == other { String::new() } else { range(d.mean, d.ci95) }
+        };
+        let cells = vec![
+            arm.name.to_owned(),
+            range(arm.final_error, arm.ci95),
+            less(0, arm.difference_from_uniform),
+            less(study.arms.len() - 1, arm.difference_from_both),
+            arm.steps_to_uniform.map_or_else(|| "never".to_owned(), |step| step.to_string()),
+            list(&arm.loss_weight),
+            list(&arm.sampling_weight),
+        ];
+        table.add_row(cells.into_iter().enumerate().map(align));
+    }
+    let oracle = ["oracle".to_owned(), range(study.oracle_error, study.oracle_ci95)];
+    table.add_row(oracle.into_iter().enumerate().map(align));
+    table.trim_fmt()
+}
+
+/// Decimals that show an error of this size to three digits.
+fn digits(error: f64) -> usize {
+    if error.is_finite() && error > 0.0 { (2.0 - error.log10().floor()).clamp(0.0, 9.0) as usize } else { 3 }
+}
+
+/// Up to three weights; of more, the least and the largest.
+fn list(values: &[f64]) -> String {
+    if values.len() <= 3 {
+        return values.iter().map(|v| format!("{v:.2}")).collect::<Vec<_>>().join(" ");
+    }
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!("{least:.2} … {largest:.2}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::regression::RegressionSettings;
+    use crate::regression_study::logistic;
+    use std::ops::ControlFlow;
+
+    #[test]
+    fn every_arm_and_the_oracle_have_a_line_of_at_most_a_hundred_columns() {
+        let settings = RegressionSettings {
+            seeds: 2,
+            steps: 20,
+            c: vec![1.0; 6],
+            sigma: vec![0.1; 6],
+            ..RegressionSettings::logistic()
+        };
+        let study = logistic(&settings, &|_| ControlFlow::Continue(())).unwrap().unwrap();
+        let table = arm_table(&study);
+        for name in ["uniform", "erma", "va", "erma+va", "oracle"] {
+            assert!(table.lines().any(|line| line.trim_start().starts_with(name)), "{table}");
+        }
+        assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+    }
+
+    #[test]
+    fn decimals_follow_the_size() {
+        assert_eq!([0.00109, 0.5, 9.16, 250.0, 0.0, f64::NAN].map(digits), [5, 3, 2, 0, 3, 3]);
+    }
+}
