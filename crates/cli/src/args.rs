@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::lab::LabArgs;
+
 /// Pretrain small language models on a chosen blend of real domains.
 ///
 /// People's text goes to stderr, data to stdout. Exit codes: 0 done, 1 failed, 2 bad usage or config,
@@ -22,10 +24,10 @@ pub struct Args {
 /// Flags that every command takes.
 #[derive(clap::Args, Debug, Clone)]
 pub struct Common {
-    /// Override a config key, for example --set train.lr=3e-4 (repeatable)
+    /// Override a config key (lab: a setting), for example --set train.lr=3e-4 (repeatable)
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Where to write: the run folder (train, default runs/NAME) or the shards (prepare)
+    /// Where to write: the run folder (train, default runs/NAME), the shards (prepare), or the findings (lab)
     #[arg(long, global = true, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Override the config's seed
@@ -103,6 +105,8 @@ pub enum Command {
         /// A shard folder, an .idx file, a run folder, a checkpoint, or the word `strategies`
         path: PathBuf,
     },
+    /// Repeat the seed paper's experiments: a table, results.json and a page of plots in --out (default runs/lab-STUDY)
+    Lab(LabArgs),
 }
 
 #[cfg(test)]
@@ -140,6 +144,7 @@ mod tests {
                 "eval: --context --data --sequences CHECKPOINT",
                 "generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",
                 "inspect: PATH",
+                "lab: --c --data --seeds --sigma --steps STUDY",
                 "everywhere: device json out quiet resume seed set verbose",
             ]
         );

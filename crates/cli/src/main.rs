@@ -6,6 +6,7 @@ mod config;
 mod eval;
 mod generate;
 mod inspect;
+mod lab;
 mod plan;
 mod prepare;
 mod progress;
@@ -122,6 +123,7 @@ fn run(command: &Command, session: &Session) -> anyhow::Result<()> {
             generate::run(checkpoint, &request, *logits, session)
         }
         Command::Inspect { path } => inspect::run(path, session),
+        Command::Lab(args) => lab::run(args, session),
     }
 }
 
@@ -141,6 +143,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
     use cuvee_train::TrainError;
     error.is::<config::ConfigError>()
         || error.is::<cuvee_mixer::MixerError>()
+        || matches!(error.downcast_ref(), Some(cuvee_lab::LabError::Setting { .. } | cuvee_lab::LabError::NoFile { .. }))
         || matches!(error.downcast_ref(), Some(TrainError::Config { .. } | TrainError::Device { .. }))
         || error.downcast_ref().is_some_and(cuvee_data::DataError::is_usage)
 }
