@@ -35,6 +35,9 @@ pub fn arm_table(study: &Study) -> String {
     }
     let oracle = ["oracle".to_owned(), range(study.oracle_error, study.oracle_ci95)];
     table.add_row(oracle.into_iter().enumerate().map(align));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+    }
     table.trim_fmt()
 }
 
@@ -58,7 +61,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::regression::RegressionSettings;
-    use crate::regression_study::logistic;
+    use crate::regression_study::{linear, logistic};
     use std::ops::ControlFlow;
 
     #[test]
@@ -71,6 +74,11 @@ mod tests {
             ..RegressionSettings::logistic()
         };
         let study = logistic(&settings, &|_| ControlFlow::Continue(())).unwrap().unwrap();
+        // An error of a thousandth needs five decimals, twice in each of three columns.
+        let settings = RegressionSettings { seeds: 2, instances: 0, ..RegressionSettings::linear() };
+        let fine = linear(&settings, &|_| ControlFlow::Continue(())).unwrap().unwrap();
+        let widest = arm_table(&fine);
+        assert!(widest.lines().all(|line| line.chars().count() <= 100), "{widest}");
         let table = arm_table(&study);
         for name in ["uniform", "erma", "va", "erma+va", "oracle"] {
             assert!(table.lines().any(|line| line.trim_start().starts_with(name)), "{table}");
