@@ -143,7 +143,10 @@ fn is_usage(error: &anyhow::Error) -> bool {
     use cuvee_train::TrainError;
     error.is::<config::ConfigError>()
         || error.is::<cuvee_mixer::MixerError>()
-        || matches!(error.downcast_ref(), Some(cuvee_lab::LabError::Setting { .. } | cuvee_lab::LabError::NoFile { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(cuvee_lab::LabError::Setting { .. } | cuvee_lab::LabError::NoFile { .. })
+        )
         || matches!(error.downcast_ref(), Some(TrainError::Config { .. } | TrainError::Device { .. }))
         || error.downcast_ref().is_some_and(cuvee_data::DataError::is_usage)
 }
