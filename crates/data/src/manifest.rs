@@ -161,18 +161,6 @@ impl Manifest {
         tokens.fold(0, u64::saturating_add)
     }
 
-    /// A hash of the token streams and the tokenizer: equal exactly when training would see the
-    /// same data, wherever it lies and whatever it is called.
-    pub fn content_fingerprint(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(&self.tokenizer);
-        for split in Split::ALL {
-            hash.update(&self.split(split).bin_sha256);
-            hash.update(&self.split(split).idx_sha256);
-        }
-        hex(&hash.finalize())
-    }
-
     /// That every shard file in `dir` has the length that follows from the counts.
     pub(crate) fn check_lengths(&self, dir: &Path) -> Result<()> {
         for split in Split::ALL {

@@ -329,16 +329,6 @@ impl Mixer {
         &self.residuals
     }
 
-    /// The sampling strategy in words.
-    pub fn sampling_description(&self) -> String {
-        self.sampling.describe()
-    }
-
-    /// The loss strategy in words.
-    pub fn loss_description(&self) -> String {
-        self.loss.describe()
-    }
-
     /// Asks the strategies for `step`, the loss first since the sampling may depend on it, and combines the answers.
     fn mixture(&self, step: u64) -> Result<Mixture> {
         let names: Vec<&str> = self.domains.iter().map(|domain| domain.name.as_str()).collect();

@@ -1,6 +1,6 @@
 //! Named sub-seeds and counter-based random numbers.
 //!
-//! In: one root seed of a run, and names (`"data"`, `"init"`, `"order"`, `"eval"`, a domain's or a parameter's name).
+//! In: one root seed of a run, and names (`"data"`, `"init"`, `"order"`, a domain's or a parameter's name).
 //! Out: 64-bit numbers that depend on nothing but (seed, names, counter), so that any one of them is
 //! computed at random and nothing has to be stored or replayed on resume.
 //! Cost: a few nanoseconds a number. Not cryptographic: it decorrelates, it does not hide.
@@ -20,8 +20,6 @@ pub const DATA: &str = "data";
 pub const INIT: &str = "init";
 /// Sub-seed of the order of windows within each domain.
 pub const ORDER: &str = "order";
-/// Sub-seed of the choice of evaluation windows.
-pub const EVAL: &str = "eval";
 
 /// 2⁶⁴ divided by the golden ratio, made odd: consecutive multiples are spread evenly over 64 bits.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
