@@ -1,0 +1,80 @@
+//! The number types activations and packed parameters are kept in: f32, and bf16 with f32 arithmetic.
+
+use bytemuck::Pod;
+use half::bf16;
+
+/// What activations and packed parameters are made of. Sums are always f32.
+///
+/// Matrix products read operands in *units* of 32 bits along the summed dimension: one f32, or two bf16, the lower half first.
+pub trait Element: Pod + Default + Send + Sync + 'static {
+    /// Elements in a unit.
+    const PER_UNIT: usize;
+    /// Its name in the config, such as `bf16`.
+    const NAME: &'static str;
+
+    /// The nearest element, ties to even.
+    fn narrow(value: f32) -> Self;
+
+    /// The same number in f32, exactly.
+    fn widen(self) -> f32;
+
+    /// The unit of elements at places 2k and 2k + 1 of the summed dimension; of the first alone for f32.
+    fn unit(first: Self, second: Self) -> u32;
+
+    /// Σ of the products of two units' elements, added to `sum`.
+    fn multiply_add(a: u32, b: u32, sum: f32) -> f32;
+}
+
+impl Element for f32 {
+    const PER_UNIT: usize = 1;
+    const NAME: &'static str = "f32";
+
+    #[inline(always)]
+    fn narrow(value: f32) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn unit(first: Self, _: Self) -> u32 {
+        first.to_bits()
+    }
+
+    #[inline(always)]
+    fn multiply_add(a: u32, b: u32, sum: f32) -> f32 {
+        f32::from_bits(a).mul_add(f32::from_bits(b), sum)
+    }
+}
+
+impl Element for bf16 {
+    const PER_UNIT: usize = 2;
+    const NAME: &'static str = "bf16";
+
+    /// In integers, so that loops over it are vectorised: half of the last kept place is added, less one where the kept part
+    /// is even. The processor's own NaN, 0x7fc00000, stays one; infinity stays infinity.
+    #[inline(always)]
+    fn narrow(value: f32) -> Self {
+        let bits = value.to_bits();
+        bf16::from_bits((bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16)
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn unit(first: Self, second: Self) -> u32 {
+        u32::from(first.to_bits()) | u32::from(second.to_bits()) << 16
+    }
+
+    #[inline(always)]
+    fn multiply_add(a: u32, b: u32, sum: f32) -> f32 {
+        let low = f32::from_bits(a << 16).mul_add(f32::from_bits(b << 16), sum);
+        f32::from_bits(a & 0xffff_0000).mul_add(f32::from_bits(b & 0xffff_0000), low)
+    }
+}

@@ -1,0 +1,284 @@
+//! Matrix products over f32 or bf16 operands, summed in f32, on one thread.
+//!
+//! The result is made tile by tile, 12 rows by 32 columns, each tile's sums in registers over the whole of a pass. The right
+//! operand is packed ([`Panels`]); the left is read where it lies ([`multiply`]) or, if it comes transposed, packed a strip
+//! at a time ([`multiply_transposed`]).
+
+use crate::element::Element;
+use crate::isa::multiversion;
+use crate::micro::{Left, MR, NR, Product, Tile, product};
+use crate::pack::{LeftSide, Panels, pack_columns};
+
+/// Units of the summed dimension that one pass takes where the result can be added to: a panel of so many fits the
+/// first-level cache.
+const PASS: usize = 256;
+/// Columns of a transposed left operand that are packed at once: eight tiles' rows, about 100 KiB.
+const STRIP: usize = 8 * MR;
+
+/// Where a product's rows go.
+pub trait Sink {
+    /// Whether a later pass over the summed dimension can add to what an earlier one left.
+    const ADDS: bool;
+
+    /// Takes `sums[..count]` as columns `column..column + count` of row `row`; `first` tells the first pass.
+    fn take(&mut self, row: usize, column: usize, sums: &[f32; NR], count: usize, first: bool);
+
+    /// Tells that these columns will be taken soon.
+    #[inline(always)]
+    fn expect(&self, _row: usize, _column: usize) {}
+}
+
+/// Rounded to `E`, into rows `stride` apart.
+pub struct Rounded<'a, E> {
+    /// `[rows, stride]`.
+    pub out: &'a mut [E],
+    /// Elements from one row to the next.
+    pub stride: usize,
+}
+
+impl<E: Element> Sink for Rounded<'_, E> {
+    const ADDS: bool = false;
+
+    #[inline(always)]
+    fn take(&mut self, row: usize, column: usize, sums: &[f32; NR], count: usize, _: bool) {
+        let out = &mut self.out[row * self.stride + column..][..count];
+        if let Ok(out) = <&mut [E; NR]>::try_from(&mut *out) {
+            // Through an array of its own: the compiler then knows that `sums` and `out` do not overlap.
+            let mut rounded = [E::default(); NR];
+            for (rounded, &sum) in rounded.iter_mut().zip(sums) {
+                *rounded = E::narrow(sum);
+            }
+            *out = rounded;
+        } else {
+            for (out, &sum) in out.iter_mut().zip(sums) {
+                *out = E::narrow(sum);
+            }
+        }
+    }
+}
+
+/// In f32 on top of `base`, into rows `stride` apart in both.
+pub struct Onto<'a> {
+    /// `[rows, stride]`.
+    pub base: &'a [f32],
+    /// `[rows, stride]`.
+    pub out: &'a mut [f32],
+    /// Elements from one row to the next.
+    pub stride: usize,
+}
+
+impl Sink for Onto<'_> {
+    const ADDS: bool = true;
+
+    #[inline(always)]
+    fn take(&mut self, row: usize, column: usize, sums: &[f32; NR], count: usize, first: bool) {
+        let at = row * self.stride + column;
+        let mut new = *sums;
+        if first {
+            add_to(&mut new, &self.base[at..][..count]);
+        } else {
+            add_to(&mut new, &self.out[at..][..count]);
+        }
+        put(&mut self.out[at..][..count], &new);
+    }
+
+    #[inline(always)]
+    fn expect(&self, row: usize, column: usize) {
+        prefetch(&self.base[row * self.stride..], column);
+        prefetch(&self.out[row * self.stride..], column);
+    }
+}
+
+/// In f32, each row times a factor of its own, into rows `stride` apart.
+pub struct Scaled<'a> {
+    /// `[rows, stride]`.
+    pub out: &'a mut [f32],
+    /// Elements from one row to the next.
+    pub stride: usize,
+    /// `[rows]`.
+    pub factors: &'a [f32],
+}
+
+impl Sink for Scaled<'_> {
+    const ADDS: bool = true;
+
+    #[inline(always)]
+    fn take(&mut self, row: usize, column: usize, sums: &[f32; NR], count: usize, first: bool) {
+        let out = &mut self.out[row * self.stride + column..][..count];
+        let factor = self.factors[row];
+        let mut new = sums.map(|sum| sum * factor);
+        if !first {
+            add_to(&mut new, out);
+        }
+        put(out, &new);
+    }
+
+    #[inline(always)]
+    fn expect(&self, row: usize, column: usize) {
+        prefetch(&self.out[row * self.stride..], column);
+    }
+}
+
+/// In f32, into rows `stride` apart.
+pub struct Summed<'a> {
+    /// `[rows, stride]`.
+    pub out: &'a mut [f32],
+    /// Elements from one row to the next.
+    pub stride: usize,
+    /// Whether to add to what is there.
+    pub add: bool,
+}
+
+impl Sink for Summed<'_> {
+    const ADDS: bool = true;
+
+    #[inline(always)]
+    fn take(&mut self, row: usize, column: usize, sums: &[f32; NR], count: usize, first: bool) {
+        let out = &mut self.out[row * self.stride + column..][..count];
+        let mut new = *sums;
+        if self.add || !first {
+            add_to(&mut new, out);
+        }
+        put(out, &new);
+    }
+
+    #[inline(always)]
+    fn expect(&self, row: usize, column: usize) {
+        prefetch(&self.out[row * self.stride..], column);
+    }
+}
+
+/// `new` += `old`, which may be shorter.
+#[inline(always)]
+fn add_to(new: &mut [f32; NR], old: &[f32]) {
+    if let Ok(old) = <&[f32; NR]>::try_from(old) {
+        for (new, old) in new.iter_mut().zip(old) {
+            *new += old;
+        }
+    } else {
+        for (new, old) in new.iter_mut().zip(old) {
+            *new += old;
+        }
+    }
+}
+
+/// `out` ← the first of `new`.
+#[inline(always)]
+fn put(out: &mut [f32], new: &[f32; NR]) {
+    match <&mut [f32; NR]>::try_from(&mut *out) {
+        Ok(out) => *out = *new,
+        Err(_) => out.copy_from_slice(&new[..out.len()]),
+    }
+}
+
+/// Asks for two cache lines of `row`, from `column` on.
+#[inline(always)]
+fn prefetch(row: &[f32], column: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let place = row.as_ptr().wrapping_add(column);
+        // SAFETY: a prefetch reads nothing, wherever it points.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(place.cast());
+            _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(16).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (row, column);
+}
+
+/// `sink` ← A B: A is the first `rows` rows of `left`, `stride` elements apart and as wide as `right` is deep, with zeros up to a
+/// whole unit.
+///
+/// # Panics
+/// If `left` is shorter than that, or the sink's room.
+pub fn multiply<E: Element, S: Sink>(left: &[E], stride: usize, rows: usize, right: &Panels<E>, sink: S) {
+    let units = right.depth().div_ceil(E::PER_UNIT);
+    if rows == 0 || units == 0 {
+        return;
+    }
+    assert!(left.len() >= (rows - 1) * stride + units * E::PER_UNIT);
+    products::<E, S>(left, stride, rows, right.units(), right.lanes(), units, sink, product::<E>());
+}
+
+multiversion! {
+    fn products<E: Element, S: Sink>(
+        left: &[E], stride: usize, rows: usize, right: &[u32], lanes: usize, units: usize, sink: S, product: Product,
+    ) {
+        let mut sink = sink;
+        let mut tile = Tile::ZERO;
+        let pass = if S::ADDS { PASS } else { units };
+        for done in (0..units).step_by(pass) {
+            let count = pass.min(units - done);
+            for column in (0..lanes).step_by(NR) {
+                let panel = &right[column * units + done * NR..][..count * NR];
+                for row in (0..rows).step_by(MR) {
+                    let height = MR.min(rows - row);
+                    for r in 0..height {
+                        sink.expect(row + r, column);
+                    }
+                    let start = left[row * stride + done * E::PER_UNIT..].as_ptr().cast();
+                    let left = Left { start, row: stride * size_of::<E>(), unit: 4 };
+                    // SAFETY: `left` has `height` rows of `count` units from there on, `panel` as many units.
+                    unsafe { product(height, count, left, panel.as_ptr(), &mut tile) };
+                    for (r, sums) in tile.0.iter().enumerate().take(height) {
+                        sink.take(row + r, column, sums, NR.min(lanes - column), done == 0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `sink` ← Aᵀ B: A is `[depth, columns]`, as deep as `right`, in rows `stride` apart. `strip` is room that is reused.
+///
+/// # Panics
+/// If `left` is shorter than that, or the sink's room.
+pub fn multiply_transposed<E: Element, S: Sink>(
+    left: &[E],
+    stride: usize,
+    columns: usize,
+    right: &Panels<E>,
+    sink: S,
+    strip: &mut Vec<u32>,
+) {
+    strip.resize(STRIP * PASS, 0);
+    transposed::<E, S>(left, stride, columns, right.units(), right.lanes(), right.depth(), sink, strip, product::<E>());
+}
+
+multiversion! {
+    fn transposed<E: Element, S: Sink>(
+        left: &[E], stride: usize, columns: usize, right: &[u32], lanes: usize, depth: usize, sink: S,
+        strip: &mut [u32], product: Product,
+    ) {
+        let mut sink = sink;
+        let mut tile = Tile::ZERO;
+        let units = depth.div_ceil(E::PER_UNIT);
+        for done in (0..units).step_by(PASS) {
+            let count = PASS.min(units - done);
+            let from = done * E::PER_UNIT;
+            for first in (0..columns).step_by(STRIP) {
+                let width = STRIP.min(columns - first);
+                let deep = (count * E::PER_UNIT).min(depth - from);
+                pack_columns::<E, E, LeftSide>(strip, &left[from * stride + first..], stride, deep, width);
+                for column in (0..lanes).step_by(NR) {
+                    let panel = &right[column * units + done * NR..][..count * NR];
+                    for row in (0..width).step_by(MR) {
+                        let height = MR.min(width - row);
+                        for r in 0..height {
+                            sink.expect(first + row + r, column);
+                        }
+                        let start = strip[row * count..][..count * MR].as_ptr().cast();
+                        let left = Left { start, row: 4, unit: 4 * MR };
+                        // SAFETY: the strip's panel has `count` units of MR rows, `panel` as many.
+                        unsafe { product(height, count, left, panel.as_ptr(), &mut tile) };
+                        for (r, sums) in tile.0.iter().enumerate().take(height) {
+                            sink.take(first + row + r, column, sums, NR.min(lanes - column), done == 0);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

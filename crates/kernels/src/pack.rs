@@ -1,0 +1,245 @@
+//! Operands of matrix products laid out in the order in which a product reads them.
+
+use std::marker::PhantomData;
+
+use half::bf16;
+
+use crate::buffer::Buffer;
+use crate::element::Element;
+use crate::isa::{Isa, isa, multiversion};
+use crate::micro::{MR, NR};
+
+/// A number that packing turns into an `E`: an `E` itself, or f32 that is rounded.
+pub trait To<E>: Copy {
+    /// The nearest `E`.
+    fn to(self) -> E;
+}
+
+impl<E: Element> To<E> for E {
+    #[inline(always)]
+    fn to(self) -> E {
+        self
+    }
+}
+
+impl To<bf16> for f32 {
+    #[inline(always)]
+    fn to(self) -> bf16 {
+        bf16::narrow(self)
+    }
+}
+
+/// The right operand of a product, `[depth, lanes]`, depth being what is summed over: panels of 32 lanes, in each the units
+/// one after the other, in each unit its lanes. What is missing to a whole panel or unit is zero.
+#[derive(Clone, Default)]
+pub struct Panels<E> {
+    units: Buffer<u32>,
+    lanes: usize,
+    depth: usize,
+    of: PhantomData<E>,
+}
+
+impl<E: Element> Panels<E> {
+    /// Room for `[depth, lanes]`.
+    pub fn zeros(lanes: usize, depth: usize) -> Self {
+        let units = Buffer::zeros(lanes.next_multiple_of(NR) * depth.div_ceil(E::PER_UNIT));
+        Self { units, lanes, depth, of: PhantomData }
+    }
+
+    /// Columns of the product.
+    pub fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// What is summed over, in elements.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    pub(crate) fn units(&self) -> &[u32] {
+        &self.units
+    }
+
+    /// Takes `source` as it lies, `[depth, lanes]` in rows `stride` apart.
+    ///
+    /// # Panics
+    /// If there is no room for it, or `source` is too short.
+    pub fn pack_columns<S: To<E>>(&mut self, source: &[S], stride: usize, depth: usize, lanes: usize) {
+        (self.lanes, self.depth) = (lanes, depth);
+        pack_columns::<E, S, Right>(&mut self.units, source, stride, depth, lanes);
+    }
+
+    /// Takes the transpose of `source`, which is `[lanes, depth]` in rows `stride` apart.
+    ///
+    /// # Panics
+    /// As [`Panels::pack_columns`].
+    pub fn pack_rows<S: To<E>>(&mut self, source: &[S], stride: usize, lanes: usize, depth: usize) {
+        (self.lanes, self.depth) = (lanes, depth);
+        pack_rows::<E, S>(&mut self.units, source, stride, lanes, depth);
+    }
+}
+
+/// Which side of a product a panel is for.
+pub(crate) trait Side {
+    /// Lanes of a panel.
+    const LANES: usize;
+}
+
+/// Rows of the result.
+pub(crate) struct LeftSide;
+
+impl Side for LeftSide {
+    const LANES: usize = MR;
+}
+
+/// Columns of the result.
+pub(crate) struct Right;
+
+impl Side for Right {
+    const LANES: usize = NR;
+}
+
+multiversion! {
+    /// Panels of `source`, `[depth, lanes]` in rows `stride` apart.
+    pub(crate) fn pack_columns<E: Element, S: To<E>, P: Side>(
+        panels: &mut [u32], source: &[S], stride: usize, depth: usize, lanes: usize,
+    ) {
+        let units = depth.div_ceil(E::PER_UNIT);
+        let firsts = (0..lanes).step_by(P::LANES);
+        for (panel, first) in panels.chunks_exact_mut((units * P::LANES).max(1)).zip(firsts) {
+            let width = P::LANES.min(lanes - first);
+            for (q, unit) in panel.chunks_exact_mut(P::LANES).enumerate() {
+                let k = q * E::PER_UNIT;
+                let upper = &source[k * stride + first..][..width];
+                if E::PER_UNIT == 1 || k + 1 == depth {
+                    for (unit, &a) in unit.iter_mut().zip(upper) {
+                        *unit = E::unit(a.to(), E::default());
+                    }
+                } else {
+                    let lower = &source[(k + 1) * stride + first..][..width];
+                    if width == P::LANES {
+                        // Of a length the compiler knows.
+                        let (unit, upper, lower) = (&mut unit[..P::LANES], &upper[..P::LANES], &lower[..P::LANES]);
+                        for lane in 0..P::LANES {
+                            unit[lane] = E::unit(upper[lane].to(), lower[lane].to());
+                        }
+                    } else {
+                        for ((unit, &a), &b) in unit.iter_mut().zip(upper).zip(lower) {
+                            *unit = E::unit(a.to(), b.to());
+                        }
+                    }
+                }
+                unit[width..].fill(0);
+            }
+        }
+    }
+}
+
+/// Units and lanes of a block that is transposed at once.
+const BLOCK: usize = 16;
+
+multiversion! {
+    /// Panels for the right side of the transpose of `source`, `[lanes, depth]` in rows `stride` apart.
+    fn pack_rows<E: Element, S: To<E>>(
+        panels: &mut [u32], source: &[S], stride: usize, lanes: usize, depth: usize,
+    ) {
+        let units = depth.div_ceil(E::PER_UNIT);
+        let avx512 = isa() >= Isa::Avx512;
+        let mut block = [[0u32; BLOCK]; BLOCK];
+        let firsts = (0..lanes).step_by(NR);
+        for (panel, first) in panels.chunks_exact_mut((units * NR).max(1)).zip(firsts) {
+            for half in (0..NR).step_by(BLOCK) {
+                let width = BLOCK.min(lanes.saturating_sub(first + half));
+                for q in (0..units).step_by(BLOCK) {
+                    let count = BLOCK.min(units - q);
+                    for (lane, block) in block.iter_mut().enumerate() {
+                        if lane >= width {
+                            *block = [0; BLOCK];
+                            continue;
+                        }
+                        let row = &source[(first + half + lane) * stride + q * E::PER_UNIT..];
+                        if count == BLOCK && (q + BLOCK) * E::PER_UNIT <= depth {
+                            let row = &row[..BLOCK * E::PER_UNIT];
+                            for u in 0..BLOCK {
+                                block[u] = E::unit(row[u * E::PER_UNIT].to(), row[u * E::PER_UNIT + E::PER_UNIT - 1].to());
+                            }
+                        } else {
+                            for (u, unit) in block.iter_mut().enumerate().take(count) {
+                                let k = u * E::PER_UNIT;
+                                let whole = q * E::PER_UNIT + k + E::PER_UNIT <= depth;
+                                let second = if whole { row[k + E::PER_UNIT - 1].to() } else { E::default() };
+                                *unit = E::unit(row[k].to(), second);
+                            }
+                        }
+                    }
+                    transpose(&mut block, avx512);
+                    for (u, block) in block.iter().enumerate().take(count) {
+                        panel[(q + u) * NR + half..][..BLOCK].copy_from_slice(block);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Transposes in place.
+#[inline(always)]
+fn transpose(block: &mut [[u32; BLOCK]; BLOCK], avx512: bool) {
+    #[cfg(target_arch = "x86_64")]
+    if avx512 {
+        // SAFETY: the processor has AVX-512.
+        return unsafe { x86::transpose(block) };
+    }
+    for row in 0..BLOCK {
+        for column in 0..row {
+            let held = block[row][column];
+            block[row][column] = block[column][row];
+            block[column][row] = held;
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::BLOCK;
+
+    /// In four rounds, each of which doubles how much of a column lies together: pairs, fours, then the four lanes of 128
+    /// bits of a register.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub(super) fn transpose(block: &mut [[u32; BLOCK]; BLOCK]) {
+        let mut r = [_mm512_setzero_si512(); BLOCK];
+        for (register, row) in r.iter_mut().zip(block.iter()) {
+            // SAFETY: a row is 64 bytes.
+            *register = unsafe { _mm512_loadu_si512(row.as_ptr().cast()) };
+        }
+        let mut t = r;
+        for i in 0..8 {
+            t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+            t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+        }
+        // r[4g + c] gets, in its lane of 128 bits L, column 4L + c of rows 4g to 4g + 3.
+        for i in 0..4 {
+            r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+            r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+            r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+            r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+        }
+        for c in 0..4 {
+            let even_low = _mm512_shuffle_i32x4::<0x88>(r[c], r[4 + c]);
+            let odd_low = _mm512_shuffle_i32x4::<0xdd>(r[c], r[4 + c]);
+            let even_high = _mm512_shuffle_i32x4::<0x88>(r[8 + c], r[12 + c]);
+            let odd_high = _mm512_shuffle_i32x4::<0xdd>(r[8 + c], r[12 + c]);
+            t[c] = _mm512_shuffle_i32x4::<0x88>(even_low, even_high);
+            t[8 + c] = _mm512_shuffle_i32x4::<0xdd>(even_low, even_high);
+            t[4 + c] = _mm512_shuffle_i32x4::<0x88>(odd_low, odd_high);
+            t[12 + c] = _mm512_shuffle_i32x4::<0xdd>(odd_low, odd_high);
+        }
+        for (register, row) in t.iter().zip(block.iter_mut()) {
+            // SAFETY: a row is 64 bytes.
+            unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), *register) };
+        }
+    }
+}
