@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::bench::BenchArgs;
 use crate::lab::LabArgs;
 
 /// Pretrain small language models on a chosen blend of real domains.
@@ -107,6 +108,8 @@ pub enum Command {
     },
     /// Repeat the seed paper's experiments: a table, results.json and a page of plots in --out (default runs/lab-STUDY)
     Lab(LabArgs),
+    /// Measure throughput on this machine
+    Bench(BenchArgs),
 }
 
 #[cfg(test)]
@@ -121,7 +124,15 @@ mod tests {
         let mut root = Args::command();
         root.build();
         let mut lines = Vec::new();
+        let mut commands = Vec::new();
         for sub in root.get_subcommands().filter(|s| s.get_name() != "help") {
+            let mut inner: Vec<_> = sub.get_subcommands().filter(|s| s.get_name() != "help").collect();
+            if inner.is_empty() {
+                inner.push(sub);
+            }
+            commands.extend(inner);
+        }
+        for sub in commands {
             let mut flags: Vec<_> = sub
                 .get_arguments()
                 .filter(|a| !a.is_global_set() && !["help", "version"].contains(&a.get_id().as_str()))
@@ -130,7 +141,7 @@ mod tests {
                 })
                 .collect();
             flags.sort();
-            lines.push(format!("{}: {}", sub.get_name(), flags.join(" ")));
+            lines.push(format!("{}: {}", sub.get_display_name().unwrap_or_default(), flags.join(" ")));
         }
         let mut global: Vec<_> =
             root.get_arguments().filter(|a| a.is_global_set()).filter_map(|a| a.get_long()).collect();
@@ -139,12 +150,13 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "prepare: CONFIG",
-                "train: CONFIG",
-                "eval: --context --data --sequences CHECKPOINT",
-                "generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",
-                "inspect: PATH",
-                "lab: --c --data --seeds --sigma --steps STUDY",
+                "cuvee-prepare: CONFIG",
+                "cuvee-train: CONFIG",
+                "cuvee-eval: --context --data --sequences CHECKPOINT",
+                "cuvee-generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",
+                "cuvee-inspect: PATH",
+                "cuvee-lab: --c --data --seeds --sigma --steps STUDY",
+                "cuvee-bench-train: --batch --context --engine --precision --profile --size --steps --threads --vocab --warmup",
                 "everywhere: device json out quiet resume seed set verbose",
             ]
         );

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use cuvee_data::{Domain, DomainSource, ShardStore, SourceSpec, SplitSpec, TokenizerSpec};
 use cuvee_mixer::MixtureSpec;
 use cuvee_train::{CheckpointSpec, EvalSpec, ModelSpec, TrainSpec};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// A config problem: what was expected, what was found, where.
@@ -113,15 +114,9 @@ impl Config {
                 .map_err(|e| ConfigError(explain(&origin, Some(&text), &e.path().to_string(), e.inner())))?
         } else {
             // Overrides go in through the table, so that any key can be reached by its dotted name, also a missing one.
-            let mut table: toml::Table =
+            let table: toml::Table =
                 toml::from_str(&text).map_err(|e| ConfigError(explain(&origin, Some(&text), "", &e)))?;
-            for entry in overrides {
-                set_key(&mut table, entry)?;
-            }
-            let given = overrides.iter().map(|o| format!(" --set {o}")).collect::<String>();
-            serde_path_to_error::deserialize(table).map_err(|e| {
-                ConfigError(explain(&format!("{origin}{given}"), None, &e.path().to_string(), e.inner()))
-            })?
+            overridden(&origin, table, overrides)?
         };
         if let Some(seed) = seed {
             config.seed = seed;
@@ -271,6 +266,24 @@ fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String
             into.insert(prefix.to_string(), leaf.to_string());
         }
     }
+}
+
+/// `table` with `overrides` put over it in order, each `KEY=VALUE`, as what it stands for; `origin` begins the messages.
+///
+/// # Errors
+/// [`ConfigError`] naming the key.
+pub fn overridden<T: DeserializeOwned>(
+    origin: &str,
+    mut table: toml::Table,
+    overrides: &[String],
+) -> Result<T, ConfigError> {
+    for entry in overrides {
+        set_key(&mut table, entry)?;
+    }
+    let given = overrides.iter().map(|o| format!(" --set {o}")).collect::<String>();
+    serde_path_to_error::deserialize(table).map_err(|e| {
+        ConfigError(explain(&format!("{origin}{given}"), None, &e.path().to_string(), e.inner()))
+    })
 }
 
 /// Applies one `--set a.b.c=value`. Domains are reached by name: `domain.wikipedia.importance=2`.

@@ -1,6 +1,7 @@
 //! The binary: parse, resolve, run, map the error to an exit code. Nothing else.
 
 mod args;
+mod bench;
 mod checkpoint_source;
 mod config;
 mod eval;
@@ -124,6 +125,7 @@ fn run(command: &Command, session: &Session) -> anyhow::Result<()> {
         }
         Command::Inspect { path } => inspect::run(path, session),
         Command::Lab(args) => lab::run(args, session),
+        Command::Bench(args) => bench::run(args, session),
     }
 }
 

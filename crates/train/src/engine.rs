@@ -99,6 +99,15 @@ pub struct Moments {
     pub second: Vec<NamedTensor>,
 }
 
+/// What one kernel of an engine has cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KernelTime {
+    /// The kernel's name, such as `attention backward`.
+    pub name: &'static str,
+    /// Seconds in it, the threads' added up.
+    pub seconds: f64,
+}
+
 /// Forward, backward, clip and update of one decoder.
 ///
 /// An engine is deterministic: the same calls in the same build on the same machine give the same
@@ -177,6 +186,15 @@ pub trait Engine {
     /// # Errors
     /// As [`Engine::load_parameters`].
     fn load_moments(&mut self, moments: &Moments) -> Result<()>;
+
+    /// Whether to measure the time of each kernel from now on; at the start nothing is measured. An engine that cannot
+    /// ignores it.
+    fn set_profiling(&mut self, _on: bool) {}
+
+    /// The time of each kernel while profiling was on, since the engine was built; `None` for an engine that cannot tell.
+    fn profile(&self) -> Option<Vec<KernelTime>> {
+        None
+    }
 }
 
 /// Where the arithmetic runs: `cpu`, `cuda` or `cuda:N`.

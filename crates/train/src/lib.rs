@@ -43,7 +43,8 @@ mod tensors;
 pub use batch::read_batch;
 pub use checkpoint::{CheckpointSpec, DataFingerprint, RunState};
 pub use engine::{
-    Batch, DeviceSpec, Engine, Moments, NamedTensor, StepOutput, build_engine, engine_from_parameters,
+    Batch, DeviceSpec, Engine, KernelTime, Moments, NamedTensor, StepOutput, build_engine,
+    engine_from_parameters,
 };
 pub use error::{NonFinite, Result, TrainError};
 pub use evaluate::{

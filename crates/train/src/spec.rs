@@ -16,6 +16,9 @@ pub const DEFAULT_STEPS: u64 = 1000;
 /// Longest training sequence, in tokens: beyond any machine's memory.
 const MAX_CONTEXT: usize = 1 << 24;
 
+/// Most threads of an engine: beyond any machine's cores.
+const MAX_THREADS: usize = 1024;
+
 /// The `[train]` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -56,6 +59,9 @@ pub struct TrainSpec {
     /// results only by rounding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,
+    /// Threads that compute on the CPU, see [`TrainSpec::thread_count`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
     /// Which engine does the arithmetic.
     pub engine: EngineKind,
     /// Number type of parameters and arithmetic.
@@ -80,6 +86,7 @@ impl Default for TrainSpec {
             eps: 1e-8,
             clip: 1.0,
             micro_batch: None,
+            threads: None,
             engine: EngineKind::Auto,
             precision: Precision::F32,
         }
@@ -217,6 +224,11 @@ impl TrainSpec {
         (self.batch_size as u64).saturating_mul(self.context as u64)
     }
 
+    /// Threads that compute on the CPU: `threads`, or one a core, or what `RAYON_NUM_THREADS` says.
+    pub fn thread_count(&self) -> usize {
+        self.threads.unwrap_or_else(rayon::current_num_threads)
+    }
+
     /// Optimizer steps of the run: `steps`, or `tokens` over [`TrainSpec::tokens_per_step`] rounded up.
     ///
     /// # Errors
@@ -285,6 +297,16 @@ impl TrainSpec {
         }
         if let Some(micro_batch) = self.micro_batch {
             whole("train.micro_batch", micro_batch)?;
+        }
+        if let Some(threads) = self.threads
+            && !(1..=MAX_THREADS).contains(&threads)
+        {
+            return Err(TrainError::config(
+                "train.threads",
+                format!("1 to {MAX_THREADS}"),
+                threads,
+                "remove the key to take one thread a core",
+            ));
         }
         let real = |key: &str, value: f64, fits: bool, expected: &str| {
             if fits && value.is_finite() {
@@ -422,6 +444,8 @@ mod tests {
         check("train.context", |s| s.context = 0);
         check("train.context", |s| s.context = usize::MAX);
         check("train.micro_batch", |s| s.micro_batch = Some(0));
+        check("train.threads", |s| s.threads = Some(0));
+        check("train.threads", |s| s.threads = Some(1025));
         check("train.lr", |s| s.lr = f64::NAN);
         check("train.lr", |s| s.lr = 0.0);
         check("train.beta2", |s| s.beta2 = 1.0);

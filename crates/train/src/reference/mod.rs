@@ -6,9 +6,10 @@
 //!
 //! Who uses the processor's cores is decided by Candle's environment variable `CANDLE_NUM_THREADS`, which Candle reads
 //! once, at its first operation. With 1, its elementwise operations stay on the thread they are called from, and this
-//! engine runs micro-batches side by side, one a core. With more, or without it (then one a physical core, or
+//! engine runs micro-batches side by side, `train.threads` of them. With more, or without it (then one a physical core, or
 //! `RAYON_NUM_THREADS`), Candle splits large elementwise operations over threads of its own, which spin while they wait
-//! for each other; micro-batches then run one after the other. Both give the same bits; the first is the faster one.
+//! for each other; micro-batches then run one after the other and `train.threads` is without effect. Both give the same
+//! bits; the first is the faster one.
 //!
 //! Backward gives each sequence's own gradient of the normalisation gains and adds them up, whether or not anything is
 //! collected from them, so that [`Engine::collect`] changes no bit of what is trained.
@@ -149,7 +150,7 @@ impl ReferenceEngine {
             variables,
             clip: train.clip,
             micro_batch: train.micro_batch,
-            workers: if device.is_cpu() { start_workers()? } else { Vec::new() },
+            workers: if device.is_cpu() { start_workers(train.thread_count())? } else { Vec::new() },
             device,
             cache: None,
             estimator: None,
@@ -453,9 +454,9 @@ fn variables(
     Ok(list.iter().filter_map(|info| placed.remove(&info.name)).collect())
 }
 
-/// One pool of one thread a core if Candle keeps to the thread it is called on, else none. A pool of its own keeps a
+/// `count` pools of one thread if Candle keeps to the thread it is called on, else none. A pool of its own keeps a
 /// micro-batch's matrix products, which Candle hands to the calling pool, on that one thread too.
-fn start_workers() -> Result<Vec<ThreadPool>> {
+fn start_workers(count: usize) -> Result<Vec<ThreadPool>> {
     if barrier_pool().n_workers() > 0 {
         return Ok(Vec::new());
     }
@@ -463,7 +464,7 @@ fn start_workers() -> Result<Vec<ThreadPool>> {
         let pool = ThreadPoolBuilder::new().num_threads(1).build();
         pool.map_err(|error| TrainError::Tensor(candle_core::Error::wrap(error)))
     };
-    (0..rayon::current_num_threads()).map(start).collect()
+    (0..count).map(start).collect()
 }
 
 fn add(left: &[Tensor], right: &[Tensor]) -> Result<Vec<Tensor>> {

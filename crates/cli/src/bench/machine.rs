@@ -1,0 +1,33 @@
+//! What the machine can do and what this process has taken of it.
+
+use cuvee_train::Precision;
+
+/// Most floating-point operations a second that `threads` threads reach in registers alone, the ceiling of MFU; `None` where
+/// nothing measures it.
+pub fn measured_peak(_precision: Precision, _threads: usize) -> Option<f64> {
+    None // No engine of this build has kernels of its own, so there is nothing that could be driven to the peak.
+}
+
+/// Most memory this process has held at once, in bytes; `None` where the system does not tell (it is Linux that does).
+pub fn peak_rss_bytes() -> Option<u64> {
+    high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// The line `VmHWM:     1234 kB` of `/proc/self/status`, where kB means 1,024 bytes.
+fn high_water_mark(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_high_water_mark_is_read_in_bytes() {
+        let status = "Name:\tcuvee\nVmPeak:\t  900 kB\nVmHWM:\t    1234 kB\nVmRSS:\t  1000 kB\n";
+        assert_eq!(high_water_mark(status), Some(1_263_616));
+        assert_eq!(high_water_mark("Name:\tcuvee\n"), None);
+        assert_eq!(high_water_mark("VmHWM:\tmuch\n"), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! `cuvee bench`: the documents it promises, what is measured, and what it says to bad input.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod common;
+
+use common::Place;
+use serde_json::Value;
+
+fn bench(place: &Place, flags: &str) -> Value {
+    let args = format!("bench train --size xs --engine reference {flags}");
+    place.json(&args.split_whitespace().collect::<Vec<_>>())
+}
+
+#[test]
+fn train_keeps_the_json_contract() {
+    let document = bench(&Place::new(), "--steps 2 --warmup 1 --threads 1");
+    let words = [("what", "train"), ("size", "xs"), ("engine", "reference"), ("precision", "f32")];
+    for (key, word) in words {
+        assert_eq!(document[key], word, "{document}");
+    }
+    assert_eq!(document["threads"], 1);
+    for key in ["tokens_per_second", "median_ms", "min_ms", "first_loss", "last_loss"] {
+        assert!(document[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {document}");
+    }
+    if cfg!(target_os = "linux") {
+        // The parameters (xs with 256 ids: 117,056 numbers of 4 bytes) and two moments at the least.
+        assert!(
+            document["peak_rss_bytes"].as_u64().is_some_and(|bytes| bytes > 3 * 4 * 117_056),
+            "{document}"
+        );
+    }
+    let steps: Vec<f64> =
+        document["steps_ms"].as_array().unwrap().iter().map(|ms| ms.as_f64().unwrap()).collect();
+    let [a, b] = steps[..] else { panic!("2 steps, not the one of warm-up: {document}") };
+    assert_eq!(document["median_ms"].as_f64(), Some((a + b) / 2.0));
+    assert_eq!(document["min_ms"].as_f64(), Some(a.min(b)));
+    let tokens_per_second = document["tokens_per_second"].as_f64().unwrap();
+    let expected = 4.0 * 32.0 / ((a + b) / 2.0) * 1e3;
+    assert!((tokens_per_second / expected - 1.0).abs() < 1e-12, "4 × 32 tokens a step: {document}");
+    assert!(document.get("mfu").is_some_and(|mfu| mfu.is_null() || mfu.is_f64()), "{document}");
+}
+
+#[test]
+fn the_task_is_learned() {
+    // Chance is ln 256 = 5.55. Among 256 ids the next is one of 7 strides away until the stride is seen, so that there is
+    // much to learn; at 1e-2 twenty steps are enough to be well under chance.
+    let document = bench(&Place::new(), "--steps 18 --warmup 2 --set train.lr=1e-2");
+    let (first, last) = (document["first_loss"].as_f64().unwrap(), document["last_loss"].as_f64().unwrap());
+    assert!((first - 256f64.ln()).abs() < 0.2, "{first}");
+    assert!(last < first - 0.2, "{first} → {last}");
+}
+
+#[test]
+fn losses_depend_on_the_seed_and_not_on_the_threads() {
+    let place = Place::new();
+    let losses = |flags: &str| {
+        let document = bench(&place, &format!("--steps 3 --warmup 0 {flags}"));
+        (document["first_loss"].as_f64().unwrap(), document["last_loss"].as_f64().unwrap())
+    };
+    let one = losses("--threads 1 --set train.micro_batch=1");
+    assert_eq!(one, losses("--threads 3 --set train.micro_batch=1"));
+    assert_ne!(one, losses("--threads 1 --set train.micro_batch=1 --seed 1"));
+}
+
+#[test]
+fn flags_change_what_is_measured() {
+    let document = bench(&Place::new(), "--steps 1 --warmup 0 --batch 3 --context 7 --vocab 11");
+    assert_eq!(document["tokens_per_step"], 21);
+    assert!((document["first_loss"].as_f64().unwrap() - 11f64.ln()).abs() < 0.2, "{document}");
+}
+
+#[test]
+fn people_read_the_figures_and_that_an_engine_has_no_profile() {
+    let args = "bench train --size xs --engine reference --steps 1 --profile";
+    let output = Place::new().ok(&args.split(' ').collect::<Vec<_>>());
+    let said = String::from_utf8(output.stderr).unwrap();
+    for part in ["Size xs", "tokens/s", "ms a step", "MFU", "peak memory", "loss "] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(said.contains("no profile") && said.contains("hint: --engine fused"), "{said}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn bad_flags_are_named_with_a_hint() {
+    let place = Place::new();
+    let cases = [
+        ("--engine refrence", "did you mean `reference`"),
+        ("--precision f23", "did you mean `f32`"),
+        ("--threads 0", "train.threads: expected 1 to 1024, found 0"),
+        ("--threads 1025", "train.threads: expected 1 to 1024, found 1025"),
+        ("--steps 0", "expected at least 1 step to time beside the 2 of --warmup"),
+        ("--batch 0", "train.batch_size: expected at least 1"),
+        ("--batch 4000000000", "4000000000 sequences × 32 tokens"),
+        ("--context 0", "train.context: expected at least 1"),
+        ("--vocab 0", "model.vocab_size: expected"),
+        ("--set train.stpes=3", "did you mean `steps`"),
+        ("--set mixture.loss=erma", "unknown field `mixture`"),
+        ("--set model.init=export", "expected no model.init"),
+        ("--set train.tokens=500", "either `steps` or `tokens`"),
+    ];
+    for (flags, expected) in cases {
+        let args = format!("bench train --size xs {flags}");
+        let said = place.fails(2, &args.split(' ').collect::<Vec<_>>());
+        assert!(said.contains(expected) && said.contains("hint: "), "{flags}:\n{said}");
+    }
+    let said = place.fails(2, &["bench", "train", "--size", "xxl"]);
+    assert!(said.contains("[possible values: xs, s, m, l]"), "{said}");
+}
