@@ -15,6 +15,11 @@ pub(crate) enum Isa {
     Avx512Bf16,
 }
 
+/// Whether this processor has the wide fused multiply-adds that the kernels are written for. Without them they still work, slowly.
+pub fn fast() -> bool {
+    cfg!(target_arch = "aarch64") || isa() > Isa::Baseline
+}
+
 /// The best set this processor has.
 pub(crate) fn isa() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();

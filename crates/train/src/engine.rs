@@ -8,13 +8,15 @@
 use std::fmt;
 use std::str::FromStr;
 
+use cuvee_kernels::{Cpu, bf16};
 use cuvee_mixer::{GradientStatistics, VarianceEstimator};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, TrainError};
+use crate::fused::FusedEngine;
 use crate::model::{ModelConfig, initial_parameters};
 use crate::reference::ReferenceEngine;
-use crate::spec::{EngineKind, TrainSpec};
+use crate::spec::{EngineKind, Precision, TrainSpec};
 
 /// One global batch of B sequences of `context` = T tokens each.
 #[derive(Debug, Clone, PartialEq)]
@@ -281,15 +283,32 @@ pub fn engine_from_parameters(
     parameters: Vec<NamedTensor>,
 ) -> Result<Box<dyn Engine>> {
     train.validate()?;
-    match train.engine {
-        EngineKind::Auto | EngineKind::Reference => {
+    let fused = match train.engine {
+        EngineKind::Auto => device == DeviceSpec::Cpu && cuvee_kernels::fast(),
+        EngineKind::Fused => true,
+        EngineKind::Reference => false,
+    };
+    match (fused, train.precision, device) {
+        (true, _, DeviceSpec::Cuda(_)) => Err(TrainError::config(
+            "train.engine",
+            "`auto` or `reference` on a GPU",
+            "`fused`, which runs on the processor alone",
+            "remove the key, or use --device cpu",
+        )),
+        (true, Precision::F32, DeviceSpec::Cpu) => {
+            Ok(Box::new(FusedEngine::<Cpu<f32>>::on_cpu(model, train, parameters)?))
+        }
+        (true, Precision::Bf16, DeviceSpec::Cpu) => {
+            Ok(Box::new(FusedEngine::<Cpu<bf16>>::on_cpu(model, train, parameters)?))
+        }
+        (false, Precision::F32, _) => {
             Ok(Box::new(ReferenceEngine::from_parameters(model, train, device, parameters)?))
         }
-        EngineKind::Fused => Err(TrainError::config(
-            "train.engine",
-            "`auto` or `reference`",
-            "`fused`, which is not in this build",
-            "remove the key: `auto` takes the fastest engine there is",
+        (false, Precision::Bf16, _) => Err(TrainError::config(
+            "train.precision",
+            "`f32`, all that the engine `reference` computes in",
+            "`bf16`",
+            "remove train.precision, or use train.engine = \"fused\"",
         )),
     }
 }

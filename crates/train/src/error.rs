@@ -28,6 +28,15 @@ pub enum TrainError {
         hint: String,
     },
 
+    /// The system did not start the threads asked for.
+    #[error("cannot start {threads} threads: {message}\nhint: lower train.threads")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// The system's reason.
+        message: String,
+    },
+
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

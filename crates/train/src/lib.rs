@@ -30,6 +30,7 @@ mod engine;
 mod error;
 mod evaluate;
 pub mod folder;
+mod fused;
 mod generate;
 pub mod hf;
 pub mod model;
@@ -51,6 +52,7 @@ pub use evaluate::{
     DomainEvaluation, EvalPlan, EvalSpec, Evaluation, check_split, evaluate, evaluation_starts,
     sequence_losses,
 };
+pub use fused::FusedEngine;
 pub use generate::{Sampler, SamplingSpec, generate};
 pub use model::{ModelConfig, ModelSpec, Preset};
 pub use optimizer::AdamW;

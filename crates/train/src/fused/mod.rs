@@ -11,8 +11,6 @@ mod clock;
 mod decoder;
 mod parameters;
 mod statistics;
-#[cfg(test)]
-mod tests;
 
 use std::ops::Range;
 
@@ -92,7 +90,7 @@ where
     /// [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`] if the parameters are not the
     /// model's.
     pub fn on_cpu(model: &ModelConfig, train: &TrainSpec, parameters: Vec<NamedTensor>) -> Result<Self> {
-        let threads = train.threads();
+        let threads = train.thread_count();
         let kernels = Cpu::new(threads).map_err(|error| TrainError::Threads { threads, message: error.to_string() })?;
         Self::new(kernels, model, train, parameters)
     }
