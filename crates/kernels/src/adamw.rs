@@ -55,8 +55,7 @@ multiversion! {
     /// Σ x², in f64.
     pub fn sum_of_squares(values: &[f32]) -> f64 {
         let mut sums = [0f64; 8];
-        let chunks = values.chunks_exact(8);
-        let rest = chunks.remainder();
+        let (chunks, rest) = values.as_chunks::<8>();
         for chunk in chunks {
             for (sum, &x) in sums.iter_mut().zip(chunk) {
                 *sum = f64::from(x).mul_add(f64::from(x), *sum);

@@ -131,9 +131,8 @@ multiversion! {
                 let probabilities = probabilities.row_mut(r);
                 let max = largest(scores) * scale;
                 let mut sums = [0f32; LANES];
-                let (chunks, places) = (scores.chunks_exact(LANES), probabilities.chunks_exact_mut(LANES));
-                let rest = chunks.remainder();
-                for (score, place) in chunks.zip(places) {
+                let ((chunks, rest), (places, _)) = (scores.as_chunks::<LANES>(), probabilities.as_chunks_mut::<LANES>());
+                for (score, place) in chunks.iter().zip(places) {
                     for i in 0..LANES {
                         let p = exp(score[i].mul_add(scale, -max));
                         place[i] = E::narrow(p);

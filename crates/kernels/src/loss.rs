@@ -15,15 +15,15 @@ multiversion! {
             let max = largest(logits);
             let at_target = logits.get(target as usize).map_or(f32::NAN, |z| z.widen());
             let mut sums = [0f32; LANES];
-            let mut chunks = logits.chunks_exact_mut(LANES);
-            for chunk in &mut chunks {
+            let (chunks, rest) = logits.as_chunks_mut::<LANES>();
+            for chunk in chunks {
                 for i in 0..LANES {
                     let e = exp(chunk[i].widen() - max);
                     chunk[i] = E::narrow(e);
                     sums[i] += e;
                 }
             }
-            for (z, sum) in chunks.into_remainder().iter_mut().zip(&mut sums) {
+            for (z, sum) in rest.iter_mut().zip(&mut sums) {
                 let e = exp(z.widen() - max);
                 *z = E::narrow(e);
                 *sum += e;

@@ -10,10 +10,11 @@ pub(crate) const LANES: usize = 16;
 /// degree 6 in x − n ln 2 (coefficients of Cephes' `expf`, S. Moshier).
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    /// 1.5 · 2²³: adding it leaves no room for a fraction.
+    /// 1.5 · 2²³: a sum with it has no room for a fraction, and a whole number n in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.3, 88.3);
-    let n = x.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
     // ln 2 in two parts, the first exact in few bits.
     let r = n.mul_add(-0.693_359_4, x);
     let r = n.mul_add(2.121_944_4e-4, r);
@@ -24,9 +25,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 0.166_666_66);
     let p = p.mul_add(r, 0.5);
     let p = (p * r).mul_add(r, r) + 1.0;
-    // SAFETY: n is a whole number from −126 to 128, by the clamp above (and 0 for NaN, which p carries on).
-    let n: i32 = unsafe { if n.is_nan() { 0.0 } else { n }.to_int_unchecked() };
-    f32::from_bits((p.to_bits() as i32).wrapping_add(n << 23) as u32)
+    // Times 2ⁿ: n is added to the exponent; the bits of ROUND itself are shifted out. A NaN stays one.
+    f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
 /// 1 / (1 + e⁻ˣ).
@@ -53,10 +53,8 @@ pub(crate) fn total(sums: [f32; LANES]) -> f32 {
 #[inline(always)]
 pub(crate) fn fold<A: Copy, B: Copy>(a: &[A], b: &[B], f: impl Fn(A, B, f32) -> f32) -> f32 {
     let mut sums = [0f32; LANES];
-    let (a, b) = (&a[..a.len().min(b.len())], &b[..a.len().min(b.len())]);
-    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let (a_rest, b_rest) = (a.remainder(), b.remainder());
-    for (a, b) in a.zip(b) {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
         for i in 0..LANES {
             sums[i] = f(a[i], b[i], sums[i]);
         }
@@ -77,8 +75,7 @@ pub(crate) fn dot<A: Element, B: Element>(a: &[A], b: &[B]) -> f32 {
 #[inline(always)]
 pub(crate) fn largest<E: Element>(values: &[E]) -> f32 {
     let mut largest = [f32::NEG_INFINITY; LANES];
-    let chunks = values.chunks_exact(LANES);
-    let rest = chunks.remainder();
+    let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {
         for i in 0..LANES {
             let value = chunk[i].widen();

@@ -37,15 +37,15 @@ multiversion! {
         let rows = x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d)).zip(rounded.chunks_mut(stride)).zip(scale);
         for ((((x, dy), dx), rounded), &s) in rows {
             let mut sums = [0f32; LANES];
-            let (xs, dys, gains) = (x.chunks_exact(LANES), dy.chunks_exact(LANES), gain.chunks_exact(LANES));
-            let rest = xs.remainder().iter().zip(dys.remainder()).zip(gains.remainder());
-            for ((sum, x), (dy, gain)) in sums.iter_mut().zip(rest.clone().map(|((x, _), _)| x)).zip(rest.map(|((_, dy), gain)| (dy, gain))) {
-                *sum = (x * dy) * gain;
-            }
-            for ((x, dy), gain) in xs.zip(dys).zip(gains) {
+            let ((xs, x_rest), (dys, dy_rest), (gains, gain_rest)) =
+                (x.as_chunks::<LANES>(), dy.as_chunks::<LANES>(), gain.as_chunks::<LANES>());
+            for ((x, dy), gain) in xs.iter().zip(dys).zip(gains) {
                 for i in 0..LANES {
                     sums[i] = (x[i] * dy[i]).mul_add(gain[i], sums[i]);
                 }
+            }
+            for (sum, ((x, dy), gain)) in sums.iter_mut().zip(x_rest.iter().zip(dy_rest).zip(gain_rest)) {
+                *sum = (x * dy).mul_add(*gain, *sum);
             }
             let c = total(sums) * s * s * s / d as f32;
             let (x, dy, dx, rounded, gain, gain_gradient) = (&x[..d], &dy[..d], &mut dx[..d], &mut rounded[..d], &gain[..d], &mut gain_gradient[..d]);

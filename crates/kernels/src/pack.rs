@@ -105,27 +105,32 @@ multiversion! {
         panels: &mut [u32], source: &[S], stride: usize, depth: usize, lanes: usize,
     ) {
         let units = depth.div_ceil(E::PER_UNIT);
-        let firsts = (0..lanes).step_by(P::LANES);
-        for (panel, first) in panels.chunks_exact_mut((units * P::LANES).max(1)).zip(firsts) {
-            let width = P::LANES.min(lanes - first);
-            for (q, unit) in panel.chunks_exact_mut(P::LANES).enumerate() {
-                let k = q * E::PER_UNIT;
-                let upper = &source[k * stride + first..][..width];
-                if E::PER_UNIT == 1 || k + 1 == depth {
-                    for (unit, &a) in unit.iter_mut().zip(upper) {
-                        *unit = E::unit(a.to(), E::default());
-                    }
-                } else {
-                    let lower = &source[(k + 1) * stride + first..][..width];
-                    if width == P::LANES {
+        assert!(panels.len() >= units * lanes.next_multiple_of(P::LANES));
+        // Row by row, as the source lies in memory, a few lanes of each panel at a time.
+        for q in 0..units {
+            let k = q * E::PER_UNIT;
+            let upper = &source[k * stride..][..lanes];
+            let lower = (E::PER_UNIT == 2 && k + 1 < depth).then(|| &source[(k + 1) * stride..][..lanes]);
+            for (panel, first) in (0..lanes).step_by(P::LANES).enumerate() {
+                let unit = &mut panels[(panel * units + q) * P::LANES..][..P::LANES];
+                let width = P::LANES.min(lanes - first);
+                let upper = &upper[first..][..width];
+                match lower.map(|lower| &lower[first..][..width]) {
+                    Some(lower) if width == P::LANES => {
                         // Of a length the compiler knows.
-                        let (unit, upper, lower) = (&mut unit[..P::LANES], &upper[..P::LANES], &lower[..P::LANES]);
+                        let (upper, lower) = (&upper[..P::LANES], &lower[..P::LANES]);
                         for lane in 0..P::LANES {
                             unit[lane] = E::unit(upper[lane].to(), lower[lane].to());
                         }
-                    } else {
+                    }
+                    Some(lower) => {
                         for ((unit, &a), &b) in unit.iter_mut().zip(upper).zip(lower) {
                             *unit = E::unit(a.to(), b.to());
+                        }
+                    }
+                    None => {
+                        for (unit, &a) in unit.iter_mut().zip(upper) {
+                            *unit = E::unit(a.to(), E::default());
                         }
                     }
                 }

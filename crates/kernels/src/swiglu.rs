@@ -3,7 +3,7 @@
 use crate::buffer::Matrix;
 use crate::element::Element;
 use crate::isa::multiversion;
-use crate::math::sigmoid;
+use crate::math::{LANES, sigmoid};
 
 multiversion! {
     /// `gate_up` is `[n, 2f]`, gates first; `h` `[n, f]`. The first `rows` rows.
@@ -25,13 +25,28 @@ multiversion! {
         for row in 0..rows {
             let dh = dh.row(row);
             let (gate, up) = gate_up.row_mut(row).split_at_mut(dh.len());
-            for ((g, u), dh) in gate.iter_mut().zip(up).zip(dh) {
-                let (x, dh) = (g.widen(), dh.widen());
-                let s = sigmoid(x);
-                let silu = x * s;
-                *g = E::narrow(dh * u.widen() * silu.mul_add(1.0 - s, s));
-                *u = E::narrow(dh * silu);
+            let ((gates, gate_rest), (ups, up_rest)) = (gate.as_chunks_mut::<LANES>(), up.as_chunks_mut::<LANES>());
+            let (dhs, dh_rest) = dh.as_chunks::<LANES>();
+            for ((gate, up), dh) in gates.iter_mut().zip(ups).zip(dhs) {
+                // Through arrays: the compiler then knows that nothing overlaps.
+                let (mut d_gate, mut d_up) = ([E::default(); LANES], [E::default(); LANES]);
+                for i in 0..LANES {
+                    (d_gate[i], d_up[i]) = gradients(gate[i], up[i], dh[i]);
+                }
+                (*gate, *up) = (d_gate, d_up);
+            }
+            for ((gate, up), dh) in gate_rest.iter_mut().zip(up_rest).zip(dh_rest) {
+                (*gate, *up) = gradients(*gate, *up, *dh);
             }
         }
     }
+}
+
+/// Of one gate and what it gates, rounded.
+#[inline(always)]
+fn gradients<E: Element>(gate: E, up: E, dh: E) -> (E, E) {
+    let (gate, dh) = (gate.widen(), dh.widen());
+    let s = sigmoid(gate);
+    let silu = gate * s;
+    (E::narrow(dh * up.widen() * silu.mul_add(1.0 - s, s)), E::narrow(dh * silu))
 }
