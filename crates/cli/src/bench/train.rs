@@ -313,8 +313,12 @@ fn text(document: &Value, train: &TrainSpec, engine: &dyn Engine, warmup: u32) -
     );
     let memory = document["peak_rss_bytes"].as_u64().map_or_else(|| "unknown".to_owned(), bytes);
     let flops = number("flops_per_step");
+    let threads = match train.thread_count() {
+        1 => "1 thread".to_owned(),
+        n => format!("{n} threads"),
+    };
     format!(
-        "Size {}: {} parameters, {} sequences × {} tokens; {} engine, {}, {} threads; {timed} steps after {warmup} of warm-up\n\
+        "Size {}: {} parameters, {} sequences × {} tokens; {} engine, {}, {threads}; {timed} steps after {warmup} of warm-up\n\
          tokens/s     {}\n\
          ms a step    {:.1} median, {:.1} least\n\
          GFLOP/s      {:.1}\n\
@@ -327,7 +331,6 @@ fn text(document: &Value, train: &TrainSpec, engine: &dyn Engine, warmup: u32) -
         train.context,
         engine.name(),
         word("precision"),
-        train.thread_count(),
         thousands(number("tokens_per_second").round() as u64),
         number("median_ms"),
         number("min_ms"),
