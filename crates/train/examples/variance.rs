@@ -158,7 +158,7 @@ fn measure(
     let mut deviations = vec![[0.0; 4]; names.len()];
     let mut losses = Vec::new();
     for (column, estimator) in ESTIMATORS.into_iter().enumerate() {
-        engine.collect(Some(estimator));
+        engine.collect(Some(estimator))?;
         let (output, gradients) = engine.gradient(batch)?;
         for (deviations, statistics) in deviations.iter_mut().zip(&output.gradient) {
             let GradientStatistics { variance, .. } = statistics.ok_or("a domain without statistics")?;
@@ -173,7 +173,7 @@ fn measure(
         }
         losses = output.sequence_losses;
     }
-    engine.collect(None);
+    engine.collect(None)?;
     for ((name, row), losses) in names.iter().zip(&deviations).zip(losses.chunks(MEASURED)) {
         let loss = losses.iter().sum::<f64>() / losses.len() as f64;
         let row: Vec<String> = row.iter().map(|v| format!("{v:.4}")).collect();

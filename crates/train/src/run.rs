@@ -167,7 +167,7 @@ impl<'a> Trainer<'a> {
         if needs.held_out_every.is_some() {
             check_split(domains, Split::Tune, plan.train.context)?;
         }
-        engine.collect(needs.gradient);
+        engine.collect(needs.gradient)?;
         let state = RunState::new(mixer.state(), config, domains);
         Ok(Self { plan, domains, tokenizer, mixer, needs, engine, state, saved: None })
     }

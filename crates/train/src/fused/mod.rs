@@ -369,8 +369,17 @@ impl<K: Kernels> Engine for FusedEngine<K> {
         &self.model
     }
 
-    fn collect(&mut self, estimator: Option<VarianceEstimator>) {
+    fn collect(&mut self, estimator: Option<VarianceEstimator>) -> Result<()> {
+        if estimator == Some(VarianceEstimator::Ghost) {
+            return Err(TrainError::config(
+                "mixture.sampling.variance",
+                "an estimator that the engine `fused` has: `norm-layers` or `exact`",
+                "`ghost`",
+                "use train.engine = \"reference\", or another estimator",
+            ));
+        }
         self.estimator = estimator;
+        Ok(())
     }
 
     fn step(&mut self, batch: &Batch, lr: f64) -> Result<StepOutput> {

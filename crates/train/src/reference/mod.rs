@@ -350,8 +350,9 @@ impl Engine for ReferenceEngine {
         &self.model
     }
 
-    fn collect(&mut self, estimator: Option<VarianceEstimator>) {
+    fn collect(&mut self, estimator: Option<VarianceEstimator>) -> Result<()> {
         self.estimator = estimator;
+        Ok(())
     }
 
     fn step(&mut self, batch: &Batch, lr: f64) -> Result<StepOutput> {

@@ -38,13 +38,13 @@ fn statistics(
     estimator: VarianceEstimator,
     batch: &Batch,
 ) -> Vec<Option<GradientStatistics>> {
-    engine.collect(Some(estimator));
+    engine.collect(Some(estimator)).unwrap();
     engine.gradient(batch).unwrap().0.gradient
 }
 
 /// The gradient of each sequence's loss alone, over the parameters the estimator looks at.
 fn alone(engine: &mut ReferenceEngine, estimator: VarianceEstimator, batch: &Batch) -> Vec<Vec<f64>> {
-    engine.collect(None);
+    engine.collect(None).unwrap();
     let one = |b| {
         let single = Batch { multipliers: vec![1.0], ..select(batch, &[b]) };
         let (_, gradients) = engine.forward_backward(&single).unwrap();
@@ -174,7 +174,7 @@ fn equal_sequences_have_no_variance() {
 fn collecting_changes_no_bit_of_training() {
     let train = |estimator| {
         let mut engine = engine(true, 3, DType::F32);
-        engine.collect(estimator);
+        engine.collect(estimator).unwrap();
         let outputs: Vec<_> = (0..3).map(|_| engine.step(&batch(), 1e-2).unwrap()).collect();
         (outputs, bits(&engine))
     };
@@ -211,7 +211,7 @@ fn a_variance_that_overflows_is_an_error_before_the_update() {
     engine.load_parameters(&tensors).unwrap();
     let batch = Batch { multipliers: vec![1e-22; 8], ..batch() };
     engine.step(&batch, 0.0).unwrap();
-    engine.collect(Some(VarianceEstimator::Ghost));
+    engine.collect(Some(VarianceEstimator::Ghost)).unwrap();
     let before = bits(&engine);
     let error = engine.step(&batch, 1e-3).unwrap_err().to_string();
     assert!(error.starts_with("gradient variance: expected a finite number"), "{error}");
