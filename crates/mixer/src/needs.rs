@@ -57,7 +57,9 @@ pub struct Needs {
 impl Needs {
     /// What `step`, counted from 0, is to collect: a function of its number, so that a resumed run collects at the same ones.
     pub fn estimator_at(&self, step: u64) -> Option<VarianceEstimator> {
-        self.gradient.filter(|gradient| step.is_multiple_of(gradient.every)).map(|gradient| gradient.estimator)
+        self.gradient
+            .filter(|gradient| step.is_multiple_of(gradient.every))
+            .map(|gradient| gradient.estimator)
     }
 
     /// What serves both: the shorter intervals, the one estimator.

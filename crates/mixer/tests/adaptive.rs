@@ -4,8 +4,8 @@
 
 use cuvee_mixer::seed::CounterRng;
 use cuvee_mixer::{
-    DomainId, DomainInfo, GradientStatistics, LossStatistics, Mixer, MixerError, MixerState, MixtureSpec,
-    GradientNeeds, Needs, Objective, Observation, Run, StepDraw, VarianceEstimator, rule,
+    DomainId, DomainInfo, GradientNeeds, GradientStatistics, LossStatistics, Mixer, MixerError, MixerState,
+    MixtureSpec, Needs, Objective, Observation, Run, StepDraw, VarianceEstimator, rule,
 };
 
 const RUN: Run = Run { steps: 400, batch_size: 12, context: 16, seed: 5 };

@@ -82,11 +82,8 @@ fn main() -> Result<()> {
     let infos: Vec<_> =
         corpus.domains.iter().map(|d| DomainInfo::new(&d.name, d.shard(Split::Train).tokens())).collect();
     let mixture: MixtureSpec = serde_json::from_value(json!({ "sampling": "uniform" }))?;
-    let mut mixer = Mixer::new(
-        &mixture,
-        &infos,
-        &Run { steps: steps + 1, batch_size: BATCH, context: CONTEXT, seed },
-    )?;
+    let mut mixer =
+        Mixer::new(&mixture, &infos, &Run { steps: steps + 1, batch_size: BATCH, context: CONTEXT, seed })?;
     let names: Vec<String> = corpus.domains.iter().map(|domain| domain.name.clone()).collect();
     let shards: Vec<_> = corpus.domains.iter().map(|domain| domain.shard(Split::Train)).collect();
 

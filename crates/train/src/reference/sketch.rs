@@ -70,9 +70,8 @@ fn signs(rng: &CounterRng, count: usize) -> Vec<f32> {
 
 /// Σ_t c_t x_tᵀ of each of the sequences of `context` positions: `[b, M·i]` from `[n, M]` and `[n, i]`.
 pub(super) fn outer_sums(c_nm: &Tensor, x_ni: &Tensor, context: usize) -> Result<Tensor> {
-    let split = |x_n: &Tensor| -> Result<Tensor> {
-        Ok(x_n.reshape((x_n.dim(0)? / context, context, x_n.dim(1)?))?)
-    };
+    let split =
+        |x_n: &Tensor| -> Result<Tensor> { Ok(x_n.reshape((x_n.dim(0)? / context, context, x_n.dim(1)?))?) };
     let sums_bmi = split(c_nm)?.transpose(1, 2)?.contiguous()?.matmul(&split(x_ni)?)?;
     Ok(sums_bmi.flatten(1, 2)?)
 }

@@ -96,7 +96,9 @@ impl<'a> Trace<'a> {
             return Ok(y_no);
         };
         let (x_ni, context) = (x_ni.detach(), self.context);
-        self.sketch(w_oi, &y_no, move |gradient_no| outer_sums(&gradient_no.matmul(&signs_om)?, &x_ni, context))
+        self.sketch(w_oi, &y_no, move |gradient_no| {
+            outer_sums(&gradient_no.matmul(&signs_om)?, &x_ni, context)
+        })
     }
 
     /// `x_nd`, the rows of `table_vd` that `tokens_n` name.
