@@ -21,7 +21,7 @@ use cuvee_mixer::seed::{self, CounterRng};
 
 use crate::error::Result;
 
-/// M: each halves the noise of v² once more; a few share one pass over a layer's output gradient.
+/// M: the noise of v² goes with 1/√M, and a few columns share one pass over a layer's output gradient.
 pub(super) const VECTORS: usize = 4;
 
 /// Sub-seed of the signs.
@@ -94,8 +94,8 @@ mod tests {
 
     #[test]
     fn the_mean_of_y_yt_is_one() {
-        // Off the diagonal, a mean of N = 400 · M independent ±1/M has σ = √M/N · 1/M · √N = 1/√N over all draws; 80 · 79 / 2
-        // pairs of rows, the two matrices' and columns together: 6 σ is passed once in 10⁵.
+        // Off the diagonal a draw gives a sum of M independent ±1/M, whose variance is 1/M: σ = 1/√(400 M) over all draws. One
+        // of the 80 · 79 / 2 pairs of rows, of one matrix or of two, passes 6 σ once in 10⁵.
         let draws = 400;
         let mut mean = vec![vec![0.0; 80]; 80];
         for updates in 0..draws {
