@@ -47,9 +47,8 @@ use crate::optimizer::{AdamW, clip_scale, norms};
 use crate::spec::TrainSpec;
 use decoder::{Decoder, KvCache, RotaryTables};
 use loss::sequence_losses_b;
-use sketch::Sketch;
 use trace::{Look, Trace, Traced};
-use variance::{GradientSums, Rows};
+use variance::{Collecting, GradientSums, Rows};
 
 /// Tokens of a micro-batch where the config gives none: on the CPU few enough for the activations to stay near the
 /// cache, on a GPU enough to keep it busy.
@@ -83,26 +82,6 @@ struct Partial {
     losses: Vec<f64>,
     gradients: Vec<Tensor>,
     sums: GradientSums,
-}
-
-/// What a step collects of per-sequence gradients.
-enum Collecting {
-    Nothing,
-    NormLayers,
-    Ghost,
-    Sketch(Sketch),
-    Exact,
-}
-
-impl Collecting {
-    /// What the batch's own backward has to show for it.
-    fn look(&self) -> Look<'_> {
-        match self {
-            Self::Nothing | Self::NormLayers | Self::Exact => Look::Gains,
-            Self::Ghost => Look::Linears,
-            Self::Sketch(sketch) => Look::Sketch(sketch),
-        }
-    }
 }
 
 /// One backward.
@@ -185,7 +164,7 @@ impl ReferenceEngine {
         let mut losses = Vec::with_capacity(batch.sequences());
         let mut total: Option<Vec<Tensor>> = None;
         let mut sums = GradientSums::default();
-        let collecting = self.collecting()?;
+        let collecting = Collecting::of(self.estimator, &self.variables, self.optimizer.updates())?;
         for group in starts.chunks(self.workers.len().max(1)) {
             let partials = self.side_by_side(group, |&start| {
                 let end = start.saturating_add(micro_batch).min(batch.sequences());
@@ -251,20 +230,6 @@ impl ReferenceEngine {
     fn micro_sequences(&self, context: usize) -> usize {
         let tokens = if self.device.is_cuda() { MICRO_TOKENS_CUDA } else { MICRO_TOKENS_CPU };
         self.micro_batch.unwrap_or(tokens / context.max(1)).max(1)
-    }
-
-    /// What the next step collects.
-    fn collecting(&self) -> Result<Collecting> {
-        Ok(match self.estimator {
-            None => Collecting::Nothing,
-            Some(VarianceEstimator::NormLayers) => Collecting::NormLayers,
-            Some(VarianceEstimator::Ghost) => Collecting::Ghost,
-            Some(VarianceEstimator::Exact) => Collecting::Exact,
-            Some(VarianceEstimator::Sketch) => {
-                let updates = self.optimizer.updates();
-                Collecting::Sketch(Sketch::draw(&self.variables, updates, &self.device, self.dtype)?)
-            }
-        })
     }
 
     /// The gradient of Σ_b (m_b / B) ℓ_b over the micro-batch `sequences`, B being the *global* batch, so that

@@ -16,7 +16,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Tensor, TensorId, Var};
+use candle_core::{Tensor, TensorId, Var};
 use cuvee_mixer::seed::{self, CounterRng};
 
 use crate::error::Result;
@@ -36,14 +36,14 @@ pub(super) struct Sketch {
 impl Sketch {
     /// The signs of the step after `updates` updates: a function of that number and of each matrix's place among
     /// `parameters`, so that a resumed run goes on with the same ones.
-    pub(super) fn draw(parameters: &[Var], updates: u64, device: &Device, dtype: DType) -> Result<Self> {
+    pub(super) fn draw(parameters: &[Var], updates: u64) -> Result<Self> {
         let key = CounterRng::new(seed::derive(updates, SKETCH));
         let matrices = (0u64..).zip(parameters).filter(|(_, parameter)| parameter.rank() == 2);
         let of_matrix = |(index, parameter): (u64, &Var)| {
             let rows = parameter.dim(0)?;
             let signs = signs(&key.nested(index), rows * VECTORS);
-            let signs_om = Tensor::from_vec(signs, (rows, VECTORS), device)?.to_dtype(dtype)?;
-            Ok((parameter.id(), signs_om))
+            let signs_om = Tensor::from_vec(signs, (rows, VECTORS), parameter.device())?;
+            Ok((parameter.id(), signs_om.to_dtype(parameter.dtype())?))
         };
         Ok(Self { signs: matrices.map(of_matrix).collect::<Result<_>>()? })
     }
@@ -80,13 +80,14 @@ pub(super) fn outer_sums(c_nm: &Tensor, x_ni: &Tensor, context: usize) -> Result
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use candle_core::{DType, Device};
 
     /// Y of two matrices of 40 rows after `updates` updates, row by row.
     fn drawn(updates: u64) -> Vec<Vec<f64>> {
-        let matrix = || Var::zeros((40, 3), DType::F32, &Device::Cpu).unwrap();
-        let vector = Var::zeros(40, DType::F32, &Device::Cpu).unwrap();
+        let matrix = || Var::zeros((40, 3), DType::F64, &Device::Cpu).unwrap();
+        let vector = Var::zeros(40, DType::F64, &Device::Cpu).unwrap();
         let parameters = [matrix(), vector.clone(), matrix()];
-        let sketch = Sketch::draw(&parameters, updates, &Device::Cpu, DType::F64).unwrap();
+        let sketch = Sketch::draw(&parameters, updates).unwrap();
         assert!(sketch.signs_om(&vector).is_none());
         let rows = |matrix: &Var| sketch.signs_om(matrix).unwrap().to_vec2::<f64>().unwrap();
         [rows(&parameters[0]), rows(&parameters[2])].concat()

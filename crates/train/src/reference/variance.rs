@@ -22,11 +22,43 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
-use cuvee_mixer::GradientStatistics;
+use candle_core::{DType, Device, Tensor, Var};
+use cuvee_mixer::{GradientStatistics, VarianceEstimator};
 
-use super::trace::LinearTrace;
+use super::sketch::Sketch;
+use super::trace::{LinearTrace, Look};
 use crate::error::Result;
+
+/// An estimator, ready for one step.
+pub(super) enum Collecting {
+    Nothing,
+    NormLayers,
+    Ghost,
+    Sketch(Sketch),
+    Exact,
+}
+
+impl Collecting {
+    /// For the step after `updates` updates of `parameters`.
+    pub(super) fn of(estimator: Option<VarianceEstimator>, parameters: &[Var], updates: u64) -> Result<Self> {
+        Ok(match estimator {
+            None => Self::Nothing,
+            Some(VarianceEstimator::NormLayers) => Self::NormLayers,
+            Some(VarianceEstimator::Ghost) => Self::Ghost,
+            Some(VarianceEstimator::Sketch) => Self::Sketch(Sketch::draw(parameters, updates)?),
+            Some(VarianceEstimator::Exact) => Self::Exact,
+        })
+    }
+
+    /// What the batch's own backward has to show for it.
+    pub(super) fn look(&self) -> Look<'_> {
+        match self {
+            Self::Nothing | Self::NormLayers | Self::Exact => Look::Gains,
+            Self::Ghost => Look::Linears,
+            Self::Sketch(sketch) => Look::Sketch(sketch),
+        }
+    }
+}
 
 /// Sums over the sequences of one domain.
 struct DomainSums {

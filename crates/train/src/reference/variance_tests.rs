@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use super::sketch::Sketch;
 use super::tests::{batch, bits, engine, flat};
 use super::*;
 
@@ -24,8 +25,7 @@ fn looks_at(estimator: VarianceEstimator, name: &str) -> bool {
 
 /// What the estimator makes of a parameter's gradient: itself, or Yᵀ G of a matrix that is sketched.
 fn looked_at(engine: &ReferenceEngine, estimator: VarianceEstimator) -> impl Fn(&Var, &Tensor) -> Vec<f64> {
-    let updates = engine.optimizer.updates();
-    let sketch = Sketch::draw(&engine.variables, updates, &engine.device, engine.dtype).unwrap();
+    let sketch = Sketch::draw(&engine.variables, engine.optimizer.updates()).unwrap();
     move |variable, gradient| match sketch.signs_om(variable) {
         Some(signs_om) if estimator == VarianceEstimator::Sketch => {
             flat(&signs_om.t().unwrap().matmul(gradient).unwrap())
