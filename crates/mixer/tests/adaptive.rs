@@ -268,7 +268,7 @@ fn needs_are_those_of_both_slots() {
     let both = mixer("{ strategy = 'va', variance = 'exact' }", "'fgls'").needs();
     let gradient = |estimator, every| Some(GradientNeeds { estimator, every });
     assert_eq!(both, Needs { gradient: gradient(VarianceEstimator::Exact, 1), ..held_out(100) });
-    for (sampling, every) in [("'norm-layers'", 1), ("'sketch'", 5), ("'sketch', every = 2", 2)] {
+    for (sampling, every) in [("'norm-layers'", 1), ("'sketch'", 8), ("'sketch', every = 2", 2)] {
         let needs = mixer(&format!("{{ strategy = 'va', variance = {sampling} }}"), "'uniform'").needs();
         assert_eq!(needs.gradient.map(|needs| needs.every), Some(every), "{sampling}");
     }
