@@ -31,6 +31,11 @@ use statistics::GradientSums;
 /// for the activations of a layer to stay in the cache.
 const MICRO_TOKENS: usize = 512;
 
+/// Whether this engine has the estimator.
+pub(crate) fn collects(estimator: VarianceEstimator) -> bool {
+    matches!(estimator, VarianceEstimator::NormLayers | VarianceEstimator::Exact)
+}
+
 /// One thread's part of a batch.
 struct Shard<K: Kernels> {
     work: Option<Work<K>>,
@@ -370,12 +375,12 @@ impl<K: Kernels> Engine for FusedEngine<K> {
     }
 
     fn collect(&mut self, estimator: Option<VarianceEstimator>) -> Result<()> {
-        if estimator == Some(VarianceEstimator::Ghost) {
+        if let Some(estimator) = estimator.filter(|&estimator| !collects(estimator)) {
             return Err(TrainError::config(
                 "mixture.sampling.variance",
                 "an estimator that the engine `fused` has: `norm-layers` or `exact`",
-                "`ghost`",
-                "use train.engine = \"reference\", or another estimator",
+                format!("`{}`", estimator.name()),
+                "remove train.engine, or use train.engine = \"reference\"",
             ));
         }
         self.estimator = estimator;
