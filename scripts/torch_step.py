@@ -37,8 +37,9 @@ def rotary(context, width):
 
 def turn(heads, cos, sin):
     """Rotary positions: the first half of each head's numbers pairs with the second."""
-    first, second = heads.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    half = heads.shape[-1] // 2
+    first, second = heads[..., :half], heads[..., half:]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 class Layer(nn.Module):

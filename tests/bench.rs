@@ -92,7 +92,7 @@ fn bad_flags_are_named_with_a_hint() {
         ("--steps 0", "expected at least 1 step to time beside the 2 of --warmup"),
         ("--batch 0", "train.batch_size: expected at least 1"),
         ("--batch 4000000000", "4000000000 sequences × 32 tokens"),
-        ("--context 0", "train.context: expected at least 1"),
+        ("--context 0", "train.context: expected 1 to"),
         ("--vocab 0", "model.vocab_size: expected"),
         ("--set train.stpes=3", "did you mean `steps`"),
         ("--set mixture.loss=erma", "unknown field `mixture`"),

@@ -29,6 +29,7 @@ fn ten_steps_equal_five_and_resume_and_five_to_the_bit() {
         "counts = \"multinomial\"\nsampling = \"proportional\"",
         "sampling = { strategy = \"va\" }\nloss = { strategy = \"erma\", every = 2 }",
         "sampling = { strategy = \"va\", variance = \"ghost\" }\nloss = { strategy = \"fgls\", every = 3 }",
+        "sampling = { strategy = \"va\", variance = \"sketch\", every = 2 }",
     ] {
         let place = Place::new();
         place.edit(r#"sampling = { strategy = "fixed", shares = { prose = 0.75, code = 0.25 } }"#, sampling);

@@ -98,6 +98,7 @@ pub fn run(args: &LabArgs, session: &Session) -> anyhow::Result<()> {
     let Some(study) = found else { return Err(Interrupted.into()) };
     write(&study, &out)?;
     session.say(cuvee_lab::arm_table(&study));
+    session.say(cuvee_lab::steps_table(&study));
     session.say(format!("error     {}", study.metric));
     if let Some(allocation) = &study.allocation {
         let (count, error) = (allocation.instances.len(), 100.0 * allocation.largest_relative_error);

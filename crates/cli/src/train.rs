@@ -29,7 +29,9 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
 
     session.say("Preparing the domains");
     let corpus = prepare::corpus(&config, &config.tokenizer, config.store(None), session)?;
-    let (plan, mixer) = Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
+    let (mut plan, mixer) = Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
+    let estimator = mixer.needs().gradient.map(|gradient| gradient.estimator);
+    plan.run.train.engine = plan.run.train.engine.collecting(estimator);
     let engine = match config.model.init_dir(&config.base)? {
         Some(init) => {
             let parameters = hf::load_initial(&init, &plan.model, &corpus.tokenizer)?;

@@ -6,7 +6,7 @@ use crate::element::Element;
 use crate::isa::multiversion;
 use crate::math::{LANES, dot, exp, largest, total};
 use crate::micro::{Left, MR, NR, Product, Tile, product};
-use crate::pack::{LeftSide, Panels, pack_columns};
+use crate::pack::{Panels, pack_strip, strip_len, strip_panel};
 
 /// Queries whose probabilities are held at once on the way back, a multiple of MR and of a unit.
 const BLOCK: usize = 10 * MR;
@@ -69,7 +69,7 @@ impl<E: Element> AttentionRoom<E> {
             score_gradients: Matrix::zeros(if backward { MR } else { 0 }, keys),
             probabilities: Matrix::zeros(block, keys),
             gradients: Matrix::zeros(if backward { BLOCK } else { 0 }, keys),
-            strip: Buffer::zeros(if backward { BLOCK.div_ceil(E::PER_UNIT) * (context + MR) } else { 0 }),
+            strip: Buffer::zeros(if backward { strip_len(BLOCK.div_ceil(E::PER_UNIT), context) } else { 0 }),
             queries: Panels::zeros(e_back, BLOCK),
             output_gradients: Panels::zeros(e_back, BLOCK),
             key_gradient: Buffer::zeros(back * e),
@@ -198,7 +198,10 @@ fn products_with_keys<E: Element>(
         // SAFETY: `left_rows` checked the rows; the panel has as many units.
         unsafe { product(height, units, left, panel.as_ptr(), tile) };
         for r in 0..height {
-            out.row_mut(r)[column..column + NR].copy_from_slice(&tile.0[r]);
+            // As an array: the length is known, and no call is made for it.
+            if let Some(out) = out.row_mut(r)[column..].first_chunk_mut() {
+                *out = tile.0[r];
+            }
         }
     }
 }
@@ -320,12 +323,12 @@ multiversion! {
         let sides = [(probabilities, output_gradients, value_gradient), (gradients, block_queries, key_gradient)];
         let units = count.div_ceil(E::PER_UNIT);
         for (left, right, out) in sides {
-            pack_columns::<E, E, LeftSide>(strip, left.data(), left.stride(), count, all_keys);
+            pack_strip::<E>(strip, left.data(), left.stride(), count, all_keys);
             for key in (0..all_keys).step_by(MR) {
                 let height = MR.min(all_keys - key);
                 // Queries before the first of these keys do not see them.
                 let skipped = key.saturating_sub(first) / E::PER_UNIT;
-                let rows = &strip[key * units..][skipped * MR..units * MR];
+                let rows = &strip[key / MR * strip_panel(units)..][skipped * MR..units * MR];
                 let left = Left { start: rows.as_ptr().cast(), row: 4, unit: 4 * MR };
                 for column in (0..e).step_by(NR) {
                     let panel = &right.units()[column * units..][skipped * NR..units * NR];

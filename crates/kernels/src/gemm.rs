@@ -7,7 +7,7 @@
 use crate::element::Element;
 use crate::isa::multiversion;
 use crate::micro::{Left, MR, NR, Product, Tile, product};
-use crate::pack::{LeftSide, Panels, pack_columns};
+use crate::pack::{Panels, pack_strip, strip_len, strip_panel};
 
 /// Units of the summed dimension that one pass takes where the result can be added to: a panel of so many fits the
 /// first-level cache.
@@ -151,7 +151,8 @@ impl Sink for Summed<'_> {
 /// `new` += `old`, which may be shorter.
 #[inline(always)]
 fn add_to(new: &mut [f32; NR], old: &[f32]) {
-    if let Ok(old) = <&[f32; NR]>::try_from(old) {
+    if let Ok(old) = <[f32; NR]>::try_from(old) {
+        // A copy, which nothing overlaps: the compiler then adds whole registers.
         for (new, old) in new.iter_mut().zip(old) {
             *new += old;
         }
@@ -243,7 +244,7 @@ pub fn multiply_transposed<E: Element, S: Sink>(
     sink: S,
     strip: &mut Vec<u32>,
 ) {
-    strip.resize(STRIP * PASS, 0);
+    strip.resize(strip_len(PASS, STRIP), 0);
     transposed::<E, S>(left, stride, columns, right.units(), right.lanes(), right.depth(), sink, strip, product::<E>());
 }
 
@@ -261,7 +262,7 @@ multiversion! {
             for first in (0..columns).step_by(STRIP) {
                 let width = STRIP.min(columns - first);
                 let deep = (count * E::PER_UNIT).min(depth - from);
-                pack_columns::<E, E, LeftSide>(strip, &left[from * stride + first..], stride, deep, width);
+                pack_strip::<E>(strip, &left[from * stride + first..], stride, deep, width);
                 for column in (0..lanes).step_by(NR) {
                     let panel = &right[column * units + done * NR..][..count * NR];
                     for row in (0..width).step_by(MR) {
@@ -269,7 +270,7 @@ multiversion! {
                         for r in 0..height {
                             sink.expect(first + row + r, column);
                         }
-                        let start = strip[row * count..][..count * MR].as_ptr().cast();
+                        let start = strip[row / MR * strip_panel(count)..][..count * MR].as_ptr().cast();
                         let left = Left { start, row: 4, unit: 4 * MR };
                         // SAFETY: the strip's panel has `count` units of MR rows, `panel` as many.
                         unsafe { product(height, count, left, panel.as_ptr(), &mut tile) };

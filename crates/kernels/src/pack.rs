@@ -66,7 +66,7 @@ impl<E: Element> Panels<E> {
     /// If there is no room for it, or `source` is too short.
     pub fn pack_columns<S: To<E>>(&mut self, source: &[S], stride: usize, depth: usize, lanes: usize) {
         (self.lanes, self.depth) = (lanes, depth);
-        pack_columns::<E, S, Right>(&mut self.units, source, stride, depth, lanes);
+        pack_columns::<E, S>(&mut self.units, source, stride, depth, lanes);
     }
 
     /// Takes the transpose of `source`, which is `[lanes, depth]` in rows `stride` apart.
@@ -79,47 +79,23 @@ impl<E: Element> Panels<E> {
     }
 }
 
-/// Which side of a product a panel is for.
-pub(crate) trait Side {
-    /// Lanes of a panel.
-    const LANES: usize;
-}
-
-/// Rows of the result.
-pub(crate) struct LeftSide;
-
-impl Side for LeftSide {
-    const LANES: usize = MR;
-}
-
-/// Columns of the result.
-pub(crate) struct Right;
-
-impl Side for Right {
-    const LANES: usize = NR;
-}
-
 multiversion! {
-    /// Panels of `source`, `[depth, lanes]` in rows `stride` apart.
-    pub(crate) fn pack_columns<E: Element, S: To<E>, P: Side>(
-        panels: &mut [u32], source: &[S], stride: usize, depth: usize, lanes: usize,
-    ) {
+    /// Panels for the right side of `source`, `[depth, lanes]` in rows `stride` apart.
+    fn pack_columns<E: Element, S: To<E>>(panels: &mut [u32], source: &[S], stride: usize, depth: usize, lanes: usize) {
         let units = depth.div_ceil(E::PER_UNIT);
-        assert!(panels.len() >= units * lanes.next_multiple_of(P::LANES));
-        // Row by row, as the source lies in memory, a few lanes of each panel at a time.
+        // Row by row, as the source lies in memory, some lanes of each panel at a time.
         for q in 0..units {
             let k = q * E::PER_UNIT;
             let upper = &source[k * stride..][..lanes];
             let lower = (E::PER_UNIT == 2 && k + 1 < depth).then(|| &source[(k + 1) * stride..][..lanes]);
-            for (panel, first) in (0..lanes).step_by(P::LANES).enumerate() {
-                let unit = &mut panels[(panel * units + q) * P::LANES..][..P::LANES];
-                let width = P::LANES.min(lanes - first);
-                let upper = &upper[first..][..width];
-                match lower.map(|lower| &lower[first..][..width]) {
-                    Some(lower) if width == P::LANES => {
+            for (panel, first) in (0..lanes).step_by(NR).enumerate() {
+                let unit = &mut panels[(panel * units + q) * NR..][..NR];
+                let upper = &upper[first..lanes.min(first + NR)];
+                match lower.map(|lower| &lower[first..lanes.min(first + NR)]) {
+                    Some(lower) if lower.len() == NR => {
                         // Of a length the compiler knows.
-                        let (upper, lower) = (&upper[..P::LANES], &lower[..P::LANES]);
-                        for lane in 0..P::LANES {
+                        let (upper, lower) = (&upper[..NR], &lower[..NR]);
+                        for lane in 0..NR {
                             unit[lane] = E::unit(upper[lane].to(), lower[lane].to());
                         }
                     }
@@ -134,10 +110,78 @@ multiversion! {
                         }
                     }
                 }
-                unit[width..].fill(0);
+                unit[upper.len()..].fill(0);
             }
         }
     }
+}
+
+/// Lanes that a strip's panel is written in: more than it has, so that whole registers are moved; the next unit's write mends
+/// what is too much.
+const WIDE: usize = 16;
+
+/// From one panel of a strip to the next, in units of 32 bits: its units of MR lanes, and what the last write has too much.
+pub(crate) fn strip_panel(units: usize) -> usize {
+    units * MR + WIDE - MR
+}
+
+/// Room for a strip of `lanes` lanes.
+pub(crate) fn strip_len(units: usize, lanes: usize) -> usize {
+    strip_panel(units) * lanes.div_ceil(MR)
+}
+
+multiversion! {
+    /// Panels for the left side of `source`, `[depth, lanes]` in rows `stride` apart: MR lanes each, [`strip_panel`] apart. Lanes beyond
+    /// the last hold anything. Rows of a wide matrix lie too far apart for the processor to guess the next: they are asked for.
+    pub(crate) fn pack_strip<E: Element>(strip: &mut [u32], source: &[E], stride: usize, depth: usize, lanes: usize) {
+        let units = depth.div_ceil(E::PER_UNIT);
+        let apart = strip_panel(units);
+        for q in 0..units {
+            let k = q * E::PER_UNIT;
+            let upper = &source[k * stride..];
+            let paired = E::PER_UNIT == 2 && k + 1 < depth;
+            let lower = if paired { &source[(k + 1) * stride..] } else { upper };
+            for element in (0..lanes).step_by(64 / size_of::<E>()) {
+                prefetch(upper, AHEAD * E::PER_UNIT * stride + element);
+                prefetch(lower, AHEAD * E::PER_UNIT * stride + element);
+            }
+            for (panel, first) in (0..lanes).step_by(MR).enumerate() {
+                let unit = &mut strip[panel * apart + q * MR..][..WIDE];
+                let (upper, lower) = (&upper[first..], &lower[first..]);
+                if paired && lower.len() >= WIDE {
+                    let (upper, lower) = (&upper[..WIDE], &lower[..WIDE]);
+                    for lane in 0..WIDE {
+                        unit[lane] = E::unit(upper[lane], lower[lane]);
+                    }
+                } else if E::PER_UNIT == 1 && upper.len() >= WIDE {
+                    let upper = &upper[..WIDE];
+                    for lane in 0..WIDE {
+                        unit[lane] = E::unit(upper[lane], E::default());
+                    }
+                } else {
+                    for (lane, (unit, &a)) in unit.iter_mut().zip(upper).enumerate() {
+                        *unit = E::unit(a, if paired && lane < lower.len() { lower[lane] } else { E::default() });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Units further on that are asked for.
+const AHEAD: usize = 8;
+
+/// Asks for the cache line of an element, wherever it is.
+#[inline(always)]
+fn prefetch<E>(values: &[E], element: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(element).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, element);
 }
 
 /// Units and lanes of a block that is transposed at once.

@@ -9,18 +9,26 @@ const RIGHT: f64 = 150.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 44.0;
 
-/// Told apart by people who do not see all colours alike (Okabe and Ito, 2008).
-const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
+/// Told apart by people who do not see all colours alike (Okabe and Ito, 2008), on white and on black; the last is the
+/// text's.
+const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "currentColor"];
+
+/// Colour of a reference line.
+pub(crate) const REFERENCE: usize = COLOURS.len() - 1;
+
+/// Unbroken first.
+const DASHES: [&str; 4] =
+    ["", " stroke-dasharray=\"6 4\"", " stroke-dasharray=\"2 3\"", " stroke-dasharray=\"9 3 2 3\""];
 
 /// One line.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Line {
-    /// Its name in the legend.
+    /// Its name in the legend, which leaves out a line without one.
     pub(crate) name: String,
-    /// Number of its colour.
+    /// Number of its colour. The first ones are drawn the widest, so that lines that coincide all show.
     pub(crate) colour: usize,
-    /// Drawn broken?
-    pub(crate) dashed: bool,
+    /// Number of its dash pattern; 0 is unbroken.
+    pub(crate) dash: usize,
     /// (x, y); what is not finite is left out.
     pub(crate) points: Vec<(f64, f64)>,
     /// Half-widths of the band around the line, one a point, or none at all.
@@ -83,8 +91,10 @@ impl Chart<'_> {
             HEIGHT - 8.0,
             escape(self.y_label)
         );
-        for (row, line) in self.lines.iter().enumerate() {
+        let mut row = 0.0;
+        for line in &self.lines {
             let colour = COLOURS[line.colour % COLOURS.len()];
+            let width = (4.0 - 0.8 * line.colour as f64).max(1.4);
             let shown = |point: &(f64, f64)| self.shows(point.1);
             if !line.band.is_empty() {
                 let edges: Vec<(f64, f64, f64)> = line
@@ -105,12 +115,17 @@ impl Chart<'_> {
                 .filter(|p| shown(p))
                 .map(|(x, y)| format!("{:.1},{:.1}", x_of(*x), y_of(*y)))
                 .collect();
-            let dash = if line.dashed { " stroke-dasharray=\"5 4\"" } else { "" };
-            let (x, y) = (WIDTH - RIGHT + 10.0, TOP + 10.0 + 17.0 * row as f64);
+            let dash = DASHES[line.dash % DASHES.len()];
+            let style = format!("stroke=\"{colour}\" stroke-width=\"{width:.1}\"{dash}");
+            let _ = write!(svg, "<polyline points=\"{}\" fill=\"none\" {style}/>", points.join(" "));
+            if line.name.is_empty() {
+                continue;
+            }
+            let (x, y) = (WIDTH - RIGHT + 10.0, TOP + 10.0 + 17.0 * row);
+            row += 1.0;
             let _ = write!(
                 svg,
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"{dash}/><line x1=\"{x}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/><text x=\"{}\" y=\"{}\">{}</text>",
-                points.join(" "),
+                "<line x1=\"{x}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\" {style}/><text x=\"{}\" y=\"{}\">{}</text>",
                 x + 22.0,
                 x + 27.0,
                 y + 4.0,
@@ -144,7 +159,12 @@ impl Chart<'_> {
                 (low, high)
             }
         };
-        let (low, high) = of(&mut points().map(|point| self.scale(point.1)));
+        // A band counts as far as its lower edge stays within reach of the line: a logarithm would run after it.
+        let banded = self.lines.iter().flat_map(|line| line.points.iter().zip(&line.band));
+        let edges = banded
+            .filter(|(point, half)| self.shows(point.1) && half.is_finite())
+            .flat_map(|((_, y), half)| [y - half.min(0.5 * y.abs()), y + half]);
+        let (low, high) = of(&mut points().map(|point| point.1).chain(edges).map(|y| self.scale(y)));
         let margin = 0.04 * (high - low);
         let low = if !self.logarithmic && low >= 0.0 { 0.0 } else { low - margin };
         (of(&mut points().map(|point| point.0)), (low, high + margin))
@@ -153,6 +173,9 @@ impl Chart<'_> {
     fn y_ticks(&self, (low, high): (f64, f64)) -> Vec<f64> {
         if !self.logarithmic {
             return ticks(low, high);
+        }
+        if high - low < 0.7 {
+            return ticks(10f64.powf(low), 10f64.powf(high));
         }
         let powers = low.floor() as i32..=high.ceil() as i32;
         let steps: &[f64] = if high - low < 1.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
@@ -229,6 +252,36 @@ mod tests {
         // From the origin of the axes to the right edge, at 1/1.04 of the height (a margin of 4 %).
         let top = HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) / 1.04;
         assert!(svg.contains(&format!("points=\"70.0,316.0 570.0,{top:.1}\"")), "{svg}");
+    }
+
+    #[test]
+    fn an_axis_has_ticks_however_short_it_is() {
+        for (low, high) in [(1.1e-3, 1.8e-3), (0.13, 0.22), (6.0, 14.0), (20.0, 300.0), (1e-3, 20.0)] {
+            let ends = vec![(0.0, low), (1.0, high)];
+            let line = Line { points: ends, ..Line::default() };
+            let chart = Chart { y_label: "y", logarithmic: true, lines: vec![line] };
+            let ticks = chart.y_ticks(chart.ranges().1).len();
+            assert!((2..=9).contains(&ticks), "{ticks} from {low} to {high}");
+        }
+    }
+
+    #[test]
+    fn the_axis_reaches_around_a_band() {
+        let line = Line { points: vec![(0.0, 2.0), (1.0, 2.0)], band: vec![0.5, 3.0], ..Line::default() };
+        let chart = Chart { y_label: "y", logarithmic: true, lines: vec![line] };
+        let (low, high) = chart.ranges().1;
+        // Half of the line at least, and the upper edge.
+        assert!(low <= 1f64.log10() && low > 0.9f64.log10() && high >= 5f64.log10(), "{low} {high}");
+    }
+
+    #[test]
+    fn a_line_without_a_name_is_drawn_and_not_listed() {
+        let named = Line { name: "a".into(), points: vec![(0.0, 0.0), (1.0, 1.0)], ..Line::default() };
+        let lines = vec![named.clone(), Line { name: String::new(), dash: 1, ..named }];
+        let svg = Chart { y_label: "y", logarithmic: false, lines }.svg();
+        assert_eq!(svg.matches("<polyline").count(), 2);
+        // Of the legend's row and of the second polyline.
+        assert_eq!((svg.matches("stroke-width").count(), svg.matches("stroke-dasharray").count()), (3, 1));
     }
 
     #[test]

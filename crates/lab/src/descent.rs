@@ -1,77 +1,73 @@
-//! SGD on a regression study's data under one arm: one seed's data in, its path out.
+//! The model of a regression study: θ, its error, and the gradients of its domains' samples.
 //!
 //! Samples are drawn with replacement, so that a batch's gradient has variance Σ π²w²/b v² with v² taken over the n
-//! training samples, exactly. Cost: O(steps · B · d), and O(K n d) a probe.
+//! training samples, exactly. Cost: O(B · d) a step, and O(K n d) a probe.
 
 use cuvee_mixer::seed::CounterRng;
 
 use crate::linalg::{axpy, distance_square, dot};
 use crate::random::stream;
 use crate::regression::{Data, Family, RegressionSettings, Samples};
-use crate::study::{Path, Progress, Schedule};
-use crate::weighting::{Arm, Exploration, HeldOut, Weighting, held_out, next_counts};
+use crate::sgd::Learner;
+use crate::weighting::{HeldOut, Weighting, held_out, next_counts};
 
 /// Batches drawn to measure the variance of g at a probe.
 const PROBE_BATCHES: u64 = 20;
 
-/// Steps between two calls of the progress function.
-const REPORT: u64 = 250;
-
-/// Trains θ from 0 and records `error(θ)`; `None` where `progress` stopped it. Also returns the last θ's weights.
-pub(crate) fn descend(
-    settings: &RegressionSettings,
+/// θ on one seed's data.
+pub(crate) struct Regression<'a> {
+    settings: &'a RegressionSettings,
     family: Family,
-    data: &Data,
-    arm: &Arm,
-    index: u64,
-    schedule: &Schedule,
-    progress: Progress,
-) -> Option<(Path, Vec<f64>)> {
-    let exploration = Exploration { epsilon: settings.epsilon, smoothing: settings.smoothing };
-    let mut weighting = Weighting::new(*arm, exploration, settings.domains());
-    let (needs_gradient, needs_held_out) = weighting.needs();
-    let order = stream(settings.seed, index, "order");
-    let probes = stream(settings.seed, index, "probes");
-    let mut theta = vec![0.0; settings.features];
-    let mut path = Path::default();
-    for step in 0..=settings.steps {
-        if schedule.records(step) {
-            path.error.push(error(family, &theta, &data.truth));
-            path.loss_weight.push(weighting.loss_weight().to_vec());
-            path.sampling_weight.push(weighting.sampling_weight().to_vec());
-        }
-        if schedule.probes(step) {
-            let spread: Vec<Spread> = data.train.iter().map(|d| spread(family, d, &theta)).collect();
-            let v2: Vec<f64> = spread.iter().map(|s| s.variance).collect();
-            path.variance_formula.push(weighting.variance(settings.batch_size, &v2));
-            let (multiplier, sampling) = (weighting.multiplier(), weighting.sampling_weight());
-            let draw =
-                Draw { data, family, batch_size: settings.batch_size, multiplier: &multiplier, sampling };
-            path.variance_measured.push(draw.variance(&theta, &spread, PROBE_BATCHES, &probes.nested(step)));
-        }
-        if step == settings.steps {
-            break;
-        }
-        if step % REPORT == REPORT - 1 && progress(REPORT).is_break() {
-            return None;
-        }
-        let counts = weighting.next_counts(settings.batch_size);
-        let multiplier = weighting.multiplier();
-        let batch = gradient(family, data, &theta, &counts, &multiplier, &order.nested(step));
-        if needs_gradient {
-            weighting.observe_gradient(&batch.variance);
-        }
-        axpy(&mut theta, -settings.lr, &batch.gradient);
-        if needs_held_out && (step + 1).is_multiple_of(settings.every) {
-            let statistics: Vec<HeldOut> = data.held_out.iter().map(|d| tell(family, d, &theta)).collect();
-            weighting.observe_held_out(&statistics);
+    data: &'a Data,
+    theta: Vec<f64>,
+    order: CounterRng,
+    probes: CounterRng,
+}
+
+impl<'a> Regression<'a> {
+    /// θ = 0 on the data of seed number `index`.
+    pub(crate) fn new(settings: &'a RegressionSettings, family: Family, data: &'a Data, index: u64) -> Self {
+        Self {
+            settings,
+            family,
+            data,
+            theta: vec![0.0; settings.features],
+            order: stream(settings.seed, index, "order"),
+            probes: stream(settings.seed, index, "probes"),
         }
     }
-    let rest = settings.steps % REPORT;
-    if rest > 0 && progress(rest).is_break() {
-        return None;
+}
+
+impl Learner for Regression<'_> {
+    fn error(&self) -> f64 {
+        error(self.family, &self.theta, &self.data.truth)
     }
-    Some((path, weighting.loss_weight().to_vec()))
+
+    fn probe(&self, weighting: &Weighting, step: u64) -> (f64, f64) {
+        let spread: Vec<Spread> =
+            self.data.train.iter().map(|domain| spread(self.family, domain, &self.theta)).collect();
+        let v2: Vec<f64> = spread.iter().map(|s| s.variance).collect();
+        let draw = Draw {
+            data: self.data,
+            family: self.family,
+            batch_size: self.settings.batch_size,
+            multiplier: &weighting.multiplier(),
+            sampling: weighting.sampling_weight(),
+        };
+        let measured = draw.variance(&self.theta, &spread, PROBE_BATCHES, &self.probes.nested(step));
+        (measured, weighting.variance(self.settings.batch_size, &v2))
+    }
+
+    fn step(&mut self, step: u64, counts: &[usize], multiplier: &[f64], _: bool) -> Vec<Option<f64>> {
+        let order = self.order.nested(step);
+        let batch = gradient(self.family, self.data, &self.theta, counts, multiplier, &order);
+        axpy(&mut self.theta, -self.settings.lr, &batch.gradient);
+        batch.variance
+    }
+
+    fn held_out(&self) -> Vec<HeldOut> {
+        self.data.held_out.iter().map(|domain| tell(self.family, domain, &self.theta)).collect()
+    }
 }
 
 /// Linear: ‖θ − θ_gt‖². Logistic: the share (%) of all x whose side of the boundary θ gets wrong. For spherical x that is

@@ -1,7 +1,8 @@
 //! The seed paper's own experiments, in plain f64 on the CPU: what its claims are worth, one command each.
 //!
-//! In: a study's settings. Out: a [`Study`], its table ([`arm_table`]) and its page ([`page`]). Seeds run in parallel; every
-//! number is a pure function of the settings. Nothing here knows tensors, models or files, but for MNIST's four.
+//! In: a study's settings. Out: a [`Study`], its tables ([`arm_table`], [`steps_table`]) and its page ([`page`]). Seeds
+//! run in parallel; every number is a pure function of the settings. Nothing here knows tensors, models or files, but for
+//! MNIST's four.
 //!
 //! Source: M. Salmani, P. Worah, M. Razaviyayn, V. Mirrokni, *Sampling and Loss Weights in Multi-Domain Training*,
 //! arXiv:2511.06913 (2025). The rules are those of [`cuvee_mixer::rule`].
@@ -28,6 +29,7 @@ mod page;
 mod random;
 mod regression;
 mod regression_study;
+mod sgd;
 mod study;
 mod table;
 mod variance;
@@ -39,7 +41,7 @@ pub use page::page;
 pub use regression::RegressionSettings;
 pub use regression_study::{linear, logistic};
 pub use study::{ArmResult, Curve, Estimator, Interval, Progress, Study};
-pub use table::arm_table;
+pub use table::{arm_table, steps_table};
 pub use variance::{Allocation, Instance};
 
 /// SGD steps of a study with `arms` trained arms, oracles included: what its progress function is told in total.

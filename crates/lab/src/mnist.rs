@@ -16,7 +16,8 @@ use crate::linalg::dot;
 use crate::mlp::{CLASSES, Factors, Mlp, gram};
 use crate::random::stream;
 use crate::regression::learning;
-use crate::study::{Path, Progress, Schedule, Study, interval, run_all, summarise};
+use crate::sgd::{Learner, Plan};
+use crate::study::{Progress, Schedule, Study, interval, run_all, summarise};
 use crate::weighting::{Arm, Exploration, HeldOut, LossRule, Weighting, four_arms, held_out, next_counts};
 
 /// Number of domains: clean, and with random labels.
@@ -143,10 +144,24 @@ pub fn mnist(settings: &MnistSettings, folder: &FilePath, progress: Progress) ->
         four_arms("erma", "erma+va", LossRule::Erma { gamma1: settings.gamma1, gamma2: settings.gamma2 });
     let oracle = Arm { name: "oracle", loss: None, variance_aware: false };
     let all: Vec<Arm> = arms.iter().copied().chain([oracle]).collect();
-    let schedule = Schedule::new(settings.steps, RECORDS.0, RECORDS.1);
+    let plan = Plan {
+        schedule: Schedule::new(settings.steps, RECORDS.0, RECORDS.1),
+        batch_size: settings.batch_size,
+        every: settings.every,
+        report: REPORT,
+        progress,
+    };
+    let exploration = Exploration { epsilon: settings.epsilon, smoothing: settings.smoothing };
     let runs = run_all(settings.seeds, &all, |seed, arm| {
-        let domains = split(settings, &train, seed, *arm == oracle);
-        descend(settings, &domains, &test, arm, seed, &schedule, progress)
+        let mut classifier = Classifier {
+            settings,
+            domains: split(settings, &train, seed, *arm == oracle),
+            test: &test,
+            mlp: Mlp::new(settings.seed, seed, test.pixels, settings.hidden),
+            order: stream(settings.seed, seed, "order"),
+            probes: stream(settings.seed, seed, "probes"),
+        };
+        plan.run(&mut classifier, &mut Weighting::new(*arm, exploration, DOMAINS))
     });
     let Some(mut paths) = runs else { return Ok(None) };
     let clean = paths.pop().unwrap_or_default();
@@ -156,7 +171,7 @@ pub fn mnist(settings: &MnistSettings, folder: &FilePath, progress: Progress) ->
         study: "mnist",
         metric: "clean test error, %",
         settings: serde_json::json!(settings),
-        arms: summarise(settings.seed, &arms, &schedule, &paths),
+        arms: summarise(settings.seed, &arms, &plan.schedule, &paths),
         oracle_error: oracle.mean,
         oracle_ci95: oracle.ci95,
         oracle: "the uniform arm with no label at random",
@@ -199,76 +214,52 @@ fn split<'a>(settings: &MnistSettings, digits: &'a Digits, seed: u64, clean: boo
         .collect()
 }
 
-/// Trains one perceptron; `None` where `progress` stopped it.
-fn descend(
-    settings: &MnistSettings,
-    domains: &[Domain],
-    test: &Digits,
-    arm: &Arm,
-    seed: u64,
-    schedule: &Schedule,
-    progress: Progress,
-) -> Option<Path> {
-    let exploration = Exploration { epsilon: settings.epsilon, smoothing: settings.smoothing };
-    let mut weighting = Weighting::new(*arm, exploration, DOMAINS);
-    let (needs_gradient, needs_held_out) = weighting.needs();
-    let order = stream(settings.seed, seed, "order");
-    let mut mlp = Mlp::new(settings.seed, seed, test.pixels, settings.hidden);
-    let mut path = Path::default();
-    for step in 0..=settings.steps {
-        if schedule.records(step) {
-            let wrong = test.images.iter().zip(&test.labels).filter(|(image, y)| mlp.predict(image) != **y);
-            path.error.push(100.0 * wrong.count() as f64 / test.images.len() as f64);
-            path.loss_weight.push(weighting.loss_weight().to_vec());
-            path.sampling_weight.push(weighting.sampling_weight().to_vec());
-        }
-        if schedule.probes(step) {
-            let rng = stream(settings.seed, seed, "probes").nested(step);
-            let (measured, formula) = probe(&mlp, domains, &weighting, settings.batch_size, &rng);
-            path.variance_measured.push(measured);
-            path.variance_formula.push(formula);
-        }
-        if step == settings.steps {
-            break;
-        }
-        if step % REPORT == REPORT - 1 && progress(REPORT).is_break() {
-            return None;
-        }
-        let counts = weighting.next_counts(settings.batch_size);
-        let multiplier = weighting.multiplier();
+/// A perceptron on one seed's domains.
+struct Classifier<'a> {
+    settings: &'a MnistSettings,
+    domains: Vec<Domain<'a>>,
+    test: &'a Digits,
+    mlp: Mlp,
+    order: CounterRng,
+    probes: CounterRng,
+}
+
+impl Learner for Classifier<'_> {
+    fn error(&self) -> f64 {
+        let pairs = self.test.images.iter().zip(&self.test.labels);
+        let wrong = pairs.filter(|(image, label)| self.mlp.predict(image) != **label);
+        100.0 * wrong.count() as f64 / self.test.images.len() as f64
+    }
+
+    fn probe(&self, weighting: &Weighting, step: u64) -> (f64, f64) {
+        probe(&self.mlp, &self.domains, weighting, self.settings.batch_size, &self.probes.nested(step))
+    }
+
+    fn step(&mut self, step: u64, counts: &[usize], multiplier: &[f64], observed: bool) -> Vec<Option<f64>> {
         let mut batch = Vec::with_capacity(DOMAINS);
-        for (i, (domain, count)) in domains.iter().zip(&counts).enumerate() {
-            let draws = order.nested(step).nested(i as u64);
+        for (i, (domain, count)) in self.domains.iter().zip(counts).enumerate() {
+            let draws = self.order.nested(step).nested(i as u64);
             let sample = |j| {
                 let (image, label) = domain.train[draws.below(j, domain.train.len() as u64) as usize];
-                mlp.factors(image, label)
+                self.mlp.factors(image, label)
             };
             batch.push((0..*count as u64).map(sample).collect::<Vec<Factors>>());
         }
-        if needs_gradient {
-            let variance: Vec<Option<f64>> =
-                batch.iter().map(|f| unbiased_variance(f, test.pixels)).collect();
-            weighting.observe_gradient(&variance);
-        }
-        for (factors, m) in batch.iter().zip(&multiplier) {
+        for (factors, m) in batch.iter().zip(multiplier) {
             for gradient in factors {
-                mlp.add(-settings.lr * m / settings.batch_size as f64, gradient);
+                self.mlp.add(-self.settings.lr * m / self.settings.batch_size as f64, gradient);
             }
         }
-        if needs_held_out && (step + 1).is_multiple_of(settings.every) {
-            let losses = |domain: &Domain| -> Vec<f64> {
-                domain.held_out.iter().map(|(image, label)| mlp.loss(image, *label)).collect()
-            };
-            let statistics: Vec<HeldOut> =
-                domains.iter().map(|domain| held_out(&losses(domain), &[])).collect();
-            weighting.observe_held_out(&statistics);
-        }
+        let watched = batch.iter().filter(|_| observed);
+        watched.map(|factors| unbiased_variance(factors, self.test.pixels)).collect()
     }
-    let rest = settings.steps % REPORT;
-    if rest > 0 && progress(rest).is_break() {
-        return None;
+
+    fn held_out(&self) -> Vec<HeldOut> {
+        let losses = |domain: &Domain| -> Vec<f64> {
+            domain.held_out.iter().map(|(image, label)| self.mlp.loss(image, *label)).collect()
+        };
+        self.domains.iter().map(|domain| held_out(&losses(domain), &[])).collect()
     }
-    Some(path)
 }
 
 /// b/(b − 1) (mean ‖∇ℓ‖² − ‖mean ∇ℓ‖²) from a Gram matrix; `None` from fewer than two samples.

@@ -2,13 +2,18 @@
 
 use std::fmt::Write;
 
-use crate::chart::{Chart, Line, escape};
+use crate::chart::{Chart, Line, REFERENCE, escape};
 use crate::study::{ArmResult, Study};
-use crate::table::arm_table;
+use crate::table::{arm_table, steps_table};
 
-const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:780px;margin:2em auto;padding:0 1em;color:#222;background:#fff}\
-svg{width:100%;height:auto;font-size:11px}.grid{stroke:#e3e3e3}pre{font-size:12px;overflow-x:auto;background:#f6f6f6;padding:.8em}\
-h1{font-size:1.5em}h2{font-size:1.15em;margin-top:1.6em}";
+const STYLE: &str = ":root{color-scheme:light dark;--text:#222;--page:#fff;--grid:#e3e3e3;--box:#f6f6f6}\
+@media(prefers-color-scheme:dark){:root{--text:#ddd;--page:#161616;--grid:#3a3a3a;--box:#222}}\
+body{font:15px/1.45 system-ui,sans-serif;max-width:780px;margin:2em auto;padding:0 1em;color:var(--text);background:var(--page)}\
+svg{width:100%;height:auto;font-size:11px}text{fill:currentColor}.grid{stroke:var(--grid)}\
+pre{font-size:12px;overflow-x:auto;background:var(--box);padding:.8em}h1{font-size:1.5em}h2{font-size:1.15em;margin-top:1.6em}";
+
+/// Share of the steps that the chart of the end leaves out.
+const BEGINNING: f64 = 0.2;
 
 /// The page.
 pub fn page(study: &Study) -> String {
@@ -28,18 +33,33 @@ pub fn page(study: &Study) -> String {
     );
     section("Result", &found, table);
     section(
-        "Error against steps",
-        "Bands are 95 % intervals; the broken line is the oracle.",
-        error_chart(study),
+        "Steps to uniform's final error",
+        "First step at which the mean error is at most uniform's last one, with 95 % bootstrap intervals over seeds; less both: \
+         against the last arm on the same resamples.",
+        format!("<pre>{}</pre>", escape(&steps_table(study))),
     );
     section(
+        "Error against steps",
+        "Bands are 95 % intervals; the broken line is the oracle.",
+        error_chart(study, 0.0),
+    );
+    section("Error, the last four fifths", "The same, closer.", error_chart(study, BEGINNING));
+    section(
         "Variance of the gradient",
-        "Points of a line: measured, E‖g − ∇L̂‖² over batches drawn for the purpose. Broken lines: the closed form Σ π²w²/b v².",
+        "Full lines: measured, E‖g − ∇L̂‖² over batches drawn for the purpose. Broken lines: the closed form Σ π²w²/b v².",
         variance_chart(study),
     );
     let weights = |title: &str, of: fn(&ArmResult) -> &Vec<Vec<f64>>| weight_chart(study, title, of);
-    section("Loss weights", "Mean w of each domain.", weights("w", |arm| &arm.curve.loss_weight));
-    section("Sampling weights", "Mean p of each domain.", weights("p", |arm| &arm.curve.sampling_weight));
+    section(
+        "Loss weights",
+        "Mean w of each domain, in the arms that learn it; in the others it is 1.",
+        weights("w", |arm| &arm.curve.loss_weight),
+    );
+    section(
+        "Sampling weights",
+        "Mean p of each domain, in the arms that learn it; in the others all are equal.",
+        weights("p", |arm| &arm.curve.sampling_weight),
+    );
     if !study.estimators.is_empty() {
         let mut text = String::from("<pre>");
         for e in &study.estimators {
@@ -67,7 +87,9 @@ pub fn page(study: &Study) -> String {
             text,
         );
     }
-    let settings = format!("<pre>{}</pre>", escape(&format!("{:#}", study.settings)));
+    let setting = |(key, value): (&String, &serde_json::Value)| format!("{key:17}{value}");
+    let settings: Vec<String> = study.settings.as_object().into_iter().flatten().map(setting).collect();
+    let settings = format!("<pre>{}</pre>", escape(&settings.join("\n")));
     section("Settings", "All of them, defaults included.", settings);
     html.push_str("</body></html>\n");
     html
@@ -77,36 +99,36 @@ fn points(steps: &[u64], values: &[f64]) -> Vec<(f64, f64)> {
     steps.iter().zip(values).map(|(step, value)| (*step as f64, *value)).collect()
 }
 
-fn error_chart(study: &Study) -> String {
-    let mut lines: Vec<Line> = study
-        .arms
-        .iter()
-        .enumerate()
-        .map(|(colour, arm)| Line {
-            name: arm.name.to_owned(),
-            colour,
-            points: points(&arm.curve.steps, &arm.curve.error),
-            band: arm.curve.error_ci95.clone(),
-            dashed: false,
-        })
-        .collect();
+/// The error but for the first `leave` of the steps.
+fn error_chart(study: &Study, leave: f64) -> String {
     let steps = study.arms.first().map_or(&[][..], |arm| &arm.curve.steps);
-    let ends = [steps.first(), steps.last()].into_iter().flatten();
+    let start = steps.last().map_or(0.0, |last| leave * *last as f64);
+    let skipped = steps.iter().filter(|step| (**step as f64) < start).count();
+    let of_arm = |(colour, arm): (usize, &ArmResult)| Line {
+        name: arm.name.to_owned(),
+        colour,
+        dash: 0,
+        points: points(&arm.curve.steps, &arm.curve.error).split_off(skipped),
+        band: arm.curve.error_ci95[skipped..].to_vec(),
+    };
+    let mut lines: Vec<Line> = study.arms.iter().enumerate().map(of_arm).collect();
+    let ends = [steps.get(skipped), steps.last()].into_iter().flatten();
     let oracle = ends.map(|step| (*step as f64, study.oracle_error)).collect();
-    lines.push(Line { name: "oracle".into(), colour: 6, dashed: true, points: oracle, band: Vec::new() });
+    let name = "oracle".to_owned();
+    lines.push(Line { name, colour: REFERENCE, dash: 1, points: oracle, band: Vec::new() });
     Chart { y_label: study.metric, logarithmic: true, lines }.svg()
 }
 
 fn variance_chart(study: &Study) -> String {
     let of_arm = |(colour, arm): (usize, &ArmResult)| {
-        let line = |suffix: &str, values: &[f64], dashed| Line {
-            name: format!("{}{suffix}", arm.name),
+        let line = |name: &str, values: &[f64], dash| Line {
+            name: name.to_owned(),
             colour,
-            dashed,
+            dash,
             points: points(&arm.curve.probe_steps, values),
             band: Vec::new(),
         };
-        [line("", &arm.curve.variance_measured, false), line(", formula", &arm.curve.variance_formula, true)]
+        [line(arm.name, &arm.curve.variance_measured, 0), line("", &arm.curve.variance_formula, 1)]
     };
     let lines = study.arms.iter().enumerate().flat_map(of_arm).collect();
     Chart { y_label: "variance of g", logarithmic: true, lines }.svg()
@@ -117,14 +139,16 @@ fn weight_chart(study: &Study, y_label: &str, of: fn(&ArmResult) -> &Vec<Vec<f64
         let line = |(domain, values): (usize, &Vec<f64>)| Line {
             name: format!("{}, domain {}", arm.name, domain + 1),
             colour,
-            dashed: domain > 0,
+            dash: domain,
             points: points(&arm.curve.steps, values),
             band: Vec::new(),
         };
         of(arm).iter().enumerate().map(line).collect()
     };
-    let lines = study.arms.iter().enumerate().flat_map(of_arm).collect();
-    Chart { y_label, logarithmic: false, lines }.svg()
+    let learns =
+        |arm: &ArmResult| of(arm).iter().any(|values| values.iter().any(|value| *value != values[0]));
+    let learning = study.arms.iter().enumerate().filter(|(_, arm)| learns(arm));
+    Chart { y_label, logarithmic: false, lines: learning.flat_map(of_arm).collect() }.svg()
 }
 
 #[cfg(test)]
@@ -140,10 +164,13 @@ mod tests {
         let settings = RegressionSettings { seeds: 2, steps: 20, ..RegressionSettings::logistic() };
         let study = logistic(&settings, &|_| ControlFlow::Continue(())).unwrap().unwrap();
         let html = page(&study);
-        assert_eq!((html.matches("<svg").count(), html.matches("</svg>").count()), (4, 4));
-        for absent in ["http", "<script", "<link", "src=", "NaN"] {
+        assert_eq!((html.matches("<svg").count(), html.matches("</svg>").count()), (5, 5));
+        for absent in ["http", "<script", "<link", "src=", "url(", "@import", "NaN"] {
             assert!(!html.contains(absent), "{absent}");
         }
-        assert!(html.contains("erma+va") && html.contains("&quot;batch_size&quot;: 20"));
+        assert!(html.contains("erma+va") && html.contains("batch_size       20\n"));
+        // Uniform learns nothing: a row of the legend in either error chart and in that of the variance, none of weights.
+        assert_eq!((html.matches(">uniform<").count(), html.matches("uniform, domain").count()), (3, 0));
+        assert!(html.contains("erma+va, domain 2"));
     }
 }

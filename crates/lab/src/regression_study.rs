@@ -5,28 +5,48 @@
 //! and ERMA+VA with uniform training on labels that nobody turned over.
 
 use crate::closed_form::{covariance_trace, minimiser};
-use crate::descent::descend;
+use crate::descent::Regression;
 use crate::error::Result;
 use crate::linalg::distance_square;
 use crate::regression::{Data, Family, RegressionSettings};
+use crate::sgd::Plan;
 use crate::study::{Estimator, Path, Progress, Schedule, Study, interval, run_all, summarise};
 use crate::variance::allocation;
-use crate::weighting::{Arm, LossRule, four_arms};
+use crate::weighting::{Arm, Exploration, LossRule, Weighting, four_arms};
 
 /// Recorded steps, and probes of the variance of g.
 const RECORDS: (u64, u64) = (600, 15);
+
+/// Steps between two calls of the progress function.
+const REPORT: u64 = 250;
+
+fn plan<'a>(settings: &RegressionSettings, progress: Progress<'a>) -> Plan<'a> {
+    Plan {
+        schedule: Schedule::new(settings.steps, RECORDS.0, RECORDS.1).measured_at_every_step(),
+        batch_size: settings.batch_size,
+        every: settings.every,
+        report: REPORT,
+        progress,
+    }
+}
+
+fn weighting(settings: &RegressionSettings, arm: &Arm) -> Weighting {
+    let exploration = Exploration { epsilon: settings.epsilon, smoothing: settings.smoothing };
+    Weighting::new(*arm, exploration, settings.domains())
+}
 
 /// The linear study; `Ok(None)` where `progress` stopped it.
 pub fn linear(settings: &RegressionSettings, progress: Progress) -> Result<Option<Study>> {
     settings.check("linear")?;
     let arms = four_arms("fgls", "fgls+va", LossRule::Fgls { beta: settings.beta });
-    let schedule = Schedule::new(settings.steps, RECORDS.0, RECORDS.1);
+    let plan = plan(settings, progress);
     let d = settings.features;
     let inverse: Vec<f64> = settings.sigma.iter().map(|sigma| 1.0 / (sigma * sigma)).collect();
     let equal = vec![1.0; settings.domains()];
     let runs = run_all(settings.seeds, &arms, |seed, arm| {
         let data = Data::draw(settings, Family::Linear, seed, false);
-        let (path, loss_weight) = descend(settings, Family::Linear, &data, arm, seed, &schedule, progress)?;
+        let mut weighting = weighting(settings, arm);
+        let path = plan.run(&mut Regression::new(settings, Family::Linear, &data, seed), &mut weighting)?;
         // All domains have n samples and equal π: w itself is what weighs a sample.
         let solved = |a: &[f64]| {
             let theta = minimiser(&data.train, a, d);
@@ -36,7 +56,7 @@ pub fn linear(settings: &RegressionSettings, progress: Progress) -> Result<Optio
         // What does not depend on the arm is computed in the first one.
         let fixed = (arm.name == "uniform")
             .then(|| [(solved(&inverse), trace(&inverse)), (solved(&equal), trace(&equal))]);
-        Some((path, solved(&loss_weight), fixed))
+        Some((path, solved(weighting.loss_weight()), fixed))
     });
     let Some(runs) = runs else { return Ok(None) };
     let fixed = |which: usize| -> (Vec<f64>, Vec<f64>) {
@@ -66,7 +86,7 @@ pub fn linear(settings: &RegressionSettings, progress: Progress) -> Result<Optio
         study: "linear",
         metric: "‖θ − θ_gt‖²",
         settings: serde_json::json!(settings),
-        arms: summarise(settings.seed, &arms, &schedule, &paths),
+        arms: summarise(settings.seed, &arms, &plan.schedule, &paths),
         oracle_error: oracle.mean,
         oracle_ci95: oracle.ci95,
         oracle: "generalised least squares with the true σ, solved exactly",
@@ -83,10 +103,11 @@ pub fn logistic(settings: &RegressionSettings, progress: Progress) -> Result<Opt
     let arms = four_arms("erma", "erma+va", loss);
     let oracle = Arm { name: "oracle", loss: None, variance_aware: false };
     let all: Vec<Arm> = arms.iter().copied().chain([oracle]).collect();
-    let schedule = Schedule::new(settings.steps, RECORDS.0, RECORDS.1);
+    let plan = plan(settings, progress);
     let runs = run_all(settings.seeds, &all, |seed, arm| {
         let data = Data::draw(settings, Family::Logistic, seed, *arm == oracle);
-        Some(descend(settings, Family::Logistic, &data, arm, seed, &schedule, progress)?.0)
+        let mut learner = Regression::new(settings, Family::Logistic, &data, seed);
+        plan.run(&mut learner, &mut weighting(settings, arm))
     });
     let Some(mut paths) = runs else { return Ok(None) };
     let clean = paths.pop().unwrap_or_default();
@@ -96,7 +117,7 @@ pub fn logistic(settings: &RegressionSettings, progress: Progress) -> Result<Opt
         study: "logistic",
         metric: "share of x on the wrong side of the boundary, %",
         settings: serde_json::json!(settings),
-        arms: summarise(settings.seed, &arms, &schedule, &paths),
+        arms: summarise(settings.seed, &arms, &plan.schedule, &paths),
         oracle_error: oracle.mean,
         oracle_ci95: oracle.ci95,
         oracle: "the uniform arm on labels that were not turned over",

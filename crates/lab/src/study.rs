@@ -9,12 +9,14 @@ use std::ops::ControlFlow;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::linalg::dot;
 use crate::random::stream;
 use crate::variance::Allocation;
 use crate::weighting::Arm;
 
-/// Resamples of the bootstrap: the 2.5 % quantile is then the 13th smallest value.
-const RESAMPLES: u64 = 500;
+/// Resamples of the bootstrap: the 2.5 % quantile is then the 51st smallest value, and drawing anew moves it by about a
+/// twentieth of σ.
+const RESAMPLES: u64 = 2_000;
 
 /// Called with the steps done since the last call, from any thread; `Break` stops the study.
 pub type Progress<'a> = &'a (dyn Fn(u64) -> ControlFlow<()> + Sync);
@@ -51,7 +53,7 @@ pub struct ArmResult {
     pub final_error: f64,
     /// Half-width of its 95 % interval over seeds.
     pub ci95: f64,
-    /// First recorded step at which the arm's mean error is at most uniform's after the last step.
+    /// First measured step (linear, logistic: of all; mnist: of those recorded) at which the arm's mean error is at most uniform's after the last step.
     pub steps_to_uniform: Option<u64>,
     /// 95 % interval of `steps_to_uniform` by bootstrap over seeds; `null` is never.
     pub steps_interval: [Option<u64>; 2],
@@ -120,7 +122,7 @@ pub struct Curve {
 /// One seed's way through training under one arm.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Path {
-    /// At recorded steps.
+    /// At measured steps.
     pub(crate) error: Vec<f64>,
     /// At recorded steps, one a domain.
     pub(crate) loss_weight: Vec<Vec<f64>>,
@@ -132,19 +134,32 @@ pub(crate) struct Path {
     pub(crate) variance_formula: Vec<f64>,
 }
 
-/// When a path is recorded and probed.
+/// When a path is measured, recorded and probed.
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     /// Steps of the run.
     pub(crate) steps: u64,
+    measure: u64,
     record: u64,
     probe: u64,
 }
 
 impl Schedule {
-    /// About `records` records and `probes` probes, the first and the last step always among the records.
+    /// About `records` records and `probes` probes, the first and the last step always among the records, and the error
+    /// measured where it is recorded.
     pub(crate) fn new(steps: u64, records: u64, probes: u64) -> Self {
-        Self { steps, record: (steps / records).max(1), probe: (steps / probes).max(1) }
+        let record = (steps / records).max(1);
+        Self { steps, measure: record, record, probe: (steps / probes).max(1) }
+    }
+
+    /// The same with the error measured after every step, for steps to be counted by, and written at the records alone.
+    pub(crate) fn measured_at_every_step(self) -> Self {
+        Self { measure: 1, ..self }
+    }
+
+    /// Is the error measured after `step` steps? It is wherever the state is recorded.
+    pub(crate) fn measures(&self, step: u64) -> bool {
+        step.is_multiple_of(self.measure) || step == self.steps
     }
 
     /// Is the state after `step` steps recorded?
@@ -176,17 +191,18 @@ pub(crate) fn run_all<T: Send>(
 
 /// Means, intervals and comparisons of all arms. Every path must follow `schedule`.
 pub(crate) fn summarise(seed: u64, arms: &[Arm], schedule: &Schedule, paths: &[Vec<Path>]) -> Vec<ArmResult> {
-    let steps: Vec<u64> = (0..=schedule.steps).filter(|step| schedule.records(*step)).collect();
+    let measured: Vec<u64> = (0..=schedule.steps).filter(|step| schedule.measures(*step)).collect();
+    let recorded: Vec<usize> = (0..measured.len()).filter(|at| schedule.records(measured[*at])).collect();
     let probe_steps: Vec<u64> = (0..=schedule.steps).filter(|step| schedule.probes(*step)).collect();
     let last = |path: &Path| path.error.last().copied().unwrap_or(f64::NAN);
     let finals: Vec<Vec<f64>> = paths.iter().map(|seeds| seeds.iter().map(last).collect()).collect();
-    let intervals = steps_to_uniform(seed, &steps, paths);
+    let intervals = steps_to_uniform(seed, &measured, paths);
     let mut results = Vec::new();
     for ((arm, paths), reached) in arms.iter().zip(paths).zip(intervals) {
         let column = |at: usize, of: fn(&Path) -> &Vec<f64>| {
             interval(&paths.iter().filter_map(|path| of(path).get(at).copied()).collect::<Vec<f64>>())
         };
-        let errors: Vec<Interval> = (0..steps.len()).map(|at| column(at, |path| &path.error)).collect();
+        let errors: Vec<Interval> = recorded.iter().map(|at| column(*at, |path| &path.error)).collect();
         let curve = Curve {
             error: errors.iter().map(|e| e.mean).collect(),
             error_ci95: errors.iter().map(|e| e.ci95).collect(),
@@ -198,7 +214,7 @@ pub(crate) fn summarise(seed: u64, arms: &[Arm], schedule: &Schedule, paths: &[V
             variance_formula: (0..probe_steps.len())
                 .map(|at| column(at, |p| &p.variance_formula).mean)
                 .collect(),
-            steps: steps.clone(),
+            steps: recorded.iter().map(|at| measured[*at]).collect(),
             probe_steps: probe_steps.clone(),
         };
         let own: &[f64] = &finals[results.len()];
@@ -263,21 +279,26 @@ struct Reached {
 /// For each arm its [`Reached`], with bootstrap intervals over seeds in which uniform's final error is drawn anew each time.
 fn steps_to_uniform(seed: u64, steps: &[u64], paths: &[Vec<Path>]) -> Vec<Reached> {
     let seeds = paths.first().map_or(0, Vec::len);
-    let reach = |chosen: &[usize]| -> Vec<Option<u64>> {
-        let mean = |arm: &[Path], at: usize| {
-            chosen.iter().filter_map(|s| arm.get(*s)?.error.get(at)).sum::<f64>() / chosen.len() as f64
-        };
-        let target = paths.first().map_or(f64::NAN, |uniform| mean(uniform, steps.len().saturating_sub(1)));
-        let first = |arm: &Vec<Path>| (0..steps.len()).find(|at| mean(arm, *at) <= target);
-        paths.iter().map(|arm| first(arm).map(|at| steps[at])).collect()
+    // `[arm][step][seed]`: a resample is then one dot product a step, with how often it has each seed.
+    let by_step = |arm: &Vec<Path>| -> Vec<Vec<f64>> {
+        (0..steps.len()).map(|at| arm.iter().map(|path| path.error[at]).collect()).collect()
     };
-    let found = reach(&(0..seeds).collect::<Vec<usize>>());
+    let errors: Vec<Vec<Vec<f64>>> = paths.iter().map(by_step).collect();
+    let reach = |times: &[f64]| -> Vec<Option<u64>> {
+        let last = errors.first().and_then(|uniform| uniform.last());
+        let target = last.map_or(f64::NAN, |error| dot(error, times));
+        let first = |arm: &Vec<Vec<f64>>| arm.iter().position(|error| dot(error, times) <= target);
+        errors.iter().map(|arm| first(arm).map(|at| steps[at])).collect()
+    };
+    let found = reach(&vec![1.0; seeds]);
     let rng = stream(seed, 0, "bootstrap");
     let resamples: Vec<Vec<Option<u64>>> = (0..RESAMPLES)
         .into_par_iter()
         .map(|r| {
             let draw = rng.nested(r);
-            reach(&(0..seeds as u64).map(|i| draw.below(i, seeds as u64) as usize).collect::<Vec<usize>>())
+            let mut times = vec![0.0; seeds];
+            (0..seeds as u64).for_each(|i| times[draw.below(i, seeds as u64) as usize] += 1.0);
+            reach(&times)
         })
         .collect();
     let of_arm = |(arm, steps): (usize, Option<u64>)| {

@@ -1,12 +1,52 @@
-//! A study's arms as a table of at most 100 columns.
+//! A study's arms as tables of at most 100 columns.
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 
-use crate::study::Study;
+use crate::study::{ArmResult, Interval, Study};
 
-/// One line an arm, and the oracle's.
+/// One line an arm, and the oracle's: errors and weights.
 pub fn arm_table(study: &Study) -> String {
-    let header = ["arm", "final error", "less uniform", "less both", "steps to\nuniform", "w", "p"];
+    let digits = digits(study.oracle_error);
+    let range = |mean: f64, half: f64| format!("{mean:.digits$} ± {half:.digits$}");
+    let of_arm = |(index, arm): (usize, &ArmResult)| {
+        let less =
+            |other: usize, d: Interval| if index == other { String::new() } else { range(d.mean, d.ci95) };
+        vec![
+            arm.name.to_owned(),
+            range(arm.final_error, arm.ci95),
+            less(0, arm.difference_from_uniform),
+            less(study.arms.len() - 1, arm.difference_from_both),
+            list(&arm.loss_weight),
+            list(&arm.sampling_weight),
+        ]
+    };
+    let oracle = vec!["oracle".to_owned(), range(study.oracle_error, study.oracle_ci95)];
+    let rows = study.arms.iter().enumerate().map(of_arm).chain([oracle]);
+    table(&["arm", "final error", "less uniform", "less both", "w", "p"], rows)
+}
+
+/// One line an arm: the steps to uniform's final error.
+pub fn steps_table(study: &Study) -> String {
+    let of_arm = |(index, arm): (usize, &ArmResult)| {
+        let [low, high] = arm.steps_less_both;
+        let last = index + 1 == study.arms.len();
+        vec![
+            arm.name.to_owned(),
+            steps(arm.steps_to_uniform),
+            format!("{} … {}", steps(arm.steps_interval[0]), steps(arm.steps_interval[1])),
+            if last { String::new() } else { format!("{} … {}", steps(low), steps(high)) },
+        ]
+    };
+    let rows = study.arms.iter().enumerate().map(of_arm);
+    table(&["arm", "steps to uniform", "95 % interval", "less both, 95 % interval"], rows)
+}
+
+fn steps<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "never".to_owned(), |steps| steps.to_string())
+}
+
+/// Names to the left, all else to the right.
+fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let align = |(column, text): (usize, String)| {
         let alignment = if column == 0 { CellAlignment::Left } else { CellAlignment::Right };
         Cell::new(text).set_alignment(alignment)
@@ -16,27 +56,11 @@ pub fn arm_table(study: &Study) -> String {
     table
         .load_style(TableStyle::new().header_separator(rule))
         .set_header(header.iter().map(|name| (*name).to_owned()).enumerate().map(align));
-    let digits = digits(study.oracle_error);
-    let range = |mean: f64, half: f64| format!("{mean:.digits$} ± {half:.digits$}");
-    for (index, arm) in study.arms.iter().enumerate() {
-        let less = |other: usize, d: crate::study::Interval| {
-            if index == other { String::new() } else { range(d.mean, d.ci95) }
-        };
-        let cells = vec![
-            arm.name.to_owned(),
-            range(arm.final_error, arm.ci95),
-            less(0, arm.difference_from_uniform),
-            less(study.arms.len() - 1, arm.difference_from_both),
-            arm.steps_to_uniform.map_or_else(|| "never".to_owned(), |step| step.to_string()),
-            list(&arm.loss_weight),
-            list(&arm.sampling_weight),
-        ];
-        table.add_row(cells.into_iter().enumerate().map(align));
+    for row in rows {
+        table.add_row(row.into_iter().enumerate().map(align));
     }
-    let oracle = ["oracle".to_owned(), range(study.oracle_error, study.oracle_ci95)];
-    table.add_row(oracle.into_iter().enumerate().map(align));
     for column in table.column_iter_mut() {
-        column.set_padding((0, 1));
+        column.set_padding((0, 2));
     }
     table.trim_fmt()
 }
@@ -84,6 +108,13 @@ mod tests {
             assert!(table.lines().any(|line| line.trim_start().starts_with(name)), "{table}");
         }
         assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+        let steps = steps_table(&study);
+        for (name, arm) in ["uniform", "erma", "va", "erma+va"].iter().zip(&study.arms) {
+            let line = steps.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")));
+            let reached = arm.steps_to_uniform.map_or_else(|| "never".to_owned(), |steps| steps.to_string());
+            assert!(line.is_some_and(|line| line.contains(&reached)), "{steps}");
+        }
+        assert!(steps.lines().all(|line| line.chars().count() <= 100), "{steps}");
     }
 
     #[test]

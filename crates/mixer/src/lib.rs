@@ -47,7 +47,7 @@ pub use domain::{DomainId, DomainInfo, Run};
 pub use error::{MixerError, Result};
 pub use mixer::{Draw, Mixer, StepDraw};
 pub use mixture::{Counts, MixtureSpec, Normalise, Objective};
-pub use needs::{Estimates, Needs, VarianceEstimator};
+pub use needs::{Estimates, GradientNeeds, Needs, VarianceEstimator};
 pub use observation::{GradientStatistics, LossStatistics, Observation};
 pub use order::{Window, WindowOrder};
 pub use plan::DomainPlan;

@@ -17,6 +17,9 @@ pub enum VarianceEstimator {
     NormLayers,
     /// From the norms of the linear layers' gradients, ‖A_jᵀ G_j‖²_F, without forming them a sequence at a time.
     Ghost,
+    /// From a few random projections of every parameter's gradients, which come out a sequence at a time: unbiased for the
+    /// whole model's v², whatever part of it carries the variance.
+    Sketch,
     /// From one backward pass a sequence: for tests and studies.
     Exact,
 }
@@ -27,9 +30,19 @@ impl VarianceEstimator {
         match self {
             Self::NormLayers => "norm-layers",
             Self::Ghost => "ghost",
+            Self::Sketch => "sketch",
             Self::Exact => "exact",
         }
     }
+}
+
+/// Gradient statistics, of some steps or all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GradientNeeds {
+    /// How they are estimated.
+    pub estimator: VarianceEstimator,
+    /// Of one step in so many, at least 1: steps 0, `every`, 2 · `every`, …
+    pub every: u64,
 }
 
 /// What a strategy needs to observe besides the training losses. The default is nothing.
@@ -37,12 +50,19 @@ impl VarianceEstimator {
 pub struct Needs {
     /// Held-out losses after every so many steps, at least 1.
     pub held_out_every: Option<u64>,
-    /// Gradient statistics of every step.
-    pub gradient: Option<VarianceEstimator>,
+    /// Gradient statistics.
+    pub gradient: Option<GradientNeeds>,
 }
 
 impl Needs {
-    /// What serves both: the shorter interval, the one estimator.
+    /// What `step`, counted from 0, is to collect: a function of its number, so that a resumed run collects at the same ones.
+    pub fn estimator_at(&self, step: u64) -> Option<VarianceEstimator> {
+        self.gradient
+            .filter(|gradient| step.is_multiple_of(gradient.every))
+            .map(|gradient| gradient.estimator)
+    }
+
+    /// What serves both: the shorter intervals, the one estimator.
     ///
     /// # Errors
     /// Two different estimators, since a step collects one kind of statistics.
@@ -51,12 +71,15 @@ impl Needs {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        match (self.gradient, other.gradient) {
-            (Some(a), Some(b)) if a != b => {
-                Err(MixerError::TwoEstimators { sampling: a.name().to_owned(), loss: b.name().to_owned() })
+        let gradient = match (self.gradient, other.gradient) {
+            (Some(a), Some(b)) if a.estimator != b.estimator => {
+                let name = |needs: GradientNeeds| needs.estimator.name().to_owned();
+                return Err(MixerError::TwoEstimators { sampling: name(a), loss: name(b) });
             }
-            (a, b) => Ok(Self { held_out_every, gradient: a.or(b) }),
-        }
+            (Some(a), Some(b)) => Some(GradientNeeds { every: a.every.min(b.every), ..a }),
+            (a, b) => a.or(b),
+        };
+        Ok(Self { held_out_every, gradient })
     }
 }
 
@@ -88,14 +111,17 @@ mod tests {
 
     #[test]
     fn merged_needs_serve_both_slots() {
+        let gradient = |estimator, every| Some(GradientNeeds { estimator, every });
         let none = Needs::default();
         let loss = Needs { held_out_every: Some(100), gradient: None };
-        let sampling = Needs { held_out_every: Some(30), gradient: Some(VarianceEstimator::Ghost) };
+        let sampling = Needs { held_out_every: Some(30), gradient: gradient(VarianceEstimator::Ghost, 4) };
         assert_eq!(none.merge(none), Ok(none));
         assert_eq!(sampling.merge(loss), Ok(sampling));
         assert_eq!(loss.merge(none), Ok(loss));
         assert_eq!(sampling.merge(sampling), Ok(sampling));
-        let exact = Needs { held_out_every: None, gradient: Some(VarianceEstimator::Exact) };
+        let often = Needs { gradient: gradient(VarianceEstimator::Ghost, 3), ..sampling };
+        assert_eq!(sampling.merge(often), Ok(often));
+        let exact = Needs { held_out_every: None, gradient: gradient(VarianceEstimator::Exact, 1) };
         let error = sampling.merge(exact).unwrap_err().to_string();
         assert!(
             error.contains("`ghost`") && error.contains("`exact`") && error.contains("hint: "),
@@ -104,8 +130,22 @@ mod tests {
     }
 
     #[test]
+    fn statistics_are_collected_at_the_multiples_of_every() {
+        let gradient = Some(GradientNeeds { estimator: VarianceEstimator::Sketch, every: 3 });
+        let needs = Needs { gradient, ..Needs::default() };
+        let collected: Vec<u64> = (0..8).filter(|&step| needs.estimator_at(step).is_some()).collect();
+        assert_eq!(collected, [0, 3, 6]);
+        assert_eq!(Needs::default().estimator_at(0), None);
+    }
+
+    #[test]
     fn an_estimators_name_is_the_configs() {
-        for estimator in [VarianceEstimator::NormLayers, VarianceEstimator::Ghost, VarianceEstimator::Exact] {
+        for estimator in [
+            VarianceEstimator::NormLayers,
+            VarianceEstimator::Ghost,
+            VarianceEstimator::Sketch,
+            VarianceEstimator::Exact,
+        ] {
             assert_eq!(serde_json::to_value(estimator).unwrap(), estimator.name());
         }
         assert_eq!(VarianceEstimator::default().name(), "norm-layers");

@@ -4,8 +4,8 @@
 
 use cuvee_mixer::seed::CounterRng;
 use cuvee_mixer::{
-    DomainId, DomainInfo, GradientStatistics, LossStatistics, Mixer, MixerError, MixerState, MixtureSpec,
-    Needs, Objective, Observation, Run, StepDraw, VarianceEstimator, rule,
+    DomainId, DomainInfo, GradientNeeds, GradientStatistics, LossStatistics, Mixer, MixerError, MixerState,
+    MixtureSpec, Needs, Objective, Observation, Run, StepDraw, VarianceEstimator, rule,
 };
 
 const RUN: Run = Run { steps: 400, batch_size: 12, context: 16, seed: 5 };
@@ -266,7 +266,12 @@ fn needs_are_those_of_both_slots() {
     assert_eq!(mixer("'uniform'", "'uniform'").needs(), Needs::default());
     assert_eq!(mixer("'uniform'", "{ strategy = 'erma', every = 7 }").needs(), held_out(7));
     let both = mixer("{ strategy = 'va', variance = 'exact' }", "'fgls'").needs();
-    assert_eq!(both, Needs { gradient: Some(VarianceEstimator::Exact), ..held_out(100) });
+    let gradient = |estimator, every| Some(GradientNeeds { estimator, every });
+    assert_eq!(both, Needs { gradient: gradient(VarianceEstimator::Exact, 1), ..held_out(100) });
+    for (sampling, every) in [("'norm-layers'", 1), ("'sketch'", 8), ("'sketch', every = 2", 2)] {
+        let needs = mixer(&format!("{{ strategy = 'va', variance = {sampling} }}"), "'uniform'").needs();
+        assert_eq!(needs.gradient.map(|needs| needs.every), Some(every), "{sampling}");
+    }
 }
 
 #[test]

@@ -2,11 +2,11 @@
 //! times what collecting costs a step.
 //!
 //! ```text
-//! CANDLE_NUM_THREADS=1 cargo run -p cuvee-train --example variance -- DATA [STEPS [LAYERS]]
+//! CANDLE_NUM_THREADS=1 cargo run -p cuvee-train --example variance -- DATA [SEED [STEPS]]
 //! ```
 //!
-//! With 0 STEPS it only times. DATA holds the corpora that `DOMAINS` names. Out comes one line a point in time and domain, tab-separated, and then the
-//! summary that docs/variance.md quotes. Takes some ten minutes on two cores.
+//! With 0 STEPS it only times. DATA holds the corpora that `DOMAINS` names; SEED (0) draws parameters and batches. Out comes
+//! one line a point in time and domain, tab-separated, and then the summary that docs/variance.md quotes. Takes some ten minutes on two cores.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -46,25 +46,29 @@ const MEASURED: usize = 32;
 const POINTS: [f64; 8] = [0.0, 0.025, 0.075, 0.15, 0.3, 0.5, 0.75, 1.0];
 const PEAK: f64 = 2e-3;
 const WARMUP: u64 = 20;
-const ESTIMATORS: [VarianceEstimator; 3] =
-    [VarianceEstimator::Exact, VarianceEstimator::NormLayers, VarianceEstimator::Ghost];
+const ESTIMATORS: [VarianceEstimator; 4] = [
+    VarianceEstimator::Exact,
+    VarianceEstimator::NormLayers,
+    VarianceEstimator::Ghost,
+    VarianceEstimator::Sketch,
+];
 /// What stands against each other, the exact one first. `rescaled` is norm-layers times what the batch's whole gradient is
 /// longer than its norm layers' part: one factor a batch, the same for every domain, of numbers a step has anyway.
-const COLUMNS: [&str; 4] = ["exact", "norm-layers", "ghost", "rescaled"];
+const COLUMNS: [&str; 5] = ["exact", "norm-layers", "ghost", "sketch", "rescaled"];
 /// Steps timed of each kind.
 const TIMED: usize = 40;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let data = PathBuf::from(arguments.next().ok_or("expected the folder of the corpora")?);
+    let seed: u64 = arguments.next().map_or(Ok(0), |text| text.parse())?;
     let steps: u64 = arguments.next().map_or(Ok(200), |text| text.parse())?;
-    let layers: usize = arguments.next().map_or(Ok(4), |text| text.parse())?;
     let folder = tempfile::tempdir()?;
     let corpus = open(&data, folder.path())?;
 
     let model = ModelSpec {
         dim: Some(128),
-        layers: Some(layers),
+        layers: Some(4),
         heads: Some(4),
         kv_heads: Some(4),
         ffn: Some(344),
@@ -72,22 +76,19 @@ fn main() -> Result<()> {
     };
     let model = model.resolve(corpus.tokenizer.vocab_size(), CONTEXT, Path::new("."))?;
     let train = TrainSpec { batch_size: BATCH, context: CONTEXT, ..TrainSpec::default() };
-    let mut engine = ReferenceEngine::new(&model, &train, DeviceSpec::Cpu, 0)?;
+    let mut engine = ReferenceEngine::new(&model, &train, DeviceSpec::Cpu, seed)?;
     let measured = measured(&corpus);
 
     let infos: Vec<_> =
         corpus.domains.iter().map(|d| DomainInfo::new(&d.name, d.shard(Split::Train).tokens())).collect();
     let mixture: MixtureSpec = serde_json::from_value(json!({ "sampling": "uniform" }))?;
-    let mut mixer = Mixer::new(
-        &mixture,
-        &infos,
-        &Run { steps: steps + 1, batch_size: BATCH, context: CONTEXT, seed: 0 },
-    )?;
+    let mut mixer =
+        Mixer::new(&mixture, &infos, &Run { steps: steps + 1, batch_size: BATCH, context: CONTEXT, seed })?;
     let names: Vec<String> = corpus.domains.iter().map(|domain| domain.name.clone()).collect();
     let shards: Vec<_> = corpus.domains.iter().map(|domain| domain.shard(Split::Train)).collect();
 
     println!("step\tdomain\tloss\t{}", COLUMNS.join("\t"));
-    let mut points: Vec<Vec<[f64; 4]>> = Vec::new();
+    let mut points: Vec<Vec<[f64; 5]>> = Vec::new();
     for step in 0..=steps {
         if steps > 0 && POINTS.iter().any(|share| (share * steps as f64).round() as u64 == step) {
             points.push(measure(&mut engine, &measured, &names, step)?);
@@ -154,11 +155,11 @@ fn measure(
     batch: &Batch,
     names: &[String],
     step: u64,
-) -> Result<Vec<[f64; 4]>> {
-    let mut deviations = vec![[0.0; 4]; names.len()];
+) -> Result<Vec<[f64; 5]>> {
+    let mut deviations = vec![[0.0; 5]; names.len()];
     let mut losses = Vec::new();
     for (column, estimator) in ESTIMATORS.into_iter().enumerate() {
-        engine.collect(Some(estimator));
+        engine.collect(Some(estimator))?;
         let (output, gradients) = engine.gradient(batch)?;
         for (deviations, statistics) in deviations.iter_mut().zip(&output.gradient) {
             let GradientStatistics { variance, .. } = statistics.ok_or("a domain without statistics")?;
@@ -169,11 +170,11 @@ fn measure(
                 |tensor: &NamedTensor| tensor.data.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
             let norms = gradients.iter().filter(|tensor| tensor.name.contains("norm"));
             let part = norms.map(square).sum::<f64>().sqrt();
-            deviations.iter_mut().for_each(|row| row[3] = row[column] * output.gradient_norm / part);
+            deviations.iter_mut().for_each(|row| row[4] = row[column] * output.gradient_norm / part);
         }
         losses = output.sequence_losses;
     }
-    engine.collect(None);
+    engine.collect(None)?;
     for ((name, row), losses) in names.iter().zip(&deviations).zip(losses.chunks(MEASURED)) {
         let loss = losses.iter().sum::<f64>() / losses.len() as f64;
         let row: Vec<String> = row.iter().map(|v| format!("{v:.4}")).collect();
@@ -183,16 +184,16 @@ fn measure(
 }
 
 /// How well the estimator of `column` stands for the exact one, at each point in time and over all.
-fn summarise(column: usize, points: &[Vec<[f64; 4]>]) {
+fn summarise(column: usize, points: &[Vec<[f64; 5]>]) {
     let name = COLUMNS[column];
-    let of = |points: &[Vec<[f64; 4]>], column: usize| -> Vec<f64> {
+    let of = |points: &[Vec<[f64; 5]>], column: usize| -> Vec<f64> {
         points.iter().flatten().map(|deviations| deviations[column]).collect()
     };
     let (exact, cheap) = (of(points, 0), of(points, column));
     println!("{name}: Spearman over domains and time {:.4}", spearman(&cheap, &exact));
     println!("{name}: ratio over domains and time {}", spread(&cheap, &exact));
     let shares = |column: usize| -> Vec<f64> {
-        let one = |point: &Vec<[f64; 4]>| {
+        let one = |point: &Vec<[f64; 5]>| {
             let sum: f64 = point.iter().map(|row| row[column]).sum();
             point.iter().map(|row| row[column] / sum).collect::<Vec<_>>()
         };
@@ -241,13 +242,18 @@ fn spearman(x: &[f64], y: &[f64]) -> f64 {
 /// Times steps of each kind in turn, so that whatever else the machine does meets all of them; by the processor's clock
 /// too, where there is one to read, since it does not count what others do meanwhile.
 fn time(engine: &mut ReferenceEngine, batch: &Batch) -> Result<()> {
-    let kinds = [None, Some(VarianceEstimator::NormLayers), Some(VarianceEstimator::Ghost)];
+    let kinds = [
+        None,
+        Some(VarianceEstimator::NormLayers),
+        Some(VarianceEstimator::Ghost),
+        Some(VarianceEstimator::Sketch),
+    ];
     let mut seconds = vec![Vec::new(); kinds.len()];
     let mut busy = vec![0.0; kinds.len()];
     for round in 0..TIMED {
         for turn in 0..kinds.len() {
             let kind = (turn + round) % kinds.len();
-            engine.collect(kinds[kind]);
+            engine.collect(kinds[kind])?;
             let (clock, processor) = (Instant::now(), processor_seconds());
             engine.step(batch, 0.0)?;
             seconds[kind].push(clock.elapsed().as_secs_f64());

@@ -112,8 +112,8 @@ pub struct KernelTime {
 
 /// Forward, backward, clip and update of one decoder.
 ///
-/// An engine is deterministic: the same calls in the same build on the same machine give the same
-/// bits, whatever the number of threads.
+/// An engine is deterministic: the same calls in the same build on the same machine with the same number of threads give the
+/// same bits.
 pub trait Engine {
     /// The name it has in the config, such as `reference`.
     fn name(&self) -> &'static str;
@@ -124,9 +124,9 @@ pub trait Engine {
     /// Sets how [`StepOutput::gradient`] is estimated from now on (METHOD §4); `None`, as at the start, collects nothing.
     /// What is trained does not depend on it, to the bit.
     ///
-    /// An engine that computes its backward itself collects [`VarianceEstimator::NormLayers`] inside that of RMSNorm, where
-    /// each sequence's gradient of a gain lies before it is added to the others'.
-    fn collect(&mut self, estimator: Option<VarianceEstimator>);
+    /// # Errors
+    /// [`TrainError::Config`] for an estimator this engine does not have; what was set before stays.
+    fn collect(&mut self, estimator: Option<VarianceEstimator>) -> Result<()>;
 
     /// One optimizer step at learning rate `lr`: the gradient of (1/B) Σ_b m_b ℓ_b, clipped by its
     /// global norm, through AdamW.

@@ -167,7 +167,8 @@ impl<'a> Trainer<'a> {
         if needs.held_out_every.is_some() {
             check_split(domains, Split::Tune, plan.train.context)?;
         }
-        engine.collect(needs.gradient);
+        // Refused here if the engine does not have it, rather than at the first step that asks.
+        engine.collect(needs.gradient.map(|gradient| gradient.estimator))?;
         let state = RunState::new(mixer.state(), config, domains);
         Ok(Self { plan, domains, tokenizer, mixer, needs, engine, state, saved: None })
     }
@@ -237,6 +238,7 @@ impl<'a> Trainer<'a> {
             let draw = self.mixer.next_step()?;
             let batch = read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
             let rate = learning_rate(&self.plan.train, done, self.plan.steps);
+            self.engine.collect(self.needs.estimator_at(done))?;
             let output =
                 self.engine.step(&batch, rate).map_err(|e| place(e, done + 1, &batch.domains, &names))?;
             let mut observation =

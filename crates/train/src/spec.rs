@@ -6,9 +6,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use cuvee_mixer::VarianceEstimator;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, TrainError};
+use crate::fused;
 
 /// Steps of a run that gives neither `steps` nor `tokens`.
 pub const DEFAULT_STEPS: u64 = 1000;
@@ -126,6 +128,16 @@ pub enum EngineKind {
     Reference,
     /// The decoder's forward and backward written out over kernels of its own: the processor's fastest.
     Fused,
+}
+
+impl EngineKind {
+    /// The engine for a run that needs `estimator`: `auto` becomes `reference` where `fused` does not have it.
+    pub fn collecting(self, estimator: Option<VarianceEstimator>) -> Self {
+        match (self, estimator) {
+            (EngineKind::Auto, Some(estimator)) if !fused::collects(estimator) => EngineKind::Reference,
+            _ => self,
+        }
+    }
 }
 
 /// Number type of parameters and arithmetic.

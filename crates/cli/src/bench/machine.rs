@@ -1,11 +1,15 @@
 //! What the machine can do and what this process has taken of it.
 
+use cuvee_kernels::bf16;
 use cuvee_train::Precision;
 
-/// Most floating-point operations a second that `threads` threads reach in registers alone, the ceiling of MFU; `None` where
-/// nothing measures it.
-pub fn measured_peak(_precision: Precision, _threads: usize) -> Option<f64> {
-    None // No engine of this build has kernels of its own, so there is nothing that could be driven to the peak.
+/// Most floating-point operations a second that `threads` threads reach together in the innermost loop of a matrix product, the
+/// ceiling of MFU.
+pub fn measured_peak(precision: Precision, threads: usize) -> f64 {
+    match precision {
+        Precision::F32 => cuvee_kernels::peak_flops::<f32>(threads),
+        Precision::Bf16 => cuvee_kernels::peak_flops::<bf16>(threads),
+    }
 }
 
 /// Most memory this process has held at once, in bytes; `None` where the system does not tell (it is Linux that does).

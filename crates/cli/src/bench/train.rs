@@ -291,7 +291,8 @@ fn document(
         "tokens_per_second": train.tokens_per_step() as f64 / (median_ms / 1e3),
         "median_ms": median_ms,
         "min_ms": found.steps_ms.iter().copied().fold(f64::INFINITY, f64::min),
-        "mfu": peak.map(|peak| flops / (median_ms / 1e3) / peak),
+        "mfu": flops / (median_ms / 1e3) / peak,
+        "peak_flops": peak,
         "flops_per_step": flops,
         "tokens_per_step": train.tokens_per_step(),
         "peak_rss_bytes": machine::peak_rss_bytes(),
@@ -307,18 +308,18 @@ fn text(document: &Value, train: &TrainSpec, engine: &dyn Engine, warmup: u32) -
     let number = |key: &str| document[key].as_f64().unwrap_or(f64::NAN);
     let word = |key: &str| document[key].as_str().unwrap_or("").to_owned();
     let timed = document["steps_ms"].as_array().map_or(0, Vec::len);
-    let mfu = document["mfu"].as_f64().map_or_else(
-        || "unknown: no peak is measured in this build".to_owned(),
-        |mfu| format!("{:.1} % of the measured peak", 100.0 * mfu),
-    );
     let memory = document["peak_rss_bytes"].as_u64().map_or_else(|| "unknown".to_owned(), bytes);
     let flops = number("flops_per_step");
+    let threads = match train.thread_count() {
+        1 => "1 thread".to_owned(),
+        n => format!("{n} threads"),
+    };
     format!(
-        "Size {}: {} parameters, {} sequences × {} tokens; {} engine, {}, {} threads; {timed} steps after {warmup} of warm-up\n\
+        "Size {}: {} parameters, {} sequences × {} tokens; {} engine, {}, {threads}; {timed} steps after {warmup} of warm-up\n\
          tokens/s     {}\n\
          ms a step    {:.1} median, {:.1} least\n\
          GFLOP/s      {:.1}\n\
-         MFU          {mfu}\n\
+         MFU          {:.1} % of the measured {:.0} GFLOP/s\n\
          peak memory  {memory}\n\
          loss         {:.3} → {:.3}",
         word("size"),
@@ -327,11 +328,12 @@ fn text(document: &Value, train: &TrainSpec, engine: &dyn Engine, warmup: u32) -
         train.context,
         engine.name(),
         word("precision"),
-        train.thread_count(),
         thousands(number("tokens_per_second").round() as u64),
         number("median_ms"),
         number("min_ms"),
         flops / number("median_ms") / 1e6,
+        100.0 * number("mfu"),
+        number("peak_flops") / 1e9,
         number("first_loss"),
         number("last_loss"),
     )

@@ -269,6 +269,7 @@ fn parameters_of_adaptive_strategies_out_of_range_are_named() {
         (Slot::Sampling, r#"{ strategy = "va", epsilon = 0 }"#, "sampling.epsilon is 0"),
         (Slot::Sampling, r#"{ strategy = "va", epsilon = nan }"#, "sampling.epsilon is NaN"),
         (Slot::Sampling, r#"{ strategy = "va", smoothing = 1 }"#, "sampling.smoothing is 1"),
+        (Slot::Sampling, r#"{ strategy = "va", every = 0 }"#, "sampling.every is 0"),
         (Slot::Loss, r#"{ strategy = "fgls", beta = 0 }"#, "loss.beta is 0"),
         (Slot::Loss, r#"{ strategy = "fgls", beta = 1.5 }"#, "loss.beta is 1.5"),
         (Slot::Loss, r#"{ strategy = "fgls", every = 0 }"#, "loss.every is 0"),

@@ -1,11 +1,11 @@
-//! VA: sampling weights that minimise the variance of the gradient, from gradient statistics of the training steps.
+//! VA: sampling weights that minimise the variance of the gradient, from gradient statistics of training steps.
 //!
-//! In: per-domain gradient statistics of each step. Out: p. State: four decaying sums a domain.
+//! In: per-domain gradient statistics of the steps that collect them. Out: p. State: four decaying sums a domain.
 
 use super::{Context, Setup, Slots, Strategy, StrategyEntry};
 use crate::domain::DomainId;
 use crate::error::{MixerError, Result};
-use crate::needs::{Estimates, Needs, VarianceEstimator};
+use crate::needs::{Estimates, GradientNeeds, Needs, VarianceEstimator};
 use crate::observation::{GradientStatistics, Observation};
 use crate::rule;
 use serde::{Deserialize, Serialize};
@@ -27,21 +27,35 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
 pub struct Va {
     /// ε, above 0 and at most 1: the share of the batch that is spread evenly, so that no domain goes unobserved.
     pub epsilon: f64,
-    /// How much of the past a step keeps in the moving average of v², from 0 to below 1.
+    /// How much of the past a step that collects keeps in the moving average of v², from 0 to below 1.
     pub smoothing: f64,
     /// First step at which v̂ counts.
     pub start_step: u64,
     /// How v² is estimated.
     pub variance: VarianceEstimator,
+    /// One step in so many collects, at least 1. `None`: each, but of `sketch`, which has a cost, one in [`SKETCH_EVERY`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
 }
+
+/// With it `sketch` costs less than 3 % of a training step on average, also where most of a step is a large vocabulary's.
+const SKETCH_EVERY: u64 = 8;
 
 impl Default for Va {
     fn default() -> Self {
-        Self { epsilon: 0.05, smoothing: 0.9, start_step: 0, variance: VarianceEstimator::default() }
+        let variance = VarianceEstimator::default();
+        Self { epsilon: 0.05, smoothing: 0.9, start_step: 0, variance, every: None }
     }
 }
 
 impl Va {
+    fn every(&self) -> u64 {
+        self.every.unwrap_or(match self.variance {
+            VarianceEstimator::Sketch => SKETCH_EVERY,
+            VarianceEstimator::NormLayers | VarianceEstimator::Ghost | VarianceEstimator::Exact => 1,
+        })
+    }
+
     pub(super) fn build(&self, setup: &Setup) -> Result<Box<dyn Strategy>> {
         // Without a floor a domain whose v̂ is 0 once would never be observed again.
         if !(self.epsilon > 0.0 && self.epsilon <= 1.0) {
@@ -49,6 +63,9 @@ impl Va {
         }
         if !(self.smoothing >= 0.0 && self.smoothing < 1.0) {
             return Err(setup.bad_parameter("smoothing", self.smoothing, "a number from 0 to below 1"));
+        }
+        if self.every() == 0 {
+            return Err(setup.bad_parameter("every", 0, "1 or more steps"));
         }
         let moments = vec![Moments::default(); setup.domains.len()];
         Ok(Box::new(VarianceAware { config: self.clone(), moments }))
@@ -155,10 +172,14 @@ impl VarianceAware {
 
 impl Strategy for VarianceAware {
     fn describe(&self) -> String {
-        let Va { epsilon, smoothing, start_step, variance } = &self.config;
+        let Va { epsilon, smoothing, start_step, variance, .. } = &self.config;
         let start = if *start_step > 0 { format!(", from step {start_step}") } else { String::new() };
         let variance = variance.name();
-        format!("{}, epsilon {epsilon}, smoothing {smoothing}, variance {variance}{start}", ENTRY.name)
+        let every = match self.config.every() {
+            1 => String::new(),
+            every => format!(" every {every} steps"),
+        };
+        format!("{}, epsilon {epsilon}, smoothing {smoothing}, variance {variance}{every}{start}", ENTRY.name)
     }
 
     fn propose(&self, context: &Context) -> Result<Vec<f64>> {
@@ -166,7 +187,8 @@ impl Strategy for VarianceAware {
     }
 
     fn needs(&self) -> Needs {
-        Needs { held_out_every: None, gradient: Some(self.config.variance) }
+        let gradient = GradientNeeds { estimator: self.config.variance, every: self.config.every() };
+        Needs { held_out_every: None, gradient: Some(gradient) }
     }
 
     fn estimates(&self, context: &Context) -> Estimates {

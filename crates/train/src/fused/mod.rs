@@ -31,6 +31,11 @@ use statistics::GradientSums;
 /// for the activations of a layer to stay in the cache.
 const MICRO_TOKENS: usize = 512;
 
+/// Whether this engine has the estimator.
+pub(crate) fn collects(estimator: VarianceEstimator) -> bool {
+    matches!(estimator, VarianceEstimator::NormLayers | VarianceEstimator::Exact)
+}
+
 /// One thread's part of a batch.
 struct Shard<K: Kernels> {
     work: Option<Work<K>>,
@@ -369,8 +374,17 @@ impl<K: Kernels> Engine for FusedEngine<K> {
         &self.model
     }
 
-    fn collect(&mut self, estimator: Option<VarianceEstimator>) {
+    fn collect(&mut self, estimator: Option<VarianceEstimator>) -> Result<()> {
+        if let Some(estimator) = estimator.filter(|&estimator| !collects(estimator)) {
+            return Err(TrainError::config(
+                "mixture.sampling.variance",
+                "an estimator that the engine `fused` has: `norm-layers` or `exact`",
+                format!("`{}`", estimator.name()),
+                "remove train.engine, or use train.engine = \"reference\"",
+            ));
+        }
         self.estimator = estimator;
+        Ok(())
     }
 
     fn step(&mut self, batch: &Batch, lr: f64) -> Result<StepOutput> {

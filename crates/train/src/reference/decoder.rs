@@ -146,7 +146,9 @@ impl Decoder {
         let mask_rts = self.causal_mask_rts(start, context)?;
         let positions = Positions { batch, context, cos_te, sin_te, mask_rts };
         let eps = self.model.norm_eps;
-        let mut x_nd = self.embedding_vd.index_select(&tokens_bt.flatten_all()?, 0)?;
+        let tokens_n = tokens_bt.flatten_all()?;
+        let rows_nd = self.embedding_vd.index_select(&tokens_n, 0)?;
+        let mut x_nd = trace.rows(&tokens_n, &self.embedding_vd, rows_nd)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let past = cache.as_mut().and_then(|cache| cache.layers.get_mut(index));
             let normed_nd = rms_norm(&x_nd, &layer.attention_norm_d, eps, trace)?;
@@ -154,8 +156,8 @@ impl Decoder {
             let normed_nd = rms_norm(&x_nd, &layer.ffn_norm_d, eps, trace)?;
             x_nd = (x_nd + feed_forward_nd(layer, &normed_nd, trace)?)?;
         }
-        // No probe on the head: its output gradients are as large as the logits.
-        linear(&rms_norm(&x_nd, &self.norm_d, eps, trace)?, &self.head_vd, &mut Trace::off())
+        let normed_nd = rms_norm(&x_nd, &self.norm_d, eps, trace)?;
+        trace.head(&normed_nd, &self.head_vd, normed_nd.matmul(&self.head_vd.t()?)?)
     }
 
     /// Causal attention with grouped keys: the r query heads of a group are stacked along t and meet their one key
@@ -231,7 +233,7 @@ struct Positions {
 
 /// y = x Wᵀ.
 fn linear(x_ni: &Tensor, w_oi: &Tensor, trace: &mut Trace) -> Result<Tensor> {
-    trace.probed(x_ni, x_ni.matmul(&w_oi.t()?)?)
+    trace.linear(x_ni, w_oi, x_ni.matmul(&w_oi.t()?)?)
 }
 
 /// x / √(mean x² + ε) · gain (Zhang & Sennrich, RMSNorm, 2019).

@@ -19,6 +19,8 @@
 
 mod decoder;
 mod loss;
+mod sketch;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -46,8 +48,8 @@ use crate::optimizer::{AdamW, clip_scale, norms};
 use crate::spec::TrainSpec;
 use decoder::{Decoder, KvCache, RotaryTables};
 use loss::sequence_losses_b;
-use trace::{LinearTrace, Trace};
-use variance::{GradientSums, Rows};
+use trace::{Look, Trace, Traced};
+use variance::{Collecting, GradientSums, Rows};
 
 /// Tokens of a micro-batch where the config gives none: on the CPU few enough for the activations to stay near the
 /// cache, on a GPU enough to keep it busy.
@@ -88,10 +90,8 @@ struct Backward {
     losses: Vec<f64>,
     /// One a parameter.
     gradients: Vec<Tensor>,
-    /// Each norm's, sequence by sequence, `[b, d]`.
-    gains: Vec<Tensor>,
-    /// The linear layers', if they were asked for.
-    linears: Vec<LinearTrace>,
+    /// Sequence by sequence, where it has that.
+    traced: Traced,
 }
 
 impl ReferenceEngine {
@@ -165,10 +165,11 @@ impl ReferenceEngine {
         let mut losses = Vec::with_capacity(batch.sequences());
         let mut total: Option<Vec<Tensor>> = None;
         let mut sums = GradientSums::default();
+        let collecting = Collecting::of(self.estimator, &self.variables, self.optimizer.updates())?;
         for group in starts.chunks(self.workers.len().max(1)) {
             let partials = self.side_by_side(group, |&start| {
                 let end = start.saturating_add(micro_batch).min(batch.sequences());
-                self.micro_batch_gradient(batch, start..end, self.estimator)
+                self.micro_batch_gradient(batch, start..end, &collecting)
             })?;
             for partial in partials {
                 losses.extend(partial.losses);
@@ -215,7 +216,7 @@ impl ReferenceEngine {
     /// one to name the first whose own gradient is not finite. They may all be, and only their sum too large.
     fn blame(&self, batch: &Batch, norm: f64, index: usize) -> Result<TrainError> {
         for sequence in 0..batch.sequences() {
-            let partial = self.micro_batch_gradient(batch, sequence..sequence + 1, None)?;
+            let partial = self.micro_batch_gradient(batch, sequence..sequence + 1, &Collecting::Nothing)?;
             let each = norms(&partial.gradients)?;
             if let Some(index) = each.iter().position(|norm| !norm.is_finite()) {
                 let name = self.list[index].name.clone();
@@ -233,36 +234,37 @@ impl ReferenceEngine {
     }
 
     /// The gradient of Σ_b (m_b / B) ℓ_b over the micro-batch `sequences`, B being the *global* batch, so that
-    /// micro-batches simply add up; and what `estimator` collects.
+    /// micro-batches simply add up; and what there is to collect.
     fn micro_batch_gradient(
         &self,
         batch: &Batch,
         sequences: Range<usize>,
-        estimator: Option<VarianceEstimator>,
+        collecting: &Collecting,
     ) -> Result<Partial> {
         let share = |m: &f64| m / batch.sequences() as f64;
         let shares: Vec<f64> = batch.multipliers[sequences.clone()].iter().map(share).collect();
         let domains = &batch.domains[sequences.clone()];
-        let probes = estimator == Some(VarianceEstimator::Ghost);
-        let backward = self.backward(batch, sequences.clone(), &shares, probes)?;
+        let Backward { losses, gradients, traced } =
+            self.backward(batch, sequences.clone(), &shares, collecting.look())?;
         let mut sums = GradientSums::default();
-        match estimator {
-            None => {}
-            Some(VarianceEstimator::NormLayers) => {
-                sums.add_norm_layers(&backward.gains, &Rows::group(domains, &shares, &self.device)?)?;
+        match collecting {
+            Collecting::Nothing => {}
+            Collecting::NormLayers | Collecting::Sketch(_) => {
+                let pieces = [traced.gains, traced.sketches].concat();
+                sums.add_each(&pieces, &Rows::group(domains, &shares, &self.device)?)?;
             }
-            Some(VarianceEstimator::Ghost) => {
+            Collecting::Ghost => {
                 let rows = Rows::group(domains, &shares, &self.device)?;
-                sums.add_ghost(&backward.linears, batch.context, &rows)?;
+                sums.add_ghost(&traced.linears, batch.context, &rows)?;
             }
-            Some(VarianceEstimator::Exact) => {
+            Collecting::Exact => {
                 for (sequence, _) in sequences.zip(&shares).filter(|(_, share)| **share != 0.0) {
-                    let alone = self.backward(batch, sequence..sequence + 1, &[1.0], false)?;
+                    let alone = self.backward(batch, sequence..sequence + 1, &[1.0], Look::Gains)?;
                     sums.add_sequence(batch.domains[sequence], &alone.gradients)?;
                 }
             }
         }
-        Ok(Partial { losses: backward.losses, gradients: backward.gradients, sums })
+        Ok(Partial { losses, gradients, sums })
     }
 
     /// Forward and backward of Σ_b s_b ℓ_b over `sequences` of the batch, s being `shares`.
@@ -271,22 +273,22 @@ impl ReferenceEngine {
         batch: &Batch,
         sequences: Range<usize>,
         shares: &[f64],
-        probes: bool,
+        look: Look,
     ) -> Result<Backward> {
         let tokens = sequences.start * batch.context..sequences.end * batch.context;
         let inputs_bt = self.ids_bt(&batch.inputs[tokens.clone()], batch.context)?;
         let targets_bt = self.ids_bt(&batch.targets[tokens], batch.context)?;
         let shares_b = Tensor::new(shares, &self.device)?.to_dtype(self.dtype)?;
 
-        let mut trace = Trace::on(probes);
+        let mut trace = Trace::on(look, batch.context);
         let logits_nv = self.trained.logits_nv(&inputs_bt, None, &mut trace)?;
         let losses_b = sequence_losses_b(&logits_nv, &targets_bt)?;
         let objective = (&losses_b * shares_b)?.sum_all()?;
         let mut store = objective.backward()?;
 
-        let (gains, linears) = trace.gradients(&mut store, batch.context)?;
+        let traced = trace.after_backward(&mut store)?;
         // The gains are the parameters that are vectors, and the trace has them in the same order.
-        let mut next_gain = gains.iter();
+        let mut next_gain = traced.gains.iter();
         let take = |(variable, info): (&Var, &ParameterInfo)| {
             let gradient = match info.shape.len() {
                 1 => next_gain.next().map(|gain_bd| gain_bd.sum(0)).transpose()?,
@@ -296,7 +298,7 @@ impl ReferenceEngine {
             gradient.ok_or_else(|| TrainError::NoGradient { name: info.name.clone() })
         };
         let gradients = self.variables.iter().zip(&self.list).map(take).collect::<Result<_>>()?;
-        Ok(Backward { losses: to_f64(&losses_b)?, gradients, gains, linears })
+        Ok(Backward { losses: to_f64(&losses_b)?, gradients, traced })
     }
 
     /// `work` on each of `items`, at most as many as there are workers, at once; the results in the items' order.
@@ -350,8 +352,9 @@ impl Engine for ReferenceEngine {
         &self.model
     }
 
-    fn collect(&mut self, estimator: Option<VarianceEstimator>) {
+    fn collect(&mut self, estimator: Option<VarianceEstimator>) -> Result<()> {
         self.estimator = estimator;
+        Ok(())
     }
 
     fn step(&mut self, batch: &Batch, lr: f64) -> Result<StepOutput> {

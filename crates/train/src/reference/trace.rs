@@ -1,28 +1,41 @@
-//! What a training forward pass leaves open to look at: leaves of the graph that are no parameters.
+//! What a training forward pass leaves open to look at.
 //!
-//! Two kinds. A *gain* leaf is a normalisation gain with a row for every position instead of one for all: its gradient,
-//! summed over a sequence's rows, is that sequence's own gradient of the gain, and summed over all rows the parameter's.
-//! A *probe* is a zero that is added to a linear layer's output: its gradient is the layer's output gradient.
+//! Two ways to look. A *gain* leaf is a normalisation gain with a row for every position instead of one for all: its
+//! gradient, summed over a sequence's rows, is that sequence's own gradient of the gain, and summed over all rows the
+//! parameter's. A *tap* (`tap`) shows the gradient of what a matrix gives: ghost keeps it, the sketch reduces it on the spot.
 //!
-//! Costs: a gain leaf is one copy of a residual stream, `[n, d]`, a norm; a probe one `[n, o]`, a linear layer, and the
-//! layer's input is kept for as long as the trace.
+//! Costs: a gain leaf is one copy of a residual stream, `[n, d]`, a norm; a tap one of a layer's output, `[n, o]`. Ghost
+//! keeps the inputs and the output gradients of all its layers for as long as the trace.
 
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
+use candle_core::{Tensor, TensorId, Var};
 
+use super::sketch::{Sketch, outer_sums};
+use super::tap::{Seen, tap};
 use crate::error::{Result, TrainError};
 
-/// The leaves of one forward pass, in the order in which it met them.
-pub(super) struct Trace {
-    /// `[n, d]` each; `None` if the pass shares the parameters' own gains.
-    gains: Option<Vec<Var>>,
-    /// The linear layers of attention and feed-forward; `None` if they have no probes.
-    probes: Option<Vec<Probe>>,
+/// What a trace looks at besides the gains.
+#[derive(Clone, Copy)]
+pub(super) enum Look<'a> {
+    /// Nothing.
+    Gains,
+    /// The linear layers of attention and feed-forward.
+    Linears,
+    /// A sketch of every matrix.
+    Sketch(&'a Sketch),
 }
 
-struct Probe {
-    input_ni: Tensor,
-    zero_no: Var,
+/// What one forward pass left open, in the order in which it met it.
+pub(super) struct Trace<'a> {
+    /// `[n, d]` each; `None` if the pass shares the parameters' own gains.
+    gains: Option<Vec<Var>>,
+    look: Look<'a>,
+    /// Positions in a sequence.
+    context: usize,
+    /// The inputs of the linear layers, `[n, i]`, and the taps on their outputs.
+    linears: Vec<(Tensor, Seen)>,
+    /// The matrices and the taps that sketch them, a tied one twice.
+    sketches: Vec<(TensorId, Seen)>,
 }
 
 /// One linear layer y = x Wᵀ after backward.
@@ -33,15 +46,25 @@ pub(super) struct LinearTrace {
     pub(super) output_gradient_no: Tensor,
 }
 
-impl Trace {
+/// What a trace has after backward.
+pub(super) struct Traced {
+    /// Each gain's gradient of each sequence, `[b, d]`, in the gains' order.
+    pub(super) gains: Vec<Tensor>,
+    /// The linear layers, if they were looked at.
+    pub(super) linears: Vec<LinearTrace>,
+    /// Each matrix's sketch of each sequence, `[b, M·i]`, if they were asked for.
+    pub(super) sketches: Vec<Tensor>,
+}
+
+impl<'a> Trace<'a> {
     /// Adds nothing: for passes without a backward.
     pub(super) fn off() -> Self {
-        Self { gains: None, probes: None }
+        Self { gains: None, look: Look::Gains, context: 0, linears: Vec::new(), sketches: Vec::new() }
     }
 
-    /// Gain leaves, and probes where `probes` says so.
-    pub(super) fn on(probes: bool) -> Self {
-        Self { gains: Some(Vec::new()), probes: probes.then(Vec::new) }
+    /// Gain leaves, and what `look` says, in sequences of `context` positions.
+    pub(super) fn on(look: Look<'a>, context: usize) -> Self {
+        Self { gains: Some(Vec::new()), look, context, ..Self::off() }
     }
 
     /// `x_nd` times the gain.
@@ -57,40 +80,79 @@ impl Trace {
         Ok(scaled_nd)
     }
 
-    /// `output_no`, the linear layer's of `input_ni`, with a probe on it if there are probes.
-    pub(super) fn probed(&mut self, input_ni: &Tensor, output_no: Tensor) -> Result<Tensor> {
-        let Some(probes) = &mut self.probes else {
-            return Ok(output_no);
-        };
-        let zero_no = Var::zeros(output_no.shape(), output_no.dtype(), output_no.device())?;
-        let probed_no = (output_no + zero_no.as_tensor())?;
-        probes.push(Probe { input_ni: input_ni.detach(), zero_no });
-        Ok(probed_no)
+    /// `y_no`, what a linear layer of attention or feed-forward makes of `x_ni`.
+    pub(super) fn linear(&mut self, x_ni: &Tensor, w_oi: &Tensor, y_no: Tensor) -> Result<Tensor> {
+        if !matches!(self.look, Look::Linears) {
+            return self.head(x_ni, w_oi, y_no);
+        }
+        let (tapped_no, seen) = tap(&y_no, |gradient_no| Ok(gradient_no.clone()))?;
+        self.linears.push((x_ni.detach(), seen));
+        Ok(tapped_no)
     }
 
-    /// After backward: each gain's gradient of each of the sequences of `context` positions, `[b, d]`, in the gains' order,
-    /// and the linear layers'.
-    pub(super) fn gradients(
-        self,
-        store: &mut GradStore,
-        context: usize,
-    ) -> Result<(Vec<Tensor>, Vec<LinearTrace>)> {
-        let mut take = |leaf: &Var, what: &str| {
-            let gradient =
-                store.remove(leaf).ok_or_else(|| TrainError::NoGradient { name: what.to_owned() })?;
-            Ok::<Tensor, TrainError>(gradient.detach())
+    /// `y_no`, what the head makes of `x_ni`: only sketched, since its output gradients are as large as the logits.
+    pub(super) fn head(&mut self, x_ni: &Tensor, w_oi: &Tensor, y_no: Tensor) -> Result<Tensor> {
+        let Some(signs_om) = self.signs_om(w_oi) else {
+            return Ok(y_no);
         };
+        let (x_ni, context) = (x_ni.detach(), self.context);
+        self.sketch(w_oi, &y_no, move |gradient_no| {
+            outer_sums(&gradient_no.matmul(&signs_om)?, &x_ni, context)
+        })
+    }
+
+    /// `x_nd`, the rows of `table_vd` that `tokens_n` name.
+    pub(super) fn rows(&mut self, tokens_n: &Tensor, table_vd: &Tensor, x_nd: Tensor) -> Result<Tensor> {
+        let Some(signs_vm) = self.signs_om(table_vd) else {
+            return Ok(x_nd);
+        };
+        let (signs_nm, context) = (signs_vm.index_select(tokens_n, 0)?, self.context);
+        self.sketch(table_vd, &x_nd, move |gradient_nd| outer_sums(&signs_nm, gradient_nd, context))
+    }
+
+    fn signs_om(&self, matrix: &Tensor) -> Option<Tensor> {
+        match self.look {
+            Look::Sketch(sketch) => sketch.signs_om(matrix).cloned(),
+            Look::Gains | Look::Linears => None,
+        }
+    }
+
+    fn sketch(
+        &mut self,
+        matrix: &Tensor,
+        y_n: &Tensor,
+        observer: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+    ) -> Result<Tensor> {
+        let (tapped_n, seen) = tap(y_n, observer)?;
+        self.sketches.push((matrix.id(), seen));
+        Ok(tapped_n)
+    }
+
+    /// What there is to see after backward.
+    pub(super) fn after_backward(self, store: &mut GradStore) -> Result<Traced> {
         let mut gains = Vec::new();
         for gain_nd in self.gains.unwrap_or_default() {
-            let gradient_nd = take(&gain_nd, "a norm's gain")?;
+            let missing = || TrainError::NoGradient { name: "a norm's gain".to_owned() };
+            let gradient_nd = store.remove(&gain_nd).ok_or_else(missing)?.detach();
             let (n, d) = gradient_nd.dims2()?;
-            gains.push(gradient_nd.reshape((n / context, context, d))?.sum(1)?);
+            gains.push(gradient_nd.reshape((n / self.context, self.context, d))?.sum(1)?);
         }
         let mut linears = Vec::new();
-        for Probe { input_ni, zero_no } in self.probes.unwrap_or_default() {
-            let output_gradient_no = take(&zero_no, "a linear layer's output")?;
-            linears.push(LinearTrace { input_ni, output_gradient_no });
+        for (input_ni, seen) in self.linears {
+            linears.push(LinearTrace { input_ni, output_gradient_no: seen.take("a linear layer's output")? });
         }
-        Ok((gains, linears))
+        let mut matrices = Vec::<TensorId>::new();
+        let mut sketches = Vec::<Tensor>::new();
+        for (matrix, seen) in self.sketches {
+            let part = seen.take("what a matrix gives")?;
+            match matrices.iter().position(|known| *known == matrix) {
+                Some(index) => sketches[index] = (&sketches[index] + part)?,
+                None => {
+                    matrices.push(matrix);
+                    sketches.push(part);
+                }
+            }
+        }
+        Ok(Traced { gains, linears, sketches })
     }
 }

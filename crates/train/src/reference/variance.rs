@@ -15,17 +15,50 @@
 //! | --- | --- | --- |
 //! | norm layers | the normalisation gains | sums of what backward has anyway |
 //! | ghost | the projections of attention and feed-forward; not embedding, head and norms | a second weight gradient and, a sequence and layer, T² (i + o) products; a copy of the projections' gradient a domain, in f64 |
+//! | sketch | every parameter, the matrices through random signs (`sketch`) | a tap and two thin products a matrix |
 //! | exact | every parameter | a forward and a backward a sequence; a copy of the gradient a domain, in f64 |
 //!
-//! A sequence of multiplier 0 is left out by all three: its part of the batch's backward is 0 and tells nothing.
+//! A sequence of multiplier 0 is left out by all: its part of the batch's backward is 0 and tells nothing.
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
-use cuvee_mixer::GradientStatistics;
+use candle_core::{DType, Device, Tensor, Var};
+use cuvee_mixer::{GradientStatistics, VarianceEstimator};
 
-use super::trace::LinearTrace;
+use super::sketch::Sketch;
+use super::trace::{LinearTrace, Look};
 use crate::error::Result;
+
+/// An estimator, ready for one step.
+pub(super) enum Collecting {
+    Nothing,
+    NormLayers,
+    Ghost,
+    Sketch(Sketch),
+    Exact,
+}
+
+impl Collecting {
+    /// For the step after `updates` updates of `parameters`.
+    pub(super) fn of(estimator: Option<VarianceEstimator>, parameters: &[Var], updates: u64) -> Result<Self> {
+        Ok(match estimator {
+            None => Self::Nothing,
+            Some(VarianceEstimator::NormLayers) => Self::NormLayers,
+            Some(VarianceEstimator::Ghost) => Self::Ghost,
+            Some(VarianceEstimator::Sketch) => Self::Sketch(Sketch::draw(parameters, updates)?),
+            Some(VarianceEstimator::Exact) => Self::Exact,
+        })
+    }
+
+    /// What the batch's own backward has to show for it.
+    pub(super) fn look(&self) -> Look<'_> {
+        match self {
+            Self::Nothing | Self::NormLayers | Self::Exact => Look::Gains,
+            Self::Ghost => Look::Linears,
+            Self::Sketch(sketch) => Look::Sketch(sketch),
+        }
+    }
+}
 
 /// Sums over the sequences of one domain.
 struct DomainSums {
@@ -82,9 +115,9 @@ impl Rows {
 }
 
 impl GradientSums {
-    /// Adds a micro-batch's gradients of the norms' gains: `gains` are `[b, d]` each.
-    pub(super) fn add_norm_layers(&mut self, gains: &[Tensor], rows: &[Rows]) -> Result<()> {
-        let each_bp = Tensor::cat(gains, 1)?.to_dtype(DType::F64)?;
+    /// Adds what a micro-batch has sequence by sequence, gradients or sketches of them: `pieces` are `[b, …]` each.
+    pub(super) fn add_each(&mut self, pieces: &[Tensor], rows: &[Rows]) -> Result<()> {
+        let each_bp = Tensor::cat(pieces, 1)?.to_dtype(DType::F64)?;
         for rows in rows {
             let each_rp = rows.unscaled(&each_bp)?;
             self.add(rows.domain, rows.unscale.len(), scalar(&each_rp.sqr()?)?, vec![each_rp.sum(0)?])?;

@@ -3,18 +3,34 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use super::sketch::Sketch;
 use super::tests::{batch, bits, engine, flat};
 use super::*;
 
-const ESTIMATORS: [VarianceEstimator; 3] =
-    [VarianceEstimator::NormLayers, VarianceEstimator::Ghost, VarianceEstimator::Exact];
+const ESTIMATORS: [VarianceEstimator; 4] = [
+    VarianceEstimator::NormLayers,
+    VarianceEstimator::Ghost,
+    VarianceEstimator::Sketch,
+    VarianceEstimator::Exact,
+];
 
 /// Whether the estimator looks at this parameter.
 fn looks_at(estimator: VarianceEstimator, name: &str) -> bool {
     match estimator {
         VarianceEstimator::NormLayers => name.contains("norm"),
         VarianceEstimator::Ghost => name.contains("_proj"),
-        VarianceEstimator::Exact => true,
+        VarianceEstimator::Sketch | VarianceEstimator::Exact => true,
+    }
+}
+
+/// What the estimator makes of a parameter's gradient: itself, or Yᵀ G of a matrix that is sketched.
+fn looked_at(engine: &ReferenceEngine, estimator: VarianceEstimator) -> impl Fn(&Var, &Tensor) -> Vec<f64> {
+    let sketch = Sketch::draw(&engine.variables, engine.optimizer.updates()).unwrap();
+    move |variable, gradient| match sketch.signs_om(variable) {
+        Some(signs_om) if estimator == VarianceEstimator::Sketch => {
+            flat(&signs_om.t().unwrap().matmul(gradient).unwrap())
+        }
+        _ => flat(gradient),
     }
 }
 
@@ -38,19 +54,20 @@ fn statistics(
     estimator: VarianceEstimator,
     batch: &Batch,
 ) -> Vec<Option<GradientStatistics>> {
-    engine.collect(Some(estimator));
+    engine.collect(Some(estimator)).unwrap();
     engine.gradient(batch).unwrap().0.gradient
 }
 
-/// The gradient of each sequence's loss alone, over the parameters the estimator looks at.
+/// The gradient of each sequence's loss alone, over the parameters the estimator looks at and as it looks at them.
 fn alone(engine: &mut ReferenceEngine, estimator: VarianceEstimator, batch: &Batch) -> Vec<Vec<f64>> {
-    engine.collect(None);
+    engine.collect(None).unwrap();
+    let looked_at = looked_at(engine, estimator);
     let one = |b| {
         let single = Batch { multipliers: vec![1.0], ..select(batch, &[b]) };
         let (_, gradients) = engine.forward_backward(&single).unwrap();
-        let looked_at =
-            engine.list.iter().zip(&gradients).filter(|(info, _)| looks_at(estimator, &info.name));
-        looked_at.flat_map(|(_, gradient)| flat(gradient)).collect()
+        let all = engine.list.iter().zip(&engine.variables).zip(&gradients);
+        let part = all.filter(|((info, _), _)| looks_at(estimator, &info.name));
+        part.flat_map(|((_, variable), gradient)| looked_at(variable, gradient)).collect()
     };
     (0..batch.sequences()).map(one).collect()
 }
@@ -95,6 +112,57 @@ fn each_estimator_is_the_variance_of_single_sequence_gradients_over_its_paramete
             }
         }
     }
+}
+
+#[test]
+fn the_sketch_is_exact_on_average_over_sign_vectors() {
+    // What is averaged is quadratic in the signs, so that any set of sign vectors z whose mean of z zᵀ is 1 gives the mean
+    // over all 2^o of them: the columns of the first o rows of a Hadamard matrix, h_rc = (−1)^(ones of r & c). The widest
+    // matrix has 17 rows; 32 columns.
+    let hadamard = |variable: &&Var| {
+        let rows = variable.dim(0).unwrap();
+        let sign = |row: usize, column: usize| match (row & column).count_ones() % 2 {
+            0 => 1.0 / 32f64.sqrt(),
+            _ => -1.0 / 32f64.sqrt(),
+        };
+        let signs = (0..rows).flat_map(|row| (0..32).map(move |column| sign(row, column)));
+        Tensor::from_vec(signs.collect(), (rows, 32), &Device::Cpu).unwrap()
+    };
+    for tied in [true, false] {
+        let mut engine = engine(tied, 8, DType::F64);
+        let matrices = engine.variables.iter().filter(|variable| variable.rank() == 2);
+        let vectors = matrices.map(|variable| hadamard(&variable)).collect();
+        let collecting = Collecting::Sketch(Sketch::with(&engine.variables, vectors));
+        let batch = batch();
+        let partial = engine.micro_batch_gradient(&batch, 0..8, &collecting).unwrap();
+        let found = partial.sums.statistics(&batch.domains).unwrap();
+        let expected = statistics(&mut engine, VarianceEstimator::Exact, &batch);
+        for (found, expected) in found.into_iter().zip(expected) {
+            assert_close(found, expected.unwrap(), &format!("tied {tied}"));
+        }
+    }
+}
+
+#[test]
+fn a_restored_engine_sketches_with_the_same_signs() {
+    let mut whole = engine(true, 3, DType::F32);
+    whole.collect(Some(VarianceEstimator::Sketch)).unwrap();
+    let first = whole.step(&batch(), 1e-3).unwrap();
+    whole.step(&batch(), 1e-3).unwrap();
+    let (parameters, moments) = (whole.parameters().unwrap(), whole.moments().unwrap());
+    let expected = whole.step(&batch(), 1e-3).unwrap();
+    let mut restored = engine(true, 3, DType::F32);
+    restored.collect(Some(VarianceEstimator::Sketch)).unwrap();
+    restored.load_parameters(&parameters).unwrap();
+    restored.load_moments(&moments).unwrap();
+    assert_eq!(restored.step(&batch(), 1e-3).unwrap(), expected);
+    // New signs every step, not only new parameters: the first ones on the later parameters see something else.
+    restored.load_parameters(&parameters).unwrap();
+    restored.load_moments(&Moments { updates: 0, ..moments }).unwrap();
+    let other = restored.step(&batch(), 0.0).unwrap();
+    assert_eq!(other.sequence_losses, expected.sequence_losses);
+    assert_ne!(other.gradient, expected.gradient);
+    assert_ne!(other.gradient, first.gradient);
 }
 
 #[test]
@@ -174,7 +242,7 @@ fn equal_sequences_have_no_variance() {
 fn collecting_changes_no_bit_of_training() {
     let train = |estimator| {
         let mut engine = engine(true, 3, DType::F32);
-        engine.collect(estimator);
+        engine.collect(estimator).unwrap();
         let outputs: Vec<_> = (0..3).map(|_| engine.step(&batch(), 1e-2).unwrap()).collect();
         (outputs, bits(&engine))
     };
@@ -211,7 +279,7 @@ fn a_variance_that_overflows_is_an_error_before_the_update() {
     engine.load_parameters(&tensors).unwrap();
     let batch = Batch { multipliers: vec![1e-22; 8], ..batch() };
     engine.step(&batch, 0.0).unwrap();
-    engine.collect(Some(VarianceEstimator::Ghost));
+    engine.collect(Some(VarianceEstimator::Ghost)).unwrap();
     let before = bits(&engine);
     let error = engine.step(&batch, 1e-3).unwrap_err().to_string();
     assert!(error.starts_with("gradient variance: expected a finite number"), "{error}");
