@@ -78,3 +78,53 @@ impl Element for bf16 {
         f32::from_bits(a & 0xffff_0000).mul_add(f32::from_bits(b & 0xffff_0000), low)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn narrow_is_the_nearest_bf16(bits: u32) {
+            let value = f32::from_bits(bits);
+            prop_assume!(!value.is_nan());
+            prop_assert_eq!(<bf16 as Element>::narrow(value).to_bits(), bf16::from_f32(value).to_bits(), "{:#x}", bits);
+        }
+
+        #[test]
+        fn widen_is_exact(bits: u16) {
+            let value = bf16::from_bits(bits);
+            prop_assume!(!value.is_nan());
+            prop_assert_eq!(value.widen().to_bits(), value.to_f32().to_bits());
+        }
+    }
+
+    #[test]
+    fn ties_go_to_even_and_what_is_not_finite_stays() {
+        let narrow = |bits: u32| <bf16 as Element>::narrow(f32::from_bits(bits)).to_bits();
+        assert_eq!(narrow(0x3f80_8000), 0x3f80); // half way, even below
+        assert_eq!(narrow(0x3f81_8000), 0x3f82); // half way, even above
+        assert_eq!(narrow(0x3f80_8001), 0x3f81);
+        assert_eq!(narrow(0x7f7f_ffff), 0x7f80); // the largest f32 is nearer to infinity
+        assert_eq!((narrow(0x7f80_0000), narrow(0xff80_0000)), (0x7f80, 0xff80));
+        assert_eq!((narrow(0x8000_0000), narrow(1)), (0x8000, 0));
+        // The NaNs that arithmetic makes.
+        for nan in [f32::NAN.to_bits(), 0xffc0_0000] {
+            assert!(bf16::from_bits(narrow(nan)).is_nan());
+        }
+    }
+
+    #[test]
+    fn a_unit_gives_its_elements_back() {
+        let unit = bf16::unit(bf16::from_f32(1.5), bf16::from_f32(-2.0));
+        // Against (1, 0) and (0, 1): the first, the second.
+        let one = bf16::from_f32(1.0);
+        assert_eq!(bf16::multiply_add(unit, bf16::unit(one, bf16::ZERO), 10.0), 11.5);
+        assert_eq!(bf16::multiply_add(unit, bf16::unit(bf16::ZERO, one), 10.0), 8.0);
+        assert_eq!(f32::multiply_add(f32::unit(1.5, 9.0), f32::unit(-2.0, 9.0), 10.0), 7.0);
+    }
+}

@@ -22,6 +22,10 @@ pub fn fast() -> bool {
 
 /// The best set this processor has.
 pub(crate) fn isa() -> Isa {
+    #[cfg(test)]
+    if let Some(isa) = tests::forced() {
+        return isa;
+    }
     static ISA: OnceLock<Isa> = OnceLock::new();
     *ISA.get_or_init(detect)
 }
@@ -81,3 +85,6 @@ macro_rules! multiversion {
     };
 }
 pub(crate) use multiversion;
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -87,3 +87,84 @@ pub(crate) fn largest<E: Element>(values: &[E]) -> f32 {
     }
     largest.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+
+    /// Every 97th number of the range, which is all exponents and a spread of fractions.
+    fn numbers(from: f32, to: f32) -> impl Iterator<Item = f32> {
+        (0..).map(move |i| from + i as f32 * 97e-5).take_while(move |&x| x <= to)
+    }
+
+    #[test]
+    fn exp_is_within_its_bound_over_its_range() {
+        for x in numbers(-87.0, 88.0).chain([-87.0, -1e-3, -1e-30, 1e-30, 0.5, 88.0]) {
+            let (found, exact) = (f64::from(exp(x)), f64::from(x).exp());
+            assert!((found / exact - 1.0).abs() < 2f64.powi(-22), "e^{x}: {found} against {exact}");
+        }
+        assert_eq!((exp(0.0), exp(-0.0)), (1.0, 1.0));
+    }
+
+    #[test]
+    fn exp_stays_at_the_ends_of_its_range() {
+        for x in [-88.0, -1e4, f32::MIN, f32::NEG_INFINITY] {
+            assert_eq!(exp(x), exp(-87.3), "{x}");
+        }
+        for x in [89.0, 1e4, f32::MAX, f32::INFINITY] {
+            assert_eq!(exp(x), exp(88.3), "{x}");
+        }
+        assert!(exp(-87.3) > 0.0 && exp(-87.3) < 1.3e-38 && exp(88.3) > 2e38 && exp(88.3).is_finite());
+    }
+
+    #[test]
+    fn exp_and_sigmoid_of_what_is_not_a_number_are_none() {
+        let processors = f32::from_bits(0xffc0_0000);
+        let narrowed = [0x7f81, 0x7fc0, 0x7fff, 0xffc1].map(|bits| bf16::from_bits(bits).to_f32());
+        for x in narrowed.into_iter().chain([f32::NAN, processors]) {
+            assert!(x.is_nan() && exp(x).is_nan() && sigmoid(x).is_nan(), "{:#x}", x.to_bits());
+        }
+    }
+
+    #[test]
+    fn sigmoid_is_within_its_bound() {
+        for x in numbers(-87.0, 88.0) {
+            let (found, exact) = (f64::from(sigmoid(x)), 1.0 / (1.0 + (-f64::from(x)).exp()));
+            // The exponential's, a sum's and a quotient's error; where the result is below the normal numbers, half of the
+            // smallest of all.
+            let bound = (2f64.powi(-22) + 2f64.powi(-23)) * exact + 2f64.powi(-150);
+            assert!((found - exact).abs() < bound, "σ({x}): {found} against {exact}");
+        }
+        assert_eq!((sigmoid(0.0), sigmoid(f32::INFINITY)), (0.5, 1.0));
+        assert!((0.0..1e-37).contains(&sigmoid(f32::NEG_INFINITY)));
+    }
+
+    #[test]
+    fn sums_take_every_element_once() {
+        for len in [0, 1, 15, 16, 17, 40] {
+            // Powers of two would show an element that is missed or taken twice; small sums of whole numbers are exact.
+            let a: Vec<f32> = (0..len).map(|i| (i % 13 + 1) as f32).collect();
+            let b: Vec<bf16> = (0..len).map(|i| bf16::from_f32((i % 7 * 3) as f32 - 8.0)).collect();
+            let expected: f32 = a.iter().zip(&b).map(|(a, b)| a * b.to_f32()).sum();
+            assert_eq!(dot(&a, &b), expected, "{len}");
+        }
+        assert_eq!(total(std::array::from_fn(|i| (1 << i) as f32)), 65535.0);
+    }
+
+    #[test]
+    fn the_largest_is_found_wherever_it_is() {
+        for len in [1, 16, 17, 35] {
+            for place in 0..len {
+                let mut values = vec![-3f32; len];
+                values[place] = -2.0;
+                assert_eq!(largest(&values), -2.0, "{place} of {len}");
+                values[place] = f32::INFINITY;
+                assert_eq!(largest(&values), f32::INFINITY);
+            }
+        }
+        assert_eq!(largest::<bf16>(&[]), f32::NEG_INFINITY);
+        assert_eq!(largest(&[f32::NEG_INFINITY; 20]), f32::NEG_INFINITY);
+    }
+}

@@ -296,3 +296,73 @@ mod x86 {
         }
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::tests::{available, on};
+
+    /// `count` numbers between −1 and 1 as units.
+    fn units<E: Element>(count: usize, seed: u64) -> Vec<u32> {
+        let mut state = seed;
+        let mut number = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            E::narrow((state >> 40) as f32 / 8_388_608.0 - 1.0)
+        };
+        (0..count).map(|_| E::unit(number(), number())).collect()
+    }
+
+    /// Every product of this processor against the portable one, for each count of rows and both layouts of the left side:
+    /// to the bit, as each takes the same fused steps in the same order, unless it is `loose`: then to the rounding of
+    /// a sum of `2 · units` terms of at most 1.
+    fn matches_portable<E: Element>(loose: impl Fn(Isa) -> bool) {
+        for count in [1, 2, 7, 64] {
+            let (rows, panel, right) =
+                (units::<E>(MR * (count + 3), 1), units::<E>(count * MR, 2), units::<E>(count * NR, 3));
+            let layouts = [
+                Left { start: rows.as_ptr().cast(), row: 4 * (count + 3), unit: 4 },
+                Left { start: panel.as_ptr().cast(), row: 4, unit: 4 * MR },
+            ];
+            for left in layouts {
+                for height in 1..=MR {
+                    let run = |product: Product| {
+                        let mut tile = Tile([[9.0; NR]; MR]);
+                        // SAFETY: both sides have `count` units.
+                        unsafe { product(height, count, left, right.as_ptr(), &mut tile) };
+                        tile.0.as_flattened()[..height * NR].to_vec()
+                    };
+                    let expected = run(portable::<E>);
+                    for isa in available() {
+                        let found = run(on(isa, product::<E>));
+                        let bound = if loose(isa) { (4 * count * count) as f32 * f32::EPSILON } else { 0.0 };
+                        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                            let off = (found - expected).abs();
+                            assert!(off <= bound, "{isa:?}, {height} rows, {count} units, sum {i}: off by {off:e}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_product_is_the_portable_one() {
+        matches_portable::<f32>(|_| false);
+        matches_portable::<bf16>(|isa| isa == Isa::Avx512Bf16);
+    }
+
+    #[test]
+    fn a_product_takes_each_unit_of_its_row_and_lane() {
+        // Row r is 1 at unit r and 0 elsewhere: its sums are the right side's row r.
+        let mut left = vec![0f32; MR * MR];
+        (0..MR).for_each(|r| left[r * MR + r] = 1.0);
+        let right: Vec<f32> = (0..MR * NR).map(|i| i as f32).collect();
+        for isa in available() {
+            let mut tile = Tile::ZERO;
+            let rows = Left { start: left.as_ptr().cast(), row: 4 * MR, unit: 4 };
+            // SAFETY: both sides have MR units.
+            unsafe { on(isa, product::<f32>)(MR, MR, rows, right.as_ptr().cast(), &mut tile) };
+            assert_eq!(tile.0.as_flattened(), right, "{isa:?}");
+        }
+    }
+}

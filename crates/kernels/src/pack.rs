@@ -292,3 +292,39 @@ mod x86 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_transposed_by_either_way() {
+        let block: [[u32; BLOCK]; BLOCK] = std::array::from_fn(|row| std::array::from_fn(|column| (row << 8 | column) as u32));
+        let expected = std::array::from_fn(|row| std::array::from_fn(|column| block[column][row]));
+        for avx512 in [false, isa() >= Isa::Avx512] {
+            let mut found = block;
+            transpose(&mut found, avx512);
+            assert_eq!(found, expected, "AVX-512: {avx512}");
+        }
+    }
+
+    #[test]
+    fn panels_hold_units_by_lane_and_zeros_beyond() {
+        // `[depth 3, lanes 2]`: 1 2 / 3 4 / 5 6.
+        let source = [1f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let mut panels = Panels::<f32>::zeros(2, 3);
+        panels.pack_columns(&source, 2, 3, 2);
+        for (q, lanes) in panels.units().chunks(NR).enumerate() {
+            assert_eq!(lanes[..2], [source[2 * q].to_bits(), source[2 * q + 1].to_bits()]);
+            assert!(lanes[2..].iter().all(|&unit| unit == 0));
+        }
+        // In bf16 two elements of a lane share a unit, the first in the lower half; the last is alone.
+        let unit = |first: f32, second: f32| bf16::unit(bf16::from_f32(first), bf16::from_f32(second));
+        let mut panels = Panels::<bf16>::zeros(2, 3);
+        panels.pack_columns(&source, 2, 3, 2);
+        let units: Vec<&[u32]> = panels.units().chunks(NR).collect();
+        assert_eq!(units.len(), 2);
+        assert_eq!((&units[0][..2], &units[1][..2]), (&[unit(1.0, 3.0), unit(2.0, 4.0)][..], &[unit(5.0, 0.0), unit(6.0, 0.0)][..]));
+        assert!(units.iter().all(|units| units[2..].iter().all(|&unit| unit == 0)));
+    }
+}

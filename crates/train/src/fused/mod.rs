@@ -11,6 +11,8 @@ mod clock;
 mod decoder;
 mod parameters;
 mod statistics;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 

@@ -1,0 +1,151 @@
+//! Kernels compiled for each set of instructions give the same bits, those of the bf16 dot product aside.
+
+use std::cell::Cell;
+
+use half::bf16;
+
+use super::*;
+use crate::*;
+
+thread_local! {
+    static FORCED: Cell<Option<Isa>> = const { Cell::new(None) };
+}
+
+/// The set this thread was told to use.
+pub(crate) fn forced() -> Option<Isa> {
+    FORCED.get()
+}
+
+/// The sets this processor has.
+pub(crate) fn available() -> impl Iterator<Item = Isa> {
+    let all = [Isa::Baseline, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
+    all.into_iter().filter(|&isa| isa <= detect())
+}
+
+/// `work` with the instructions of `isa`, which this processor must have; on this thread alone.
+pub(crate) fn on<T>(isa: Isa, work: impl FnOnce() -> T) -> T {
+    assert!(isa <= detect());
+    FORCED.set(Some(isa));
+    let result = work();
+    FORCED.set(None);
+    result
+}
+
+/// A `[rows, columns]` matrix of numbers between −2 and 2.
+fn matrix<E: Element>(rows: usize, columns: usize, seed: usize) -> Matrix<E> {
+    let mut matrix = Matrix::zeros(rows, columns);
+    for row in 0..rows {
+        for (column, place) in matrix.row_mut(row).iter_mut().enumerate() {
+            let i = (row * columns + column) * 7919 + seed * 104_729;
+            *place = E::narrow((i % 4001) as f32 / 1000.0 - 2.0);
+        }
+    }
+    matrix
+}
+
+fn flat<E: Element>(matrix: &Matrix<E>) -> Vec<f32> {
+    (0..matrix.rows()).flat_map(|row| matrix.row(row).iter().map(|x| x.widen())).collect()
+}
+
+/// Each kernel's name and all that it computes.
+fn everything<E: Element>() -> Vec<(&'static str, Vec<f32>)>
+where
+    f32: To<E>,
+{
+    let (n, d) = (21, 37);
+    let (x, gain) = (flat(&matrix::<f32>(n, d, 1)), flat(&matrix::<f32>(1, d, 2)));
+    let mut all = Vec::new();
+
+    let (mut y, mut scale) = (Matrix::<E>::zeros(n, d), vec![0.0; n]);
+    rms_norm(&x, &gain, 1e-5, &mut y, &mut scale);
+    let (mut dx, mut rounded, mut gains) = (x.clone(), Matrix::<E>::zeros(n, d), vec![0.0; d]);
+    let stride = rounded.stride();
+    rms_norm_backward(&x, &gain, &scale, &x, &mut dx, rounded.data_mut(), stride, &mut gains);
+    all.push(("RMSNorm", [flat(&y), scale, dx, flat(&rounded), gains].concat()));
+
+    let mut rotated = matrix::<E>(n, 36, 3);
+    let stride = rotated.stride();
+    rotate(rotated.data_mut(), stride, 2, 7, 3, &Rotations::new(9, 12, 100.0), false);
+    all.push(("rotary positions", flat(&rotated)));
+
+    let (mut gate_up, mut h) = (matrix::<E>(n, 2 * d, 4), Matrix::<E>::zeros(n, d));
+    swiglu(&gate_up, &mut h, n);
+    swiglu_backward(&mut gate_up, &matrix::<E>(n, d, 5), n);
+    all.push(("SwiGLU", [flat(&h), flat(&gate_up)].concat()));
+
+    let mut logits = matrix::<E>(n, 97, 6);
+    let (mut inverse, mut losses) = (vec![0.0; n], vec![0.0; n]);
+    let targets: Vec<u32> = (0..n as u32).collect();
+    cross_entropy(&mut logits, &targets, &mut inverse, &mut losses);
+    all.push(("cross-entropy", [flat(&logits), inverse, losses].concat()));
+
+    let (mut parameters, mut first, mut second) = (x.clone(), x.clone(), vec![1.0; x.len()]);
+    let step = AdamWStep {
+        scale: 0.5,
+        lr: 0.1,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        first_correction: 2.0,
+        second_correction: 3.0,
+        keep: 0.99,
+    };
+    adamw(&mut parameters, &flat(&matrix::<f32>(n, d, 7)), &mut first, &mut second, &step);
+    accumulate(&mut parameters, &x);
+    let sum = sum_of_squares(&x) as f32;
+    all.push(("AdamW and sums", [parameters, first, second, vec![sum]].concat()));
+
+    let right = matrix::<E>(n, 45, 8);
+    let mut panels = Panels::<E>::zeros(45, n);
+    panels.pack_columns(right.data(), right.stride(), n, 45);
+    let left = matrix::<E>(n, d, 9);
+    let mut product = vec![0.0; d * 45];
+    multiply_transposed(left.data(), left.stride(), d, &panels, Summed { out: &mut product, stride: 45, add: false }, &mut Vec::new());
+    let rows = matrix::<E>(45, d, 10);
+    panels = Panels::zeros(45, d);
+    panels.pack_rows(rows.data(), rows.stride(), 45, d);
+    let mut rounded = Matrix::<E>::zeros(n, 45);
+    let stride = rounded.stride();
+    multiply(left.data(), left.stride(), n, &panels, Rounded { out: rounded.data_mut(), stride });
+    all.push(("products", [product, flat(&rounded)].concat()));
+
+    let heads = Heads { query: 2, kv: 1, dim: 6 };
+    let (qkv, d_out) = (matrix::<E>(n, heads.columns(), 11), matrix::<E>(n, 12, 12));
+    let (mut out, mut log_sums, mut gradient) = (Matrix::<E>::zeros(n, 12), vec![0.0; 2 * n], Matrix::<E>::zeros(n, heads.columns()));
+    let (mut room, stride, out_stride) = (AttentionRoom::<E>::new(n, heads, true), qkv.stride(), out.stride());
+    attention(qkv.data(), stride, n, heads, out.data_mut(), out_stride, &mut log_sums, &mut room);
+    attention_backward(
+        qkv.data(), stride, n, heads, out.data(), d_out.data(), out_stride, &log_sums, gradient.data_mut(), &mut room,
+    );
+    let (mut cache, mut one) = (Cache::default(), vec![E::default(); 12]);
+    let rotations = Rotations::new(3, 6, 100.0);
+    for row in 0..3 {
+        attention_step(&mut qkv.row(row).to_vec(), heads, &rotations, &mut cache, &mut one);
+    }
+    let one: Vec<f32> = one.iter().map(|x| x.widen()).collect();
+    all.push(("attention", [flat(&out), log_sums, flat(&gradient), one].concat()));
+    all
+}
+
+fn same_bits<E: Element>(except: impl Fn(Isa, &str) -> bool)
+where
+    f32: To<E>,
+{
+    let expected = on(Isa::Baseline, everything::<E>);
+    for isa in available() {
+        for ((name, found), (_, expected)) in on(isa, everything::<E>).iter().zip(&expected) {
+            if except(isa, name) {
+                continue;
+            }
+            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(found), bits(expected), "{name} in {} on {isa:?}", E::NAME);
+        }
+    }
+}
+
+#[test]
+fn every_set_of_instructions_gives_the_same_bits() {
+    same_bits::<f32>(|_, _| false);
+    // The dot product adds two terms in a rounding of its own; `micro` bounds it.
+    same_bits::<bf16>(|isa, name| isa == Isa::Avx512Bf16 && ["products", "attention"].contains(&name));
+}

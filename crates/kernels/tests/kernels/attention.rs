@@ -1,0 +1,240 @@
+//! Causal attention: many queries at once, there and back, and one at a time.
+
+use candle_core::{D, Tensor, Var};
+use cuvee_kernels::{
+    AttentionRoom, Cache, Element, Heads, Matrix, Rotations, attention, attention_backward, attention_step,
+    bf16, rotate,
+};
+
+use crate::tools::{
+    EXP, Kind, U32, flat, gradients, matches_differences, random, random_matrix, rows, rows_close,
+    rows_close_of, tensor, typical, variable, wide,
+};
+
+/// Tokens and heads: below, at and beyond a tile (12), a block (120), two blocks; shared keys; heads that fill no panel.
+const SHAPES: [(usize, Heads); 7] = [
+    (1, Heads { query: 4, kv: 2, dim: 6 }),
+    (7, Heads { query: 3, kv: 1, dim: 2 }),
+    (12, Heads { query: 1, kv: 1, dim: 64 }),
+    (13, Heads { query: 2, kv: 2, dim: 34 }),
+    (121, Heads { query: 4, kv: 2, dim: 6 }),
+    (130, Heads { query: 3, kv: 1, dim: 34 }),
+    (241, Heads { query: 2, kv: 1, dim: 2 }),
+];
+
+/// One sequence's attention in f64: `[t, H e]` of `[t, (H + 2G) e]`.
+fn oracle(qkv: &Var, t: usize, heads: Heads) -> Tensor {
+    let Heads { query, kv, dim } = heads;
+    let part = |first: usize, count: usize| {
+        let columns = qkv.narrow(1, first * dim, count * dim).unwrap().reshape((t, count, dim)).unwrap();
+        columns.transpose(0, 1).unwrap()
+    };
+    // Heads of keys and values, each as often as query heads share it.
+    let shared = |first: usize| {
+        let all = part(first, kv).unsqueeze(1).unwrap();
+        all.broadcast_as((kv, query / kv, t, dim))
+            .unwrap()
+            .contiguous()
+            .unwrap()
+            .reshape((query, t, dim))
+            .unwrap()
+    };
+    let (q, k, v) = (part(0, query).contiguous().unwrap(), shared(query), shared(query + kv));
+    let mask: Vec<f64> = (0..t * t).map(|i| if i % t > i / t { f64::NEG_INFINITY } else { 0.0 }).collect();
+    let scores = (q.matmul(&k.t().unwrap()).unwrap() / (dim as f64).sqrt()).unwrap();
+    let scores = scores.broadcast_add(&tensor(&mask, &[t, t])).unwrap();
+    let exp = scores.broadcast_sub(&scores.detach().max_keepdim(D::Minus1).unwrap()).unwrap().exp().unwrap();
+    let softmax = exp.broadcast_div(&exp.sum_keepdim(D::Minus1).unwrap()).unwrap();
+    softmax
+        .matmul(&v)
+        .unwrap()
+        .transpose(0, 1)
+        .unwrap()
+        .contiguous()
+        .unwrap()
+        .reshape((t, query * dim))
+        .unwrap()
+}
+
+/// A bound of the relative error of a probability: a score's (e products and sums, and the scaling) counts twice, as that of
+/// the largest does too; then the exponential's.
+fn probability_error<E: Kind>(qkv: &Matrix<E>, heads: Heads) -> f64 {
+    let norm = |row: usize, head: usize| {
+        let values = wide(&qkv.row(row)[head * heads.dim..][..heads.dim]);
+        values.iter().map(|x| x * x).sum::<f64>().sqrt()
+    };
+    let largest = |heads: std::ops::Range<usize>| {
+        (0..qkv.rows())
+            .flat_map(|row| heads.clone().map(move |head| (row, head)))
+            .map(|(r, h)| norm(r, h))
+            .fold(0.0, f64::max)
+    };
+    // Σ |q k| is at most ‖q‖ ‖k‖.
+    let score =
+        largest(0..heads.query) * largest(heads.query..heads.query + heads.kv) / (heads.dim as f64).sqrt();
+    2.0 * ((heads.dim as f64 + 4.0) * U32 * score + EXP)
+}
+
+/// What `attention` and `attention_backward` make of one sequence.
+struct Found<E> {
+    out: Matrix<E>,
+    gradient: Matrix<E>,
+}
+
+fn both_ways<E: Element>(
+    qkv: &Matrix<E>,
+    d_out: &Matrix<E>,
+    heads: Heads,
+    room: &mut AttentionRoom<E>,
+) -> Found<E> {
+    let (t, stride) = (qkv.rows(), qkv.stride());
+    let (mut out, mut gradient) =
+        (Matrix::zeros(t, heads.query * heads.dim), Matrix::zeros(t, heads.columns()));
+    let (mut log_sums, out_stride) = (vec![0.0; t * heads.query], out.stride());
+    attention(qkv.data(), stride, t, heads, out.data_mut(), out_stride, &mut log_sums, room);
+    attention_backward(
+        qkv.data(),
+        stride,
+        t,
+        heads,
+        out.data(),
+        d_out.data(),
+        out_stride,
+        &log_sums,
+        gradient.data_mut(),
+        room,
+    );
+    Found { out, gradient }
+}
+
+fn matches_autograd<E: Kind>() {
+    for (t, heads) in SHAPES {
+        let (columns, width) = (heads.columns(), heads.query * heads.dim);
+        let qkv = random_matrix::<E>(t, columns, 2.0, 1);
+        let d_out = random_matrix::<E>(t, width, 1.0, 2);
+        // Room for longer sequences, in which another one has left its traces.
+        let mut room = AttentionRoom::<E>::new(t + 5, heads, true);
+        let (longer, d_longer) =
+            (random_matrix::<E>(t + 5, columns, 9.0, 3), random_matrix::<E>(t + 5, width, 9.0, 4));
+        both_ways(&longer, &d_longer, heads, &mut room);
+        let Found { out, gradient } = both_ways(&qkv, &d_out, heads, &mut room);
+
+        let variable = variable(&rows(&qkv), &[t, columns]);
+        let expected = oracle(&variable, t, heads);
+        let [expected_gradient] = gradients(&expected, &rows(&d_out), [&variable]);
+        let what = |part: &str| format!("{part} of {t} tokens, {heads:?} in {}", E::NAME);
+        // Forward: the probabilities' error and a sum of t products. In bf16 each probability is rounded, and the result: two
+        // roundings of independent sign, of which the root mean square over a row is at most 2⁻⁸ each.
+        let error = probability_error(&qkv, heads) + (t as f64 + 16.0) * U32;
+        rows_close(&what("out"), &rows(&out), &flat(&expected), width, error + 2.0 * E::UNIT);
+        // Backward: the same twice over, in p and in dP − Σ out · d out, whose terms cancel where a query sees little but one
+        // key: against the size of a head's dS · k (or q) before that, and for dV of p · d out. In bf16 `out`, p, dS and the
+        // result are rounded.
+        let error = 2.0 * error + 4.0 * E::UNIT;
+        let e = heads.dim;
+        let split = |rows: &[f64], from: usize, to: usize| -> Vec<f64> {
+            rows.chunks(columns).flat_map(|row| row[from * e..to * e].to_vec()).collect()
+        };
+        let of_head = |from: usize, to: usize| typical(&split(&rows(&qkv), from, to), e);
+        let (keys, values, end) = (heads.query, heads.query + heads.kv, heads.query + 2 * heads.kv);
+        let d_head = typical(&rows(&d_out), e) / (t as f64).sqrt();
+        let d_score = d_head * of_head(values, end) / (e as f64).sqrt();
+        for (name, from, to, size) in [
+            ("dQ", 0, keys, d_score * of_head(keys, values)),
+            ("dK", keys, values, d_score * of_head(0, keys)),
+            ("dV", values, end, d_head),
+        ] {
+            let (found, expected) = (split(&rows(&gradient), from, to), split(&expected_gradient, from, to));
+            rows_close_of(&what(name), &found, &expected, e, error, size);
+        }
+    }
+}
+
+#[test]
+fn attention_matches_autograd_both_ways() {
+    matches_autograd::<f32>();
+    matches_autograd::<bf16>();
+}
+
+#[test]
+fn attention_matches_central_differences() {
+    let (t, heads) = (14, Heads { query: 2, kv: 1, dim: 4 });
+    let columns = heads.columns();
+    let mut room = AttentionRoom::<f32>::new(t, heads, true);
+    let d_out = random_matrix::<f32>(t, 8, 1.0, 1);
+    let weights = rows(&d_out);
+    let at = random(t * columns, 2);
+    let matrix = |values: &[f32]| {
+        let mut matrix = Matrix::zeros(t, columns);
+        values
+            .chunks(columns)
+            .enumerate()
+            .for_each(|(row, values)| matrix.row_mut(row).copy_from_slice(values));
+        matrix
+    };
+    let gradient = rows(&both_ways(&matrix(&at), &d_out, heads, &mut room).gradient);
+    let loss = |at: &[f32]| {
+        let Found { out, .. } = both_ways(&matrix(at), &d_out, heads, &mut room);
+        rows(&out).iter().zip(&weights).map(|(out, w)| out * w).sum()
+    };
+    matches_differences("attention", &at, &gradient, loss);
+}
+
+#[test]
+fn a_later_token_changes_no_bit_of_earlier_rows() {
+    let (t, heads) = (30, Heads { query: 2, kv: 1, dim: 6 });
+    let mut room = AttentionRoom::<bf16>::new(t, heads, true);
+    let d_out = Matrix::zeros(t, 12);
+    let mut qkv = random_matrix::<bf16>(t, heads.columns(), 2.0, 1);
+    let base = rows(&both_ways(&qkv, &d_out, heads, &mut room).out);
+    for changed in [29, 13, 12, 1] {
+        qkv.row_mut(changed).fill(bf16::narrow(3.0));
+        let out = rows(&both_ways(&qkv, &d_out, heads, &mut room).out);
+        assert_eq!(out[..changed * 12], base[..changed * 12], "token {changed}");
+        assert_ne!(out[changed * 12..(changed + 1) * 12], base[changed * 12..(changed + 1) * 12]);
+    }
+}
+
+fn one_at_a_time<E: Kind>() {
+    for (t, heads) in [
+        (1, Heads { query: 1, kv: 1, dim: 2 }),
+        (33, Heads { query: 4, kv: 2, dim: 6 }),
+        (14, Heads { query: 3, kv: 1, dim: 34 }),
+    ] {
+        let (columns, width) = (heads.columns(), heads.query * heads.dim);
+        let rotations = Rotations::new(t, heads.dim, 100.0);
+        let mut qkv = random_matrix::<E>(t, columns, 2.0, 1);
+        let (mut cache, mut found) = (Cache::default(), Vec::new());
+        for row in 0..t {
+            let (mut qkv, mut out) = (qkv.row(row).to_vec(), vec![E::default(); width]);
+            attention_step(&mut qkv, heads, &rotations, &mut cache, &mut out);
+            found.extend(wide(&out));
+        }
+        let stride = qkv.stride();
+        rotate(qkv.data_mut(), stride, 0, t, heads.query + heads.kv, &rotations, false);
+        let expected = flat(&oracle(&variable(&rows(&qkv), &[t, columns]), t, heads));
+        // As many tokens at once; here the result alone is rounded.
+        let error = probability_error(&qkv, heads) + (t as f64 + 16.0) * U32 + E::UNIT;
+        rows_close(&format!("{t} tokens, {heads:?} in {}", E::NAME), &found, &expected, width, error);
+    }
+}
+
+#[test]
+fn one_token_at_a_time_is_all_at_once() {
+    one_at_a_time::<f32>();
+    one_at_a_time::<bf16>();
+}
+
+#[test]
+fn a_nan_reaches_every_row_that_sees_it() {
+    let (t, heads) = (15, Heads { query: 1, kv: 1, dim: 4 });
+    let mut room = AttentionRoom::<f32>::new(t, heads, true);
+    let d_out = random_matrix::<f32>(t, 4, 1.0, 1);
+    let mut qkv = random_matrix::<f32>(t, 12, 1.0, 2);
+    qkv.row_mut(13)[5] = f32::NAN; // a key
+    let Found { out, gradient } = both_ways(&qkv, &d_out, heads, &mut room);
+    for row in 0..t {
+        assert_eq!(out.row(row).iter().all(|x| x.is_nan()), row >= 13, "row {row}");
+    }
+    assert!(gradient.row(14)[..4].iter().any(|x| x.is_nan()), "dQ of a query that sees the key");
+}

@@ -1,0 +1,225 @@
+//! The output head and its cross-entropy.
+
+use candle_core::{D, Device, Tensor};
+use cuvee_kernels::{Buffer, Cpu, CpuRoom, Heads, Kernels, Matrix, To, bf16, cross_entropy};
+
+use crate::tools::{
+    EXP, Kind, U32, close, flat, matches_differences, narrow, random, random_matrix, rows, rows_close,
+    variable, wide,
+};
+
+/// A head of `v` outputs over `d` inputs, laid out, and room for `n` rows of them.
+struct Head<E: Kind>
+where
+    f32: To<E>,
+{
+    kernels: Cpu<E>,
+    values: Buffer<f32>,
+    matrix: <Cpu<E> as Kernels>::Matrix,
+    room: CpuRoom<E>,
+    v: usize,
+    d: usize,
+}
+
+/// Losses, dx and dW.
+type Result = (Vec<f32>, Vec<f32>, Vec<f32>);
+
+impl<E: Kind> Head<E>
+where
+    f32: To<E>,
+{
+    fn new(n: usize, v: usize, d: usize, values: &[f32]) -> Self {
+        let kernels = Cpu::<E>::new(1).unwrap();
+        let mut floats = kernels.floats(v * d);
+        kernels.write(&mut floats, 0, values);
+        let mut matrix = kernels.matrix(v, d);
+        kernels.lay_out(&floats, &mut matrix);
+        let room = kernels.room(n, 1, Heads { query: 1, kv: 1, dim: 2 }, v, d, true);
+        Self { kernels, values: floats, matrix, room, v, d }
+    }
+
+    fn losses(&mut self, x: &Matrix<E>, targets: &[u32]) -> Vec<f32> {
+        let mut losses = vec![0.0; targets.len()];
+        self.kernels.head(x, &self.matrix, targets, &mut losses, &mut self.room);
+        losses
+    }
+
+    /// The gradients on top of `dw`, if it is given.
+    fn gradient(&mut self, x: &Matrix<E>, targets: &[u32], shares: &[f32], dw: Option<&[f32]>) -> Result {
+        let n = targets.len();
+        let (mut losses, mut dx) = (vec![0.0; n], Buffer::zeros(n * self.d));
+        let mut sum = Buffer::zeros(self.v * self.d);
+        // What is there counts only if it is to be added to.
+        sum.fill(9.0);
+        if let Some(dw) = dw {
+            sum.copy_from_slice(dw);
+        }
+        let Self { kernels, values, matrix, room, .. } = self;
+        kernels.head_backward(
+            x,
+            matrix,
+            values,
+            targets,
+            shares,
+            &mut losses,
+            &mut dx,
+            dw.is_some(),
+            &mut sum,
+            room,
+        );
+        (losses, dx.to_vec(), sum.to_vec())
+    }
+}
+
+/// Tokens that repeat, with the first and last of the vocabulary among them.
+fn targets(n: usize, v: usize) -> Vec<u32> {
+    (0..n).map(|i| [0, v as u32 - 1, (i * i * 31 % v) as u32][i % 3]).collect()
+}
+
+fn matches_autograd<E: Kind>()
+where
+    f32: To<E>,
+{
+    // Rows, vocabulary, width: single ones, no whole tile or panel, as many targets as tokens, more than one pass's units.
+    for (n, v, d) in [(1, 97, 2), (13, 97, 33), (40, 23, 9), (5, 4099, 34)] {
+        let w = random(v * d, 1);
+        let x = random_matrix::<E>(n, d, 2.0, 2);
+        let targets = targets(n, v);
+        // Every fourth row has no share.
+        let shares: Vec<f32> =
+            random(n, 3).iter().enumerate().map(|(i, s)| if i % 4 == 3 { 0.0 } else { *s }).collect();
+        let mut head = Head::<E>::new(n, v, d, &w);
+
+        let (vx, vw) = (variable(&rows(&x), &[n, d]), variable(&wide(&narrow::<E>(&w)), &[v, d]));
+        let z = vx.matmul(&vw.t().unwrap()).unwrap();
+        let max = z.detach().max_keepdim(D::Minus1).unwrap();
+        let log_sum =
+            (z.broadcast_sub(&max).unwrap().exp().unwrap().sum_keepdim(D::Minus1).unwrap().log().unwrap()
+                + max)
+                .unwrap();
+        let index = Tensor::from_slice(&targets, (n, 1), &Device::Cpu).unwrap();
+        let expected = (log_sum - z.gather(&index, D::Minus1).unwrap()).unwrap();
+        let weights = Tensor::new(wide(&shares).as_slice(), &Device::Cpu).unwrap().reshape((n, 1)).unwrap();
+        let store = (&expected * weights).unwrap().sum_all().unwrap().backward().unwrap();
+        let of = |variable: &candle_core::Var| flat(store.get(variable).unwrap());
+        let what = |part: &str| format!("{part} of {n}×{v}×{d} in {}", E::NAME);
+
+        // A logit's error: d products and sums of numbers of at most 2 and 1; rounded, its own.
+        let largest = flat(&z).iter().fold(0.0f64, |max, z| max.max(z.abs()));
+        let logit = (d as f64 + 2.0) * U32 * 2.0 * d as f64 + E::UNIT * largest;
+        // A loss has it twice, in the logarithm and at the target, and the exponentials' error and their sum's.
+        let sum = EXP + (v as f64 / 16.0 + 8.0) * U32;
+        let loss = 2.0 * logit + sum + 8.0 * U32 * largest;
+        let losses = head.losses(&x, &targets);
+        close(&what("losses"), &wide(&losses), &flat(&expected), |_| loss);
+
+        let before = random(v * d, 4);
+        let (again, dx, dw) = head.gradient(&x, &targets, &shares, None);
+        let (_, dx_too, dw_too) = head.gradient(&x, &targets, &shares, Some(&before));
+        assert_eq!((again, &dx_too), (losses, &dx), "{}", what("losses and dx do not depend on the pass"));
+        // A softmax's relative error: a logit's against the largest's, the sum's; in bf16 the exponential and the input times
+        // its factor are rounded too. Then sums over v and n.
+        let error = 2.0 * logit + 2.0 * sum + 2.0 * E::UNIT + (v + n) as f64 * U32;
+        rows_close(&what("dx"), &wide(&dx), &of(&vx), d, error);
+        rows_close(&what("dW"), &wide(&dw), &of(&vw), d, error);
+        let added: Vec<f64> =
+            of(&vw).iter().zip(&before).map(|(dw, &before)| dw + f64::from(before)).collect();
+        rows_close(&what("dW added"), &wide(&dw_too), &added, d, error + 2.0 * U32);
+        for (row, dx) in dx.chunks(d).enumerate().filter(|(row, _)| shares[*row] == 0.0) {
+            assert!(dx.iter().all(|&dx| dx == 0.0), "{}", what(&format!("row {row} has no share")));
+        }
+    }
+}
+
+#[test]
+fn the_head_matches_autograd_both_ways() {
+    matches_autograd::<f32>();
+    matches_autograd::<bf16>();
+}
+
+#[test]
+fn the_head_matches_central_differences() {
+    let (n, v, d) = (5, 19, 7);
+    let (targets, shares) = (targets(n, v), random(n, 1));
+    // One vector: W, then x.
+    let at = random((v + n) * d, 2);
+    let matrix = |values: &[f32]| {
+        let mut x = Matrix::zeros(n, d);
+        values.chunks(d).enumerate().for_each(|(row, values)| x.row_mut(row).copy_from_slice(values));
+        x
+    };
+    let loss = |at: &[f32]| {
+        let losses = Head::<f32>::new(n, v, d, &at[..v * d]).losses(&matrix(&at[v * d..]), &targets);
+        losses.iter().zip(&shares).map(|(&loss, &share)| f64::from(loss) * f64::from(share)).sum()
+    };
+    let mut head = Head::<f32>::new(n, v, d, &at[..v * d]);
+    let (_, dx, mut dw) = head.gradient(&matrix(&at[v * d..]), &targets, &shares, None);
+    dw.extend(dx);
+    matches_differences("head", &at, &wide(&dw), loss);
+}
+
+fn some_rows_at_a_time<E: Kind>()
+where
+    f32: To<E>,
+{
+    // So large a vocabulary that 16 rows of logits are held at once: 16 and 3 are taken.
+    let (n, v, d) = (19, (1 << 19) + 21, 2);
+    let w = random(v * d, 1);
+    let x = random_matrix::<E>(n, d, 1.0, 2);
+    let (targets, shares) = (targets(n, v), random(n, 3));
+    let mut head = Head::<E>::new(n, v, d, &w);
+    let (losses, dx, dw) = head.gradient(&x, &targets, &shares, None);
+    assert_eq!(head.losses(&x, &targets), losses);
+    // The first 16 and the last 3 by themselves.
+    let part = |from: usize, to: usize| {
+        let mut rows = Matrix::zeros(to - from, d);
+        (from..to).for_each(|row| rows.row_mut(row - from).copy_from_slice(x.row(row)));
+        rows
+    };
+    let (first, first_dx, first_dw) = head.gradient(&part(0, 16), &targets[..16], &shares[..16], None);
+    let (rest, rest_dx, sum) = head.gradient(&part(16, n), &targets[16..], &shares[16..], Some(&first_dw));
+    assert_eq!((losses, dx), ([first, rest].concat(), [first_dx, rest_dx].concat()));
+    assert_eq!(dw, sum, "in the same order, so to the bit");
+}
+
+#[test]
+fn more_rows_than_are_held_at_once_change_no_bit() {
+    some_rows_at_a_time::<f32>();
+    some_rows_at_a_time::<bf16>();
+}
+
+fn bad_logits<E: Kind>() {
+    let good = random(5 * 21, 1);
+    for (bad, column) in [(f32::NAN, 0), (f32::NAN, 20), (f32::INFINITY, 16)] {
+        let mut logits = Matrix::<E>::zeros(5, 21);
+        good.chunks(21).enumerate().for_each(|(row, z)| logits.row_mut(row).copy_from_slice(&narrow::<E>(z)));
+        logits.row_mut(3)[column] = E::narrow(bad);
+        let (mut inverse, mut losses) = ([0.0; 5], [0.0; 5]);
+        cross_entropy(&mut logits, &[1, 2, 3, 4, 5], &mut inverse, &mut losses);
+        for (row, loss) in losses.iter().enumerate() {
+            assert_eq!(
+                loss.is_finite(),
+                row != 3,
+                "{bad} at {column}: loss {loss} of row {row} in {}",
+                E::NAME
+            );
+        }
+        assert!(losses[3].is_nan());
+    }
+}
+
+#[test]
+fn a_logit_that_is_not_finite_gives_its_row_no_loss() {
+    bad_logits::<f32>();
+    bad_logits::<bf16>();
+}
+
+#[test]
+fn logits_of_minus_infinity_and_far_below_count_for_nothing() {
+    let mut logits = Matrix::<f32>::zeros(1, 4);
+    logits.row_mut(0).copy_from_slice(&[1.0, f32::NEG_INFINITY, -1000.0, 1.0]);
+    let (mut inverse, mut losses) = ([0.0], [0.0]);
+    cross_entropy(&mut logits, &[3], &mut inverse, &mut losses);
+    assert!((f64::from(losses[0]) - 2f64.ln()).abs() < EXP && inverse == [0.5], "{losses:?} {inverse:?}");
+    assert!(logits.row(0)[1] < 1e-37 && logits.row(0)[2] < 1e-37);
+}
