@@ -325,19 +325,32 @@ mod tests {
             ];
             for left in layouts {
                 for height in 1..=MR {
-                    let run = |product: Product| {
-                        let mut tile = Tile([[9.0; NR]; MR]);
-                        // SAFETY: both sides have `count` units.
-                        unsafe { product(height, count, left, right.as_ptr(), &mut tile) };
-                        tile.0.as_flattened()[..height * NR].to_vec()
-                    };
-                    let expected = run(portable::<E>);
-                    for isa in available() {
-                        let found = run(on(isa, product::<E>));
-                        let bound = if loose(isa) { (4 * count * count) as f32 * f32::EPSILON } else { 0.0 };
-                        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                            let off = (found - expected).abs();
-                            assert!(off <= bound, "{isa:?}, {height} rows, {count} units, sum {i}: off by {off:e}");
+                    for kind in [Kind::Store, Kind::Add, Kind::Round] {
+                        let run = |product: Product| {
+                            let mut tile = Tile([[9.0; NR]; MR]);
+                            let width = if kind == Kind::Round { size_of::<E>() } else { 4 };
+                            let out = Out { stride: NR * width, kind, ..Out::tile(&mut tile) };
+                            // SAFETY: both sides have `count` units, and a tile is as large as can be.
+                            unsafe { product(height, count, left, right.as_ptr(), out) };
+                            let bytes = bytemuck::cast_slice::<[f32; NR], u8>(&tile.0);
+                            let (put, rest) = bytes.split_at(height * NR * width);
+                            let nine = 9f32.to_ne_bytes();
+                            assert!(rest.chunks_exact(4).all(|bytes| bytes == nine), "{kind:?} goes beyond {height} rows");
+                            match kind {
+                                Kind::Round => bytemuck::cast_slice::<u8, E>(put).iter().map(|x| x.widen()).collect(),
+                                _ => bytemuck::cast_slice::<u8, f32>(put).to_vec(),
+                            }
+                        };
+                        let expected: Vec<f32> = run(portable::<E>);
+                        for isa in available() {
+                            let found = run(on(isa, product::<E>));
+                            // Sums that lie on both sides of the middle between two numbers round to neighbours.
+                            let step = if kind == Kind::Round { 1.0 / 128.0 } else { f32::EPSILON };
+                            for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                                let bound = if loose(isa) { (4 * count * count) as f32 * f32::EPSILON + step * expected.abs() } else { 0.0 };
+                                let off = (found - expected).abs();
+                                assert!(off <= bound, "{isa:?}, {kind:?}, {height} rows, {count} units, sum {i}: off by {off:e}");
+                            }
                         }
                     }
                 }
@@ -361,7 +374,7 @@ mod tests {
             let mut tile = Tile::ZERO;
             let rows = Left { start: left.as_ptr().cast(), row: 4 * MR, unit: 4 };
             // SAFETY: both sides have MR units.
-            unsafe { on(isa, product::<f32>)(MR, MR, rows, right.as_ptr().cast(), &mut tile) };
+            unsafe { on(isa, product::<f32>)(MR, MR, rows, right.as_ptr().cast(), Out::tile(&mut tile)) };
             assert_eq!(tile.0.as_flattened(), right, "{isa:?}");
         }
     }
