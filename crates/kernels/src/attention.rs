@@ -241,7 +241,18 @@ pub fn attention_backward<E: Element>(
                 let (queries, gradient) = (&qkv[head * e..], &mut qkv_gradient[head * e..]);
                 let (out, out_gradient) = (&out[head * e..], &out_gradient[head * e..]);
                 backward(
-                    queries, stride, context, start, count, e, out, out_gradient, out_stride, log_sums, gradient, room,
+                    queries,
+                    stride,
+                    context,
+                    start,
+                    count,
+                    e,
+                    out,
+                    out_gradient,
+                    out_stride,
+                    log_sums,
+                    gradient,
+                    room,
                     product::<E>(),
                 );
             }

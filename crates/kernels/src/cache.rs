@@ -18,7 +18,13 @@ pub struct Cache<E> {
 ///
 /// # Panics
 /// If `rotations` end before that position, or a slice is too short.
-pub fn attention_step<E: Element>(qkv: &mut [E], heads: Heads, rotations: &Rotations, cache: &mut Cache<E>, out: &mut [E]) {
+pub fn attention_step<E: Element>(
+    qkv: &mut [E],
+    heads: Heads,
+    rotations: &Rotations,
+    cache: &mut Cache<E>,
+    out: &mut [E],
+) {
     let (e, width) = (heads.dim, heads.kv * heads.dim);
     let position = cache.keys.len() / width;
     let columns = heads.columns();

@@ -8,8 +8,8 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use crate::adamw::{AdamWStep, accumulate, adamw, sum_of_squares};
 use crate::attention::{AttentionRoom, Heads, attention, attention_backward};
-use crate::cache::{Cache, attention_step};
 use crate::buffer::{Buffer, Matrix};
+use crate::cache::{Cache, attention_step};
 use crate::element::Element;
 use crate::gemm::{Onto, Rounded, Scaled, Summed, multiply, multiply_transposed};
 use crate::isa::multiversion;
@@ -85,7 +85,15 @@ where
         Matrix::zeros(rows, columns)
     }
 
-    fn room(&self, rows: usize, context: usize, heads: Heads, vocab_size: usize, widest: usize, backward: bool) -> CpuRoom<E> {
+    fn room(
+        &self,
+        rows: usize,
+        context: usize,
+        heads: Heads,
+        vocab_size: usize,
+        widest: usize,
+        backward: bool,
+    ) -> CpuRoom<E> {
         let at_once = (LOGITS / vocab_size).clamp(16, rows.max(16)).min(rows).max(1);
         CpuRoom {
             attention: AttentionRoom::new(context, heads, backward),
@@ -112,7 +120,10 @@ where
     fn lay_out(&self, values: &Buffer<f32>, matrix: &mut PackedMatrix<E>) {
         let (o, i) = (matrix.forward.lanes(), matrix.forward.depth());
         let PackedMatrix { forward, backward } = matrix;
-        self.pool.join(|| forward.pack_rows::<f32>(values, i, o, i), || backward.pack_columns::<f32>(values, i, o, i));
+        self.pool.join(
+            || forward.pack_rows::<f32>(values, i, o, i),
+            || backward.pack_columns::<f32>(values, i, o, i),
+        );
     }
 
     fn embed(&self, table: &Buffer<f32>, d: usize, ids: &[u32], x_nd: &mut Buffer<f32>) {
@@ -127,13 +138,30 @@ where
         }
     }
 
-    fn norm(&self, rows: usize, x_nd: &Buffer<f32>, gain_d: &Buffer<f32>, eps: f32, y_nd: &mut Matrix<E>, scale_n: &mut Buffer<f32>) {
+    fn norm(
+        &self,
+        rows: usize,
+        x_nd: &Buffer<f32>,
+        gain_d: &Buffer<f32>,
+        eps: f32,
+        y_nd: &mut Matrix<E>,
+        scale_n: &mut Buffer<f32>,
+    ) {
         rms_norm(&x_nd[..rows * gain_d.len()], gain_d, eps, y_nd, scale_n);
     }
 
     fn norm_backward(
-        &self, rows: usize, context: usize, x_nd: &Buffer<f32>, gain_d: &Buffer<f32>, scale_n: &Buffer<f32>, dy_nd: &Buffer<f32>,
-        fresh: bool, dx_nd: &mut Buffer<f32>, rounded_nd: &mut Matrix<E>, gains_bd: &mut Buffer<f32>,
+        &self,
+        rows: usize,
+        context: usize,
+        x_nd: &Buffer<f32>,
+        gain_d: &Buffer<f32>,
+        scale_n: &Buffer<f32>,
+        dy_nd: &Buffer<f32>,
+        fresh: bool,
+        dx_nd: &mut Buffer<f32>,
+        rounded_nd: &mut Matrix<E>,
+        gains_bd: &mut Buffer<f32>,
     ) {
         let (d, stride) = (gain_d.len(), rounded_nd.stride());
         if fresh {
@@ -143,8 +171,14 @@ where
             let (from, floats) = (b * context, b * context * d..(b + 1) * context * d);
             gain_gradient.fill(0.0);
             rms_norm_backward(
-                &x_nd[floats.clone()], gain_d, &scale_n[from..][..context], &dy_nd[floats.clone()], &mut dx_nd[floats],
-                &mut rounded_nd.data_mut()[from * stride..], stride, gain_gradient,
+                &x_nd[floats.clone()],
+                gain_d,
+                &scale_n[from..][..context],
+                &dy_nd[floats.clone()],
+                &mut dx_nd[floats],
+                &mut rounded_nd.data_mut()[from * stride..],
+                stride,
+                gain_gradient,
             );
         }
     }
@@ -154,7 +188,14 @@ where
         multiply(x_ni.data(), x_ni.stride(), rows, &w.forward, Rounded { out: y_no.data_mut(), stride });
     }
 
-    fn linear_onto(&self, rows: usize, x_ni: &Matrix<E>, w: &PackedMatrix<E>, base_no: &Buffer<f32>, y_no: &mut Buffer<f32>) {
+    fn linear_onto(
+        &self,
+        rows: usize,
+        x_ni: &Matrix<E>,
+        w: &PackedMatrix<E>,
+        base_no: &Buffer<f32>,
+        y_no: &mut Buffer<f32>,
+    ) {
         let stride = w.forward.lanes();
         multiply(x_ni.data(), x_ni.stride(), rows, &w.forward, Onto { base: base_no, out: y_no, stride });
     }
@@ -169,49 +210,125 @@ where
         multiply(dy_no.data(), dy_no.stride(), rows, &w.backward, Rounded { out: dx_ni.data_mut(), stride });
     }
 
-    fn linear_backward_floats(&self, rows: usize, dy_no: &Matrix<E>, w: &PackedMatrix<E>, dx_ni: &mut Buffer<f32>) {
+    fn linear_backward_floats(
+        &self,
+        rows: usize,
+        dy_no: &Matrix<E>,
+        w: &PackedMatrix<E>,
+        dx_ni: &mut Buffer<f32>,
+    ) {
         let stride = w.backward.lanes();
         multiply(dy_no.data(), dy_no.stride(), rows, &w.backward, Summed { out: dx_ni, stride, add: false });
     }
 
-    fn linear_gradient(&self, rows: usize, dy_no: &Matrix<E>, x_ni: &Matrix<E>, add: bool, dw_oi: &mut Buffer<f32>, room: &mut CpuRoom<E>) {
+    fn linear_gradient(
+        &self,
+        rows: usize,
+        dy_no: &Matrix<E>,
+        x_ni: &Matrix<E>,
+        add: bool,
+        dw_oi: &mut Buffer<f32>,
+        room: &mut CpuRoom<E>,
+    ) {
         let CpuRoom { inputs, strip, .. } = room;
         let i = x_ni.columns();
         inputs.pack_columns(x_ni.data(), x_ni.stride(), rows, i);
-        multiply_transposed(dy_no.data(), dy_no.stride(), dy_no.columns(), inputs, Summed { out: dw_oi, stride: i, add }, strip);
+        multiply_transposed(
+            dy_no.data(),
+            dy_no.stride(),
+            dy_no.columns(),
+            inputs,
+            Summed { out: dw_oi, stride: i, add },
+            strip,
+        );
     }
 
-    fn rotate(&self, rows: usize, context: usize, heads: Heads, rotations: &Rotations, backward: bool, qkv: &mut Matrix<E>) {
+    fn rotate(
+        &self,
+        rows: usize,
+        context: usize,
+        heads: Heads,
+        rotations: &Rotations,
+        backward: bool,
+        qkv: &mut Matrix<E>,
+    ) {
         let stride = qkv.stride();
-        rotate(&mut qkv.data_mut()[..rows * stride], stride, 0, context, heads.query + heads.kv, rotations, backward);
+        rotate(
+            &mut qkv.data_mut()[..rows * stride],
+            stride,
+            0,
+            context,
+            heads.query + heads.kv,
+            rotations,
+            backward,
+        );
     }
 
     fn attention(
-        &self, rows: usize, context: usize, heads: Heads, qkv: &Matrix<E>, out: &mut Matrix<E>, log_sums: &mut Buffer<f32>, room: &mut CpuRoom<E>,
+        &self,
+        rows: usize,
+        context: usize,
+        heads: Heads,
+        qkv: &Matrix<E>,
+        out: &mut Matrix<E>,
+        log_sums: &mut Buffer<f32>,
+        room: &mut CpuRoom<E>,
     ) {
         let (stride, out_stride) = (qkv.stride(), out.stride());
         for b in 0..rows / context {
             let from = b * context;
             let log_sums = &mut log_sums[from * heads.query..][..context * heads.query];
-            attention(&qkv.data()[from * stride..], stride, context, heads, &mut out.data_mut()[from * out_stride..], out_stride, log_sums, &mut room.attention);
+            attention(
+                &qkv.data()[from * stride..],
+                stride,
+                context,
+                heads,
+                &mut out.data_mut()[from * out_stride..],
+                out_stride,
+                log_sums,
+                &mut room.attention,
+            );
         }
     }
 
     fn attention_backward(
-        &self, rows: usize, context: usize, heads: Heads, qkv: &Matrix<E>, out: &Matrix<E>, d_out: &Matrix<E>, log_sums: &Buffer<f32>,
-        d_qkv: &mut Matrix<E>, room: &mut CpuRoom<E>,
+        &self,
+        rows: usize,
+        context: usize,
+        heads: Heads,
+        qkv: &Matrix<E>,
+        out: &Matrix<E>,
+        d_out: &Matrix<E>,
+        log_sums: &Buffer<f32>,
+        d_qkv: &mut Matrix<E>,
+        room: &mut CpuRoom<E>,
     ) {
         let (stride, out_stride) = (qkv.stride(), out.stride());
         for b in 0..rows / context {
             let from = b * context;
             attention_backward(
-                &qkv.data()[from * stride..], stride, context, heads, &out.data()[from * out_stride..], &d_out.data()[from * out_stride..], out_stride,
-                &log_sums[from * heads.query..][..context * heads.query], &mut d_qkv.data_mut()[from * stride..], &mut room.attention,
+                &qkv.data()[from * stride..],
+                stride,
+                context,
+                heads,
+                &out.data()[from * out_stride..],
+                &d_out.data()[from * out_stride..],
+                out_stride,
+                &log_sums[from * heads.query..][..context * heads.query],
+                &mut d_qkv.data_mut()[from * stride..],
+                &mut room.attention,
             );
         }
     }
 
-    fn attention_step(&self, heads: Heads, rotations: &Rotations, qkv: &mut Matrix<E>, cache: &mut Cache<E>, out: &mut Matrix<E>) {
+    fn attention_step(
+        &self,
+        heads: Heads,
+        rotations: &Rotations,
+        qkv: &mut Matrix<E>,
+        cache: &mut Cache<E>,
+        out: &mut Matrix<E>,
+    ) {
         attention_step(qkv.row_mut(0), heads, rotations, cache, out.row_mut(0));
     }
 
@@ -223,10 +340,18 @@ where
         swiglu_backward(gate_up, dh_nf, rows);
     }
 
-    fn head(&self, x_nd: &Matrix<E>, w: &PackedMatrix<E>, targets: &[u32], losses: &mut [f32], room: &mut CpuRoom<E>) {
+    fn head(
+        &self,
+        x_nd: &Matrix<E>,
+        w: &PackedMatrix<E>,
+        targets: &[u32],
+        losses: &mut [f32],
+        room: &mut CpuRoom<E>,
+    ) {
         let CpuRoom { logits, inverse, .. } = room;
         let (stride, at_once) = (logits.stride(), logits.rows());
-        for (chunk, (targets, losses)) in targets.chunks(at_once).zip(losses.chunks_mut(at_once)).enumerate() {
+        for (chunk, (targets, losses)) in targets.chunks(at_once).zip(losses.chunks_mut(at_once)).enumerate()
+        {
             let x = &x_nd.data()[chunk * at_once * x_nd.stride()..];
             multiply(x, x_nd.stride(), targets.len(), &w.forward, Rounded { out: logits.data_mut(), stride });
             cross_entropy(logits, targets, inverse, losses);
@@ -234,12 +359,25 @@ where
     }
 
     fn head_backward(
-        &self, x_nd: &Matrix<E>, w: &PackedMatrix<E>, values: &Buffer<f32>, targets: &[u32], shares: &[f32], losses: &mut [f32], dx_nd: &mut Buffer<f32>,
-        add: bool, dw_vd: &mut Buffer<f32>, room: &mut CpuRoom<E>,
+        &self,
+        x_nd: &Matrix<E>,
+        w: &PackedMatrix<E>,
+        values: &Buffer<f32>,
+        targets: &[u32],
+        shares: &[f32],
+        losses: &mut [f32],
+        dx_nd: &mut Buffer<f32>,
+        add: bool,
+        dw_vd: &mut Buffer<f32>,
+        room: &mut CpuRoom<E>,
     ) {
         let CpuRoom { strip, inputs, logits, scaled, inverse, .. } = room;
         let (stride, at_once, d) = (logits.stride(), logits.rows(), x_nd.columns());
-        let chunks = targets.chunks(at_once).zip(losses.chunks_mut(at_once)).zip(shares.chunks(at_once)).zip(dx_nd.chunks_mut(at_once * d));
+        let chunks = targets
+            .chunks(at_once)
+            .zip(losses.chunks_mut(at_once))
+            .zip(shares.chunks(at_once))
+            .zip(dx_nd.chunks_mut(at_once * d));
         for (chunk, (((targets, losses), shares), dx)) in chunks.enumerate() {
             let first = chunk * at_once;
             let x = &x_nd.data()[first * x_nd.stride()..];
@@ -249,11 +387,26 @@ where
             for (inverse, share) in inverse.iter_mut().zip(shares) {
                 *inverse *= share;
             }
-            multiply(logits.data(), stride, targets.len(), &w.backward, Scaled { out: dx, stride: d, factors: inverse });
+            multiply(
+                logits.data(),
+                stride,
+                targets.len(),
+                &w.backward,
+                Scaled { out: dx, stride: d, factors: inverse },
+            );
             scale_rows(x, x_nd.stride(), d, inverse, targets.len(), scaled);
             inputs.pack_columns(scaled.data(), scaled.stride(), targets.len(), d);
-            multiply_transposed(logits.data(), stride, logits.columns(), inputs, Summed { out: dw_vd, stride: d, add: add || chunk > 0 }, strip);
-            for (row, ((&target, &share), dx)) in targets.iter().zip(shares).zip(dx.chunks_exact_mut(d)).enumerate() {
+            multiply_transposed(
+                logits.data(),
+                stride,
+                logits.columns(),
+                inputs,
+                Summed { out: dw_vd, stride: d, add: add || chunk > 0 },
+                strip,
+            );
+            for (row, ((&target, &share), dx)) in
+                targets.iter().zip(shares).zip(dx.chunks_exact_mut(d)).enumerate()
+            {
                 let at = target as usize * d;
                 subtract_target(x_nd.row(first + row), &values[at..][..d], share, dx, &mut dw_vd[at..][..d]);
             }
@@ -278,14 +431,28 @@ where
             }
             sum_of_squares(sum)
         };
-        let sums: Vec<f64> = self.pool.install(|| sum.par_chunks_mut(CHUNK).enumerate().map(partial).collect());
+        let sums: Vec<f64> =
+            self.pool.install(|| sum.par_chunks_mut(CHUNK).enumerate().map(partial).collect());
         sums.iter().sum()
     }
 
-    fn update(&self, values: &mut Buffer<f32>, gradient: &Buffer<f32>, first: &mut Buffer<f32>, second: &mut Buffer<f32>, step: &AdamWStep) {
+    fn update(
+        &self,
+        values: &mut Buffer<f32>,
+        gradient: &Buffer<f32>,
+        first: &mut Buffer<f32>,
+        second: &mut Buffer<f32>,
+        step: &AdamWStep,
+    ) {
         self.pool.install(|| {
-            let chunks = values.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).zip(first.par_chunks_mut(CHUNK)).zip(second.par_chunks_mut(CHUNK));
-            chunks.for_each(|(((values, gradient), first), second)| adamw(values, gradient, first, second, step));
+            let chunks = values
+                .par_chunks_mut(CHUNK)
+                .zip(gradient.par_chunks(CHUNK))
+                .zip(first.par_chunks_mut(CHUNK))
+                .zip(second.par_chunks_mut(CHUNK));
+            chunks.for_each(|(((values, gradient), first), second)| {
+                adamw(values, gradient, first, second, step)
+            });
         });
     }
 }

@@ -281,7 +281,17 @@ pub fn multiply_transposed<E: Element, S: Sink>(
     strip: &mut Vec<u32>,
 ) {
     strip.resize(strip_len(PASS, STRIP), 0);
-    transposed::<E, S>(left, stride, columns, right.units(), right.lanes(), right.depth(), sink, strip, product::<E>());
+    transposed::<E, S>(
+        left,
+        stride,
+        columns,
+        right.units(),
+        right.lanes(),
+        right.depth(),
+        sink,
+        strip,
+        product::<E>(),
+    );
 }
 
 multiversion! {

@@ -188,13 +188,7 @@ mod x86 {
             /// # Safety
             /// As [`super::Product`]; the processor has the features named.
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn $name(
-                rows: usize,
-                units: usize,
-                left: Left,
-                right: *const u32,
-                out: Out,
-            ) {
+            pub(super) unsafe fn $name(rows: usize, units: usize, left: Left, right: *const u32, out: Out) {
                 macro_rules! call {
                     ($unit:expr) => {
                         // SAFETY: the caller's promise.
@@ -335,9 +329,14 @@ mod tests {
                             let bytes = bytemuck::cast_slice::<[f32; NR], u8>(&tile.0);
                             let (put, rest) = bytes.split_at(height * NR * width);
                             let nine = 9f32.to_ne_bytes();
-                            assert!(rest.chunks_exact(4).all(|bytes| bytes == nine), "{kind:?} goes beyond {height} rows");
+                            assert!(
+                                rest.chunks_exact(4).all(|bytes| bytes == nine),
+                                "{kind:?} goes beyond {height} rows"
+                            );
                             match kind {
-                                Kind::Round => bytemuck::cast_slice::<u8, E>(put).iter().map(|x| x.widen()).collect(),
+                                Kind::Round => {
+                                    bytemuck::cast_slice::<u8, E>(put).iter().map(|x| x.widen()).collect()
+                                }
                                 _ => bytemuck::cast_slice::<u8, f32>(put).to_vec(),
                             }
                         };
@@ -347,9 +346,16 @@ mod tests {
                             // Sums that lie on both sides of the middle between two numbers round to neighbours.
                             let step = if kind == Kind::Round { 1.0 / 128.0 } else { f32::EPSILON };
                             for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                                let bound = if loose(isa) { (4 * count * count) as f32 * f32::EPSILON + step * expected.abs() } else { 0.0 };
+                                let bound = if loose(isa) {
+                                    (4 * count * count) as f32 * f32::EPSILON + step * expected.abs()
+                                } else {
+                                    0.0
+                                };
                                 let off = (found - expected).abs();
-                                assert!(off <= bound, "{isa:?}, {kind:?}, {height} rows, {count} units, sum {i}: off by {off:e}");
+                                assert!(
+                                    off <= bound,
+                                    "{isa:?}, {kind:?}, {height} rows, {count} units, sum {i}: off by {off:e}"
+                                );
                             }
                         }
                     }

@@ -299,7 +299,8 @@ mod tests {
 
     #[test]
     fn a_block_is_transposed_by_either_way() {
-        let block: [[u32; BLOCK]; BLOCK] = std::array::from_fn(|row| std::array::from_fn(|column| (row << 8 | column) as u32));
+        let block: [[u32; BLOCK]; BLOCK] =
+            std::array::from_fn(|row| std::array::from_fn(|column| (row << 8 | column) as u32));
         let expected = std::array::from_fn(|row| std::array::from_fn(|column| block[column][row]));
         for avx512 in [false, isa() >= Isa::Avx512] {
             let mut found = block;
@@ -324,7 +325,10 @@ mod tests {
         panels.pack_columns(&source, 2, 3, 2);
         let units: Vec<&[u32]> = panels.units().chunks(NR).collect();
         assert_eq!(units.len(), 2);
-        assert_eq!((&units[0][..2], &units[1][..2]), (&[unit(1.0, 3.0), unit(2.0, 4.0)][..], &[unit(5.0, 0.0), unit(6.0, 0.0)][..]));
+        assert_eq!(
+            (&units[0][..2], &units[1][..2]),
+            (&[unit(1.0, 3.0), unit(2.0, 4.0)][..], &[unit(5.0, 0.0), unit(6.0, 0.0)][..])
+        );
         assert!(units.iter().all(|units| units[2..].iter().all(|&unit| unit == 0)));
     }
 }

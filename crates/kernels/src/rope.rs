@@ -23,8 +23,10 @@ impl Rotations {
     /// Of the first `positions` positions, computed in f64.
     pub fn new(positions: usize, head_dim: usize, theta: f64) -> Self {
         let half = head_dim / 2;
-        let frequencies: Vec<f64> = (0..half).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64)).collect();
-        let angles = (0..positions).flat_map(|t| frequencies.iter().map(move |frequency| t as f64 * frequency));
+        let frequencies: Vec<f64> =
+            (0..half).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64)).collect();
+        let angles =
+            (0..positions).flat_map(|t| frequencies.iter().map(move |frequency| t as f64 * frequency));
         let (sin, cos) = angles.map(|angle| (angle.sin() as f32, angle.cos() as f32)).unzip();
         Self { head_dim, cos, sin }
     }

@@ -38,7 +38,15 @@ pub trait Kernels: Send + Sync + 'static {
 
     /// Room for `rows` rows in sequences of up to `context`, of a model with these heads, `vocab_size` logits and no layer
     /// wider than `widest`; with `backward`, for the way back too.
-    fn room(&self, rows: usize, context: usize, heads: Heads, vocab_size: usize, widest: usize, backward: bool) -> Self::Room;
+    fn room(
+        &self,
+        rows: usize,
+        context: usize,
+        heads: Heads,
+        vocab_size: usize,
+        widest: usize,
+        backward: bool,
+    ) -> Self::Room;
 
     /// `values` into `floats` from `at` on.
     fn write(&self, floats: &mut Self::Floats, at: usize, values: &[f32]);
@@ -60,55 +68,126 @@ pub trait Kernels: Send + Sync + 'static {
 
     /// [`crate::rms_norm`].
     #[allow(clippy::too_many_arguments)]
-    fn norm(&self, rows: usize, x_nd: &Self::Floats, gain_d: &Self::Floats, eps: f32, y_nd: &mut Self::Activations, scale_n: &mut Self::Floats);
+    fn norm(
+        &self,
+        rows: usize,
+        x_nd: &Self::Floats,
+        gain_d: &Self::Floats,
+        eps: f32,
+        y_nd: &mut Self::Activations,
+        scale_n: &mut Self::Floats,
+    );
 
     /// [`crate::rms_norm_backward`], sequence by sequence of `context` rows: `gains` ← each sequence's gradient of the gain, `[n / context, d]`.
     /// With `fresh`, what dx held before counts as zero.
     #[allow(clippy::too_many_arguments)]
     fn norm_backward(
-        &self, rows: usize, context: usize, x_nd: &Self::Floats, gain_d: &Self::Floats, scale_n: &Self::Floats, dy_nd: &Self::Floats,
-        fresh: bool, dx_nd: &mut Self::Floats, rounded_nd: &mut Self::Activations, gains_bd: &mut Self::Floats,
+        &self,
+        rows: usize,
+        context: usize,
+        x_nd: &Self::Floats,
+        gain_d: &Self::Floats,
+        scale_n: &Self::Floats,
+        dy_nd: &Self::Floats,
+        fresh: bool,
+        dx_nd: &mut Self::Floats,
+        rounded_nd: &mut Self::Activations,
+        gains_bd: &mut Self::Floats,
     );
 
     /// y ← x Wᵀ.
     fn linear(&self, rows: usize, x_ni: &Self::Activations, w: &Self::Matrix, y_no: &mut Self::Activations);
 
     /// y ← base + x Wᵀ.
-    fn linear_onto(&self, rows: usize, x_ni: &Self::Activations, w: &Self::Matrix, base_no: &Self::Floats, y_no: &mut Self::Floats);
+    fn linear_onto(
+        &self,
+        rows: usize,
+        x_ni: &Self::Activations,
+        w: &Self::Matrix,
+        base_no: &Self::Floats,
+        y_no: &mut Self::Floats,
+    );
 
     /// y ← x Wᵀ in f32.
     fn linear_floats(&self, rows: usize, x_ni: &Self::Activations, w: &Self::Matrix, y_no: &mut Self::Floats);
 
     /// dx ← dy W.
-    fn linear_backward(&self, rows: usize, dy_no: &Self::Activations, w: &Self::Matrix, dx_ni: &mut Self::Activations);
+    fn linear_backward(
+        &self,
+        rows: usize,
+        dy_no: &Self::Activations,
+        w: &Self::Matrix,
+        dx_ni: &mut Self::Activations,
+    );
 
     /// dx ← dy W in f32.
-    fn linear_backward_floats(&self, rows: usize, dy_no: &Self::Activations, w: &Self::Matrix, dx_ni: &mut Self::Floats);
+    fn linear_backward_floats(
+        &self,
+        rows: usize,
+        dy_no: &Self::Activations,
+        w: &Self::Matrix,
+        dx_ni: &mut Self::Floats,
+    );
 
     /// dW ← dyᵀ x, or += with `add`.
     fn linear_gradient(
-        &self, rows: usize, dy_no: &Self::Activations, x_ni: &Self::Activations, add: bool, dw_oi: &mut Self::Floats, room: &mut Self::Room,
+        &self,
+        rows: usize,
+        dy_no: &Self::Activations,
+        x_ni: &Self::Activations,
+        add: bool,
+        dw_oi: &mut Self::Floats,
+        room: &mut Self::Room,
     );
 
     /// [`crate::rotate`] on the queries and keys of `qkv`, rows being positions 0, 1, … of sequences of `context`.
-    fn rotate(&self, rows: usize, context: usize, heads: Heads, rotations: &Rotations, backward: bool, qkv: &mut Self::Activations);
+    fn rotate(
+        &self,
+        rows: usize,
+        context: usize,
+        heads: Heads,
+        rotations: &Rotations,
+        backward: bool,
+        qkv: &mut Self::Activations,
+    );
 
     /// [`crate::attention`], sequence by sequence.
     #[allow(clippy::too_many_arguments)]
     fn attention(
-        &self, rows: usize, context: usize, heads: Heads, qkv: &Self::Activations, out: &mut Self::Activations, log_sums: &mut Self::Floats,
+        &self,
+        rows: usize,
+        context: usize,
+        heads: Heads,
+        qkv: &Self::Activations,
+        out: &mut Self::Activations,
+        log_sums: &mut Self::Floats,
         room: &mut Self::Room,
     );
 
     /// [`crate::attention_backward`], sequence by sequence.
     #[allow(clippy::too_many_arguments)]
     fn attention_backward(
-        &self, rows: usize, context: usize, heads: Heads, qkv: &Self::Activations, out: &Self::Activations, d_out: &Self::Activations,
-        log_sums: &Self::Floats, d_qkv: &mut Self::Activations, room: &mut Self::Room,
+        &self,
+        rows: usize,
+        context: usize,
+        heads: Heads,
+        qkv: &Self::Activations,
+        out: &Self::Activations,
+        d_out: &Self::Activations,
+        log_sums: &Self::Floats,
+        d_qkv: &mut Self::Activations,
+        room: &mut Self::Room,
     );
 
     /// [`crate::attention_step`] on row 0 of `qkv` and `out`.
-    fn attention_step(&self, heads: Heads, rotations: &Rotations, qkv: &mut Self::Activations, cache: &mut Self::Cache, out: &mut Self::Activations);
+    fn attention_step(
+        &self,
+        heads: Heads,
+        rotations: &Rotations,
+        qkv: &mut Self::Activations,
+        cache: &mut Self::Cache,
+        out: &mut Self::Activations,
+    );
 
     /// [`crate::swiglu`].
     fn swiglu(&self, rows: usize, gate_up: &Self::Activations, h_nf: &mut Self::Activations);
@@ -118,14 +197,30 @@ pub trait Kernels: Send + Sync + 'static {
 
     /// The head and its loss, some rows at a time, so that no `[n, v]` is held: logits z = x Wᵀ, `losses` ← log Σ e^z − z_target of
     /// each row, in nats.
-    fn head(&self, x_nd: &Self::Activations, w: &Self::Matrix, targets: &[u32], losses: &mut [f32], room: &mut Self::Room);
+    fn head(
+        &self,
+        x_nd: &Self::Activations,
+        w: &Self::Matrix,
+        targets: &[u32],
+        losses: &mut [f32],
+        room: &mut Self::Room,
+    );
 
     /// The same, and the gradient of Σ share · loss: dx ← share (softmax z − 1_target) W, dW ← or, with `add`, += its
     /// product with x. `values` is W in f32.
     #[allow(clippy::too_many_arguments)]
     fn head_backward(
-        &self, x_nd: &Self::Activations, w: &Self::Matrix, values: &Self::Floats, targets: &[u32], shares: &[f32], losses: &mut [f32],
-        dx_nd: &mut Self::Floats, add: bool, dw_vd: &mut Self::Floats, room: &mut Self::Room,
+        &self,
+        x_nd: &Self::Activations,
+        w: &Self::Matrix,
+        values: &Self::Floats,
+        targets: &[u32],
+        shares: &[f32],
+        losses: &mut [f32],
+        dx_nd: &mut Self::Floats,
+        add: bool,
+        dw_vd: &mut Self::Floats,
+        room: &mut Self::Room,
     );
 
     /// Shards of a batch that run side by side: one a thread.
@@ -138,5 +233,12 @@ pub trait Kernels: Send + Sync + 'static {
     fn reduce(&self, gradients: &mut [&mut Self::Floats]) -> f64;
 
     /// [`crate::adamw`].
-    fn update(&self, values: &mut Self::Floats, gradient: &Self::Floats, first: &mut Self::Floats, second: &mut Self::Floats, step: &AdamWStep);
+    fn update(
+        &self,
+        values: &mut Self::Floats,
+        gradient: &Self::Floats,
+        first: &mut Self::Floats,
+        second: &mut Self::Floats,
+        step: &AdamWStep,
+    );
 }

@@ -100,7 +100,14 @@ where
     panels.pack_columns(right.data(), right.stride(), n, 45);
     let left = matrix::<E>(n, d, 9);
     let mut product = vec![0.0; d * 45];
-    multiply_transposed(left.data(), left.stride(), d, &panels, Summed { out: &mut product, stride: 45, add: false }, &mut Vec::new());
+    multiply_transposed(
+        left.data(),
+        left.stride(),
+        d,
+        &panels,
+        Summed { out: &mut product, stride: 45, add: false },
+        &mut Vec::new(),
+    );
     let rows = matrix::<E>(45, d, 10);
     panels = Panels::zeros(45, d);
     panels.pack_rows(rows.data(), rows.stride(), 45, d);
@@ -111,11 +118,22 @@ where
 
     let heads = Heads { query: 2, kv: 1, dim: 6 };
     let (qkv, d_out) = (matrix::<E>(n, heads.columns(), 11), matrix::<E>(n, 12, 12));
-    let (mut out, mut log_sums, mut gradient) = (Matrix::<E>::zeros(n, 12), vec![0.0; 2 * n], Matrix::<E>::zeros(n, heads.columns()));
-    let (mut room, stride, out_stride) = (AttentionRoom::<E>::new(n, heads, true), qkv.stride(), out.stride());
+    let (mut out, mut log_sums, mut gradient) =
+        (Matrix::<E>::zeros(n, 12), vec![0.0; 2 * n], Matrix::<E>::zeros(n, heads.columns()));
+    let (mut room, stride, out_stride) =
+        (AttentionRoom::<E>::new(n, heads, true), qkv.stride(), out.stride());
     attention(qkv.data(), stride, n, heads, out.data_mut(), out_stride, &mut log_sums, &mut room);
     attention_backward(
-        qkv.data(), stride, n, heads, out.data(), d_out.data(), out_stride, &log_sums, gradient.data_mut(), &mut room,
+        qkv.data(),
+        stride,
+        n,
+        heads,
+        out.data(),
+        d_out.data(),
+        out_stride,
+        &log_sums,
+        gradient.data_mut(),
+        &mut room,
     );
     let (mut cache, mut one) = (Cache::default(), vec![E::default(); 12]);
     let rotations = Rotations::new(3, 6, 100.0);

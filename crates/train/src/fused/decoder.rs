@@ -129,7 +129,8 @@ impl<K: Kernels> Work<K> {
 
     /// Each sequence's mean loss, `[b]`, of the first `rows` rows.
     fn sequence_losses(&self, rows: usize) -> impl Iterator<Item = f64> {
-        let mean = |losses: &[f32]| losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64;
+        let mean =
+            |losses: &[f32]| losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64;
         self.losses_n[..rows].chunks_exact(self.context).map(mean)
     }
 }
@@ -172,10 +173,18 @@ impl<K: Kernels> Decoder<'_, K> {
         let slots = layers.len();
         for layer in 0..self.model.layers {
             let kept = &mut layers[layer % slots];
-            let Layer { attention_norm, qkv, o, ffn_norm, gate_up, down } = places.layer(self.parameters, layer);
+            let Layer { attention_norm, qkv, o, ffn_norm, gate_up, down } =
+                places.layer(self.parameters, layer);
 
             let (x_nd, mid_nd) = step(streams_nd, 2 * layer);
-            k.norm(rows, x_nd, &attention_norm.values, self.eps(), &mut kept.attention_norm_nd, &mut kept.attention_scale_n);
+            k.norm(
+                rows,
+                x_nd,
+                &attention_norm.values,
+                self.eps(),
+                &mut kept.attention_norm_nd,
+                &mut kept.attention_scale_n,
+            );
             clock.lap(Part::Norm);
             k.linear(rows, &kept.attention_norm_nd, matrix(qkv), &mut kept.qkv_nq);
             clock.lap(Part::Linear);
@@ -237,25 +246,62 @@ impl<K: Kernels> Decoder<'_, K> {
         self.forward(ids, work);
         let (k, rows, heads, places) = (self.kernels, ids.len(), heads(self.model), Places::of(self.model));
         let (d, last) = (self.model.dim, 2 * self.model.layers);
-        let Work { context, streams_nd, layers, norm_nd, scale_n, gradients: back, losses_n, room, clock, .. } = work;
+        let Work {
+            context,
+            streams_nd,
+            layers,
+            norm_nd,
+            scale_n,
+            gradients: back,
+            losses_n,
+            room,
+            clock,
+            ..
+        } = work;
         let context = *context;
-        let Some(Gradients { stream_nd, rounded_nd, normed_nd, gated_nf, attended_na, qkv_nq, gains_bd }) = back else {
+        let Some(Gradients { stream_nd, rounded_nd, normed_nd, gated_nf, attended_na, qkv_nq, gains_bd }) =
+            back
+        else {
             unreachable!("buffers without a way back");
         };
 
-        let shares_n: Vec<f32> = (0..rows).map(|row| (shares[row / context] / context as f64) as f32).collect();
+        let shares_n: Vec<f32> =
+            (0..rows).map(|row| (shares[row / context] / context as f64) as f32).collect();
         let head = &self.parameters[places.head()];
         let dw_vd = &mut gradients[places.head()];
-        k.head_backward(norm_nd, matrix(head), &head.values, targets, &shares_n, losses_n, normed_nd, add, dw_vd, room);
+        k.head_backward(
+            norm_nd,
+            matrix(head),
+            &head.values,
+            targets,
+            &shares_n,
+            losses_n,
+            normed_nd,
+            add,
+            dw_vd,
+            room,
+        );
         clock.lap(Part::Head);
         let gain = &self.parameters[places.norm()].values;
         let x_nd = &streams_nd[last];
-        k.norm_backward(rows, context, x_nd, gain, scale_n, normed_nd, true, stream_nd, rounded_nd, &mut gains_bd[last]);
+        k.norm_backward(
+            rows,
+            context,
+            x_nd,
+            gain,
+            scale_n,
+            normed_nd,
+            true,
+            stream_nd,
+            rounded_nd,
+            &mut gains_bd[last],
+        );
         clock.lap(Part::Norm);
 
         for layer in (0..self.model.layers).rev() {
             let kept = &mut layers[layer];
-            let Layer { attention_norm, qkv, o, ffn_norm, gate_up, down } = places.layer(self.parameters, layer);
+            let Layer { attention_norm, qkv, o, ffn_norm, gate_up, down } =
+                places.layer(self.parameters, layer);
             let mut dw = |part: usize, dy: &K::Activations, x: &K::Activations, clock: &mut Clock| {
                 k.linear_gradient(rows, dy, x, add, &mut gradients[places.in_layer(layer, part)], room);
                 clock.lap(Part::LinearGradient);
@@ -270,22 +316,61 @@ impl<K: Kernels> Decoder<'_, K> {
             clock.lap(Part::Linear);
             dw(Places::GATE_UP, &kept.gate_up_n2f, &kept.ffn_norm_nd, clock);
             let (x_nd, gains) = (&streams_nd[2 * layer + 1], &mut gains_bd[2 * layer + 1]);
-            k.norm_backward(rows, context, x_nd, &ffn_norm.values, &kept.ffn_scale_n, normed_nd, false, stream_nd, rounded_nd, gains);
+            k.norm_backward(
+                rows,
+                context,
+                x_nd,
+                &ffn_norm.values,
+                &kept.ffn_scale_n,
+                normed_nd,
+                false,
+                stream_nd,
+                rounded_nd,
+                gains,
+            );
             clock.lap(Part::Norm);
 
             k.linear_backward(rows, rounded_nd, matrix(o), attended_na);
             clock.lap(Part::Linear);
             dw(Places::O, rounded_nd, &kept.attended_na, clock);
-            k.attention_backward(rows, context, heads, &kept.qkv_nq, &kept.attended_na, attended_na, &kept.log_sums, qkv_nq, room);
+            k.attention_backward(
+                rows,
+                context,
+                heads,
+                &kept.qkv_nq,
+                &kept.attended_na,
+                attended_na,
+                &kept.log_sums,
+                qkv_nq,
+                room,
+            );
             clock.lap(Part::Attention);
             k.rotate(rows, context, heads, self.rotations, true, qkv_nq);
             clock.lap(Part::Rotate);
             k.linear_backward_floats(rows, qkv_nq, matrix(qkv), normed_nd);
             clock.lap(Part::Linear);
-            k.linear_gradient(rows, qkv_nq, &kept.attention_norm_nd, add, &mut gradients[places.in_layer(layer, Places::QKV)], room);
+            k.linear_gradient(
+                rows,
+                qkv_nq,
+                &kept.attention_norm_nd,
+                add,
+                &mut gradients[places.in_layer(layer, Places::QKV)],
+                room,
+            );
             clock.lap(Part::LinearGradient);
             let (x_nd, gains) = (&streams_nd[2 * layer], &mut gains_bd[2 * layer]);
-            k.norm_backward(rows, context, x_nd, &attention_norm.values, &kept.attention_scale_n, normed_nd, false, stream_nd, rounded_nd, gains);
+            k.norm_backward(
+                rows,
+                context,
+                x_nd,
+                &attention_norm.values,
+                &kept.attention_scale_n,
+                normed_nd,
+                false,
+                stream_nd,
+                rounded_nd,
+                gains,
+            );
             clock.lap(Part::Norm);
         }
         let embedding = &mut gradients[Places::EMBEDDING];
@@ -304,9 +389,17 @@ impl<K: Kernels> Decoder<'_, K> {
         let kept = &mut layers[0];
         k.embed(&self.parameters[Places::EMBEDDING].values, self.model.dim, &[id], &mut streams_nd[0]);
         for (layer, cache) in cache.iter_mut().enumerate() {
-            let Layer { attention_norm, qkv, o, ffn_norm, gate_up, down } = places.layer(self.parameters, layer);
+            let Layer { attention_norm, qkv, o, ffn_norm, gate_up, down } =
+                places.layer(self.parameters, layer);
             let (x_nd, mid_nd) = step(streams_nd, 2 * layer);
-            k.norm(1, x_nd, &attention_norm.values, self.eps(), &mut kept.attention_norm_nd, &mut kept.attention_scale_n);
+            k.norm(
+                1,
+                x_nd,
+                &attention_norm.values,
+                self.eps(),
+                &mut kept.attention_norm_nd,
+                &mut kept.attention_scale_n,
+            );
             k.linear(1, &kept.attention_norm_nd, matrix(qkv), &mut kept.qkv_nq);
             k.attention_step(heads, self.rotations, &mut kept.qkv_nq, cache, &mut kept.attended_na);
             k.linear_onto(1, &kept.attended_na, matrix(o), x_nd, mid_nd);

@@ -19,7 +19,9 @@ use std::ops::Range;
 use cuvee_kernels::{AdamWStep, Cpu, Element, Kernels, Rotations, To};
 use cuvee_mixer::VarianceEstimator;
 
-use crate::engine::{Batch, Engine, KernelTime, Moments, NamedTensor, StepOutput, check_ids, check_sequences};
+use crate::engine::{
+    Batch, Engine, KernelTime, Moments, NamedTensor, StepOutput, check_ids, check_sequences,
+};
 use crate::error::{NonFinite, Result, TrainError};
 use crate::model::{ModelConfig, ParameterInfo, check_tensors};
 use crate::optimizer::clip_scale;
@@ -98,7 +100,8 @@ where
     /// model's.
     pub fn on_cpu(model: &ModelConfig, train: &TrainSpec, parameters: Vec<NamedTensor>) -> Result<Self> {
         let threads = train.thread_count();
-        let kernels = Cpu::new(threads).map_err(|error| TrainError::Threads { threads, message: error.to_string() })?;
+        let kernels =
+            Cpu::new(threads).map_err(|error| TrainError::Threads { threads, message: error.to_string() })?;
         Self::new(kernels, model, train, parameters)
     }
 }
@@ -108,7 +111,12 @@ impl<K: Kernels> FusedEngine<K> {
     ///
     /// # Errors
     /// As [`FusedEngine::on_cpu`].
-    pub fn new(kernels: K, model: &ModelConfig, train: &TrainSpec, parameters: Vec<NamedTensor>) -> Result<Self> {
+    pub fn new(
+        kernels: K,
+        model: &ModelConfig,
+        train: &TrainSpec,
+        parameters: Vec<NamedTensor>,
+    ) -> Result<Self> {
         model.validate()?;
         let list = model.parameter_list();
         let mut own = {
@@ -172,7 +180,12 @@ impl<K: Kernels> FusedEngine<K> {
 
     /// Losses and, in the first shard, the gradient of Σ_b (m_b / B) ℓ_b over `sequences` of the batch, B being all of it; returns
     /// Σ g².
-    fn forward_backward(&mut self, batch: &Batch, sequences: Range<usize>, estimator: Option<VarianceEstimator>) -> f64 {
+    fn forward_backward(
+        &mut self,
+        batch: &Batch,
+        sequences: Range<usize>,
+        estimator: Option<VarianceEstimator>,
+    ) -> f64 {
         self.reach(batch.context);
         self.divide(sequences);
         let micro = self.micro_sequences(batch.context);
@@ -181,10 +194,12 @@ impl<K: Kernels> FusedEngine<K> {
         let profiling = *profiling;
         kernels.side_by_side(shards, |shard| shard.run(decoder, batch, micro, estimator, profiling));
         self.clock.start(profiling);
-        let mut busy: Vec<&mut Shard<K>> = self.shards.iter_mut().filter(|shard| !shard.sequences.is_empty()).collect();
+        let mut busy: Vec<&mut Shard<K>> =
+            self.shards.iter_mut().filter(|shard| !shard.sequences.is_empty()).collect();
         let sum = (0..self.parameters.len())
             .map(|parameter| {
-                let mut each: Vec<&mut K::Floats> = busy.iter_mut().map(|shard| &mut shard.gradients[parameter]).collect();
+                let mut each: Vec<&mut K::Floats> =
+                    busy.iter_mut().map(|shard| &mut shard.gradients[parameter]).collect();
                 self.kernels.reduce(&mut each)
             })
             .sum();
@@ -279,7 +294,14 @@ impl<K: Kernels> FusedEngine<K> {
 
 impl<K: Kernels> Shard<K> {
     /// Forward and backward of its sequences of the batch.
-    fn run(&mut self, decoder: Decoder<'_, K>, batch: &Batch, micro: usize, estimator: Option<VarianceEstimator>, profiling: bool) {
+    fn run(
+        &mut self,
+        decoder: Decoder<'_, K>,
+        batch: &Batch,
+        micro: usize,
+        estimator: Option<VarianceEstimator>,
+        profiling: bool,
+    ) {
         let Decoder { kernels, model, parameters, .. } = decoder;
         self.losses.clear();
         self.sums = GradientSums::default();
@@ -310,9 +332,15 @@ impl<K: Kernels> Shard<K> {
             add_gains(kernels, model, parameters, shares.len(), add, work, &mut self.gradients);
             match estimator {
                 Some(VarianceEstimator::NormLayers) => {
-                    for (b, (&domain, &share)) in domains.iter().zip(&shares).enumerate().filter(|(_, (_, share))| **share != 0.0) {
+                    for (b, (&domain, &share)) in
+                        domains.iter().zip(&shares).enumerate().filter(|(_, (_, share))| **share != 0.0)
+                    {
                         let d = model.dim;
-                        let gains: Vec<Vec<f32>> = work.gains_bd().iter().map(|gains| kernels.read(gains, b * d..(b + 1) * d)).collect();
+                        let gains: Vec<Vec<f32>> = work
+                            .gains_bd()
+                            .iter()
+                            .map(|gains| kernels.read(gains, b * d..(b + 1) * d))
+                            .collect();
                         self.sums.add(domain, 1.0 / share, gains.iter().map(Vec::as_slice));
                     }
                 }
@@ -322,10 +350,21 @@ impl<K: Kernels> Shard<K> {
                     }
                     for (b, &domain) in domains.iter().enumerate().filter(|(b, _)| shares[*b] != 0.0) {
                         let tokens = b * context..(b + 1) * context;
-                        decoder.gradient(&ids[tokens.clone()], &targets[tokens], &[1.0], false, &mut self.alone, work);
+                        decoder.gradient(
+                            &ids[tokens.clone()],
+                            &targets[tokens],
+                            &[1.0],
+                            false,
+                            &mut self.alone,
+                            work,
+                        );
                         add_gains(kernels, model, parameters, 1, false, work, &mut self.alone);
-                        let whole: Vec<Vec<f32>> =
-                            self.alone.iter().zip(parameters).map(|(gradient, parameter)| kernels.read(gradient, 0..parameter.len)).collect();
+                        let whole: Vec<Vec<f32>> = self
+                            .alone
+                            .iter()
+                            .zip(parameters)
+                            .map(|(gradient, parameter)| kernels.read(gradient, 0..parameter.len))
+                            .collect();
                         self.sums.add(domain, 1.0, whole.iter().map(Vec::as_slice));
                     }
                 }
@@ -361,7 +400,12 @@ fn add_gains<K: Kernels>(
 }
 
 /// Fills `parameters` from tensors that are known to be the model's.
-fn load<K: Kernels>(kernels: &K, list: &[ParameterInfo], parameters: &mut [Parameter<K>], tensors: &[NamedTensor]) -> Result<()> {
+fn load<K: Kernels>(
+    kernels: &K,
+    list: &[ParameterInfo],
+    parameters: &mut [Parameter<K>],
+    tensors: &[NamedTensor],
+) -> Result<()> {
     let ordered = check_tensors(list, tensors, "parameters")?;
     kernels.side_by_side(parameters, |parameter| parameter.load(kernels, &ordered));
     Ok(())
@@ -438,7 +482,8 @@ impl<K: Kernels> Engine for FusedEngine<K> {
         check_ids(&self.model, window, window.len())?;
         self.reach(window.len());
         // The cache serves as long as its tokens begin the window and leave something to compute.
-        let known = |known: &Generation<K>| known.tokens.len() < window.len() && window.starts_with(&known.tokens);
+        let known =
+            |known: &Generation<K>| known.tokens.len() < window.len() && window.starts_with(&known.tokens);
         let mut generation = self.generation.take().filter(known).unwrap_or_else(|| Generation {
             tokens: Vec::new(),
             caches: (0..self.model.layers).map(|_| K::Cache::default()).collect(),
@@ -470,12 +515,24 @@ impl<K: Kernels> Engine for FusedEngine<K> {
     }
 
     fn moments(&self) -> Result<Moments> {
-        let zeros: Vec<_> = self.parameters.iter().map(|parameter| self.kernels.floats(if parameter.moments.is_some() { 0 } else { parameter.len })).collect();
+        let zeros: Vec<_> = self
+            .parameters
+            .iter()
+            .map(|parameter| self.kernels.floats(if parameter.moments.is_some() { 0 } else { parameter.len }))
+            .collect();
         let of = |pick: fn(&(K::Floats, K::Floats)) -> &K::Floats| {
-            let floats = self.parameters.iter().zip(&zeros).map(|(parameter, zeros)| parameter.moments.as_ref().map_or(zeros, pick));
+            let floats = self
+                .parameters
+                .iter()
+                .zip(&zeros)
+                .map(|(parameter, zeros)| parameter.moments.as_ref().map_or(zeros, pick));
             named(&self.kernels, &self.list, &self.parameters, floats)
         };
-        Ok(Moments { updates: self.optimizer.updates, first: of(|(first, _)| first), second: of(|(_, second)| second) })
+        Ok(Moments {
+            updates: self.optimizer.updates,
+            first: of(|(first, _)| first),
+            second: of(|(_, second)| second),
+        })
     }
 
     fn load_parameters(&mut self, tensors: &[NamedTensor]) -> Result<()> {
@@ -508,6 +565,11 @@ impl<K: Kernels> Engine for FusedEngine<K> {
     }
 }
 
-fn non_finite(what: &'static str, value: f64, sequence: Option<usize>, parameter: Option<String>) -> TrainError {
+fn non_finite(
+    what: &'static str,
+    value: f64,
+    sequence: Option<usize>,
+    parameter: Option<String>,
+) -> TrainError {
     TrainError::NonFinite(Box::new(NonFinite { what, value, sequence, parameter, step: None, domain: None }))
 }

@@ -98,7 +98,12 @@ impl<K: Kernels> Parameter<K> {
     }
 }
 
-fn write<K: Kernels>(kernels: &K, parts: &[(usize, usize)], floats: &mut K::Floats, ordered: &[&NamedTensor]) {
+fn write<K: Kernels>(
+    kernels: &K,
+    parts: &[(usize, usize)],
+    floats: &mut K::Floats,
+    ordered: &[&NamedTensor],
+) {
     let mut at = 0;
     for &(place, len) in parts {
         kernels.write(floats, at, &ordered[place].data);
@@ -113,7 +118,8 @@ pub(super) fn named<'a, K: Kernels>(
     parameters: &'a [Parameter<K>],
     floats: impl Iterator<Item = &'a K::Floats>,
 ) -> Vec<NamedTensor> {
-    let parts = parameters.iter().zip(floats).flat_map(|(parameter, floats)| parameter.parts(kernels, floats));
+    let parts =
+        parameters.iter().zip(floats).flat_map(|(parameter, floats)| parameter.parts(kernels, floats));
     let name = |(place, data): (usize, Vec<f32>)| {
         let ParameterInfo { name, shape, .. } = &list[place];
         NamedTensor { name: name.clone(), shape: shape.clone(), data }

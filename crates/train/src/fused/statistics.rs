@@ -56,7 +56,8 @@ impl GradientSums {
     /// One entry for each of the domains 0 to the largest in `domains`; `None` with fewer than two sequences.
     pub(super) fn statistics(&self, domains: &[usize]) -> Vec<Option<GradientStatistics>> {
         let count = domains.iter().max().map_or(0, |&largest| largest + 1);
-        let of_domain = |domain| self.domains.get(&domain).filter(|sums| sums.sequences >= 2).map(Sums::statistics);
+        let of_domain =
+            |domain| self.domains.get(&domain).filter(|sums| sums.sequences >= 2).map(Sums::statistics);
         (0..count).map(of_domain).collect()
     }
 }
