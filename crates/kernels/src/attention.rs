@@ -5,7 +5,7 @@ use crate::buffer::{Buffer, Matrix};
 use crate::element::Element;
 use crate::isa::multiversion;
 use crate::math::{LANES, dot, exp, largest, total};
-use crate::micro::{Left, MR, NR, Product, Tile, product};
+use crate::micro::{Kind, Left, MR, NR, Out, Product, Tile, product};
 use crate::pack::{Panels, pack_strip, strip_len, strip_panel};
 
 /// Queries whose probabilities are held at once on the way back, a multiple of MR and of a unit.
@@ -123,7 +123,7 @@ multiversion! {
         for start in (0..context).step_by(MR) {
             let height = MR.min(context - start);
             let keys = start + height;
-            products_with_keys(queries, stride, start, height, keys, e, keys_et, scores, &mut tile, product);
+            products_with_keys(queries, stride, start, height, keys, e, keys_et, scores, product);
             let mut inverse = [0f32; MR];
             for r in 0..height {
                 let seen = start + r + 1;
@@ -155,7 +155,7 @@ multiversion! {
                 let panel = &values_te.units()[column * value_units..][..units * NR];
                 let left = left_rows(probabilities.data(), probabilities.stride(), 0, height, units);
                 // SAFETY: `left_rows` checked the rows; the panel has as many units.
-                unsafe { product(height, units, left, panel.as_ptr(), &mut tile) };
+                unsafe { product(height, units, left, panel.as_ptr(), Out::tile(&mut tile)) };
                 for r in 0..height {
                     let width = NR.min(e - column);
                     let out = &mut out[(start + r) * out_stride + column..][..width];
@@ -188,21 +188,18 @@ fn products_with_keys<E: Element>(
     e: usize,
     right: &Panels<E>,
     out: &mut Matrix<f32>,
-    tile: &mut Tile,
     product: Product,
 ) {
     let units = e.div_ceil(E::PER_UNIT);
     let left = left_rows(rows, stride, start, height, units);
+    assert!(height <= out.rows() && keys.next_multiple_of(NR) <= out.columns());
+    let out_stride = out.stride() * size_of::<f32>();
     for column in (0..keys).step_by(NR) {
         let panel = &right.units()[column * units..][..units * NR];
-        // SAFETY: `left_rows` checked the rows; the panel has as many units.
-        unsafe { product(height, units, left, panel.as_ptr(), tile) };
-        for r in 0..height {
-            // As an array: the length is known, and no call is made for it.
-            if let Some(out) = out.row_mut(r)[column..].first_chunk_mut() {
-                *out = tile.0[r];
-            }
-        }
+        let place = out.data_mut()[column..].as_mut_ptr().cast();
+        let out = Out { start: place, stride: out_stride, kind: Kind::Store };
+        // SAFETY: `left_rows` checked the rows; the panel has as many units; `out` has as many rows and, as asserted, columns.
+        unsafe { product(height, units, left, panel.as_ptr(), out) };
     }
 }
 
@@ -284,8 +281,8 @@ multiversion! {
         for start in (first..first + count).step_by(MR) {
             let height = MR.min(first + count - start);
             let keys = start + height;
-            products_with_keys(queries, stride, start, height, keys, e, keys_et, scores, &mut tile, product);
-            products_with_keys(out_gradient, out_stride, start, height, keys, e, values_et, score_gradients, &mut tile, product);
+            products_with_keys(queries, stride, start, height, keys, e, keys_et, scores, product);
+            products_with_keys(out_gradient, out_stride, start, height, keys, e, values_et, score_gradients, product);
             for r in 0..height {
                 let (row, seen) = (start + r, start + r + 1);
                 let log_sum = log_sums[row];
@@ -309,8 +306,15 @@ multiversion! {
             for column in (0..e).step_by(NR) {
                 let panel = &keys_te.units()[column * key_units..][..units * NR];
                 let left = left_rows(gradients.data(), gradients.stride(), start - first, height, units);
-                // SAFETY: `left_rows` checked the rows; the panel has as many units.
-                unsafe { product(height, units, left, panel.as_ptr(), &mut tile) };
+                if e - column >= NR {
+                    let out = &mut query_gradient[start * stride + column..][..(height - 1) * stride + NR];
+                    let out = Out { start: out.as_mut_ptr().cast(), stride: stride * size_of::<E>(), kind: Kind::Round };
+                    // SAFETY: `left_rows` checked the rows; the panel has as many units; `out` was checked.
+                    unsafe { product(height, units, left, panel.as_ptr(), out) };
+                    continue;
+                }
+                // SAFETY: as above; a tile is as large as can be.
+                unsafe { product(height, units, left, panel.as_ptr(), Out::tile(&mut tile)) };
                 for r in 0..height {
                     let width = NR.min(e - column);
                     let out = &mut query_gradient[(start + r) * stride + column..][..width];
@@ -332,9 +336,16 @@ multiversion! {
                 let left = Left { start: rows.as_ptr().cast(), row: 4, unit: 4 * MR };
                 for column in (0..e).step_by(NR) {
                     let panel = &right.units()[column * units..][skipped * NR..units * NR];
-                    // SAFETY: the strip's panel and the right one's have `units - skipped` units left.
-                    unsafe { product(height, units - skipped, left, panel.as_ptr(), &mut tile) };
                     let width = NR.min(e - column);
+                    if width == NR {
+                        let out = &mut out[key * e + column..][..(height - 1) * e + NR];
+                        let out = Out { start: out.as_mut_ptr().cast(), stride: e * size_of::<f32>(), kind: Kind::Add };
+                        // SAFETY: the strip's panel and the right one's have `units - skipped` units left; `out` was checked.
+                        unsafe { product(height, units - skipped, left, panel.as_ptr(), out) };
+                        continue;
+                    }
+                    // SAFETY: as above; a tile is as large as can be.
+                    unsafe { product(height, units - skipped, left, panel.as_ptr(), Out::tile(&mut tile)) };
                     for r in 0..height {
                         let out = &mut out[(key + r) * e + column..][..width];
                         for (out, sum) in out.iter_mut().zip(&tile.0[r]) {

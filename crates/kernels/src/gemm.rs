@@ -6,7 +6,7 @@
 
 use crate::element::Element;
 use crate::isa::multiversion;
-use crate::micro::{Left, MR, NR, Product, Tile, product};
+use crate::micro::{Kind, Left, MR, NR, Out, Product, Tile, product};
 use crate::pack::{Panels, pack_strip, strip_len, strip_panel};
 
 /// Units of the summed dimension that one pass takes where the result can be added to: a panel of so many fits the
@@ -23,9 +23,28 @@ pub trait Sink {
     /// Takes `sums[..count]` as columns `column..column + count` of row `row`; `first` tells the first pass.
     fn take(&mut self, row: usize, column: usize, sums: &[f32; NR], count: usize, first: bool);
 
+    /// Where all of a tile of `height` rows by NR columns can be put at once, if it can.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn direct(&mut self, _row: usize, _height: usize, _column: usize, _first: bool) -> Option<Direct> {
+        None
+    }
+
     /// Tells that these columns will be taken soon.
     #[inline(always)]
     fn expect(&self, _row: usize, _column: usize) {}
+}
+
+/// A place that has been checked to hold a whole tile.
+pub struct Direct(Out);
+
+impl Direct {
+    /// `height` rows by NR columns of `out` from `at` on, in rows `stride` apart.
+    #[inline(always)]
+    fn new<T>(out: &mut [T], at: usize, height: usize, stride: usize, kind: Kind) -> Self {
+        let out = &mut out[at..][..(height - 1) * stride + NR];
+        Self(Out { start: out.as_mut_ptr().cast(), stride: stride * size_of::<T>(), kind })
+    }
 }
 
 /// Rounded to `E`, into rows `stride` apart.
@@ -38,6 +57,11 @@ pub struct Rounded<'a, E> {
 
 impl<E: Element> Sink for Rounded<'_, E> {
     const ADDS: bool = false;
+
+    #[inline(always)]
+    fn direct(&mut self, row: usize, height: usize, column: usize, _: bool) -> Option<Direct> {
+        Some(Direct::new(self.out, row * self.stride + column, height, self.stride, Kind::Round))
+    }
 
     #[inline(always)]
     fn take(&mut self, row: usize, column: usize, sums: &[f32; NR], count: usize, _: bool) {
@@ -133,6 +157,12 @@ impl Sink for Summed<'_> {
     const ADDS: bool = true;
 
     #[inline(always)]
+    fn direct(&mut self, row: usize, height: usize, column: usize, first: bool) -> Option<Direct> {
+        let kind = if self.add || !first { Kind::Add } else { Kind::Store };
+        Some(Direct::new(self.out, row * self.stride + column, height, self.stride, kind))
+    }
+
+    #[inline(always)]
     fn take(&mut self, row: usize, column: usize, sums: &[f32; NR], count: usize, first: bool) {
         let out = &mut self.out[row * self.stride + column..][..count];
         let mut new = *sums;
@@ -221,8 +251,14 @@ multiversion! {
                     }
                     let start = left[row * stride + done * E::PER_UNIT..].as_ptr().cast();
                     let left = Left { start, row: stride * size_of::<E>(), unit: 4 };
-                    // SAFETY: `left` has `height` rows of `count` units from there on, `panel` as many units.
-                    unsafe { product(height, count, left, panel.as_ptr(), &mut tile) };
+                    let direct = if lanes - column >= NR { sink.direct(row, height, column, done == 0) } else { None };
+                    let out = direct.map_or_else(|| Out::tile(&mut tile), |direct| direct.0);
+                    // SAFETY: `left` has `height` rows of `count` units from there on, `panel` as many units; a tile is as
+                    // large as can be, and a direct place has been checked.
+                    unsafe { product(height, count, left, panel.as_ptr(), out) };
+                    if out.start != tile.0.as_mut_ptr().cast() {
+                        continue;
+                    }
                     for (r, sums) in tile.0.iter().enumerate().take(height) {
                         sink.take(row + r, column, sums, NR.min(lanes - column), done == 0);
                     }
@@ -275,8 +311,14 @@ multiversion! {
                         }
                         let start = strip[row / MR * strip_panel(count)..][..count * MR].as_ptr().cast();
                         let left = Left { start, row: 4, unit: 4 * MR };
-                        // SAFETY: the strip's panel has `count` units of MR rows, `panel` as many.
-                        unsafe { product(height, count, left, panel.as_ptr(), &mut tile) };
+                        let direct = if lanes - column >= NR { sink.direct(first + row, height, column, done == 0) } else { None };
+                        let out = direct.map_or_else(|| Out::tile(&mut tile), |direct| direct.0);
+                        // SAFETY: the strip's panel has `count` units of MR rows, `panel` as many; a tile is as large as can
+                        // be, and a direct place has been checked.
+                        unsafe { product(height, count, left, panel.as_ptr(), out) };
+                        if out.start != tile.0.as_mut_ptr().cast() {
+                            continue;
+                        }
                         for (r, sums) in tile.0.iter().enumerate().take(height) {
                             sink.take(first + row + r, column, sums, NR.min(lanes - column), done == 0);
                         }

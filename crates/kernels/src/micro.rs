@@ -28,12 +28,39 @@ pub(crate) struct Left {
     pub(crate) unit: usize,
 }
 
-/// Sets the first `rows` rows of the tile to the products of `left` and of one panel, `[units, NR]` at `right`, summed
-/// over `units`.
+/// What becomes of a tile's sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Put there in f32.
+    Store,
+    /// Added in f32 to what is there.
+    Add,
+    /// Put there rounded to the operands' type.
+    Round,
+}
+
+/// Where a tile's sums go: row r to `start + r·stride`, in bytes, NR columns of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Out {
+    pub(crate) start: *mut u8,
+    pub(crate) stride: usize,
+    pub(crate) kind: Kind,
+}
+
+impl Out {
+    /// Into the tile.
+    #[inline(always)]
+    pub(crate) fn tile(tile: &mut Tile) -> Self {
+        Self { start: tile.0.as_mut_ptr().cast(), stride: size_of::<[f32; NR]>(), kind: Kind::Store }
+    }
+}
+
+/// Puts the products of the first `rows` rows of `left` and of one panel, `[units, NR]` at `right`, summed over `units`, where `out`
+/// says.
 ///
 /// # Safety
-/// `left` and `right` point at as many units as that.
-pub(crate) type Product = unsafe fn(rows: usize, units: usize, left: Left, right: *const u32, tile: &mut Tile);
+/// `left` and `right` point at as many units as that, and `out` at as many rows, each with room for NR columns.
+pub(crate) type Product = unsafe fn(rows: usize, units: usize, left: Left, right: *const u32, out: Out);
 
 /// The fastest product this processor has for elements `E`.
 pub(crate) fn product<E: Element>() -> Product {
@@ -56,7 +83,7 @@ pub(crate) fn product<E: Element>() -> Product {
 /// # Safety
 /// As [`Product`].
 #[inline(always)]
-unsafe fn portable<E: Element>(rows: usize, units: usize, left: Left, right: *const u32, tile: &mut Tile) {
+unsafe fn portable<E: Element>(rows: usize, units: usize, left: Left, right: *const u32, out: Out) {
     /// Rows and columns whose sums 12 registers of 8 hold.
     const ROWS: usize = 6;
     const COLUMNS: usize = 16;
@@ -81,10 +108,43 @@ unsafe fn portable<E: Element>(rows: usize, units: usize, left: Left, right: *co
                 }
             }
             for (r, sums) in sums.iter().enumerate().take(count) {
-                tile.0[first + r][column..column + COLUMNS].copy_from_slice(sums);
+                // SAFETY: the caller's promise.
+                unsafe { put::<E, COLUMNS>(out.start.add((first + r) * out.stride), column, out.kind, *sums) }
             }
         }
         first += count;
+    }
+}
+
+/// Columns `column..column + N` of one row at `row`.
+///
+/// # Safety
+/// They are there.
+#[inline(always)]
+unsafe fn put<E: Element, const N: usize>(row: *mut u8, column: usize, kind: Kind, mut sums: [f32; N]) {
+    let floats = row.cast::<f32>().wrapping_add(column).cast::<[f32; N]>();
+    match kind {
+        Kind::Store => {
+            // SAFETY: the caller's promise.
+            unsafe { floats.write_unaligned(sums) }
+        }
+        Kind::Add => {
+            // SAFETY: the caller's promise.
+            let old = unsafe { floats.read_unaligned() };
+            for (sum, old) in sums.iter_mut().zip(old) {
+                *sum += old;
+            }
+            // SAFETY: the caller's promise.
+            unsafe { floats.write_unaligned(sums) }
+        }
+        Kind::Round => {
+            let mut rounded = [E::default(); N];
+            for (rounded, sum) in rounded.iter_mut().zip(sums) {
+                *rounded = E::narrow(sum);
+            }
+            // SAFETY: the caller's promise.
+            unsafe { row.cast::<E>().add(column).cast::<[E; N]>().write_unaligned(rounded) }
+        }
     }
 }
 
@@ -92,7 +152,7 @@ unsafe fn portable<E: Element>(rows: usize, units: usize, left: Left, right: *co
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Element, Left, MR, NR, Tile};
+    use super::{Element, Kind, Left, MR, NR, Out};
 
     /// # Safety
     /// As [`super::Product`]; the processor has AVX2 and FMA.
@@ -102,10 +162,10 @@ mod x86 {
         units: usize,
         left: Left,
         right: *const u32,
-        tile: &mut Tile,
+        out: Out,
     ) {
         // SAFETY: the caller's promise.
-        unsafe { super::portable::<E>(rows, units, left, right, tile) }
+        unsafe { super::portable::<E>(rows, units, left, right, out) }
     }
 
     /// # Safety
@@ -116,10 +176,10 @@ mod x86 {
         units: usize,
         left: Left,
         right: *const u32,
-        tile: &mut Tile,
+        out: Out,
     ) {
         // SAFETY: the caller's promise.
-        unsafe { super::portable::<E>(rows, units, left, right, tile) }
+        unsafe { super::portable::<E>(rows, units, left, right, out) }
     }
 
     /// A product with the count of rows known to the compiler, which then keeps every sum in a register.
@@ -133,25 +193,25 @@ mod x86 {
                 units: usize,
                 left: Left,
                 right: *const u32,
-                tile: &mut Tile,
+                out: Out,
             ) {
                 macro_rules! call {
                     ($unit:expr) => {
                         // SAFETY: the caller's promise.
                         unsafe {
                             match rows {
-                                1 => $tile::<1, { $unit }>(units, left, right, tile),
-                                2 => $tile::<2, { $unit }>(units, left, right, tile),
-                                3 => $tile::<3, { $unit }>(units, left, right, tile),
-                                4 => $tile::<4, { $unit }>(units, left, right, tile),
-                                5 => $tile::<5, { $unit }>(units, left, right, tile),
-                                6 => $tile::<6, { $unit }>(units, left, right, tile),
-                                7 => $tile::<7, { $unit }>(units, left, right, tile),
-                                8 => $tile::<8, { $unit }>(units, left, right, tile),
-                                9 => $tile::<9, { $unit }>(units, left, right, tile),
-                                10 => $tile::<10, { $unit }>(units, left, right, tile),
-                                11 => $tile::<11, { $unit }>(units, left, right, tile),
-                                _ => $tile::<12, { $unit }>(units, left, right, tile),
+                                1 => $tile::<1, { $unit }>(units, left, right, out),
+                                2 => $tile::<2, { $unit }>(units, left, right, out),
+                                3 => $tile::<3, { $unit }>(units, left, right, out),
+                                4 => $tile::<4, { $unit }>(units, left, right, out),
+                                5 => $tile::<5, { $unit }>(units, left, right, out),
+                                6 => $tile::<6, { $unit }>(units, left, right, out),
+                                7 => $tile::<7, { $unit }>(units, left, right, out),
+                                8 => $tile::<8, { $unit }>(units, left, right, out),
+                                9 => $tile::<9, { $unit }>(units, left, right, out),
+                                10 => $tile::<10, { $unit }>(units, left, right, out),
+                                11 => $tile::<11, { $unit }>(units, left, right, out),
+                                _ => $tile::<12, { $unit }>(units, left, right, out),
                             }
                         }
                     };
@@ -164,7 +224,7 @@ mod x86 {
     by_rows!(f32_product, f32_tile, "avx512f");
 
     macro_rules! tile {
-        ($name:ident, $features:literal, $load:expr, $splat:expr, $step:expr) => {
+        ($name:ident, $features:literal, $load:expr, $splat:expr, $step:expr, $round:expr) => {
             /// # Safety
             /// As [`super::Product`], with R rows and units `UNIT` bytes apart.
             #[target_feature(enable = $features)]
@@ -173,7 +233,7 @@ mod x86 {
                 units: usize,
                 left: Left,
                 right: *const u32,
-                tile: &mut Tile,
+                out: Out,
             ) {
                 let mut sums = [[_mm512_setzero_ps(); 2]; R];
                 let row = if UNIT == 4 { left.row } else { 4 };
@@ -191,11 +251,23 @@ mod x86 {
                         b = b.add(NR);
                     }
                 }
-                for (sums, out) in sums.iter().zip(&mut tile.0) {
-                    // SAFETY: a row of the tile is NR = 32 floats.
+                for (r, &[low, high]) in sums.iter().enumerate() {
+                    let row = out.start.wrapping_add(r * out.stride);
+                    let floats = row.cast::<f32>();
+                    // SAFETY: the caller's promise.
                     unsafe {
-                        _mm512_storeu_ps(out.as_mut_ptr(), sums[0]);
-                        _mm512_storeu_ps(out.as_mut_ptr().add(16), sums[1]);
+                        match out.kind {
+                            Kind::Store => {
+                                _mm512_storeu_ps(floats, low);
+                                _mm512_storeu_ps(floats.add(16), high);
+                            }
+                            Kind::Add => {
+                                _mm512_storeu_ps(floats, _mm512_add_ps(low, _mm512_loadu_ps(floats)));
+                                let above = floats.add(16);
+                                _mm512_storeu_ps(above, _mm512_add_ps(high, _mm512_loadu_ps(above)));
+                            }
+                            Kind::Round => $round(row, low, high),
+                        }
                     }
                 }
             }
@@ -206,14 +278,22 @@ mod x86 {
         "avx512f,avx512bw,avx512vl,avx512bf16",
         |b: *const u32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.cast())),
         |a: i32| std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(a)),
-        |sum, a, b| _mm512_dpbf16_ps(sum, a, b)
+        |sum, a, b| _mm512_dpbf16_ps(sum, a, b),
+        |row: *mut u8, low, high| {
+            let rounded = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_si512(row.cast(), rounded);
+        }
     );
     tile!(
         f32_tile,
         "avx512f",
         |b: *const u32| _mm512_loadu_ps(b.cast()),
         |a: i32| _mm512_set1_ps(f32::from_bits(a as u32)),
-        |sum, a, b| _mm512_fmadd_ps(a, b, sum)
+        |sum, a, b| _mm512_fmadd_ps(a, b, sum),
+        |row: *mut u8, low, high| {
+            _mm512_storeu_ps(row.cast(), low);
+            _mm512_storeu_ps(row.cast::<f32>().add(16), high);
+        }
     );
 }
 
@@ -245,19 +325,32 @@ mod tests {
             ];
             for left in layouts {
                 for height in 1..=MR {
-                    let run = |product: Product| {
-                        let mut tile = Tile([[9.0; NR]; MR]);
-                        // SAFETY: both sides have `count` units.
-                        unsafe { product(height, count, left, right.as_ptr(), &mut tile) };
-                        tile.0.as_flattened()[..height * NR].to_vec()
-                    };
-                    let expected = run(portable::<E>);
-                    for isa in available() {
-                        let found = run(on(isa, product::<E>));
-                        let bound = if loose(isa) { (4 * count * count) as f32 * f32::EPSILON } else { 0.0 };
-                        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                            let off = (found - expected).abs();
-                            assert!(off <= bound, "{isa:?}, {height} rows, {count} units, sum {i}: off by {off:e}");
+                    for kind in [Kind::Store, Kind::Add, Kind::Round] {
+                        let run = |product: Product| {
+                            let mut tile = Tile([[9.0; NR]; MR]);
+                            let width = if kind == Kind::Round { size_of::<E>() } else { 4 };
+                            let out = Out { stride: NR * width, kind, ..Out::tile(&mut tile) };
+                            // SAFETY: both sides have `count` units, and a tile is as large as can be.
+                            unsafe { product(height, count, left, right.as_ptr(), out) };
+                            let bytes = bytemuck::cast_slice::<[f32; NR], u8>(&tile.0);
+                            let (put, rest) = bytes.split_at(height * NR * width);
+                            let nine = 9f32.to_ne_bytes();
+                            assert!(rest.chunks_exact(4).all(|bytes| bytes == nine), "{kind:?} goes beyond {height} rows");
+                            match kind {
+                                Kind::Round => bytemuck::cast_slice::<u8, E>(put).iter().map(|x| x.widen()).collect(),
+                                _ => bytemuck::cast_slice::<u8, f32>(put).to_vec(),
+                            }
+                        };
+                        let expected: Vec<f32> = run(portable::<E>);
+                        for isa in available() {
+                            let found = run(on(isa, product::<E>));
+                            // Sums that lie on both sides of the middle between two numbers round to neighbours.
+                            let step = if kind == Kind::Round { 1.0 / 128.0 } else { f32::EPSILON };
+                            for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                                let bound = if loose(isa) { (4 * count * count) as f32 * f32::EPSILON + step * expected.abs() } else { 0.0 };
+                                let off = (found - expected).abs();
+                                assert!(off <= bound, "{isa:?}, {kind:?}, {height} rows, {count} units, sum {i}: off by {off:e}");
+                            }
                         }
                     }
                 }
@@ -281,7 +374,7 @@ mod tests {
             let mut tile = Tile::ZERO;
             let rows = Left { start: left.as_ptr().cast(), row: 4 * MR, unit: 4 };
             // SAFETY: both sides have MR units.
-            unsafe { on(isa, product::<f32>)(MR, MR, rows, right.as_ptr().cast(), &mut tile) };
+            unsafe { on(isa, product::<f32>)(MR, MR, rows, right.as_ptr().cast(), Out::tile(&mut tile)) };
             assert_eq!(tile.0.as_flattened(), right, "{isa:?}");
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::buffer::Buffer;
 use crate::element::Element;
-use crate::micro::{Left, MR, NR, Tile, product};
+use crate::micro::{Left, MR, NR, Out, Tile, product};
 
 /// Units of the operands: both stay in the first-level cache.
 const UNITS: usize = 64;
@@ -36,7 +36,7 @@ fn best<E: Element>() -> f64 {
         for _ in 0..AT_ONCE {
             let left = Left { start: black_box(left.as_ptr()).cast(), row: 4, unit: 4 * MR };
             // SAFETY: both operands have UNITS units.
-            unsafe { product(MR, UNITS, left, right.as_ptr(), &mut tile) };
+            unsafe { product(MR, UNITS, left, right.as_ptr(), Out::tile(&mut tile)) };
         }
         black_box(&mut tile);
         best = best.max(operations / begun.elapsed().as_secs_f64());
