@@ -12,7 +12,7 @@ pub trait Element: Pod + Default + Send + Sync + 'static {
     /// Its name in the config, such as `bf16`.
     const NAME: &'static str;
 
-    /// The nearest element, ties to even.
+    /// The nearest element, ties to even; the same for what is not finite, if a NaN is the processor's own.
     fn narrow(value: f32) -> Self;
 
     /// The same number in f32, exactly.

@@ -270,6 +270,8 @@ multiversion! {
 
 /// `sink` ← Aᵀ B: A is `[depth, columns]`, as deep as `right`, in rows `stride` apart. `strip` is room that is reused.
 ///
+/// The sum is taken in passes, so the sink must be one that adds: any other does not compile.
+///
 /// # Panics
 /// If `left` is shorter than that, or the sink's room.
 pub fn multiply_transposed<E: Element, S: Sink>(
@@ -280,6 +282,7 @@ pub fn multiply_transposed<E: Element, S: Sink>(
     sink: S,
     strip: &mut Vec<u32>,
 ) {
+    const { assert!(S::ADDS, "a later pass over the summed dimension adds to what an earlier one left") };
     strip.resize(strip_len(PASS, STRIP), 0);
     transposed::<E, S>(
         left,

@@ -1,5 +1,60 @@
-//! The few numeric kernels of a decoder's training step, and no policy.
-#![allow(missing_docs)] // TEMPORARY
+//! The few numeric kernels of a decoder's training step, and no policy: what is computed when, and on what, the engine in
+//! `cuvee-train` decides.
+//!
+//! **In and out.** Slices of f32 and matrices of an [`Element`], f32 or bf16, come in; results go into buffers of the caller's.
+//! Every sum is f32 whatever the element, and what is only added to (the residual stream, gradients of parameters, moments) is f32
+//! throughout; bf16 is for what products read. Each kernel's way back stands beside its way there and takes what that one
+//! kept: a scale a row, a logarithm a query. Nothing of the size of context × context or rows × vocabulary is ever held.
+//!
+//! **Layout.** All matrices are row-major, parameters `[out, in]`. A [`Matrix`] has each row on a cache line of its own, with zeros from
+//! its last column to the next row, so that a product may read whole units. A *unit* is 32 bits along the summed dimension: one
+//! f32, or two bf16, the lower half first. The right operand of a product is packed once for many ([`Panels`]): panels of 32 columns, in
+//! each the units one after the other, in each unit its columns. The left one is read where it lies, 12 rows at a time. The 12 × 32 sums
+//! of a tile stay in registers and go from there through a [`Sink`], which rounds, scales or adds.
+//!
+//! **Instructions.** Each kernel is compiled for the target's baseline, for AVX2 with FMA and for AVX-512, and picks the best the
+//! processor has when it is called; no build flag is needed. AVX-512 has products written out, for bf16 where there is the dot product
+//! `vdpbf16ps`; everything else is plain loops that the compiler vectorises, in 16 lanes whose sums are added in the same order
+//! everywhere. So the bits do not depend on the instructions, those of `vdpbf16ps` aside. [`fast`] tells whether there are any but the
+//! baseline's.
+//!
+//! **What is not finite** is not hidden: a NaN among a row's logits gives a loss that is one, and any such gradient a sum of squares
+//! that is not finite. Nothing is checked in between. (A NaN that no arithmetic makes, all of its bits set, rounds to bf16's −0.)
+//!
+//! **Costs.** On the processor ([`Cpu`]): a parameter matrix three times, in f32 and packed both ways in the element's size; for each
+//! thread the packed inputs of one parameter's gradient, a strip of about 100 KiB, 2²³ logits at most, and in attention a dozen
+//! rows of scores, 120 of probabilities and four packed copies of one head's keys and values. Work is split by the caller: a kernel runs
+//! on the thread it is called from, but for the layout of parameters, the sum of gradients and the update, which use the set's
+//! own pool and do not depend on how many threads it has.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `set` | [`Kernels`], the set that an engine is written over |
+//! | `cpu` | [`Cpu`], the set on the processor; the head, in chunks of rows |
+//! | `norm`, `rope`, `swiglu`, `loss` | row by row: RMSNorm, rotary positions, SwiGLU, softmax and cross-entropy |
+//! | `attention`, `cache` | causal attention of a sequence, and of one new token over those before it |
+//! | `adamw` | the update, and the sums before it |
+//! | `gemm`, `pack`, `micro` | matrix products: the loops around tiles, packed operands, one tile |
+//! | `peak` | the ceiling that products are measured against |
+//! | `math` | exponentials, and sums in 16 lanes |
+//! | `element`, `buffer` | number types; aligned memory and matrices |
+//! | `isa` | which instructions there are, and a function for each |
+//!
+//! A linear layer y = x Wᵀ:
+//!
+//! ```
+//! use cuvee_kernels::{Matrix, Panels, Summed, bf16, multiply};
+//!
+//! let weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]; // [2, 3]
+//! let mut panels = Panels::<bf16>::zeros(2, 3);
+//! panels.pack_rows::<f32>(&weights, 3, 2, 3);
+//! let mut x = Matrix::<bf16>::zeros(1, 3);
+//! x.row_mut(0).copy_from_slice(&[1.0, 0.0, -1.0].map(bf16::from_f32));
+//! let mut y = [0.0; 2];
+//! multiply(x.data(), x.stride(), 1, &panels, Summed { out: &mut y, stride: 2, add: false });
+//! assert_eq!(y, [-2.0, -2.0]);
+//! ```
+
 mod adamw;
 mod attention;
 mod buffer;

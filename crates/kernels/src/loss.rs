@@ -8,7 +8,10 @@ use crate::math::{LANES, exp, largest, total};
 multiversion! {
     /// Turns each of the first `targets.len()` rows z of `logits`, `[n, v]`, into e^(z − max z), puts one over their sum into
     /// `inverse`, `[n]`, so that the softmax is their product, and the cross-entropy, log Σ e^z − z_target, in nats into
-    /// `losses`, `[n]`.
+    /// `losses`, `[n]`: a NaN for a row with a NaN or ∞ among its logits, or with a target beyond them.
+    ///
+    /// # Panics
+    /// If `logits` has fewer rows than there are targets.
     pub fn cross_entropy<E: Element>(logits: &mut Matrix<E>, targets: &[u32], inverse: &mut [f32], losses: &mut [f32]) {
         for (row, ((&target, inverse), loss)) in targets.iter().zip(inverse).zip(losses).enumerate() {
             let logits = logits.row_mut(row);

@@ -10,8 +10,8 @@ pub(crate) const LANES: usize = 16;
 /// degree 6 in x − n ln 2 (coefficients of Cephes' `expf`, S. Moshier).
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    /// 1.5 · 2²³: a sum with it has no room for a fraction, and a whole number n in the lowest bits.
-    const ROUND: f32 = 12_582_912.0;
+    /// 1.5 · 2²³ + 127: a sum with it has no room for a fraction, and n + 127 of a whole number n in the lowest bits.
+    const ROUND: f32 = 12_583_039.0;
     let x = x.clamp(-87.3, 88.3);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
@@ -25,8 +25,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 0.166_666_66);
     let p = p.mul_add(r, 0.5);
     let p = (p * r).mul_add(r, r) + 1.0;
-    // Times 2ⁿ: n is added to the exponent; the bits of ROUND itself are shifted out. A NaN stays one.
-    f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
+    // 2ⁿ: its exponent's bits are n + 127; the other bits of ROUND are shifted out. A NaN stays one in the product.
+    p * f32::from_bits(shifted.to_bits() << 23)
 }
 
 /// 1 / (1 + e⁻ˣ).
@@ -121,9 +121,11 @@ mod tests {
 
     #[test]
     fn exp_and_sigmoid_of_what_is_not_a_number_are_none() {
-        let processors = f32::from_bits(0xffc0_0000);
-        let narrowed = [0x7f81, 0x7fc0, 0x7fff, 0xffc1].map(|bits| bf16::from_bits(bits).to_f32());
-        for x in narrowed.into_iter().chain([f32::NAN, processors]) {
+        // The processor's own; widened from bf16; with any other bits, as a damaged file may have.
+        let widened = [0x7f81, 0x7fc0, 0x7fff, 0xffc1].map(|bits| bf16::from_bits(bits).to_f32());
+        let damaged =
+            (0..23).flat_map(|bit| [0x7f80_0000 | 1 << bit, 0xffff_ffff ^ 1 << bit]).map(f32::from_bits);
+        for x in damaged.chain(widened).chain([f32::NAN, -f32::NAN]) {
             assert!(x.is_nan() && exp(x).is_nan() && sigmoid(x).is_nan(), "{:#x}", x.to_bits());
         }
     }

@@ -7,7 +7,10 @@ use crate::math::{LANES, dot, total};
 
 multiversion! {
     /// y = x · s · gain with s = 1 / √(mean x² + ε), row by row: `x` is `[n, d]`, `gain` `[d]`, `y` `[n, d]` rounded; `scale`,
-    /// `[n]`, keeps s for the way back.
+    /// `[n]`, keeps s for the way back. Takes the whole rows of `x`, as many as `scale` has room for.
+    ///
+    /// # Panics
+    /// If `gain` is empty, or `y` has fewer rows or columns than that.
     pub fn rms_norm<E: Element>(x: &[f32], gain: &[f32], eps: f32, y: &mut Matrix<E>, scale: &mut [f32]) {
         let d = gain.len();
         for (row, (x, scale)) in x.chunks_exact(d).zip(scale).enumerate() {
@@ -28,7 +31,10 @@ multiversion! {
     /// gain gradient += Σ over rows  dy · x · s
     /// ```
     ///
-    /// `dx` is `[n, d]` and comes out rounded in `rounded` too; `gain_gradient` is `[d]`.
+    /// `dx` is `[n, d]` and comes out rounded in `rounded` too, in rows `stride` apart; `scale` is `[n]`, `gain_gradient` `[d]`.
+    ///
+    /// # Panics
+    /// If `gain` is empty, or a row of `rounded` or `gain_gradient` shorter.
     pub fn rms_norm_backward<E: Element>(
         x: &[f32], gain: &[f32], scale: &[f32], dy: &[f32], dx: &mut [f32], rounded: &mut [E], stride: usize,
         gain_gradient: &mut [f32],

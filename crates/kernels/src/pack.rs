@@ -239,11 +239,10 @@ fn transpose(block: &mut [[u32; BLOCK]; BLOCK], avx512: bool) {
         // SAFETY: the processor has AVX-512.
         return unsafe { x86::transpose(block) };
     }
-    for row in 0..BLOCK {
-        for column in 0..row {
-            let held = block[row][column];
-            block[row][column] = block[column][row];
-            block[column][row] = held;
+    for row in 1..BLOCK {
+        let (above, below) = block.split_at_mut(row);
+        for (above, held) in above.iter_mut().zip(&mut below[0]) {
+            std::mem::swap(&mut above[row], held);
         }
     }
 }

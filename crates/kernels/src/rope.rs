@@ -20,7 +20,7 @@ impl Rotations {
         self.cos.len() / (self.head_dim / 2).max(1)
     }
 
-    /// Of the first `positions` positions, computed in f64.
+    /// Of the first `positions` positions, for heads of `head_dim`, which is even, and base `theta`; computed in f64.
     pub fn new(positions: usize, head_dim: usize, theta: f64) -> Self {
         let half = head_dim / 2;
         let frequencies: Vec<f64> =
@@ -34,8 +34,11 @@ impl Rotations {
 
 multiversion! {
     /// Turns the first `heads` heads of each row, elements i and i + e/2 of a head by the angle of the row's position;
-    /// `backward` turns the other way. Rows, `stride` apart, are positions `first`, `first` + 1, … of one sequence after the other,
+    /// `backward` turns the other way. Rows of `[heads e]` or wider, `stride` apart, are positions `first`, `first` + 1, … of one sequence after the other,
     /// `context` each.
+    ///
+    /// # Panics
+    /// If `rotations` end before the last position, or rows are shorter than their heads.
     pub fn rotate<E: Element>(
         rows: &mut [E], stride: usize, first: usize, context: usize, heads: usize, rotations: &Rotations, backward: bool,
     ) {

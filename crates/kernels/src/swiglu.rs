@@ -6,7 +6,10 @@ use crate::isa::multiversion;
 use crate::math::{LANES, sigmoid};
 
 multiversion! {
-    /// `gate_up` is `[n, 2f]`, gates first; `h` `[n, f]`. The first `rows` rows.
+    /// `gate_up` is `[n, 2f]`, gates first; `h` `[n, f]`. The first `rows` rows; others stay as they are.
+    ///
+    /// # Panics
+    /// If there are fewer rows, or `gate_up` is not twice as wide.
     pub fn swiglu<E: Element>(gate_up: &Matrix<E>, h: &mut Matrix<E>, rows: usize) {
         for row in 0..rows {
             let (gate, up) = gate_up.row(row).split_at(h.columns());
@@ -20,7 +23,10 @@ multiversion! {
 
 multiversion! {
     /// Turns `gate_up`, `[n, 2f]`, into its gradient, given h's, `dh`, `[n, f]`: d gate = dh · up · (σ + silu (1 − σ)),
-    /// d up = dh · silu.
+    /// d up = dh · silu. The first `rows` rows; others stay as they are.
+    ///
+    /// # Panics
+    /// As [`swiglu`].
     pub fn swiglu_backward<E: Element>(gate_up: &mut Matrix<E>, dh: &Matrix<E>, rows: usize) {
         for row in 0..rows {
             let dh = dh.row(row);

@@ -7,8 +7,8 @@ use crate::tools::{U32, close, random, wide};
 #[test]
 fn adamw_matches_the_formula_in_f64_over_several_steps() {
     let n = 53;
-    let (lr, beta1, beta2, eps, decay, scale) = (1e-2, 0.9, 0.95, 1e-8, 0.1, 0.7);
-    for keep in [1.0 - lr * decay, 1.0] {
+    let (lr, beta1, beta2, decay, scale) = (1e-2, 0.9, 0.95, 0.1, 0.7);
+    for (keep, eps) in [(1.0 - lr * decay, 1e-8), (1.0, 1e-8), (1.0, 0.05)] {
         let mut parameters = random(n, 1);
         let (mut first, mut second) = (vec![0f32; n], vec![0f32; n]);
         let (mut p, mut m, mut v) = (wide(&parameters), vec![0f64; n], vec![0f64; n]);

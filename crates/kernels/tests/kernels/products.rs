@@ -125,9 +125,15 @@ fn every_sink<E: Kind>() {
                 rounding * sizes[i] * factor(i).abs()
             });
         }
-        // In one pass over the sum, so only where the left operand lies in rows.
+        // In one pass over the sum: only where the left operand lies in rows.
         let mut rounded = vec![E::narrow(UNTOUCHED); m * stride];
-        by("multiply", &operands, m, Rounded { out: &mut rounded, stride });
+        multiply(
+            &operands.left,
+            operands.stride_k,
+            m,
+            &operands.right,
+            Rounded { out: &mut rounded, stride },
+        );
         let what = format!("multiply {m}×{n}×{k} in {}, rounded", E::NAME);
         let bound = |i: usize| E::UNIT * products[i].abs() + 1.01 * rounding * sizes[i];
         close(&what, &inside(&rounded, stride, n), products, bound);

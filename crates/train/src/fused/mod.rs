@@ -520,19 +520,16 @@ impl<K: Kernels> Engine for FusedEngine<K> {
             .iter()
             .map(|parameter| self.kernels.floats(if parameter.moments.is_some() { 0 } else { parameter.len }))
             .collect();
-        let of = |pick: fn(&(K::Floats, K::Floats)) -> &K::Floats| {
-            let floats = self
-                .parameters
-                .iter()
-                .zip(&zeros)
-                .map(|(parameter, zeros)| parameter.moments.as_ref().map_or(zeros, pick));
+        let of = |second: bool| {
+            let floats =
+                self.parameters.iter().zip(&zeros).map(|(parameter, zeros)| match &parameter.moments {
+                    Some((_, v)) if second => v,
+                    Some((m, _)) => m,
+                    None => zeros,
+                });
             named(&self.kernels, &self.list, &self.parameters, floats)
         };
-        Ok(Moments {
-            updates: self.optimizer.updates,
-            first: of(|(first, _)| first),
-            second: of(|(_, second)| second),
-        })
+        Ok(Moments { updates: self.optimizer.updates, first: of(false), second: of(true) })
     }
 
     fn load_parameters(&mut self, tensors: &[NamedTensor]) -> Result<()> {
