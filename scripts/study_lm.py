@@ -6,8 +6,8 @@
 
 Each run is a folder of its own under --out; one that is whole is not run again, and one that was interrupted goes on, so
 the study can be stopped and started at will. Prints, for every rate and arm, the mean over seeds of the clean valid
-losses with a 95 % interval (Student's t), and the loss and sampling weights of the corrupted domain at the end;
-writes the same as OUT/study.json and OUT/study.md. Needs nothing but Python and the binary.
+losses with a 95 % interval (Student's t), how far that of the clean domains is from the first arm's seed by seed, and the
+loss and sampling weights of the corrupted domain at the end; writes the same as OUT/study.json and OUT/study.md. Needs nothing but Python and the binary.
 """
 
 import argparse
@@ -52,31 +52,40 @@ def interval(values):
     return mean, STUDENT[min(len(values) - 2, 29)] * deviation / math.sqrt(len(values))
 
 
-def summarise(arm, rate, runs):
-    """What the seeds of one arm at one rate say together."""
+def clean_loss(domains):
+    """The mean valid loss of the domains that are never corrupted."""
+    losses = [found["loss"] for name, found in domains.items() if name != CORRUPTED]
+    return sum(losses) / len(losses)
+
+
+def summarise(arm, rate, runs, first):
+    """What the seeds of one arm at one rate say together; `first` are the first arm's runs, of the same seeds."""
     last = [[r for r in records if r["kind"] == "eval"][-1]["domains"] for records in runs]
     steps = [[r for r in records if r["kind"] == "step"][-1]["domains"] for records in runs]
     names = list(last[0])
     mean, ci95 = interval([sum(d["loss"] for d in domains.values()) / len(domains) for domains in last])
-    clean_names = [name for name in names if name != CORRUPTED]
-    clean, clean_ci95 = interval([sum(d[n]["loss"] for n in clean_names) / len(clean_names) for d in last])
+    clean, clean_ci95 = interval([clean_loss(d) for d in last])
+    base = [[r for r in records if r["kind"] == "eval"][-1]["domains"] for records in first]
+    difference, difference_ci95 = interval([clean_loss(d) - clean_loss(b) for d, b in zip(last, base)])
 
     def weights(key):
         return {name: interval([step[name][key] for step in steps])[0] for name in names}
 
     return {"arm": arm, "rate": rate, "seeds": len(runs), "mean_loss": mean, "ci95": ci95, "clean_domains_loss": clean,
-            "clean_domains_ci95": clean_ci95, "domains": {n: interval([d[n]["loss"] for d in last]) for n in names},
+            "clean_domains_ci95": clean_ci95, "difference": difference, "difference_ci95": difference_ci95, "domains": {n: interval([d[n]["loss"] for d in last]) for n in names},
             "loss_weight": weights("loss_weight"), "sampling_weight": weights("sampling_weight")}
 
 
 def table(rows):
     """The rows in Markdown."""
-    lines = ["| rate | arm | mean valid loss | of the clean domains | w of the corrupted (others) | p of the corrupted |",
-             "| --- | --- | --- | --- | --- | --- |"]
+    lines = ["| rate | arm | mean valid loss | of the clean domains | less the first arm's, by seed "
+             "| w of the corrupted (others) | p of the corrupted |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
     for row in rows:
         others = ", ".join(f"{w:.2f}" for name, w in row["loss_weight"].items() if name != CORRUPTED)
         lines.append(f"| {row['rate']:g} | {row['arm']} | {row['mean_loss']:.4f} ± {row['ci95']:.4f} "
                      f"| {row['clean_domains_loss']:.4f} ± {row['clean_domains_ci95']:.4f} "
+                     f"| {row['difference']:+.4f} ± {row['difference_ci95']:.4f} "
                      f"| {row['loss_weight'][CORRUPTED]:.2f} ({others}) | {row['sampling_weight'][CORRUPTED]:.3f} |")
     return "\n".join(lines)
 
@@ -98,12 +107,14 @@ def main():
     given.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for rate in rates:
+        first = None
         for arm in given.arms.split(","):
             runs = []
             for seed in range(given.seeds):
                 print(f"rate {rate:g}  {arm}  seed {seed}", file=sys.stderr, flush=True)
                 runs.append(run(given.cuvee, given.config, given.out, arm, rate, seed, given.set))
-            rows.append(summarise(arm, rate, runs))
+            first = first or runs
+            rows.append(summarise(arm, rate, runs, first))
     (given.out / "study.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     (given.out / "study.md").write_text(table(rows) + "\n", encoding="utf-8")
     print(table(rows))

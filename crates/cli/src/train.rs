@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use cuvee_report::{MetricsLog, PlanRow, ResultRow};
 use cuvee_train::{
-    DeviceSpec, Outcome, RunState, Trainer, build_engine, checkpoint, engine_from_parameters, hf,
+    DeviceSpec, Engine, Outcome, RunState, Trainer, build_engine, checkpoint, engine_from_parameters, hf,
 };
 use serde_json::json;
 
@@ -39,7 +39,7 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
         }
         None => build_engine(&plan.model, &plan.run.train, device, config.seed)?,
     };
-    session.say(describe(&plan, engine.name(), device, &folder));
+    session.say(describe(&plan, engine.as_ref(), device, &folder));
     let mut trainer =
         Trainer::new(&plan.run, &corpus.domains, &corpus.tokenizer, mixer, engine, resolved.clone())?;
     if let Some(checkpoint) = &from {
@@ -192,7 +192,7 @@ fn find_checkpoint(folder: &Path, resolved: &str, session: &Session) -> anyhow::
 }
 
 /// The plan in words: the model, the budget, a row a domain, and what deserves a second thought.
-fn describe(plan: &Plan, engine: &str, device: DeviceSpec, folder: &Path) -> String {
+fn describe(plan: &Plan, engine: &dyn Engine, device: DeviceSpec, folder: &Path) -> String {
     let document = plan.document();
     let rows: Vec<PlanRow> = plan
         .domains
@@ -210,13 +210,15 @@ fn describe(plan: &Plan, engine: &str, device: DeviceSpec, folder: &Path) -> Str
         })
         .collect();
     let mut text = format!(
-        "Plan: {} parameters, {} steps × {} sequences × {} tokens = {} tokens, {:.2e} FLOPs, {engine} engine on {device} → {}\n{}",
+        "Plan: {} parameters, {} steps × {} sequences × {} tokens = {} tokens, {:.2e} FLOPs, {} engine in {} on {device} → {}\n{}",
         cuvee_report::count(document.parameters as f64),
         document.steps,
         document.batch_size,
         document.context,
         cuvee_report::count(document.tokens as f64),
         document.flops,
+        engine.name(),
+        engine.precision(),
         folder.display(),
         cuvee_report::plan_table(&rows)
     );

@@ -81,7 +81,7 @@ pub use cpu::{Cpu, CpuRoom, PackedMatrix};
 pub use element::Element;
 pub use gemm::{Onto, Rounded, Scaled, Sink, Summed, multiply, multiply_transposed};
 pub use half::bf16;
-pub use isa::fast;
+pub use isa::{fast, fast_bf16};
 pub use loss::cross_entropy;
 pub use norm::{rms_norm, rms_norm_backward};
 pub use pack::{Panels, To};

@@ -118,6 +118,9 @@ pub trait Engine {
     /// The name it has in the config, such as `reference`.
     fn name(&self) -> &'static str;
 
+    /// Number type of its arithmetic; never [`Precision::Auto`].
+    fn precision(&self) -> Precision;
+
     /// Shape of the model.
     fn model(&self) -> &ModelConfig;
 
@@ -288,20 +291,25 @@ pub fn engine_from_parameters(
         EngineKind::Fused => true,
         EngineKind::Reference => false,
     };
-    match (fused, train.precision, device) {
+    let precision = match train.precision {
+        Precision::Auto if fused && cuvee_kernels::fast_bf16() => Precision::Bf16,
+        Precision::Auto => Precision::F32,
+        given => given,
+    };
+    match (fused, precision, device) {
         (true, _, DeviceSpec::Cuda(_)) => Err(TrainError::config(
             "train.engine",
             "`auto` or `reference` on a GPU",
             "`fused`, which runs on the processor alone",
             "remove the key, or use --device cpu",
         )),
-        (true, Precision::F32, DeviceSpec::Cpu) => {
+        (true, Precision::F32 | Precision::Auto, DeviceSpec::Cpu) => {
             Ok(Box::new(FusedEngine::<Cpu<f32>>::on_cpu(model, train, parameters)?))
         }
         (true, Precision::Bf16, DeviceSpec::Cpu) => {
             Ok(Box::new(FusedEngine::<Cpu<bf16>>::on_cpu(model, train, parameters)?))
         }
-        (false, Precision::F32, _) => {
+        (false, Precision::F32 | Precision::Auto, _) => {
             Ok(Box::new(ReferenceEngine::from_parameters(model, train, device, parameters)?))
         }
         (false, Precision::Bf16, _) => Err(TrainError::config(

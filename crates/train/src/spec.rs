@@ -144,11 +144,23 @@ impl EngineKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
+    /// `bf16` where the engine and the processor multiply it faster, else `f32`: the fastest, and not the same arithmetic on every machine.
+    Auto,
     /// 32-bit floating point throughout.
     F32,
     /// Parameters and sums in 32 bits; activations, and what products multiply, rounded to 16 (8 bits of precision). The
     /// `fused` engine's alone.
     Bf16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::Auto => "auto",
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        })
+    }
 }
 
 /// A count written as an integer or as text with a decimal suffix: `50000000`, `"50M"`, `"1.5B"`, `"200k"`.

@@ -7,7 +7,7 @@ use cuvee_train::Precision;
 /// ceiling of MFU.
 pub fn measured_peak(precision: Precision, threads: usize) -> f64 {
     match precision {
-        Precision::F32 => cuvee_kernels::peak_flops::<f32>(threads),
+        Precision::F32 | Precision::Auto => cuvee_kernels::peak_flops::<f32>(threads),
         Precision::Bf16 => cuvee_kernels::peak_flops::<bf16>(threads),
     }
 }

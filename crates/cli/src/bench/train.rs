@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use cuvee_mixer::VarianceEstimator;
 use cuvee_mixer::seed::{CounterRng, derive};
 use cuvee_report::{bytes, count, thousands};
 use cuvee_train::{
@@ -52,9 +53,18 @@ pub struct TrainArgs {
     /// Token ids, instead of the size's (model.vocab_size)
     #[arg(long, value_name = "V")]
     vocab: Option<usize>,
+    /// Collect gradient statistics as `va` does: norm-layers, sketch, ghost or exact
+    #[arg(long, value_name = "ESTIMATOR", value_parser = estimator)]
+    collect: Option<VarianceEstimator>,
     /// Also say what share of the time each kernel takes
     #[arg(long)]
     profile: bool,
+}
+
+/// An estimator by the name it has in the config.
+fn estimator(name: &str) -> Result<VarianceEstimator, String> {
+    let known = "`norm-layers`, `sketch`, `ghost` or `exact`";
+    serde_json::from_value(Value::String(name.to_owned())).map_err(|_| format!("expected {known}"))
 }
 
 /// A model with the batch and vocabulary it is measured at.
@@ -182,7 +192,9 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let seed = session.common.seed.unwrap_or(0);
     let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
     let model = model.resolve(1, train.context, ".".as_ref())?;
+    let train = TrainSpec { engine: train.engine.collecting(args.collect), ..train };
     let mut engine = build_engine(&model, &train, device, seed)?;
+    engine.collect(args.collect)?;
     let found = measure(engine.as_mut(), &train, u64::from(args.warmup), args.profile, seed, session)?;
     let document = document(args.size, engine.as_ref(), &train, &found)?;
     session.say(text(&document, &train, engine.as_ref(), args.warmup));
@@ -278,7 +290,7 @@ fn document(
     let threads = train.thread_count();
     let median_ms = median(&found.steps_ms);
     let flops = flops_per_step(engine.model(), train);
-    let peak = machine::measured_peak(train.precision, threads);
+    let peak = machine::measured_peak(engine.precision(), threads);
     let profile = found.profile.as_ref().map(|kernels| {
         kernels.iter().map(|k| json!({ "name": k.name, "seconds": k.seconds })).collect::<Vec<_>>()
     });
@@ -286,7 +298,7 @@ fn document(
         "what": "train",
         "size": serde_json::to_value(size)?,
         "engine": engine.name(),
-        "precision": serde_json::to_value(train.precision)?,
+        "precision": serde_json::to_value(engine.precision())?,
         "threads": threads,
         "tokens_per_second": train.tokens_per_step() as f64 / (median_ms / 1e3),
         "median_ms": median_ms,

@@ -16,7 +16,7 @@ mod tests;
 
 use std::ops::Range;
 
-use cuvee_kernels::{AdamWStep, Cpu, Element, Kernels, Rotations, To};
+use cuvee_kernels::{AdamWStep, Cpu, Element, Kernels, Rotations, To, bf16};
 use cuvee_mixer::VarianceEstimator;
 
 use crate::engine::{
@@ -25,7 +25,7 @@ use crate::engine::{
 use crate::error::{NonFinite, Result, TrainError};
 use crate::model::{ModelConfig, ParameterInfo, check_tensors};
 use crate::optimizer::clip_scale;
-use crate::spec::TrainSpec;
+use crate::spec::{Precision, TrainSpec};
 use clock::{Clock, Part};
 use decoder::{Decoder, Work};
 use parameters::{Parameter, named};
@@ -414,6 +414,10 @@ fn load<K: Kernels>(
 impl<K: Kernels> Engine for FusedEngine<K> {
     fn name(&self) -> &'static str {
         "fused"
+    }
+
+    fn precision(&self) -> Precision {
+        if self.kernels.precision() == bf16::NAME { Precision::Bf16 } else { Precision::F32 }
     }
 
     fn model(&self) -> &ModelConfig {

@@ -45,7 +45,7 @@ use crate::engine::{
 use crate::error::{NonFinite, Result, TrainError};
 use crate::model::{ModelConfig, ParameterInfo, check_tensors, initial_parameters};
 use crate::optimizer::{AdamW, clip_scale, norms};
-use crate::spec::TrainSpec;
+use crate::spec::{Precision, TrainSpec};
 use decoder::{Decoder, KvCache, RotaryTables};
 use loss::sequence_losses_b;
 use trace::{Look, Trace, Traced};
@@ -346,6 +346,11 @@ impl ReferenceEngine {
 impl Engine for ReferenceEngine {
     fn name(&self) -> &'static str {
         "reference"
+    }
+
+    fn precision(&self) -> Precision {
+        // In f64 it is an oracle of tests, which no config asks for.
+        Precision::F32
     }
 
     fn model(&self) -> &ModelConfig {
