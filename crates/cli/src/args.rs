@@ -156,7 +156,7 @@ mod tests {
                 "cuvee-generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",
                 "cuvee-inspect: PATH",
                 "cuvee-lab: --c --data --seeds --sigma --steps STUDY",
-                "cuvee-bench-train: --batch --context --engine --precision --profile --size --steps --threads --vocab --warmup",
+                "cuvee-bench-train: --batch --collect --context --engine --precision --profile --size --steps --threads --vocab --warmup",
                 "everywhere: device json out quiet resume seed set verbose",
             ]
         );
