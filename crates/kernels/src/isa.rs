@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 /// Sets of instructions the kernels are compiled for, best last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) enum Isa {
     /// What every processor of the target has.
     Baseline,

@@ -1,9 +1,14 @@
 //! The innermost loops of a matrix product: one tile of the result, its sums in registers.
 
-use crate::element::Element;
-use crate::isa::{Isa, isa};
-use half::bf16;
+#[cfg(target_arch = "x86_64")]
 use std::any::TypeId;
+
+#[cfg(target_arch = "x86_64")]
+use half::bf16;
+
+use crate::element::Element;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{Isa, isa};
 
 /// Most rows of a tile. 12 × 2 registers of 16 sums leave enough of AVX-512's 32 for what is multiplied.
 pub(crate) const MR: usize = 12;

@@ -239,6 +239,8 @@ fn transpose(block: &mut [[u32; BLOCK]; BLOCK], avx512: bool) {
         // SAFETY: the processor has AVX-512.
         return unsafe { x86::transpose(block) };
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = avx512;
     for row in 1..BLOCK {
         let (above, below) = block.split_at_mut(row);
         for (above, held) in above.iter_mut().zip(&mut below[0]) {
