@@ -12,8 +12,6 @@ use crate::pack::{Panels, pack_strip, strip_len, strip_panel};
 /// Units of the summed dimension that one pass takes where the result can be added to: a panel of so many fits the
 /// first-level cache.
 const PASS: usize = 256;
-/// Bytes of the left operand that all panels of the right one pass by before the next are read: a part of the second-level cache.
-const BLOCK: usize = 1 << 18;
 /// Columns of a transposed left operand that are packed at once: eight tiles' rows, about 100 KiB.
 const STRIP: usize = 8 * MR;
 
@@ -244,12 +242,10 @@ multiversion! {
         let pass = if S::ADDS { PASS } else { units };
         for done in (0..units).step_by(pass) {
             let count = pass.min(units - done);
-            let block = (BLOCK / (4 * count)).max(MR) / MR * MR;
-            for (first, column) in (0..rows).step_by(block).flat_map(|first| (0..lanes).step_by(NR).map(move |column| (first, column))) {
+            for column in (0..lanes).step_by(NR) {
                 let panel = &right[column * units + done * NR..][..count * NR];
-                let end = rows.min(first + block);
-                for row in (first..end).step_by(MR) {
-                    let height = MR.min(end - row);
+                for row in (0..rows).step_by(MR) {
+                    let height = MR.min(rows - row);
                     for r in 0..height {
                         sink.expect(row + r, column);
                     }
