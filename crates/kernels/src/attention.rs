@@ -3,6 +3,7 @@
 
 use crate::buffer::{Buffer, Matrix};
 use crate::element::Element;
+use crate::gemm::span;
 use crate::isa::multiversion;
 use crate::math::{LANES, dot, exp, largest, total};
 use crate::micro::{Kind, Left, MR, NR, Out, Product, Tile, product};
@@ -172,7 +173,7 @@ multiversion! {
 #[inline(always)]
 fn left_rows<E: Element>(rows: &[E], stride: usize, start: usize, height: usize, units: usize) -> Left {
     let from = &rows[start * stride..];
-    assert!(from.len() >= (height - 1) * stride + units * E::PER_UNIT);
+    assert!(from.len() >= span(height, stride, units * E::PER_UNIT));
     Left { start: from.as_ptr().cast(), row: stride * size_of::<E>(), unit: 4 }
 }
 
@@ -318,7 +319,7 @@ multiversion! {
                 let panel = &keys_te.units()[column * key_units..][..units * NR];
                 let left = left_rows(gradients.data(), gradients.stride(), start - first, height, units);
                 if e - column >= NR {
-                    let out = &mut query_gradient[start * stride + column..][..(height - 1) * stride + NR];
+                    let out = &mut query_gradient[start * stride + column..][..span(height, stride, NR)];
                     let out = Out { start: out.as_mut_ptr().cast(), stride: stride * size_of::<E>(), kind: Kind::Round };
                     // SAFETY: `left_rows` checked the rows; the panel has as many units; `out` was checked.
                     unsafe { product(height, units, left, panel.as_ptr(), out) };

@@ -3,10 +3,17 @@
 use bytemuck::Pod;
 use half::bf16;
 
+/// These types alone: products read and write them as raw units.
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::bf16 {}
+}
+
 /// What activations and packed parameters are made of. Sums are always f32.
 ///
 /// Matrix products read operands in *units* of 32 bits along the summed dimension: one f32, or two bf16, the lower half first.
-pub trait Element: Pod + Default + Send + Sync + 'static {
+pub trait Element: sealed::Sealed + Pod + Default + Send + Sync + 'static {
     /// Elements in a unit.
     const PER_UNIT: usize;
     /// Its name in the config, such as `bf16`.

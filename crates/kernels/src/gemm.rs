@@ -15,8 +15,24 @@ const PASS: usize = 256;
 /// Columns of a transposed left operand that are packed at once: eight tiles' rows, about 100 KiB.
 const STRIP: usize = 8 * MR;
 
-/// Where a product's rows go.
-pub trait Sink {
+/// The crate's own sinks alone: the loops around tiles trust what they say of their room.
+mod sealed {
+    pub trait Sealed {}
+    impl<E> Sealed for super::Rounded<'_, E> {}
+    impl Sealed for super::Onto<'_> {}
+    impl Sealed for super::Scaled<'_> {}
+    impl Sealed for super::Summed<'_> {}
+}
+
+/// Elements from the start of the first of `rows` rows to the end of the last, `stride` apart and `width` long: the largest number there
+/// is, which no slice has, where it would be more.
+#[inline(always)]
+pub(crate) fn span(rows: usize, stride: usize, width: usize) -> usize {
+    rows.saturating_sub(1).saturating_mul(stride).saturating_add(width)
+}
+
+/// Where the rows of a product of `E` go.
+pub trait Sink<E>: sealed::Sealed {
     /// Whether a later pass over the summed dimension can add to what an earlier one left.
     const ADDS: bool;
 
@@ -42,7 +58,7 @@ impl Direct {
     /// `height` rows by NR columns of `out` from `at` on, in rows `stride` apart.
     #[inline(always)]
     fn new<T>(out: &mut [T], at: usize, height: usize, stride: usize, kind: Kind) -> Self {
-        let out = &mut out[at..][..(height - 1) * stride + NR];
+        let out = &mut out[at..][..span(height, stride, NR)];
         Self(Out { start: out.as_mut_ptr().cast(), stride: stride * size_of::<T>(), kind })
     }
 }
@@ -55,7 +71,7 @@ pub struct Rounded<'a, E> {
     pub stride: usize,
 }
 
-impl<E: Element> Sink for Rounded<'_, E> {
+impl<E: Element> Sink<E> for Rounded<'_, E> {
     const ADDS: bool = false;
 
     #[inline(always)]
@@ -91,7 +107,7 @@ pub struct Onto<'a> {
     pub stride: usize,
 }
 
-impl Sink for Onto<'_> {
+impl<E: Element> Sink<E> for Onto<'_> {
     const ADDS: bool = true;
 
     #[inline(always)]
@@ -123,7 +139,7 @@ pub struct Scaled<'a> {
     pub factors: &'a [f32],
 }
 
-impl Sink for Scaled<'_> {
+impl<E: Element> Sink<E> for Scaled<'_> {
     const ADDS: bool = true;
 
     #[inline(always)]
@@ -153,7 +169,7 @@ pub struct Summed<'a> {
     pub add: bool,
 }
 
-impl Sink for Summed<'_> {
+impl<E: Element> Sink<E> for Summed<'_> {
     const ADDS: bool = true;
 
     #[inline(always)]
@@ -224,17 +240,17 @@ fn prefetch(row: &[f32], column: usize) {
 ///
 /// # Panics
 /// If `left` is shorter than that, or the sink's room.
-pub fn multiply<E: Element, S: Sink>(left: &[E], stride: usize, rows: usize, right: &Panels<E>, sink: S) {
+pub fn multiply<E: Element, S: Sink<E>>(left: &[E], stride: usize, rows: usize, right: &Panels<E>, sink: S) {
     let units = right.depth().div_ceil(E::PER_UNIT);
     if rows == 0 || units == 0 {
         return;
     }
-    assert!(left.len() >= (rows - 1) * stride + units * E::PER_UNIT);
+    assert!(left.len() >= span(rows, stride, units * E::PER_UNIT));
     products::<E, S>(left, stride, rows, right.units(), right.lanes(), units, sink, product::<E>());
 }
 
 multiversion! {
-    fn products<E: Element, S: Sink>(
+    fn products<E: Element, S: Sink<E>>(
         left: &[E], stride: usize, rows: usize, right: &[u32], lanes: usize, units: usize, sink: S, product: Product,
     ) {
         let mut sink = sink;
@@ -274,7 +290,7 @@ multiversion! {
 ///
 /// # Panics
 /// If `left` is shorter than that, or the sink's room.
-pub fn multiply_transposed<E: Element, S: Sink>(
+pub fn multiply_transposed<E: Element, S: Sink<E>>(
     left: &[E],
     stride: usize,
     columns: usize,
@@ -283,6 +299,7 @@ pub fn multiply_transposed<E: Element, S: Sink>(
     strip: &mut Vec<u32>,
 ) {
     const { assert!(S::ADDS, "a later pass over the summed dimension adds to what an earlier one left") };
+    assert!(right.depth() == 0 || left.len() >= span(right.depth(), stride, columns));
     strip.resize(strip_len(PASS, STRIP), 0);
     transposed::<E, S>(
         left,
@@ -298,7 +315,7 @@ pub fn multiply_transposed<E: Element, S: Sink>(
 }
 
 multiversion! {
-    fn transposed<E: Element, S: Sink>(
+    fn transposed<E: Element, S: Sink<E>>(
         left: &[E], stride: usize, columns: usize, right: &[u32], lanes: usize, depth: usize, sink: S,
         strip: &mut [u32], product: Product,
     ) {

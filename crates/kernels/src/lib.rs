@@ -22,7 +22,7 @@
 //! that is not finite. Nothing is checked in between. (A NaN that no arithmetic makes, all of its bits set, rounds to bf16's −0.)
 //!
 //! **Costs.** On the processor ([`Cpu`]): a parameter matrix three times, in f32 and packed both ways in the element's size; for each
-//! thread the packed inputs of one parameter's gradient, a strip of about 100 KiB, 2²³ logits at most, and in attention a dozen
+//! thread the packed inputs of one parameter's gradient, a strip of about 100 KiB, 2²³ logits at most (or 16 rows), and in attention a dozen
 //! rows of scores, 120 of probabilities and four packed copies of one head's keys and values. Work is split by the caller: a kernel runs
 //! on the thread it is called from, but for the layout of parameters, the sum of gradients and the update, which use the set's
 //! own pool and do not depend on how many threads it has.
@@ -54,6 +54,11 @@
 //! multiply(x.data(), x.stride(), 1, &panels, Summed { out: &mut y, stride: 2, add: false });
 //! assert_eq!(y, [-2.0, -2.0]);
 //! ```
+
+#[cfg(target_endian = "big")]
+compile_error!(
+    "a unit's first element is its lower half, which in memory comes first on little-endian machines alone"
+);
 
 mod adamw;
 mod attention;

@@ -104,7 +104,7 @@ pub struct Moments {
 /// What one kernel of an engine has cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct KernelTime {
-    /// The kernel's name, such as `attention backward`.
+    /// The kernel's name, such as `attention`.
     pub name: &'static str,
     /// Seconds in it, the threads' added up.
     pub seconds: f64,
@@ -271,10 +271,11 @@ pub fn build_engine(
     engine_from_parameters(model, train, device, initial_parameters(model, root_seed))
 }
 
-/// Builds the engine that `train.engine` names around given parameters: nothing is drawn. It holds the parameters once;
-/// the optimizer's moments take memory from the first update on, so that a model that is only used is as small as its file.
+/// Builds the engine that `train.engine` names around given parameters: nothing is drawn. The reference engine holds them
+/// once and drops each tensor as soon as it has it; the fused engine holds matrices in f32 and twice laid out for products, and the tensors
+/// until it has all. The optimizer's moments take memory from the first update on.
 ///
-/// `parameters` may come in any order; each is dropped as soon as the engine has it.
+/// `parameters` may come in any order.
 ///
 /// # Errors
 /// As [`build_engine`]; [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`] if the

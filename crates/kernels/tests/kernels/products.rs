@@ -72,7 +72,7 @@ fn operands<E: Element>(m: usize, n: usize, k: usize, value: impl Fn(u64, usize)
 /// Both ways to the same product.
 const WAYS: [&str; 2] = ["multiply", "multiply_transposed"];
 
-fn by<E: Element>(way: &str, operands: &Operands<E>, m: usize, sink: impl Sink) {
+fn by<E: Element>(way: &str, operands: &Operands<E>, m: usize, sink: impl Sink<E>) {
     let Operands { left, left_transposed, right, stride_k, stride_m, .. } = operands;
     if way == "multiply" {
         multiply(left, *stride_k, m, right, sink);
@@ -233,5 +233,26 @@ proptest! {
         }
         check::<f32>(m, n, k)?;
         check::<bf16>(m, n, k)?;
+    }
+}
+
+#[test]
+fn rows_that_do_not_fit_are_refused_before_anything_is_written() {
+    // Strides whose products wrap around, and sinks a row too short.
+    let (left, mut panels) = (vec![1f32; 64], Panels::<f32>::zeros(32, 4));
+    panels.pack_columns(&[1f32; 128], 32, 4, 32);
+    let refused = |run: &dyn Fn()| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| ()));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+        std::panic::set_hook(hook);
+        assert!(result.is_err());
+    };
+    refused(&|| {
+        multiply(&left, usize::MAX, 2, &panels, Summed { out: &mut [0.0; 64], stride: 32, add: false })
+    });
+    for stride in [usize::MAX, usize::MAX - 31, 32] {
+        refused(&|| multiply(&left, 4, 2, &panels, Rounded { out: &mut [0f32; 63], stride }));
+        refused(&|| multiply(&left, 4, 2, &panels, Summed { out: &mut [0.0; 63], stride, add: false }));
     }
 }

@@ -117,6 +117,11 @@ impl<K: Kernels> Work<K> {
         }
     }
 
+    /// Rows it has room for.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// Whether it has room for this.
     pub(super) fn fits(&self, rows: usize, context: usize, backward: bool) -> bool {
         self.rows >= rows && self.context == context && (self.gradients.is_some() || !backward)

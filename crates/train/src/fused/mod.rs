@@ -312,7 +312,11 @@ impl<K: Kernels> Shard<K> {
         let micro = micro.min(sequences.len());
         let work = match self.work.take().filter(|work| work.fits(micro * context, context, true)) {
             Some(work) => work,
-            None => Work::new(kernels, model, micro * context, context, true),
+            None => {
+                let mut work = Work::new(kernels, model, micro * context, context, true);
+                work.clock = self.clock.clone();
+                work
+            }
         };
         let work = self.work.insert(work);
         let zeros = || parameters.iter().map(|parameter| kernels.floats(parameter.len)).collect();
@@ -463,13 +467,13 @@ impl<K: Kernels> Engine for FusedEngine<K> {
             if own.is_empty() {
                 return;
             }
-            let rows = micro.min(shard.sequences.len()) * context;
-            // A training engine's buffers do for evaluation too; one that only evaluates needs no way back.
-            let work = match shard.work.take().filter(|work| work.fits(rows, context, false)) {
+            // A training engine's buffers do for evaluation too, whatever they hold; one that only evaluates needs no way back.
+            let work = match shard.work.take().filter(|work| work.fits(context, context, false)) {
                 Some(work) => work,
-                None => Work::new(kernels, model, rows, context, false),
+                None => Work::new(kernels, model, micro.min(shard.sequences.len()) * context, context, false),
             };
             let work = shard.work.insert(work);
+            let rows = work.rows();
             work.clock.start(false);
             for (inputs, targets) in inputs[own.clone()].chunks(rows).zip(targets[own].chunks(rows)) {
                 shard.losses.extend(decoder.losses(inputs, targets, work));
@@ -557,10 +561,13 @@ impl<K: Kernels> Engine for FusedEngine<K> {
     }
 
     fn profile(&self) -> Option<Vec<KernelTime>> {
-        let clocks = || self.shards.iter().map(|shard| &shard.clock).chain([&self.clock]);
+        // What the shards do not do, all threads do together.
+        let all = self.kernels.shards() as f64;
+        let own = self.shards.iter().map(|shard| (&shard.clock, 1.0));
+        let clocks = || own.clone().chain([(&self.clock, all)]);
         let time = |(index, &(_, name)): (usize, &(Part, &'static str))| KernelTime {
             name,
-            seconds: clocks().map(|clock| clock.seconds()[index]).sum(),
+            seconds: clocks().map(|(clock, threads)| clock.seconds()[index] * threads).sum(),
         };
         Some(Part::ALL.iter().enumerate().map(time).collect())
     }
