@@ -43,6 +43,21 @@ pub struct GradientStatistics {
     pub mean_square: f64,
 }
 
+impl GradientStatistics {
+    /// From sums over `sequences` gradients x_j, 2 or more: `squares` is Σ_j ‖x_j‖², `sum_squared` ‖Σ_j x_j‖². The variance is the
+    /// unbiased sample variance, summed over the elements.
+    pub fn from_sums(sequences: usize, squares: f64, sum_squared: f64) -> Self {
+        let n = sequences as f64;
+        let spread = squares - sum_squared / n;
+        Self {
+            sequences,
+            // Equal sequences can come out below 0 by rounding; a NaN stays one (`max` would hide it).
+            variance: if spread < 0.0 { 0.0 } else { spread / (n - 1.0) },
+            mean_square: squares / n,
+        }
+    }
+}
+
 /// Everything known after a step, one entry a domain in each list.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]

@@ -79,6 +79,32 @@ pub struct StepOutput {
     pub gradient: Vec<Option<GradientStatistics>>,
 }
 
+impl StepOutput {
+    /// The output of a step over `batch`, from its sequences' losses.
+    ///
+    /// # Errors
+    /// [`TrainError::NonFinite`] for an objective or statistics that are not finite.
+    pub(crate) fn new(
+        batch: &Batch,
+        sequence_losses: Vec<f64>,
+        gradient_norm: f64,
+        gradient: Vec<Option<GradientStatistics>>,
+    ) -> Result<Self> {
+        let terms = || sequence_losses.iter().zip(&batch.multipliers).map(|(loss, m)| m * loss);
+        let loss = terms().sum::<f64>() / sequence_losses.len() as f64;
+        if !loss.is_finite() {
+            let sequence = terms().position(|term| !term.is_finite());
+            return Err(TrainError::non_finite("weighted loss", loss, sequence, None));
+        }
+        for &GradientStatistics { variance, mean_square, .. } in gradient.iter().flatten() {
+            if !(variance.is_finite() && mean_square.is_finite()) {
+                return Err(TrainError::non_finite("gradient variance", variance, None, None));
+            }
+        }
+        Ok(Self { sequence_losses, loss, gradient_norm, gradient })
+    }
+}
+
 /// A tensor outside any engine: f32, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedTensor {
@@ -292,28 +318,28 @@ pub fn engine_from_parameters(
         EngineKind::Fused => true,
         EngineKind::Reference => false,
     };
-    let precision = match train.precision {
-        Precision::Auto if fused && cuvee_kernels::fast_bf16() => Precision::Bf16,
-        Precision::Auto => Precision::F32,
-        given => given,
+    let rounded = match train.precision {
+        Precision::Auto => fused && cuvee_kernels::fast_bf16(),
+        Precision::F32 => false,
+        Precision::Bf16 => true,
     };
-    match (fused, precision, device) {
+    match (fused, rounded, device) {
         (true, _, DeviceSpec::Cuda(_)) => Err(TrainError::config(
             "train.engine",
             "`auto` or `reference` on a GPU",
             "`fused`, which runs on the processor alone",
             "remove the key, or use --device cpu",
         )),
-        (true, Precision::F32 | Precision::Auto, DeviceSpec::Cpu) => {
+        (true, false, DeviceSpec::Cpu) => {
             Ok(Box::new(FusedEngine::<Cpu<f32>>::on_cpu(model, train, parameters)?))
         }
-        (true, Precision::Bf16, DeviceSpec::Cpu) => {
+        (true, true, DeviceSpec::Cpu) => {
             Ok(Box::new(FusedEngine::<Cpu<bf16>>::on_cpu(model, train, parameters)?))
         }
-        (false, Precision::F32 | Precision::Auto, _) => {
+        (false, false, _) => {
             Ok(Box::new(ReferenceEngine::from_parameters(model, train, device, parameters)?))
         }
-        (false, Precision::Bf16, _) => Err(TrainError::config(
+        (false, true, _) => Err(TrainError::config(
             "train.precision",
             "`f32`, all that the engine `reference` computes in",
             "`bf16`",
@@ -345,8 +371,21 @@ pub(crate) fn check_sequences(
     Ok(inputs.len() / context)
 }
 
+/// The last `max_context` of `tokens`: all that the model sees of them.
+///
+/// # Errors
+/// [`TrainError::Context`] for no token, [`TrainError::TokenId`].
+pub(crate) fn visible<'a>(model: &ModelConfig, tokens: &'a [u32]) -> Result<&'a [u32]> {
+    let window = &tokens[tokens.len().saturating_sub(model.max_context)..];
+    if window.is_empty() {
+        return Err(TrainError::Context { found: 0, max_context: model.max_context });
+    }
+    check_ids(model, window, window.len())?;
+    Ok(window)
+}
+
 /// Checks that every id is in the vocabulary; `context` only places the message.
-pub(crate) fn check_ids(model: &ModelConfig, ids: &[u32], context: usize) -> Result<()> {
+fn check_ids(model: &ModelConfig, ids: &[u32], context: usize) -> Result<()> {
     match ids.iter().position(|&id| id as usize >= model.vocab_size) {
         None => Ok(()),
         Some(index) => Err(TrainError::TokenId {

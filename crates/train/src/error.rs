@@ -342,6 +342,23 @@ impl fmt::Display for NonFinite {
 }
 
 impl TrainError {
+    /// A [`TrainError::NonFinite`] whose step and domain are not known yet.
+    pub(crate) fn non_finite(
+        what: &'static str,
+        value: f64,
+        sequence: Option<usize>,
+        parameter: Option<String>,
+    ) -> Self {
+        TrainError::NonFinite(Box::new(NonFinite {
+            what,
+            value,
+            sequence,
+            parameter,
+            step: None,
+            domain: None,
+        }))
+    }
+
     /// Adds the training step to a [`TrainError::NonFinite`]; every other error is left as it is.
     #[must_use]
     pub fn at_step(mut self, step: u64) -> Self {

@@ -168,8 +168,9 @@ impl<K: Kernels> Decoder<'_, K> {
         self.model.norm_eps as f32
     }
 
-    /// From tokens to the last norm's output, `work.norm_nd`.
-    fn forward(&self, ids: &[u32], work: &mut Work<K>) {
+    /// From tokens to the last norm's output, `work.norm_nd`: whole sequences, or, with a cache a layer, the one token after those
+    /// that they hold.
+    fn forward(&self, ids: &[u32], mut caches: Option<&mut [K::Cache]>, work: &mut Work<K>) {
         let (k, rows, heads, places) = (self.kernels, ids.len(), heads(self.model), Places::of(self.model));
         let Work { context, streams_nd, layers, norm_nd, scale_n, room, clock, .. } = work;
         let context = *context;
@@ -193,10 +194,24 @@ impl<K: Kernels> Decoder<'_, K> {
             clock.lap(Part::Norm);
             k.linear(rows, &kept.attention_norm_nd, matrix(qkv), &mut kept.qkv_nq);
             clock.lap(Part::Linear);
-            k.rotate(rows, context, heads, self.rotations, false, &mut kept.qkv_nq);
-            clock.lap(Part::Rotate);
-            k.attention(rows, context, heads, &kept.qkv_nq, &mut kept.attended_na, &mut kept.log_sums, room);
-            clock.lap(Part::Attention);
+            if let Some(caches) = &mut caches {
+                let (qkv_nq, attended_na) = (&mut kept.qkv_nq, &mut kept.attended_na);
+                k.attention_step(heads, self.rotations, qkv_nq, &mut caches[layer], attended_na);
+                clock.lap(Part::Attention);
+            } else {
+                k.rotate(rows, context, heads, self.rotations, false, &mut kept.qkv_nq);
+                clock.lap(Part::Rotate);
+                k.attention(
+                    rows,
+                    context,
+                    heads,
+                    &kept.qkv_nq,
+                    &mut kept.attended_na,
+                    &mut kept.log_sums,
+                    room,
+                );
+                clock.lap(Part::Attention);
+            }
             k.linear_onto(rows, &kept.attended_na, matrix(o), x_nd, mid_nd);
             clock.lap(Part::Linear);
 
@@ -217,7 +232,7 @@ impl<K: Kernels> Decoder<'_, K> {
 
     /// Each sequence's mean loss, `[b]`, in nats a token: no backward.
     pub(super) fn losses(&self, ids: &[u32], targets: &[u32], work: &mut Work<K>) -> Vec<f64> {
-        self.forward(ids, work);
+        self.forward(ids, None, work);
         let head = &self.parameters[Places::of(self.model).head()];
         self.kernels.head(&work.norm_nd, matrix(head), targets, &mut work.losses_n, &mut work.room);
         work.clock.lap(Part::Head);
@@ -226,7 +241,7 @@ impl<K: Kernels> Decoder<'_, K> {
 
     /// The logits of every row, `[n, v]`.
     pub(super) fn logits(&self, ids: &[u32], work: &mut Work<K>) -> Vec<f32> {
-        self.forward(ids, work);
+        self.forward(ids, None, work);
         self.head_logits(ids.len(), &work.norm_nd)
     }
 
@@ -248,7 +263,7 @@ impl<K: Kernels> Decoder<'_, K> {
         gradients: &mut [K::Floats],
         work: &mut Work<K>,
     ) -> Vec<f64> {
-        self.forward(ids, work);
+        self.forward(ids, None, work);
         let (k, rows, heads, places) = (self.kernels, ids.len(), heads(self.model), Places::of(self.model));
         let (d, last) = (self.model.dim, 2 * self.model.layers);
         let Work {
@@ -387,35 +402,9 @@ impl<K: Kernels> Decoder<'_, K> {
         work.sequence_losses(rows).collect()
     }
 
-    /// Logits `[v]` of the token after `id`, the cache holding all tokens before it.
-    pub(super) fn next(&self, id: u32, cache: &mut [K::Cache], work: &mut Work<K>) -> Vec<f32> {
-        let (k, heads, places) = (self.kernels, heads(self.model), Places::of(self.model));
-        let Work { streams_nd, layers, norm_nd, scale_n, .. } = work;
-        let kept = &mut layers[0];
-        k.embed(&self.parameters[Places::EMBEDDING].values, self.model.dim, &[id], &mut streams_nd[0]);
-        for (layer, cache) in cache.iter_mut().enumerate() {
-            let Layer { attention_norm, qkv, o, ffn_norm, gate_up, down } =
-                places.layer(self.parameters, layer);
-            let (x_nd, mid_nd) = step(streams_nd, 2 * layer);
-            k.norm(
-                1,
-                x_nd,
-                &attention_norm.values,
-                self.eps(),
-                &mut kept.attention_norm_nd,
-                &mut kept.attention_scale_n,
-            );
-            k.linear(1, &kept.attention_norm_nd, matrix(qkv), &mut kept.qkv_nq);
-            k.attention_step(heads, self.rotations, &mut kept.qkv_nq, cache, &mut kept.attended_na);
-            k.linear_onto(1, &kept.attended_na, matrix(o), x_nd, mid_nd);
-            let (mid_nd, out_nd) = step(streams_nd, 2 * layer + 1);
-            k.norm(1, mid_nd, &ffn_norm.values, self.eps(), &mut kept.ffn_norm_nd, &mut kept.ffn_scale_n);
-            k.linear(1, &kept.ffn_norm_nd, matrix(gate_up), &mut kept.gate_up_n2f);
-            k.swiglu(1, &kept.gate_up_n2f, &mut kept.gated_nf);
-            k.linear_onto(1, &kept.gated_nf, matrix(down), mid_nd, out_nd);
-        }
-        let x_nd = stream(streams_nd, 2 * self.model.layers);
-        k.norm(1, x_nd, &self.parameters[places.norm()].values, self.eps(), norm_nd, scale_n);
-        self.head_logits(1, norm_nd)
+    /// Logits `[v]` of the token after `id`, the caches, one a layer, holding all tokens before it.
+    pub(super) fn next(&self, id: u32, caches: &mut [K::Cache], work: &mut Work<K>) -> Vec<f32> {
+        self.forward(&[id], Some(caches), work);
+        self.head_logits(1, &work.norm_nd)
     }
 }

@@ -19,10 +19,8 @@ use std::ops::Range;
 use cuvee_kernels::{AdamWStep, Cpu, Element, Kernels, Rotations, To, bf16};
 use cuvee_mixer::VarianceEstimator;
 
-use crate::engine::{
-    Batch, Engine, KernelTime, Moments, NamedTensor, StepOutput, check_ids, check_sequences,
-};
-use crate::error::{NonFinite, Result, TrainError};
+use crate::engine::{Batch, Engine, KernelTime, Moments, NamedTensor, StepOutput, check_sequences, visible};
+use crate::error::{Result, TrainError};
 use crate::model::{ModelConfig, ParameterInfo, check_tensors};
 use crate::optimizer::clip_scale;
 use crate::spec::{Precision, TrainSpec};
@@ -119,10 +117,7 @@ impl<K: Kernels> FusedEngine<K> {
     ) -> Result<Self> {
         model.validate()?;
         let list = model.parameter_list();
-        let mut own = {
-            check_tensors(&list, &parameters, "parameters")?;
-            Parameter::all(&kernels, &list)
-        };
+        let mut own = Parameter::all(&kernels, &list);
         load(&kernels, &list, &mut own, &parameters)?;
         let shard = |_| Shard {
             work: None,
@@ -213,7 +208,7 @@ impl<K: Kernels> FusedEngine<K> {
         let squares = self.forward_backward(batch, 0..batch.sequences(), self.estimator);
         let losses: Vec<f64> = self.shards.iter().flat_map(|shard| shard.losses.iter().copied()).collect();
         if let Some(sequence) = losses.iter().position(|loss| !loss.is_finite()) {
-            return Err(non_finite("loss", losses[sequence], Some(sequence), None));
+            return Err(TrainError::non_finite("loss", losses[sequence], Some(sequence), None));
         }
         let gradient = match self.estimator {
             Some(_) => {
@@ -226,17 +221,7 @@ impl<K: Kernels> FusedEngine<K> {
         if !squares.is_finite() {
             return Err(self.blame(batch, squares.sqrt()));
         }
-        let terms = || losses.iter().zip(&batch.multipliers).map(|(loss, m)| m * loss);
-        let loss = terms().sum::<f64>() / losses.len() as f64;
-        if !loss.is_finite() {
-            return Err(non_finite("weighted loss", loss, terms().position(|term| !term.is_finite()), None));
-        }
-        for statistics in gradient.iter().flatten() {
-            if !(statistics.variance.is_finite() && statistics.mean_square.is_finite()) {
-                return Err(non_finite("gradient variance", statistics.variance, None, None));
-            }
-        }
-        Ok(StepOutput { sequence_losses: losses, loss, gradient_norm: squares.sqrt(), gradient })
+        StepOutput::new(batch, losses, squares.sqrt(), gradient)
     }
 
     /// The error for a gradient that is not finite although every loss is: runs the sequences one by one to name the first whose own
@@ -246,11 +231,11 @@ impl<K: Kernels> FusedEngine<K> {
         for sequence in 0..batch.sequences() {
             self.forward_backward(batch, sequence..sequence + 1, None);
             if let Some((name, value)) = self.first_non_finite() {
-                return non_finite("gradient norm", value, Some(sequence), Some(name));
+                return TrainError::non_finite("gradient norm", value, Some(sequence), Some(name));
             }
         }
         let what = "gradient norm of the batch (each of its sequences alone has a finite one)";
-        non_finite(what, norm, None, whole.map(|(name, _)| name))
+        TrainError::non_finite(what, norm, None, whole.map(|(name, _)| name))
     }
 
     /// The first parameter whose gradient, as added up, has a norm that is not finite.
@@ -483,11 +468,7 @@ impl<K: Kernels> Engine for FusedEngine<K> {
     }
 
     fn next_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let window = &tokens[tokens.len().saturating_sub(self.model.max_context)..];
-        if window.is_empty() {
-            return Err(TrainError::Context { found: 0, max_context: self.model.max_context });
-        }
-        check_ids(&self.model, window, window.len())?;
+        let window = visible(&self.model, tokens)?;
         self.reach(window.len());
         // The cache serves as long as its tokens begin the window and leave something to compute.
         let known =
@@ -571,13 +552,4 @@ impl<K: Kernels> Engine for FusedEngine<K> {
         };
         Some(Part::ALL.iter().enumerate().map(time).collect())
     }
-}
-
-fn non_finite(
-    what: &'static str,
-    value: f64,
-    sequence: Option<usize>,
-    parameter: Option<String>,
-) -> TrainError {
-    TrainError::NonFinite(Box::new(NonFinite { what, value, sequence, parameter, step: None, domain: None }))
 }

@@ -64,13 +64,7 @@ impl GradientSums {
 
 impl Sums {
     fn statistics(&self) -> GradientStatistics {
-        let n = self.sequences as f64;
-        let spread = self.squares - self.sum.iter().map(|x| x * x).sum::<f64>() / n;
-        GradientStatistics {
-            sequences: self.sequences,
-            // Equal sequences can come out below 0 by rounding; a NaN stays one (`max` would hide it).
-            variance: if spread < 0.0 { 0.0 } else { spread / (n - 1.0) },
-            mean_square: self.squares / n,
-        }
+        let sum_squared = self.sum.iter().map(|x| x * x).sum();
+        GradientStatistics::from_sums(self.sequences, self.squares, sum_squared)
     }
 }

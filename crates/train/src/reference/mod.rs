@@ -36,13 +36,11 @@ use std::thread::{self, ScopedJoinHandle};
 
 use candle_core::utils::barrier_pool;
 use candle_core::{DType, Device, Tensor, Var};
-use cuvee_mixer::{GradientStatistics, VarianceEstimator};
+use cuvee_mixer::VarianceEstimator;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::engine::{
-    Batch, DeviceSpec, Engine, Moments, NamedTensor, StepOutput, check_ids, check_sequences,
-};
-use crate::error::{NonFinite, Result, TrainError};
+use crate::engine::{Batch, DeviceSpec, Engine, Moments, NamedTensor, StepOutput, check_sequences, visible};
+use crate::error::{Result, TrainError};
 use crate::model::{ModelConfig, ParameterInfo, check_tensors, initial_parameters};
 use crate::optimizer::{AdamW, clip_scale, norms};
 use crate::spec::{Precision, TrainSpec};
@@ -181,7 +179,7 @@ impl ReferenceEngine {
             }
             // A loss that is not finite makes the rest of the batch worthless.
             if let Some(sequence) = losses.iter().position(|loss| !loss.is_finite()) {
-                return Err(non_finite("loss", losses[sequence], Some(sequence), None));
+                return Err(TrainError::non_finite("loss", losses[sequence], Some(sequence), None));
             }
         }
         let gradients = total.unwrap_or_default();
@@ -189,27 +187,12 @@ impl ReferenceEngine {
         if let Some(index) = each.iter().position(|norm| !norm.is_finite()) {
             return Err(self.blame(batch, each[index], index)?);
         }
-        let weighted: f64 = losses.iter().zip(&batch.multipliers).map(|(loss, m)| m * loss).sum();
-        let output = StepOutput {
-            loss: weighted / losses.len() as f64,
-            gradient_norm: each.iter().map(|norm| norm * norm).sum::<f64>().sqrt(),
-            gradient: match self.estimator {
-                Some(_) => sums.statistics(&batch.domains)?,
-                None => Vec::new(),
-            },
-            sequence_losses: losses,
+        let gradient = match self.estimator {
+            Some(_) => sums.statistics(&batch.domains)?,
+            None => Vec::new(),
         };
-        if !output.loss.is_finite() {
-            let terms = output.sequence_losses.iter().zip(&batch.multipliers);
-            let sequence = terms.map(|(loss, m)| loss * m).position(|term| !term.is_finite());
-            return Err(non_finite("weighted loss", output.loss, sequence, None));
-        }
-        for &GradientStatistics { variance, mean_square, .. } in output.gradient.iter().flatten() {
-            if !(variance.is_finite() && mean_square.is_finite()) {
-                return Err(non_finite("gradient variance", variance, None, None));
-            }
-        }
-        Ok((output, gradients))
+        let norm = each.iter().map(|norm| norm * norm).sum::<f64>().sqrt();
+        Ok((StepOutput::new(batch, losses, norm, gradient)?, gradients))
     }
 
     /// The error for a gradient of `norm` at parameter `index` although every loss is finite: runs the sequences one by
@@ -220,11 +203,11 @@ impl ReferenceEngine {
             let each = norms(&partial.gradients)?;
             if let Some(index) = each.iter().position(|norm| !norm.is_finite()) {
                 let name = self.list[index].name.clone();
-                return Ok(non_finite("gradient norm", each[index], Some(sequence), Some(name)));
+                return Ok(TrainError::non_finite("gradient norm", each[index], Some(sequence), Some(name)));
             }
         }
         let what = "gradient norm of the batch (each of its sequences alone has a finite one)";
-        Ok(non_finite(what, norm, None, Some(self.list[index].name.clone())))
+        Ok(TrainError::non_finite(what, norm, None, Some(self.list[index].name.clone())))
     }
 
     /// Sequences of one micro-batch.
@@ -391,11 +374,7 @@ impl Engine for ReferenceEngine {
     }
 
     fn next_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let window = &tokens[tokens.len().saturating_sub(self.model.max_context)..];
-        if window.is_empty() {
-            return Err(TrainError::Context { found: 0, max_context: self.model.max_context });
-        }
-        check_ids(&self.model, window, window.len())?;
+        let window = visible(&self.model, tokens)?;
         // The cache serves as long as its tokens begin the window and leave something to compute.
         let known = |cache: &KvCache| cache.tokens.len() < window.len() && window.starts_with(&cache.tokens);
         let mut cache = self.cache.take().filter(known).unwrap_or_else(|| KvCache::new(&self.model));
@@ -477,15 +456,6 @@ fn start_workers(count: usize) -> Result<Vec<ThreadPool>> {
 
 fn add(left: &[Tensor], right: &[Tensor]) -> Result<Vec<Tensor>> {
     left.iter().zip(right).map(|(left, right)| Ok((left + right)?)).collect()
-}
-
-fn non_finite(
-    what: &'static str,
-    value: f64,
-    sequence: Option<usize>,
-    parameter: Option<String>,
-) -> TrainError {
-    TrainError::NonFinite(Box::new(NonFinite { what, value, sequence, parameter, step: None, domain: None }))
 }
 
 fn to_f64(tensor_b: &Tensor) -> Result<Vec<f64>> {

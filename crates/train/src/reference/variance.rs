@@ -190,14 +190,8 @@ impl GradientSums {
 
 impl DomainSums {
     fn statistics(&self) -> Result<GradientStatistics> {
-        let n = self.sequences as f64;
-        let spread = self.squares - squared_norm(&self.sum)? / n;
-        Ok(GradientStatistics {
-            sequences: self.sequences,
-            // Equal sequences can come out below 0 by rounding; a NaN stays one (`max` would hide it).
-            variance: if spread < 0.0 { 0.0 } else { spread / (n - 1.0) },
-            mean_square: self.squares / n,
-        })
+        let sum_squared = squared_norm(&self.sum)?;
+        Ok(GradientStatistics::from_sums(self.sequences, self.squares, sum_squared))
     }
 }
 

@@ -5,6 +5,8 @@
 
 use super::sketch::Sketch;
 use super::tests::{batch, bits, engine, flat};
+use cuvee_mixer::GradientStatistics;
+
 use super::*;
 
 const ESTIMATORS: [VarianceEstimator; 4] = [
