@@ -44,6 +44,7 @@
 //! # Ok::<(), DataError>(())
 //! ```
 
+mod convert;
 mod corpus;
 mod corrupt;
 mod entry_writer;
@@ -60,15 +61,19 @@ mod source;
 mod spec;
 mod split;
 mod store;
+mod stream;
+mod synthetic;
+mod texts;
 mod tokenizer;
 mod tokenizer_choice;
 mod tokenizer_training;
 
+pub use convert::{Convert, Converted, convert};
 pub use corpus::{Corpus, Domain};
 pub use corrupt::CorruptSpec;
 pub use error::{DataError, Result};
 pub use index::TokenType;
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Inspection, TokensAs, inspect, inspect_as};
 pub use manifest::{
     Counts, FORMAT_VERSION, FileRecord, Manifest, SourceRecord, SplitRecord, SplitRecords, write_whole,
 };
@@ -81,4 +86,6 @@ pub use spec::{
 };
 pub use split::Split;
 pub use store::ShardStore;
+pub use synthetic::write_synthetic;
+pub use texts::read_texts;
 pub use tokenizer::{DecodeStream, END_OF_TEXT_TOKENS, Tokenizer};

@@ -222,7 +222,7 @@ impl Entry<'_> {
     }
 
     fn read(&self, send: &SyncSender<Batch>) -> Result<()> {
-        let expected = Some((self.tokenizer.vocab_size(), self.tokenizer.fingerprint()));
+        let tokenizer = Some(self.tokenizer);
         let mut batch = Batch::default();
         let mut bytes = 0;
         for file in &self.source.files {
@@ -247,7 +247,7 @@ impl Entry<'_> {
                 }
                 Ok(Flow::Continue)
             };
-            self.source.read(file, expected, &|bytes| self.progress.advance(bytes), &mut sink)?;
+            self.source.read(file, tokenizer, &|bytes| self.progress.advance(bytes), &mut sink)?;
         }
         send.send(batch).map_err(|_| DataError::Interrupted)
     }

@@ -6,11 +6,16 @@
 
 mod cargo;
 mod column;
+mod datatrove;
 mod decompress;
-mod files;
+pub(crate) mod files;
 mod jsonl;
+mod llmc;
 mod megatron;
+mod nanogpt;
+mod olmo;
 mod parquet;
+pub(crate) mod tokens;
 mod txt;
 
 use std::path::{Path, PathBuf};
@@ -18,8 +23,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::error::{DataError, Result};
+use crate::index::TokenType;
 use crate::manifest::FileRecord;
 use crate::spec::{Format, OnInvalid, SourceSpec};
+use crate::tokenizer::Tokenizer;
+use tokens::{TokenFile, TokenFormat};
 
 /// Where plain text is cut unless the config says otherwise.
 const MAX_DOCUMENT: usize = 16 << 10;
@@ -33,16 +41,22 @@ pub(crate) struct Reader {
     endings: &'static [&'static str],
     /// Whether documents have columns that can be named.
     columns: bool,
+    /// Whether a file with such an ending is one: where several formats share an ending, the content tells, if it can.
+    is_one: fn(&Path) -> bool,
     read: fn(&Reading<'_>, &SourceFile, &mut Sink<'_>) -> Result<()>,
+    /// Of a tokenized format, what else can be done with it.
+    tokens: Option<&'static TokenFormat>,
 }
 
 /// Every format, with the endings folders are searched for.
-const READERS: [Reader; 4] = [
+const READERS: [Reader; 8] = [
     Reader {
         format: Format::Txt,
         endings: &[".txt", ".text", ".md", ".txt.gz", ".txt.zst"],
         columns: false,
+        is_one: |_| true,
         read: txt::read,
+        tokens: None,
     },
     Reader {
         format: Format::Jsonl,
@@ -58,11 +72,35 @@ const READERS: [Reader; 4] = [
             ".json.zst",
         ],
         columns: true,
+        is_one: |_| true,
         read: jsonl::read,
+        tokens: None,
     },
-    Reader { format: Format::Parquet, endings: &[".parquet"], columns: true, read: parquet::read },
-    Reader { format: Format::Megatron, endings: &[".idx"], columns: false, read: megatron::read },
+    Reader {
+        format: Format::Parquet,
+        endings: &[".parquet"],
+        columns: true,
+        is_one: |_| true,
+        read: parquet::read,
+        tokens: None,
+    },
+    tokenized(Format::Megatron, &[".idx"], |_| true, &megatron::FORMAT),
+    tokenized(Format::Llmc, &[".bin"], llmc::is_one, &llmc::FORMAT),
+    // Nothing tells its files from others: it has to be named.
+    tokenized(Format::Nanogpt, &[".bin"], |_| false, &nanogpt::FORMAT),
+    tokenized(Format::Datatrove, &[".ds"], |_| true, &datatrove::FORMAT),
+    tokenized(Format::Olmo, &[".npy"], |_| true, &olmo::FORMAT),
 ];
+
+/// The row of a tokenized format.
+const fn tokenized(
+    format: Format,
+    endings: &'static [&'static str],
+    is_one: fn(&Path) -> bool,
+    tokens: &'static TokenFormat,
+) -> Reader {
+    Reader { format, endings, columns: false, is_one, read: tokens::read, tokens: Some(tokens) }
+}
 
 impl Format {
     fn reader(self) -> &'static Reader {
@@ -71,11 +109,41 @@ impl Format {
         reader.unwrap_or(&READERS[0])
     }
 
-    /// The format a file's name tells of.
+    /// The format that a file's name tells of, or where it leaves several, its content.
     fn of(path: &Path) -> Option<Format> {
-        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
-        let matches = |reader: &&Reader| reader.endings.iter().any(|end| name.ends_with(end));
-        READERS.iter().find(matches).map(|reader| reader.format)
+        let is_one = |reader: &&Reader| reader.has_ending(path) && (reader.is_one)(path);
+        READERS.iter().find(is_one).map(|reader| reader.format)
+    }
+
+    /// What can be done with files of this format if they are tokenized.
+    pub(crate) fn tokens(self) -> Option<&'static TokenFormat> {
+        self.reader().tokens
+    }
+
+    /// Opens a tokenized file of this format, its ids of type `said` if that is given.
+    ///
+    /// Fails where it is not such a file, and for a format of text.
+    pub(crate) fn open(self, path: &Path, said: Option<TokenType>) -> Result<TokenFile> {
+        let format = self.tokens().ok_or_else(|| DataError::TokenFile {
+            path: path.to_owned(),
+            expected: "a tokenized file".to_owned(),
+            found: format!("one of text ({})", self.name()),
+            hint: "`cuvee prepare CONFIG` tokenizes text".to_owned(),
+        })?;
+        (format.open)(path, said)
+    }
+
+    /// The formats that can be written, by name.
+    pub(crate) fn written() -> Vec<&'static str> {
+        let layout = |reader: &&Reader| reader.tokens.is_some_and(|format| format.layout.is_some());
+        READERS.iter().filter(layout).map(|reader| reader.format.name()).collect()
+    }
+}
+
+impl Reader {
+    fn has_ending(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        self.endings.iter().any(|end| name.ends_with(end))
     }
 }
 
@@ -170,9 +238,8 @@ pub(crate) struct Reading<'a> {
     source: &'a Source,
     /// Hears about bytes of files that have been read.
     advance: &'a dyn Fn(u64),
-    /// The vocabulary size and fingerprint that tokenized sources must match; `None` where
-    /// there is no tokenizer yet.
-    tokenizer: Option<(usize, &'a str)>,
+    /// The tokenizer that tokenized sources must match; `None` where there is none yet.
+    tokenizer: Option<&'a Tokenizer>,
 }
 
 impl Source {
@@ -236,6 +303,15 @@ impl Source {
             source.files = files::find(&places, spec.format)?;
             source.records = source.files.iter().map(files::record).collect::<Result<_>>()?;
         }
+        let tokenized = source.files.iter().any(|file| file.format.tokens().is_some());
+        if let (Some(kind), false) = (spec.token_type, tokenized) {
+            return Err(DataError::Spec {
+                key: "source.token_type".to_owned(),
+                expected: "nothing: no file of this source is tokenized".to_owned(),
+                found: format!("\"{}\"", kind.name()),
+                hint: "leave it out, or name the files' `format`".to_owned(),
+            });
+        }
         let default_unit = spec.cargo.map(|_| "crate");
         source.unit = source.key("source.split_by", spec.split_by.as_deref().or(default_unit))?;
         source.domain = source.key("domain_by", domain_by)?;
@@ -247,12 +323,11 @@ impl Source {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// Pushes the items of one file. `tokenizer` is the vocabulary size and fingerprint that
-    /// tokenized files must match.
+    /// Pushes the items of one file. `tokenizer` is the one that tokenized files must match.
     pub(crate) fn read(
         &self,
         file: &SourceFile,
-        tokenizer: Option<(usize, &str)>,
+        tokenizer: Option<&Tokenizer>,
         advance: &dyn Fn(u64),
         sink: &mut Sink<'_>,
     ) -> Result<()> {
@@ -383,7 +458,7 @@ mod tests {
 
     #[test]
     fn every_format_has_its_reader() {
-        for format in [Format::Txt, Format::Jsonl, Format::Parquet, Format::Megatron] {
+        for format in Format::ALL {
             assert_eq!(format.reader().format, format);
         }
         for (name, format) in [
@@ -392,6 +467,10 @@ mod tests {
             ("a.json.gz", Some(Format::Jsonl)),
             ("a.parquet", Some(Format::Parquet)),
             ("a.idx", Some(Format::Megatron)),
+            ("a.ds", Some(Format::Datatrove)),
+            ("a.npy", Some(Format::Olmo)),
+            ("a.ds.index", None),
+            ("a.bin", None),
             ("a.csv", None),
             ("jsonl", None),
         ] {
