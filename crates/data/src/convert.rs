@@ -285,12 +285,13 @@ impl<'a> Writer<'a> {
             progress.advance(read as u64);
             Ok(Flow::Continue)
         })?;
-        let header = (self.layout.header)(self.tokens, self.token_type).ok_or_else(|| DataError::TokenFile {
-            path: self.job.from.clone(),
-            expected: format!("at most {} tokens, which {} can count", i32::MAX, self.request.to.name()),
-            found: self.tokens.to_string(),
-            hint: "convert it to a format without such a limit, as nanogpt or megatron".to_owned(),
-        })?;
+        let header =
+            (self.layout.header)(self.tokens, self.token_type).ok_or_else(|| DataError::TokenFile {
+                path: self.job.from.clone(),
+                expected: format!("at most {} tokens, which {} can count", i32::MAX, self.request.to.name()),
+                found: self.tokens.to_string(),
+                hint: "convert it to a format without such a limit, as nanogpt or megatron".to_owned(),
+            })?;
         let failed = |error: io::Error| DataError::io("write", &self.job.files[0])(error);
         let finish = || {
             let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;

@@ -78,7 +78,10 @@ impl Shard {
             let Some(bytes) = self.stream.bytes().get(start..end) else {
                 return Err(DataError::Index {
                     path: self.path().with_extension("idx"),
-                    expected: format!("document {i} to lie in the .bin of {} bytes", self.stream.bytes().len()),
+                    expected: format!(
+                        "document {i} to lie in the .bin of {} bytes",
+                        self.stream.bytes().len()
+                    ),
                     found: format!("bytes {start} to {end}"),
                 });
             };
@@ -115,10 +118,6 @@ impl Shard {
     /// The same as a file of any format.
     pub(crate) fn into_token_file(self) -> TokenFile {
         TokenFile { stream: self.stream, documents: Documents::Index(self.index), tokenizer: None }
-    }
-
-    pub(crate) fn index(&self) -> &Index {
-        &self.index
     }
 }
 
@@ -175,7 +174,7 @@ mod tests {
         fn documents_round_trip((documents, token_type) in corpus()) {
             let folder = tempfile::tempdir().unwrap();
             let shard = write(folder.path(), &documents, token_type);
-            shard.index().check_contiguous().unwrap();
+            shard.index.check_contiguous().unwrap();
             for (i, document) in documents.iter().enumerate() {
                 prop_assert_eq!(&shard.document(i as u64).unwrap(), document);
             }

@@ -45,7 +45,9 @@ pub fn run(args: &TokenizeArgs, session: &Session) -> anyhow::Result<()> {
     let refuse = |what: &str| Err(ConfigError(format!("bench tokenize: {what}")).into());
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
     if !(1..=1024).contains(&threads) {
-        return refuse(&format!("--threads: expected 1 to 1024, found {threads}\nhint: one a core is quickest"));
+        return refuse(&format!(
+            "--threads: expected 1 to 1024, found {threads}\nhint: one a core is quickest"
+        ));
     }
     if args.passes == 0 || args.bytes == 0 {
         return refuse("expected at least one pass over at least one byte, found none\nhint: --passes 3");

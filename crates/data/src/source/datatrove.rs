@@ -10,7 +10,6 @@
 //! | `.ds.index` | u64 end of each document, in tokens |
 //! | `.ds.metadata` | text: the tokenizer, a bar and the bytes of an id; the number of ids; the same for people |
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::tokens::{Beside, Documents, Layout, TokenFile, TokenFormat, agree, check_whole};
@@ -83,7 +82,8 @@ fn open(path: &Path, said: Option<TokenType>) -> Result<TokenFile> {
 /// That the ends count up to the number of tokens. Reads the whole index.
 fn check_ends(path: &Path, ends: &MappedFile, tokens: u64) -> Result<()> {
     let wrong = |expected: String, found: String| {
-        let hint = "the index belongs to another .ds, or one of both is truncated; fetch them again".to_owned();
+        let hint =
+            "the index belongs to another .ds, or one of both is truncated; fetch them again".to_owned();
         Err(DataError::TokenFile { path: path.to_owned(), expected, found, hint })
     };
     let (ends, rest) = ends.bytes().as_chunks::<8>();
@@ -100,7 +100,10 @@ fn check_ends(path: &Path, ends: &MappedFile, tokens: u64) -> Result<()> {
         last = end;
     }
     if last != tokens {
-        return wrong(format!("the last document to end at token {tokens}, the last"), format!("token {last}"));
+        return wrong(
+            format!("the last document to end at token {tokens}, the last"),
+            format!("token {last}"),
+        );
     }
     Ok(())
 }

@@ -174,9 +174,7 @@ fn expand(place: &Place) -> Result<Vec<PathBuf>> {
         })?);
     }
     // Both halves of a shard match `*`: the index stands for it.
-    paths.retain(|path| {
-        !(is_half(path) && place.pattern.ends_with('*'))
-    });
+    paths.retain(|path| !(is_half(path) && place.pattern.ends_with('*')));
     paths.sort();
     Ok(paths)
 }

@@ -66,9 +66,7 @@ fn numpy(path: &Path, bytes: &[u8]) -> Result<(usize, TokenType, u64)> {
     };
     let length = match bytes.get(6) {
         Some(1) => bytes.get(8..10).map(|b| (10, usize::from(u16::from_le_bytes([b[0], b[1]])))),
-        Some(2 | 3) => {
-            bytes.get(8..12).map(|b| (12, u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize))
-        }
+        Some(2 | 3) => bytes.get(8..12).map(|b| (12, u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize)),
         Some(version) => return Err(wrong(format!("version {version} of the format"))),
         None => None,
     };
@@ -91,7 +89,8 @@ fn numpy(path: &Path, bytes: &[u8]) -> Result<(usize, TokenType, u64)> {
         _ => return Err(wrong(format!("numbers described as {:.20}", value("descr")))),
     };
     // A tuple of one: "(123,)".
-    let shape = value("shape").strip_prefix('(').and_then(|rest| rest.split_once(')')).map(|(inner, _)| inner);
+    let shape =
+        value("shape").strip_prefix('(').and_then(|rest| rest.split_once(')')).map(|(inner, _)| inner);
     let count = shape.and_then(|inner| inner.strip_suffix(',')?.trim().parse().ok());
     let count = count.ok_or_else(|| wrong(format!("shape ({})", shape.unwrap_or("none"))))?;
     Ok((start, kind, count))

@@ -85,8 +85,6 @@ pub(crate) struct Piece {
     pub(crate) tokens: Vec<u32>,
     /// Its number, from 0.
     pub(crate) number: u64,
-    /// Whether the file itself says that a document ends here.
-    pub(crate) whole: bool,
 }
 
 impl TokenFile {
@@ -133,7 +131,7 @@ impl TokenFile {
                 tokens.resize(before + bytes.len() / kind.size(), 0);
                 kind.widen(bytes, &mut tokens[before..]);
             }
-            if visit(Piece { tokens, number: number as u64, whole: true })? == Flow::NextFile {
+            if visit(Piece { tokens, number: number as u64 })? == Flow::NextFile {
                 return Ok(());
             }
         }
@@ -147,7 +145,7 @@ impl TokenFile {
             let mut tokens = vec![0; (end - start) as usize];
             self.stream.read(start, &mut tokens);
             start = end;
-            if visit(Piece { tokens, number: number as u64, whole: true })? == Flow::NextFile {
+            if visit(Piece { tokens, number: number as u64 })? == Flow::NextFile {
                 return Ok(());
             }
         }
@@ -163,9 +161,9 @@ impl TokenFile {
         let mut block = vec![0; BLOCK.min(total as usize)];
         let (mut at, mut number) = (0, 0);
         let mut document = Vec::new();
-        let mut push = |tokens: Vec<u32>, whole: bool| {
+        let mut push = |tokens: Vec<u32>| {
             number += 1;
-            visit(Piece { tokens, number: number - 1, whole })
+            visit(Piece { tokens, number: number - 1 })
         };
         while at < total {
             let count = block.len().min((total - at) as usize);
@@ -179,15 +177,13 @@ impl TokenFile {
                 document.extend_from_slice(&rest[..take]);
                 rest = &rest[take..];
                 let full = document.len() == LONGEST || end_of_text.is_none();
-                if (end.is_some() || full)
-                    && push(std::mem::take(&mut document), end.is_some())? == Flow::NextFile
-                {
+                if (end.is_some() || full) && push(std::mem::take(&mut document))? == Flow::NextFile {
                     return Ok(());
                 }
             }
         }
         if !document.is_empty() {
-            push(document, true)?;
+            push(document)?;
         }
         Ok(())
     }
