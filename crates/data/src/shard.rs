@@ -67,6 +67,13 @@ impl Shard {
         self.stream.read(start, out);
     }
 
+    /// Has the processor fetch `count` tokens from `start` on into its caches while it does something else: before the
+    /// [`read`](Self::read) of other tokens, this hides most of the wait for memory. What it means is as in `read`; it may do
+    /// nothing.
+    pub fn prefetch(&self, start: u64, count: usize) {
+        self.stream.prefetch(start, count);
+    }
+
     /// The tokens of document `i`, from 0, as they stand in the file.
     ///
     /// Fails where there is no such document or its range does not lie in the file.

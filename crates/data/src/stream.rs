@@ -74,6 +74,15 @@ impl TokenStream {
         }
     }
 
+    /// Has the processor fetch what [`read`](Self::read) will want, as far as it lies before the stream's end.
+    pub(crate) fn prefetch(&self, start: u64, count: usize) {
+        let (tokens, size) = (self.tokens(), self.token_type.size());
+        if tokens > 0 {
+            let at = self.start + (start % tokens) as usize * size;
+            self.file.prefetch(at..at.saturating_add(count * size));
+        }
+    }
+
     /// The first id that is not below `vocab_size`, with its place; reads the whole file, on all threads.
     pub(crate) fn first_beyond(&self, vocab_size: usize) -> Option<(u64, i64)> {
         let (kind, size) = (self.token_type, self.token_type.size());

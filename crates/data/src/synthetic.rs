@@ -41,16 +41,18 @@ pub fn write_synthetic(dir: &Path, name: &str, tokens: u64, drawn: bool) -> Resu
         let write = || {
             let file = File::create(&bin)?;
             match drawn {
-                false => file.set_len(tokens * token_type.size() as u64),
-                true => draw(&file, tokens),
+                false => file.set_len(tokens * token_type.size() as u64)?,
+                true => draw(&file, tokens)?,
             }
+            file.sync_all()
         };
         write().map_err(DataError::io("write", &bin))?;
         let idx = dir.join(format!("{split}.idx"));
         let write = || {
             let mut out = BufWriter::new(File::create(&idx)?);
             index::write(&mut out, token_type, &lengths)?;
-            out.flush()
+            // On disk before anything is measured: writing it back later would be measured too.
+            out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
         };
         write().map_err(DataError::io("write", &idx))?;
         let record = SplitRecord { documents: lengths.len() as u64, tokens, ..SplitRecord::default() };

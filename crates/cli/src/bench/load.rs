@@ -111,9 +111,12 @@ fn rates(folder: &Path, seconds: f64) -> anyhow::Result<Rates> {
     let mut ids = [0u32; WINDOW];
     let mut at = 0;
     let mut window = || {
-        at = (at + step) % places;
+        let next = (at + step) % places;
+        // As in training, where a batch says which window is the next.
+        shard.prefetch(next, WINDOW);
         shard.read(at, &mut ids);
         black_box(&mut ids);
+        at = next;
     };
     // Once over everything first: pages mapped, memory there.
     for _ in 0..2 * SHARD_TOKENS as usize / WINDOW {
