@@ -110,7 +110,7 @@ def datatrove_prepare(given):
     documents = []
     for path in sorted((out / "ds").glob("*.ds")):
         ids, ends = numpy.fromfile(path, dtype="<u2"), numpy.fromfile(f"{path}.index", dtype="<u8")
-        documents += numpy.split(ids, ends[:-1].astype(int))
+        documents += numpy.split(ids, ends[:-1].astype(int)) if len(ends) else []
     return {"seconds": [seconds], "digest": digest(documents)}
 
 

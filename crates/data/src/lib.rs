@@ -6,6 +6,7 @@
 //!  tokens, Cargo's sources     or trained      beside them shard.json
 //! ```
 //!
+//! [`convert`](convert()) writes shards and other tokenized files in the formats of other programs.
 //! [`prepare`] does all of it and only what is missing; [`Shard::read`] is what training calls.
 //!
 //! ```
