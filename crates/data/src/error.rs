@@ -310,6 +310,16 @@ pub enum DataError {
         /// Why.
         message: String,
     },
+    /// A repository of the Hugging Face Hub that does not give what is wanted of it.
+    #[error("`{repository}` on the Hub: {message}\nhint: {hint}")]
+    Hub {
+        /// Its name.
+        repository: String,
+        /// What was expected and what was found.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// The work was interrupted by request; nothing half done is left.
     #[error("interrupted")]
     Interrupted,

@@ -1,4 +1,5 @@
-//! Tiny deterministic corpora and the places of the shared test data, for Cuvee's own tests.
+//! Tiny deterministic corpora, the places of the shared test data, and a Hugging Face Hub on loopback, for Cuvee's own
+//! tests.
 //!
 //! Nothing here reaches a user: the crate is a development dependency only, so it panics
 //! where a library would return an error.
@@ -10,6 +11,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+
+mod mirror;
+
+pub use mirror::{Fault, Mirror, MirrorFile, Request};
 
 /// The folder of the real corpora, tokenizers and models that richer tests use.
 ///
