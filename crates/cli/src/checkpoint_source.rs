@@ -10,13 +10,14 @@ use cuvee_train::{DeviceSpec, Engine, TrainSpec, checkpoint, engine_from_paramet
 use crate::progress::PrepareProgress;
 use crate::{Interrupted, Session};
 
-/// The folder that the model called `name` on the Hub was fetched to; `None` where `path` is there, which goes before, or
-/// `name` is no name of the Hub's.
+/// The folder that the model called `name` on the Hub was fetched to; `None` where `path` or the folder it would be in is
+/// there, which goes before (a path that is mistyped is nobody else's business), or `name` is no name of the Hub's.
 ///
 /// # Errors
 /// When the Hub does not give it, saying why.
 pub fn fetched_model(path: &Path, name: &str, session: &Session) -> anyhow::Result<Option<PathBuf>> {
-    if path.exists() || !cuvee_data::is_model_name(name) {
+    let is_here = path.exists() || path.parent().is_some_and(Path::is_dir);
+    if is_here || !cuvee_data::is_model_name(name) {
         return Ok(None);
     }
     let progress = PrepareProgress::new(session.common.quiet);

@@ -91,7 +91,9 @@ impl cuvee_data::Progress for PrepareProgress {
                 self.line(&format!("fetch {file} ({}) …", HumanBytes(total)));
             }
             let bar = self.bars.add(ProgressBar::new(total));
-            bar.set_style(style("  fetch {wide_msg} {bar:20} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}"));
+            bar.set_style(style(
+                "  fetch {wide_msg} {bar:20} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
+            ));
             bar.set_message(file.to_owned());
             bar
         });

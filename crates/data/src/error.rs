@@ -362,13 +362,14 @@ impl DataError {
     }
 }
 
-/// "`a`, `b`, … and 3 more", or "nothing".
+/// "`a`, `b`, … and 3 more", or "nothing". Names may come from anywhere: control characters are left out.
 pub(crate) fn list(names: &[String]) -> String {
     const SHOWN: usize = 12;
     if names.is_empty() {
         return "nothing".to_owned();
     }
-    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let plain = |name: &String| name.chars().filter(|c| !c.is_control()).collect::<String>();
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{}`", plain(name))).collect();
     match names.len().saturating_sub(SHOWN) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),

@@ -74,7 +74,8 @@ pub use hub::{fetch_model, is_model_name};
 pub use index::TokenType;
 pub use inspect::{Inspection, inspect};
 pub use manifest::{
-    Counts, FORMAT_VERSION, FileRecord, HubRecord, Manifest, SourceRecord, SplitRecord, SplitRecords, write_whole,
+    Counts, FORMAT_VERSION, FileRecord, HubRecord, Manifest, SourceRecord, SplitRecord, SplitRecords,
+    write_whole,
 };
 pub use prepare::{Prepare, prepare};
 pub use progress::{Progress, Silent};

@@ -240,7 +240,8 @@ fn serve(stream: TcpStream, address: SocketAddr, shared: &Mutex<State>) -> std::
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut words = line.split_whitespace();
-    let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+    let (method, path) =
+        (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
     let mut authorization = None;
     loop {
         let mut line = String::new();
@@ -334,7 +335,8 @@ fn tree(state: &State, files: &[MirrorFile], path: &str, query: &str, address: S
     }
     let folders: Vec<&str> = files.iter().filter_map(|file| Some(file.path.rsplit_once('/')?.0)).collect();
     listed.extend(folders.iter().map(|folder| json!({"type": "directory", "path": folder, "oid": "0"})));
-    let start = query.split('&').find_map(|pair| pair.strip_prefix("cursor=")?.parse().ok()).unwrap_or(0usize);
+    let start =
+        query.split('&').find_map(|pair| pair.strip_prefix("cursor=")?.parse().ok()).unwrap_or(0usize);
     let end = (start + state.page).min(listed.len());
     let response = Response::json(&json!(listed[start.min(end)..end]));
     if end == listed.len() {
@@ -376,7 +378,8 @@ fn content(state: &State, request: &Request, sha: &str, file: &MirrorFile) -> Re
             _ => {}
         }
     }
-    let mut response = Response::new(200, body).header("ETag", format!("\"{etag}\"")).header("X-Repo-Commit", sha);
+    let mut response =
+        Response::new(200, body).header("ETag", format!("\"{etag}\"")).header("X-Repo-Commit", sha);
     (response.sent, response.length) = (sent, length);
     response
 }

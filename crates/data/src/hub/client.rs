@@ -31,6 +31,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// More pages than this are no tree of files: a thousand files stand on one.
 const MOST_PAGES: usize = 10_000;
+/// A longer page is not read to its end.
+const LONGEST_PAGE: usize = 64 << 20;
 /// Attempts after the first, for what may be gone in a moment.
 const RETRIES: usize = 3;
 
@@ -155,7 +157,8 @@ impl Client {
             }
             next = match link {
                 Some(link) if link.origin() != self.endpoint.origin() => {
-                    let message = "its tree goes on at another host than it began at, and the token stays here";
+                    let message =
+                        "its tree goes on at another host than it began at, and the token stays here";
                     return Err(Failure::refused(message, self.elsewhere()));
                 }
                 link => link,
@@ -167,7 +170,7 @@ impl Client {
     /// One page of the tree, and where the next one is.
     async fn page(&self, url: Url) -> Answer<(Vec<Listed>, Option<Url>)> {
         let mut attempt = 0;
-        let response = loop {
+        let mut response = loop {
             let mut request = self.http.get(url.clone());
             if let Some(token) = &self.token {
                 request = request.bearer_auth(token.reveal());
@@ -189,9 +192,16 @@ impl Client {
             return Err(self.status(status, said.as_deref()));
         }
         let link = header_text(response.headers(), "link").and_then(|link| next_page(&url, &link));
-        let body = response.bytes().await.map_err(|error| self.broken_off(error))?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.broken_off(error))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > LONGEST_PAGE {
+                return Err(Failure::refused("its tree has no end", self.elsewhere()));
+            }
+        }
         let listed = serde_json::from_slice(&body).map_err(|error| {
-            let message = format!("its tree: expected a list of files in JSON, found something else ({error})");
+            let message =
+                format!("its tree: expected a list of files in JSON, found something else ({error})");
             Failure::refused(message, self.elsewhere())
         })?;
         Ok((listed, link))

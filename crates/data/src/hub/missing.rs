@@ -27,13 +27,19 @@ impl Snapshot {
     ) -> Result<Snapshot> {
         Err(DataError::Spec {
             key: key.to_owned(),
-            expected: "files on this machine: reading the Hub is not in this build (feature `hub`)".to_owned(),
+            expected: "files on this machine: reading the Hub is not in this build (feature `hub`)"
+                .to_owned(),
             found: format!("\"{id}\""),
             hint: "download the files and name them with `path` (a tokenizer: `file`)".to_owned(),
         })
     }
 
-    pub(crate) fn fetch(&self, _path: &str, _progress: &dyn Progress, _interrupted: &AtomicBool) -> Result<PathBuf> {
+    pub(crate) fn fetch(
+        &self,
+        _path: &str,
+        _progress: &dyn Progress,
+        _interrupted: &AtomicBool,
+    ) -> Result<PathBuf> {
         match *self {}
     }
 }

@@ -12,7 +12,7 @@
 mod cache;
 mod client;
 mod settings;
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;
 mod tree;
 
@@ -260,7 +260,12 @@ impl Snapshot {
     /// Makes sure that a file is in the cache, and what the tree says it is. Where it lies.
     ///
     /// Fails where there is no such file, what arrives is not it, or there is no network to fetch it over.
-    pub(crate) fn fetch(&self, path: &str, progress: &dyn Progress, interrupted: &AtomicBool) -> Result<PathBuf> {
+    pub(crate) fn fetch(
+        &self,
+        path: &str,
+        progress: &dyn Progress,
+        interrupted: &AtomicBool,
+    ) -> Result<PathBuf> {
         let Some(entry) = self.entry(path) else { return Err(self.no_file(path)) };
         // Two threads that want one file may both read it; only one fetches.
         let checked = || self.checked.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,7 +16,10 @@ const LARGE: &str = "data/train-00000-of-00001.jsonl";
 const SMALL: &str = "README.md";
 
 fn files() -> [MirrorFile; 2] {
-    [MirrorFile::large(LARGE, "{\"text\": \"some words\"}\n".repeat(9000)), MirrorFile::small(SMALL, "# Texts\n")]
+    [
+        MirrorFile::large(LARGE, "{\"text\": \"some words\"}\n".repeat(9000)),
+        MirrorFile::small(SMALL, "# Texts\n"),
+    ]
 }
 
 /// A mirror with one data set, and a cache of its own.
@@ -133,7 +136,11 @@ fn files_lie_where_other_tools_look_for_them() {
     let root = place.folder.path().join("home/hub/datasets--org--texts");
     assert_eq!(std::fs::read_to_string(root.join("refs/main")).unwrap(), place.commit);
     for (file, up) in files().iter().zip(["../../../", "../../"]) {
-        let pointer = root.join("snapshots").join(&place.commit).join(if file.oid().len() == 64 { LARGE } else { SMALL });
+        let pointer = root.join("snapshots").join(&place.commit).join(if file.oid().len() == 64 {
+            LARGE
+        } else {
+            SMALL
+        });
         let target = std::fs::read_link(&pointer).unwrap();
         assert_eq!(target.to_str().unwrap(), format!("{up}blobs/{}", file.oid()));
         assert!(root.join("blobs").join(file.oid()).is_file());
@@ -145,7 +152,8 @@ fn files_lie_where_other_tools_look_for_them() {
 fn each_file_is_asked_for_once_and_tells_how_far_it_is() {
     let place = Place::new();
     let snapshot = place.open().unwrap();
-    let asked = |place: &Place| place.mirror.requests().iter().filter(|r| r.path.contains("/resolve/")).count();
+    let asked =
+        |place: &Place| place.mirror.requests().iter().filter(|r| r.path.contains("/resolve/")).count();
     assert_eq!(asked(&place), 0, "opening fetches no file");
     for _ in 0..2 {
         snapshot.fetch(LARGE, &place, &place.interrupted).unwrap();
@@ -153,7 +161,10 @@ fn each_file_is_asked_for_once_and_tells_how_far_it_is() {
     assert_eq!(asked(&place), 2, "a HEAD and a GET");
     let name = format!("{NAME}/{LARGE}");
     let size = 9000 * 23;
-    assert_eq!(place.notes(), [format!("{name} 0/{size}"), format!("{name} {size}/{size}"), format!("{name} ends")]);
+    assert_eq!(
+        place.notes(),
+        [format!("{name} 0/{size}"), format!("{name} {size}/{size}"), format!("{name} ends")]
+    );
     place.fetch(LARGE).unwrap();
     assert_eq!(asked(&place), 0, "another process finds it");
 }
@@ -211,7 +222,10 @@ fn paths_that_lead_out_of_the_repository_are_refused_before_anything_is_written(
         let place = Place::new();
         place.mirror.fault(Fault::Path(path.to_owned()));
         let message = place.refusal(place.open());
-        assert!(message.contains("expected paths inside the repository") && message.contains(path), "{message}");
+        assert!(
+            message.contains("expected paths inside the repository") && message.contains(path),
+            "{message}"
+        );
         assert_eq!(place.left(), Vec::<String>::new());
     }
 }
@@ -244,7 +258,8 @@ fn names_and_revisions_make_no_paths_of_their_own() {
 #[test]
 fn a_tree_of_many_pages_is_read_whole() {
     let place = Place::new();
-    let many: Vec<MirrorFile> = (0..25).map(|i| MirrorFile::small(&format!("d/{i:02}.txt"), format!("{i}"))).collect();
+    let many: Vec<MirrorFile> =
+        (0..25).map(|i| MirrorFile::small(&format!("d/{i:02}.txt"), format!("{i}"))).collect();
     place.mirror.dataset(NAME, &many);
     place.mirror.page(4);
     let snapshot = place.open().unwrap();
@@ -298,7 +313,9 @@ fn what_does_not_exist_is_answered_with_what_does() {
     let message = place.refusal(place.open_at(Some("v2")));
     assert!(message.contains("no revision `v2`") && message.contains("there is `main`"), "{message}");
     let message = place.refusal(place.fetch("data/train.jsonl"));
-    assert!(message.contains("`data/train.jsonl`") && message.contains(&format!("there is `{LARGE}`, `{SMALL}`")));
+    assert!(
+        message.contains("`data/train.jsonl`") && message.contains(&format!("there is `{LARGE}`, `{SMALL}`"))
+    );
     place.mirror.model("org/other", &[]);
     let open = |name: &str| {
         let repository = Repository::new(RepoKind::Dataset, name, "source.hub").unwrap();
@@ -320,7 +337,10 @@ fn a_warm_cache_does_without_the_server() {
         assert_eq!(snapshot.commit(), place.commit);
         assert_eq!(snapshot.files().unwrap().len(), 2);
         snapshot.fetch(LARGE, &place, &place.interrupted).unwrap();
-        let warned = place.notes().iter().any(|note| note.contains("cannot be reached") && note.contains(&place.commit));
+        let warned = place
+            .notes()
+            .iter()
+            .any(|note| note.contains("cannot be reached") && note.contains(&place.commit));
         assert_eq!(warned, !offline, "offline by choice is no news");
         let message = place.refusal(snapshot.fetch(SMALL, &place, &place.interrupted));
         assert!(message.contains("README.md is not in the cache"), "{message}");
@@ -335,7 +355,10 @@ fn a_cold_cache_without_the_server_says_what_is_missing() {
     let mut place = Place::new();
     place.settings.offline = true;
     let message = place.refusal(place.open());
-    assert!(message.contains("`main` is not in the cache") && message.contains("HF_HUB_OFFLINE"), "{message}");
+    assert!(
+        message.contains("`main` is not in the cache") && message.contains("HF_HUB_OFFLINE"),
+        "{message}"
+    );
     assert_eq!(place.mirror.requests(), [], "offline means that nobody is asked");
     place.settings.offline = false;
     place.mirror.stop();
@@ -371,7 +394,10 @@ fn what_another_tool_fetched_is_found() {
     let snapshot = place.open().unwrap();
     snapshot.fetch(LARGE, &place, &place.interrupted).unwrap();
     let message = place.refusal(snapshot.files().map(|files| files.len()));
-    assert!(message.contains("not known without the network"), "some of a data set is not the data set: {message}");
+    assert!(
+        message.contains("not known without the network"),
+        "some of a data set is not the data set: {message}"
+    );
 }
 
 #[test]
@@ -450,7 +476,8 @@ fn a_revision_that_moves_is_followed_and_a_commit_is_not() {
 fn a_model_is_fetched_whole_and_nothing_else_of_its_repository() {
     let place = Place::new();
     let index = r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}"#;
-    let names = ["config.json", "model-1.safetensors", "model-2.safetensors", "pytorch_model.bin", "tokenizer.json"];
+    let names =
+        ["config.json", "model-1.safetensors", "model-2.safetensors", "pytorch_model.bin", "tokenizer.json"];
     let mut files: Vec<MirrorFile> = names.iter().map(|name| MirrorFile::large(name, *name)).collect();
     files.push(MirrorFile::small("model.safetensors.index.json", index));
     place.mirror.model("org/model", &files);
@@ -459,12 +486,20 @@ fn a_model_is_fetched_whole_and_nothing_else_of_its_repository() {
         Snapshot::open_with(&place.settings, repository, None, &place).unwrap()
     };
     let folder = fetch_llama(&open("org/model"), &place, &place.interrupted).unwrap();
-    let mut there: Vec<String> =
-        std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    let mut there: Vec<String> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
     there.sort();
     assert_eq!(
         there,
-        ["config.json", "model-1.safetensors", "model-2.safetensors", "model.safetensors.index.json", "tokenizer.json"]
+        [
+            "config.json",
+            "model-1.safetensors",
+            "model-2.safetensors",
+            "model.safetensors.index.json",
+            "tokenizer.json"
+        ]
     );
     place.mirror.model("org/old", &[files[0].clone(), files[3].clone()]);
     let message = fetch_llama(&open("org/old"), &place, &place.interrupted).unwrap_err().to_string();

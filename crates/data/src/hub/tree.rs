@@ -44,7 +44,8 @@ impl TryFrom<String> for Oid {
     type Error = String;
 
     fn try_from(text: String) -> Result<Oid, String> {
-        Oid::parse(&text).ok_or_else(|| format!("expected a hash of 40 or 64 hexadecimal digits, found {text:?}"))
+        Oid::parse(&text)
+            .ok_or_else(|| format!("expected a hash of 40 or 64 hexadecimal digits, found {text:?}"))
     }
 }
 
@@ -210,7 +211,10 @@ mod tests {
         assert_eq!(listed(large).unwrap().unwrap().oid.as_str(), content);
         assert_eq!(listed(r#"{"type":"directory","oid":"x","path":"../y"}"#.into()), Ok(None));
         for oid in ["", "../../../../evil", "ABCDEF0123456789ABCDEF0123456789ABCDEF01"] {
-            assert!(listed(format!(r#"{{"type":"file","oid":"{oid}","size":9,"path":"x"}}"#)).is_err(), "{oid}");
+            assert!(
+                listed(format!(r#"{{"type":"file","oid":"{oid}","size":9,"path":"x"}}"#)).is_err(),
+                "{oid}"
+            );
         }
     }
 }

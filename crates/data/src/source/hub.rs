@@ -80,7 +80,11 @@ pub(super) fn find(spec: &SourceSpec, name: &str, progress: &dyn Progress) -> Re
 }
 
 /// The files that a spec means, and what they are.
-fn choose<'a>(spec: &SourceSpec, entries: &'a [Entry], configs: &[Config]) -> Result<Vec<(&'a Entry, Format)>> {
+fn choose<'a>(
+    spec: &SourceSpec,
+    entries: &'a [Entry],
+    configs: &[Config],
+) -> Result<Vec<(&'a Entry, Format)>> {
     let mut files: Vec<&Entry> = match &spec.files {
         Some(patterns) => matching(entries.iter().collect(), patterns.as_slice(), "source.files")?,
         None => entries.iter().filter(|entry| is_data(&entry.path)).collect(),
@@ -142,7 +146,16 @@ fn paths<'a>(entries: impl Iterator<Item = &'a Entry>) -> String {
 /// Could a file hold documents, by its name? Not those that describe a repository.
 fn is_data(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
-    let about = ["readme", "license", "licence", "notice", "requirements", "dataset_info", "dataset_dict", "state.json"];
+    let about = [
+        "readme",
+        "license",
+        "licence",
+        "notice",
+        "requirements",
+        "dataset_info",
+        "dataset_dict",
+        "state.json",
+    ];
     let hidden = path.split('/').any(|part| part.starts_with('.'));
     let known = Format::of(Path::new(path)).is_some_and(|format| format != Format::Megatron);
     known && !hidden && !name.ends_with(".md") && !about.iter().any(|word| name.starts_with(word))
@@ -164,7 +177,12 @@ fn matching<'a>(entries: Vec<&'a Entry>, patterns: &[String], key: &str) -> Resu
         let fitting: Vec<&Entry> = entries.iter().filter(fits).copied().collect();
         if fitting.is_empty() && key == "source.files" {
             let hint = "`*` stays within a folder, `**` does not".to_owned();
-            return Err(refusal(key, format!("files that match \"{typed}\""), paths(entries.into_iter()), hint));
+            return Err(refusal(
+                key,
+                format!("files that match \"{typed}\""),
+                paths(entries.into_iter()),
+                hint,
+            ));
         }
         chosen.extend(fitting.into_iter().filter(|entry| seen.insert(entry.path.as_str())));
     }
@@ -246,7 +264,8 @@ fn of_config<'a>(
     let Some((_, patterns)) = listed else { return Err(no_split(wanted, names())) };
     let folder = config.data_dir.as_ref().map(|folder| format!("{}/", folder.trim_matches('/')));
     let folder = folder.unwrap_or_default();
-    let patterns: Vec<String> = patterns.as_slice().iter().map(|pattern| format!("{folder}{pattern}")).collect();
+    let patterns: Vec<String> =
+        patterns.as_slice().iter().map(|pattern| format!("{folder}{pattern}")).collect();
     let all = paths(files.iter().copied());
     let chosen = matching(files, &patterns, "README.md")?;
     match chosen.is_empty() {
@@ -272,7 +291,9 @@ fn of_folder<'a>(
     files: Vec<&'a Entry>,
 ) -> Result<Vec<&'a Entry>> {
     let names: BTreeSet<String> = files.iter().map(|entry| folder_of(&entry.path)).collect();
-    let found = list(&names.iter().map(|name| if name.is_empty() { "." } else { name }.to_owned()).collect::<Vec<_>>());
+    let found = list(
+        &names.iter().map(|name| if name.is_empty() { "." } else { name }.to_owned()).collect::<Vec<_>>(),
+    );
     // A folder that the README names, or one that the config does.
     let folder = listed.and_then(|config| config.data_dir.as_ref()).or(spec.config.as_ref());
     let Some(folder) = folder.filter(|_| listed.is_none_or(|config| config.data_dir.is_some())) else {
@@ -352,7 +373,8 @@ fn split_of(path: &str) -> Option<String> {
     {
         return Some(canonical(label).unwrap_or(label).to_owned());
     }
-    let said: BTreeSet<&str> = folders.split('/').filter_map(canonical).chain(words(name).filter_map(canonical)).collect();
+    let said: BTreeSet<&str> =
+        folders.split('/').filter_map(canonical).chain(words(name).filter_map(canonical)).collect();
     // `train/test.jsonl` is not trained on.
     said.iter().find(|split| **split != TRAIN).or(said.first()).map(|split| (*split).to_owned())
 }
@@ -384,7 +406,8 @@ mod tests {
         "README.md",
     ];
     const CODEPARROT: &[&str] = &["README.md", "file-000000000001.json.gz", "file-000000000054.json.gz"];
-    const STACK_SMOL: &[&str] = &["README.md", "data/c/data.json", "data/python/data.json", "dataset_infos.json"];
+    const STACK_SMOL: &[&str] =
+        &["README.md", "data/c/data.json", "data/python/data.json", "dataset_infos.json"];
     const FINEWEB: &[&str] = &[
         "README.md",
         "data/CC-MAIN-2013-20/000_00000.parquet",
@@ -484,7 +507,10 @@ configs:
         assert_eq!(file("").unwrap(), FINEWEB[1..3]);
         assert_eq!(file(r#", "config": "sample-10BT""#).unwrap(), FINEWEB[3..]);
         let error = refused(FINEWEB, r#", "config": "sample-100BT""#, FINEWEB_HEADER);
-        assert!(error.contains("expected one of `default`, `sample-10BT`, found \"sample-100BT\""), "{error}");
+        assert!(
+            error.contains("expected one of `default`, `sample-10BT`, found \"sample-100BT\""),
+            "{error}"
+        );
         let error = refused(FINEWEB, r#", "split": "test""#, FINEWEB_HEADER);
         assert!(error.contains("`train`, found no split \"test\""), "{error}");
         let lists = "---\nconfigs:\n- config_name: a\n  data_files: [x.jsonl, \"y*.jsonl\"]\n- config_name: b\n  \
@@ -535,9 +561,15 @@ configs:
 
     #[test]
     fn test_files_are_never_trained_on_by_default() {
-        for path in ["test.jsonl", "a/test/x.jsonl", "train/test-1.jsonl", "a_eval.jsonl", "dev.txt", "x.val.jsonl"] {
+        for path in
+            ["test.jsonl", "a/test/x.jsonl", "train/test-1.jsonl", "a_eval.jsonl", "dev.txt", "x.val.jsonl"]
+        {
             assert_ne!(split_of(path).as_deref(), Some(TRAIN), "{path}");
-            assert_eq!(some(&["x-train.jsonl", path], r#", "files": "**", "split": "train""#), ["x-train.jsonl"], "{path}");
+            assert_eq!(
+                some(&["x-train.jsonl", path], r#", "files": "**", "split": "train""#),
+                ["x-train.jsonl"],
+                "{path}"
+            );
         }
         for path in ["contest.jsonl", "latest.jsonl", "developer.jsonl", "00.jsonl"] {
             assert_eq!(split_of(path), None, "{path}");

@@ -21,7 +21,10 @@ pub enum Limit {
 
 /// A limit as it stands in a config.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a size such as \"200MB\", or a number of documents such as \"100k docs\"")]
+#[serde(
+    untagged,
+    expecting = "expected a size such as \"200MB\", or a number of documents such as \"100k docs\""
+)]
 enum Written {
     Number(u64),
     Text(String),
@@ -47,7 +50,8 @@ impl FromStr for Limit {
 
     fn from_str(text: &str) -> Result<Limit, String> {
         let plain = text.trim().replace('_', "").to_ascii_lowercase();
-        let documents = ["documents", "document", "docs", "doc"].iter().find_map(|word| plain.strip_suffix(word));
+        let documents =
+            ["documents", "document", "docs", "doc"].iter().find_map(|word| plain.strip_suffix(word));
         let limit = match documents {
             Some(count) => number(count, "b").map(Limit::Documents),
             None => number(plain.strip_suffix('b').unwrap_or(&plain), "g").map(Limit::Bytes),
@@ -157,9 +161,20 @@ mod tests {
 
     #[test]
     fn what_is_no_limit_is_refused_in_words() {
-        for text in
-            ["", "docs", "-1MB", "1e6", "0", "0 docs", "1.5", "1.0005k docs", "5 MiB", "MB", "99999999TB", "many"]
-        {
+        for text in [
+            "",
+            "docs",
+            "-1MB",
+            "1e6",
+            "0",
+            "0 docs",
+            "1.5",
+            "1.0005k docs",
+            "5 MiB",
+            "MB",
+            "99999999TB",
+            "many",
+        ] {
             let error = text.parse::<Limit>().unwrap_err();
             assert!(error.contains("such as \"200MB\"") && error.contains(&format!("\"{text}\"")), "{error}");
         }

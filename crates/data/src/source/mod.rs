@@ -26,9 +26,9 @@ use crate::error::{DataError, Result};
 use crate::hub::Snapshot;
 use crate::manifest::{FileRecord, HubRecord, Manifest};
 use crate::progress::Progress;
+use crate::spec::{Format, OnInvalid, SourceSpec};
 pub use limit::Limit;
 pub(crate) use limit::Meter;
-use crate::spec::{Format, OnInvalid, SourceSpec};
 
 /// Where plain text is cut unless the config says otherwise.
 const MAX_DOCUMENT: usize = 16 << 10;
@@ -284,7 +284,8 @@ impl Source {
         let now = self.hub.as_ref()?;
         // Any of the domains will do: an entry's are made together.
         let folders = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut manifests = std::iter::once(dir.to_owned()).chain(folders).filter_map(|dir| Manifest::read(&dir).ok());
+        let mut manifests =
+            std::iter::once(dir.to_owned()).chain(folders).filter_map(|dir| Manifest::read(&dir).ok());
         let then = manifests.next()?.source.hub?;
         (then.repository == now.repository && then.commit != now.commit).then(|| {
             format!("{} has moved from commit {} to {}: made again", now.repository, then.commit, now.commit)
