@@ -6,6 +6,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod digits;
+
+pub use digits::digits_parquet;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
