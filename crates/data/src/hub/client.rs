@@ -84,7 +84,9 @@ impl Client {
     pub(super) fn new(settings: &Settings, repository: &Repository) -> Answer<Client> {
         let broken = |what: &str| {
             let message = format!("cannot set up the network ({what})");
-            Failure::refused(message, "set HF_HUB_OFFLINE=1 to work with what is cached")
+            let hint = "see that the system's certificates are installed (the package ca-certificates), or set \
+                        HF_HUB_OFFLINE=1 to work with what is cached";
+            Failure::refused(message, hint)
         };
         let http = reqwest::Client::builder()
             .user_agent(concat!("cuvee/", env!("CARGO_PKG_VERSION")))
@@ -136,13 +138,9 @@ impl Client {
 
     /// All files of a commit, in the order of the server.
     pub(super) fn tree(&self, commit: &str) -> Answer<Vec<Entry>> {
-        let path = format!("api/{}/{}/tree/{commit}", self.repository.kind().plural(), self.repository.id());
-        let not_here = |_| Failure::refused("the address of its tree cannot be built", self.elsewhere());
-        let base = format!("{}/", self.endpoint.as_str().trim_end_matches('/'));
-        let mut next = Some(Url::parse(&base).and_then(|base| base.join(&path)).map_err(not_here)?);
-        if let Some(url) = &mut next {
-            url.query_pairs_mut().append_pair("recursive", "true");
-        }
+        let address = format!("{}/tree/{commit}?recursive=true", self.api(self.repository.kind()));
+        let first = Url::parse(&address);
+        let mut next = Some(first.map_err(|_| Failure::refused("it has no address", self.elsewhere()))?);
         let mut entries = Vec::new();
         let mut pages = 0;
         while let Some(url) = next.take() {
@@ -150,7 +148,8 @@ impl Client {
             if pages > MOST_PAGES {
                 return Err(Failure::refused("its tree has no end", self.elsewhere()));
             }
-            let (listed, link) = self.runtime.block_on(self.page(url))?;
+            let page = self.runtime.block_on(self.page(url))?;
+            let (listed, link) = page.ok_or_else(|| self.no_revision(commit))?;
             for file in listed {
                 let refused = |message| Failure::refused(format!("its tree: {message}"), self.elsewhere());
                 entries.extend(file.entry().map_err(refused)?);
@@ -167,8 +166,8 @@ impl Client {
         Ok(entries)
     }
 
-    /// One page of the tree, and where the next one is.
-    async fn page(&self, url: Url) -> Answer<(Vec<Listed>, Option<Url>)> {
+    /// One page of the tree, and where the next one is; `None` where the server knows of no such tree.
+    async fn page(&self, url: Url) -> Answer<Option<(Vec<Listed>, Option<Url>)>> {
         let mut attempt = 0;
         let mut response = loop {
             let mut request = self.http.get(url.clone());
@@ -187,6 +186,9 @@ impl Client {
             tokio::time::sleep(LOOK * attempt as u32).await;
         };
         let status = response.status();
+        if status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
         if !status.is_success() {
             let said = header_text(response.headers(), "x-error-message");
             return Err(self.status(status, said.as_deref()));
@@ -204,7 +206,7 @@ impl Client {
                 format!("its tree: expected a list of files in JSON, found something else ({error})");
             Failure::refused(message, self.elsewhere())
         })?;
-        Ok((listed, link))
+        Ok(Some((listed, link)))
     }
 
     /// Writes a file's bytes into `part` and checks them: length and hash are the entry's, or it fails.
@@ -252,9 +254,14 @@ impl Client {
         format!("look at {}, or at HF_ENDPOINT if that is not the Hub", self.host())
     }
 
-    /// The server's name, as messages may show it.
-    fn host(&self) -> String {
-        self.endpoint.origin().ascii_serialization()
+    /// The server's address, which has no password in it, see [`Settings`].
+    fn host(&self) -> &str {
+        self.endpoint.as_str().trim_end_matches('/')
+    }
+
+    /// The address of the repository, or of one of another kind and its name, for programs.
+    fn api(&self, kind: RepoKind) -> String {
+        format!("{}/api/{}/{}", self.host(), kind.plural(), self.repository.id())
     }
 
     /// The repository's page.
@@ -282,8 +289,7 @@ impl Client {
             RepoKind::Dataset => RepoKind::Model,
             RepoKind::Model => RepoKind::Dataset,
         };
-        let url = format!("{}/api/{}/{}", self.host(), other.plural(), self.repository.id());
-        let is_other = self.runtime.block_on(async { self.http.get(url).send().await });
+        let is_other = self.runtime.block_on(async { self.http.get(self.api(other)).send().await });
         Failure::refused(
             message,
             match is_other.is_ok_and(|response| response.status().is_success()) {

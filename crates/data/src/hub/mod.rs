@@ -10,6 +10,7 @@
 //! are those in the cache.
 
 mod cache;
+pub(crate) mod card;
 mod client;
 mod settings;
 #[cfg(all(test, unix))]

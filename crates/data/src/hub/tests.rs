@@ -312,6 +312,8 @@ fn what_does_not_exist_is_answered_with_what_does() {
     let place = Place::new();
     let message = place.refusal(place.open_at(Some("v2")));
     assert!(message.contains("no revision `v2`") && message.contains("there is `main`"), "{message}");
+    let message = place.refusal(place.open_at(Some(&"0".repeat(40))));
+    assert!(message.contains("no revision `0000") && message.contains("there is `main`"), "{message}");
     let message = place.refusal(place.fetch("data/train.jsonl"));
     assert!(
         message.contains("`data/train.jsonl`") && message.contains(&format!("there is `{LARGE}`, `{SMALL}`"))

@@ -14,10 +14,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use serde::Deserialize;
-
 use super::{SourceFile, endings};
 use crate::error::{DataError, Result, list};
+use crate::hub::card::{Config, DataFiles, configs};
 use crate::hub::{Entry, RepoKind, Snapshot};
 use crate::manifest::{FileRecord, HubRecord};
 use crate::progress::Progress;
@@ -187,44 +186,6 @@ fn matching<'a>(entries: Vec<&'a Entry>, patterns: &[String], key: &str) -> Resu
         chosen.extend(fitting.into_iter().filter(|entry| seen.insert(entry.path.as_str())));
     }
     Ok(chosen)
-}
-
-/// What a README's header says of one configuration.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-struct Config {
-    config_name: String,
-    data_files: Option<DataFiles>,
-    data_dir: Option<String>,
-    default: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
-enum DataFiles {
-    /// All of it is the split `train`.
-    Train(OneOrMany<String>),
-    Splits(Vec<SplitFiles>),
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-struct SplitFiles {
-    split: String,
-    path: OneOrMany<String>,
-}
-
-/// The configurations in a README's header, which is YAML between two lines of `---`. None where there is no header.
-fn configs(readme: &str) -> std::result::Result<Vec<Config>, String> {
-    #[derive(Deserialize)]
-    struct Header {
-        #[serde(default)]
-        configs: Vec<Config>,
-    }
-    let readme = readme.trim_start_matches('\u{feff}').replace("\r\n", "\n");
-    let header = readme.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---"));
-    let Some((header, _)) = header else { return Ok(Vec::new()) };
-    let header: Header = serde_saphyr::from_str(header).map_err(|error| error.to_string())?;
-    Ok(header.configs)
 }
 
 /// The configuration of the README that is meant; `None` where it lists none.
@@ -519,14 +480,6 @@ configs:
         assert_eq!(chosen(&paths, r#", "config": "a""#, lists).unwrap(), paths[2..]);
         assert_eq!(chosen(&paths, r#", "config": "b""#, lists).unwrap(), paths[..1]);
         assert_eq!(chosen(&paths, r#", "config": "c""#, lists).unwrap(), paths[..1]);
-    }
-
-    #[test]
-    fn a_header_that_is_none_lists_nothing_and_a_broken_one_says_so() {
-        for none in ["", "# Title", "---\nlicense: mit\n---\n", "---\nconfigs: []\n"] {
-            assert_eq!(configs(none), Ok(Vec::new()), "{none}");
-        }
-        assert!(configs("---\nconfigs: [{\n---\n").is_err());
     }
 
     #[test]
