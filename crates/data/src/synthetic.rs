@@ -73,6 +73,7 @@ pub fn write_synthetic(dir: &Path, name: &str, tokens: u64, drawn: bool) -> Resu
             spec: SourceSpec::default(),
             domain_by: None,
             domain_value: None,
+            hub: None,
             files: Vec::new(),
         },
         license: None,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::error::{DataError, Result};
+use crate::progress::Silent;
 use crate::source::{Content, Flow, Item, Source};
 use crate::spec::SourceSpec;
 
@@ -10,7 +11,7 @@ use crate::spec::SourceSpec;
 ///
 /// Fails as preparing the source would, and for one that is tokenized already.
 pub fn read_texts(source: &SourceSpec, base: &Path, most: usize) -> Result<Vec<String>> {
-    let source = Source::resolve(source, None, base)?;
+    let source = Source::resolve(source, None, base, &Silent)?;
     let (mut texts, mut bytes) = (Vec::new(), 0);
     for file in &source.files {
         if bytes >= most {
