@@ -125,6 +125,7 @@ impl Format {
     }
 
     /// Whether what is one file to a config is several on disk, which all must be there.
+    #[cfg(feature = "hub")]
     fn of_several_files(self) -> bool {
         matches!(self, Format::Megatron | Format::Datatrove)
     }
