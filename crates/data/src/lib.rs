@@ -70,7 +70,7 @@ mod tokenizer_training;
 pub use corpus::{Corpus, Domain};
 pub use corrupt::CorruptSpec;
 pub use error::{DataError, Result};
-pub use hub::{fetch_model, is_model_name};
+pub use hub::{fetch_dataset, fetch_model, is_model_name};
 pub use index::TokenType;
 pub use inspect::{Inspection, inspect};
 pub use manifest::{
