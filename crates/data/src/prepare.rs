@@ -23,7 +23,7 @@ use crate::entry_writer::{Batch, EntryWriter, Published};
 use crate::error::{DataError, Result, list};
 use crate::manifest::{Counts, FORMAT_VERSION, sha256_hex};
 use crate::progress::Progress;
-use crate::source::{Content, Flow, Item, Source};
+use crate::source::{Content, Flow, Item, Meter, Source};
 use crate::spec::{DomainSource, SplitSpec, TokenizerSpec};
 use crate::store::{self, ShardStore};
 use crate::tokenizer::Tokenizer;
@@ -61,7 +61,7 @@ pub fn prepare(request: &Prepare<'_>, progress: &dyn Progress) -> Result<Corpus>
     check_names(request.domains.iter().map(|domain| domain.name.as_str()))?;
     let mut sources = Vec::with_capacity(request.domains.len());
     for domain in request.domains {
-        let source = Source::resolve(&domain.source, domain.domain_by.as_deref(), request.base);
+        let source = Source::resolve(&domain.source, domain.domain_by.as_deref(), request.base, progress);
         sources.push(source.map_err(|error| error.in_domain(&domain.name))?);
     }
     let tokenizer = Arc::new(tokenizer_choice::choose(request, &sources, progress)?);
@@ -116,7 +116,10 @@ impl Entry<'_> {
             "splits": self.request.splits,
         });
         let key = sha256_hex(identity.to_string().as_bytes());
-        let inputs = json!({ "identity": identity, "files": self.source.records });
+        let mut inputs = json!({ "identity": identity, "files": self.source.records });
+        if let Some(hub) = &self.source.hub {
+            inputs["hub"] = json!(hub);
+        }
         let signature = sha256_hex(inputs.to_string().as_bytes());
         let dir = self.request.store.entry(&self.domain.name, &self.source.spec, &key);
         if let Some(domains) = self.reuse(&dir, &signature) {
@@ -127,6 +130,9 @@ impl Entry<'_> {
         // Another process may have done it meanwhile.
         if let Some(domains) = self.reuse(&dir, &signature) {
             return Ok(domains);
+        }
+        if let Some(moved) = self.source.moved_since(&dir) {
+            self.progress.note(&format!("{}: {moved}", self.domain.name));
         }
         self.build(&dir, &signature)?;
         let mut domains = self.open(&dir)?;
@@ -179,7 +185,7 @@ impl Entry<'_> {
 
     fn build(&self, dir: &Path, signature: &str) -> Result<()> {
         let stage = format!("tokenize {}", self.domain.name);
-        self.progress.start(&stage, Some(self.source.bytes()));
+        self.progress.start(&stage, self.source.bytes());
         let mut writer = EntryWriter::new(self, dir);
         let result = self.fill(&mut writer).and_then(|()| writer.publish(signature));
         if result.is_err() {
@@ -225,7 +231,12 @@ impl Entry<'_> {
         let expected = Some((self.tokenizer.vocab_size(), self.tokenizer.fingerprint()));
         let mut batch = Batch::default();
         let mut bytes = 0;
+        let mut meter = Meter::new(self.source.spec.limit);
         for file in &self.source.files {
+            if meter.is_full() {
+                break;
+            }
+            self.source.fetch(file, self.progress, self.request.interrupted)?;
             let mut sink = |item: Item| {
                 if self.request.interrupted.load(Ordering::Relaxed) {
                     return Err(DataError::Interrupted);
@@ -233,10 +244,12 @@ impl Entry<'_> {
                 match item {
                     Item::Skipped => batch.skipped += 1,
                     Item::Document(document) => {
-                        bytes += match &document.content {
+                        let length = match &document.content {
                             Content::Text(text) => text.len(),
                             Content::Tokens(tokens) => 4 * tokens.len(),
                         };
+                        bytes += length;
+                        meter.take(length as u64);
                         batch.documents.push(document);
                     }
                 }
@@ -245,7 +258,7 @@ impl Entry<'_> {
                     // It fails only where the receiver has hung up, with an error of its own.
                     send.send(std::mem::take(&mut batch)).map_err(|_| DataError::Interrupted)?;
                 }
-                Ok(Flow::Continue)
+                Ok(if meter.is_full() { Flow::NextFile } else { Flow::Continue })
             };
             self.source.read(file, expected, &|bytes| self.progress.advance(bytes), &mut sink)?;
         }

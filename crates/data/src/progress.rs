@@ -10,6 +10,13 @@ pub trait Progress: Sync {
     fn advance(&self, bytes: u64);
     /// The stage has ended well, with this to say.
     fn finish(&self, summary: &str);
+    /// A file is being fetched over the network, beside the stage that needs it; `done` of `total` bytes are here. Its
+    /// first call has `done = 0`, and [`fetched`](Progress::fetched) follows the last, come what may.
+    fn fetching(&self, _file: &str, _done: u64, _total: u64) {}
+    /// No more of this file is being fetched.
+    fn fetched(&self, _file: &str) {}
+    /// Something that people should know, on a line of its own.
+    fn note(&self, _line: &str) {}
 }
 
 /// Says nothing.
