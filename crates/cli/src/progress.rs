@@ -25,12 +25,18 @@ fn target(quiet: bool) -> ProgressDrawTarget {
 pub struct PrepareProgress {
     quiet: bool,
     bar: Mutex<ProgressBar>,
+    /// Bytes of text that have become tokens in this stage, and when it began.
+    text: Mutex<(u64, Instant)>,
 }
 
 impl PrepareProgress {
     /// A bar that shows nothing until something starts.
     pub fn new(quiet: bool) -> Self {
-        Self { quiet, bar: Mutex::new(ProgressBar::hidden()) }
+        Self { quiet, bar: Mutex::new(ProgressBar::hidden()), text: Mutex::new((0, Instant::now())) }
+    }
+
+    fn with_text<T>(&self, f: impl FnOnce(&mut (u64, Instant)) -> T) -> T {
+        f(&mut self.text.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     fn with_bar<T>(&self, f: impl FnOnce(&mut ProgressBar) -> T) -> T {
@@ -41,14 +47,15 @@ impl PrepareProgress {
 
 impl cuvee_data::Progress for PrepareProgress {
     fn start(&self, stage: &str, total_bytes: Option<u64>) {
+        self.with_text(|text| *text = (0, Instant::now()));
         self.with_bar(|bar| {
             bar.finish_and_clear();
             *bar = ProgressBar::with_draw_target(total_bytes, target(self.quiet));
             bar.set_style(style(match total_bytes {
-                Some(_) => "  {msg:24!} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
-                None => "  {msg:24!} {spinner} {bytes} {bytes_per_sec}",
+                Some(_) => "  {prefix:24!} {bar:30} {bytes}/{total_bytes} {msg} eta {eta}",
+                None => "  {prefix:24!} {spinner} {bytes} {bytes_per_sec}",
             }));
-            bar.set_message(stage.to_string());
+            bar.set_prefix(stage.to_string());
             if bar.is_hidden() && !self.quiet {
                 eprintln!("  {stage} …");
             }
@@ -57,6 +64,21 @@ impl cuvee_data::Progress for PrepareProgress {
 
     fn advance(&self, bytes: u64) {
         self.with_bar(|bar| bar.inc(bytes));
+    }
+
+    fn text(&self, bytes: u64) {
+        let (bytes, begun) = self.with_text(|text| {
+            text.0 += bytes;
+            *text
+        });
+        let speed = bytes as f64 / 1e6 / begun.elapsed().as_secs_f64().max(1e-3);
+        self.with_bar(|bar| bar.set_message(format!("{speed:.0} MB/s of text")));
+    }
+
+    fn note(&self, line: &str) {
+        if !self.quiet {
+            self.with_bar(|bar| bar.suspend(|| eprintln!("  note: {line}")));
+        }
     }
 
     fn finish(&self, summary: &str) {

@@ -44,19 +44,26 @@
 //! # Ok::<(), DataError>(())
 //! ```
 
+mod assemble;
+mod cleaning;
 mod corpus;
 mod corrupt;
-mod entry_writer;
+mod encoder;
 mod error;
 mod index;
 mod inspect;
 mod manifest;
 mod mmap;
+mod part;
+mod part_files;
+mod pipeline;
 mod prepare;
 mod progress;
+mod seen;
 mod shard;
-mod shard_writer;
+mod share;
 mod source;
+mod space;
 mod spec;
 mod split;
 mod store;
@@ -64,7 +71,7 @@ mod tokenizer;
 mod tokenizer_choice;
 mod tokenizer_training;
 
-pub use corpus::{Corpus, Domain};
+pub use corpus::{Corpus, Domain, Work};
 pub use corrupt::CorruptSpec;
 pub use error::{DataError, Result};
 pub use index::TokenType;
@@ -72,11 +79,12 @@ pub use inspect::{Inspection, inspect};
 pub use manifest::{
     Counts, FORMAT_VERSION, FileRecord, Manifest, SourceRecord, SplitRecord, SplitRecords, write_whole,
 };
-pub use prepare::{Prepare, prepare};
+pub use prepare::{Prepare, PreparedPart, prepare, prepare_part};
 pub use progress::{Progress, Silent};
 pub use shard::Shard;
+pub use share::Share;
 pub use spec::{
-    CargoKind, DomainSource, Format, OnInvalid, OneOrMany, SourceSpec, SplitSpec, TokenizerSpec,
+    CargoKind, DomainSource, Format, NormalForm, OnInvalid, OneOrMany, SourceSpec, SplitSpec, TokenizerSpec,
     TrainTokenizerSpec,
 };
 pub use split::Split;

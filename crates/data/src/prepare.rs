@@ -1,38 +1,44 @@
 //! Corpora to shards, as far as they are missing or out of date.
 //!
 //! In: the `[tokenizer]` and `[[domain]]` parts of a config. Out: a [`Corpus`], every domain's
-//! shards written and opened. One pass over each source, reading in one thread and tokenizing in all
-//! others; the result does not depend on how many there are. Memory: a few batches of 4 MB of
-//! text, a buffer a split, four bytes a document, 16 more where duplicates are left out.
+//! shards written and opened; or, for one of several workers, its part of them. One pass over each source:
+//! a thread reads, all threads parse, clean and tokenize, and what comes out is written in the order of the source, so
+//! that the result does not depend on how many there are. Memory: some 3 MiB of text a thread, the buffers of the
+//! part files, 20 to 40 bytes a document where duplicates are left out.
 //!
-//! Everything is written under temporary names, synced, then renamed, `shard.json` last: whatever
-//! happens meanwhile, a folder with a `shard.json` is whole. Two processes that want to
-//! write one folder do so one after the other, and the second finds the work done.
+//! A part is written so that it can be gone on with after a kill ([`part`](crate::part)). Shards are given their names
+//! only when they are whole and synced, `shard.json` last: whatever happens meanwhile, a folder with a `shard.json` is
+//! whole. Two processes that want to write one folder do so one after the other, and the second finds the work done.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::corpus::{Corpus, Domain};
-use crate::entry_writer::{Batch, EntryWriter, Published};
+use crate::assemble::{self, Published, assemble};
+use crate::corpus::{Corpus, Domain, Work};
+use crate::encoder::{Encoded, Encoder};
 use crate::error::{DataError, Result, list};
+use crate::index::TokenType;
 use crate::manifest::{Counts, FORMAT_VERSION, sha256_hex};
-use crate::progress::Progress;
-use crate::source::{Content, Flow, Item, Source};
+use crate::part::{self, MOST_DOMAINS, PartRecord, PartWriter, Position};
+use crate::pipeline::{self, Job, Push};
+use crate::progress::{Progress, Tally};
+use crate::seen::Seen;
+use crate::share::Share;
+use crate::source::piece::{Piece, Stretch};
+use crate::source::{Flow, Source, Span};
+use crate::space;
 use crate::spec::{DomainSource, SplitSpec, TokenizerSpec};
-use crate::store::{self, ShardStore};
-use crate::tokenizer::Tokenizer;
+use crate::store::{self, Lock, ShardStore};
+use crate::tokenizer::{Scratch, Tokenizer};
 use crate::tokenizer_choice;
 
-/// Text gathered before it is tokenized, in bytes.
-const BATCH_BYTES: usize = 4 << 20;
-/// Documents gathered at most, so that many small ones stay in bounds too.
-const BATCH_DOCUMENTS: usize = 16 << 10;
 /// Names the domains of a `domain_by` entry; written last of all.
 pub(crate) const DOMAIN_LIST: &str = "domains.json";
 
@@ -52,11 +58,60 @@ pub struct Prepare<'a> {
     pub interrupted: &'a AtomicBool,
 }
 
-/// Makes what is missing or out of date and opens it all.
+/// Makes what is missing or out of date and opens it all; where several workers have prepared it in parts, puts
+/// these together.
 ///
-/// Fails with a [`DataError`] that names the domain; shards of domains before it stay and are
-/// reused by the next call.
+/// Fails with a [`DataError`] that names the domain, and lists the parts that are missing; what was done before stays
+/// and is gone on with by the next call.
 pub fn prepare(request: &Prepare<'_>, progress: &dyn Progress) -> Result<Corpus> {
+    let sources = resolve(request)?;
+    let tokenizer = Arc::new(tokenizer_choice::choose(request, &sources, progress)?);
+    let entries = entries(request, &sources, &tokenizer, progress);
+    // If workers have begun on one entry, all entries are theirs.
+    let unfinished = entries.iter().filter(|entry| entry.reuse().is_none());
+    let workers = unfinished.map(|entry| part::workers(&entry.dir)).max().unwrap_or(1);
+    let mut domains = Vec::new();
+    for entry in &entries {
+        domains.extend(entry.prepare(workers).map_err(|error| error.in_domain(&entry.domain.name))?);
+    }
+    check_names(domains.iter().map(|domain| domain.name.as_str()))?;
+    Ok(Corpus { tokenizer, domains })
+}
+
+/// What [`prepare_part`] did for one `[[domain]]` entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PreparedPart {
+    /// The entry's name.
+    pub name: String,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Documents in the part; those that another part has too are still among them.
+    pub documents: u64,
+    /// Their tokens.
+    pub tokens: u64,
+    /// What it took; `None` where it had been done before.
+    pub work: Option<Work>,
+}
+
+/// Prepares one of several workers' part of every domain that is missing or out of date. When all parts are there,
+/// [`prepare`] puts them together.
+///
+/// All workers must see the same files under the same paths, and one folder for the shards. Fails as `prepare` does.
+pub fn prepare_part(
+    request: &Prepare<'_>,
+    share: Share,
+    progress: &dyn Progress,
+) -> Result<Vec<PreparedPart>> {
+    let sources = resolve(request)?;
+    let tokenizer = tokenizer_choice::choose(request, &sources, progress)?;
+    let entries = entries(request, &sources, &tokenizer, progress);
+    entries
+        .iter()
+        .map(|entry| entry.prepare_part(share).map_err(|error| error.in_domain(&entry.domain.name)))
+        .collect()
+}
+
+fn resolve(request: &Prepare<'_>) -> Result<Vec<Source>> {
     request.splits.check()?;
     check_names(request.domains.iter().map(|domain| domain.name.as_str()))?;
     let mut sources = Vec::with_capacity(request.domains.len());
@@ -64,14 +119,19 @@ pub fn prepare(request: &Prepare<'_>, progress: &dyn Progress) -> Result<Corpus>
         let source = Source::resolve(&domain.source, domain.domain_by.as_deref(), request.base);
         sources.push(source.map_err(|error| error.in_domain(&domain.name))?);
     }
-    let tokenizer = Arc::new(tokenizer_choice::choose(request, &sources, progress)?);
-    let mut domains = Vec::new();
-    for (number, (domain, source)) in request.domains.iter().zip(&sources).enumerate() {
-        let entry = Entry { request, number, domain, source, tokenizer: &tokenizer, progress };
-        domains.extend(entry.prepare().map_err(|error| error.in_domain(&domain.name))?);
-    }
-    check_names(domains.iter().map(|domain| domain.name.as_str()))?;
-    Ok(Corpus { tokenizer, domains })
+    Ok(sources)
+}
+
+fn entries<'a>(
+    request: &'a Prepare<'a>,
+    sources: &'a [Source],
+    tokenizer: &'a Tokenizer,
+    progress: &'a dyn Progress,
+) -> Vec<Entry<'a>> {
+    let entries = request.domains.iter().zip(sources).enumerate();
+    entries
+        .map(|(number, (domain, source))| Entry::new(request, number, domain, source, tokenizer, progress))
+        .collect()
 }
 
 fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
@@ -97,64 +157,144 @@ pub(crate) struct DomainList {
 
 /// One `[[domain]]` entry at work.
 pub(crate) struct Entry<'a> {
-    pub(crate) request: &'a Prepare<'a>,
+    request: &'a Prepare<'a>,
     number: usize,
     pub(crate) domain: &'a DomainSource,
     pub(crate) source: &'a Source,
     pub(crate) tokenizer: &'a Tokenizer,
     progress: &'a dyn Progress,
+    /// The folder it is written to.
+    dir: PathBuf,
+    /// Changes when any input changes.
+    pub(crate) signature: String,
 }
 
-impl Entry<'_> {
-    fn prepare(&self) -> Result<Vec<Domain>> {
+impl<'a> Entry<'a> {
+    fn new(
+        request: &'a Prepare<'a>,
+        number: usize,
+        domain: &'a DomainSource,
+        source: &'a Source,
+        tokenizer: &'a Tokenizer,
+        progress: &'a dyn Progress,
+    ) -> Entry<'a> {
         let identity = json!({
             "version": FORMAT_VERSION,
-            "source": self.source.identity,
-            "domain_by": self.domain.domain_by,
-            "tokenizer": self.tokenizer.fingerprint(),
-            "end_of_text": self.tokenizer.end_of_text(),
-            "splits": self.request.splits,
+            "source": source.identity,
+            "domain_by": domain.domain_by,
+            "tokenizer": tokenizer.fingerprint(),
+            "end_of_text": tokenizer.end_of_text(),
+            "splits": request.splits,
         });
         let key = sha256_hex(identity.to_string().as_bytes());
-        let inputs = json!({ "identity": identity, "files": self.source.records });
+        let inputs = json!({ "identity": identity, "files": source.records });
         let signature = sha256_hex(inputs.to_string().as_bytes());
-        let dir = self.request.store.entry(&self.domain.name, &self.source.spec, &key);
-        if let Some(domains) = self.reuse(&dir, &signature) {
+        let dir = request.store.entry(&domain.name, &source.spec, &key);
+        Entry { request, number, domain, source, tokenizer, progress, dir, signature }
+    }
+
+    /// `workers` is how many of them have prepared the entry in parts, 1 where none have.
+    fn prepare(&self, workers: u32) -> Result<Vec<Domain>> {
+        if let Some(domains) = self.reuse() {
+            // An assembly was killed just before its last step.
+            if part::found(&self.dir).iter().any(|part| part.signature == self.signature) {
+                let _lock = self.lock(&self.dir, Lock::Exclusive)?;
+                assemble::remove_parts(&self.dir)?;
+            }
             return Ok(domains);
         }
-        self.check_sources_are_elsewhere(&dir)?;
-        let _lock = store::lock(&dir, self.request.interrupted)?;
+        self.check_sources_are_elsewhere()?;
+        let _lock = self.lock(&self.dir, Lock::Exclusive)?;
         // Another process may have done it meanwhile.
-        if let Some(domains) = self.reuse(&dir, &signature) {
+        if let Some(domains) = self.reuse() {
             return Ok(domains);
         }
-        self.build(&dir, &signature)?;
-        let mut domains = self.open(&dir)?;
-        domains.iter_mut().for_each(|domain| domain.reused = false);
+        // These may have begun meanwhile, too.
+        let workers = workers.max(part::workers(&self.dir));
+        let begun = Instant::now();
+        let (parts, bytes) = match workers {
+            1 => {
+                let (part, bytes) = self.part(Share::WHOLE)?;
+                (vec![part], bytes)
+            }
+            _ => {
+                let parts = self.finished_parts(workers)?;
+                self.progress.start(&format!("assemble {}", self.domain.name), None);
+                (parts, 0)
+            }
+        };
+        let result = assemble(self, &self.dir, &self.signature, &parts);
+        let published = result.map_err(|error| self.with_room(error, assemble::room(self, &parts)))?;
+        let work = Work { bytes, seconds: begun.elapsed().as_secs_f64() };
+        self.progress.finish(&self.summary(&published, work, workers));
+        let mut domains = self.open()?;
+        self.share_out(work, &mut domains);
         Ok(domains)
     }
 
-    /// The domains of an entry that is up to date. Anything wrong with it means that it is not.
-    fn reuse(&self, dir: &Path, signature: &str) -> Option<Vec<Domain>> {
-        if self.domain.domain_by.is_some() && read_list(dir).ok()?.signature != signature {
-            return None;
+    fn prepare_part(&self, share: Share) -> Result<PreparedPart> {
+        let named = |documents, tokens, work| PreparedPart {
+            name: self.domain.name.clone(),
+            dir: self.dir.clone(),
+            documents,
+            tokens,
+            work,
+        };
+        if self.reuse().is_some() {
+            return Ok(named(0, 0, None));
         }
-        let domains = self.open(dir).ok()?;
-        domains.iter().all(|domain| domain.manifest.signature == signature).then_some(domains)
+        self.check_sources_are_elsewhere()?;
+        let _lock = self.lock(&self.dir, Lock::Shared)?;
+        // The parts may have been put together meanwhile.
+        if self.reuse().is_some() {
+            return Ok(named(0, 0, None));
+        }
+        let _own = self.lock(&part::part_folder(&self.dir, share), Lock::Exclusive)?;
+        let begun = Instant::now();
+        let (part, bytes) = self.part(share)?;
+        let splits = || part.domains.iter().flat_map(|domain| &domain.splits);
+        let (documents, tokens) = (splits().map(|s| s.documents).sum(), splits().map(|s| s.tokens).sum());
+        let work = Work { bytes, seconds: begun.elapsed().as_secs_f64() };
+        self.progress.finish(&format!(
+            "{}, part {share}: {documents} documents, {tokens} tokens{}",
+            self.domain.name,
+            work.words()
+        ));
+        Ok(named(documents, tokens, Some(work)))
     }
 
-    fn open(&self, dir: &Path) -> Result<Vec<Domain>> {
+    /// The domains of an entry that is up to date. Anything wrong with it means that it is not.
+    fn reuse(&self) -> Option<Vec<Domain>> {
+        if self.domain.domain_by.is_some() && read_list(&self.dir).ok()?.signature != self.signature {
+            return None;
+        }
+        let domains = self.open().ok()?;
+        domains.iter().all(|domain| domain.manifest.signature == self.signature).then_some(domains)
+    }
+
+    fn open(&self) -> Result<Vec<Domain>> {
         let named = |dir: PathBuf, name: String| -> Result<Domain> {
             let mut domain = Domain::open(&dir)?;
             (domain.name, domain.entry) = (name, self.number);
             Ok(domain)
         };
         if self.domain.domain_by.is_none() {
-            return Ok(vec![named(dir.to_owned(), self.domain.name.clone())?]);
+            return Ok(vec![named(self.dir.clone(), self.domain.name.clone())?]);
         }
-        let list = read_list(dir)?;
+        let list = read_list(&self.dir)?;
         let domains = list.folders.iter();
-        domains.map(|(value, folder)| named(dir.join(folder), self.name(Some(value)))).collect()
+        domains.map(|(value, folder)| named(self.dir.join(folder), self.name(Some(value)))).collect()
+    }
+
+    /// Each domain's work: the entry's, by its bytes.
+    fn share_out(&self, work: Work, domains: &mut [Domain]) {
+        let all: u64 = domains.iter().map(|domain| domain.manifest.bytes()).sum();
+        for domain in domains {
+            let share = domain.manifest.bytes() as f64 / all.max(1) as f64;
+            let bytes = (work.bytes as f64 * share) as u64;
+            domain.work = Some(Work { bytes, seconds: work.seconds * share });
+            domain.reused = false;
+        }
     }
 
     /// The name of the domain of a value of `domain_by`, or of the entry itself.
@@ -165,9 +305,43 @@ impl Entry<'_> {
         }
     }
 
+    /// The folder of the domain of a value of `domain_by`, or of the entry itself.
+    pub(crate) fn folder(&self, value: &str) -> PathBuf {
+        match self.domain.domain_by {
+            Some(_) => self.dir.join(store::folder_name(value)),
+            None => self.dir.clone(),
+        }
+    }
+
+    pub(crate) fn token_type(&self) -> TokenType {
+        TokenType::for_vocabulary(self.tokenizer.vocab_size())
+    }
+
+    /// Says something that people should know.
+    pub(crate) fn note(&self, line: &str) {
+        self.progress.note(&format!("{}: {line}", self.domain.name));
+    }
+
+    /// That another domain may come to the `count` whose values are `known`.
+    pub(crate) fn check_number<'v>(
+        &self,
+        count: usize,
+        known: impl Iterator<Item = &'v String>,
+    ) -> Result<()> {
+        match &self.domain.domain_by {
+            Some(column) if count >= MOST_DOMAINS => Err(DataError::TooManyDomains {
+                domain: self.domain.name.clone(),
+                column: column.clone(),
+                limit: MOST_DOMAINS,
+                examples: known.take(5).cloned().collect(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Writing shards over the shards they are made from would lose both.
-    fn check_sources_are_elsewhere(&self, dir: &Path) -> Result<()> {
-        let Ok(store) = dir.canonicalize() else { return Ok(()) };
+    fn check_sources_are_elsewhere(&self) -> Result<()> {
+        let Ok(store) = self.dir.canonicalize() else { return Ok(()) };
         for file in &self.source.files {
             let inside = file.path.canonicalize().is_ok_and(|path| path.starts_with(&store));
             if inside {
@@ -177,81 +351,184 @@ impl Entry<'_> {
         Ok(())
     }
 
-    fn build(&self, dir: &Path, signature: &str) -> Result<()> {
-        let stage = format!("tokenize {}", self.domain.name);
-        self.progress.start(&stage, Some(self.source.bytes()));
-        let mut writer = EntryWriter::new(self, dir);
-        let result = self.fill(&mut writer).and_then(|()| writer.publish(signature));
-        if result.is_err() {
-            writer.discard();
+    fn lock(&self, dir: &Path, kind: Lock) -> Result<std::fs::File> {
+        let waiting = || self.note(&format!("waiting for another process that writes {}", dir.display()));
+        store::lock(dir, kind, self.request.interrupted, &waiting)
+    }
+
+    /// The parts that workers have made, in order.
+    ///
+    /// Fails with those that are missing.
+    fn finished_parts(&self, of: u32) -> Result<Vec<PartRecord>> {
+        let mut parts = Vec::new();
+        let mut missing = Vec::new();
+        for share in Share::all(of) {
+            match PartRecord::read(&part::part_folder(&self.dir, share)) {
+                None => missing.push((share, "not begun")),
+                Some(part) if part.signature != self.signature => {
+                    missing.push((share, "made of another config or source"));
+                }
+                Some(part) if !part.is_done() => missing.push((share, "not finished")),
+                Some(part) => parts.push(part),
+            }
         }
-        let Published { documents, tokens, without_text } = result?;
+        if missing.is_empty() {
+            Ok(parts)
+        } else {
+            let missing = missing.into_iter().map(|(share, why)| (share.to_string(), why)).collect();
+            Err(DataError::PartsMissing { folder: part::parts_folder(&self.dir), of, missing })
+        }
+    }
+
+    /// Does one worker's part, or what is left of it. Second come the bytes of text that were read for it now.
+    fn part(&self, share: Share) -> Result<(PartRecord, u64)> {
+        let spans = self.source.spans(share);
+        let total: u64 = spans.iter().map(|span| self.source.span_bytes(span)).sum();
+        self.progress.start(&format!("tokenize {}", self.domain.name), Some(total));
+        let tally = Tally::new(self.progress, total);
+        if let Some(part) = assemble::finished(self, &self.dir, share) {
+            tally.advance_to_end();
+            return Ok((part, 0));
+        }
+        let seen = self.source.deduplicate.then(Seen::new);
+        let (mut writer, next) = PartWriter::open(self, &self.dir, share, &self.signature, seen.as_ref())?;
+        self.check_room(total, writer.written());
+        if let Some(next) = next
+            && let Err(error) = self.fill(&mut writer, &spans, next, seen.as_ref(), &tally)
+        {
+            writer.keep();
+            let (written, done) = (writer.written(), tally.done());
+            let left = space::left(written, done);
+            return Err(self.with_room(error, left.map(|left| (left, Some((written, done))))));
+        }
+        tally.advance_to_end();
+        let (written, done) = (writer.written(), tally.done());
+        let part = writer.finish();
+        let room = space::left(written, done).map(|left| (left, Some((written, done))));
+        Ok((part.map_err(|error| self.with_room(error, room))?, tally.text()))
+    }
+
+    /// Reads in a thread of its own and works in all others, while this one writes.
+    fn fill(
+        &self,
+        writer: &mut PartWriter<'_>,
+        spans: &[Span],
+        from: Position,
+        seen: Option<&Seen>,
+        tally: &Tally<'_>,
+    ) -> Result<()> {
+        let encoder = Encoder {
+            source: self.source,
+            splits: self.request.splits,
+            tokenizer: self.tokenizer,
+            token_type: self.token_type(),
+            seen,
+        };
+        let advance = |bytes| tally.advance(bytes);
+        let worker = || {
+            let mut scratch = Scratch::default();
+            move |(span, piece): (usize, Piece<'_>)| {
+                let next = Position { span, place: piece.next };
+                Ok((encoder.encode(piece, &mut scratch)?, next))
+            }
+        };
+        let take = |(encoded, next): (Encoded, Position)| {
+            tally.add_text(encoded.documents.iter().map(|document| document.bytes).sum());
+            writer.take(encoded, next)
+        };
+        let threads = rayon::current_num_threads();
+        pipeline::run(threads, |push| self.read(spans, from, &advance, tally, push), worker, take)
+    }
+
+    /// Pushes the pieces of all spans from a place on.
+    fn read<'r>(
+        &'r self,
+        spans: &[Span],
+        from: Position,
+        advance: &'r (dyn Fn(u64) + Sync),
+        tally: &Tally<'_>,
+        push: &mut Push<'_, (usize, Piece<'r>)>,
+    ) -> Result<()> {
+        let expected = Some((self.tokenizer.vocab_size(), self.tokenizer.fingerprint()));
+        for (number, span) in spans.iter().enumerate() {
+            tally.begin(self.source.span_bytes(span));
+            if number < from.span {
+                tally.end();
+                continue;
+            }
+            let place = if number == from.span { from.place } else { Default::default() };
+            let stretch = Stretch { from: place, within: span.within.clone() };
+            let mut flow = ControlFlow::Continue(());
+            self.source.pieces(span.file, &stretch, expected, advance, &mut |piece| {
+                if self.request.interrupted.load(Ordering::Relaxed) {
+                    return Err(DataError::Interrupted);
+                }
+                flow = push(Job { bytes: piece.bytes, job: (number, piece) });
+                Ok(if flow.is_continue() { Flow::Continue } else { Flow::NextFile })
+            })?;
+            if flow.is_break() {
+                return Ok(());
+            }
+            tally.end();
+        }
+        Ok(())
+    }
+
+    /// Warns where there is hardly room for what `bytes` on disk of the source will make.
+    fn check_room(&self, bytes: u64, written: u64) {
+        let needed = space::estimate(self.source, bytes, self.token_type()).saturating_sub(written);
+        if let Some(free) = space::free(&self.dir).filter(|free| *free < needed) {
+            self.note(&format!(
+                "some {} will be needed where {} lies, and {} are free there; should it not suffice, nothing is lost",
+                space::words(needed),
+                self.dir.display(),
+                space::words(free)
+            ));
+        }
+    }
+
+    /// An error about a full disk with how much more is needed, and of which work; any other as it is.
+    fn with_room(&self, error: DataError, room: Option<Room>) -> DataError {
+        match error {
+            DataError::Io { path, doing: "write" | "create", source } if space::is_full(&source) => {
+                let free = space::free(&self.dir);
+                DataError::DiskFull {
+                    path,
+                    source,
+                    needed: room.map(|room| room.0),
+                    done: room.and_then(|room| room.1),
+                    free,
+                }
+            }
+            error => error,
+        }
+    }
+
+    fn summary(&self, published: &Published, work: Work, workers: u32) -> String {
+        let Published { documents, tokens, without_text } = published;
+        let from = match workers {
+            1 => format!("{} files", self.source.files.len()),
+            workers => format!("{workers} workers' parts"),
+        };
         let mut summary = format!(
-            "{}: {documents} documents, {tokens} tokens from {} files",
+            "{}: {documents} documents, {tokens} tokens from {from}{}",
             self.domain.name,
-            self.source.files.len()
+            work.words()
         );
         if !without_text.is_empty() {
-            let values: Vec<String> = without_text.into_keys().collect();
+            let values: Vec<String> = without_text.keys().cloned().collect();
             summary.push_str(&format!(
                 "; no domain for {}: nothing but empty documents or duplicates",
                 list(&values)
             ));
         }
-        self.progress.finish(&summary);
-        Ok(())
-    }
-
-    /// Reads in a thread of its own while this one tokenizes and writes.
-    fn fill(&self, writer: &mut EntryWriter<'_>) -> Result<()> {
-        // Two batches waiting, one being read and one being tokenized.
-        let (send, receive) = sync_channel(2);
-        std::thread::scope(|scope| {
-            let reader = scope.spawn(move || self.read(&send));
-            let mut written = Ok(());
-            for batch in receive {
-                written = writer.take(batch);
-                if written.is_err() {
-                    // Hanging up ends the reader.
-                    break;
-                }
-            }
-            let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            written.and(read)
-        })
-    }
-
-    fn read(&self, send: &SyncSender<Batch>) -> Result<()> {
-        let expected = Some((self.tokenizer.vocab_size(), self.tokenizer.fingerprint()));
-        let mut batch = Batch::default();
-        let mut bytes = 0;
-        for file in &self.source.files {
-            let mut sink = |item: Item| {
-                if self.request.interrupted.load(Ordering::Relaxed) {
-                    return Err(DataError::Interrupted);
-                }
-                match item {
-                    Item::Skipped => batch.skipped += 1,
-                    Item::Document(document) => {
-                        bytes += match &document.content {
-                            Content::Text(text) => text.len(),
-                            Content::Tokens(tokens) => 4 * tokens.len(),
-                        };
-                        batch.documents.push(document);
-                    }
-                }
-                if bytes >= BATCH_BYTES || batch.documents.len() >= BATCH_DOCUMENTS {
-                    bytes = 0;
-                    // It fails only where the receiver has hung up, with an error of its own.
-                    send.send(std::mem::take(&mut batch)).map_err(|_| DataError::Interrupted)?;
-                }
-                Ok(Flow::Continue)
-            };
-            self.source.read(file, expected, &|bytes| self.progress.advance(bytes), &mut sink)?;
-        }
-        send.send(batch).map_err(|_| DataError::Interrupted)
+        summary
     }
 }
+
+/// Bytes that are still needed on the disk; and the bytes written so far with the share of the work done, where that is
+/// what they follow from.
+pub(crate) type Room = (u64, Option<(u64, f64)>);
 
 /// Reads the `domains.json` in the folder of a `domain_by` entry.
 pub(crate) fn read_list(dir: &Path) -> Result<DomainList> {

@@ -1,5 +1,7 @@
 //! How long work tells the outside how far it is.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// Hears about the stages of [`prepare`](crate::prepare). One stage runs at a time; `advance`
 /// may be called from another thread than the rest.
 pub trait Progress: Sync {
@@ -10,6 +12,10 @@ pub trait Progress: Sync {
     fn advance(&self, bytes: u64);
     /// The stage has ended well, with this to say.
     fn finish(&self, summary: &str);
+    /// `bytes` more of text have become tokens.
+    fn text(&self, _bytes: u64) {}
+    /// Something that people should know, on a line of its own.
+    fn note(&self, _line: &str) {}
 }
 
 /// Says nothing.
@@ -20,4 +26,63 @@ impl Progress for Silent {
     fn start(&self, _stage: &str, _total_bytes: Option<u64>) {}
     fn advance(&self, _bytes: u64) {}
     fn finish(&self, _summary: &str) {}
+}
+
+/// How far a part of the work is: passes on what is read, but never more than there is.
+///
+/// What is compressed or begun in the middle is read in blocks that reach beyond its end; one span of files is read
+/// at a time, by one thread.
+pub(crate) struct Tally<'a> {
+    progress: &'a dyn Progress,
+    total: u64,
+    done: AtomicU64,
+    /// Where the current span ends, in bytes of all.
+    end: AtomicU64,
+    text: AtomicU64,
+}
+
+impl<'a> Tally<'a> {
+    pub(crate) fn new(progress: &'a dyn Progress, total: u64) -> Tally<'a> {
+        Tally { progress, total, done: AtomicU64::new(0), end: AtomicU64::new(0), text: AtomicU64::new(0) }
+    }
+
+    /// A span of `bytes` begins.
+    pub(crate) fn begin(&self, bytes: u64) {
+        self.end.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// `bytes` more of it have been read.
+    pub(crate) fn advance(&self, bytes: u64) {
+        let done = self.done.load(Ordering::Relaxed);
+        let bytes = bytes.min(self.end.load(Ordering::Relaxed).saturating_sub(done));
+        self.done.store(done + bytes, Ordering::Relaxed);
+        self.progress.advance(bytes);
+    }
+
+    /// All of it has been read.
+    pub(crate) fn end(&self) {
+        self.advance(u64::MAX);
+    }
+
+    /// All there is has been read.
+    pub(crate) fn advance_to_end(&self) {
+        self.end.store(self.total, Ordering::Relaxed);
+        self.end();
+    }
+
+    /// The share of the work that has been read, from 0 to 1.
+    pub(crate) fn done(&self) -> f64 {
+        self.done.load(Ordering::Relaxed) as f64 / self.total.max(1) as f64
+    }
+
+    /// `bytes` more of text have become tokens.
+    pub(crate) fn add_text(&self, bytes: u64) {
+        self.text.fetch_add(bytes, Ordering::Relaxed);
+        self.progress.text(bytes);
+    }
+
+    /// Bytes of text so far.
+    pub(crate) fn text(&self) -> u64 {
+        self.text.load(Ordering::Relaxed)
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::cleaning::Fate;
 use crate::error::{DataError, Result};
 use crate::manifest::{FORMAT_VERSION, sha256_hex, write_whole};
 use crate::prepare::Prepare;
@@ -16,7 +17,7 @@ use crate::progress::Progress;
 use crate::source::{Content, Flow, Item, Source, hub_is_missing};
 use crate::spec::TrainTokenizerSpec;
 use crate::split::{DocumentId, Split};
-use crate::store;
+use crate::store::{self, Lock};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer_training::{self, END_OF_TEXT};
 
@@ -85,7 +86,12 @@ fn trained(
     if let Ok(tokenizer) = Tokenizer::from_file(&path, None) {
         return Ok(tokenizer);
     }
-    store::create_folder(folder)?;
+    // One process of several makes it, the others find it made.
+    let waiting = || progress.note("waiting for another process that makes the tokenizer");
+    let _lock = store::lock(folder, Lock::Exclusive, request.interrupted, &waiting)?;
+    if let Ok(tokenizer) = Tokenizer::from_file(&path, None) {
+        return Ok(tokenizer);
+    }
     let mut texts = Vec::new();
     progress.start("sample text for the tokenizer", None);
     for (source, domain) in sources.iter().zip(request.domains) {
@@ -137,9 +143,13 @@ fn sample(
             };
             read += 1;
             let Content::Text(mut text) = document.content else { return Ok(Flow::Continue) };
-            if text.trim().is_empty() {
-                empty += 1;
-                return Ok(Flow::Continue);
+            match source.cleaning.apply(&mut text).0 {
+                Fate::Kept => {}
+                Fate::Empty => {
+                    empty += 1;
+                    return Ok(Flow::Continue);
+                }
+                Fate::TooShort | Fate::TooLong => return Ok(Flow::Continue),
             }
             let id = DocumentId::of(&text);
             if request.splits.of(id, document.unit.as_deref()) != Split::Train {

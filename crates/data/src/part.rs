@@ -1,0 +1,426 @@
+//! One worker's part of an entry, written so that a kill at any moment loses at most the last few seconds.
+//!
+//! In: encoded pieces in the order of the source. Out: a folder of part files that only grow, beside them `part.json`,
+//! which says how much of them counts and where in the source to go on. It is written anew now and then: the files are
+//! synced first, and it replaces its predecessor in one step. Going on, everything behind it is cut off and
+//! read again. Memory: buffers, 64 MiB at most together, and what knowing duplicates takes.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cleaning::Fate;
+use crate::encoder::{Encoded, Made};
+use crate::error::{DataError, Result};
+use crate::index::TokenType;
+use crate::manifest::{Counts, remove_file, write_json};
+use crate::part_files::{Noted, Notes, Stream, StreamRecord, notes_file, read_notes, stream_files};
+use crate::prepare::Entry;
+use crate::seen::Seen;
+use crate::share::Share;
+use crate::source::piece::Place;
+use crate::split::Split;
+use crate::store;
+
+/// The version of the layout of part folders; another one's are made again.
+const PART_VERSION: u32 = 1;
+/// What tells how far a part is.
+const FILE_NAME: &str = "part.json";
+/// The folder in an entry's folder that its parts are in.
+const FOLDER: &str = ".parts";
+/// More values of `domain_by` than this are taken for a mistake.
+pub(crate) const MOST_DOMAINS: usize = 1_000;
+/// Bytes gathered in all buffers together.
+const BUFFERED: usize = 64 << 20;
+/// Bytes of text between two commits: some seconds of work.
+const COMMIT_EVERY: u64 = 256 << 20;
+/// Bytes of text more for each file that must be synced, so that syncing never is most of the work.
+const COMMIT_EVERY_FILE: u64 = 256 << 10;
+/// Sets [`COMMIT_EVERY`], in bytes, for tests that kill this program between commits.
+const COMMIT_VARIABLE: &str = "CUVEE_COMMIT_BYTES";
+
+/// The content of `part.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PartRecord {
+    version: u32,
+    /// That of the shards to be made.
+    pub(crate) signature: String,
+    pub(crate) share: Share,
+    /// Where to go on; none where everything has been read.
+    next: Option<Position>,
+    /// Invalid documents left out by the reader.
+    pub(crate) skipped: u64,
+    /// Notes in `documents`, where duplicates are left out.
+    pub(crate) noted: u64,
+    /// In the order of their first documents; without `domain_by`, one with the empty value.
+    pub(crate) domains: Vec<PartDomain>,
+}
+
+/// Where reading stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// The number of the span among those of the part.
+    pub(crate) span: usize,
+    /// The place in its file.
+    pub(crate) place: Place,
+}
+
+/// A domain's share in a part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PartDomain {
+    /// The value of `domain_by`.
+    pub(crate) value: String,
+    pub(crate) counts: Counts,
+    pub(crate) splits: [StreamRecord; 3],
+}
+
+impl PartRecord {
+    /// That of a part's folder, if it has one that can be read.
+    pub(crate) fn read(part: &Path) -> Option<PartRecord> {
+        let text = std::fs::read(part.join(FILE_NAME)).ok()?;
+        let record: PartRecord = serde_json::from_slice(&text).ok()?;
+        (record.version == PART_VERSION).then_some(record)
+    }
+
+    /// Whether everything has been read.
+    pub(crate) fn is_done(&self) -> bool {
+        self.next.is_none()
+    }
+}
+
+/// The folder of all parts of an entry.
+pub(crate) fn parts_folder(dir: &Path) -> PathBuf {
+    dir.join(FOLDER)
+}
+
+/// The folder of one part.
+pub(crate) fn part_folder(dir: &Path, share: Share) -> PathBuf {
+    parts_folder(dir).join(format!("{}-of-{}", share.number(), share.count()))
+}
+
+/// The parts of an entry that have got anywhere, whatever their signature.
+pub(crate) fn found(dir: &Path) -> Vec<PartRecord> {
+    let folders = std::fs::read_dir(parts_folder(dir)).into_iter().flatten().flatten();
+    folders.filter_map(|folder| PartRecord::read(&folder.path())).collect()
+}
+
+/// How many workers there are, by the names of the parts they have begun; 1 where nobody has.
+pub(crate) fn workers(dir: &Path) -> u32 {
+    let folders = std::fs::read_dir(parts_folder(dir)).into_iter().flatten().flatten();
+    let count = |name: &str| name.split_once("-of-")?.1.parse().ok();
+    folders.filter_map(|folder| count(folder.file_name().to_str()?)).max().unwrap_or(1)
+}
+
+/// A part being written.
+pub(crate) struct PartWriter<'a> {
+    entry: &'a Entry<'a>,
+    seen: Option<&'a Seen>,
+    folder: PathBuf,
+    record: PartRecord,
+    token_type: TokenType,
+    domains: Vec<Writer>,
+    /// From the value of `domain_by` to the number of the domain.
+    numbers: HashMap<String, usize>,
+    notes: Option<Notes>,
+    /// Bytes in the buffers, at most.
+    buffered: usize,
+    /// Bytes of text since the last commit.
+    uncommitted: u64,
+    commit_every: u64,
+    committing: Option<JoinHandle<Result<()>>>,
+    /// A write has failed: what is in memory and on disk may differ.
+    broken: bool,
+}
+
+struct Writer {
+    value: String,
+    counts: Counts,
+    streams: [Stream; 3],
+}
+
+impl<'a> PartWriter<'a> {
+    /// Begins a part, or goes on with one: second comes where to read, none where all has been read.
+    ///
+    /// Where something is there that cannot be gone on with, it is told of and begun anew. `seen` learns of the documents
+    /// so far.
+    pub(crate) fn open(
+        entry: &'a Entry<'a>,
+        dir: &Path,
+        share: Share,
+        signature: &str,
+        seen: Option<&'a Seen>,
+    ) -> Result<(PartWriter<'a>, Option<Position>)> {
+        let folder = part_folder(dir, share);
+        store::create_folder(&folder)?;
+        let found = PartRecord::read(&folder);
+        if let Some(record) = found.filter(|record| record.share == share) {
+            if record.signature == signature {
+                match PartWriter::resume(entry, folder.clone(), record, seen) {
+                    Ok(writer) => {
+                        let next = writer.record.next;
+                        return Ok((writer, next));
+                    }
+                    Err(error) => entry.note(&format!(
+                        "what an earlier run left in {} cannot be gone on with and is made again: {error}",
+                        folder.display()
+                    )),
+                }
+            } else {
+                entry.note(
+                    "the config or the source has changed since an earlier run stopped: beginning anew",
+                );
+            }
+        }
+        let record = PartRecord {
+            version: PART_VERSION,
+            signature: signature.to_owned(),
+            share,
+            next: Some(Position::default()),
+            skipped: 0,
+            noted: 0,
+            domains: Vec::new(),
+        };
+        // What the notes of a part that could not be gone on with have told `seen` is read again.
+        if let Some(seen) = seen {
+            seen.clear();
+        }
+        remove_all_but(&folder, &HashSet::from([folder.join(store::LOCK)]))?;
+        let notes = seen.map(|_| Notes::new(&folder));
+        Ok((PartWriter::with(entry, folder, record, seen, notes), Some(Position::default())))
+    }
+
+    fn resume(
+        entry: &'a Entry<'a>,
+        folder: PathBuf,
+        record: PartRecord,
+        seen: Option<&'a Seen>,
+    ) -> Result<PartWriter<'a>> {
+        let size = entry.token_type().size() as u64;
+        let mut known = HashSet::from([folder.join(FILE_NAME), folder.join(store::LOCK)]);
+        let mut domains = Vec::new();
+        for (number, domain) in record.domains.iter().enumerate() {
+            let resume =
+                |split: Split| Stream::resume(&folder, number, split, &domain.splits[split.number()], size);
+            let streams = [resume(Split::Train)?, resume(Split::Tune)?, resume(Split::Valid)?];
+            known.extend(Split::ALL.iter().flat_map(|split| stream_files(&folder, number, *split)));
+            domains.push(Writer { value: domain.value.clone(), counts: domain.counts, streams });
+        }
+        let mut notes = None;
+        if let Some(seen) = seen {
+            known.insert(notes_file(&folder));
+            notes = Some(Notes::resume(&folder, record.noted)?);
+            read_notes(&folder, record.noted, |noted| {
+                seen.insert(noted.id);
+            })?;
+        }
+        // What else is there was begun after the last commit of a run that was killed.
+        remove_all_but(&folder, &known)?;
+        let mut writer = PartWriter::with(entry, folder, record, seen, notes);
+        writer.numbers =
+            domains.iter().enumerate().map(|(number, domain)| (domain.value.clone(), number)).collect();
+        writer.domains = domains;
+        Ok(writer)
+    }
+
+    fn with(
+        entry: &'a Entry<'a>,
+        folder: PathBuf,
+        record: PartRecord,
+        seen: Option<&'a Seen>,
+        notes: Option<Notes>,
+    ) -> PartWriter<'a> {
+        let commit_every = std::env::var(COMMIT_VARIABLE).ok().and_then(|bytes| bytes.parse().ok());
+        PartWriter {
+            entry,
+            seen,
+            folder,
+            record,
+            token_type: entry.token_type(),
+            domains: Vec::new(),
+            numbers: HashMap::new(),
+            notes,
+            buffered: 0,
+            uncommitted: 0,
+            commit_every: commit_every.unwrap_or(COMMIT_EVERY),
+            committing: None,
+            broken: false,
+        }
+    }
+
+    /// Writes what one piece became; `next` is where reading goes on after it.
+    ///
+    /// Fails on more domains than can be meant, and on a full disk.
+    pub(crate) fn take(&mut self, encoded: Encoded, next: Position) -> Result<ControlFlow<()>> {
+        let written = self.write(encoded);
+        self.broken |= written.is_err();
+        written?;
+        self.record.next = Some(next);
+        let files = 2 * 3 * self.domains.len() as u64;
+        if self.uncommitted >= self.commit_every + files * COMMIT_EVERY_FILE.min(self.commit_every) {
+            self.commit(false)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn write(&mut self, encoded: Encoded) -> Result<()> {
+        self.record.skipped += encoded.skipped;
+        let size = self.token_type.size();
+        let mut rest = encoded.tokens.as_slice();
+        for document in encoded.documents {
+            self.uncommitted += document.bytes;
+            let tokens;
+            (tokens, rest) = rest.split_at(document.tokens as usize * size);
+            self.document(document, tokens)?;
+        }
+        self.buffered += encoded.tokens.len();
+        if self.buffered >= BUFFERED {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, document: Made, tokens: &[u8]) -> Result<()> {
+        let number = self.domain(document.domain.as_deref().unwrap_or_default())?;
+        let domain = &mut self.domains[number];
+        let counts = &mut domain.counts;
+        counts.read += 1;
+        match document.fate {
+            Fate::Kept => {}
+            Fate::Empty => counts.empty += 1,
+            Fate::TooShort => counts.too_short += 1,
+            Fate::TooLong => counts.too_long += 1,
+        }
+        if document.fate != Fate::Kept {
+            return Ok(());
+        }
+        if self.seen.is_some_and(|seen| !seen.insert(document.id)) {
+            counts.duplicates += 1;
+            return Ok(());
+        }
+        counts.invalid_replaced += u64::from(document.replaced);
+        counts.cr_stripped += u64::from(document.changes.cr_stripped);
+        counts.normalized += u64::from(document.changes.normalized);
+        if let Some(notes) = &mut self.notes {
+            notes.push(Noted {
+                id: document.id,
+                bytes: document.bytes,
+                tokens: document.tokens,
+                // There are at most a thousand.
+                domain: number as u16,
+                split: document.split,
+                replaced: document.replaced,
+                cr_stripped: document.changes.cr_stripped,
+                normalized: document.changes.normalized,
+            })?;
+        }
+        domain.streams[document.split.number()].push(tokens, document.tokens, document.bytes)
+    }
+
+    /// The number of a domain, which is made where it is new.
+    fn domain(&mut self, value: &str) -> Result<usize> {
+        if let Some(number) = self.numbers.get(value) {
+            return Ok(*number);
+        }
+        self.entry.check_number(self.numbers.len(), self.numbers.keys())?;
+        let number = self.domains.len();
+        let streams = Split::ALL.map(|split| Stream::new(&self.folder, number, split));
+        self.domains.push(Writer { value: value.to_owned(), counts: Counts::default(), streams });
+        self.numbers.insert(value.to_owned(), number);
+        Ok(number)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.buffered = 0;
+        for stream in self.domains.iter_mut().flat_map(|domain| &mut domain.streams) {
+            stream.flush()?;
+        }
+        self.notes.as_mut().map_or(Ok(()), Notes::flush)
+    }
+
+    /// Makes everything so far last. Syncing goes on beside the work, unless `wait` says to see it done.
+    fn commit(&mut self, wait: bool) -> Result<()> {
+        if self.committing.as_ref().is_some_and(|commit| !commit.is_finished()) && !wait {
+            // The disk is slower than the work: a little later, then.
+            return Ok(());
+        }
+        self.settle()?;
+        let flushed = self.flush();
+        self.broken |= flushed.is_err();
+        flushed?;
+        self.uncommitted = 0;
+        self.record.noted = self.notes.as_ref().map_or(0, Notes::count);
+        self.record.domains = self.domains.iter().map(Writer::record).collect();
+        let streams = self.domains.iter_mut().flat_map(|domain| &mut domain.streams);
+        let mut dirty: Vec<PathBuf> = streams.flat_map(Stream::take_dirty).collect();
+        dirty.extend(self.notes.as_mut().and_then(Notes::take_dirty));
+        let (folder, record) = (self.folder.clone(), self.record.clone());
+        self.committing = Some(std::thread::spawn(move || {
+            for path in dirty {
+                let sync = || File::open(&path)?.sync_data();
+                sync().map_err(DataError::io("write", &path))?;
+            }
+            store::sync_folder(&folder)?;
+            write_json(&folder.join(FILE_NAME), &record)?;
+            store::sync_folder(&folder)
+        }));
+        if wait { self.settle() } else { Ok(()) }
+    }
+
+    /// Waits for a commit that is under way.
+    fn settle(&mut self) -> Result<()> {
+        match self.committing.take().map(JoinHandle::join) {
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            Some(Ok(result)) => {
+                self.broken |= result.is_err();
+                result
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps what can be kept after an error: everything before it, unless writing itself has failed.
+    pub(crate) fn keep(&mut self) {
+        let kept = if self.broken { self.settle() } else { self.commit(true) };
+        if let Err(error) = kept {
+            self.entry.note(&format!("what was done since the last commit has to be done again: {error}"));
+        }
+    }
+
+    /// Everything has been read.
+    pub(crate) fn finish(mut self) -> Result<PartRecord> {
+        self.record.next = None;
+        self.commit(true)?;
+        Ok(self.record)
+    }
+
+    /// Bytes on disk.
+    pub(crate) fn written(&self) -> u64 {
+        let streams = self.domains.iter().flat_map(|domain| &domain.streams);
+        streams.map(Stream::written).sum::<u64>() + self.notes.as_ref().map_or(0, Notes::written)
+    }
+}
+
+impl Writer {
+    fn record(&self) -> PartDomain {
+        let [train, tune, valid] = &self.streams;
+        PartDomain {
+            value: self.value.clone(),
+            counts: self.counts,
+            splits: [train.record(), tune.record(), valid.record()],
+        }
+    }
+}
+
+/// Removes all files of a folder but these.
+fn remove_all_but(folder: &Path, known: &HashSet<PathBuf>) -> Result<()> {
+    for file in std::fs::read_dir(folder).map_err(DataError::io("read", folder))?.flatten() {
+        if !known.contains(&file.path()) {
+            remove_file(&file.path())?;
+        }
+    }
+    Ok(())
+}
