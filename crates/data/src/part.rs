@@ -6,7 +6,7 @@
 //! read again. Memory: buffers, 64 MiB at most together, and what knowing duplicates takes.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -52,6 +52,8 @@ pub(crate) struct PartRecord {
     pub(crate) share: Share,
     /// Where to go on; none where everything has been read.
     next: Option<Position>,
+    /// Bytes on disk of the source that come before.
+    pub(crate) read: u64,
     /// Invalid documents left out by the reader.
     pub(crate) skipped: u64,
     /// Notes in `documents`, where duplicates are left out.
@@ -180,6 +182,7 @@ impl<'a> PartWriter<'a> {
             signature: signature.to_owned(),
             share,
             next: Some(Position::default()),
+            read: 0,
             skipped: 0,
             noted: 0,
             domains: Vec::new(),
@@ -251,14 +254,16 @@ impl<'a> PartWriter<'a> {
         }
     }
 
-    /// Writes what one piece became; `next` is where reading goes on after it.
+    /// Writes what one piece became; `next` is where reading goes on after it, `read` how many bytes on disk of the
+    /// source come before that.
     ///
     /// Fails on more domains than can be meant, and on a full disk.
-    pub(crate) fn take(&mut self, encoded: Encoded, next: Position) -> Result<ControlFlow<()>> {
+    pub(crate) fn take(&mut self, encoded: Encoded, next: Position, read: u64) -> Result<ControlFlow<()>> {
         let written = self.write(encoded);
         self.broken |= written.is_err();
         written?;
         self.record.next = Some(next);
+        self.record.read = read;
         let files = 2 * 3 * self.domains.len() as u64;
         if self.uncommitted >= self.commit_every + files * COMMIT_EVERY_FILE.min(self.commit_every) {
             self.commit(false)?;
@@ -360,7 +365,7 @@ impl<'a> PartWriter<'a> {
         let (folder, record) = (self.folder.clone(), self.record.clone());
         self.committing = Some(std::thread::spawn(move || {
             for path in dirty {
-                let sync = || File::open(&path)?.sync_data();
+                let sync = || OpenOptions::new().append(true).open(&path)?.sync_data();
                 sync().map_err(DataError::io("write", &path))?;
             }
             store::sync_folder(&folder)?;
@@ -395,6 +400,17 @@ impl<'a> PartWriter<'a> {
         self.record.next = None;
         self.commit(true)?;
         Ok(self.record)
+    }
+
+    /// Bytes that are still in the buffers.
+    pub(crate) fn waiting(&self) -> u64 {
+        let streams = self.domains.iter().flat_map(|domain| &domain.streams);
+        streams.map(Stream::waiting).sum::<u64>() + self.notes.as_ref().map_or(0, Notes::waiting)
+    }
+
+    /// Bytes on disk of the source that are written.
+    pub(crate) fn read(&self) -> u64 {
+        self.record.read
     }
 
     /// Bytes on disk.

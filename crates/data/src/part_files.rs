@@ -193,6 +193,11 @@ impl Stream {
     pub(crate) fn written(&self) -> u64 {
         self.bin.written + self.lengths.written
     }
+
+    /// Bytes that are still in the buffers.
+    pub(crate) fn waiting(&self) -> u64 {
+        (self.bin.buffer.len() + self.lengths.buffer.len()) as u64
+    }
 }
 
 /// What is noted of each document that is kept, where duplicates are left out: enough to know it again, and to
@@ -281,6 +286,10 @@ impl Notes {
 
     pub(crate) fn written(&self) -> u64 {
         self.0.written
+    }
+
+    pub(crate) fn waiting(&self) -> u64 {
+        self.0.buffer.len() as u64
     }
 }
 

@@ -363,19 +363,23 @@ impl<'a> Entry<'a> {
         let mut parts = Vec::new();
         let mut missing = Vec::new();
         for share in Share::all(of) {
-            match PartRecord::read(&part::part_folder(&self.dir, share)) {
-                None => missing.push((share, "not begun")),
-                Some(part) if part.signature != self.signature => {
-                    missing.push((share, "made of another config or source"));
-                }
-                Some(part) if !part.is_done() => missing.push((share, "not finished")),
-                Some(part) => parts.push(part),
-            }
+            let why = match PartRecord::read(&part::part_folder(&self.dir, share)) {
+                None => "not begun",
+                Some(part) if part.signature != self.signature => "made of another config or source",
+                Some(part) if !part.is_done() => "not finished",
+                Some(_) => match assemble::finished(self, &self.dir, share) {
+                    Some(part) => {
+                        parts.push(part);
+                        continue;
+                    }
+                    None => "damaged",
+                },
+            };
+            missing.push((share.to_string(), why));
         }
         if missing.is_empty() {
             Ok(parts)
         } else {
-            let missing = missing.into_iter().map(|(share, why)| (share.to_string(), why)).collect();
             Err(DataError::PartsMissing { folder: part::parts_folder(&self.dir), of, missing })
         }
     }
@@ -392,20 +396,20 @@ impl<'a> Entry<'a> {
         }
         let seen = self.source.deduplicate.then(Seen::new);
         let (mut writer, next) = PartWriter::open(self, &self.dir, share, &self.signature, seen.as_ref())?;
-        self.check_room(total, writer.written());
+        self.check_room(total.saturating_sub(writer.read()));
         if let Some(next) = next
             && let Err(error) = self.fill(&mut writer, &spans, next, seen.as_ref(), &tally)
         {
+            // Before it is tried to keep it all, which may write some of it.
+            let (written, waiting) = (writer.written(), writer.waiting());
             writer.keep();
-            let (written, done) = (writer.written(), tally.done());
-            let left = space::left(written, done);
-            return Err(self.with_room(error, left.map(|left| (left, Some((written, done))))));
+            let done = tally.share(writer.read());
+            let left = space::left(written + waiting, done);
+            return Err(self.with_room(error, left.map(|left| (left + waiting, Some((written, done))))));
         }
         tally.advance_to_end();
-        let (written, done) = (writer.written(), tally.done());
-        let part = writer.finish();
-        let room = space::left(written, done).map(|left| (left, Some((written, done))));
-        Ok((part.map_err(|error| self.with_room(error, room))?, tally.text()))
+        let room = Some((writer.waiting(), None));
+        Ok((writer.finish().map_err(|error| self.with_room(error, room))?, tally.text()))
     }
 
     /// Reads in a thread of its own and works in all others, while this one writes.
@@ -427,14 +431,14 @@ impl<'a> Entry<'a> {
         let advance = |bytes| tally.advance(bytes);
         let worker = || {
             let mut scratch = Scratch::default();
-            move |(span, piece): (usize, Piece<'_>)| {
+            move |Cut { span, read, piece }: Cut<'_>| {
                 let next = Position { span, place: piece.next };
-                Ok((encoder.encode(piece, &mut scratch)?, next))
+                Ok((encoder.encode(piece, &mut scratch)?, next, read))
             }
         };
-        let take = |(encoded, next): (Encoded, Position)| {
+        let take = |(encoded, next, read): (Encoded, Position, u64)| {
             tally.add_text(encoded.documents.iter().map(|document| document.bytes).sum());
-            writer.take(encoded, next)
+            writer.take(encoded, next, read)
         };
         let threads = rayon::current_num_threads();
         pipeline::run(threads, |push| self.read(spans, from, &advance, tally, push), worker, take)
@@ -447,7 +451,7 @@ impl<'a> Entry<'a> {
         from: Position,
         advance: &'r (dyn Fn(u64) + Sync),
         tally: &Tally<'_>,
-        push: &mut Push<'_, (usize, Piece<'r>)>,
+        push: &mut Push<'_, Cut<'r>>,
     ) -> Result<()> {
         let expected = Some((self.tokenizer.vocab_size(), self.tokenizer.fingerprint()));
         for (number, span) in spans.iter().enumerate() {
@@ -463,7 +467,7 @@ impl<'a> Entry<'a> {
                 if self.request.interrupted.load(Ordering::Relaxed) {
                     return Err(DataError::Interrupted);
                 }
-                flow = push(Job { bytes: piece.bytes, job: (number, piece) });
+                flow = push(Job { bytes: piece.bytes, job: Cut { span: number, read: tally.read(), piece } });
                 Ok(if flow.is_continue() { Flow::Continue } else { Flow::NextFile })
             })?;
             if flow.is_break() {
@@ -475,8 +479,8 @@ impl<'a> Entry<'a> {
     }
 
     /// Warns where there is hardly room for what `bytes` on disk of the source will make.
-    fn check_room(&self, bytes: u64, written: u64) {
-        let needed = space::estimate(self.source, bytes, self.token_type()).saturating_sub(written);
+    fn check_room(&self, bytes: u64) {
+        let needed = space::estimate(self.source, bytes, self.token_type());
         if let Some(free) = space::free(&self.dir).filter(|free| *free < needed) {
             self.note(&format!(
                 "some {} will be needed where {} lies, and {} are free there; should it not suffice, nothing is lost",
@@ -524,6 +528,15 @@ impl<'a> Entry<'a> {
         }
         summary
     }
+}
+
+/// A piece on its way to a worker.
+struct Cut<'a> {
+    /// The number of its span.
+    span: usize,
+    /// Bytes on disk that have been read when it was cut.
+    read: u64,
+    piece: Piece<'a>,
 }
 
 /// Bytes that are still needed on the disk; and the bytes written so far with the share of the work done, where that is

@@ -70,9 +70,14 @@ impl<'a> Tally<'a> {
         self.end();
     }
 
-    /// The share of the work that has been read, from 0 to 1.
-    pub(crate) fn done(&self) -> f64 {
-        self.done.load(Ordering::Relaxed) as f64 / self.total.max(1) as f64
+    /// Bytes that have been read.
+    pub(crate) fn read(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// What `bytes` read are of the work, from 0 to 1.
+    pub(crate) fn share(&self, bytes: u64) -> f64 {
+        bytes as f64 / self.total.max(1) as f64
     }
 
     /// `bytes` more of text have become tokens.

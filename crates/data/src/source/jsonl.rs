@@ -3,7 +3,7 @@
 //! Files are cut behind line feeds into pieces of about 1 MiB, which are parsed in parallel; files that are not
 //! compressed can also be begun at any byte, which then counts from the next line on. Only the columns that are asked for
 //! are kept while a line is parsed. Blank lines are passed over. A document whose text is `null` counts as one without
-//! text. Memory: a piece, and at least one line, which may have 256 MiB at most.
+//! text. Memory: a piece, and at least one line, which may have 64 MiB at most.
 
 use std::fmt;
 use std::fs::File;
@@ -19,8 +19,8 @@ use super::{Content, Document, Flow, Item, Reading, Sink, SourceFile, column, de
 use crate::error::{DataError, Result};
 use crate::spec::OnInvalid;
 
-/// A longer line is taken for a file that is no JSON lines at all.
-const MAX_LINE: u64 = 256 << 20;
+/// A longer line is taken for a file that is no JSON lines at all. It bounds the memory that one document takes.
+const MAX_LINE: u64 = 64 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 pub(super) const PIECES: Pieces = Pieces { splits: |file| !decompress::is_compressed(&file.path), cut };
@@ -78,7 +78,7 @@ fn cut<'a>(
             return Ok(());
         }
         let (reading, size) = (*reading, bytes.len());
-        let parse = move |sink: &mut Sink<'_>| parse_lines(&reading, &lines, &bytes, sink);
+        let parse = move |sink: &mut Sink<'_>| parse_lines(&reading, &lines, bytes, sink);
         if sink(Piece { parse: Box::new(parse), bytes: size, next: at })? == Flow::NextFile {
             return Ok(());
         }
@@ -131,7 +131,12 @@ impl Lines {
     }
 }
 
-fn parse_lines(reading: &Reading<'_>, lines: &Lines, bytes: &[u8], sink: &mut Sink<'_>) -> Result<Flow> {
+fn parse_lines(
+    reading: &Reading<'_>,
+    lines: &Lines,
+    mut bytes: Vec<u8>,
+    sink: &mut Sink<'_>,
+) -> Result<Flow> {
     let columns = reading.columns();
     let (mut number, mut start) = (0u64, 0);
     while start < bytes.len() {
@@ -160,6 +165,11 @@ fn parse_lines(reading: &Reading<'_>, lines: &Lines, bytes: &[u8], sink: &mut Si
                 }
             }
         };
+        if start == bytes.len() {
+            // The last line is often the only one, and long: what is made of it needs room.
+            bytes = Vec::new();
+            start = 0;
+        }
         if sink(item)? == Flow::NextFile {
             return Ok(Flow::NextFile);
         }
