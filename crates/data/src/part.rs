@@ -38,8 +38,8 @@ pub(crate) const MOST_DOMAINS: usize = 1_000;
 const BUFFERED: usize = 64 << 20;
 /// Bytes of text between two commits: some seconds of work.
 const COMMIT_EVERY: u64 = 256 << 20;
-/// Bytes of text more for each file that must be synced, so that syncing never is most of the work.
-const COMMIT_EVERY_FILE: u64 = 256 << 10;
+/// The share of it that comes on top for each file that must be synced, so that syncing never is most of the work.
+const COMMIT_SHARE_OF_FILE: u64 = 1024;
 /// Sets [`COMMIT_EVERY`], in bytes, for tests that kill this program between commits.
 const COMMIT_VARIABLE: &str = "CUVEE_COMMIT_BYTES";
 
@@ -134,6 +134,8 @@ pub(crate) struct PartWriter<'a> {
     uncommitted: u64,
     commit_every: u64,
     committing: Option<JoinHandle<Result<()>>>,
+    /// What is on disk for certain, synced or not.
+    flushed: Option<PartRecord>,
     /// A write has failed: what is in memory and on disk may differ.
     broken: bool,
 }
@@ -202,26 +204,12 @@ impl<'a> PartWriter<'a> {
         record: PartRecord,
         seen: Option<&'a Seen>,
     ) -> Result<PartWriter<'a>> {
-        let size = entry.token_type().size() as u64;
-        let mut known = HashSet::from([folder.join(FILE_NAME), folder.join(store::LOCK)]);
-        let mut domains = Vec::new();
-        for (number, domain) in record.domains.iter().enumerate() {
-            let resume =
-                |split: Split| Stream::resume(&folder, number, split, &domain.splits[split.number()], size);
-            let streams = [resume(Split::Train)?, resume(Split::Tune)?, resume(Split::Valid)?];
-            known.extend(Split::ALL.iter().flat_map(|split| stream_files(&folder, number, *split)));
-            domains.push(Writer { value: domain.value.clone(), counts: domain.counts, streams });
-        }
-        let mut notes = None;
+        let (domains, notes) = cut_back(&folder, &record, entry.token_type(), seen.is_some())?;
         if let Some(seen) = seen {
-            known.insert(notes_file(&folder));
-            notes = Some(Notes::resume(&folder, record.noted)?);
             read_notes(&folder, record.noted, |noted| {
                 seen.insert(noted.id);
             })?;
         }
-        // What else is there was begun after the last commit of a run that was killed.
-        remove_all_but(&folder, &known)?;
         let mut writer = PartWriter::with(entry, folder, record, seen, notes);
         writer.numbers =
             domains.iter().enumerate().map(|(number, domain)| (domain.value.clone(), number)).collect();
@@ -250,6 +238,7 @@ impl<'a> PartWriter<'a> {
             uncommitted: 0,
             commit_every: commit_every.unwrap_or(COMMIT_EVERY),
             committing: None,
+            flushed: None,
             broken: false,
         }
     }
@@ -265,7 +254,7 @@ impl<'a> PartWriter<'a> {
         self.record.next = Some(next);
         self.record.read = read;
         let files = 2 * 3 * self.domains.len() as u64;
-        if self.uncommitted >= self.commit_every + files * COMMIT_EVERY_FILE.min(self.commit_every) {
+        if self.uncommitted >= self.commit_every + files * self.commit_every / COMMIT_SHARE_OF_FILE {
             self.commit(false)?;
         }
         Ok(ControlFlow::Continue(()))
@@ -362,16 +351,9 @@ impl<'a> PartWriter<'a> {
         let streams = self.domains.iter_mut().flat_map(|domain| &mut domain.streams);
         let mut dirty: Vec<PathBuf> = streams.flat_map(Stream::take_dirty).collect();
         dirty.extend(self.notes.as_mut().and_then(Notes::take_dirty));
+        self.flushed = Some(self.record.clone());
         let (folder, record) = (self.folder.clone(), self.record.clone());
-        self.committing = Some(std::thread::spawn(move || {
-            for path in dirty {
-                let sync = || OpenOptions::new().append(true).open(&path)?.sync_data();
-                sync().map_err(DataError::io("write", &path))?;
-            }
-            store::sync_folder(&folder)?;
-            write_json(&folder.join(FILE_NAME), &record)?;
-            store::sync_folder(&folder)
-        }));
+        self.committing = Some(std::thread::spawn(move || make_last(&folder, &record, &dirty)));
         if wait { self.settle() } else { Ok(()) }
     }
 
@@ -387,18 +369,38 @@ impl<'a> PartWriter<'a> {
         }
     }
 
-    /// Keeps what can be kept after an error: everything before it, unless writing itself has failed.
+    /// Keeps what can be kept after an error: everything before it; where writing itself has failed, what was flushed
+    /// before.
     pub(crate) fn keep(&mut self) {
-        let kept = if self.broken { self.settle() } else { self.commit(true) };
+        let kept = if self.broken { self.fall_back() } else { self.commit(true) };
         if let Err(error) = kept {
+            let error = error.to_string();
+            let error = error.lines().next().unwrap_or_default();
             self.entry.note(&format!("what was done since the last commit has to be done again: {error}"));
         }
+    }
+
+    /// Goes back to what was flushed last and makes that last. On a full disk, cutting off the rest makes the room that
+    /// the note of it needs.
+    fn fall_back(&mut self) -> Result<()> {
+        // Its commit may have been the first to find no room.
+        let _ = self.settle();
+        let Some(record) = self.flushed.take() else { return Ok(()) };
+        cut_back(&self.folder, &record, self.token_type, self.seen.is_some())?;
+        let files: Vec<PathBuf> = known_files(&self.folder, &record, self.seen.is_some())
+            .into_iter()
+            .filter(|file| file.exists())
+            .collect();
+        make_last(&self.folder, &record, &files)
     }
 
     /// Everything has been read.
     pub(crate) fn finish(mut self) -> Result<PartRecord> {
         self.record.next = None;
-        self.commit(true)?;
+        if let Err(error) = self.commit(true) {
+            self.keep();
+            return Err(error);
+        }
         Ok(self.record)
     }
 
@@ -429,6 +431,48 @@ impl Writer {
             splits: [train.record(), tune.record(), valid.record()],
         }
     }
+}
+
+/// Syncs files, and then the note that says how much of them counts.
+fn make_last(folder: &Path, record: &PartRecord, files: &[PathBuf]) -> Result<()> {
+    for path in files {
+        let sync = || OpenOptions::new().append(true).open(path)?.sync_data();
+        sync().map_err(DataError::io("write", path))?;
+    }
+    store::sync_folder(folder)?;
+    write_json(&folder.join(FILE_NAME), record)?;
+    store::sync_folder(folder)
+}
+
+/// Cuts all files of a part back to what a record says and removes those that it does not know.
+///
+/// Fails where one of them is shorter than that.
+fn cut_back(
+    folder: &Path,
+    record: &PartRecord,
+    token_type: TokenType,
+    with_notes: bool,
+) -> Result<(Vec<Writer>, Option<Notes>)> {
+    let size = token_type.size() as u64;
+    let mut domains = Vec::new();
+    for (number, domain) in record.domains.iter().enumerate() {
+        let resume =
+            |split: Split| Stream::resume(folder, number, split, &domain.splits[split.number()], size);
+        let streams = [resume(Split::Train)?, resume(Split::Tune)?, resume(Split::Valid)?];
+        domains.push(Writer { value: domain.value.clone(), counts: domain.counts, streams });
+    }
+    let notes = if with_notes { Some(Notes::resume(folder, record.noted)?) } else { None };
+    let mut known = known_files(folder, record, with_notes);
+    known.extend([folder.join(FILE_NAME), folder.join(store::LOCK)]);
+    remove_all_but(folder, &known)?;
+    Ok((domains, notes))
+}
+
+/// The files that a record says something about, there or not.
+fn known_files(folder: &Path, record: &PartRecord, with_notes: bool) -> HashSet<PathBuf> {
+    let numbers = 0..record.domains.len();
+    let streams = numbers.flat_map(|number| Split::ALL.map(|split| stream_files(folder, number, split)));
+    streams.flatten().chain(with_notes.then(|| notes_file(folder))).collect()
 }
 
 /// Removes all files of a folder but these.
