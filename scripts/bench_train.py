@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Training speed: Cuvee, PyTorch and Candle on the same model, interleaved, into the table of docs/results.md.
+"""Training speed: Cuvee, PyTorch, burn and Candle on the same model, interleaved, into the table of docs/results.md.
 
     cargo build --release
+    cargo build --release --manifest-path scripts/burn_step/Cargo.toml
     scripts/bench_train.py [--sizes s,m] [--rounds 3] [--steps 10] [--only cuvee-bf16,torch-compile-bf16,…]
-                           [--torch-python PATH] [--json FILE] [--write]
+                           [--torch-python PATH] [--burn PATH] [--json FILE] [--write]
 
 Each round runs every program once, one after another, so that whatever else the machine does falls on all of them. A figure is
 the median over the steps of all rounds; a ratio is that of the best PyTorch of the same precision to the program, above 1 where
@@ -36,6 +37,7 @@ PROGRAMS = {
     "cuvee-f32": ("Cuvee", "f32", ["--engine", "fused"]),
     "torch-compile-f32": ("PyTorch, compiled", "f32", ["--mode", "compile"]),
     "torch-eager-f32": ("PyTorch, eager", "f32", ["--mode", "eager"]),
+    "burn-f32": ("burn (flex)", "f32", []),
     "candle-f32": ("Candle (the reference engine)", "f32", ["--engine", "reference"]),
 }
 # Memory is kept instead of given back to the system between steps: PyTorch is 1.1 to 1.3 times faster with it.
@@ -50,6 +52,8 @@ def run(name, size, given):
     if name.startswith("torch"):
         command = [given.torch_python, str(ROOT / "scripts/torch_step.py")]
         environment |= TORCH_MALLOC
+    elif name.startswith("burn"):
+        command = [given.burn]
     else:
         command = [given.cuvee, "bench", "train", "--json", "--quiet"]
     command += ["--size", size, "--precision", precision, *flags]
@@ -164,6 +168,8 @@ def read_arguments():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", default=",".join(PROGRAMS), help=f"of {', '.join(PROGRAMS)}")
     parser.add_argument("--cuvee", default=str(ROOT / "target/release/cuvee"), help="the binary")
+    parser.add_argument("--burn", default=str(ROOT / "scripts/burn_step/target/release/burn_step"), metavar="PATH",
+                        help="the program of scripts/burn_step")
     parser.add_argument("--torch-python", default="python3", metavar="PATH", help="a Python that has PyTorch")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--write", action="store_true", help="put the table into docs/results.md")
@@ -183,7 +189,7 @@ def read_arguments():
 def main():
     parser, given = read_arguments()
     versions = []
-    if any(not name.startswith("torch") for name in given.only):
+    if any(name.startswith(("cuvee", "candle")) for name in given.only):
         version, found = version_of([given.cuvee, "--version"])
         if version is None:
             parser.error(f"--cuvee: expected the binary at {given.cuvee}, found: {found}\nhint: cargo build --release")
@@ -193,6 +199,12 @@ def main():
         if version is None:
             parser.error(f"--torch-python: expected a Python with PyTorch at {given.torch_python}, found: {found}\n"
                          "hint: python3 -m venv v && v/bin/pip install torch, then --torch-python v/bin/python")
+        versions.append(version)
+    if any(name.startswith("burn") for name in given.only):
+        version, found = version_of([given.burn, "--version"])
+        if version is None:
+            parser.error(f"--burn: expected the program at {given.burn}, found: {found}\n"
+                         "hint: cargo build --release --manifest-path scripts/burn_step/Cargo.toml, or leave it out with --only")
         versions.append(version)
 
     rows = []

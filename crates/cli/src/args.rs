@@ -71,7 +71,7 @@ pub enum Command {
     },
     /// Loss, perplexity and bits per byte of every domain
     Eval {
-        /// A run folder, a checkpoint, an export, or any Hugging Face Llama folder
+        /// A run folder, a checkpoint, an export, any Hugging Face Llama folder, or a Llama's name on the Hub
         checkpoint: PathBuf,
         /// The config whose domains are evaluated (default: the run's own)
         #[arg(long, value_name = "CONFIG")]
@@ -85,7 +85,7 @@ pub enum Command {
     },
     /// Continue a text
     Generate {
-        /// A run folder, a checkpoint, an export, or any Hugging Face Llama folder
+        /// A run folder, a checkpoint, an export, any Hugging Face Llama folder, or a Llama's name on the Hub
         checkpoint: PathBuf,
         /// The text to continue
         #[arg(long, value_name = "TEXT")]

@@ -1,12 +1,31 @@
-//! Finds the model that a path means: a run folder, one of its checkpoints, an export, or any Hugging Face Llama folder.
+//! Finds the model that a path means: a run folder, one of its checkpoints, an export, any Hugging Face Llama folder, or
+//! the name of one on the Hub.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use cuvee_data::Tokenizer;
+use cuvee_data::{DataError, Tokenizer};
 use cuvee_train::{DeviceSpec, Engine, TrainSpec, checkpoint, engine_from_parameters, hf};
 
-use crate::Session;
+use crate::progress::PrepareProgress;
+use crate::{Interrupted, Session};
+
+/// The folder that the model called `name` on the Hub was fetched to; `None` where `path` or the folder it would be in is
+/// there, which goes before (a path that is mistyped is nobody else's business), or `name` is no name of the Hub's.
+///
+/// # Errors
+/// When the Hub does not give it, saying why.
+pub fn fetched_model(path: &Path, name: &str, session: &Session) -> anyhow::Result<Option<PathBuf>> {
+    let is_here = path.exists() || path.parent().is_some_and(Path::is_dir);
+    if is_here || !cuvee_data::is_model_name(name) {
+        return Ok(None);
+    }
+    let progress = PrepareProgress::new(session.common.quiet);
+    match cuvee_data::fetch_model(name, &progress, &session.interrupted) {
+        Err(DataError::Interrupted) => Err(Interrupted.into()),
+        other => Ok(Some(other?)),
+    }
+}
 
 /// A folder with `config.json`, `model.safetensors` and `tokenizer.json`, and the run it belongs to, if any.
 pub struct Source {
@@ -21,9 +40,14 @@ impl Source {
     ///
     /// # Errors
     /// When there is no model there, saying what was looked for.
-    pub fn find(path: &Path) -> anyhow::Result<Self> {
+    pub fn find(path: &Path, session: &Session) -> anyhow::Result<Self> {
+        let fetched = path.to_str().map(|name| fetched_model(path, name, session)).transpose()?.flatten();
+        let path = fetched.as_deref().unwrap_or(path);
         if !path.exists() {
-            bail!("{} does not exist\nhint: pass a run folder, a checkpoint or an export", path.display());
+            bail!(
+                "{} does not exist\nhint: pass a run folder, a checkpoint, an export, or the name of a model on the Hub",
+                path.display()
+            );
         }
         let folder = if path.join("config.json").is_file() {
             path.to_path_buf()

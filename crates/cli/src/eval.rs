@@ -24,7 +24,7 @@ pub fn run(
     context: Option<usize>,
     session: &Session,
 ) -> anyhow::Result<()> {
-    let source = Source::find(checkpoint)?;
+    let source = Source::find(checkpoint, session)?;
     let Some(path) = data.or(source.run_config.as_deref()) else {
         bail!(
             "{} belongs to no run, so there is no config to take the domains from\nhint: --data CONFIG, a file with [[domain]] entries",

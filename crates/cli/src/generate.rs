@@ -32,7 +32,7 @@ pub fn run(checkpoint: &Path, request: &Request, logits: bool, session: &Session
         top_p: request.top_p,
         seed: session.common.seed.unwrap_or(0),
     })?;
-    let source = Source::find(checkpoint)?;
+    let source = Source::find(checkpoint, session)?;
     let tokenizer = source.tokenizer()?;
     let mut engine = source.engine(session)?;
     let mut ids = tokenizer.encode_prompt(request.prompt)?;

@@ -1,12 +1,13 @@
 //! What people see while they wait: bars on a terminal, a line now and then elsewhere, nothing under `--quiet`.
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cuvee_report::{EvalDomainRecord, EvalRecord, MetricsLog, StepDomainRecord, StepRecord};
 use cuvee_train::{Evaluation, HeldOut, Observer, StepReport};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Without a terminal, a training line at least this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -21,43 +22,63 @@ fn target(quiet: bool) -> ProgressDrawTarget {
     if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() }
 }
 
-/// The bar of `prepare`: bytes of text read, and how fast.
+/// The bars of `prepare`: bytes of text read, and below them one for each file being fetched.
 pub struct PrepareProgress {
     quiet: bool,
+    bars: MultiProgress,
     bar: Mutex<ProgressBar>,
     /// Bytes of text that have become tokens in this stage, and when it began.
     text: Mutex<(u64, Instant)>,
+    files: Mutex<HashMap<String, ProgressBar>>,
 }
 
 impl PrepareProgress {
-    /// A bar that shows nothing until something starts.
+    /// Bars that show nothing until something starts.
     pub fn new(quiet: bool) -> Self {
-        Self { quiet, bar: Mutex::new(ProgressBar::hidden()), text: Mutex::new((0, Instant::now())) }
-    }
-
-    fn with_text<T>(&self, f: impl FnOnce(&mut (u64, Instant)) -> T) -> T {
-        f(&mut self.text.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        Self {
+            quiet,
+            bars: MultiProgress::with_draw_target(target(quiet)),
+            bar: Mutex::new(ProgressBar::hidden()),
+            text: Mutex::new((0, Instant::now())),
+            files: Mutex::default(),
+        }
     }
 
     fn with_bar<T>(&self, f: impl FnOnce(&mut ProgressBar) -> T) -> T {
-        // A poisoned lock only means that another thread panicked while drawing.
-        f(&mut self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        f(&mut held(&self.bar))
     }
+
+    /// A line above the bars.
+    fn line(&self, text: &str) {
+        match self.bars.is_hidden() {
+            _ if self.quiet => {}
+            true => eprintln!("  {text}"),
+            false => self.bars.suspend(|| eprintln!("  {text}")),
+        }
+    }
+}
+
+/// A poisoned lock only means that another thread panicked while drawing.
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl cuvee_data::Progress for PrepareProgress {
     fn start(&self, stage: &str, total_bytes: Option<u64>) {
-        self.with_text(|text| *text = (0, Instant::now()));
+        *held(&self.text) = (0, Instant::now());
         self.with_bar(|bar| {
             bar.finish_and_clear();
-            *bar = ProgressBar::with_draw_target(total_bytes, target(self.quiet));
+            *bar = self.bars.add(match total_bytes {
+                Some(total) => ProgressBar::new(total),
+                None => ProgressBar::no_length(),
+            });
             bar.set_style(style(match total_bytes {
                 Some(_) => "  {prefix:24!} {bar:30} {bytes}/{total_bytes} {msg} eta {eta}",
                 None => "  {prefix:24!} {spinner} {bytes} {bytes_per_sec}",
             }));
             bar.set_prefix(stage.to_string());
-            if bar.is_hidden() && !self.quiet {
-                eprintln!("  {stage} …");
+            if self.bars.is_hidden() {
+                self.line(&format!("{stage} …"));
             }
         });
     }
@@ -67,25 +88,44 @@ impl cuvee_data::Progress for PrepareProgress {
     }
 
     fn text(&self, bytes: u64) {
-        let (bytes, begun) = self.with_text(|text| {
+        let (bytes, begun) = {
+            let mut text = held(&self.text);
             text.0 += bytes;
             *text
-        });
+        };
         let speed = bytes as f64 / 1e6 / begun.elapsed().as_secs_f64().max(1e-3);
         self.with_bar(|bar| bar.set_message(format!("{speed:.0} MB/s of text")));
     }
 
-    fn note(&self, line: &str) {
-        if !self.quiet {
-            self.with_bar(|bar| bar.suspend(|| eprintln!("  note: {line}")));
+    fn finish(&self, summary: &str) {
+        self.with_bar(|bar| bar.finish_and_clear());
+        self.line(summary);
+    }
+
+    fn fetching(&self, file: &str, done: u64, total: u64) {
+        let mut files = held(&self.files);
+        let bar = files.entry(file.to_owned()).or_insert_with(|| {
+            if self.bars.is_hidden() {
+                self.line(&format!("fetch {file} ({}) …", HumanBytes(total)));
+            }
+            let bar = self.bars.add(ProgressBar::new(total));
+            bar.set_style(style(
+                "  fetch {wide_msg} {bar:20} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
+            ));
+            bar.set_message(file.to_owned());
+            bar
+        });
+        bar.set_position(done);
+    }
+
+    fn fetched(&self, file: &str) {
+        if let Some(bar) = held(&self.files).remove(file) {
+            bar.finish_and_clear();
         }
     }
 
-    fn finish(&self, summary: &str) {
-        self.with_bar(|bar| bar.finish_and_clear());
-        if !self.quiet {
-            eprintln!("  {summary}");
-        }
+    fn note(&self, line: &str) {
+        self.line(&format!("note: {line}"));
     }
 }
 

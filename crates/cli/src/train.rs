@@ -10,6 +10,7 @@ use cuvee_train::{
 };
 use serde_json::json;
 
+use crate::checkpoint_source::fetched_model;
 use crate::config::{Config, ConfigError, differences};
 use crate::plan::Plan;
 use crate::progress::TrainProgress;
@@ -17,7 +18,7 @@ use crate::{Interrupted, Session, prepare};
 
 /// Does the whole job.
 pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
-    let config = Config::load(config_path, &session.common.set, session.common.seed)?;
+    let mut config = Config::load(config_path, &session.common.set, session.common.seed)?;
     let resolved = config.to_toml()?;
     let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
     let folder = run_folder(config_path, session)?;
@@ -27,6 +28,11 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
         session.say(&resolved);
     }
 
+    if let Some(init) = &config.model.init
+        && let Some(folder) = fetched_model(&config.base.join(init), init, session)?
+    {
+        config.model.init = Some(folder.display().to_string());
+    }
     session.say("Preparing the domains");
     let corpus = prepare::corpus(&config, &config.tokenizer, config.store(None), session)?;
     let (mut plan, mixer) = Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;

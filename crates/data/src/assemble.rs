@@ -249,6 +249,7 @@ fn publish(
             spec: entry.source.spec.clone(),
             domain_by: entry.domain.domain_by.clone(),
             domain_value: value.cloned(),
+            hub: entry.source.hub.clone(),
             files: entry.source.records.clone(),
         },
         license: entry.source.license.clone(),

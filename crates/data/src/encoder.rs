@@ -35,6 +35,10 @@ pub(crate) struct Made {
     /// Whether U+FFFD stands in it for invalid bytes.
     pub(crate) replaced: bool,
     pub(crate) split: Split,
+    /// Its length as it was read, which a limit goes by: bytes of text, or four a token.
+    pub(crate) length: u64,
+    /// Invalid documents left out by the reader since the one before it.
+    pub(crate) skipped: u64,
     /// Bytes of its text.
     pub(crate) bytes: u64,
     /// Its tokens, end-of-text included; 0 where it is left out.
@@ -47,31 +51,36 @@ pub(crate) struct Encoded {
     pub(crate) documents: Vec<Made>,
     /// The tokens of all documents that are kept, as they will stand in a `.bin`.
     pub(crate) tokens: Vec<u8>,
-    /// Invalid documents left out by the reader.
+    /// Invalid documents left out by the reader behind the last.
     pub(crate) skipped: u64,
+    /// What ended the piece early.
+    pub(crate) error: Option<DataError>,
 }
 
 impl Encoder<'_> {
-    /// Fails where the piece cannot be read, and where the tokenizer cannot encode a text.
-    pub(crate) fn encode(&self, piece: Piece<'_>, scratch: &mut Scratch) -> Result<Encoded> {
+    /// Encodes a piece up to its end, or up to where it cannot be read or the tokenizer cannot encode a text.
+    pub(crate) fn encode(&self, piece: Piece<'_>, scratch: &mut Scratch) -> Encoded {
         let mut encoded = Encoded::default();
         // Two bytes a token, at four bytes of text each, and some more.
         encoded.tokens.reserve(piece.bytes * 5 / 8);
-        (piece.parse)(&mut |item| {
+        let result = (piece.parse)(&mut |item| {
             match item {
                 Item::Skipped => encoded.skipped += 1,
                 Item::Document(document) => {
-                    let made = self.document(document, scratch, &mut encoded.tokens)?;
+                    let mut made = self.document(document, scratch, &mut encoded.tokens)?;
+                    made.skipped = std::mem::take(&mut encoded.skipped);
                     encoded.documents.push(made);
                 }
             }
             Ok(Flow::Continue)
-        })?;
-        Ok(encoded)
+        });
+        encoded.error = result.err();
+        encoded
     }
 
     fn document(&self, document: Document, scratch: &mut Scratch, out: &mut Vec<u8>) -> Result<Made> {
         let end = self.tokenizer.end_of_text();
+        let length = document.content.length();
         let (mut text, tokens) = match document.content {
             Content::Text(text) => (text, None),
             Content::Tokens(tokens) => {
@@ -88,6 +97,8 @@ impl Encoder<'_> {
             changes,
             replaced: document.replaced,
             split: self.splits.of(id, document.unit.as_deref()),
+            length,
+            skipped: 0,
             bytes: text.len() as u64,
             tokens: 0,
         };

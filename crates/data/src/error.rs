@@ -338,6 +338,16 @@ pub enum DataError {
         /// Why.
         message: String,
     },
+    /// A repository of the Hugging Face Hub that does not give what is wanted of it.
+    #[error("`{repository}` on the Hub: {message}\nhint: {hint}")]
+    Hub {
+        /// Its name.
+        repository: String,
+        /// What was expected and what was found.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// The work was interrupted by request; what was done is kept, and gone on with by the next call.
     #[error("interrupted")]
     Interrupted,
@@ -410,13 +420,14 @@ impl DataError {
     }
 }
 
-/// "`a`, `b`, … and 3 more", or "nothing".
+/// "`a`, `b`, … and 3 more", or "nothing". Names may come from anywhere: control characters are left out.
 pub(crate) fn list(names: &[String]) -> String {
     const SHOWN: usize = 12;
     if names.is_empty() {
         return "nothing".to_owned();
     }
-    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let plain = |name: &String| name.chars().filter(|c| !c.is_control()).collect::<String>();
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{}`", plain(name))).collect();
     match names.len().saturating_sub(SHOWN) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),

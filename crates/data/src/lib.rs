@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! SourceSpec ──► documents ──► Tokenizer ──► train / tune / valid shards ──► Corpus
-//!  txt, jsonl, parquet,          a file,       Megatron .bin and .idx,
-//!  tokens, Cargo's sources     or trained      beside them shard.json
+//!  txt, jsonl, parquet,       a file, the Hub's,  Megatron .bin and .idx,
+//!  tokens, the Hub's data       or trained        beside them shard.json
+//!  sets, Cargo's sources
 //! ```
 //!
 //! [`prepare`] does all of it and only what is missing; [`Shard::read`] is what training calls.
@@ -50,6 +51,8 @@ mod corpus;
 mod corrupt;
 mod encoder;
 mod error;
+#[cfg_attr(not(feature = "hub"), path = "hub/missing.rs")]
+mod hub;
 mod index;
 mod inspect;
 mod manifest;
@@ -74,15 +77,18 @@ mod tokenizer_training;
 pub use corpus::{Corpus, Domain, Work};
 pub use corrupt::CorruptSpec;
 pub use error::{DataError, Result};
+pub use hub::{fetch_model, is_model_name};
 pub use index::TokenType;
 pub use inspect::{Inspection, inspect};
 pub use manifest::{
-    Counts, FORMAT_VERSION, FileRecord, Manifest, SourceRecord, SplitRecord, SplitRecords, write_whole,
+    Counts, FORMAT_VERSION, FileRecord, HubRecord, Manifest, SourceRecord, SplitRecord, SplitRecords,
+    write_whole,
 };
 pub use prepare::{Prepare, PreparedPart, prepare, prepare_part};
 pub use progress::{Progress, Silent};
 pub use shard::Shard;
 pub use share::Share;
+pub use source::Limit;
 pub use spec::{
     CargoKind, DomainSource, Format, NormalForm, OnInvalid, OneOrMany, SourceSpec, SplitSpec, TokenizerSpec,
     TrainTokenizerSpec,

@@ -45,8 +45,8 @@ pub struct Manifest {
     pub splits: SplitRecords,
     /// What happened to the documents.
     pub counts: Counts,
-    /// Changes when any input changes: the source's spec and files (length and time of change),
-    /// the tokenizer, the splits, the format version.
+    /// Changes when any input changes: the source's spec and files (length and time of change; on the Hub, commit and
+    /// hashes), the tokenizer, the splits, the format version.
     pub signature: String,
 }
 
@@ -61,20 +61,36 @@ pub struct SourceRecord {
     /// This domain's value of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain_value: Option<String>,
-    /// The files read; for Cargo sources, the packages.
+    /// The repository and commit that the files are of (Hub sources).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<HubRecord>,
+    /// The files of the source; for Cargo sources, the packages.
     pub files: Vec<FileRecord>,
+}
+
+/// A repository of the Hugging Face Hub as it was at one commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubRecord {
+    /// Its name.
+    pub repository: String,
+    /// The commit's full hash.
+    pub commit: String,
 }
 
 /// A file as it was when it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
-    /// The file; for Cargo sources, the package and its version.
+    /// The file; for Cargo sources, the package and its version; for Hub sources, the path in the repository.
     pub path: PathBuf,
     /// Its length on disk.
     pub bytes: u64,
     /// The time of its last change, in nanoseconds since 1970 (a string: JSON numbers are not
-    /// that exact everywhere).
+    /// that exact everywhere). Empty for Hub sources, whose `oid` tells more.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub modified: String,
+    /// The hash of its content as the repository's tree has it (Hub sources): SHA-256, or Git's SHA-1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oid: Option<String>,
 }
 
 /// One [`SplitRecord`] a split.

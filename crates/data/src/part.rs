@@ -22,6 +22,7 @@ use crate::part_files::{Noted, Notes, Stream, StreamRecord, notes_file, read_not
 use crate::prepare::Entry;
 use crate::seen::Seen;
 use crate::share::Share;
+use crate::source::Meter;
 use crate::source::piece::Place;
 use crate::split::Split;
 use crate::store;
@@ -54,6 +55,9 @@ pub(crate) struct PartRecord {
     next: Option<Position>,
     /// Bytes on disk of the source that come before.
     pub(crate) read: u64,
+    /// Documents of the source so far, and the bytes of their texts as they were read: what a limit goes by.
+    documents: u64,
+    bytes: u64,
     /// Invalid documents left out by the reader.
     pub(crate) skipped: u64,
     /// Notes in `documents`, where duplicates are left out.
@@ -185,6 +189,8 @@ impl<'a> PartWriter<'a> {
             share,
             next: Some(Position::default()),
             read: 0,
+            documents: 0,
+            bytes: 0,
             skipped: 0,
             noted: 0,
             domains: Vec::new(),
@@ -244,13 +250,32 @@ impl<'a> PartWriter<'a> {
     }
 
     /// Writes what one piece became; `next` is where reading goes on after it, `read` how many bytes on disk of the
-    /// source come before that.
+    /// source come before that. `Break` where the source's limit is reached.
     ///
-    /// Fails on more domains than can be meant, and on a full disk.
-    pub(crate) fn take(&mut self, encoded: Encoded, next: Position, read: u64) -> Result<ControlFlow<()>> {
+    /// Fails on what ended the piece early, unless the limit is reached before; on more domains than can be meant; and on
+    /// a full disk.
+    pub(crate) fn take(
+        &mut self,
+        mut encoded: Encoded,
+        next: Position,
+        read: u64,
+    ) -> Result<ControlFlow<()>> {
+        let limit = self.entry.source.spec.limit;
+        let mut meter = Meter::after(limit, self.record.documents, self.record.bytes);
+        let last = encoded.documents.iter().position(|document| meter.take(document.length));
+        if let Some(last) = last {
+            encoded.documents.truncate(last + 1);
+            encoded.skipped = 0;
+        } else if let Some(error) = encoded.error.take() {
+            // The piece is read again when the run goes on: nothing of it may be written.
+            return Err(error);
+        }
         let written = self.write(encoded);
         self.broken |= written.is_err();
         written?;
+        if last.is_some() {
+            return Ok(ControlFlow::Break(()));
+        }
         self.record.next = Some(next);
         self.record.read = read;
         let files = 2 * 3 * self.domains.len() as u64;
@@ -261,15 +286,18 @@ impl<'a> PartWriter<'a> {
     }
 
     fn write(&mut self, encoded: Encoded) -> Result<()> {
-        self.record.skipped += encoded.skipped;
         let size = self.token_type.size();
         let mut rest = encoded.tokens.as_slice();
         for document in encoded.documents {
+            self.record.skipped += document.skipped;
+            self.record.documents += 1;
+            self.record.bytes += document.length;
             self.uncommitted += document.bytes;
             let tokens;
             (tokens, rest) = rest.split_at(document.tokens as usize * size);
             self.document(document, tokens)?;
         }
+        self.record.skipped += encoded.skipped;
         self.buffered += encoded.tokens.len();
         if self.buffered >= BUFFERED {
             self.flush()?;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
@@ -22,8 +22,30 @@ pub(crate) struct Job<J> {
     pub(crate) bytes: usize,
 }
 
-/// The reader's way to hand on a job; it answers whether more are wanted.
-pub(crate) type Push<'s, J> = dyn FnMut(Job<J>) -> ControlFlow<()> + 's;
+/// The reader's way to hand on jobs.
+pub(crate) struct Push<'a, J> {
+    budget: &'a Budget,
+    jobs: Sender<(u64, Job<J>)>,
+    number: u64,
+}
+
+impl<J> Push<'_, J> {
+    /// Hands on a job as soon as there is room. Whether more are wanted.
+    pub(crate) fn push(&mut self, job: Job<J>) -> ControlFlow<()> {
+        let wanted = self.budget.acquire(job.bytes);
+        if wanted.is_continue() {
+            // The receiver outlives the reader.
+            let _ = self.jobs.send((self.number, job));
+            self.number += 1;
+        }
+        wanted
+    }
+
+    /// Waits until everything so far has been taken. Whether more are wanted.
+    pub(crate) fn settle(&mut self) -> ControlFlow<()> {
+        self.budget.settle()
+    }
+}
 
 /// Runs it all: `read` in a thread of its own, what `worker` makes in `workers` threads, `take` in this one.
 ///
@@ -44,16 +66,7 @@ pub(crate) fn run<J: Send, R: Send, W: FnMut(J) -> Result<R>>(
         let _stop = StopOnPanic(budget);
         let reader = scope.spawn(move || {
             let _stop = StopOnPanic(budget);
-            let mut number = 0;
-            read(&mut |job| {
-                let wanted = budget.acquire(job.bytes);
-                if wanted.is_continue() {
-                    // The receiver outlives this thread.
-                    let _ = send_job.send((number, job));
-                    number += 1;
-                }
-                wanted
-            })
+            read(&mut Push { budget, jobs: send_job, number: 0 })
         });
         for _ in 0..workers {
             let send_result = send_result.clone();
@@ -139,6 +152,15 @@ impl Budget {
         ControlFlow::Continue(())
     }
 
+    /// Waits until nothing is on its way; `Break` once it is over.
+    fn settle(&self) -> ControlFlow<()> {
+        let mut state = lock(&self.state);
+        while !state.stopped && state.jobs > 0 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
     fn release(&self, bytes: usize) {
         let mut state = lock(&self.state);
         state.bytes -= bytes;
@@ -184,7 +206,7 @@ mod tests {
     fn read(count: u64, size: usize, fails: bool) -> impl FnOnce(&mut Push<'_, u64>) -> Result<()> + Send {
         move |push| {
             for job in 0..count {
-                if push(Job { job, bytes: size }).is_break() {
+                if push.push(Job { job, bytes: size }).is_break() {
                     return Ok(());
                 }
             }
@@ -248,12 +270,31 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_settles_hears_of_the_end_before_it_goes_on() {
+        let read_so_far = AtomicUsize::new(0);
+        let read = |push: &mut Push<'_, u64>| {
+            for job in 0..100 {
+                if push.settle().is_break() {
+                    break;
+                }
+                read_so_far.fetch_add(1, Ordering::Relaxed);
+                let _ = push.push(Job { job, bytes: 1 });
+            }
+            Ok(())
+        };
+        let stop_at_ten =
+            |job| Ok(if job == 10 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
+        run(2, read, || Ok, stop_at_ten).unwrap();
+        assert_eq!(read_so_far.into_inner(), 11);
+    }
+
+    #[test]
     fn what_is_on_its_way_is_bounded() {
         let (read_so_far, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let counted = |push: &mut Push<'_, u64>| {
             for job in 0..200 {
                 read_so_far.fetch_add(1, Ordering::SeqCst);
-                if push(Job { job, bytes: 1 << 20 }).is_break() {
+                if push.push(Job { job, bytes: 1 << 20 }).is_break() {
                     break;
                 }
             }

@@ -32,7 +32,7 @@ use crate::progress::{Progress, Tally};
 use crate::seen::Seen;
 use crate::share::Share;
 use crate::source::piece::{Piece, Stretch};
-use crate::source::{Flow, Source, Span};
+use crate::source::{Flow, Limit, Source, Span};
 use crate::space;
 use crate::spec::{DomainSource, SplitSpec, TokenizerSpec};
 use crate::store::{self, Lock, ShardStore};
@@ -64,7 +64,7 @@ pub struct Prepare<'a> {
 /// Fails with a [`DataError`] that names the domain, and lists the parts that are missing; what was done before stays
 /// and is gone on with by the next call.
 pub fn prepare(request: &Prepare<'_>, progress: &dyn Progress) -> Result<Corpus> {
-    let sources = resolve(request)?;
+    let sources = resolve(request, progress)?;
     let tokenizer = Arc::new(tokenizer_choice::choose(request, &sources, progress)?);
     let entries = entries(request, &sources, &tokenizer, progress);
     // If workers have begun on one entry, all entries are theirs.
@@ -102,7 +102,7 @@ pub fn prepare_part(
     share: Share,
     progress: &dyn Progress,
 ) -> Result<Vec<PreparedPart>> {
-    let sources = resolve(request)?;
+    let sources = resolve(request, progress)?;
     let tokenizer = tokenizer_choice::choose(request, &sources, progress)?;
     let entries = entries(request, &sources, &tokenizer, progress);
     entries
@@ -111,12 +111,12 @@ pub fn prepare_part(
         .collect()
 }
 
-fn resolve(request: &Prepare<'_>) -> Result<Vec<Source>> {
+fn resolve(request: &Prepare<'_>, progress: &dyn Progress) -> Result<Vec<Source>> {
     request.splits.check()?;
     check_names(request.domains.iter().map(|domain| domain.name.as_str()))?;
     let mut sources = Vec::with_capacity(request.domains.len());
     for domain in request.domains {
-        let source = Source::resolve(&domain.source, domain.domain_by.as_deref(), request.base);
+        let source = Source::resolve(&domain.source, domain.domain_by.as_deref(), request.base, progress);
         sources.push(source.map_err(|error| error.in_domain(&domain.name))?);
     }
     Ok(sources)
@@ -187,7 +187,10 @@ impl<'a> Entry<'a> {
             "splits": request.splits,
         });
         let key = sha256_hex(identity.to_string().as_bytes());
-        let inputs = json!({ "identity": identity, "files": source.records });
+        let mut inputs = json!({ "identity": identity, "files": source.records });
+        if let Some(hub) = &source.hub {
+            inputs["hub"] = json!(hub);
+        }
         let signature = sha256_hex(inputs.to_string().as_bytes());
         let dir = request.store.entry(&domain.name, &source.spec, &key);
         Entry { request, number, domain, source, tokenizer, progress, dir, signature }
@@ -388,8 +391,13 @@ impl<'a> Entry<'a> {
     fn part(&self, share: Share) -> Result<(PartRecord, u64)> {
         let spans = self.source.spans(share);
         let total: u64 = spans.iter().map(|span| self.source.span_bytes(span)).sum();
-        self.progress.start(&format!("tokenize {}", self.domain.name), Some(total));
-        let tally = Tally::new(self.progress, total);
+        if let Some(moved) = self.source.moved_since(&self.dir) {
+            self.note(&moved);
+        }
+        // Where a limit ends reading, nobody knows before how much there is to read.
+        let known = self.source.spec.limit.is_none().then_some(total);
+        self.progress.start(&format!("tokenize {}", self.domain.name), known);
+        let tally = Tally::new(self.progress, known);
         if let Some(part) = assemble::finished(self, &self.dir, share) {
             tally.advance_to_end();
             return Ok((part, 0));
@@ -404,8 +412,9 @@ impl<'a> Entry<'a> {
             let (written, waiting) = (writer.written(), writer.waiting());
             writer.keep();
             let done = tally.share(writer.read());
-            let left = space::left(written + waiting, done);
-            return Err(self.with_room(error, left.map(|left| (left + waiting, Some((written, done))))));
+            let left = done.and_then(|done| Some((space::left(written + waiting, done)?, done)));
+            let room = left.map(|(left, done)| (left + waiting, Some((written, done))));
+            return Err(self.with_room(error, room));
         }
         tally.advance_to_end();
         let room = Some((writer.waiting(), None));
@@ -433,7 +442,7 @@ impl<'a> Entry<'a> {
             let mut scratch = Scratch::default();
             move |Cut { span, read, piece }: Cut<'_>| {
                 let next = Position { span, place: piece.next };
-                Ok((encoder.encode(piece, &mut scratch)?, next, read))
+                Ok((encoder.encode(piece, &mut scratch), next, read))
             }
         };
         let take = |(encoded, next, read): (Encoded, Position, u64)| {
@@ -460,6 +469,11 @@ impl<'a> Entry<'a> {
                 tally.end();
                 continue;
             }
+            // A limit may be reached by what is on its way: the next file should not be fetched for nothing.
+            if self.source.spec.limit.is_some() && push.settle().is_break() {
+                return Ok(());
+            }
+            self.source.fetch(&self.source.files[span.file], self.progress, self.request.interrupted)?;
             let place = if number == from.span { from.place } else { Default::default() };
             let stretch = Stretch { from: place, within: span.within.clone() };
             let mut flow = ControlFlow::Continue(());
@@ -467,7 +481,8 @@ impl<'a> Entry<'a> {
                 if self.request.interrupted.load(Ordering::Relaxed) {
                     return Err(DataError::Interrupted);
                 }
-                flow = push(Job { bytes: piece.bytes, job: Cut { span: number, read: tally.read(), piece } });
+                flow = push
+                    .push(Job { bytes: piece.bytes, job: Cut { span: number, read: tally.read(), piece } });
                 Ok(if flow.is_continue() { Flow::Continue } else { Flow::NextFile })
             })?;
             if flow.is_break() {
@@ -480,7 +495,11 @@ impl<'a> Entry<'a> {
 
     /// Warns where there is hardly room for what `bytes` on disk of the source will make.
     fn check_room(&self, bytes: u64) {
-        let needed = space::estimate(self.source, bytes, self.token_type());
+        let needed = match self.source.spec.limit {
+            None => space::estimate(self.source, bytes, self.token_type()),
+            Some(Limit::Bytes(text)) => space::of_text(text, self.token_type()),
+            Some(Limit::Documents(_)) => return,
+        };
         if let Some(free) = space::free(&self.dir).filter(|free| *free < needed) {
             self.note(&format!(
                 "some {} will be needed where {} lies, and {} are free there; should it not suffice, nothing is lost",

@@ -14,6 +14,11 @@ pub trait Progress: Sync {
     fn finish(&self, summary: &str);
     /// `bytes` more of text have become tokens.
     fn text(&self, _bytes: u64) {}
+    /// A file is being fetched over the network, beside the stage that needs it; `done` of `total` bytes are here. Its
+    /// first call has `done = 0`, and [`fetched`](Progress::fetched) follows the last, come what may.
+    fn fetching(&self, _file: &str, _done: u64, _total: u64) {}
+    /// No more of this file is being fetched.
+    fn fetched(&self, _file: &str) {}
     /// Something that people should know, on a line of its own.
     fn note(&self, _line: &str) {}
 }
@@ -34,7 +39,8 @@ impl Progress for Silent {
 /// at a time, by one thread.
 pub(crate) struct Tally<'a> {
     progress: &'a dyn Progress,
-    total: u64,
+    /// What there is, where that is known.
+    total: Option<u64>,
     done: AtomicU64,
     /// Where the current span ends, in bytes of all.
     end: AtomicU64,
@@ -42,7 +48,7 @@ pub(crate) struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    pub(crate) fn new(progress: &'a dyn Progress, total: u64) -> Tally<'a> {
+    pub(crate) fn new(progress: &'a dyn Progress, total: Option<u64>) -> Tally<'a> {
         Tally { progress, total, done: AtomicU64::new(0), end: AtomicU64::new(0), text: AtomicU64::new(0) }
     }
 
@@ -66,8 +72,10 @@ impl<'a> Tally<'a> {
 
     /// All there is has been read.
     pub(crate) fn advance_to_end(&self) {
-        self.end.store(self.total, Ordering::Relaxed);
-        self.end();
+        if let Some(total) = self.total {
+            self.end.store(total, Ordering::Relaxed);
+            self.end();
+        }
     }
 
     /// Bytes that have been read.
@@ -75,9 +83,9 @@ impl<'a> Tally<'a> {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// What `bytes` read are of the work, from 0 to 1.
-    pub(crate) fn share(&self, bytes: u64) -> f64 {
-        bytes as f64 / self.total.max(1) as f64
+    /// What `bytes` read are of the work, from 0 to 1, where that is known.
+    pub(crate) fn share(&self, bytes: u64) -> Option<f64> {
+        self.total.map(|total| bytes as f64 / total.max(1) as f64)
     }
 
     /// `bytes` more of text have become tokens.

@@ -31,10 +31,14 @@ pub(crate) fn is_full(error: &std::io::Error) -> bool {
 pub(crate) fn estimate(source: &Source, bytes: u64, token_type: TokenType) -> u64 {
     let compressed =
         source.files.iter().filter(|file| file.is_compressed()).map(|file| file.bytes).sum::<u64>();
-    let share = compressed as f64 / source.bytes().max(1) as f64;
-    // Text compresses to a third, and a token stands for four bytes of it.
-    let text = bytes as f64 * (1.0 + 2.0 * share);
-    (text / 4.0 * token_type.size() as f64) as u64
+    let share = compressed as f64 / source.all_bytes().max(1) as f64;
+    // Text compresses to a third.
+    of_text((bytes as f64 * (1.0 + 2.0 * share)) as u64, token_type)
+}
+
+/// Bytes that the shards of so many bytes of text take: a token stands for four of them.
+pub(crate) fn of_text(bytes: u64, token_type: TokenType) -> u64 {
+    bytes / 4 * token_type.size() as u64
 }
 
 /// Bytes still to be written when `written` are there and `done` of the work, from 0 to 1; `None` where too little is

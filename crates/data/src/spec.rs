@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::corrupt::CorruptSpec;
+use crate::source::Limit;
 
 /// The `[tokenizer]` table: exactly one of `file`, `hub` and `train`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,9 +17,12 @@ pub struct TokenizerSpec {
     /// A `tokenizer.json`, or a folder with one in it; relative to the config's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-    /// A repository of the Hugging Face Hub. Needs network, which this build does not use.
+    /// A model of the Hugging Face Hub, whose `tokenizer.json` is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hub: Option<String>,
+    /// Commit, tag or branch (Hub). Default: `main`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Train a byte-level BPE on the domains themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<TrainTokenizerSpec>,
@@ -55,19 +59,21 @@ pub struct SourceSpec {
     /// prefix, `.idx` or `.bin`; relative to the config's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<OneOrMany<String>>,
-    /// A dataset of the Hugging Face Hub. Needs network, which this build does not use.
+    /// A data set of the Hugging Face Hub. Which of its files: see `files`, `config` and `split`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hub: Option<String>,
-    /// The dataset's configuration (Hub).
+    /// One of the data set's configurations (Hub): as its README lists them, else the folder of its files. Default: the
+    /// only one, or the one called `default`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
-    /// The dataset's split (Hub).
+    /// The data set's split (Hub): as its README lists them, else by the names of files and folders. Default: `train`,
+    /// unless `files` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
-    /// Patterns of the dataset's files (Hub).
+    /// Patterns of the data set's files (Hub): only files that match one of them, in the order of the patterns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<OneOrMany<String>>,
-    /// Commit, tag or branch (Hub).
+    /// Commit, tag or branch (Hub). Default: `main`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// The sources of the packages that Cargo has unpacked for the current workspace.
@@ -105,6 +111,10 @@ pub struct SourceSpec {
     /// blank line within, else the last line end, else between two characters. Default: 16 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_document: Option<usize>,
+    /// Take only the first documents, so many or so many bytes of text, in the order of the files; no file after them
+    /// is opened, or fetched. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
     /// What the files are, where their names do not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
@@ -135,6 +145,7 @@ impl Default for SourceSpec {
             min_chars: None,
             max_chars: None,
             max_document: None,
+            limit: None,
             format: None,
             license: None,
             corrupt: None,

@@ -50,6 +50,11 @@ fn readable(source: &SourceSpec) -> String {
         };
         return format!("cargo-{kind}");
     }
+    if let Some(hub) = &source.hub {
+        // The name in its repository's, and which part of it.
+        let name = hub.rsplit('/').next().unwrap_or(hub);
+        return source.config.as_ref().map_or_else(|| name.to_owned(), |config| format!("{name}-{config}"));
+    }
     let path = source.path.as_ref().and_then(|paths| paths.as_slice().first());
     // The last part of the path that is more than a pattern.
     let parts = path.into_iter().flat_map(|path| path.rsplit(['/', '\\']));

@@ -1,8 +1,9 @@
-//! The tokenizer a config asks for: a file, or one trained on a sample of the domains.
+//! The tokenizer a config asks for: a file, a model's on the Hub, or one trained on a sample of the domains.
 //!
 //! A trained one is kept in the store, called by a hash of everything it depends on, so that the
 //! next run finds it. The sample takes the same number of bytes of each domain, from all of its
-//! files where they are larger than needed, and only from documents of the `train` split.
+//! files where they are larger than needed, and only from documents of the `train` split. Of a source with a limit, it
+//! takes the first documents, for the same reason that the limit is there: files behind them stay where they are.
 
 use std::sync::atomic::Ordering;
 
@@ -11,10 +12,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::cleaning::Fate;
 use crate::error::{DataError, Result};
+use crate::hub::{RepoKind, Snapshot};
 use crate::manifest::{FORMAT_VERSION, sha256_hex, write_whole};
 use crate::prepare::Prepare;
 use crate::progress::Progress;
-use crate::source::{Content, Flow, Item, Source, hub_is_missing};
+use crate::source::{Content, Flow, Item, Meter, Source};
 use crate::spec::TrainTokenizerSpec;
 use crate::split::{DocumentId, Split};
 use crate::store::{self, Lock};
@@ -32,6 +34,14 @@ pub(crate) fn choose(
 ) -> Result<Tokenizer> {
     let spec = request.tokenizer;
     let end_of_text = spec.end_of_text.as_deref();
+    if spec.revision.is_some() && spec.hub.is_none() {
+        return Err(DataError::Spec {
+            key: "tokenizer.revision".to_owned(),
+            expected: "it beside `hub` only".to_owned(),
+            found: "it without".to_owned(),
+            hint: "name a model with `hub`, or remove the key".to_owned(),
+        });
+    }
     match (&spec.file, &spec.hub, &spec.train) {
         (Some(file), None, None) if file.as_os_str().is_empty() => Err(DataError::Spec {
             key: "tokenizer.file".to_owned(),
@@ -40,7 +50,12 @@ pub(crate) fn choose(
             hint: "for one beside the config, write `file = \"tokenizer.json\"`".to_owned(),
         }),
         (Some(file), None, None) => Tokenizer::from_file(&request.base.join(file), end_of_text),
-        (None, Some(hub), None) => Err(hub_is_missing("tokenizer.hub", hub)),
+        (None, Some(hub), None) => {
+            let revision = spec.revision.as_deref();
+            let model = Snapshot::open(RepoKind::Model, hub, revision, "tokenizer.hub", progress)?;
+            let file = model.fetch("tokenizer.json", progress, request.interrupted)?;
+            Tokenizer::from_file(&file, end_of_text)
+        }
         (None, None, Some(train)) => {
             if end_of_text.is_some_and(|token| token != END_OF_TEXT) {
                 return Err(DataError::Spec {
@@ -118,18 +133,23 @@ fn sample(
     texts: &mut Vec<String>,
     progress: &dyn Progress,
 ) -> Result<()> {
-    // A fixed shuffle: neighbours in a folder are often alike.
     let mut order: Vec<usize> = (0..source.files.len()).collect();
-    order.sort_by_key(|number| xxh3_64(&(*number as u64).to_le_bytes()));
+    let mut meter = Meter::new(source.spec.limit);
+    let limited = source.spec.limit.is_some();
+    if !limited {
+        // A fixed shuffle: neighbours in a folder are often alike.
+        order.sort_by_key(|number| xxh3_64(&(*number as u64).to_le_bytes()));
+    }
     let (mut left, mut files_left) = (share, order.len() as u64);
     let (mut read, mut empty, mut skipped) = (0u64, 0u64, 0u64);
     for number in order {
         // What small files leave over goes to those after them.
-        let mut file_left = left.div_ceil(files_left.max(1)).min(left);
+        let mut file_left = if limited { left } else { left.div_ceil(files_left.max(1)).min(left) };
         files_left = files_left.saturating_sub(1);
-        if file_left == 0 {
+        if file_left == 0 || meter.is_full() {
             break;
         }
+        source.fetch(&source.files[number], progress, request.interrupted)?;
         let mut sink = |item: Item| {
             if request.interrupted.load(Ordering::Relaxed) {
                 return Err(DataError::Interrupted);
@@ -143,17 +163,18 @@ fn sample(
             };
             read += 1;
             let Content::Text(mut text) = document.content else { return Ok(Flow::Continue) };
+            let go_on = if meter.take(text.len() as u64) { Flow::NextFile } else { Flow::Continue };
             match source.cleaning.apply(&mut text).0 {
                 Fate::Kept => {}
                 Fate::Empty => {
                     empty += 1;
-                    return Ok(Flow::Continue);
+                    return Ok(go_on);
                 }
-                Fate::TooShort | Fate::TooLong => return Ok(Flow::Continue),
+                Fate::TooShort | Fate::TooLong => return Ok(go_on),
             }
             let id = DocumentId::of(&text);
             if request.splits.of(id, document.unit.as_deref()) != Split::Train {
-                return Ok(Flow::Continue);
+                return Ok(go_on);
             }
             let whole = text.len();
             text.truncate(text.floor_char_boundary(usize::try_from(left).unwrap_or(usize::MAX)));
@@ -163,7 +184,7 @@ fn sample(
             left = if text.len() < whole { 0 } else { left - bytes };
             file_left = file_left.saturating_sub(bytes);
             texts.push(text);
-            Ok(if file_left == 0 || left == 0 { Flow::NextFile } else { Flow::Continue })
+            Ok(if file_left == 0 || left == 0 { Flow::NextFile } else { go_on })
         };
         source.read(&source.files[number], None, &|_| (), &mut sink)?;
     }

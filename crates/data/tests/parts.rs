@@ -51,6 +51,8 @@ fn corpus(place: &Place) -> Vec<DomainSource> {
         domain("packed", path("packed")),
         domain("plain", SourceSpec { max_document: Some(700), deduplicate: Some(true), ..path("plain") }),
         domain("table", path("table.parquet")),
+        domain("few", SourceSpec { limit: Some(Limit::Documents(321)), ..path("rows") }),
+        domain("some", SourceSpec { limit: Some(Limit::Bytes(200_000)), ..path("packed") }),
     ]
 }
 
@@ -162,6 +164,23 @@ fn errors_in_the_middle_of_a_file_name_its_line() {
         assert!(errors[0].contains("a.jsonl:150: "), "{}", errors[0]);
         std::fs::remove_dir_all(place.path("shards")).unwrap();
     }
+}
+
+#[test]
+fn what_lies_behind_a_limit_is_not_looked_at() {
+    let place = Place::new();
+    let docs = prose(51, 40);
+    let mut lines: Vec<String> = docs.iter().map(|text| json!({ "text": text }).to_string()).collect();
+    lines[30] = "no JSON".to_owned();
+    place.write("in/a.jsonl", lines.join("\n"));
+    place.write("in/b.jsonl", "no JSON either");
+    let limited = |limit| SourceSpec { limit: Some(limit), ..path("in") };
+    let made = place.one(limited(Limit::Documents(30))).unwrap();
+    assert_eq!((made.manifest.counts.read, common::texts(&made).len()), (30, 30));
+    let bytes: usize = docs[..29].iter().map(String::len).sum();
+    let made = place.one(limited(Limit::Bytes(bytes as u64 + 1))).unwrap();
+    assert_eq!(made.manifest.counts.read, 30);
+    assert!(place.refusal(limited(Limit::Documents(31))).contains("a.jsonl:31: "));
 }
 
 #[test]

@@ -464,9 +464,8 @@ fn contradictory_specs_are_refused() {
     assert!(error.contains("exactly one of `path`, `hub` and `cargo`, found none"), "{error}");
     let both = SourceSpec { cargo: Some(CargoKind::C), ..path("a.txt") };
     assert!(place.refusal(both).contains("found path and cargo"));
-    let hub = SourceSpec { hub: Some("a/b".into()), ..SourceSpec::default() };
-    let error = place.refusal(hub);
-    assert!(error.contains("not in this build yet") && error.contains("download"), "{error}");
+    let lonely = SourceSpec { revision: Some("main".into()), ..path("a.txt") };
+    assert!(place.refusal(lonely).contains("`source.revision`: expected it beside `hub` only"));
     let twice = [domain("d", path("a.txt")), domain("d", path("a.txt"))];
     let error = place.prepare(&twice).unwrap_err().to_string();
     assert!(error.contains("two domains are called `d`"), "{error}");
@@ -474,7 +473,7 @@ fn contradictory_specs_are_refused() {
     for (tokenizer, words) in [
         (TokenizerSpec::default(), "exactly one of `file`, `hub` and `train`, found none"),
         (TokenizerSpec { train: Some(train.clone()), ..place.tokenizer.clone() }, "found file and train"),
-        (TokenizerSpec { hub: Some("a/b".into()), ..TokenizerSpec::default() }, "not in this build yet"),
+        (TokenizerSpec { revision: Some("v1".into()), ..place.tokenizer.clone() }, "it beside `hub` only"),
         (
             TokenizerSpec {
                 train: Some(train),
@@ -490,6 +489,18 @@ fn contradictory_specs_are_refused() {
     }
     let place = Place { splits: SplitSpec { tune: 0.5, valid: 0.6 }, ..Place::new() };
     assert!(place.refusal(path("a.txt")).contains("tune + valid at most 1"));
+}
+
+#[cfg(not(feature = "hub"))]
+#[test]
+fn without_the_hub_its_names_are_refused() {
+    let place = Place::new();
+    place.write("a.txt", "text");
+    let error = place.refusal(SourceSpec { hub: Some("a/b".into()), ..SourceSpec::default() });
+    assert!(error.contains("not in this build") && error.contains("download"), "{error}");
+    let tokenizer = TokenizerSpec { hub: Some("a/b".into()), ..TokenizerSpec::default() };
+    let place = Place { tokenizer, ..place };
+    assert!(place.refusal(path("a.txt")).contains("not in this build"));
 }
 
 #[test]

@@ -45,12 +45,12 @@ pub enum LabError {
         name: &'static str,
     },
 
-    /// A file is not the IDX file it should be.
+    /// A file of digits does not hold what it should.
     #[error(
         "{}: {what} is {found}, expected {expected}\n\
-         hint: download the file again; it must be MNIST's own IDX file, gzipped or not", .path.display()
+         hint: download the file again; it must be MNIST's own IDX file, gzipped or not, or the Hub's Parquet", .path.display()
     )]
-    Idx {
+    Digits {
         /// The file.
         path: PathBuf,
         /// What differs.

@@ -1,67 +1,37 @@
-//! MNIST's IDX files, gzipped or not: a folder in, sparse images and labels out.
+//! MNIST's IDX files, gzipped or not: a folder in, bytes of images and labels out.
 //!
 //! IDX: two zero bytes, the type (8: unsigned bytes), the number of dimensions, each dimension as a big-endian u32,
-//! then the bytes. Sizes are checked against the bytes that are there before anything is allocated by them. Images keep their
-//! non-zero pixels only (about a fifth), which is what makes the study quick.
+//! then the bytes. Sizes are checked against the bytes that are there before anything is allocated by them.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::digits::Bytes;
 use crate::error::{LabError, Result};
 
 /// No file of MNIST is larger than this when unpacked; a damaged one may claim to be.
 const LARGEST: u64 = 256 << 20;
 
-/// Non-zero pixels of an image: (position, value in (0, 1]).
-pub(crate) type Image = Vec<(u16, f64)>;
-
-/// Images and labels of one split.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Digits {
-    /// One an example.
-    pub(crate) images: Vec<Image>,
-    /// 0 to 9, one an example.
-    pub(crate) labels: Vec<u8>,
-    /// Pixels of an image.
-    pub(crate) pixels: usize,
-}
-
-impl Digits {
-    /// Reads `{prefix}-images-idx3-ubyte` and `{prefix}-labels-idx1-ubyte`, or the two with `.gz`, from `folder`.
-    pub(crate) fn read(folder: &Path, training: bool) -> Result<Self> {
-        let (images, labels) = if training {
-            ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-        } else {
-            ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-        };
-        let (image_path, image_shape, image_bytes) = read_idx(folder, images, 3)?;
-        let (label_path, label_shape, labels) = read_idx(folder, labels, 1)?;
-        let count = image_shape.first().copied().unwrap_or(0);
-        let pixels: usize = image_shape.iter().skip(1).product();
-        let wrong = |path: PathBuf, what, expected: String, found: usize| {
-            Err(LabError::Idx { path, what, expected, found: found.to_string() })
-        };
-        if count == 0 || pixels == 0 || pixels > usize::from(u16::MAX) {
-            return wrong(
-                image_path,
-                "the number of pixels",
-                "1 to 65535 an image, of at least one image".into(),
-                pixels,
-            );
-        }
-        if label_shape.first() != Some(&count) {
-            return wrong(label_path, "the number of labels", format!("{count}, one an image"), labels.len());
-        }
-        if let Some(label) = labels.iter().find(|label| **label > 9) {
-            return wrong(label_path, "a label", "0 to 9".into(), usize::from(*label));
-        }
-        let sparse = |image: &[u8]| -> Image {
-            let lit = (0u16..).zip(image).filter(|(_, value)| **value > 0);
-            lit.map(|(pixel, value)| (pixel, f64::from(*value) / 255.0)).collect()
-        };
-        let images = image_bytes.chunks_exact(pixels).map(sparse).collect();
-        Ok(Self { images, labels, pixels })
+/// Reads `{prefix}-images-idx3-ubyte` and `{prefix}-labels-idx1-ubyte`, or the two with `.gz`, from `folder`.
+pub(crate) fn read(folder: &Path, training: bool) -> Result<Bytes> {
+    let (images, labels) = if training {
+        ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+    } else {
+        ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+    };
+    let (image_path, image_shape, images) = read_idx(folder, images, 3)?;
+    let (label_path, label_shape, labels) = read_idx(folder, labels, 1)?;
+    let count = image_shape.first().copied().unwrap_or(0);
+    if label_shape.first() != Some(&count) {
+        return Err(LabError::Digits {
+            path: label_path,
+            what: "the number of labels",
+            expected: format!("{count}, one an image"),
+            found: labels.len().to_string(),
+        });
     }
+    let pixels = image_shape.iter().skip(1).product();
+    Ok(Bytes { image_path, label_path, images, labels, pixels })
 }
 
 /// Path, shape and data of an IDX file of unsigned bytes.
@@ -79,7 +49,7 @@ fn read_idx(folder: &Path, name: &'static str, dimensions: usize) -> Result<(Pat
         file.take(LARGEST).read_to_end(&mut bytes).map_err(io)?;
     }
     let wrong = |what, expected: String, found: String| {
-        Err(LabError::Idx { path: path.clone(), what, expected, found })
+        Err(LabError::Digits { path: path.clone(), what, expected, found })
     };
     let magic = [0, 0, 8, dimensions as u8];
     let header = 4 + 4 * dimensions;
@@ -106,7 +76,7 @@ fn read_idx(folder: &Path, name: &'static str, dimensions: usize) -> Result<(Pat
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use crate::digits::Digits;
     use std::io::Write;
 
     /// Two images of 1×3 pixels, the labels 7 and 0.

@@ -2,7 +2,7 @@
 //!
 //! In: a study's settings. Out: a [`Study`], its tables ([`arm_table`], [`steps_table`]) and its page ([`page`]). Seeds
 //! run in parallel; every number is a pure function of the settings. Nothing here knows tensors, models or files, but for
-//! MNIST's four.
+//! MNIST's.
 //!
 //! Source: M. Salmani, P. Worah, M. Razaviyayn, V. Mirrokni, *Sampling and Loss Weights in Multi-Domain Training*,
 //! arXiv:2511.06913 (2025). The rules are those of [`cuvee_mixer::rule`].
@@ -20,12 +20,14 @@
 mod chart;
 mod closed_form;
 mod descent;
+mod digits;
 mod error;
 mod idx;
 mod linalg;
 mod mlp;
 mod mnist;
 mod page;
+mod parquet;
 mod random;
 mod regression;
 mod regression_study;

@@ -5,7 +5,7 @@
 //! of whole gradients from small Gram matrices (Goodfellow, *Efficient per-example gradient computations*, 2015).
 //! Cost: O(non-zero pixels · hidden) a sample; O(non-zero pixels + hidden) an inner product.
 
-use crate::idx::Image;
+use crate::digits::Image;
 use crate::linalg::{axpy, dot};
 use crate::random::{normals, stream};
 

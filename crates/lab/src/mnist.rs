@@ -10,8 +10,8 @@ use std::path::Path as FilePath;
 use cuvee_mixer::seed::CounterRng;
 use serde::{Deserialize, Serialize};
 
+use crate::digits::{Digits, Image};
 use crate::error::{LabError, Result};
-use crate::idx::{Digits, Image};
 use crate::linalg::dot;
 use crate::mlp::{CLASSES, Factors, Mlp, gram};
 use crate::random::stream;
@@ -133,7 +133,7 @@ pub fn mnist(settings: &MnistSettings, folder: &FilePath, progress: Progress) ->
         });
     }
     if test.pixels != train.pixels {
-        return Err(LabError::Idx {
+        return Err(LabError::Digits {
             path: folder.to_path_buf(),
             what: "the number of pixels of a test image",
             expected: train.pixels.to_string(),

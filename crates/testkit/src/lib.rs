@@ -1,15 +1,24 @@
-//! Tiny deterministic corpora and the places of the shared test data, for Cuvee's own tests.
+//! Tiny deterministic corpora, the places of the shared test data, and a Hugging Face Hub on loopback, for Cuvee's own
+//! tests.
 //!
 //! Nothing here reaches a user: the crate is a development dependency only, so it panics
 //! where a library would return an error.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod digits;
+
+pub use digits::digits_parquet;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+
+mod mirror;
+
+pub use mirror::{Fault, Mirror, MirrorFile, Request};
 
 /// The folder of the real corpora, tokenizers and models that richer tests use.
 ///

@@ -126,6 +126,7 @@ fn add(package: &Package, kind: CargoKind, found: &mut Found) -> Result<bool> {
         path: PathBuf::from(format!("{}-{}", package.name, package.version)),
         bytes,
         modified: files::nanoseconds(newest),
+        oid: None,
     });
     Ok(true)
 }

@@ -113,6 +113,7 @@ pub(super) fn record(file: &SourceFile) -> Result<FileRecord> {
         path: PathBuf::from(path.to_string_lossy().into_owned()),
         bytes: file.bytes,
         modified: nanoseconds(changed),
+        oid: None,
     })
 }
 

@@ -2,28 +2,36 @@
 //!
 //! In: a [`SourceSpec`]. Out: a [`Source`], its files found and its choices checked, which then
 //! pushes [`Item`]s one after another, or [`Piece`](piece::Piece)s to be parsed elsewhere, in an order that depends
-//! on the files alone. Files are opened one by one, just before they are read. Reading holds one piece at a time
-//! (for Parquet, also one page a column).
+//! on the files alone. Reading holds one piece at a time (for Parquet, also one page a column). Files on the Hub are
+//! found by their names alone; each comes to this machine when [`Source::fetch`] asks for it, right before it is read.
 
 mod cargo;
 mod column;
 mod decompress;
 mod files;
+#[cfg_attr(not(feature = "hub"), path = "hub_missing.rs")]
+mod hub;
 mod jsonl;
+mod limit;
 mod megatron;
 mod parquet;
 pub(crate) mod piece;
 mod txt;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
 
 use crate::cleaning::Cleaning;
 use crate::error::{DataError, Result};
-use crate::manifest::FileRecord;
+use crate::hub::Snapshot;
+use crate::manifest::{FileRecord, HubRecord, Manifest};
+use crate::progress::Progress;
 use crate::share::Share;
 use crate::spec::{Format, OnInvalid, SourceSpec};
+pub use limit::Limit;
+pub(crate) use limit::Meter;
 use piece::{PieceSink, Pieces, Stretch};
 
 /// Where plain text is cut unless the config says otherwise.
@@ -112,7 +120,7 @@ fn endings(format: Option<Format>) -> String {
 /// One file to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SourceFile {
-    /// Where it is; for Megatron shards, the `.idx`.
+    /// Where it is; for Megatron shards, the `.idx`; for files on the Hub, where it will be.
     pub(crate) path: PathBuf,
     format: Format,
     /// Length on disk, of both halves for a Megatron shard.
@@ -156,13 +164,12 @@ pub(crate) enum Item {
     Skipped,
 }
 
-impl Item {
-    /// Bytes in memory, more or less.
-    fn bytes(&self) -> usize {
+impl Content {
+    /// Bytes of text, or four a token.
+    pub(crate) fn length(&self) -> u64 {
         match self {
-            Item::Skipped => 0,
-            Item::Document(Document { content: Content::Text(text), .. }) => text.len(),
-            Item::Document(Document { content: Content::Tokens(tokens), .. }) => 4 * tokens.len(),
+            Content::Text(text) => text.len() as u64,
+            Content::Tokens(tokens) => 4 * tokens.len() as u64,
         }
     }
 }
@@ -198,6 +205,10 @@ pub(crate) struct Source {
     pub(crate) deduplicate: bool,
     /// What is done to each text before anything else looks at it.
     pub(crate) cleaning: Cleaning,
+    /// The repository and commit (Hub sources).
+    pub(crate) hub: Option<HubRecord>,
+    /// Where the files come from (Hub sources).
+    snapshot: Option<Snapshot>,
     /// The spec's licence, or what the packages say (Cargo sources).
     pub(crate) license: Option<String>,
     /// What makes it this source, wherever the config lies: the spec with its paths resolved.
@@ -232,7 +243,12 @@ impl Source {
     /// Checks a spec and finds its files.
     ///
     /// Fails where the spec contradicts itself, nothing matches, or a file's type is unknown.
-    pub(crate) fn resolve(spec: &SourceSpec, domain_by: Option<&str>, base: &Path) -> Result<Source> {
+    pub(crate) fn resolve(
+        spec: &SourceSpec,
+        domain_by: Option<&str>,
+        base: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Source> {
         let origins =
             [("path", spec.path.is_some()), ("hub", spec.hub.is_some()), ("cargo", spec.cargo.is_some())];
         let given: Vec<&str> = origins.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect();
@@ -244,9 +260,7 @@ impl Source {
                 hint: "for files of your own, `source = { path = \"data/*.jsonl\" }`".to_owned(),
             });
         }
-        if let Some(hub) = &spec.hub {
-            return Err(hub_is_missing("source.hub", hub));
-        }
+        only_with_hub(spec)?;
         let max_document = spec.max_document.unwrap_or(MAX_DOCUMENT);
         if max_document < MIN_MAX_DOCUMENT {
             return Err(DataError::Spec {
@@ -265,6 +279,8 @@ impl Source {
             records: Vec::new(),
             deduplicate: spec.deduplicate.unwrap_or(spec.cargo.is_some()),
             cleaning: Cleaning::new(spec)?,
+            hub: None,
+            snapshot: None,
             license: spec.license.clone(),
             identity: Value::Null,
             on_invalid: spec.on_invalid.unwrap_or(match spec.cargo {
@@ -283,6 +299,11 @@ impl Source {
             let root = found.root.canonicalize().unwrap_or(found.root);
             source.identity = json!({ "spec": rest, "workspace": root.to_string_lossy() });
             (source.files, source.records) = (found.files, found.records);
+        } else if let Some(name) = &spec.hub {
+            let found = hub::find(spec, name, progress)?;
+            source.identity = json!({ "spec": rest });
+            (source.files, source.records) = (found.files, found.records);
+            (source.hub, source.snapshot) = (Some(found.record), Some(found.snapshot));
         } else if let Some(paths) = &spec.path {
             let places = places(paths.as_slice(), base)?;
             let identities: Vec<_> = places.iter().map(files::Place::identity).collect();
@@ -294,12 +315,47 @@ impl Source {
         source.check_cleaning()?;
         source.unit = source.key("source.split_by", spec.split_by.as_deref().or(default_unit))?;
         source.domain = source.key("domain_by", domain_by)?;
+        let tokenized = source.files.iter().find(|file| file.format == Format::Megatron);
+        if let (Some(Limit::Bytes(_)), Some(file)) = (spec.limit, tokenized) {
+            return Err(DataError::Spec {
+                key: "source.limit".to_owned(),
+                expected: format!("a number of documents: {} holds no text to count", file.path.display()),
+                found: "a size".to_owned(),
+                hint: "write `limit = \"100k docs\"`".to_owned(),
+            });
+        }
         Ok(source)
     }
 
     /// Bytes of all files on disk.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub(crate) fn all_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// In words, that the repository has moved on since the shards in `dir` were made.
+    pub(crate) fn moved_since(&self, dir: &Path) -> Option<String> {
+        let now = self.hub.as_ref()?;
+        // Any of the domains will do: an entry's are made together.
+        let folders = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut manifests =
+            std::iter::once(dir.to_owned()).chain(folders).filter_map(|dir| Manifest::read(&dir).ok());
+        let then = manifests.next()?.source.hub?;
+        (then.repository == now.repository && then.commit != now.commit).then(|| {
+            format!("{} has moved from commit {} to {}: made again", now.repository, then.commit, now.commit)
+        })
+    }
+
+    /// Brings a file to this machine, where it is not here yet.
+    pub(crate) fn fetch(
+        &self,
+        file: &SourceFile,
+        progress: &dyn Progress,
+        interrupted: &AtomicBool,
+    ) -> Result<()> {
+        match &self.snapshot {
+            Some(snapshot) => snapshot.fetch(&file.label, progress, interrupted).map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// Pushes the items of one file. `tokenizer` is the vocabulary size and fingerprint that
@@ -339,9 +395,15 @@ impl Source {
     }
 
     /// What one of several workers reads, in the order of the source: its share of the bytes on disk, cut within a file
-    /// where the format allows. The shares of all workers, one after another, are the source.
+    /// where the format allows. The shares of all workers, one after another, are the source. One with a limit is the
+    /// first worker's alone: where it ends, only reading from its start can tell.
     pub(crate) fn spans(&self, share: Share) -> Vec<Span> {
-        let mine = share.of(self.bytes());
+        let share = match self.spec.limit {
+            Some(_) if share.number() > 1 => return Vec::new(),
+            Some(_) => Share::WHOLE,
+            None => share,
+        };
+        let mine = share.of(self.all_bytes());
         let mut spans = Vec::new();
         let mut start = 0u64;
         for (number, file) in self.files.iter().enumerate() {
@@ -422,13 +484,22 @@ fn places(paths: &[String], base: &Path) -> Result<Vec<files::Place>> {
     Ok(paths.iter().map(|path| files::Place::new(path, &base)).collect())
 }
 
-/// The refusal of a Hub source or tokenizer.
-pub(crate) fn hub_is_missing(key: &str, repository: &str) -> DataError {
-    DataError::Spec {
-        key: key.to_owned(),
-        expected: "files on this machine: reading the Hub is not in this build yet".to_owned(),
-        found: format!("\"{repository}\""),
-        hint: "download the files and name them with `path` (a tokenizer: `file`)".to_owned(),
+/// That no key is there which would do nothing.
+fn only_with_hub(spec: &SourceSpec) -> Result<()> {
+    let keys = [
+        ("config", spec.config.is_some()),
+        ("split", spec.split.is_some()),
+        ("files", spec.files.is_some()),
+        ("revision", spec.revision.is_some()),
+    ];
+    match keys.iter().find(|(_, given)| *given && spec.hub.is_none()) {
+        None => Ok(()),
+        Some((key, _)) => Err(DataError::Spec {
+            key: format!("source.{key}"),
+            expected: "it beside `hub` only".to_owned(),
+            found: "it without".to_owned(),
+            hint: "name the data set with `hub`, or remove the key".to_owned(),
+        }),
     }
 }
 

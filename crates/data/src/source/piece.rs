@@ -96,7 +96,9 @@ pub(super) fn cut_items<'a>(
         if number <= stretch.from.number {
             return Ok(Flow::Continue);
         }
-        bytes += item.bytes();
+        if let Item::Document(document) = &item {
+            bytes += document.content.length() as usize;
+        }
         items.push(item);
         if bytes >= PIECE_BYTES || items.len() >= PIECE_ITEMS {
             flow = sink(piece(std::mem::take(&mut items), std::mem::take(&mut bytes), number))?;

@@ -1,0 +1,368 @@
+//! Repositories of the Hugging Face Hub: their files, each fetched when it is needed, checked, and kept in the cache
+//! that all of Hugging Face's tools share.
+//!
+//! In: the name of a data set or model, and a revision. Out: a [`Snapshot`], the repository at one commit: the
+//! list of its files, and each of them on this disk once [`Snapshot::fetch`] was asked for it. No file is handed out
+//! whose length and hash are not those of the commit's tree, also none that another tool had put into the cache: it is
+//! read through once by every process that uses it. What fails is removed. What was begun is begun anew.
+//!
+//! Without a network, or with `HF_HUB_OFFLINE=1`, a revision is the commit that it was last seen to be, and the files
+//! are those in the cache.
+
+mod cache;
+pub(crate) mod card;
+mod client;
+mod settings;
+#[cfg(all(test, unix))]
+mod tests;
+mod tree;
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+
+use crate::error::{DataError, Result, list};
+use crate::progress::Progress;
+use cache::{Cached, RepoCache};
+use client::{Client, Failure};
+use settings::Settings;
+pub(crate) use tree::Entry;
+
+/// What a revision is unless it is said.
+const REVISION: &str = "main";
+
+/// What a repository holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RepoKind {
+    Dataset,
+    Model,
+}
+
+impl RepoKind {
+    fn singular(self) -> &'static str {
+        match self {
+            RepoKind::Dataset => "dataset",
+            RepoKind::Model => "model",
+        }
+    }
+
+    fn plural(self) -> &'static str {
+        match self {
+            RepoKind::Dataset => "datasets",
+            RepoKind::Model => "models",
+        }
+    }
+}
+
+/// A repository by its name, which has been looked at: it makes no path and no address but its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Repository {
+    kind: RepoKind,
+    id: String,
+}
+
+impl Repository {
+    /// Fails where `id` is no name that the Hub would give. `key` is where it stands in the config.
+    fn new(kind: RepoKind, id: &str, key: &str) -> Result<Repository> {
+        if is_repository(id) {
+            return Ok(Repository { kind, id: id.to_owned() });
+        }
+        Err(DataError::Spec {
+            key: key.to_owned(),
+            expected: format!("the name of a {} on the Hub, as `organisation/name`", kind.singular()),
+            found: format!("{id:?}"),
+            hint: "it is what follows the host in the address of its page".to_owned(),
+        })
+    }
+
+    fn kind(&self) -> RepoKind {
+        self.kind
+    }
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its folder in the cache.
+    fn folder(&self) -> String {
+        format!("{}--{}", self.kind.plural(), self.id.replace('/', "--"))
+    }
+
+    /// How people are told of one of its files.
+    fn file(&self, path: &str) -> String {
+        format!("{}/{path}", self.id)
+    }
+
+    fn error(&self, message: String, hint: String) -> DataError {
+        DataError::Hub { repository: self.id.clone(), message, hint }
+    }
+
+    fn failed(&self, failure: Failure) -> DataError {
+        match failure {
+            Failure::Here(error) => error,
+            Failure::Refused { message, hint } => self.error(message, hint),
+            Failure::Unreachable(message) => self.error(
+                format!("it cannot be reached, and it is not in the cache ({message})"),
+                "look at the network and at HF_ENDPOINT, and run again: files that are whole stay".to_owned(),
+            ),
+        }
+    }
+}
+
+/// Could `id` be the name of a repository? One or two parts of letters, digits, `-`, `_` and `.`.
+fn is_repository(id: &str) -> bool {
+    let part = |part: &str| {
+        let edge = |c: char| matches!(c, '-' | '.');
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !part.is_empty() && part.chars().all(plain) && !part.starts_with(edge) && !part.ends_with(edge)
+    };
+    let parts = id.split('/').count();
+    parts <= 2 && id.split('/').all(part) && !id.contains("--") && !id.contains("..") && id.len() <= 193
+}
+
+/// A repository at one commit.
+pub(crate) struct Snapshot {
+    repository: Repository,
+    commit: String,
+    /// Sorted by path.
+    entries: Vec<Entry>,
+    /// Whether the entries are all of the commit's files, and not just those that are in the cache.
+    complete: bool,
+    cache: RepoCache,
+    /// `None` where the network is not to be used, or not there.
+    client: Option<Client>,
+    /// Paths that this process has checked.
+    checked: Mutex<HashSet<String>>,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Snapshot({} at {}, {} files)", self.repository.id, self.commit, self.entries.len())
+    }
+}
+
+impl Snapshot {
+    /// Finds out which commit a revision (default `main`) is and which files that has. `key` is where the
+    /// repository's name stands in the config.
+    ///
+    /// Fails where there is no such repository or revision, the token does not open it, or neither the network nor the
+    /// cache knows.
+    pub(crate) fn open(
+        kind: RepoKind,
+        id: &str,
+        revision: Option<&str>,
+        key: &str,
+        progress: &dyn Progress,
+    ) -> Result<Snapshot> {
+        let repository = Repository::new(kind, id, key)?;
+        Snapshot::open_with(&Settings::from_environment()?, repository, revision, progress)
+    }
+
+    fn open_with(
+        settings: &Settings,
+        repository: Repository,
+        revision: Option<&str>,
+        progress: &dyn Progress,
+    ) -> Result<Snapshot> {
+        let revision = revision.unwrap_or(REVISION);
+        if !tree::is_inside(revision) {
+            return Err(DataError::Spec {
+                key: "revision".to_owned(),
+                expected: "a branch, a tag or a commit".to_owned(),
+                found: format!("{revision:?}"),
+                hint: "leave it out for `main`".to_owned(),
+            });
+        }
+        let cache = RepoCache::new(&settings.cache, &repository.folder());
+        let mut client = match settings.offline {
+            true => None,
+            false => Some(Client::new(settings, &repository).map_err(|f| repository.failed(f))?),
+        };
+        let commit = match &client {
+            _ if tree::is_commit(revision) => revision.to_owned(),
+            None => cache.read_ref(revision).ok_or_else(|| not_cached(&repository, revision))?,
+            Some(online) => match (online.commit(revision), cache.read_ref(revision)) {
+                (Ok(commit), _) => commit,
+                (Err(Failure::Unreachable(message)), Some(commit)) => {
+                    progress.note(&format!(
+                        "warning: the Hub cannot be reached ({message}): `{revision}` of {} is taken to be \
+                         {commit}, as it was when last seen",
+                        repository.id
+                    ));
+                    client = None;
+                    commit
+                }
+                (Err(failure), _) => return Err(repository.failed(failure)),
+            },
+        };
+        let (mut entries, complete) = match (cache.read_tree(&commit), &client) {
+            (Some(entries), _) => (entries, true),
+            (None, Some(online)) => match online.tree(&commit) {
+                Ok(entries) => {
+                    cache.write_tree(&commit, &entries)?;
+                    (entries, true)
+                }
+                Err(failure) => match (failure, cache.scan(&commit)) {
+                    (Failure::Unreachable(_), cached) if !cached.is_empty() => (cached, false),
+                    (failure, _) => return Err(repository.failed(failure)),
+                },
+            },
+            (None, None) => match cache.scan(&commit) {
+                cached if cached.is_empty() => return Err(not_cached(&repository, revision)),
+                cached => (cached, false),
+            },
+        };
+        // Last: whoever finds the commit by this name finds its tree too.
+        if client.is_some() && !tree::is_commit(revision) {
+            cache.write_ref(revision, &commit)?;
+        }
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries.dedup_by(|a, b| a.path == b.path);
+        let checked = Mutex::default();
+        Ok(Snapshot { repository, commit, entries, complete, cache, client, checked })
+    }
+
+    /// The full name of the commit.
+    pub(crate) fn commit(&self) -> &str {
+        &self.commit
+    }
+
+    /// All files, sorted by path.
+    ///
+    /// Fails where only those are known that other tools had put into the cache: nobody could tell what is missing.
+    pub(crate) fn files(&self) -> Result<&[Entry]> {
+        match self.complete {
+            true => Ok(&self.entries),
+            false => Err(self.repository.error(
+                format!("which files commit {} has is not known without the network", self.commit),
+                "run once with the network (and without HF_HUB_OFFLINE), or name the cached files with `path`"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Whether there is a file of that path.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.entry(path).is_some()
+    }
+
+    /// Where a file lies, once it was fetched.
+    pub(crate) fn place(&self, entry: &Entry) -> PathBuf {
+        self.cache.pointer(&self.commit, entry)
+    }
+
+    fn entry(&self, path: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.path == path)
+    }
+
+    /// Makes sure that a file is in the cache, and what the tree says it is. Where it lies.
+    ///
+    /// Fails where there is no such file, what arrives is not it, or there is no network to fetch it over.
+    pub(crate) fn fetch(
+        &self,
+        path: &str,
+        progress: &dyn Progress,
+        interrupted: &AtomicBool,
+    ) -> Result<PathBuf> {
+        let Some(entry) = self.entry(path) else { return Err(self.no_file(path)) };
+        // Two threads that want one file may both read it; only one fetches.
+        let checked = || self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked().contains(path) {
+            return Ok(self.place(entry));
+        }
+        if let Cached::Missing | Cached::Damaged(_) = self.cache.find(&self.commit, entry)? {
+            self.fetch_missing(entry, progress, interrupted)?;
+        }
+        checked().insert(path.to_owned());
+        Ok(self.place(entry))
+    }
+
+    fn fetch_missing(&self, entry: &Entry, progress: &dyn Progress, interrupted: &AtomicBool) -> Result<()> {
+        let _lock = self.cache.lock(&entry.oid, interrupted)?;
+        // Another process may have fetched it meanwhile.
+        match self.cache.find(&self.commit, entry)? {
+            Cached::Whole => return Ok(()),
+            Cached::Missing => {}
+            Cached::Damaged(message) => {
+                let name = self.repository.file(&entry.path);
+                progress.note(&format!("warning: {name} in the cache is damaged, and removed: {message}"));
+                self.cache.remove(&self.commit, entry)?;
+            }
+        }
+        let Some(client) = &self.client else {
+            return Err(self.repository.error(
+                format!("{} is not in the cache, and there is no network to fetch it over", entry.path),
+                "run once with the network, and without HF_HUB_OFFLINE".to_owned(),
+            ));
+        };
+        let name = self.repository.file(&entry.path);
+        progress.fetching(&name, 0, entry.size);
+        let mut part = self.cache.begin(&entry.oid)?;
+        let whole = client.download(&self.commit, entry, &mut part, progress, interrupted);
+        progress.fetched(&name);
+        whole.map_err(|failure| self.repository.failed(failure))?;
+        self.cache.publish(&self.commit, entry, &part)
+    }
+
+    fn no_file(&self, path: &str) -> DataError {
+        let mut paths: Vec<String> = self.entries.iter().map(|entry| entry.path.clone()).collect();
+        paths.sort_by(|a, b| strsim::jaro_winkler(path, b).total_cmp(&strsim::jaro_winkler(path, a)));
+        let hint = match self.complete {
+            true => format!("there is {}", list(&paths)),
+            false => format!("without the network, there is {}", list(&paths)),
+        };
+        self.repository.error(format!("expected a file `{path}` at commit {}, found none", self.commit), hint)
+    }
+}
+
+fn not_cached(repository: &Repository, revision: &str) -> DataError {
+    repository.error(
+        format!("there is no network to look it up over, and its revision `{revision}` is not in the cache"),
+        "run once with the network, and without HF_HUB_OFFLINE; HF_HOME says where the cache is".to_owned(),
+    )
+}
+
+/// Could `text` be the name of a model on the Hub: `organisation/name`?
+pub fn is_model_name(text: &str) -> bool {
+    text.contains('/') && is_repository(text)
+}
+
+/// Fetches what it takes to use a Llama: its `config.json`, its parameters (in one file or several), and where it has
+/// them, tokenizer and generation settings. The folder they lie in.
+///
+/// Fails where there is no such model, or it keeps its parameters in another format than safetensors.
+pub fn fetch_model(id: &str, progress: &dyn Progress, interrupted: &AtomicBool) -> Result<PathBuf> {
+    let model = Snapshot::open(RepoKind::Model, id, None, "model.init", progress)?;
+    fetch_llama(&model, progress, interrupted)
+}
+
+fn fetch_llama(model: &Snapshot, progress: &dyn Progress, interrupted: &AtomicBool) -> Result<PathBuf> {
+    const INDEX: &str = "model.safetensors.index.json";
+    let folder = model.cache.snapshot(&model.commit);
+    let mut files = BTreeSet::from(["config.json".to_owned()]);
+    for optional in ["tokenizer.json", "generation_config.json"] {
+        files.extend(model.has(optional).then(|| optional.to_owned()));
+    }
+    if model.has(INDEX) {
+        files.extend(shards(&model.fetch(INDEX, progress, interrupted)?)?);
+    } else {
+        files.insert("model.safetensors".to_owned());
+    }
+    for file in files {
+        model.fetch(&file, progress, interrupted)?;
+    }
+    Ok(folder)
+}
+
+/// The files that an index of parameters names.
+fn shards(index: &Path) -> Result<BTreeSet<String>> {
+    let wrong = |message: String| DataError::Manifest { path: index.to_owned(), message };
+    let text = std::fs::read(index).map_err(DataError::io("read", index))?;
+    let json: Value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+    let map = json["weight_map"].as_object();
+    let map = map.ok_or_else(|| wrong("expected an object `weight_map` from tensor to file".to_owned()))?;
+    Ok(map.values().filter_map(Value::as_str).map(str::to_owned).collect())
+}

@@ -1,0 +1,531 @@
+//! A data set of the Hugging Face Hub as a source: which of its files are meant.
+//!
+//! In: `files`, `config`, `split` and `format` of a [`SourceSpec`], and the repository's tree. Out: the files, in the
+//! order they are read in; none is fetched yet but the README. Each key that is given narrows the choice:
+//!
+//! 1. `files`: those that match a pattern, in the order of the patterns;
+//! 2. `config` and `split`: as the `configs` in the README's header say, where it has them; else by names: a
+//!    configuration is a folder, a split is a word (`train`, `valid`, `test`, …) in the name of a file or folder;
+//! 3. nothing: the only configuration (or `default`), split `train`.
+//!
+//! What is not one choice is refused, with what there is: text for testing must not end up in training by a guess.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use super::{SourceFile, endings};
+use crate::error::{DataError, Result, list};
+use crate::hub::card::{Config, DataFiles, configs};
+use crate::hub::{Entry, RepoKind, Snapshot};
+use crate::manifest::{FileRecord, HubRecord};
+use crate::progress::Progress;
+use crate::spec::{Format, OneOrMany, SourceSpec};
+
+/// The file whose header may list configurations.
+const README: &str = "README.md";
+/// The split that is trained on.
+const TRAIN: &str = "train";
+
+/// A data set with its files chosen.
+pub(super) struct Found {
+    pub(super) snapshot: Snapshot,
+    pub(super) files: Vec<SourceFile>,
+    pub(super) records: Vec<FileRecord>,
+    pub(super) record: HubRecord,
+}
+
+/// Finds the files of the data set called `name`.
+///
+/// Fails as [`Snapshot::open`] does, and where the spec's choice is no file, or not one choice.
+pub(super) fn find(spec: &SourceSpec, name: &str, progress: &dyn Progress) -> Result<Found> {
+    let revision = spec.revision.as_deref();
+    let snapshot = Snapshot::open(RepoKind::Dataset, name, revision, "source.hub", progress)?;
+    let entries = snapshot.files()?;
+    let by_name = spec.files.is_none() || spec.config.is_some() || spec.split.is_some();
+    let configs = match by_name && entries.iter().any(|entry| entry.path == README) {
+        true => {
+            let path = snapshot.fetch(README, progress, &AtomicBool::new(false))?;
+            let text = std::fs::read(&path).map_err(DataError::io("read", &path))?;
+            configs(&String::from_utf8_lossy(&text)).unwrap_or_else(|message| {
+                progress.note(&format!("note: {name}: the header of its README cannot be read: {message}"));
+                Vec::new()
+            })
+        }
+        false => Vec::new(),
+    };
+    let mut found = Found {
+        files: Vec::new(),
+        records: Vec::new(),
+        record: HubRecord { repository: name.to_owned(), commit: snapshot.commit().to_owned() },
+        snapshot,
+    };
+    for (entry, format) in choose(spec, found.snapshot.files()?, &configs)? {
+        found.files.push(SourceFile {
+            path: found.snapshot.place(entry),
+            format,
+            bytes: entry.size,
+            label: entry.path.clone(),
+            package: None,
+        });
+        found.records.push(FileRecord {
+            path: entry.path.clone().into(),
+            bytes: entry.size,
+            modified: String::new(),
+            oid: Some(entry.oid.as_str().to_owned()),
+        });
+    }
+    Ok(found)
+}
+
+/// The files that a spec means, and what they are.
+fn choose<'a>(
+    spec: &SourceSpec,
+    entries: &'a [Entry],
+    configs: &[Config],
+) -> Result<Vec<(&'a Entry, Format)>> {
+    let mut files: Vec<&Entry> = match &spec.files {
+        Some(patterns) => matching(entries.iter().collect(), patterns.as_slice(), "source.files")?,
+        None => entries.iter().filter(|entry| is_data(&entry.path)).collect(),
+    };
+    if let (Some(format), None) = (spec.format, &spec.files) {
+        files.retain(|entry| Format::of(Path::new(&entry.path)) == Some(format));
+    }
+    if files.is_empty() {
+        return Err(refusal(
+            if spec.files.is_some() { "source.files" } else { "source.hub" },
+            "files of text in the repository".to_owned(),
+            format!("none among {}", paths(entries.iter())),
+            format!("say which with `files = \"data/*.jsonl\"`; known endings are {}", endings(None)),
+        ));
+    }
+    if spec.files.is_none() || spec.config.is_some() || spec.split.is_some() {
+        let listed = config(spec, configs)?;
+        files = match listed.and_then(|config| config.data_files.as_ref().map(|listed| (config, listed))) {
+            Some((config, data_files)) => of_config(spec, config, data_files, files)?,
+            None => of_split(spec, of_folder(spec, listed, files)?)?,
+        };
+    }
+    let format = |entry: &'a Entry| {
+        let known = spec.format.or_else(|| Format::of(Path::new(&entry.path)));
+        known.filter(|format| *format != Format::Megatron).map(|format| (entry, format)).ok_or_else(|| {
+            refusal(
+                "source.files",
+                format!("files of text (known endings are {})", endings(None)),
+                format!("`{}`", entry.path),
+                "narrow `files`, or name what they are with `format`".to_owned(),
+            )
+        })
+    };
+    let files: Vec<(&Entry, Format)> = files.into_iter().map(format).collect::<Result<_>>()?;
+    let formats: BTreeSet<Format> = files.iter().map(|(_, format)| *format).collect();
+    if formats.len() > 1 && spec.files.is_none() {
+        let example = |format: &Format| {
+            let first = files.iter().find(|(_, of)| of == format);
+            first.map(|(entry, _)| entry.path.clone()).unwrap_or_default()
+        };
+        return Err(refusal(
+            "source.format",
+            "files of one kind, since others may hold the same text again".to_owned(),
+            list(&formats.iter().map(example).collect::<Vec<_>>()),
+            "choose with `format = \"parquet\"`, or with `files`".to_owned(),
+        ));
+    }
+    Ok(files)
+}
+
+fn refusal(key: &str, expected: String, found: String, hint: String) -> DataError {
+    DataError::Spec { key: key.to_owned(), expected, found, hint }
+}
+
+fn paths<'a>(entries: impl Iterator<Item = &'a Entry>) -> String {
+    list(&entries.map(|entry| entry.path.clone()).collect::<Vec<_>>())
+}
+
+/// Could a file hold documents, by its name? Not those that describe a repository.
+fn is_data(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
+    let about = [
+        "readme",
+        "license",
+        "licence",
+        "notice",
+        "requirements",
+        "dataset_info",
+        "dataset_dict",
+        "state.json",
+    ];
+    let hidden = path.split('/').any(|part| part.starts_with('.'));
+    let known = Format::of(Path::new(path)).is_some_and(|format| format != Format::Megatron);
+    known && !hidden && !name.ends_with(".md") && !about.iter().any(|word| name.starts_with(word))
+}
+
+/// Those that match one of the patterns, in the order of the patterns. `*` stays within a folder, `**` does not.
+fn matching<'a>(entries: Vec<&'a Entry>, patterns: &[String], key: &str) -> Result<Vec<&'a Entry>> {
+    let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
+    let mut chosen: Vec<&Entry> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for typed in patterns {
+        let text = typed.strip_prefix("./").unwrap_or(typed).trim_end_matches('/');
+        let pattern = glob::Pattern::new(text).map_err(|error| {
+            let hint = "write a literal `[` as `[[]`".to_owned();
+            refusal(key, "a pattern of files".to_owned(), format!("\"{typed}\": {error}"), hint)
+        })?;
+        let is_in = |path: &str| path.strip_prefix(text).is_some_and(|rest| rest.starts_with('/'));
+        let fits = |entry: &&&Entry| pattern.matches_with(&entry.path, options) || is_in(&entry.path);
+        let fitting: Vec<&Entry> = entries.iter().filter(fits).copied().collect();
+        if fitting.is_empty() && key == "source.files" {
+            let hint = "`*` stays within a folder, `**` does not".to_owned();
+            return Err(refusal(
+                key,
+                format!("files that match \"{typed}\""),
+                paths(entries.into_iter()),
+                hint,
+            ));
+        }
+        chosen.extend(fitting.into_iter().filter(|entry| seen.insert(entry.path.as_str())));
+    }
+    Ok(chosen)
+}
+
+/// The configuration of the README that is meant; `None` where it lists none.
+fn config<'a>(spec: &SourceSpec, configs: &'a [Config]) -> Result<Option<&'a Config>> {
+    let chosen = match (&spec.config, configs) {
+        (_, []) => return Ok(None),
+        (Some(name), _) => configs.iter().find(|config| config.config_name == *name),
+        (None, [only]) => Some(only),
+        (None, _) => configs.iter().find(|config| config.default || config.config_name == "default"),
+    };
+    let names: Vec<String> = configs.iter().map(|config| config.config_name.clone()).collect();
+    chosen.map(Some).ok_or_else(|| {
+        refusal(
+            "source.config",
+            format!("one of {}", list(&names)),
+            spec.config.as_ref().map_or_else(|| "none".to_owned(), |name| format!("\"{name}\"")),
+            "choose one, or name files with `files`".to_owned(),
+        )
+    })
+}
+
+/// Those of `files` that a configuration lists for the split that is meant.
+fn of_config<'a>(
+    spec: &SourceSpec,
+    config: &Config,
+    data_files: &DataFiles,
+    files: Vec<&'a Entry>,
+) -> Result<Vec<&'a Entry>> {
+    let wanted = spec.split.as_deref().unwrap_or(TRAIN);
+    let splits: Vec<(&str, &OneOrMany<String>)> = match data_files {
+        DataFiles::Train(patterns) => vec![(TRAIN, patterns)],
+        DataFiles::Splits(splits) => splits.iter().map(|split| (split.split.as_str(), &split.path)).collect(),
+    };
+    let listed = splits.iter().find(|(split, _)| *split == wanted);
+    let listed = listed.or_else(|| splits.iter().find(|(split, _)| canonical(split) == canonical(wanted)));
+    let names = || list(&splits.iter().map(|(split, _)| (*split).to_owned()).collect::<Vec<_>>());
+    let Some((_, patterns)) = listed else { return Err(no_split(wanted, names())) };
+    let folder = config.data_dir.as_ref().map(|folder| format!("{}/", folder.trim_matches('/')));
+    let folder = folder.unwrap_or_default();
+    let patterns: Vec<String> =
+        patterns.as_slice().iter().map(|pattern| format!("{folder}{pattern}")).collect();
+    let all = paths(files.iter().copied());
+    let chosen = matching(files, &patterns, "README.md")?;
+    match chosen.is_empty() {
+        false => Ok(chosen),
+        true => Err(refusal(
+            "source.config",
+            format!("files that match {}, as the README lists them", list(&patterns)),
+            all,
+            "name files with `files`, without `config` and `split`".to_owned(),
+        )),
+    }
+}
+
+fn no_split(wanted: &str, there: String) -> DataError {
+    let hint = "choose one with `split`, or name files with `files`".to_owned();
+    refusal("source.split", there, format!("no split \"{wanted}\" among them"), hint)
+}
+
+/// The files of one folder: the one that `config` names, where given, else the only one there is.
+fn of_folder<'a>(
+    spec: &SourceSpec,
+    listed: Option<&Config>,
+    files: Vec<&'a Entry>,
+) -> Result<Vec<&'a Entry>> {
+    let names: BTreeSet<String> = files.iter().map(|entry| folder_of(&entry.path)).collect();
+    let found = list(
+        &names.iter().map(|name| if name.is_empty() { "." } else { name }.to_owned()).collect::<Vec<_>>(),
+    );
+    // A folder that the README names, or one that the config does.
+    let folder = listed.and_then(|config| config.data_dir.as_ref()).or(spec.config.as_ref());
+    let Some(folder) = folder.filter(|_| listed.is_none_or(|config| config.data_dir.is_some())) else {
+        if names.len() > 1 && spec.files.is_none() {
+            let hint = "choose one with `config`, or name files with `files`".to_owned();
+            return Err(refusal("source.config", "one of the repository's folders".to_owned(), found, hint));
+        }
+        return Ok(files);
+    };
+    let folder = folder.trim_matches('/');
+    let is_in = |path: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+    let chosen: Vec<&Entry> = files
+        .into_iter()
+        .filter(|entry| is_in(&entry.path) || entry.path.strip_prefix("data/").is_some_and(is_in))
+        .collect();
+    match chosen.is_empty() {
+        false => Ok(chosen),
+        true => Err(refusal(
+            "source.config",
+            format!("one of {found}"),
+            format!("\"{folder}\""),
+            "choose one, or name files with `files`".to_owned(),
+        )),
+    }
+}
+
+/// The folder that a file's configuration would be called by: without `data/`, and up to a folder called as a split.
+fn folder_of(path: &str) -> String {
+    let folders = path.split('/').rev().skip(1).collect::<Vec<_>>().into_iter().rev();
+    let folders = folders.enumerate().filter(|(i, part)| !(*i == 0 && *part == "data")).map(|(_, part)| part);
+    folders.take_while(|part| canonical(part).is_none()).collect::<Vec<_>>().join("/")
+}
+
+/// The files of one split, by their names: the one that is asked for, else `train`. Where no name tells of a split, all
+/// is `train`; where some do, those that do not are `train` unless others say that they are.
+fn of_split<'a>(spec: &SourceSpec, files: Vec<&'a Entry>) -> Result<Vec<&'a Entry>> {
+    let wanted = match (&spec.split, &spec.files) {
+        (Some(split), _) => split.as_str(),
+        (None, Some(_)) => return Ok(files),
+        (None, None) => TRAIN,
+    };
+    let wanted = canonical(wanted).unwrap_or(wanted);
+    let labels: Vec<Option<String>> = files.iter().map(|entry| split_of(&entry.path)).collect();
+    let of = |wanted: Option<&str>| -> Vec<&'a Entry> {
+        let pairs = files.iter().zip(&labels).filter(|(_, label)| label.as_deref() == wanted);
+        pairs.map(|(entry, _)| *entry).collect()
+    };
+    let mut chosen = of(Some(wanted));
+    if chosen.is_empty() && wanted == TRAIN {
+        chosen = of(None);
+    }
+    if chosen.is_empty() {
+        // A name of the repository's own, as the first word of files or a folder.
+        let named = |part: &str| {
+            part.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.', '_']))
+        };
+        chosen = files.iter().filter(|entry| entry.path.split('/').any(named)).copied().collect();
+    }
+    if chosen.is_empty() {
+        let there: BTreeSet<String> = labels.into_iter().flatten().collect();
+        let there = match there.is_empty() {
+            true => format!("files with a split in their names (there is {})", paths(files.iter().copied())),
+            false => format!("one of {}", list(&there.into_iter().collect::<Vec<_>>())),
+        };
+        return Err(no_split(wanted, there));
+    }
+    Ok(chosen)
+}
+
+/// The split that a path tells of.
+fn split_of(path: &str) -> Option<String> {
+    let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
+    // `train_sft-00000-of-00001.parquet`: the whole first part is the name.
+    if let Some((label, rest)) = name.split_once("-of-").and_then(|(before, _)| before.rsplit_once('-'))
+        && rest.bytes().all(|byte| byte.is_ascii_digit())
+        && words(label).any(|word| canonical(word).is_some())
+    {
+        return Some(canonical(label).unwrap_or(label).to_owned());
+    }
+    let said: BTreeSet<&str> =
+        folders.split('/').filter_map(canonical).chain(words(name).filter_map(canonical)).collect();
+    // `train/test.jsonl` is not trained on.
+    said.iter().find(|split| **split != TRAIN).or(said.first()).map(|split| (*split).to_owned())
+}
+
+fn words(name: &str) -> impl Iterator<Item = &str> {
+    name.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty())
+}
+
+/// The names that splits go by.
+fn canonical(word: &str) -> Option<&'static str> {
+    match word.to_ascii_lowercase().as_str() {
+        "train" | "training" => Some(TRAIN),
+        "validation" | "valid" | "val" | "dev" => Some("validation"),
+        "test" | "testing" | "eval" | "evaluation" => Some("test"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    /// The repositories of the field, as their trees look (some files of each).
+    const WIKIPEDIA: &[&str] = &[
+        ".gitattributes",
+        "20231101.en/train-00000-of-00041.parquet",
+        "20231101.simple/train-00000-of-00001.parquet",
+        "README.md",
+    ];
+    const CODEPARROT: &[&str] = &["README.md", "file-000000000001.json.gz", "file-000000000054.json.gz"];
+    const STACK_SMOL: &[&str] =
+        &["README.md", "data/c/data.json", "data/python/data.json", "dataset_infos.json"];
+    const FINEWEB: &[&str] = &[
+        "README.md",
+        "data/CC-MAIN-2013-20/000_00000.parquet",
+        "data/CC-MAIN-2013-20/000_00001.parquet",
+        "sample/10BT/000_00000.parquet",
+    ];
+    const SLIM_PAJAMA: &[&str] = &[
+        "README.md",
+        "data/test-00000-of-00001-16ef9ba538b2b3a2.parquet",
+        "data/train-00000-of-00048-ab2b35705f029d94.parquet",
+        "data/train-00001-of-00048-d1a5ea53c1b8a5a1.parquet",
+        "data/validation-00000-of-00001-cac62cc1e0b5c4be.parquet",
+    ];
+    const SLIM_PAJAMA_BIG: &[&str] = &[
+        "test/chunk1/example_holdout_0.jsonl.zst",
+        "train/chunk1/example_train_0.jsonl.zst",
+        "train/chunk10/example_train_1.jsonl.zst",
+        "validation/chunk1/example_holdout_0.jsonl.zst",
+    ];
+    const PILE: &[&str] =
+        &["README.md", "test.jsonl.zst", "train/00.jsonl.zst", "train/01.jsonl.zst", "val.jsonl.zst"];
+    const TINY_STORIES: &[&str] = &[
+        "README.md",
+        "TinyStories-train.txt",
+        "TinyStories-valid.txt",
+        "data/train-00000-of-00004-2d5a1467fff1081b.parquet",
+        "data/validation-00000-of-00001-869c898b519ad725.parquet",
+    ];
+
+    const FINEWEB_HEADER: &str = r#"---
+license: odc-by
+dataset_info: {features: [{name: text, dtype: string}], splits: [{name: train, num_bytes: 12}]}
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/*/*
+- config_name: sample-10BT
+  data_files:
+  - split: train
+    path: sample/10BT/*
+---
+# FineWeb
+"#;
+
+    fn entries(paths: &[&str]) -> Vec<Entry> {
+        let oid = "0".repeat(40);
+        let entry = |path: &&str| serde_json::json!({"path": path, "size": 1, "oid": oid});
+        paths.iter().map(|path| serde_json::from_value(entry(path)).unwrap()).collect()
+    }
+
+    fn spec(keys: &str) -> SourceSpec {
+        serde_json::from_str(&format!("{{\"hub\": \"a/b\"{keys}}}")).unwrap()
+    }
+
+    fn chosen(paths: &[&str], keys: &str, readme: &str) -> std::result::Result<Vec<String>, String> {
+        let entries = entries(paths);
+        let files = choose(&spec(keys), &entries, &configs(readme).unwrap());
+        let files = files.map(|files| files.into_iter().map(|(entry, _)| entry.path.clone()).collect());
+        files.map_err(|error| error.to_string())
+    }
+
+    fn some(paths: &[&str], keys: &str) -> Vec<String> {
+        chosen(paths, keys, "").unwrap()
+    }
+
+    fn refused(paths: &[&str], keys: &str, readme: &str) -> String {
+        let error = chosen(paths, keys, readme).unwrap_err();
+        assert!(error.lines().last().unwrap().starts_with("hint: "), "{error}");
+        error
+    }
+
+    #[test]
+    fn the_fields_data_sets_are_found_by_their_names() {
+        let simple = r#", "config": "20231101.simple""#;
+        assert_eq!(some(WIKIPEDIA, simple), WIKIPEDIA[2..3]);
+        assert_eq!(some(CODEPARROT, ""), CODEPARROT[1..]);
+        assert_eq!(some(STACK_SMOL, r#", "config": "python""#), STACK_SMOL[2..3]);
+        assert_eq!(some(STACK_SMOL, r#", "config": "data/c""#), STACK_SMOL[1..2]);
+        assert_eq!(some(SLIM_PAJAMA, ""), SLIM_PAJAMA[2..4]);
+        assert_eq!(some(SLIM_PAJAMA, r#", "split": "valid""#), SLIM_PAJAMA[4..]);
+        assert_eq!(some(SLIM_PAJAMA_BIG, ""), SLIM_PAJAMA_BIG[1..3]);
+        assert_eq!(some(SLIM_PAJAMA_BIG, r#", "split": "validation""#), SLIM_PAJAMA_BIG[3..]);
+        assert_eq!(some(PILE, ""), PILE[2..4]);
+        assert_eq!(some(PILE, r#", "split": "test""#), PILE[1..2]);
+        assert_eq!(some(TINY_STORIES, r#", "format": "parquet""#), TINY_STORIES[3..4]);
+        assert_eq!(some(TINY_STORIES, r#", "format": "txt", "split": "validation""#), TINY_STORIES[2..3]);
+        assert_eq!(some(&["data.jsonl", "test.jsonl"], ""), ["data.jsonl"]);
+        assert_eq!(some(&["part-00000-of-00002.jsonl", "part-00001-of-00002.jsonl"], "").len(), 2);
+        let chat = ["data/train_gen-00000-of-00001.parquet", "data/train_sft-00000-of-00001.parquet"];
+        assert_eq!(some(&chat, r#", "split": "train_sft""#), chat[1..]);
+    }
+
+    #[test]
+    fn a_readme_says_what_configurations_and_splits_are() {
+        let file = |keys: &str| chosen(FINEWEB, keys, FINEWEB_HEADER);
+        assert_eq!(file("").unwrap(), FINEWEB[1..3]);
+        assert_eq!(file(r#", "config": "sample-10BT""#).unwrap(), FINEWEB[3..]);
+        let error = refused(FINEWEB, r#", "config": "sample-100BT""#, FINEWEB_HEADER);
+        assert!(
+            error.contains("expected one of `default`, `sample-10BT`, found \"sample-100BT\""),
+            "{error}"
+        );
+        let error = refused(FINEWEB, r#", "split": "test""#, FINEWEB_HEADER);
+        assert!(error.contains("`train`, found no split \"test\""), "{error}");
+        let lists = "---\nconfigs:\n- config_name: a\n  data_files: [x.jsonl, \"y*.jsonl\"]\n- config_name: b\n  \
+                     data_dir: sub\n  data_files: '*.jsonl'\n- config_name: c\n  data_dir: sub\n---\n";
+        let paths = ["sub/t.jsonl", "test.jsonl", "x.jsonl", "y1.jsonl"];
+        assert_eq!(chosen(&paths, r#", "config": "a""#, lists).unwrap(), paths[2..]);
+        assert_eq!(chosen(&paths, r#", "config": "b""#, lists).unwrap(), paths[..1]);
+        assert_eq!(chosen(&paths, r#", "config": "c""#, lists).unwrap(), paths[..1]);
+    }
+
+    #[test]
+    fn patterns_choose_and_order_files_and_other_keys_narrow_them() {
+        let keys = r#", "files": ["train/01*", "train/*"]"#;
+        assert_eq!(some(PILE, keys), ["train/01.jsonl.zst", "train/00.jsonl.zst"]);
+        assert_eq!(some(PILE, r#", "files": "**/*.zst""#).len(), 4);
+        assert_eq!(some(PILE, r#", "files": "**/*.zst", "split": "train""#), PILE[2..4]);
+        assert_eq!(some(STACK_SMOL, r#", "files": "data/*/data.json""#).len(), 2);
+        assert_eq!(some(STACK_SMOL, r#", "files": "README.md""#), ["README.md"]);
+        let error = refused(PILE, r#", "files": "data/*.parquet""#, "");
+        assert!(error.contains("\"data/*.parquet\"") && error.contains("`train/00.jsonl.zst`"), "{error}");
+        let error = refused(WIKIPEDIA, r#", "files": ".git*""#, "");
+        assert!(error.contains("expected files of text") && error.contains(".gitattributes"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_one_choice_is_refused_with_what_there_is() {
+        let error = refused(WIKIPEDIA, "", "");
+        assert!(error.contains("found `20231101.en`, `20231101.simple`"), "{error}");
+        let error = refused(WIKIPEDIA, r#", "config": "20231101.sample""#, "");
+        assert!(error.contains("expected one of `20231101.en`, `20231101.simple`"), "{error}");
+        let error = refused(TINY_STORIES, "", "");
+        assert!(error.contains("files of one kind") && error.contains("`TinyStories-train.txt`"), "{error}");
+        let error = refused(SLIM_PAJAMA, r#", "split": "holdout""#, "");
+        assert!(error.contains("one of `test`, `train`, `validation`"), "{error}");
+        let error = refused(&["test.jsonl", "dev.jsonl"], "", "");
+        assert!(error.contains("one of `test`, `validation`, found no split \"train\""), "{error}");
+        let error = refused(&["README.md", "script.py"], "", "");
+        assert!(error.contains("none among `README.md`, `script.py`"), "{error}");
+    }
+
+    #[test]
+    fn test_files_are_never_trained_on_by_default() {
+        for path in
+            ["test.jsonl", "a/test/x.jsonl", "train/test-1.jsonl", "a_eval.jsonl", "dev.txt", "x.val.jsonl"]
+        {
+            assert_ne!(split_of(path).as_deref(), Some(TRAIN), "{path}");
+            assert_eq!(
+                some(&["x-train.jsonl", path], r#", "files": "**", "split": "train""#),
+                ["x-train.jsonl"],
+                "{path}"
+            );
+        }
+        for path in ["contest.jsonl", "latest.jsonl", "developer.jsonl", "00.jsonl"] {
+            assert_eq!(split_of(path), None, "{path}");
+        }
+    }
+}
