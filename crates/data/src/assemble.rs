@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::entry::Entry;
 use crate::error::{DataError, Result};
 use crate::index;
 use crate::manifest::{
@@ -20,11 +21,12 @@ use crate::manifest::{
 };
 use crate::part::{PartRecord, part_folder, parts_folder};
 use crate::part_files::{StreamRecord, read_notes, stream_files};
-use crate::prepare::{DOMAIN_LIST, DomainList, Entry, Room};
+use crate::prepare::{DOMAIN_LIST, DomainList};
 use crate::seen::Seen;
 use crate::share::Share;
 use crate::split::Split;
 use crate::store;
+use crate::work::Room;
 
 /// What came of an entry.
 #[derive(Default)]

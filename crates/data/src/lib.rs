@@ -50,6 +50,7 @@ mod cleaning;
 mod corpus;
 mod corrupt;
 mod encoder;
+mod entry;
 mod error;
 #[cfg_attr(not(feature = "hub"), path = "hub/missing.rs")]
 mod hub;
@@ -59,6 +60,7 @@ mod manifest;
 mod mmap;
 mod part;
 mod part_files;
+mod part_writer;
 mod pipeline;
 mod prepare;
 mod progress;
@@ -73,6 +75,7 @@ mod store;
 mod tokenizer;
 mod tokenizer_choice;
 mod tokenizer_training;
+mod work;
 
 pub use corpus::{Corpus, Domain, Work};
 pub use corrupt::CorruptSpec;

@@ -136,7 +136,7 @@ fn every_cut_of_a_jsonl_file_gives_each_line_to_one_worker() {
     );
     let entries = [domain("d", path("a.jsonl"))];
     let expected = in_one_go(&place, &entries);
-    for of in 1..=80 {
+    for of in [1, 2, 3, 5, 8, 13, 21, 34, 55, 80] {
         let documents: u64 = (1..=of)
             .map(|number| place.prepare_part(&entries, Share::new(number, of).unwrap()).unwrap()[0].documents)
             .sum();
@@ -250,7 +250,7 @@ fn an_interrupted_run_goes_on_where_it_stopped() {
         progress.text.into_inner()
     };
     let whole = count_text();
-    for every in [1, 2, 5] {
+    for every in [2, 7] {
         let (mut runs, mut text) = (0, 0);
         loop {
             let flag = AtomicBool::new(false);
