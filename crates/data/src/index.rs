@@ -13,6 +13,7 @@
 //! | 26–33 | u64 D, entries of the document index (documents + 1) |
 //! | 34… | i32\[S\] lengths in tokens, i64\[S\] byte offsets, i64\[D\] document index, maybe i8\[S\] modes |
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{DataError, Result};
@@ -242,25 +243,40 @@ impl Index {
     }
 }
 
-/// The bytes of an index of documents with these lengths in tokens, one sequence a document.
-pub(crate) fn encode(token_type: TokenType, lengths: &[i32]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEADER + lengths.len() * 20 + 8);
-    out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&1u64.to_le_bytes());
-    out.push(token_type.code());
-    out.extend_from_slice(&(lengths.len() as u64).to_le_bytes());
-    out.extend_from_slice(&(lengths.len() as u64 + 1).to_le_bytes());
-    for length in lengths {
-        out.extend_from_slice(&length.to_le_bytes());
-    }
+/// Writes the index of documents one sequence each, whose lengths in tokens `lengths` pushes, the same ones each of the
+/// two times it is asked. Nothing is held in memory.
+///
+/// Fails where `lengths` does, and where writing to `path`, which `out` is, does.
+pub(crate) fn write_streaming(
+    out: &mut impl Write,
+    path: &Path,
+    token_type: TokenType,
+    documents: u64,
+    lengths: impl Fn(&mut dyn FnMut(i32) -> Result<()>) -> Result<()>,
+) -> Result<()> {
+    let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(DataError::io("write", path));
+    put(MAGIC)?;
+    put(&1u64.to_le_bytes())?;
+    put(&[token_type.code()])?;
+    put(&documents.to_le_bytes())?;
+    put(&(documents + 1).to_le_bytes())?;
+    lengths(&mut |length| put(&length.to_le_bytes()))?;
     let mut offset = 0i64;
-    for length in lengths {
-        out.extend_from_slice(&offset.to_le_bytes());
-        offset += i64::from(*length) * token_type.size() as i64;
-    }
-    for document in 0..=lengths.len() as i64 {
-        out.extend_from_slice(&document.to_le_bytes());
-    }
+    lengths(&mut |length| {
+        put(&offset.to_le_bytes())?;
+        offset += i64::from(length) * token_type.size() as i64;
+        Ok(())
+    })?;
+    (0..=documents).try_for_each(|document| put(&document.to_le_bytes()))
+}
+
+/// The bytes of an index of documents with these lengths in tokens.
+#[cfg(test)]
+pub(crate) fn encode(token_type: TokenType, lengths: &[i32]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let push = |sink: &mut dyn FnMut(i32) -> Result<()>| lengths.iter().try_for_each(|length| sink(*length));
+    // Memory does not refuse.
+    let _ = write_streaming(&mut out, Path::new(""), token_type, lengths.len() as u64, push);
     out
 }
 

@@ -142,24 +142,44 @@ impl Tokenizer {
         self.encode_with(text, true)
     }
 
+    /// As [`encode`](Self::encode), in `scratch`'s memory.
+    pub(crate) fn encode_in<'s>(&self, text: &str, scratch: &'s mut Scratch) -> Result<&'s [u32]> {
+        scratch.tokens.clear();
+        self.encode_into(text, false, &mut scratch.tokens)?;
+        let ids = PipelineToken::cast_slice(&scratch.tokens);
+        let Some(gap) = self.gap else { return Ok(ids) };
+        scratch.ids.clear();
+        scratch.ids.extend(ids.iter().filter_map(|id| gap.outside(*id)));
+        Ok(&scratch.ids)
+    }
+
     fn encode_with(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
+        // A guess at bytes a token; the vector grows where it is wrong.
+        let mut tokens: Vec<PipelineToken> = Vec::with_capacity(text.len() / 3);
+        self.encode_into(text, add_special_tokens, &mut tokens)?;
+        let ids = PipelineToken::cast_slice(&tokens);
+        Ok(match self.gap {
+            None => ids.to_vec(),
+            Some(gap) => ids.iter().filter_map(|id| gap.outside(*id)).collect(),
+        })
+    }
+
+    fn encode_into(
+        &self,
+        text: &str,
+        add_special_tokens: bool,
+        tokens: &mut Vec<PipelineToken>,
+    ) -> Result<()> {
         let options = EncodeOptions {
             add_special_tokens,
             padding: Override::Off,
             truncation: Override::Off,
             ..EncodeOptions::default()
         };
-        // A guess at bytes a token; the vector grows where it is wrong.
-        let mut tokens: Vec<PipelineToken> = Vec::with_capacity(text.len() / 3);
-        self.pipeline.encode_into(text, &options, &mut tokens).map_err(|error| DataError::Tokenizer {
+        self.pipeline.encode_into(text, &options, tokens).map_err(|error| DataError::Tokenizer {
             origin: self.fingerprint.clone(),
             message: format!("cannot encode {:?}: {error}", text.chars().take(60).collect::<String>()),
             hint: "use a tokenizer that has a token for every text, as byte-level BPE does".to_owned(),
-        })?;
-        let ids = PipelineToken::cast_slice(&tokens);
-        Ok(match self.gap {
-            None => ids.to_vec(),
-            Some(gap) => ids.iter().filter_map(|id| gap.outside(*id)).collect(),
         })
     }
 
@@ -207,6 +227,14 @@ impl Tokenizer {
     pub fn json(&self) -> &str {
         &self.json
     }
+}
+
+/// Memory that encoding many texts uses again and again.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    tokens: Vec<PipelineToken>,
+    /// Without the gap's ids, where the vocabulary has one.
+    ids: Vec<u32>,
 }
 
 /// Turns ids into text one at a time; see [`Tokenizer::decode_stream`].

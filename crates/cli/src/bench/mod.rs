@@ -1,6 +1,6 @@
 //! `cuvee bench WHAT`: throughput on this machine. One file a thing to measure; `machine` says what the machine can do.
 
-mod machine;
+pub mod machine;
 mod train;
 
 use crate::Session;
