@@ -18,16 +18,14 @@ import datetime
 import json
 import os
 import platform
-import random
 import shlex
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs/results.md"
-BEGIN, END = "<!-- bench_train: begin -->", "<!-- bench_train: end -->"
+from measure import ROOT, interval, machine, version_of, write_results
+
 SIZES = ["xs", "s", "m", "l"]
 # Name: (what the table calls it, precision, its own flags).
 PROGRAMS = {
@@ -42,7 +40,6 @@ PROGRAMS = {
 }
 # Memory is kept instead of given back to the system between steps: PyTorch is 1.1 to 1.3 times faster with it.
 TORCH_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000", "MALLOC_TOP_PAD_": "268435456"}
-RESAMPLES = 2000
 
 
 def run(name, size, given):
@@ -86,11 +83,7 @@ def ratio_interval(rounds, name):
     """The ratio over all rounds and its 95 % interval; whole rounds are resampled, the same ones for both programs."""
     count = len(rounds[name])
     value = ratio(rounds, name, range(count))
-    if value is None or count < 2:
-        return value, None
-    generator = random.Random(0)
-    resampled = sorted(ratio(rounds, name, generator.choices(range(count), k=count)) for _ in range(RESAMPLES))
-    return value, (resampled[int(0.025 * RESAMPLES)], resampled[int(0.975 * RESAMPLES) - 1])
+    return value, value and interval(count, lambda chosen: ratio(rounds, name, chosen))
 
 
 def summarise(size, rounds):
@@ -121,41 +114,6 @@ def table(rows):
                      f"| {row['median_ms']:.1f} ({row['min_ms']:.1f}) | {row['tokens_per_second']:,.0f} | {times} | {memory} "
                      f"| {row['first_loss']:.3f} → {row['last_loss']:.3f} |")
     return "\n".join(lines)
-
-
-def version_of(command):
-    """What a command prints, None if it fails; and the last line of what went wrong."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        return None, str(error)
-    if done.returncode != 0:
-        return None, (done.stderr.strip().splitlines() or ["nothing"])[-1]
-    return done.stdout.strip(), ""
-
-
-def machine():
-    """The processor, its cores and memory, and whether it multiplies bf16."""
-    model, flags = platform.processor() or platform.machine(), []
-    try:
-        info = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if ":" in line)
-        info = {key.strip(): value.strip() for key, value in info.items()}
-        model, flags = info.get("model name", model), info.get("flags", "").split()
-    except OSError:
-        pass
-    wide = [name for flag, name in (("avx2", "AVX2"), ("avx512f", "AVX-512"), ("avx512_bf16", "AVX512-BF16"),
-                                    ("amx_bf16", "AMX-BF16")) if flag in flags]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{model} with {', '.join(wide) or 'no wide vectors known'}; {os.cpu_count()} cores, {memory:.0f} GiB"
-
-
-def write_results(text):
-    """Puts the text between the markers of docs/results.md."""
-    page = RESULTS.read_text(encoding="utf-8")
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        sys.exit(f"error: {RESULTS}: expected the lines {BEGIN} and {END} once each, in this order\nhint: put them back")
-    before, rest = page.split(BEGIN)
-    RESULTS.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
 def read_arguments():
@@ -229,7 +187,7 @@ def main():
     if given.json:
         given.json.write_text(json.dumps({"heading": heading, "rows": rows}, indent=2) + "\n", encoding="utf-8")
     if given.write:
-        write_results(text)
+        write_results("bench_train", text)
 
 
 if __name__ == "__main__":

@@ -107,3 +107,60 @@ fn bad_flags_are_named_with_a_hint() {
     let said = place.fails(2, &["bench", "train", "--size", "xxl"]);
     assert!(said.contains("[possible values: xs, s, m, l]"), "{said}");
 }
+
+#[test]
+fn tokenize_keeps_the_json_contract() {
+    let place = Place::new();
+    cuvee_testkit::write_file(&place.path("tokenizer.json"), cuvee_testkit::tiny_tokenizer_json().as_bytes());
+    let args =
+        "bench tokenize --tokenizer tokenizer.json --text prose.jsonl code.jsonl --threads 2 --passes 3";
+    let document = place.json(&args.split(' ').collect::<Vec<_>>());
+    assert_eq!((&document["what"], &document["threads"]), (&"tokenize".into(), &2.into()));
+    let texts = [cuvee_testkit::prose(1, 300), cuvee_testkit::code_like(2, 300)].concat();
+    assert_eq!(document["bytes"], texts.iter().map(String::len).sum::<usize>(), "{document}");
+    let tokens = document["tokens"].as_u64().unwrap();
+    assert!(tokens > 0 && tokens <= document["bytes"].as_u64().unwrap(), "{document}");
+    let passes: Vec<f64> =
+        document["passes_ms"].as_array().unwrap().iter().map(|ms| ms.as_f64().unwrap()).collect();
+    let [first, a, b] = passes[..] else { panic!("3 passes: {document}") };
+    let rate = |ms: f64| document["bytes"].as_f64().unwrap() / 1e3 / ms;
+    for (key, ms) in [("megabytes_per_second", first), ("later_megabytes_per_second", (a + b) / 2.0)] {
+        let found = document[key].as_f64().unwrap();
+        assert!((found / rate(ms) - 1.0).abs() < 1e-9, "{key}: {document}");
+    }
+    let less = place.json(&[args.split(' ').collect(), vec!["--bytes", "1000"]].concat());
+    assert!((1000..3000).contains(&less["bytes"].as_u64().unwrap()), "{less}");
+}
+
+#[test]
+fn load_keeps_the_json_contract() {
+    let document = Place::new().json(&["bench", "load", "--tokens", "1000000", "--seconds", "0.01"]);
+    assert_eq!(document["what"], "load");
+    for key in ["tokens_per_second", "first_batch_ms", "bytes_per_second", "memcpy_bytes_per_second"] {
+        assert!(document[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {document}");
+    }
+    let f = |key: &str| document[key].as_f64().unwrap();
+    assert!((f("bytes_per_second") / f("tokens_per_second") - 2.0).abs() < 1e-9, "two bytes a token");
+    assert!((f("bytes_per_second") / f("memcpy_bytes_per_second") / f("share_of_memcpy") - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn bad_requests_to_the_data_benches_are_refused_with_a_hint() {
+    let place = Place::new();
+    cuvee_testkit::write_file(&place.path("t.json"), cuvee_testkit::tiny_tokenizer_json().as_bytes());
+    place.write("empty.txt", "");
+    for (code, args, words) in [
+        (2, "tokenize --tokenizer t.json --text prose.jsonl --threads 0", "--threads: expected 1 to 1024"),
+        (2, "tokenize --tokenizer t.json --text prose.jsonl --passes 0", "at least one pass"),
+        (2, "tokenize --tokenizer t.json --text empty.txt", "expected some text"),
+        (1, "tokenize --tokenizer t.json --text nowhere.txt", "no file for `nowhere.txt`"),
+        (1, "tokenize --tokenizer prose.jsonl --text prose.jsonl", "tokenizer.json"),
+        (1, "tokenize --tokenizer t.json --text prose.jsonl --text-column texts", "no column `texts`"),
+        (2, "load --tokens 10", "--tokens: expected 1000000 to"),
+        (2, "load --seconds 0", "--seconds: expected up to 60"),
+    ] {
+        let args: Vec<&str> = std::iter::once("bench").chain(args.split(' ')).collect();
+        let said = place.fails(code, &args);
+        assert!(said.contains(words) && said.contains("hint: "), "{args:?}:\n{said}");
+    }
+}

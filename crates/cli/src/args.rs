@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use cuvee_data::Share;
+use cuvee_data::{Format, Share, Split, TokenType, TokensAs};
 
 use crate::bench::BenchArgs;
 use crate::lab::LabArgs;
@@ -106,15 +106,76 @@ pub enum Command {
         #[arg(long)]
         logits: bool,
     },
-    /// Say what a shard, run folder or checkpoint holds; `inspect strategies` lists the strategies
+    /// Say what a tokenized file, run folder or checkpoint holds; `inspect strategies` lists the strategies
     Inspect {
-        /// A shard folder, an .idx file, a run folder, a checkpoint, or the word `strategies`
+        /// A shard folder, a tokenized file, a run folder, a checkpoint, or the word `strategies`
         path: PathBuf,
+        /// What a tokenized file is and how it is read, where it does not tell
+        #[command(flatten)]
+        said: Said,
     },
+    /// Write tokenized files in another format, token for token
+    Convert(ConvertArgs),
     /// Repeat the seed paper's experiments: a table, results.json and a page of plots in --out (default runs/lab-STUDY)
     Lab(LabArgs),
     /// Measure throughput on this machine
     Bench(BenchArgs),
+}
+
+/// What `convert` does.
+#[derive(clap::Args, Debug, Clone)]
+pub struct ConvertArgs {
+    /// A domain's folder, or a tokenized file (a Megatron shard by its prefix, .idx or .bin)
+    pub input: PathBuf,
+    /// The file to write, or a folder for it; nothing that is there is written over
+    pub output: PathBuf,
+    /// The format to write: megatron, nanogpt, llmc or datatrove
+    #[arg(long, value_name = "FORMAT", value_parser = format)]
+    pub to: Format,
+    /// Which split of a domain's folder: train, tune or valid (default: each into a file of its own)
+    #[arg(long, value_name = "SPLIT", value_parser = split)]
+    pub split: Option<Split>,
+    /// The id that ends a document (default: what the shard.json beside the input says)
+    #[arg(long, value_name = "ID")]
+    pub end_of_text: Option<u32>,
+    /// What the input is and how it is read, where it does not tell
+    #[command(flatten)]
+    pub said: Said,
+}
+
+/// What the command line says of a tokenized file that does not tell by itself.
+#[derive(clap::Args, Debug, Clone, Copy)]
+pub struct Said {
+    /// What the file is: megatron, nanogpt, llmc, datatrove or olmo (default: what it tells)
+    #[arg(long, value_name = "FORMAT", value_parser = format)]
+    pub format: Option<Format>,
+    /// How an id is stored, for files of ids alone: u16, u32, …
+    #[arg(long, value_name = "TYPE", value_parser = token_type)]
+    pub token_type: Option<TokenType>,
+}
+
+impl From<Said> for TokensAs {
+    fn from(said: Said) -> Self {
+        Self { format: said.format, token_type: said.token_type }
+    }
+}
+
+fn format(name: &str) -> Result<Format, String> {
+    by_name(name, &Format::ALL.map(|format| (format.name(), format)))
+}
+
+fn token_type(name: &str) -> Result<TokenType, String> {
+    by_name(name, &TokenType::ALL.map(|kind| (kind.name(), kind)))
+}
+
+fn split(name: &str) -> Result<Split, String> {
+    by_name(name, &Split::ALL.map(|split| (split.name(), split)))
+}
+
+fn by_name<T: Copy>(name: &str, known: &[(&str, T)]) -> Result<T, String> {
+    let found = known.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    let names: Vec<&str> = known.iter().map(|(known, _)| *known).collect();
+    found.ok_or_else(|| format!("expected one of {}", names.join(", ")))
 }
 
 #[cfg(test)]
@@ -159,8 +220,11 @@ mod tests {
                 "cuvee-train: CONFIG",
                 "cuvee-eval: --context --data --sequences CHECKPOINT",
                 "cuvee-generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",
-                "cuvee-inspect: PATH",
+                "cuvee-inspect: --format --token-type PATH",
+                "cuvee-convert: --end-of-text --format --split --to --token-type INPUT OUTPUT",
                 "cuvee-lab: --c --data --seeds --sigma --steps STUDY",
+                "cuvee-bench-tokenize: --bytes --passes --text --text-column --threads --tokenizer",
+                "cuvee-bench-load: --seconds --tokens",
                 "cuvee-bench-train: --batch --collect --context --engine --precision --profile --size --steps --threads --vocab --warmup",
                 "everywhere: device json out quiet resume seed set verbose",
             ]

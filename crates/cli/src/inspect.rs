@@ -8,10 +8,11 @@ use cuvee_report::{bytes, count, thousands};
 use cuvee_train::{checkpoint, hf};
 use serde_json::{Value, json};
 
+use crate::args::Said;
 use crate::{Session, write_stdout};
 
 /// Says what `path` is.
-pub fn run(path: &Path, session: &Session) -> anyhow::Result<()> {
+pub fn run(path: &Path, said: Said, session: &Session) -> anyhow::Result<()> {
     let (text, document) = if path == Path::new("strategies") {
         strategies()
     } else if path.join("plan.json").is_file() {
@@ -21,7 +22,7 @@ pub fn run(path: &Path, session: &Session) -> anyhow::Result<()> {
     } else if let Some(newest) = checkpoint::list(path)?.pop() {
         model_folder(&newest)?
     } else {
-        shards(path)?
+        shards(path, said)?
     };
     if session.common.json {
         session.emit(&document)
@@ -39,9 +40,9 @@ fn strategies() -> (String, Value) {
     (cuvee_mixer::strategies_markdown(), json!({ "strategies": rows }))
 }
 
-/// A shard folder, the folder of an entry with several, or one pair of Megatron files.
-fn shards(path: &Path) -> anyhow::Result<(String, Value)> {
-    let inspection = cuvee_data::inspect(path)?;
+/// A shard folder, the folder of an entry with several, or one tokenized file.
+fn shards(path: &Path, said: Said) -> anyhow::Result<(String, Value)> {
+    let inspection = cuvee_data::inspect_as(path, said.into())?;
     let text = match &inspection {
         Inspection::Domain { dir, manifest } => format!("{}: {}", dir.display(), domain(manifest)),
         Inspection::Entry { dir, domains, .. } => {
@@ -51,12 +52,29 @@ fn shards(path: &Path) -> anyhow::Result<(String, Value)> {
         Inspection::Shard { path, token_type, documents, tokens, longest, max_id, .. } => format!(
             "{}: Megatron shard, {}, {} documents, {} tokens, longest document {}, largest id {}\n",
             path.display(),
-            format!("{token_type:?}").to_lowercase(),
+            token_type.name(),
             thousands(*documents),
             thousands(*tokens),
             thousands(*longest),
             max_id.map_or("none".into(), |id| id.to_string()),
         ),
+        Inspection::Tokens { path, format, token_type, documents, tokens, longest, max_id, tokenizer } => {
+            let documents = match (documents, longest) {
+                (Some(documents), Some(longest)) => {
+                    format!("{} documents, longest {}", thousands(*documents), thousands(*longest))
+                }
+                _ => "documents told apart by end-of-text".to_owned(),
+            };
+            let tokenizer = tokenizer.as_ref().map_or(String::new(), |name| format!(", tokenizer {name}"));
+            format!(
+                "{}: {} tokens, {}, {}, {documents}, largest id {}{tokenizer}\n",
+                path.display(),
+                format.name(),
+                token_type.name(),
+                thousands(*tokens),
+                max_id.map_or("none".into(), |id| id.to_string()),
+            )
+        }
     };
     Ok((text, serde_json::to_value(&inspection)?))
 }

@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod checkpoint_source;
 mod config;
+mod convert;
 mod eval;
 mod generate;
 mod inspect;
@@ -123,7 +124,8 @@ fn run(command: &Command, session: &Session) -> anyhow::Result<()> {
             let request = generate::Request { prompt, tokens, temperature, top_k, top_p };
             generate::run(checkpoint, &request, *logits, session)
         }
-        Command::Inspect { path } => inspect::run(path, session),
+        Command::Inspect { path, said } => inspect::run(path, *said, session),
+        Command::Convert(args) => convert::run(args, session),
         Command::Lab(args) => lab::run(args, session),
         Command::Bench(args) => bench::run(args, session),
     }

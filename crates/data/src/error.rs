@@ -59,8 +59,7 @@ pub enum DataError {
     },
     /// A file whose ending tells nothing.
     #[error(
-        "{}: unknown file type: expected a name ending in {known}\nhint: name the format, as in \
-         `format = \"txt\"`",
+        "{}: unknown file type: expected a name ending in {known}\nhint: {hint}",
         path.display()
     )]
     UnknownFormat {
@@ -68,6 +67,8 @@ pub enum DataError {
         path: PathBuf,
         /// The endings that are known.
         known: String,
+        /// What to do.
+        hint: &'static str,
     },
     /// The two halves of a source and the shards made of it would be the same files.
     #[error(
@@ -94,7 +95,7 @@ pub enum DataError {
     /// A path that [`inspect`](crate::inspect()) can say nothing about.
     #[error(
         "{}: expected a domain's folder or its shard.json, an entry's folder or its domains.json, or \
-         a shard by its prefix, .idx or .bin; found {found}\nhint: {hint}",
+         a tokenized file (a Megatron shard by its prefix, .idx or .bin); found {found}\nhint: {hint}",
         path.display()
     )]
     NotInspectable {
@@ -104,6 +105,12 @@ pub enum DataError {
         found: String,
         /// What to do.
         hint: String,
+    },
+    /// A file to be written is there already.
+    #[error("{}: expected no such file yet, found one\nhint: choose another place, or remove it", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
     },
     /// A compressed or columnar file that does not decode.
     #[error("{}: {format} does not decode {place}: {message}\nhint: the file may be truncated; fetch it again", path.display())]
@@ -191,6 +198,18 @@ pub enum DataError {
         /// What is there.
         found: String,
     },
+    /// A file of token ids that is not what its format says.
+    #[error("{}: expected {expected}, found {found}\nhint: {hint}", path.display())]
+    TokenFile {
+        /// The file, or the one beside it that is wrong.
+        path: PathBuf,
+        /// What must be there.
+        expected: String,
+        /// What is there.
+        found: String,
+        /// What to do.
+        hint: String,
+    },
     /// A file shorter or longer than it must be.
     #[error(
         "{}: expected {expected} bytes, found {found}: the file is {}\nhint: {}",
@@ -219,7 +238,7 @@ pub enum DataError {
         path.display()
     )]
     IdBeyondVocabulary {
-        /// The `.bin`.
+        /// The file of ids.
         path: PathBuf,
         /// The document, from 0.
         document: u64,
@@ -402,7 +421,8 @@ impl DataError {
             DataError::Spec { .. }
             | DataError::DuplicateDomain { .. }
             | DataError::SourceInStore { .. }
-            | DataError::StoreIsFile { .. } => true,
+            | DataError::StoreIsFile { .. }
+            | DataError::Exists { .. } => true,
             _ => false,
         }
     }

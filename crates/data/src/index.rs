@@ -13,7 +13,7 @@
 //! | 26–33 | u64 D, entries of the document index (documents + 1) |
 //! | 34… | i32\[S\] lengths in tokens, i64\[S\] byte offsets, i64\[D\] document index, maybe i8\[S\] modes |
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{DataError, Result};
@@ -26,7 +26,7 @@ const HEADER: usize = 34;
 /// From this vocabulary size on, a token takes four bytes (Megatron-LM's own limit).
 const WIDE_VOCABULARY: usize = 65_500;
 
-/// The type of one token in a `.bin`.
+/// The type of one token on disk. Codes are Megatron's; types without one stand in other formats only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenType {
@@ -42,9 +42,25 @@ pub enum TokenType {
     I64,
     /// Code 8: what Cuvee writes below 65,500 ids.
     U16,
+    /// Of llm.c's, datatrove's and OLMo's files.
+    U32,
+    /// Of OLMo's files.
+    U64,
 }
 
 impl TokenType {
+    /// All of them.
+    pub const ALL: [TokenType; 8] = [
+        TokenType::U8,
+        TokenType::I8,
+        TokenType::I16,
+        TokenType::I32,
+        TokenType::I64,
+        TokenType::U16,
+        TokenType::U32,
+        TokenType::U64,
+    ];
+
     /// The type Megatron uses for this many ids.
     pub fn for_vocabulary(vocab_size: usize) -> TokenType {
         if vocab_size < WIDE_VOCABULARY { TokenType::U16 } else { TokenType::I32 }
@@ -55,26 +71,41 @@ impl TokenType {
         match self {
             TokenType::U8 | TokenType::I8 => 1,
             TokenType::I16 | TokenType::U16 => 2,
-            TokenType::I32 => 4,
-            TokenType::I64 => 8,
+            TokenType::I32 | TokenType::U32 => 4,
+            TokenType::I64 | TokenType::U64 => 8,
         }
     }
 
-    /// The code in byte 17.
-    pub fn code(self) -> u8 {
-        match self {
+    /// The code in byte 17; `None` for a type that Megatron does not have.
+    pub fn code(self) -> Option<u8> {
+        Some(match self {
             TokenType::U8 => 1,
             TokenType::I8 => 2,
             TokenType::I16 => 3,
             TokenType::I32 => 4,
             TokenType::I64 => 5,
             TokenType::U16 => 8,
+            TokenType::U32 | TokenType::U64 => return None,
+        })
+    }
+
+    /// The name in configs: "u16".
+    pub fn name(self) -> &'static str {
+        match self {
+            TokenType::U8 => "u8",
+            TokenType::I8 => "i8",
+            TokenType::I16 => "i16",
+            TokenType::I32 => "i32",
+            TokenType::I64 => "i64",
+            TokenType::U16 => "u16",
+            TokenType::U32 => "u32",
+            TokenType::U64 => "u64",
         }
     }
 
     fn from_code(code: u8) -> Option<TokenType> {
         use TokenType::{I8, I16, I32, I64, U8, U16};
-        [U8, I8, I16, I32, I64, U16].into_iter().find(|kind| kind.code() == code)
+        [U8, I8, I16, I32, I64, U16].into_iter().find(|kind| kind.code() == Some(code))
     }
 
     /// The value of one token's bytes, which must be [`size`](Self::size) many.
@@ -83,7 +114,8 @@ impl TokenType {
         wide[..bytes.len()].copy_from_slice(bytes);
         let value = u64::from_le_bytes(wide);
         match self {
-            TokenType::U8 | TokenType::U16 => value as i64,
+            TokenType::U8 | TokenType::U16 | TokenType::U32 => value as i64,
+            TokenType::U64 => i64::try_from(value).unwrap_or(i64::MAX),
             // The casts take the low bytes and their sign.
             TokenType::I8 => i64::from(value as i8),
             TokenType::I16 => i64::from(value as i16),
@@ -255,9 +287,14 @@ pub(crate) fn write_streaming(
     lengths: impl Fn(&mut dyn FnMut(i32) -> Result<()>) -> Result<()>,
 ) -> Result<()> {
     let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(DataError::io("write", path));
+    let code = token_type.code().ok_or_else(|| DataError::Index {
+        path: path.to_owned(),
+        expected: "a token type that Megatron has".to_owned(),
+        found: token_type.name().to_owned(),
+    })?;
     put(MAGIC)?;
     put(&1u64.to_le_bytes())?;
-    put(&[token_type.code()])?;
+    put(&[code])?;
     put(&documents.to_le_bytes())?;
     put(&(documents + 1).to_le_bytes())?;
     lengths(&mut |length| put(&length.to_le_bytes()))?;
@@ -270,13 +307,39 @@ pub(crate) fn write_streaming(
     (0..=documents).try_for_each(|document| put(&document.to_le_bytes()))
 }
 
-/// The bytes of an index of documents with these lengths in tokens.
+/// Writes the index of documents with these lengths in tokens, one sequence a document.
+///
+/// Fails where writing does, and for a token type that Megatron does not have.
+pub(crate) fn write(out: &mut dyn Write, token_type: TokenType, lengths: &[i32]) -> io::Result<()> {
+    let Some(code) = token_type.code() else {
+        let message = format!("Megatron has no token type {}", token_type.name());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    };
+    out.write_all(MAGIC)?;
+    out.write_all(&1u64.to_le_bytes())?;
+    out.write_all(&[code])?;
+    out.write_all(&(lengths.len() as u64).to_le_bytes())?;
+    out.write_all(&(lengths.len() as u64 + 1).to_le_bytes())?;
+    for length in lengths {
+        out.write_all(&length.to_le_bytes())?;
+    }
+    let mut offset = 0i64;
+    for length in lengths {
+        out.write_all(&offset.to_le_bytes())?;
+        offset += i64::from(*length) * token_type.size() as i64;
+    }
+    for document in 0..=lengths.len() as i64 {
+        out.write_all(&document.to_le_bytes())?;
+    }
+    Ok(())
+}
+
+/// The bytes that [`write`] writes; nothing for a token type that Megatron does not have.
 #[cfg(test)]
 pub(crate) fn encode(token_type: TokenType, lengths: &[i32]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let push = |sink: &mut dyn FnMut(i32) -> Result<()>| lengths.iter().try_for_each(|length| sink(*length));
-    // Memory does not refuse.
-    let _ = write_streaming(&mut out, Path::new(""), token_type, lengths.len() as u64, push);
+    let mut out = Vec::with_capacity(HEADER + lengths.len() * 20 + 8);
+    // Writing into memory does not fail.
+    let _ = write(&mut out, token_type, lengths);
     out
 }
 

@@ -1,7 +1,7 @@
-//! What a shard, or a folder of shards, is.
+//! What a tokenized file, or a folder of shards, is.
 //!
-//! In: a path. Out: its manifest, or for a shard without one what the index says. Costs the
-//! headers of the files, and for a single shard one pass over it.
+//! In: a path. Out: its manifest, or for a file without one what it says itself. Costs the
+//! headers of the files, and for a single file one pass over it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,11 @@ use crate::error::{DataError, Result};
 use crate::index::TokenType;
 use crate::manifest::{Counts, FILE_NAME, Manifest};
 use crate::prepare::{DOMAIN_LIST, read_list};
-use crate::shard::{self, Shard};
+use crate::shard;
+use crate::source::Flow;
+use crate::source::files;
+use crate::source::tokens::Documents;
+use crate::spec::Format;
 
 /// More folders than this are not named in a hint.
 const MOST_NAMED: usize = 5;
@@ -56,13 +60,48 @@ pub enum Inspection {
         /// The largest id.
         max_id: Option<u32>,
     },
+    /// A single tokenized file of another format.
+    Tokens {
+        /// The file that holds the ids.
+        path: PathBuf,
+        /// Its format.
+        format: Format,
+        /// How a token is stored.
+        token_type: TokenType,
+        /// Documents; `None` for a format without an index, whose documents end-of-text separates.
+        documents: Option<u64>,
+        /// Tokens.
+        tokens: u64,
+        /// Tokens of the longest document, where they are known.
+        longest: Option<u64>,
+        /// The largest id.
+        max_id: Option<u32>,
+        /// What the file calls its tokenizer.
+        tokenizer: Option<String>,
+    },
+}
+
+/// What somebody says of a tokenized file that does not tell by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TokensAs {
+    /// Its format.
+    pub format: Option<Format>,
+    /// How its ids are stored.
+    pub token_type: Option<TokenType>,
 }
 
 /// Says what stands at a path: a domain's folder or the `shard.json` in it, the folder of a
-/// `domain_by` entry or the `domains.json` in it, or a shard by its `.idx`, `.bin` or prefix.
+/// `domain_by` entry or the `domains.json` in it, or a tokenized file, a Megatron shard by its `.idx`, `.bin` or prefix.
 ///
 /// Fails with [`DataError::NotInspectable`] where it is none of these, and where it is damaged.
 pub fn inspect(path: &Path) -> Result<Inspection> {
+    inspect_as(path, TokensAs::default())
+}
+
+/// As [`inspect`], for a tokenized file that does not tell what it is.
+///
+/// Fails as `inspect` does.
+pub fn inspect_as(path: &Path, said: TokensAs) -> Result<Inspection> {
     let named = |name: &str| path.file_name().is_some_and(|found| found == name) && path.is_file();
     let is_description = named(FILE_NAME) || named(DOMAIN_LIST);
     let dir = if is_description { path.parent().unwrap_or(path) } else { path };
@@ -77,37 +116,73 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         let domains = list.folders.values().map(open).collect::<Result<_>>()?;
         return Ok(Inspection::Entry { dir: dir.to_owned(), domains, without_text: list.without_text });
     }
-    // A prefix may also be the name of a folder beside its two files.
-    if shard::files(path).0.is_file() {
-        return inspect_shard(path);
+    let (format, path) = recognise(path, said.format)?;
+    inspect_tokens(format, &path, said.token_type)
+}
+
+/// The format of a tokenized file and the path it is opened by. A prefix may also be the name of a folder beside its
+/// two files.
+pub(crate) fn recognise(path: &Path, said: Option<Format>) -> Result<(Format, PathBuf)> {
+    let idx = shard::files(path).0;
+    if said.is_none_or(|format| format == Format::Megatron) && idx.is_file() {
+        return Ok((Format::Megatron, idx));
+    }
+    if path.is_file() {
+        let found = said.or_else(|| files::format_of(path));
+        if let Some(format) = found.filter(|format| said.is_some() || format.tokens().is_some()) {
+            return Ok((format, path.to_owned()));
+        }
     }
     Err(not_inspectable(path))
 }
 
-fn inspect_shard(path: &Path) -> Result<Inspection> {
-    let shard = Shard::open(path)?;
-    shard.index().check_contiguous()?;
-    let mut longest = 0;
-    for i in 0..shard.index().documents() {
-        let bytes: u64 = shard.index().document(i)?.iter().map(|range| range.end - range.start).sum();
-        longest = longest.max(bytes / shard.token_type().size() as u64);
+fn inspect_tokens(format: Format, path: &Path, said: Option<TokenType>) -> Result<Inspection> {
+    let file = format.open(path, said)?;
+    if let Documents::Index(index) = &file.documents {
+        index.check_contiguous()?;
     }
-    Ok(Inspection::Shard {
-        path: shard::files(path).1,
-        token_type: shard.token_type(),
-        sequences: shard.index().sequences() as u64,
-        documents: shard.documents(),
-        tokens: shard.tokens(),
-        longest,
-        max_id: shard.max_id(),
+    let mut longest = 0;
+    if file.documents().is_some() {
+        file.visit(None, &mut |piece| {
+            longest = longest.max(piece.tokens.len() as u64);
+            Ok(Flow::Continue)
+        })?;
+    }
+    let (path, token_type) = (file.stream.path().to_owned(), file.stream.token_type());
+    let (tokens, max_id) = (file.stream.tokens(), file.stream.max_id());
+    Ok(match &file.documents {
+        Documents::Index(index) => Inspection::Shard {
+            path,
+            token_type,
+            sequences: index.sequences() as u64,
+            documents: index.documents() as u64,
+            tokens,
+            longest,
+            max_id,
+        },
+        Documents::Ends(_) | Documents::EndOfText => Inspection::Tokens {
+            path,
+            format,
+            token_type,
+            documents: file.documents(),
+            tokens,
+            longest: file.documents().map(|_| longest),
+            max_id,
+            tokenizer: file.tokenizer,
+        },
     })
 }
 
-fn not_inspectable(path: &Path) -> DataError {
+pub(crate) fn not_inspectable(path: &Path) -> DataError {
     let (idx, bin) = shard::files(path);
     let (found, hint) = if bin.is_file() {
-        let hint = format!("the shard's index, {}, belongs beside it", idx.display());
+        let hint = format!(
+            "a Megatron shard's index, {}, belongs beside it; if it holds ids alone, pass --format nanogpt",
+            idx.display()
+        );
         ("a .bin without its .idx", hint)
+    } else if path.join(DOMAIN_LIST).is_file() {
+        ("the folder of an entry with several domains", "pass the folder of one of them".to_owned())
     } else if path.is_dir() {
         let mut folders = folders_of_shards(path);
         let more = folders.len().saturating_sub(MOST_NAMED);

@@ -7,6 +7,7 @@
 //!  sets, Cargo's sources
 //! ```
 //!
+//! [`convert`](convert()) writes shards and other tokenized files in the formats of other programs.
 //! [`prepare`] does all of it and only what is missing; [`Shard::read`] is what training calls.
 //!
 //! ```
@@ -47,6 +48,7 @@
 
 mod assemble;
 mod cleaning;
+mod convert;
 mod corpus;
 mod corrupt;
 mod encoder;
@@ -72,17 +74,21 @@ mod space;
 mod spec;
 mod split;
 mod store;
+mod stream;
+mod synthetic;
+mod texts;
 mod tokenizer;
 mod tokenizer_choice;
 mod tokenizer_training;
 mod work;
 
+pub use convert::{Convert, Converted, convert};
 pub use corpus::{Corpus, Domain, Work};
 pub use corrupt::CorruptSpec;
 pub use error::{DataError, Result};
 pub use hub::{fetch_dataset, fetch_model, is_model_name};
 pub use index::TokenType;
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Inspection, TokensAs, inspect, inspect_as};
 pub use manifest::{
     Counts, FORMAT_VERSION, FileRecord, HubRecord, Manifest, SourceRecord, SplitRecord, SplitRecords,
     write_whole,
@@ -98,4 +104,6 @@ pub use spec::{
 };
 pub use split::Split;
 pub use store::ShardStore;
+pub use synthetic::write_synthetic;
+pub use texts::read_texts;
 pub use tokenizer::{DecodeStream, END_OF_TEXT_TOKENS, Tokenizer};

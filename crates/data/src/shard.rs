@@ -7,18 +7,17 @@
 
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-
 use crate::error::{DataError, Result};
 use crate::index::{Index, TokenType};
 use crate::mmap::MappedFile;
+use crate::source::tokens::{Documents, TokenFile};
+use crate::stream::TokenStream;
 
 /// An opened shard.
 #[derive(Debug)]
 pub struct Shard {
-    bin: PathBuf,
     index: Index,
-    file: MappedFile,
+    stream: TokenStream,
 }
 
 impl Shard {
@@ -34,12 +33,13 @@ impl Shard {
         if expected != found {
             return Err(DataError::Length { path: bin, expected, found });
         }
-        Ok(Shard { bin, index, file })
+        let stream = TokenStream::new(&bin, file, 0, index.token_type());
+        Ok(Shard { index, stream })
     }
 
     /// Tokens in the stream, end-of-text tokens included.
     pub fn tokens(&self) -> u64 {
-        (self.file.bytes().len() / self.index.token_type().size()) as u64
+        self.stream.tokens()
     }
 
     /// Documents.
@@ -54,7 +54,7 @@ impl Shard {
 
     /// The path of the `.bin`.
     pub fn path(&self) -> &Path {
-        &self.bin
+        self.stream.path()
     }
 
     /// Copies `out.len()` tokens of the stream into `out`, from token `start` on. The stream is a
@@ -64,38 +64,37 @@ impl Shard {
     /// An id that `u32` cannot hold, which only a damaged or foreign shard has, reads as
     /// `u32::MAX`; [`check_ids`](Self::check_ids) finds it.
     pub fn read(&self, start: u64, out: &mut [u32]) {
-        let tokens = self.tokens();
-        if tokens == 0 {
-            return;
-        }
-        let size = self.index.token_type().size();
-        let mut at = (start % tokens) as usize;
-        let mut rest = out;
-        while !rest.is_empty() {
-            let count = rest.len().min(tokens as usize - at);
-            let (now, later) = rest.split_at_mut(count);
-            self.copy(&self.file.bytes()[at * size..(at + count) * size], now);
-            (rest, at) = (later, 0);
-        }
+        self.stream.read(start, out);
+    }
+
+    /// Has the processor fetch `count` tokens from `start` on into its caches while it does something else: before the
+    /// [`read`](Self::read) of other tokens, this hides most of the wait for memory. What it means is as in `read`; it may do
+    /// nothing.
+    pub fn prefetch(&self, start: u64, count: usize) {
+        self.stream.prefetch(start, count);
     }
 
     /// The tokens of document `i`, from 0, as they stand in the file.
     ///
     /// Fails where there is no such document or its range does not lie in the file.
     pub fn document(&self, i: u64) -> Result<Vec<u32>> {
+        let kind = self.token_type();
         let mut tokens = Vec::new();
         for range in self.index.document(usize::try_from(i).unwrap_or(usize::MAX))? {
             let (start, end) = (range.start as usize, range.end as usize);
-            let Some(bytes) = self.file.bytes().get(start..end) else {
+            let Some(bytes) = self.stream.bytes().get(start..end) else {
                 return Err(DataError::Index {
-                    path: self.bin.with_extension("idx"),
-                    expected: format!("document {i} to lie in the .bin of {} bytes", self.file.bytes().len()),
+                    path: self.path().with_extension("idx"),
+                    expected: format!(
+                        "document {i} to lie in the .bin of {} bytes",
+                        self.stream.bytes().len()
+                    ),
                     found: format!("bytes {start} to {end}"),
                 });
             };
             let before = tokens.len();
-            tokens.resize(before + bytes.len() / self.index.token_type().size(), 0);
-            self.copy(bytes, &mut tokens[before..]);
+            tokens.resize(before + bytes.len() / kind.size(), 0);
+            kind.widen(bytes, &mut tokens[before..]);
         }
         Ok(tokens)
     }
@@ -104,18 +103,10 @@ impl Shard {
     ///
     /// Fails with the first id that is not and its document.
     pub fn check_ids(&self, vocab_size: usize) -> Result<()> {
-        let kind = self.index.token_type();
-        let beyond = |bytes: &&[u8]| usize::try_from(kind.value(bytes)).map_or(true, |id| id >= vocab_size);
-        let found = self
-            .file
-            .bytes()
-            .par_chunks_exact(kind.size())
-            .enumerate()
-            .find_first(|(_, bytes)| beyond(bytes));
-        let Some((token, bytes)) = found else {
+        let Some((token, id)) = self.stream.first_beyond(vocab_size) else {
             return Ok(());
         };
-        let (id, byte) = (kind.value(bytes), (token * kind.size()) as u64);
+        let byte = token * self.token_type().size() as u64;
         let mut document = 0;
         for i in 0..self.index.documents() {
             if self.index.document(i)?.iter().any(|range| range.contains(&byte)) {
@@ -123,31 +114,17 @@ impl Shard {
                 break;
             }
         }
-        Err(DataError::IdBeyondVocabulary { path: self.bin.clone(), document, id, vocab_size })
+        Err(DataError::IdBeyondVocabulary { path: self.path().to_owned(), document, id, vocab_size })
     }
 
     /// The largest id, `None` for an empty shard. Reads the whole file, on all threads.
     pub fn max_id(&self) -> Option<u32> {
-        let kind = self.index.token_type();
-        let ids = self.file.bytes().par_chunks_exact(kind.size());
-        ids.map(|bytes| u32::try_from(kind.value(bytes)).unwrap_or(u32::MAX)).max()
+        self.stream.max_id()
     }
 
-    pub(crate) fn index(&self) -> &Index {
-        &self.index
-    }
-
-    fn copy(&self, bytes: &[u8], out: &mut [u32]) {
-        let kind = self.index.token_type();
-        if kind == TokenType::U16 {
-            for (token, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                *token = u32::from(u16::from_le_bytes(*bytes));
-            }
-        } else {
-            for (token, bytes) in out.iter_mut().zip(bytes.chunks_exact(kind.size())) {
-                *token = u32::try_from(kind.value(bytes)).unwrap_or(u32::MAX);
-            }
-        }
+    /// The same as a file of any format.
+    pub(crate) fn into_token_file(self) -> TokenFile {
+        TokenFile { stream: self.stream, documents: Documents::Index(self.index), tokenizer: None }
     }
 }
 
@@ -199,7 +176,7 @@ mod tests {
         fn documents_round_trip((documents, token_type) in corpus()) {
             let folder = tempfile::tempdir().unwrap();
             let shard = write(folder.path(), &documents, token_type);
-            shard.index().check_contiguous().unwrap();
+            shard.index.check_contiguous().unwrap();
             for (i, document) in documents.iter().enumerate() {
                 prop_assert_eq!(&shard.document(i as u64).unwrap(), document);
             }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::corrupt::CorruptSpec;
+use crate::index::TokenType;
 use crate::source::Limit;
 
 /// The `[tokenizer]` table: exactly one of `file`, `hub` and `train`.
@@ -118,6 +119,9 @@ pub struct SourceSpec {
     /// What the files are, where their names do not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
+    /// How an id is stored in tokenized files that do not say it themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_type: Option<TokenType>,
     /// The licence of the text; written into `shard.json`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
@@ -147,6 +151,7 @@ impl Default for SourceSpec {
             max_document: None,
             limit: None,
             format: None,
+            token_type: None,
             license: None,
             corrupt: None,
         }
@@ -218,6 +223,42 @@ pub enum Format {
     Parquet,
     /// Tokenized Megatron shards, `.idx` and `.bin`.
     Megatron,
+    /// nanoGPT's and llama2.c's `.bin`: ids alone.
+    Nanogpt,
+    /// llm.c's `.bin`: a header, then ids.
+    Llmc,
+    /// datatrove's `.ds` with its `.ds.index` and `.ds.metadata`.
+    Datatrove,
+    /// OLMo's `.npy`: ids alone, or a NumPy array of them.
+    Olmo,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Format; 8] = [
+        Format::Txt,
+        Format::Jsonl,
+        Format::Parquet,
+        Format::Megatron,
+        Format::Nanogpt,
+        Format::Llmc,
+        Format::Datatrove,
+        Format::Olmo,
+    ];
+
+    /// The name in configs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Txt => "txt",
+            Format::Jsonl => "jsonl",
+            Format::Parquet => "parquet",
+            Format::Megatron => "megatron",
+            Format::Nanogpt => "nanogpt",
+            Format::Llmc => "llmc",
+            Format::Datatrove => "datatrove",
+            Format::Olmo => "olmo",
+        }
+    }
 }
 
 /// The shares of the split units that go to `tune` and `valid`; the rest is `train`.

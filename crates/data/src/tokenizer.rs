@@ -13,11 +13,13 @@
 //! # Ok::<(), cuvee_data::DataError>(())
 //! ```
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tokenizers::pipeline::{EncodeOptions, Override, PipelineToken, PipelineTokenizer};
+use tokenizers::models::bpe::{BpeConfig, PipelineBPE};
+use tokenizers::pipeline::{EncodeOptions, Override, PipelineModel, PipelineToken, PipelineTokenizer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use crate::error::{DataError, Result};
@@ -28,6 +30,17 @@ pub const END_OF_TEXT_TOKENS: [&str; 5] = ["<|endoftext|>", "</s>", "<|end_of_te
 
 /// Tables are as long as the largest id; one beyond this is a mistake that would fill the memory.
 const MOST_IDS: usize = 1 << 26;
+
+/// Tokens that a thread's buffer holds at most between two texts.
+const LONGEST_BUFFER: usize = 1 << 20;
+
+/// Words that a thread remembers with their ids. The library's own 65,536 are fewer than the different words of a few
+/// megabytes, and those forgotten are merged anew; this many take 9 MB a thread.
+const WORDS: usize = 1 << 18;
+
+thread_local! {
+    static BUFFER: Cell<Vec<PipelineToken>> = const { Cell::new(Vec::new()) };
+}
 
 /// A loaded tokenizer. Encoding and decoding take `&self` and may run on many threads.
 pub struct Tokenizer {
@@ -111,6 +124,7 @@ impl Tokenizer {
         let canonical = tokenizers::canonicalize_str(&text).map_err(|e| wrong(e.to_string()))?;
         let (canonical, gap) = fill_missing_bytes(canonical);
         let pipeline = tokenizers::from_json(&canonical).map_err(|e| wrong(e.to_string()))?;
+        let pipeline = remember_more(pipeline).map_err(|e| wrong(e.to_string()))?;
         check_added_tokens(&pipeline, gap, &parsed).map_err(wrong)?;
         let tried: Vec<&str> = match end_of_text {
             Some(token) => vec![token],
@@ -154,14 +168,21 @@ impl Tokenizer {
     }
 
     fn encode_with(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
-        // A guess at bytes a token; the vector grows where it is wrong.
-        let mut tokens: Vec<PipelineToken> = Vec::with_capacity(text.len() / 3);
-        self.encode_into(text, add_special_tokens, &mut tokens)?;
+        // A buffer a thread, so that memory is touched once and not once a document; what is given out is as long as
+        // it must be, and one more for the end-of-text.
+        let mut tokens = BUFFER.take();
+        tokens.clear();
+        let encoded = self.encode_into(text, add_special_tokens, &mut tokens);
         let ids = PipelineToken::cast_slice(&tokens);
-        Ok(match self.gap {
-            None => ids.to_vec(),
-            Some(gap) => ids.iter().filter_map(|id| gap.outside(*id)).collect(),
-        })
+        let mut out = Vec::with_capacity(ids.len() + 1);
+        match self.gap {
+            None => out.extend_from_slice(ids),
+            Some(gap) => out.extend(ids.iter().filter_map(|id| gap.outside(*id))),
+        }
+        if tokens.capacity() <= LONGEST_BUFFER {
+            BUFFER.set(tokens);
+        }
+        encoded.map(|()| out)
     }
 
     fn encode_into(
@@ -323,6 +344,28 @@ fn fill_missing_bytes(canonical: String) -> (String, Option<Gap>) {
     let count = missing.len() as u32;
     vocab.extend(missing.into_iter().zip(start..).map(|(token, id)| (token, json!(id))));
     (tokenizer.to_string(), Some(Gap { start, count }))
+}
+
+/// The same tokenizer with room for [`WORDS`] in place of the library's default, which its reader has no word for. One with a
+/// normaliser or another model than BPE stays as it is.
+fn remember_more(pipeline: PipelineTokenizer) -> tokenizers::Result<PipelineTokenizer> {
+    let PipelineModel::BPE(model) = pipeline.get_model() else { return Ok(pipeline) };
+    if !pipeline.get_normalizers().is_empty() {
+        return Ok(pipeline);
+    }
+    let model = PipelineBPE::from_config(BpeConfig { cache_capacity: WORDS, ..model.to_config()? })?;
+    let post_processor = tokenizers::post_processor_to_json(pipeline.get_post_processor())?;
+    Ok(PipelineTokenizer::from_parts(
+        pipeline.get_added_vocabulary().clone(),
+        Vec::new(),
+        pipeline.get_pre_tokenizer().clone(),
+        PipelineModel::BPE(model),
+        tokenizers::post_processor_from_json(&post_processor)?,
+        pipeline.get_decoder().cloned(),
+        pipeline.get_role_to_token().clone(),
+        pipeline.get_padding().cloned(),
+        pipeline.get_truncation().cloned(),
+    ))
 }
 
 /// That the library gives the added tokens the ids that the file declares: it counts them itself.

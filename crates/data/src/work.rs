@@ -97,7 +97,7 @@ impl Entry<'_> {
         tally: &Tally<'_>,
         push: &mut Push<'_, Cut<'r>>,
     ) -> Result<()> {
-        let expected = Some((self.tokenizer.vocab_size(), self.tokenizer.fingerprint()));
+        let expected = Some(self.tokenizer);
         for (number, span) in spans.iter().enumerate() {
             tally.begin(self.source.span_bytes(span));
             if number < from.span {

@@ -1,4 +1,5 @@
-//! Draws and shards in, a [`Batch`] of token ids out. Costs one copy of `B · (T + 1)` tokens out of the memory map.
+//! Draws and shards in, a [`Batch`] of token ids out. Costs one copy of `B · (T + 1)` tokens out of the memory map, the
+//! next window on its way into the caches meanwhile.
 
 use cuvee_data::Shard;
 use cuvee_mixer::Draw;
@@ -28,8 +29,11 @@ pub fn read_batch(
         context,
     };
     let mut window = vec![0u32; context + 1];
-    for draw in draws {
+    for (j, draw) in draws.iter().enumerate() {
         let domain = draw.domain.0;
+        if let Some(next) = draws.get(j + 1) {
+            shards[next.domain.0].prefetch(next.start, context + 1);
+        }
         read_window(shards[domain], draw.start, &mut window, &names[domain], vocab_size)?;
         batch.inputs.extend_from_slice(&window[..context]);
         batch.targets.extend_from_slice(&window[1..]);

@@ -1,6 +1,8 @@
 //! `cuvee bench WHAT`: throughput on this machine. One file a thing to measure; `machine` says what the machine can do.
 
+mod load;
 pub mod machine;
+mod tokenize;
 mod train;
 
 use crate::Session;
@@ -18,11 +20,26 @@ pub struct BenchArgs {
 pub enum What {
     /// Training steps of a decoder of a named size, on a task made up on the spot
     Train(train::TrainArgs),
+    /// Tokenizing of texts in memory: megabytes of UTF-8 a second
+    Tokenize(tokenize::TokenizeArgs),
+    /// Random windows out of shards in the page cache, and how long a run waits for its first batch
+    Load(load::LoadArgs),
 }
 
 /// Measures; the figures go to stderr for people, with `--json` to stdout for programs.
 pub fn run(args: &BenchArgs, session: &Session) -> anyhow::Result<()> {
     match &args.what {
         What::Train(args) => train::run(args, session),
+        What::Tokenize(args) => tokenize::run(args, session),
+        What::Load(args) => load::run(args, session),
     }
+}
+
+/// The middle value, or the mean of the two around the middle; NaN of nothing.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+    let middle = sorted.len() / 2;
+    if sorted.len().is_multiple_of(2) { (at(middle.wrapping_sub(1)) + at(middle)) / 2.0 } else { at(middle) }
 }

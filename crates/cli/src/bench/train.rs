@@ -19,7 +19,7 @@ use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::machine;
+use super::{machine, median};
 use crate::config::{ConfigError, overridden};
 use crate::{Interrupted, Session};
 
@@ -269,15 +269,6 @@ fn flops_per_step(model: &ModelConfig, train: &TrainSpec) -> f64 {
     let numbers = matrices.map(|p| p.shape.iter().map(|&n| n as f64).product::<f64>()).sum::<f64>() - lookup;
     let attention = 3.5 * 2.0 * model.layers as f64 * model.q_dim() as f64 * train.context as f64;
     train.tokens_per_step() as f64 * (6.0 * numbers + attention)
-}
-
-/// The middle value, or the mean of the two around the middle; NaN of nothing.
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-    let middle = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) { (at(middle.wrapping_sub(1)) + at(middle)) / 2.0 } else { at(middle) }
 }
 
 /// The figures: throughput and MFU are those of the median step.

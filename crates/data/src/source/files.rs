@@ -84,8 +84,7 @@ pub(super) fn find(places: &[Place], format: Option<Format>) -> Result<Vec<Sourc
                 walk(&path, from.unwrap_or(&path), format, &mut files)?;
             } else {
                 let kind = format.or_else(|| format_of(&path));
-                let kind = kind
-                    .ok_or_else(|| DataError::UnknownFormat { path: path.clone(), known: endings(None) })?;
+                let kind = kind.ok_or_else(|| unknown(&path))?;
                 files.push(file(&path, kind, label(&path, from.or(path.parent())))?);
             }
         }
@@ -123,12 +122,27 @@ pub(super) fn nanoseconds(time: std::time::SystemTime) -> String {
 }
 
 /// Also knows the second half of a shard.
-fn format_of(path: &Path) -> Option<Format> {
+pub(crate) fn format_of(path: &Path) -> Option<Format> {
+    if is_half(path) { Some(Format::Megatron) } else { Format::of(path) }
+}
+
+/// Whether a file is the `.bin` of a Megatron shard.
+fn is_half(path: &Path) -> bool {
     let is_bin = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("bin"));
-    if is_bin && shard::files(path).0.is_file() {
-        return Some(Format::Megatron);
-    }
-    Format::of(path)
+    is_bin && shard::files(path).0.is_file()
+}
+
+/// The refusal of a file whose format nobody knows.
+pub(crate) fn unknown(path: &Path) -> DataError {
+    let is_bin = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("bin"));
+    let hint = match is_bin {
+        true => {
+            "a .bin without an .idx beside it and without llm.c's header may be anything; if it holds ids alone, say \
+             so: format = \"nanogpt\""
+        }
+        false => "name the format, as in `format = \"txt\"`",
+    };
+    DataError::UnknownFormat { path: path.to_owned(), known: endings(None), hint }
 }
 
 /// A path as it is, a shard's prefix as its index, or what a pattern matches.
@@ -161,10 +175,7 @@ fn expand(place: &Place) -> Result<Vec<PathBuf>> {
         })?);
     }
     // Both halves of a shard match `*`: the index stands for it.
-    paths.retain(|path| {
-        let is_half = format_of(path) == Some(Format::Megatron) && Format::of(path).is_none();
-        !(is_half && place.pattern.ends_with('*'))
-    });
+    paths.retain(|path| !(is_half(path) && place.pattern.ends_with('*')));
     paths.sort();
     Ok(paths)
 }
@@ -188,8 +199,11 @@ fn walk(folder: &Path, from: &Path, format: Option<Format>, files: &mut Vec<Sour
             DataError::io("read", &path)(error.into())
         })?;
         let path = entry.path();
-        let Some(kind) = Format::of(path).filter(|_| entry.file_type().is_file()) else { continue };
-        if format.is_some_and(|format| format != kind) || is_own_description(path) {
+        // A format that was named decides about endings that several share.
+        let named = |format: &Format| format.reader().has_ending(path) && !is_half(path);
+        let kind = if format.is_some() { format.filter(named) } else { Format::of(path) };
+        let Some(kind) = kind.filter(|_| entry.file_type().is_file()) else { continue };
+        if is_own_description(path) {
             continue;
         }
         files.push(file(path, kind, label(path, Some(from)))?);

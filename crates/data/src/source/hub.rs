@@ -108,7 +108,7 @@ fn choose<'a>(
     }
     let format = |entry: &'a Entry| {
         let known = spec.format.or_else(|| Format::of(Path::new(&entry.path)));
-        known.filter(|format| *format != Format::Megatron).map(|format| (entry, format)).ok_or_else(|| {
+        known.filter(|format| !format.of_several_files()).map(|format| (entry, format)).ok_or_else(|| {
             refusal(
                 "source.files",
                 format!("files of text (known endings are {})", endings(None)),
@@ -156,7 +156,7 @@ fn is_data(path: &str) -> bool {
         "state.json",
     ];
     let hidden = path.split('/').any(|part| part.starts_with('.'));
-    let known = Format::of(Path::new(path)).is_some_and(|format| format != Format::Megatron);
+    let known = Format::of(Path::new(path)).is_some_and(|format| !format.of_several_files());
     known && !hidden && !name.ends_with(".md") && !about.iter().any(|word| name.starts_with(word))
 }
 

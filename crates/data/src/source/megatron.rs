@@ -1,45 +1,41 @@
-//! Megatron shards as a source: documents that are tokenized already.
+//! Megatron's `.idx` and `.bin`, as Megatron-LM, NeMo and GPT-NeoX write them and as Cuvee's own shards are.
 //!
-//! Each id is checked against the vocabulary. A `shard.json` beside the shard that names another
-//! tokenizer is an error; without one, the vocabulary is all that can be checked.
+//! In: the path of either half or the prefix of both. Out: the documents that the index names, one or more sequences
+//! each. A `shard.json` beside them that names another tokenizer is an error; without one, the vocabulary is all that can
+//! be checked. Written: u16 below 65,500 ids, else i32, one sequence a document. The layout is in [`crate::index`].
 
 use serde_json::Value;
 
-use super::{Content, Document, Flow, Item, Reading, Sink, SourceFile};
+use super::SourceFile;
+use super::tokens::{Beside, Layout, TokenFormat, agree};
 use crate::error::{DataError, Result};
+use crate::index::{self, TokenType};
 use crate::manifest;
 use crate::shard::Shard;
 
-pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>) -> Result<()> {
-    let Some((vocab_size, fingerprint)) = reading.tokenizer else {
-        return Err(DataError::Spec {
-            key: "tokenizer".to_owned(),
-            expected: format!("the tokenizer that made {}", file.path.display()),
-            found: "one to be trained".to_owned(),
-            hint: "name its tokenizer.json with `file` under [tokenizer]".to_owned(),
-        });
-    };
-    check_maker(file, fingerprint)?;
-    let shard = Shard::open(&file.path)?;
-    shard.check_ids(vocab_size)?;
-    let total = shard.documents();
-    let mut told = 0;
-    for i in 0..total {
-        let tokens = shard.document(i)?;
-        let (unit, domain) = reading.keys(file, &mut |column| Ok(column.to_owned()))?;
-        let document = Document { content: Content::Tokens(tokens), unit, domain, replaced: false };
-        // The file's bytes, spread evenly over its documents; the product needs the wide type.
-        let now = (u128::from(file.bytes) * u128::from(i + 1) / u128::from(total)) as u64;
-        (reading.advance)(now - told);
-        told = now;
-        if sink(Item::Document(document))? == Flow::NextFile {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
+pub(super) const FORMAT: TokenFormat = TokenFormat {
+    open: |path, said| {
+        let shard = Shard::open(path)?;
+        agree(path, shard.token_type(), said)?;
+        Ok(shard.into_token_file())
+    },
+    layout: Some(Layout {
+        ending: ".bin",
+        indexed: true,
+        token_type: |ids| {
+            // From 2³¹ on, ids do not fit.
+            (ids <= 1 << 31).then(|| TokenType::for_vocabulary(ids as usize))
+        },
+        header: |_, _| Some(Vec::new()),
+        beside: &[Beside {
+            ending: ".idx",
+            write: |out, written| index::write(out, written.token_type, written.lengths),
+        }],
+    }),
+};
 
-fn check_maker(file: &SourceFile, fingerprint: &str) -> Result<()> {
+/// That a `shard.json` beside a tokenized file does not name another tokenizer.
+pub(super) fn check_maker(file: &SourceFile, fingerprint: &str) -> Result<()> {
     let path = file.path.with_file_name(manifest::FILE_NAME);
     let Ok(text) = std::fs::read(&path) else { return Ok(()) };
     let manifest: Value = serde_json::from_slice(&text).unwrap_or_default();

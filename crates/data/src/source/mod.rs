@@ -7,15 +7,20 @@
 
 mod cargo;
 mod column;
+mod datatrove;
 mod decompress;
-mod files;
+pub(crate) mod files;
 #[cfg_attr(not(feature = "hub"), path = "hub_missing.rs")]
 mod hub;
 mod jsonl;
 mod limit;
+mod llmc;
 mod megatron;
+mod nanogpt;
+mod olmo;
 mod parquet;
 pub(crate) mod piece;
+pub(crate) mod tokens;
 mod txt;
 
 use std::path::{Path, PathBuf};
@@ -26,13 +31,16 @@ use serde_json::{Value, json};
 use crate::cleaning::Cleaning;
 use crate::error::{DataError, Result};
 use crate::hub::Snapshot;
+use crate::index::TokenType;
 use crate::manifest::{FileRecord, HubRecord, Manifest};
 use crate::progress::Progress;
 use crate::share::Share;
 use crate::spec::{Format, OnInvalid, SourceSpec};
+use crate::tokenizer::Tokenizer;
 pub use limit::Limit;
 pub(crate) use limit::Meter;
 use piece::{PieceSink, Pieces, Stretch};
+use tokens::{TokenFile, TokenFormat};
 
 /// Where plain text is cut unless the config says otherwise.
 const MAX_DOCUMENT: usize = 16 << 10;
@@ -46,21 +54,27 @@ pub(crate) struct Reader {
     endings: &'static [&'static str],
     /// Whether documents have columns that can be named.
     columns: bool,
+    /// Whether a file with such an ending is one: where several formats share an ending, the content tells, if it can.
+    is_one: fn(&Path) -> bool,
     /// Pushes a file's items from first to last.
     read: fn(&Reading<'_>, &SourceFile, &mut Sink<'_>) -> Result<()>,
     /// How a file is cut into pieces that are parsed in parallel, and begun in the middle; without it, a file is
     /// read from front to back by one thread.
     pieces: Option<&'static Pieces>,
+    /// Of a tokenized format, what else can be done with it.
+    tokens: Option<&'static TokenFormat>,
 }
 
 /// Every format, with the endings folders are searched for.
-const READERS: [Reader; 4] = [
+const READERS: [Reader; 8] = [
     Reader {
         format: Format::Txt,
         endings: &[".txt", ".text", ".md", ".txt.gz", ".txt.zst"],
         columns: false,
+        is_one: |_| true,
         read: txt::read,
         pieces: Some(&txt::PIECES),
+        tokens: None,
     },
     Reader {
         format: Format::Jsonl,
@@ -76,24 +90,37 @@ const READERS: [Reader; 4] = [
             ".json.zst",
         ],
         columns: true,
+        is_one: |_| true,
         read: jsonl::read,
         pieces: Some(&jsonl::PIECES),
+        tokens: None,
     },
     Reader {
         format: Format::Parquet,
         endings: &[".parquet"],
         columns: true,
+        is_one: |_| true,
         read: parquet::read,
         pieces: Some(&parquet::PIECES),
+        tokens: None,
     },
-    Reader {
-        format: Format::Megatron,
-        endings: &[".idx"],
-        columns: false,
-        read: megatron::read,
-        pieces: None,
-    },
+    tokenized(Format::Megatron, &[".idx"], |_| true, &megatron::FORMAT),
+    tokenized(Format::Llmc, &[".bin"], llmc::is_one, &llmc::FORMAT),
+    // Nothing tells its files from others: it has to be named.
+    tokenized(Format::Nanogpt, &[".bin"], |_| false, &nanogpt::FORMAT),
+    tokenized(Format::Datatrove, &[".ds"], |_| true, &datatrove::FORMAT),
+    tokenized(Format::Olmo, &[".npy"], |_| true, &olmo::FORMAT),
 ];
+
+/// The row of a tokenized format.
+const fn tokenized(
+    format: Format,
+    endings: &'static [&'static str],
+    is_one: fn(&Path) -> bool,
+    tokens: &'static TokenFormat,
+) -> Reader {
+    Reader { format, endings, columns: false, is_one, read: tokens::read, pieces: None, tokens: Some(tokens) }
+}
 
 impl Format {
     fn reader(self) -> &'static Reader {
@@ -102,11 +129,46 @@ impl Format {
         reader.unwrap_or(&READERS[0])
     }
 
-    /// The format a file's name tells of.
+    /// The format that a file's name tells of, or where it leaves several, its content.
     fn of(path: &Path) -> Option<Format> {
-        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
-        let matches = |reader: &&Reader| reader.endings.iter().any(|end| name.ends_with(end));
-        READERS.iter().find(matches).map(|reader| reader.format)
+        let is_one = |reader: &&Reader| reader.has_ending(path) && (reader.is_one)(path);
+        READERS.iter().find(is_one).map(|reader| reader.format)
+    }
+
+    /// Whether what is one file to a config is several on disk, which all must be there.
+    fn of_several_files(self) -> bool {
+        matches!(self, Format::Megatron | Format::Datatrove)
+    }
+
+    /// What can be done with files of this format if they are tokenized.
+    pub(crate) fn tokens(self) -> Option<&'static TokenFormat> {
+        self.reader().tokens
+    }
+
+    /// Opens a tokenized file of this format, its ids of type `said` if that is given.
+    ///
+    /// Fails where it is not such a file, and for a format of text.
+    pub(crate) fn open(self, path: &Path, said: Option<TokenType>) -> Result<TokenFile> {
+        let format = self.tokens().ok_or_else(|| DataError::TokenFile {
+            path: path.to_owned(),
+            expected: "a tokenized file".to_owned(),
+            found: format!("one of text ({})", self.name()),
+            hint: "`cuvee prepare CONFIG` tokenizes text".to_owned(),
+        })?;
+        (format.open)(path, said)
+    }
+
+    /// The formats that can be written, by name.
+    pub(crate) fn written() -> Vec<&'static str> {
+        let layout = |reader: &&Reader| reader.tokens.is_some_and(|format| format.layout.is_some());
+        READERS.iter().filter(layout).map(|reader| reader.format.name()).collect()
+    }
+}
+
+impl Reader {
+    fn has_ending(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        self.endings.iter().any(|end| name.ends_with(end))
     }
 }
 
@@ -234,9 +296,8 @@ pub(crate) struct Reading<'a> {
     source: &'a Source,
     /// Hears about bytes of files that have been read.
     advance: &'a (dyn Fn(u64) + Sync),
-    /// The vocabulary size and fingerprint that tokenized sources must match; `None` where
-    /// there is no tokenizer yet.
-    tokenizer: Option<(usize, &'a str)>,
+    /// The tokenizer that tokenized sources must match; `None` where there is none yet.
+    tokenizer: Option<&'a Tokenizer>,
 }
 
 impl Source {
@@ -311,12 +372,19 @@ impl Source {
             source.files = files::find(&places, spec.format)?;
             source.records = source.files.iter().map(files::record).collect::<Result<_>>()?;
         }
+        if let (Some(kind), None) = (spec.token_type, source.tokenized()) {
+            return Err(DataError::Spec {
+                key: "source.token_type".to_owned(),
+                expected: "nothing: no file of this source is tokenized".to_owned(),
+                found: format!("\"{}\"", kind.name()),
+                hint: "leave it out, or name the files' `format`".to_owned(),
+            });
+        }
         let default_unit = spec.cargo.map(|_| "crate");
         source.check_cleaning()?;
         source.unit = source.key("source.split_by", spec.split_by.as_deref().or(default_unit))?;
         source.domain = source.key("domain_by", domain_by)?;
-        let tokenized = source.files.iter().find(|file| file.format == Format::Megatron);
-        if let (Some(Limit::Bytes(_)), Some(file)) = (spec.limit, tokenized) {
+        if let (Some(Limit::Bytes(_)), Some(file)) = (spec.limit, source.tokenized()) {
             return Err(DataError::Spec {
                 key: "source.limit".to_owned(),
                 expected: format!("a number of documents: {} holds no text to count", file.path.display()),
@@ -358,12 +426,11 @@ impl Source {
         }
     }
 
-    /// Pushes the items of one file. `tokenizer` is the vocabulary size and fingerprint that
-    /// tokenized files must match.
+    /// Pushes the items of one file. `tokenizer` is the one that tokenized files must match.
     pub(crate) fn read(
         &self,
         file: &SourceFile,
-        tokenizer: Option<(usize, &str)>,
+        tokenizer: Option<&Tokenizer>,
         advance: &(dyn Fn(u64) + Sync),
         sink: &mut Sink<'_>,
     ) -> Result<()> {
@@ -375,7 +442,7 @@ impl Source {
         &'a self,
         file: usize,
         stretch: &Stretch,
-        tokenizer: Option<(usize, &'a str)>,
+        tokenizer: Option<&'a Tokenizer>,
         advance: &'a (dyn Fn(u64) + Sync),
         sink: &mut PieceSink<'_, 'a>,
     ) -> Result<()> {
@@ -421,10 +488,14 @@ impl Source {
         spans
     }
 
+    /// The first file that comes tokenized.
+    fn tokenized(&self) -> Option<&SourceFile> {
+        self.files.iter().find(|file| file.format.tokens().is_some())
+    }
+
     /// That what comes tokenized is not to be changed as text.
     fn check_cleaning(&self) -> Result<()> {
-        let tokens = self.files.iter().find(|file| file.format == Format::Megatron);
-        match (self.cleaning.changes_text(), tokens) {
+        match (self.cleaning.changes_text(), self.tokenized()) {
             (Some(key), Some(file)) => Err(DataError::Spec {
                 key: format!("source.{key}"),
                 expected: format!("text to change: {} is tokenized", file.path.display()),
@@ -568,7 +639,7 @@ mod tests {
 
     #[test]
     fn every_format_has_its_reader() {
-        for format in [Format::Txt, Format::Jsonl, Format::Parquet, Format::Megatron] {
+        for format in Format::ALL {
             assert_eq!(format.reader().format, format);
         }
         for (name, format) in [
@@ -577,6 +648,10 @@ mod tests {
             ("a.json.gz", Some(Format::Jsonl)),
             ("a.parquet", Some(Format::Parquet)),
             ("a.idx", Some(Format::Megatron)),
+            ("a.ds", Some(Format::Datatrove)),
+            ("a.npy", Some(Format::Olmo)),
+            ("a.ds.index", None),
+            ("a.bin", None),
             ("a.csv", None),
             ("jsonl", None),
         ] {

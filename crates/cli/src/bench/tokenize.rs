@@ -1,0 +1,101 @@
+//! `cuvee bench tokenize`: texts in memory in; their ids, in memory too, out, and how fast.
+//!
+//! A pass encodes every document as `prepare` does, on all threads, and keeps all ids. The tokenizer remembers words it has seen,
+//! so the first pass, with a tokenizer just loaded, is what preparing a corpus of this size costs; later passes find every
+//! word remembered and say what a much larger corpus of the same text would tend to. Reading the files and loading the
+//! tokenizer are not in the times.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use cuvee_data::{OneOrMany, SourceSpec, Tokenizer, read_texts};
+use cuvee_report::{bytes, thousands};
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::median;
+use crate::config::ConfigError;
+use crate::{Interrupted, Session};
+
+/// What the command line says about the measurement.
+#[derive(clap::Args, Clone, Debug)]
+pub struct TokenizeArgs {
+    /// The tokenizer.json, or a folder with one
+    #[arg(long, value_name = "FILE")]
+    tokenizer: PathBuf,
+    /// Files, folders or patterns of text, JSON lines or Parquet
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    text: Vec<String>,
+    /// The column that holds the text
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    text_column: String,
+    /// Threads that encode (default: one a core)
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Passes over the texts; the first is reported by itself
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    passes: usize,
+    /// At most about this many bytes of text
+    #[arg(long, value_name = "N", default_value_t = 1_000_000_000)]
+    bytes: usize,
+}
+
+/// Measures and says what came out.
+pub fn run(args: &TokenizeArgs, session: &Session) -> anyhow::Result<()> {
+    let refuse = |what: &str| Err(ConfigError(format!("bench tokenize: {what}")).into());
+    let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+    if !(1..=1024).contains(&threads) {
+        return refuse(&format!(
+            "--threads: expected 1 to 1024, found {threads}\nhint: one a core is quickest"
+        ));
+    }
+    if args.passes == 0 || args.bytes == 0 {
+        return refuse("expected at least one pass over at least one byte, found none\nhint: --passes 3");
+    }
+    let source = SourceSpec {
+        path: Some(OneOrMany::Many(args.text.clone())),
+        text: args.text_column.clone(),
+        ..SourceSpec::default()
+    };
+    let texts = read_texts(&source, ".".as_ref(), args.bytes)?;
+    let total: usize = texts.iter().map(String::len).sum();
+    if total == 0 {
+        return refuse("expected some text, found none\nhint: look at --text and --text-column");
+    }
+    let start = Instant::now();
+    let tokenizer = Tokenizer::from_file(&args.tokenizer, None)?;
+    let load_ms = start.elapsed().as_secs_f64() * 1e3;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let (mut seconds, mut tokens) = (Vec::with_capacity(args.passes), 0);
+    for _ in 0..args.passes {
+        if session.interrupted.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Interrupted.into());
+        }
+        let start = Instant::now();
+        let encoded: Result<Vec<Vec<u32>>, _> =
+            pool.install(|| texts.par_iter().map(|text| tokenizer.encode(text)).collect());
+        seconds.push(start.elapsed().as_secs_f64());
+        tokens = encoded?.iter().map(Vec::len).sum();
+    }
+    let rate = |seconds: f64| total as f64 / 1e6 / seconds;
+    let later = (seconds.len() > 1).then(|| rate(median(&seconds[1..])));
+    session.say(format!(
+        "{} documents, {} of text, {} tokens, {threads} threads: {:.1} MB/s in the first pass{}",
+        thousands(texts.len() as u64),
+        bytes(total as u64),
+        thousands(tokens as u64),
+        rate(seconds[0]),
+        later.map_or(String::new(), |later| format!(", {later:.1} MB/s in later ones (median)")),
+    ));
+    session.emit(&json!({
+        "what": "tokenize",
+        "megabytes_per_second": rate(seconds[0]),
+        "later_megabytes_per_second": later,
+        "bytes": total,
+        "tokens": tokens,
+        "documents": texts.len(),
+        "threads": threads,
+        "passes_ms": seconds.iter().map(|s| s * 1e3).collect::<Vec<_>>(),
+        "load_ms": load_ms,
+    }))
+}
