@@ -37,7 +37,7 @@ fn place() -> Place {
     place.write("tokenizer.json", &cuvee_testkit::tiny_tokenizer_json());
     place.write("prepare.toml", CONFIG);
     let mut docs: Vec<(String, serde_json::Value)> = Vec::new();
-    for (number, text) in cuvee_testkit::prose(5, 6000).into_iter().enumerate() {
+    for (number, text) in cuvee_testkit::prose(5, 9000).into_iter().enumerate() {
         docs.push((text, serde_json::json!({ "unit": number % 4 })));
     }
     docs.extend_from_within(..100);
@@ -227,7 +227,7 @@ impl Drop for SmallDisk {
 fn a_full_disk_says_what_is_needed_and_loses_nothing() {
     let place = place();
     place.ok(&["prepare", "prepare.toml", "--out", "whole", "-q"]);
-    let Some(disk) = SmallDisk::mount(place.path("disk"), "1500k") else {
+    let Some(disk) = SmallDisk::mount(place.path("disk"), "2300k") else {
         eprintln!("skipped: this user may not mount a file system");
         return;
     };
