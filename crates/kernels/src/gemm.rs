@@ -61,7 +61,7 @@ pub trait Sink<E>: sealed::Sealed {
         None
     }
 
-    /// Tells that these columns will be taken soon; a product asks for a direct place by itself.
+    /// Tells that these columns will be taken soon.
     #[inline(always)]
     fn expect(&self, _row: usize, _column: usize) {}
 }
@@ -171,6 +171,11 @@ impl<E: Element> Sink<E> for Summed<'_> {
             add_to(&mut new, out);
         }
         put(out, &new);
+    }
+
+    #[inline(always)]
+    fn expect(&self, row: usize, column: usize) {
+        prefetch(&self.out[row * self.stride..], column);
     }
 }
 

@@ -244,12 +244,6 @@ mod x86 {
                     _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                     _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64).cast());
                     ahead = ahead.wrapping_add(out.stride);
-                    if UNIT == 4 {
-                        // Rows lie too far apart for the processor to guess the next tile's.
-                        for r in R..2 * R {
-                            _mm_prefetch::<_MM_HINT_T0>(a.wrapping_add(r * row).cast());
-                        }
-                    }
                     let some = left_over.min(16);
                     left_over -= some;
                     for _ in 0..some {
