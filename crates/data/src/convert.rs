@@ -246,15 +246,17 @@ impl<'a> Writer<'a> {
             store::create_folder(folder)?;
         }
         let parts: Vec<PathBuf> = self.job.files.iter().map(|file| part(file)).collect();
+        let mut begun = parts.clone();
         let done = self.write(&parts, progress).and_then(|()| {
             for (part, file) in parts.iter().zip(&self.job.files) {
                 std::fs::rename(part, file).map_err(DataError::io("write", file))?;
+                begun.push(file.clone());
             }
             store::sync_folder(main.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
         });
         if done.is_err() {
-            // What was begun; one that is not there is as good.
-            parts.iter().for_each(|part| drop(remove_file(part)));
+            // One that is not there is as good.
+            begun.iter().for_each(|file| drop(remove_file(file)));
         }
         done?;
         let counted = self.end_of_text.is_some() || self.job.opened.documents().is_some();
@@ -269,19 +271,19 @@ impl<'a> Writer<'a> {
     }
 
     fn write(&mut self, parts: &[PathBuf], progress: &dyn Progress) -> Result<()> {
-        let failed = |error: io::Error| DataError::io("write", &self.job.files[0])(error);
+        let job = self.job;
+        let failed = |error: io::Error| DataError::io("write", &job.files[0])(error);
         let create = |part: &Path| File::create(part).map_err(DataError::io("create", part));
         let mut out = BufWriter::with_capacity(BUFFER, create(&parts[0])?);
         // Its length is always the same; the number of tokens is known at the end.
         out.write_all(&(self.layout.header)(0, self.token_type).unwrap_or_default()).map_err(failed)?;
-        let job = self.job;
         job.opened.visit(self.end_of_text, &mut |piece| {
             if self.request.interrupted.load(Ordering::Relaxed) {
                 return Err(DataError::Interrupted);
             }
             let read = piece.tokens.len() * job.opened.stream.token_type().size();
             self.encode(piece)?;
-            out.write_all(&self.bytes).map_err(DataError::io("write", &job.files[0]))?;
+            out.write_all(&self.bytes).map_err(failed)?;
             progress.advance(read as u64);
             Ok(Flow::Continue)
         })?;
@@ -292,7 +294,6 @@ impl<'a> Writer<'a> {
                 found: self.tokens.to_string(),
                 hint: "convert it to a format without such a limit, as nanogpt or megatron".to_owned(),
             })?;
-        let failed = |error: io::Error| DataError::io("write", &self.job.files[0])(error);
         let finish = || {
             let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.seek(SeekFrom::Start(0))?;
