@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use assert_cmd::Command;
 use common::Place;
-use cuvee_testkit::{Fault, Mirror, MirrorFile, code_like, prose, tiny_tokenizer_json, workspace_root};
+use cuvee_testkit::{
+    Fault, Mirror, MirrorFile, code_like, digits_parquet, prose, tiny_tokenizer_json, workspace_root,
+};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -205,6 +207,46 @@ fn the_config_trains_from_the_hub_to_an_export() {
     let loss = |run: &str| common::metrics(&hub.place.path(run)).pop().unwrap()["domains"].clone();
     assert_eq!(loss("offline"), loss("run"));
     assert_eq!(loss("down"), loss("run"));
+}
+
+#[test]
+fn the_lab_takes_mnist_from_the_hub() {
+    let mut hub = Hub::new();
+    // Ten digits that are easy to tell apart, in four pixels each.
+    let digits = |count: i64| {
+        let pixels: Vec<[u8; 4]> =
+            (0..count).map(|i| [0, 1, 2, 3].map(|bit| 255 * u8::from((i % 10) >> bit & 1 == 1))).collect();
+        let images: Vec<(&[u8], i64)> =
+            pixels.iter().zip(0..).map(|(pixels, i)| (&pixels[..], i % 10)).collect();
+        digits_parquet(&images, (2, 2))
+    };
+    let file = |split: &str, count| {
+        MirrorFile::large(&format!("mnist/{split}-00000-of-00001.parquet"), digits(count))
+    };
+    hub.mirror.dataset("ylecun/mnist", &[file("train", 240), file("test", 50)]);
+    let args = [
+        "lab",
+        "mnist",
+        "--seeds",
+        "2",
+        "--steps",
+        "60",
+        "--json",
+        "--set=samples=100",
+        "--set=held_out=20",
+        "--set=hidden=4",
+    ];
+    let first = hub.cuvee(&args).output().unwrap();
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    let document: Value = serde_json::from_slice(&first.stdout).unwrap();
+    assert_eq!(document["study"], "mnist");
+    hub.mirror.stop();
+    let second = hub.cuvee(&args).env("HF_HUB_OFFLINE", "1").output().unwrap();
+    assert_eq!(second.stdout, first.stdout, "from the cache, with nobody to ask");
+    std::fs::remove_dir_all(hub.place.path("hf")).unwrap();
+    let cold = hub.cuvee(&args).env("HF_HUB_OFFLINE", "1").output().unwrap();
+    let said = String::from_utf8_lossy(&cold.stderr);
+    assert!(!cold.status.success() && said.contains("--data") && said.contains("hint: "), "{said}");
 }
 
 #[test]

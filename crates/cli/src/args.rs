@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use cuvee_data::{Format, Split, TokenType, TokensAs};
+use cuvee_data::{Format, Share, Split, TokenType, TokensAs};
 
 use crate::bench::BenchArgs;
 use crate::lab::LabArgs;
@@ -59,6 +59,10 @@ pub enum Command {
     Prepare {
         /// The config (only [tokenizer], [data] and [[domain]] are needed)
         config: PathBuf,
+        /// Prepare part I of N only (from 1), as one of N workers that share the folder of the shards; when all are done,
+        /// `cuvee prepare CONFIG` puts the parts together
+        #[arg(long, value_name = "I/N")]
+        shard: Option<Share>,
     },
     /// Prepare if needed, train, evaluate per domain, export
     Train {
@@ -212,7 +216,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "cuvee-prepare: CONFIG",
+                "cuvee-prepare: --shard CONFIG",
                 "cuvee-train: CONFIG",
                 "cuvee-eval: --context --data --sequences CHECKPOINT",
                 "cuvee-generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",

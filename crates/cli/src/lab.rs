@@ -4,6 +4,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use anyhow::Context;
+use cuvee_data::DataError;
 use cuvee_lab::{LabError, MnistSettings, Progress, RegressionSettings, Study};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -11,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::config::ConfigError;
+use crate::progress::PrepareProgress;
 use crate::{Interrupted, Session};
 
 /// Which experiment.
@@ -42,10 +45,15 @@ pub struct LabArgs {
     /// Noise of each domain, for example 5,1; label flips for logistic, for example 0.4,0
     #[arg(long, value_name = "S1,S2,…", value_delimiter = ',')]
     pub sigma: Vec<f64>,
-    /// A folder with MNIST's four files in the IDX format, gzipped or not (mnist)
+    /// A folder with MNIST's four files in the IDX format, gzipped or not, or the Hub's Parquet files (mnist; default: the
+    /// Hub's ylecun/mnist)
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 }
+
+/// MNIST on the Hub, and its files there: both in one folder.
+const MNIST: &str = "ylecun/mnist";
+const MNIST_FILES: [&str; 2] = ["mnist/train-00000-of-00001.parquet", "mnist/test-00000-of-00001.parquet"];
 
 /// Trained arms: four, and the oracle where it is trained too.
 const ARMS: u64 = 4;
@@ -83,15 +91,12 @@ pub fn run(args: &LabArgs, session: &Session) -> anyhow::Result<()> {
         }
         Which::Mnist => {
             let settings: MnistSettings = resolve(&MnistSettings::default(), overrides)?;
-            let Some(folder) = &args.data else {
-                return Err(usage(
-                    "lab mnist",
-                    "expected --data DIR with MNIST's files, found none",
-                    "--data DIR, a folder with train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, and the same two for t10k",
-                ));
+            let folder = match &args.data {
+                Some(folder) => folder.clone(),
+                None => fetched_mnist(session)?,
             };
             begin(&bar, settings.seeds, settings.steps, arms);
-            cuvee_lab::mnist(&settings, folder, &tick)?
+            cuvee_lab::mnist(&settings, &folder, &tick)?
         }
     };
     bar.finish_and_clear();
@@ -114,6 +119,19 @@ pub fn run(args: &LabArgs, session: &Session) -> anyhow::Result<()> {
     session.say(format!("page      {}", out.join("index.html").display()));
     session.say(format!("results   {}", out.join("results.json").display()));
     session.emit(&document(&study)?)
+}
+
+/// The folder that the Hub's MNIST was fetched to.
+fn fetched_mnist(session: &Session) -> anyhow::Result<PathBuf> {
+    let progress = PrepareProgress::new(session.common.quiet);
+    let files = match cuvee_data::fetch_dataset(MNIST, &MNIST_FILES, &progress, &session.interrupted) {
+        Err(DataError::Interrupted) => return Err(Interrupted.into()),
+        other => {
+            other.context("--data names a folder with MNIST's files; without it, they come from the Hub")?
+        }
+    };
+    let folder = files.first().and_then(|file| file.parent());
+    folder.map(Path::to_path_buf).context("the Hub's files lie in no folder")
 }
 
 fn usage(place: &str, what: &str, hint: &str) -> anyhow::Error {

@@ -114,7 +114,7 @@ fn main() -> ExitCode {
 
 fn run(command: &Command, session: &Session) -> anyhow::Result<()> {
     match command {
-        Command::Prepare { config } => prepare::run(config, session),
+        Command::Prepare { config, shard } => prepare::run(config, *shard, session),
         Command::Train { config } => train::run(config, session),
         Command::Eval { checkpoint, data, sequences, context } => {
             eval::run(checkpoint, data.as_deref(), *sequences, *context, session)

@@ -1,29 +1,81 @@
-//! `cuvee prepare CONFIG`: corpora to shards, only what is missing or out of date.
+//! `cuvee prepare CONFIG`: corpora to shards, only what is missing or out of date; with `--shard I/N`, one worker's part.
 
 use std::path::Path;
+use std::time::Instant;
 
-use cuvee_data::{Corpus, DataError, Prepare, ShardStore, Split, TokenizerSpec};
+use cuvee_data::{Corpus, DataError, Prepare, ShardStore, Share, Split, TokenizerSpec, Work};
 use cuvee_report::PreparedRow;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::bench::machine;
 use crate::config::Config;
 use crate::progress::PrepareProgress;
 use crate::{Interrupted, Session};
 
 /// Prepares and prints what there is.
-pub fn run(config: &Path, session: &Session) -> anyhow::Result<()> {
+pub fn run(config: &Path, shard: Option<Share>, session: &Session) -> anyhow::Result<()> {
     let settings = Config::load(config, &session.common.set, session.common.seed)?;
     let store = settings.store(session.common.out.as_deref());
+    if let Some(share) = shard {
+        return part(config, &settings, store, share, session);
+    }
+    let begun = Instant::now();
     let corpus = corpus(&settings, &settings.tokenizer, store, session)?;
+    let work = total(corpus.domains.iter().map(|d| d.work), begun);
     session.say(table(&corpus));
-    session.emit(&json!({
-        "domains": corpus.domains.iter().map(|d| json!({
-            "name": d.name,
-            "folder": d.dir,
-            "reused": d.reused,
-            "splits": Split::ALL.iter().map(|&s| (s.to_string(), json!(d.manifest.split(s)))).collect::<serde_json::Map<_, _>>(),
-        })).collect::<Vec<_>>()
-    }))
+    let mut document = speed(Some(work));
+    document["peak_rss_bytes"] = json!(machine::peak_rss_bytes());
+    document["domains"] = corpus
+        .domains
+        .iter()
+        .map(|d| {
+            let splits = Split::ALL.iter().map(|&s| (s.to_string(), json!(d.manifest.split(s))));
+            let mut domain = speed(d.work);
+            domain["name"] = json!(d.name);
+            domain["folder"] = json!(d.dir);
+            domain["reused"] = json!(d.reused);
+            domain["splits"] = Value::Object(splits.collect());
+            domain
+        })
+        .collect();
+    session.emit(&document)
+}
+
+/// One worker's part.
+fn part(
+    config: &Path,
+    settings: &Config,
+    store: ShardStore,
+    share: Share,
+    session: &Session,
+) -> anyhow::Result<()> {
+    let domains = settings.domain_sources();
+    let request = request(settings, &domains, &settings.tokenizer, store, session);
+    let begun = Instant::now();
+    let progress = PrepareProgress::new(session.common.quiet);
+    let parts = interruptible(cuvee_data::prepare_part(&request, share, &progress))?;
+    let work = total(parts.iter().map(|part| part.work), begun);
+    session.say(format!(
+        "Part {share} is done; when all {} are, `cuvee prepare {}` puts them together",
+        share.count(),
+        config.display()
+    ));
+    let mut document = speed(Some(work));
+    document["shard"] = json!(share.to_string());
+    document["peak_rss_bytes"] = json!(machine::peak_rss_bytes());
+    document["entries"] = parts
+        .iter()
+        .map(|part| {
+            let mut entry = speed(part.work);
+            entry["name"] = json!(part.name);
+            entry["folder"] = json!(part.dir);
+            entry["reused"] = json!(part.work.is_none());
+            entry["documents"] = json!(part.documents);
+            entry["tokens"] = json!(part.tokens);
+            entry
+        })
+        .collect();
+    session.emit(&document)
 }
 
 /// Makes sure that the shards of every domain are there.
@@ -34,18 +86,46 @@ pub fn corpus(
     session: &Session,
 ) -> anyhow::Result<Corpus> {
     let domains = config.domain_sources();
-    let request = Prepare {
-        domains: &domains,
+    let request = request(config, &domains, tokenizer, store, session);
+    interruptible(cuvee_data::prepare(&request, &PrepareProgress::new(session.common.quiet)))
+}
+
+fn request<'a>(
+    config: &'a Config,
+    domains: &'a [cuvee_data::DomainSource],
+    tokenizer: &'a TokenizerSpec,
+    store: ShardStore,
+    session: &'a Session,
+) -> Prepare<'a> {
+    Prepare {
+        domains,
         tokenizer,
         splits: &config.data.split,
         base: &config.base,
         store,
         interrupted: &session.interrupted,
-    };
-    match cuvee_data::prepare(&request, &PrepareProgress::new(session.common.quiet)) {
+    }
+}
+
+fn interruptible<T>(result: cuvee_data::Result<T>) -> anyhow::Result<T> {
+    match result {
         Err(DataError::Interrupted) => Err(Interrupted.into()),
         other => Ok(other?),
     }
+}
+
+/// All work together: its bytes, and the time since `begun`.
+fn total(works: impl Iterator<Item = Option<Work>>, begun: Instant) -> Work {
+    Work { bytes: works.flatten().map(|work| work.bytes).sum(), seconds: begun.elapsed().as_secs_f64() }
+}
+
+/// How much text became tokens and how fast; nulls where nothing had to be done.
+fn speed(work: Option<Work>) -> Value {
+    json!({
+        "bytes": work.map(|work| work.bytes),
+        "seconds": work.map(|work| work.seconds),
+        "megabytes_per_second": work.and_then(|work| work.megabytes_per_second()),
+    })
 }
 
 /// What was prepared, a row a domain.

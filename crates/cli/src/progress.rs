@@ -27,14 +27,21 @@ pub struct PrepareProgress {
     quiet: bool,
     bars: MultiProgress,
     bar: Mutex<ProgressBar>,
+    /// Bytes of text that have become tokens in this stage, and when it began.
+    text: Mutex<(u64, Instant)>,
     files: Mutex<HashMap<String, ProgressBar>>,
 }
 
 impl PrepareProgress {
     /// Bars that show nothing until something starts.
     pub fn new(quiet: bool) -> Self {
-        let bars = MultiProgress::with_draw_target(target(quiet));
-        Self { quiet, bars, bar: Mutex::new(ProgressBar::hidden()), files: Mutex::default() }
+        Self {
+            quiet,
+            bars: MultiProgress::with_draw_target(target(quiet)),
+            bar: Mutex::new(ProgressBar::hidden()),
+            text: Mutex::new((0, Instant::now())),
+            files: Mutex::default(),
+        }
     }
 
     fn with_bar<T>(&self, f: impl FnOnce(&mut ProgressBar) -> T) -> T {
@@ -58,6 +65,7 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl cuvee_data::Progress for PrepareProgress {
     fn start(&self, stage: &str, total_bytes: Option<u64>) {
+        *held(&self.text) = (0, Instant::now());
         self.with_bar(|bar| {
             bar.finish_and_clear();
             *bar = self.bars.add(match total_bytes {
@@ -65,10 +73,10 @@ impl cuvee_data::Progress for PrepareProgress {
                 None => ProgressBar::no_length(),
             });
             bar.set_style(style(match total_bytes {
-                Some(_) => "  {msg:24!} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
-                None => "  {msg:24!} {spinner} {bytes} {bytes_per_sec}",
+                Some(_) => "  {prefix:24!} {bar:30} {bytes}/{total_bytes} {msg} eta {eta}",
+                None => "  {prefix:24!} {spinner} {bytes} {bytes_per_sec}",
             }));
-            bar.set_message(stage.to_string());
+            bar.set_prefix(stage.to_string());
             if self.bars.is_hidden() {
                 self.line(&format!("{stage} …"));
             }
@@ -77,6 +85,16 @@ impl cuvee_data::Progress for PrepareProgress {
 
     fn advance(&self, bytes: u64) {
         self.with_bar(|bar| bar.inc(bytes));
+    }
+
+    fn text(&self, bytes: u64) {
+        let (bytes, begun) = {
+            let mut text = held(&self.text);
+            text.0 += bytes;
+            *text
+        };
+        let speed = bytes as f64 / 1e6 / begun.elapsed().as_secs_f64().max(1e-3);
+        self.with_bar(|bar| bar.set_message(format!("{speed:.0} MB/s of text")));
     }
 
     fn finish(&self, summary: &str) {
@@ -107,7 +125,7 @@ impl cuvee_data::Progress for PrepareProgress {
     }
 
     fn note(&self, line: &str) {
-        self.line(line);
+        self.line(&format!("note: {line}"));
     }
 }
 

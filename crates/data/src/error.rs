@@ -317,6 +317,34 @@ pub enum DataError {
         /// Some of the values.
         examples: Vec<String>,
     },
+    /// Workers' parts that are not there when they are to be put together.
+    #[error(
+        "{}: expected all {of} parts of the corpus, found {}; missing: {}\nhint: run `cuvee prepare CONFIG --shard {}`, \
+         and so on for each; or remove the folder to prepare everything here",
+        folder.display(), *of as usize - missing.len(), parts(missing), missing.first().map_or("1/1", |part| &part.0)
+    )]
+    PartsMissing {
+        /// The folder of the parts.
+        folder: PathBuf,
+        /// How many there must be.
+        of: u32,
+        /// Those that are missing, as "2/4", and why.
+        missing: Vec<(String, &'static str)>,
+    },
+    /// A disk that is full.
+    #[error("cannot write {}: {source}: {}\nhint: {}", path.display(), room(*needed, *free, *done), MAKE_ROOM)]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+        /// The system's own error.
+        source: io::Error,
+        /// Bytes still needed, where they can be told.
+        needed: Option<u64>,
+        /// Bytes written and the share of the work done, where `needed` follows from these.
+        done: Option<(u64, f64)>,
+        /// Bytes that are free, where the system says so.
+        free: Option<u64>,
+    },
     /// Two entries of one name.
     #[error("two domains are called `{domain}`: expected each name once\nhint: rename one of them")]
     DuplicateDomain {
@@ -339,7 +367,7 @@ pub enum DataError {
         /// What to do.
         hint: String,
     },
-    /// The work was interrupted by request; nothing half done is left.
+    /// The work was interrupted by request; what was done is kept, and gone on with by the next call.
     #[error("interrupted")]
     Interrupted,
 }
@@ -347,6 +375,36 @@ pub enum DataError {
 /// How a damaged shard is made again.
 const REBUILD: &str = "remove the file and run `cuvee prepare CONFIG` to make it again; a shard from \
                        elsewhere, fetch again";
+
+/// What to do about a full disk.
+const MAKE_ROOM: &str = "make room there and run the same command again: it goes on where it stopped; another place \
+                         (`--out`, or `dir` under [data]) would begin anew";
+
+fn room(needed: Option<u64>, free: Option<u64>, done: Option<(u64, f64)>) -> String {
+    use crate::space::words;
+    let needed = match (needed, done) {
+        (Some(needed), Some((written, done))) => format!(
+            "about {} more are needed, as {} are written and {:.0} % of the source is read",
+            words(needed),
+            words(written),
+            done * 100.0
+        ),
+        (Some(needed), None) => format!("{} more are needed", words(needed)),
+        (None, _) => "too little is done to tell how much more is needed".to_owned(),
+    };
+    free.map_or(needed.clone(), |free| format!("{needed}, and {} are free", words(free)))
+}
+
+/// "`2/4` (not begun), …"
+fn parts(missing: &[(String, &'static str)]) -> String {
+    const SHOWN: usize = 12;
+    let shown: Vec<String> =
+        missing.iter().take(SHOWN).map(|(part, why)| format!("{part} ({why})")).collect();
+    match missing.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
 
 impl DataError {
     /// For `map_err`: an I/O error with its path.

@@ -275,6 +275,38 @@ impl Index {
     }
 }
 
+/// Writes the index of documents one sequence each, whose lengths in tokens `lengths` pushes, the same ones each of the
+/// two times it is asked. Nothing is held in memory.
+///
+/// Fails where `lengths` does, and where writing to `path`, which `out` is, does.
+pub(crate) fn write_streaming(
+    out: &mut impl Write,
+    path: &Path,
+    token_type: TokenType,
+    documents: u64,
+    lengths: impl Fn(&mut dyn FnMut(i32) -> Result<()>) -> Result<()>,
+) -> Result<()> {
+    let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(DataError::io("write", path));
+    let code = token_type.code().ok_or_else(|| DataError::Index {
+        path: path.to_owned(),
+        expected: "a token type that Megatron has".to_owned(),
+        found: token_type.name().to_owned(),
+    })?;
+    put(MAGIC)?;
+    put(&1u64.to_le_bytes())?;
+    put(&[code])?;
+    put(&documents.to_le_bytes())?;
+    put(&(documents + 1).to_le_bytes())?;
+    lengths(&mut |length| put(&length.to_le_bytes()))?;
+    let mut offset = 0i64;
+    lengths(&mut |length| {
+        put(&offset.to_le_bytes())?;
+        offset += i64::from(length) * token_type.size() as i64;
+        Ok(())
+    })?;
+    (0..=documents).try_for_each(|document| put(&document.to_le_bytes()))
+}
+
 /// Writes the index of documents with these lengths in tokens, one sequence a document.
 ///
 /// Fails where writing does, and for a token type that Megatron does not have.
@@ -303,6 +335,7 @@ pub(crate) fn write(out: &mut dyn Write, token_type: TokenType, lengths: &[i32])
 }
 
 /// The bytes that [`write`] writes; nothing for a token type that Megatron does not have.
+#[cfg(test)]
 pub(crate) fn encode(token_type: TokenType, lengths: &[i32]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER + lengths.len() * 20 + 8);
     // Writing into memory does not fail.

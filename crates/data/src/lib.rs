@@ -46,10 +46,13 @@
 //! # Ok::<(), DataError>(())
 //! ```
 
+mod assemble;
+mod cleaning;
 mod convert;
 mod corpus;
 mod corrupt;
-mod entry_writer;
+mod encoder;
+mod entry;
 mod error;
 #[cfg_attr(not(feature = "hub"), path = "hub/missing.rs")]
 mod hub;
@@ -57,11 +60,17 @@ mod index;
 mod inspect;
 mod manifest;
 mod mmap;
+mod part;
+mod part_files;
+mod part_writer;
+mod pipeline;
 mod prepare;
 mod progress;
+mod seen;
 mod shard;
-mod shard_writer;
+mod share;
 mod source;
+mod space;
 mod spec;
 mod split;
 mod store;
@@ -71,24 +80,26 @@ mod texts;
 mod tokenizer;
 mod tokenizer_choice;
 mod tokenizer_training;
+mod work;
 
 pub use convert::{Convert, Converted, convert};
-pub use corpus::{Corpus, Domain};
+pub use corpus::{Corpus, Domain, Work};
 pub use corrupt::CorruptSpec;
 pub use error::{DataError, Result};
-pub use hub::{fetch_model, is_model_name};
+pub use hub::{fetch_dataset, fetch_model, is_model_name};
 pub use index::TokenType;
 pub use inspect::{Inspection, TokensAs, inspect, inspect_as};
 pub use manifest::{
     Counts, FORMAT_VERSION, FileRecord, HubRecord, Manifest, SourceRecord, SplitRecord, SplitRecords,
     write_whole,
 };
-pub use prepare::{Prepare, prepare};
+pub use prepare::{Prepare, PreparedPart, prepare, prepare_part};
 pub use progress::{Progress, Silent};
 pub use shard::Shard;
+pub use share::Share;
 pub use source::Limit;
 pub use spec::{
-    CargoKind, DomainSource, Format, OnInvalid, OneOrMany, SourceSpec, SplitSpec, TokenizerSpec,
+    CargoKind, DomainSource, Format, NormalForm, OnInvalid, OneOrMany, SourceSpec, SplitSpec, TokenizerSpec,
     TrainTokenizerSpec,
 };
 pub use split::Split;

@@ -133,6 +133,37 @@ pub struct Counts {
     pub invalid_replaced: u64,
     /// Left out: no text but white space.
     pub empty: u64,
+    /// Left out: fewer characters than `min_chars`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub too_short: u64,
+    /// Left out: more characters than `max_chars`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub too_long: u64,
+    /// Kept with line feeds in place of carriage returns.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cr_stripped: u64,
+    /// Kept with characters changed by `normalize`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub normalized: u64,
+}
+
+/// Counts of steps that are off do not appear, so that a `shard.json` without them stays what it was.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.read += other.read;
+        self.duplicates += other.duplicates;
+        self.invalid_skipped += other.invalid_skipped;
+        self.invalid_replaced += other.invalid_replaced;
+        self.empty += other.empty;
+        self.too_short += other.too_short;
+        self.too_long += other.too_long;
+        self.cr_stripped += other.cr_stripped;
+        self.normalized += other.normalized;
+    }
 }
 
 impl Manifest {
@@ -175,6 +206,11 @@ impl Manifest {
     pub fn tokens(&self) -> u64 {
         let tokens = Split::ALL.iter().map(|split| self.split(*split).tokens);
         tokens.fold(0, u64::saturating_add)
+    }
+
+    /// Bytes of text of all splits.
+    pub fn bytes(&self) -> u64 {
+        Split::ALL.iter().map(|split| self.split(*split).bytes).fold(0, u64::saturating_add)
     }
 
     /// That every shard file in `dir` has the length that follows from the counts.

@@ -93,9 +93,21 @@ pub struct SourceSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_invalid: Option<OnInvalid>,
     /// Leave out documents whose text has been seen before in this entry. Default: only for
-    /// Cargo sources. Costs 16 bytes of memory and some overhead a document.
+    /// Cargo sources. Costs 20 to 40 bytes of memory a document that is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deduplicate: Option<bool>,
+    /// Write CRLF, and CR alone, as LF. The first of the cleaning steps; see `docs/data.md` for their order.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub strip_cr: bool,
+    /// Bring texts into a Unicode normal form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normalize: Option<NormalForm>,
+    /// Leave out documents of fewer characters (Unicode scalar values, after the changes above).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_chars: Option<u64>,
+    /// Leave out documents of more characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_chars: Option<u64>,
     /// Plain text only: files longer than this many bytes are cut into documents, at the last
     /// blank line within, else the last line end, else between two characters. Default: 16 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,6 +144,10 @@ impl Default for SourceSpec {
             split_by: None,
             on_invalid: None,
             deduplicate: None,
+            strip_cr: false,
+            normalize: None,
+            min_chars: None,
+            max_chars: None,
             max_document: None,
             limit: None,
             format: None,
@@ -185,6 +201,14 @@ pub enum OnInvalid {
     Skip,
     /// Put U+FFFD where the invalid bytes were and count the document.
     Replace,
+}
+
+/// The Unicode normal forms that texts can be brought into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NormalForm {
+    /// Canonical composition: é is one character, however it was written.
+    Nfc,
 }
 
 /// The kinds of files that can be read.

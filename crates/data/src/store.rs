@@ -92,20 +92,40 @@ pub(crate) fn create_folder(dir: &Path) -> Result<()> {
     })
 }
 
+/// The file in a folder that is held while the folder is written to.
+pub(crate) const LOCK: &str = ".lock";
+
+/// Who else may hold a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// Nobody.
+    Exclusive,
+    /// Others that hold it so too.
+    Shared,
+}
+
 /// Makes a folder and holds it: another process that wants to write into it waits. The lock ends with
-/// the returned file, also when the process is killed.
+/// the returned file, also when the process is killed. `waiting` is called once if somebody else has it.
 ///
 /// Fails where the folder cannot be made, and on interruption while waiting.
-pub(crate) fn lock(dir: &Path, interrupted: &AtomicBool) -> Result<File> {
+pub(crate) fn lock(dir: &Path, kind: Lock, interrupted: &AtomicBool, waiting: &dyn Fn()) -> Result<File> {
     create_folder(dir)?;
-    let path = dir.join(".lock");
+    let path = dir.join(LOCK);
     let file = File::create(&path).map_err(DataError::io("create", &path))?;
+    let mut told = false;
     loop {
-        match file.try_lock() {
+        let tried = match kind {
+            Lock::Exclusive => file.try_lock(),
+            Lock::Shared => file.try_lock_shared(),
+        };
+        match tried {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) => {
                 if interrupted.load(Ordering::Relaxed) {
                     return Err(DataError::Interrupted);
+                }
+                if !std::mem::replace(&mut told, true) {
+                    waiting();
                 }
                 std::thread::sleep(Duration::from_millis(50));
             }
@@ -162,11 +182,21 @@ mod tests {
     #[test]
     fn a_locked_folder_makes_others_wait() {
         let folder = std::env::temp_dir().join(format!("cuvee-lock-{}", std::process::id()));
-        let held = lock(&folder, &AtomicBool::new(false));
-        let second = lock(&folder, &AtomicBool::new(true));
-        assert!(matches!(second, Err(DataError::Interrupted)));
+        let (go, stop, silent) = (AtomicBool::new(false), AtomicBool::new(true), || ());
+        let held = lock(&folder, Lock::Exclusive, &go, &silent);
+        let told = std::cell::Cell::new(0);
+        let tell = || told.set(told.get() + 1);
+        for kind in [Lock::Exclusive, Lock::Shared] {
+            // Interrupted already, it looks once and leaves.
+            assert!(matches!(lock(&folder, kind, &stop, &tell), Err(DataError::Interrupted)));
+        }
         drop(held);
-        assert!(lock(&folder, &AtomicBool::new(true)).is_ok());
+        let shared = lock(&folder, Lock::Shared, &stop, &silent);
+        assert!(lock(&folder, Lock::Shared, &stop, &silent).is_ok());
+        assert!(lock(&folder, Lock::Exclusive, &stop, &silent).is_err());
+        drop(shared);
+        assert!(lock(&folder, Lock::Exclusive, &stop, &silent).is_ok());
+        assert_eq!(told.get(), 0, "who is interrupted need not be told to wait");
         let _ = std::fs::remove_dir_all(&folder);
     }
 }

@@ -156,18 +156,23 @@ impl Tokenizer {
         self.encode_with(text, true)
     }
 
+    /// As [`encode`](Self::encode), in `scratch`'s memory.
+    pub(crate) fn encode_in<'s>(&self, text: &str, scratch: &'s mut Scratch) -> Result<&'s [u32]> {
+        scratch.tokens.clear();
+        self.encode_into(text, false, &mut scratch.tokens)?;
+        let ids = PipelineToken::cast_slice(&scratch.tokens);
+        let Some(gap) = self.gap else { return Ok(ids) };
+        scratch.ids.clear();
+        scratch.ids.extend(ids.iter().filter_map(|id| gap.outside(*id)));
+        Ok(&scratch.ids)
+    }
+
     fn encode_with(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
-        let options = EncodeOptions {
-            add_special_tokens,
-            padding: Override::Off,
-            truncation: Override::Off,
-            ..EncodeOptions::default()
-        };
         // A buffer a thread, so that memory is touched once and not once a document; what is given out is as long as
         // it must be, and one more for the end-of-text.
         let mut tokens = BUFFER.take();
         tokens.clear();
-        let encoded = self.pipeline.encode_into(text, &options, &mut tokens);
+        let encoded = self.encode_into(text, add_special_tokens, &mut tokens);
         let ids = PipelineToken::cast_slice(&tokens);
         let mut out = Vec::with_capacity(ids.len() + 1);
         match self.gap {
@@ -177,12 +182,26 @@ impl Tokenizer {
         if tokens.capacity() <= LONGEST_BUFFER {
             BUFFER.set(tokens);
         }
-        encoded.map_err(|error| DataError::Tokenizer {
+        encoded.map(|()| out)
+    }
+
+    fn encode_into(
+        &self,
+        text: &str,
+        add_special_tokens: bool,
+        tokens: &mut Vec<PipelineToken>,
+    ) -> Result<()> {
+        let options = EncodeOptions {
+            add_special_tokens,
+            padding: Override::Off,
+            truncation: Override::Off,
+            ..EncodeOptions::default()
+        };
+        self.pipeline.encode_into(text, &options, tokens).map_err(|error| DataError::Tokenizer {
             origin: self.fingerprint.clone(),
             message: format!("cannot encode {:?}: {error}", text.chars().take(60).collect::<String>()),
             hint: "use a tokenizer that has a token for every text, as byte-level BPE does".to_owned(),
-        })?;
-        Ok(out)
+        })
     }
 
     /// The text of these ids, special tokens spelled out. Ids beyond the vocabulary give nothing,
@@ -229,6 +248,14 @@ impl Tokenizer {
     pub fn json(&self) -> &str {
         &self.json
     }
+}
+
+/// Memory that encoding many texts uses again and again.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    tokens: Vec<PipelineToken>,
+    /// Without the gap's ids, where the vocabulary has one.
+    ids: Vec<u32>,
 }
 
 /// Turns ids into text one at a time; see [`Tokenizer::decode_stream`].

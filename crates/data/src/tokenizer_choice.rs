@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::cleaning::Fate;
 use crate::error::{DataError, Result};
 use crate::hub::{RepoKind, Snapshot};
 use crate::manifest::{FORMAT_VERSION, sha256_hex, write_whole};
@@ -18,7 +19,7 @@ use crate::progress::Progress;
 use crate::source::{Content, Flow, Item, Meter, Source};
 use crate::spec::TrainTokenizerSpec;
 use crate::split::{DocumentId, Split};
-use crate::store;
+use crate::store::{self, Lock};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer_training::{self, END_OF_TEXT};
 
@@ -100,7 +101,12 @@ fn trained(
     if let Ok(tokenizer) = Tokenizer::from_file(&path, None) {
         return Ok(tokenizer);
     }
-    store::create_folder(folder)?;
+    // One process of several makes it, the others find it made.
+    let waiting = || progress.note("waiting for another process that makes the tokenizer");
+    let _lock = store::lock(folder, Lock::Exclusive, request.interrupted, &waiting)?;
+    if let Ok(tokenizer) = Tokenizer::from_file(&path, None) {
+        return Ok(tokenizer);
+    }
     let mut texts = Vec::new();
     progress.start("sample text for the tokenizer", None);
     for (source, domain) in sources.iter().zip(request.domains) {
@@ -158,9 +164,13 @@ fn sample(
             read += 1;
             let Content::Text(mut text) = document.content else { return Ok(Flow::Continue) };
             let go_on = if meter.take(text.len() as u64) { Flow::NextFile } else { Flow::Continue };
-            if text.trim().is_empty() {
-                empty += 1;
-                return Ok(go_on);
+            match source.cleaning.apply(&mut text).0 {
+                Fate::Kept => {}
+                Fate::Empty => {
+                    empty += 1;
+                    return Ok(go_on);
+                }
+                Fate::TooShort | Fate::TooLong => return Ok(go_on),
             }
             let id = DocumentId::of(&text);
             if request.splits.of(id, document.unit.as_deref()) != Split::Train {

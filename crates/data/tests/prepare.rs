@@ -289,11 +289,10 @@ fn duplicates_are_left_out_where_asked() {
 
 #[test]
 fn interruption_leaves_nothing_that_looks_complete() {
-    struct Stop<'a>(&'a AtomicBool, AtomicU64);
+    struct Stop<'a>(&'a AtomicBool);
     impl Progress for Stop<'_> {
         fn start(&self, _: &str, _: Option<u64>) {}
-        fn advance(&self, bytes: u64) {
-            self.1.fetch_add(bytes, Ordering::Relaxed);
+        fn advance(&self, _: u64) {
             self.0.store(true, Ordering::Relaxed);
         }
         fn finish(&self, _: &str) {}
@@ -302,19 +301,20 @@ fn interruption_leaves_nothing_that_looks_complete() {
     write_texts(&place.path("a.jsonl"), &prose(10, 2000));
     let entries = [domain("a", path("a.jsonl"))];
     let flag = AtomicBool::new(false);
-    let error = place.prepare_with(&entries, &flag, &Stop(&flag, AtomicU64::new(0))).unwrap_err();
+    let error = place.prepare_with(&entries, &flag, &Stop(&flag)).unwrap_err();
     assert!(matches!(error, DataError::Interrupted), "{error}");
-    let left: Vec<String> = std::fs::read_dir(place.path("shards/a"))
+    let left: std::collections::BTreeSet<String> = std::fs::read_dir(place.path("shards/a"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .collect();
-    assert_eq!(left, [".lock"]);
-    // Part files of a killed run are no obstacle, and what was there before stays whole.
-    place.write("shards/a/.train.bin.part", "half a token");
+    // What was done is kept, hidden.
+    assert_eq!(left, [".lock".to_owned(), ".parts".to_owned()].into());
+    // Files of a killed run that nothing knows of are no obstacle, and what was there before stays whole.
+    place.write("shards/a/.parts/1-of-1/0.train.bin", "half a token");
     assert!(!place.prepare(&entries).unwrap().domains[0].reused);
     write_texts(&place.path("a.jsonl"), &prose(11, 2000));
     flag.store(false, Ordering::Relaxed);
-    place.prepare_with(&entries, &flag, &Stop(&flag, AtomicU64::new(0))).unwrap_err();
+    place.prepare_with(&entries, &flag, &Stop(&flag)).unwrap_err();
     assert_eq!(Domain::open(&place.path("shards/a")).unwrap().manifest.counts.read, 2000);
 }
 

@@ -580,3 +580,14 @@ fn cargos_sources_are_a_corpus() {
     assert!(corpus.domains.iter().all(|domain| domain.name.starts_with("l/")));
     assert!(prepare(&request(&entries), &Silent).unwrap().domains[0].reused);
 }
+
+#[test]
+fn a_line_without_end_is_refused_after_what_came_before_it() {
+    let place = Place::new();
+    let mut text = b"{\"text\": \"fine\"}\n".to_vec();
+    text.resize(text.len() + (64 << 20) + 1, b'x');
+    place.write("a.jsonl", text);
+    let error = place.refusal(path("a.jsonl"));
+    assert!(error.contains("a.jsonl:2: ") && error.contains("a line of more than 67108864 bytes"), "{error}");
+    assert!(place.path("shards/d/.parts/1-of-1/part.json").exists());
+}

@@ -1,16 +1,20 @@
-//! Causal attention of one sequence, a dozen queries at a time: no matrix of all queries by all keys is ever held (after
+//! Causal attention of one sequence, 32 queries at a time: no matrix of all queries by all keys is ever held (after
 //! FlashAttention; Dao et al., 2022). Several query heads may share a head of keys and values (Ainslie et al., GQA, 2023).
+//!
+//! Scores are made transposed, a row a key and a lane a query: a softmax's largest score, its sum and what its gradient
+//! needs of a query are then whole registers, and nothing is added across lanes. Two keys' probabilities side by side are a
+//! unit, so that what is written lane by lane is packed for the products over keys as it stands.
 
 use crate::buffer::{Buffer, Matrix};
 use crate::element::Element;
-use crate::gemm::span;
+use crate::gemm::{put_rounded, span, tiles};
 use crate::isa::multiversion;
-use crate::math::{LANES, dot, exp, largest, total};
+use crate::math::{LANES, dot, ln};
 use crate::micro::{Kind, Left, MR, NR, Out, Product, Tile, product};
-use crate::pack::{Panels, pack_strip, strip_len, strip_panel};
+use crate::pack::Panels;
 
-/// Queries whose probabilities are held at once on the way back, a multiple of MR and of a unit.
-const BLOCK: usize = 10 * MR;
+/// Keys whose score gradients are held at once on the way back, a multiple of MR and of a unit.
+const BLOCK: usize = 20 * MR;
 
 /// The heads of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,23 +37,33 @@ impl Heads {
 /// Room for one sequence's attention, reused from call to call.
 pub struct AttentionRoom<E> {
     context: usize,
-    /// Keys and values as products over a head's width read them, `[e, t]`.
-    keys_et: Panels<E>,
-    values_et: Panels<E>,
-    /// And as products over positions do, `[t, e]`.
-    keys_te: Panels<E>,
+    /// One head's queries as products over its width read them, `[e, t]`; its keys and values are read where they lie.
+    queries_et: Panels<E>,
     values_te: Panels<E>,
-    /// Scores and their gradients of MR queries.
-    scores: Matrix<f32>,
-    score_gradients: Matrix<f32>,
-    /// Softmax and its gradient of BLOCK queries.
+    /// Scores of all keys with 32 queries, `[t, 32]`, and their softmax in units of the keys, `[t / unit, 32]`.
+    scores: Buffer<f32>,
+    units: Buffer<u32>,
+    back: Option<Back<E>>,
+}
+
+/// What only the way back needs.
+struct Back<E> {
+    /// The output's gradient as products over a head's width read it, `[e, t]`.
+    d_out_et: Panels<E>,
+    /// And what products over positions read, `[t, e]`.
+    d_out_te: Panels<E>,
+    queries_te: Panels<E>,
+    keys_te: Panels<E>,
+    /// Softmax and gradient of the scores of MR keys, `[MR, t]`.
     probabilities: Matrix<E>,
     gradients: Matrix<E>,
-    /// Both, packed for products over queries.
-    strip: Buffer<u32>,
-    /// A block's queries and its output's gradient, `[BLOCK, e]`.
-    queries: Panels<E>,
-    output_gradients: Panels<E>,
+    /// The latter of BLOCK keys, packed for products over them: for each 32 queries `[BLOCK / unit, 32]`.
+    units: Buffer<u32>,
+    /// What a query's softmax is divided by, its logarithm, and its output times the output's gradient: one a query.
+    log_sums: Buffer<f32>,
+    along: Buffer<f32>,
+    /// In f32, `[t, e]`.
+    query_gradient: Buffer<f32>,
     key_gradient: Buffer<f32>,
     value_gradient: Buffer<f32>,
 }
@@ -57,24 +71,28 @@ pub struct AttentionRoom<E> {
 impl<E: Element> AttentionRoom<E> {
     /// For sequences of up to `context` tokens; with `backward`, for the way back too.
     pub fn new(context: usize, heads: Heads, backward: bool) -> Self {
-        let e = heads.dim;
-        let (back, block, e_back) = if backward { (context, BLOCK, e) } else { (0, MR, 0) };
-        let keys = context.next_multiple_of(NR);
+        let (e, queries) = (heads.dim, context.next_multiple_of(NR));
+        let back = || Back {
+            d_out_et: Panels::zeros(context, e),
+            d_out_te: Panels::zeros(e, context),
+            queries_te: Panels::zeros(e, context),
+            keys_te: Panels::zeros(e, context),
+            probabilities: Matrix::zeros(MR, queries),
+            gradients: Matrix::zeros(MR, queries),
+            units: Buffer::zeros(queries * BLOCK.min(context.next_multiple_of(MR)) / E::PER_UNIT),
+            log_sums: Buffer::zeros(queries),
+            along: Buffer::zeros(queries),
+            query_gradient: Buffer::zeros(context * e),
+            key_gradient: Buffer::zeros(context * e),
+            value_gradient: Buffer::zeros(context * e),
+        };
         Self {
             context,
-            keys_et: Panels::zeros(context, e),
+            queries_et: Panels::zeros(context, e),
             values_te: Panels::zeros(e, context),
-            values_et: Panels::zeros(back, e_back),
-            keys_te: Panels::zeros(e_back, back),
-            scores: Matrix::zeros(MR, keys),
-            score_gradients: Matrix::zeros(if backward { MR } else { 0 }, keys),
-            probabilities: Matrix::zeros(block, keys),
-            gradients: Matrix::zeros(if backward { BLOCK } else { 0 }, keys),
-            strip: Buffer::zeros(if backward { strip_len(BLOCK.div_ceil(E::PER_UNIT), context) } else { 0 }),
-            queries: Panels::zeros(e_back, BLOCK),
-            output_gradients: Panels::zeros(e_back, BLOCK),
-            key_gradient: Buffer::zeros(back * e),
-            value_gradient: Buffer::zeros(back * e),
+            scores: Buffer::zeros(queries * NR),
+            units: Buffer::zeros(queries / E::PER_UNIT * NR),
+            back: backward.then(back),
         }
     }
 }
@@ -101,12 +119,12 @@ pub fn attention<E: Element>(
     let e = heads.dim;
     let repeats = heads.query / heads.kv;
     for g in 0..heads.kv {
-        room.keys_et.pack_rows(&qkv[(heads.query + g) * e..], stride, context, e);
         room.values_te.pack_columns(&qkv[(heads.query + heads.kv + g) * e..], stride, context, e);
         for head in g * repeats..(g + 1) * repeats {
-            let log_sums = &mut log_sums[head * context..][..context];
-            let (queries, out) = (&qkv[head * e..], &mut out[head * e..]);
-            forward(queries, stride, context, e, out, out_stride, log_sums, room, product::<E>());
+            room.queries_et.pack_rows(&qkv[head * e..], stride, context, e);
+            let keys = &qkv[(heads.query + g) * e..];
+            let (log_sums, out) = (&mut log_sums[head * context..][..context], &mut out[head * e..]);
+            forward(keys, stride, context, e, out, out_stride, log_sums, room, product::<E>());
         }
     }
 }
@@ -114,59 +132,137 @@ pub fn attention<E: Element>(
 multiversion! {
     /// One head.
     fn forward<E: Element>(
-        queries: &[E], stride: usize, context: usize, e: usize, out: &mut [E], out_stride: usize,
-        log_sums: &mut [f32], room: &mut AttentionRoom<E>, product: Product,
+        keys: &[E], stride: usize, context: usize, e: usize, out: &mut [E], out_stride: usize, log_sums: &mut [f32],
+        room: &mut AttentionRoom<E>, product: Product,
     ) {
-        let AttentionRoom { keys_et, values_te, scores, probabilities, .. } = room;
+        let AttentionRoom { queries_et, values_te, scores, units, .. } = room;
         let mut tile = Tile::ZERO;
         let scale = 1.0 / (e as f32).sqrt();
-        let value_units = context.div_ceil(E::PER_UNIT);
-        for start in (0..context).step_by(MR) {
-            let height = MR.min(context - start);
-            let keys = start + height;
-            products_with_keys(queries, stride, start, height, keys, e, keys_et, scores, product);
-            let mut inverse = [0f32; MR];
-            for r in 0..height {
-                let seen = start + r + 1;
-                let scores = &scores.row(r)[..seen];
-                let probabilities = probabilities.row_mut(r);
-                let max = largest(scores) * scale;
-                let mut sums = [0f32; LANES];
-                let ((chunks, rest), (places, _)) = (scores.as_chunks::<LANES>(), probabilities.as_chunks_mut::<LANES>());
-                for (score, place) in chunks.iter().zip(places) {
-                    for i in 0..LANES {
-                        let p = exp(score[i].mul_add(scale, -max));
-                        place[i] = E::narrow(p);
-                        sums[i] += p;
-                    }
-                }
-                for ((score, place), sum) in rest.iter().zip(&mut probabilities[seen - rest.len()..]).zip(&mut sums) {
-                    let p = exp(score.mul_add(scale, -max));
-                    *place = E::narrow(p);
-                    *sum += p;
-                }
-                // Keys that this query does not see but another of the dozen does, and the rest of a unit.
-                probabilities[seen..keys.next_multiple_of(2)].fill(E::default());
-                let sum = total(sums);
-                inverse[r] = 1.0 / sum;
-                log_sums[start + r] = max + sum.ln();
+        let (width, depth) = (e.div_ceil(E::PER_UNIT), context.div_ceil(E::PER_UNIT));
+        for first in (0..context).step_by(NR) {
+            let count = NR.min(context - first);
+            let seen = first + count;
+            let queries = &queries_et.units()[first * width..][..width * NR];
+            for key in (0..seen).step_by(MR) {
+                let height = MR.min(seen - key);
+                let left = left_rows(keys, stride, key, height, width);
+                let place = &mut scores[key * NR..][..height * NR];
+                let out = Out { start: place.as_mut_ptr().cast(), stride: size_of::<[f32; NR]>(), kind: Kind::Store };
+                // SAFETY: `left_rows` checked the rows; the panel has as many units; `out` was checked.
+                unsafe { product(height, width, left, queries.as_ptr(), out) };
             }
-            let units = keys.div_ceil(E::PER_UNIT);
-            for column in (0..e).step_by(NR) {
-                let panel = &values_te.units()[column * value_units..][..units * NR];
-                let left = left_rows(probabilities.data(), probabilities.stride(), 0, height, units);
-                // SAFETY: `left_rows` checked the rows; the panel has as many units.
-                unsafe { product(height, units, left, panel.as_ptr(), Out::tile(&mut tile)) };
-                for r in 0..height {
-                    let width = NR.min(e - column);
-                    let out = &mut out[(start + r) * out_stride + column..][..width];
-                    for (out, sum) in out.iter_mut().zip(&tile.0[r]) {
-                        *out = E::narrow(sum * inverse[r]);
+            for key in first + 1..seen {
+                scores[key * NR..][..key - first].fill(f32::NEG_INFINITY);
+            }
+            let (max, sums) = softmax::<E>(&scores[..seen * NR], scale, units);
+            let (mut inverse, mut logs) = ([0f32; NR], [0f32; NR]);
+            for lane in 0..NR {
+                inverse[lane] = 1.0 / sums[lane];
+                logs[lane] = max[lane] + ln(sums[lane]);
+            }
+            log_sums[first..][..count].copy_from_slice(&logs[..count]);
+            for lanes in tiles(count) {
+                let seen = (first + lanes.end).div_ceil(E::PER_UNIT);
+                let left = left_lanes(&units[..seen * NR], lanes.start);
+                for column in (0..e).step_by(NR) {
+                    let panel = &values_te.units()[column * depth..][..seen * NR];
+                    // SAFETY: both sides have `seen` units, the left one as many lanes; a tile is as large as can be.
+                    unsafe { product(lanes.len(), seen, left, panel.as_ptr(), Out::tile(&mut tile)) };
+                    for (sums, lane) in tile.0.iter().zip(lanes.clone()) {
+                        let out = &mut out[(first + lane) * out_stride + column..][..NR.min(e - column)];
+                        put_rounded(out, sums, inverse[lane]);
                     }
                 }
             }
         }
     }
+}
+
+/// Of NR queries: e^(scale · score − the largest) of each key into `units`, and each one's largest and sum.
+#[inline(always)]
+fn softmax<E: Element>(scores: &[f32], scale: f32, units: &mut [u32]) -> ([f32; NR], [f32; NR]) {
+    let (rows, _) = scores.as_chunks::<NR>();
+    let mut max = [[f32::NEG_INFINITY; LANES]; 2];
+    for row in rows {
+        for (max, half) in max.iter_mut().zip([0, LANES]) {
+            let score = lanes(row, half);
+            for lane in 0..LANES {
+                max[lane] = if score[lane] > max[lane] { score[lane] } else { max[lane] };
+            }
+        }
+    }
+    for max in max.as_flattened_mut() {
+        *max *= scale;
+    }
+    let mut sums = [[0f32; LANES]; 2];
+    let (units, _) = units.as_chunks_mut::<NR>();
+    for (q, unit) in rows.chunks(E::PER_UNIT).zip(units) {
+        let mut pair = [[0f32; NR]; 2];
+        for (row, p) in q.iter().zip(&mut pair) {
+            for (i, half) in [0, LANES].into_iter().enumerate() {
+                exponentials::<E>(row, half, scale, &max[i], &mut sums[i], p);
+            }
+        }
+        pack::<E>(&pair[0], &pair[1], unit);
+    }
+    (
+        std::array::from_fn(|lane| max.as_flattened()[lane]),
+        std::array::from_fn(|lane| sums.as_flattened()[lane]),
+    )
+}
+
+/// e^(scale · score − max) of LANES lanes from `half` on, added to `sums`.
+#[inline(always)]
+fn exponentials<E: Element>(
+    row: &[f32; NR],
+    half: usize,
+    scale: f32,
+    max: &[f32; LANES],
+    sums: &mut [f32; LANES],
+    p: &mut [f32; NR],
+) {
+    let (score, mut e) = (lanes(row, half), [0f32; LANES]);
+    for lane in 0..LANES {
+        e[lane] = E::exp(score[lane].mul_add(scale, -max[lane]));
+        sums[lane] += e[lane];
+    }
+    p[half..][..LANES].copy_from_slice(&e);
+}
+
+/// A row of units.
+#[inline(always)]
+pub(crate) fn pack<E: Element>(upper: &[f32; NR], lower: &[f32; NR], units: &mut [u32; NR]) {
+    for half in [0, LANES] {
+        let (upper, lower, mut packed) = (lanes(upper, half), lanes(lower, half), [0u32; LANES]);
+        for lane in 0..LANES {
+            packed[lane] = E::near_unit(upper[lane], lower[lane]);
+        }
+        units[half..][..LANES].copy_from_slice(&packed);
+    }
+}
+
+/// A row of elements, the first NR of `row`.
+///
+/// # Panics
+/// If it is shorter.
+#[inline(always)]
+pub(crate) fn put<E: Element>(values: &[f32; NR], row: &mut [E]) {
+    let row = &mut row[..NR];
+    for half in [0, LANES] {
+        let (values, mut near) = (lanes(values, half), [E::default(); LANES]);
+        for lane in 0..LANES {
+            near[lane] = E::near(values[lane]);
+        }
+        row[half..][..LANES].copy_from_slice(&near);
+    }
+}
+
+/// LANES of a row's, from `half` on.
+#[inline(always)]
+pub(crate) fn lanes(row: &[f32; NR], half: usize) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    lanes.copy_from_slice(&row[half..][..LANES]);
+    lanes
 }
 
 /// Rows `start..start + height` of `rows` as the left operand of a product over `units`.
@@ -177,31 +273,10 @@ fn left_rows<E: Element>(rows: &[E], stride: usize, start: usize, height: usize,
     Left { start: from.as_ptr().cast(), row: stride * size_of::<E>(), unit: 4 }
 }
 
-/// `out`, `[height, keys]` or a little wider ← rows `start..start + height` of `rows` times what `right` holds, `[e, t]`.
+/// Lanes of packed units, from `lane` on, as the left operand.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn products_with_keys<E: Element>(
-    rows: &[E],
-    stride: usize,
-    start: usize,
-    height: usize,
-    keys: usize,
-    e: usize,
-    right: &Panels<E>,
-    out: &mut Matrix<f32>,
-    product: Product,
-) {
-    let units = e.div_ceil(E::PER_UNIT);
-    let left = left_rows(rows, stride, start, height, units);
-    assert!(height <= out.rows() && keys.next_multiple_of(NR) <= out.columns());
-    let out_stride = out.stride() * size_of::<f32>();
-    for column in (0..keys).step_by(NR) {
-        let panel = &right.units()[column * units..][..units * NR];
-        let place = out.data_mut()[column..].as_mut_ptr().cast();
-        let out = Out { start: place, stride: out_stride, kind: Kind::Store };
-        // SAFETY: `left_rows` checked the rows; the panel has as many units; `out` has as many rows and, as asserted, columns.
-        unsafe { product(height, units, left, panel.as_ptr(), out) };
-    }
+fn left_lanes(units: &[u32], lane: usize) -> Left {
+    Left { start: units[lane..].as_ptr().cast(), row: 4, unit: 4 * NR }
 }
 
 /// The gradient of `attention` by queries, keys and values, into `qkv_gradient`, laid out as `qkv`, given the gradient of
@@ -223,43 +298,39 @@ pub fn attention_backward<E: Element>(
     room: &mut AttentionRoom<E>,
 ) {
     assert!(context <= room.context, "room for {} tokens, not {context}", room.context);
+    let AttentionRoom { queries_et, back: Some(back), .. } = room else {
+        panic!("the room was made for the way there alone");
+    };
     let e = heads.dim;
     let repeats = heads.query / heads.kv;
     for g in 0..heads.kv {
         let (key, value) = ((heads.query + g) * e, (heads.query + heads.kv + g) * e);
-        room.keys_et.pack_rows(&qkv[key..], stride, context, e);
-        room.keys_te.pack_columns(&qkv[key..], stride, context, e);
-        room.values_et.pack_rows(&qkv[value..], stride, context, e);
-        room.key_gradient[..context * e].fill(0.0);
-        room.value_gradient[..context * e].fill(0.0);
+        back.keys_te.pack_columns(&qkv[key..], stride, context, e);
         for head in g * repeats..(g + 1) * repeats {
-            for start in (0..context).step_by(BLOCK) {
-                let count = BLOCK.min(context - start);
-                let at = start * out_stride + head * e;
-                room.output_gradients.pack_columns(&out_gradient[at..], out_stride, count, e);
-                room.queries.pack_columns(&qkv[start * stride + head * e..], stride, count, e);
-                let log_sums = &log_sums[head * context..][..context];
-                let (queries, gradient) = (&qkv[head * e..], &mut qkv_gradient[head * e..]);
-                let (out, out_gradient) = (&out[head * e..], &out_gradient[head * e..]);
-                backward(
-                    queries,
-                    stride,
-                    context,
-                    start,
-                    count,
-                    e,
-                    out,
-                    out_gradient,
-                    out_stride,
-                    log_sums,
-                    gradient,
-                    room,
-                    product::<E>(),
-                );
-            }
+            let (queries, out, d_out) = (&qkv[head * e..], &out[head * e..], &out_gradient[head * e..]);
+            queries_et.pack_rows(queries, stride, context, e);
+            back.queries_te.pack_columns(queries, stride, context, e);
+            back.d_out_et.pack_rows(d_out, out_stride, context, e);
+            back.d_out_te.pack_columns(d_out, out_stride, context, e);
+            // Lanes beyond the last query multiply zeros, and must not be what a longer sequence left.
+            back.log_sums[context..].fill(0.0);
+            back.along[context..].fill(0.0);
+            back.log_sums[..context].copy_from_slice(&log_sums[head * context..][..context]);
+            along(out, d_out, out_stride, e, &mut back.along[..context]);
+            let add = head > g * repeats;
+            backward(&qkv[key..], &qkv[value..], stride, context, e, add, queries_et, back, product::<E>());
+            round_rows(&back.query_gradient, e, &mut qkv_gradient[head * e..], stride, context);
         }
-        for (column, gradient) in [(key, &room.key_gradient), (value, &room.value_gradient)] {
-            round_rows(gradient, e, &mut qkv_gradient[column..], stride, context);
+        round_rows(&back.key_gradient, e, &mut qkv_gradient[key..], stride, context);
+        round_rows(&back.value_gradient, e, &mut qkv_gradient[value..], stride, context);
+    }
+}
+
+multiversion! {
+    /// Each row's product with its gradient, of width `e`.
+    fn along<E: Element>(out: &[E], d_out: &[E], stride: usize, e: usize, along: &mut [f32]) {
+        for (row, along) in along.iter_mut().enumerate() {
+            *along = dot(&out[row * stride..][..e], &d_out[row * stride..][..e]);
         }
     }
 }
@@ -276,96 +347,147 @@ multiversion! {
 }
 
 multiversion! {
-    /// Queries `first..first + count` of one head.
+    /// One head: BLOCK keys at a time, of these MR. Keys' and values' gradients are added to with `add`.
     fn backward<E: Element>(
-        queries: &[E], stride: usize, context: usize, first: usize, count: usize, e: usize, out: &[E],
-        out_gradient: &[E], out_stride: usize, log_sums: &[f32], query_gradient: &mut [E],
-        room: &mut AttentionRoom<E>, product: Product,
+        keys: &[E], values: &[E], stride: usize, context: usize, e: usize, add: bool, queries_et: &Panels<E>,
+        back: &mut Back<E>, product: Product,
     ) {
-        let AttentionRoom {
-            keys_et, values_et, keys_te, scores, score_gradients, probabilities, gradients, strip, queries: block_queries,
-            output_gradients, key_gradient, value_gradient, ..
-        } = room;
-        let mut tile = Tile::ZERO;
+        let Back {
+            d_out_et, d_out_te, queries_te, keys_te, probabilities, gradients, units, log_sums, along, query_gradient,
+            key_gradient, value_gradient,
+        } = back;
+        let (mut scores, mut d_probabilities) = (Tile::ZERO, Tile::ZERO);
         let scale = 1.0 / (e as f32).sqrt();
-        let key_units = context.div_ceil(E::PER_UNIT);
-        let all_keys = first + count;
-        for start in (first..first + count).step_by(MR) {
-            let height = MR.min(first + count - start);
-            let keys = start + height;
-            products_with_keys(queries, stride, start, height, keys, e, keys_et, scores, product);
-            products_with_keys(out_gradient, out_stride, start, height, keys, e, values_et, score_gradients, product);
-            for r in 0..height {
-                let (row, seen) = (start + r, start + r + 1);
-                let log_sum = log_sums[row];
-                let at = row * out_stride;
-                let along = dot(&out[at..][..e], &out_gradient[at..][..e]);
-                let scores = &scores.row(r)[..seen];
-                let score_gradients = &score_gradients.row(r)[..seen];
-                let probabilities = probabilities.row_mut(start - first + r);
-                let gradients = gradients.row_mut(start - first + r);
-                let places = probabilities[..seen].iter_mut().zip(&mut gradients[..seen]);
-                for ((&s, &g), (p, d)) in scores.iter().zip(score_gradients).zip(places) {
-                    let probability = exp(s.mul_add(scale, -log_sum));
-                    *p = E::narrow(probability);
-                    *d = E::narrow(probability * (g - along) * scale);
+        let (width, depth) = (e.div_ceil(E::PER_UNIT), context.div_ceil(E::PER_UNIT));
+        let rows_stride = probabilities.stride();
+        for block in (0..context).step_by(BLOCK) {
+            let end = context.min(block + BLOCK);
+            let block_units = (end - block).div_ceil(E::PER_UNIT);
+            for key in (block..end).step_by(MR) {
+                let height = MR.min(end - key);
+                let (keys, values) = (left_rows(keys, stride, key, height, width), left_rows(values, stride, key, height, width));
+                for first in (key / NR * NR..context).step_by(NR) {
+                    let panel = first * width..(first + NR) * width;
+                    let (queries, d_out) = (&queries_et.units()[panel.clone()], &d_out_et.units()[panel]);
+                    // SAFETY: `left_rows` checked the rows; the panels have as many units; a tile is as large as can be.
+                    unsafe {
+                        product(height, width, keys, queries.as_ptr(), Out::tile(&mut scores));
+                        product(height, width, values, d_out.as_ptr(), Out::tile(&mut d_probabilities));
+                    }
+                    for (row, key) in scores.0.iter_mut().zip(key..key + height).filter(|(_, key)| *key > first) {
+                        row[..NR.min(key - first)].fill(f32::NEG_INFINITY);
+                    }
+                    let units = &mut units[first * block_units..][(key - block) / E::PER_UNIT * NR..];
+                    let query = (row_of(log_sums, first), row_of(along, first));
+                    for (q, unit) in units.as_chunks_mut::<NR>().0.iter_mut().enumerate().take(height.div_ceil(E::PER_UNIT)) {
+                        // The gradients of one key, or of two; of none those of the other.
+                        let mut pair = [[0f32; NR]; 2];
+                        for (r, d_scores) in (q * E::PER_UNIT..height).take(E::PER_UNIT).zip(&mut pair) {
+                            let mut p = [0f32; NR];
+                            for half in [0, LANES] {
+                                gradient::<E>(&scores.0[r], &d_probabilities.0[r], half, &query, scale, &mut p, d_scores);
+                            }
+                            put(&p, &mut probabilities.data_mut()[r * rows_stride + first..]);
+                            put(d_scores, &mut gradients.data_mut()[r * rows_stride + first..]);
+                        }
+                        pack::<E>(&pair[0], &pair[1], unit);
+                    }
                 }
-                let end = all_keys.next_multiple_of(2);
-                probabilities[seen..end].fill(E::default());
-                gradients[seen..end].fill(E::default());
+                // Queries before the first of these keys do not see them.
+                let skipped = key / E::PER_UNIT;
+                let kind = if add { Kind::Add } else { Kind::Store };
+                for (rows, right, out) in [(&*probabilities, &*d_out_te, &mut *value_gradient), (gradients, queries_te, key_gradient)] {
+                    let left = left_rows(&rows.data()[key..], rows.stride(), 0, height, depth - skipped);
+                    for column in (0..e).step_by(NR) {
+                        let panel = &right.units()[column * depth..][skipped * NR..depth * NR];
+                        // SAFETY: `left_rows` checked the rows.
+                        unsafe { tile_of(product, depth - skipped, left, panel, out, key, height, column, e, kind) };
+                    }
+                }
             }
-            let units = keys.div_ceil(E::PER_UNIT);
-            for column in (0..e).step_by(NR) {
-                let panel = &keys_te.units()[column * key_units..][..units * NR];
-                let left = left_rows(gradients.data(), gradients.stride(), start - first, height, units);
-                if e - column >= NR {
-                    let out = &mut query_gradient[start * stride + column..][..span(height, stride, NR)];
-                    let out = Out { start: out.as_mut_ptr().cast(), stride: stride * size_of::<E>(), kind: Kind::Round };
-                    // SAFETY: `left_rows` checked the rows; the panel has as many units; `out` was checked.
-                    unsafe { product(height, units, left, panel.as_ptr(), out) };
-                    continue;
-                }
-                // SAFETY: as above; a tile is as large as can be.
-                unsafe { product(height, units, left, panel.as_ptr(), Out::tile(&mut tile)) };
-                for r in 0..height {
-                    let width = NR.min(e - column);
-                    let out = &mut query_gradient[(start + r) * stride + column..][..width];
-                    for (out, &sum) in out.iter_mut().zip(&tile.0[r]) {
-                        *out = E::narrow(sum);
+            let kind = if block == 0 { Kind::Store } else { Kind::Add };
+            for first in (block / NR * NR..context).step_by(NR) {
+                for lanes in tiles(NR.min(context - first)).filter(|lanes| first + lanes.end > block) {
+                    let seen = (end.min(first + lanes.end) - block).div_ceil(E::PER_UNIT);
+                    let left = left_lanes(&units[first * block_units..][..seen * NR], lanes.start);
+                    for column in (0..e).step_by(NR) {
+                        let panel = &keys_te.units()[column * depth..][block / E::PER_UNIT * NR..][..seen * NR];
+                        let (row, height) = (first + lanes.start, lanes.len());
+                        // SAFETY: `left_lanes` got `seen` units, each of NR lanes.
+                        unsafe { tile_of(product, seen, left, panel, query_gradient, row, height, column, e, kind) };
                     }
                 }
             }
         }
-        let sides = [(probabilities, output_gradients, value_gradient), (gradients, block_queries, key_gradient)];
-        let units = count.div_ceil(E::PER_UNIT);
-        for (left, right, out) in sides {
-            pack_strip::<E>(strip, left.data(), left.stride(), count, all_keys);
-            for key in (0..all_keys).step_by(MR) {
-                let height = MR.min(all_keys - key);
-                // Queries before the first of these keys do not see them.
-                let skipped = key.saturating_sub(first) / E::PER_UNIT;
-                let rows = &strip[key / MR * strip_panel(units)..][skipped * MR..units * MR];
-                let left = Left { start: rows.as_ptr().cast(), row: 4, unit: 4 * MR };
-                for column in (0..e).step_by(NR) {
-                    let panel = &right.units()[column * units..][skipped * NR..units * NR];
-                    let width = NR.min(e - column);
-                    if width == NR {
-                        let out = &mut out[key * e + column..][..(height - 1) * e + NR];
-                        let out = Out { start: out.as_mut_ptr().cast(), stride: e * size_of::<f32>(), kind: Kind::Add };
-                        // SAFETY: the strip's panel and the right one's have `units - skipped` units left; `out` was checked.
-                        unsafe { product(height, units - skipped, left, panel.as_ptr(), out) };
-                        continue;
-                    }
-                    // SAFETY: as above; a tile is as large as can be.
-                    unsafe { product(height, units - skipped, left, panel.as_ptr(), Out::tile(&mut tile)) };
-                    for r in 0..height {
-                        let out = &mut out[(key + r) * e + column..][..width];
-                        for (out, sum) in out.iter_mut().zip(&tile.0[r]) {
-                            *out += sum;
-                        }
-                    }
-                }
-            }
+    }
+}
+
+/// Softmax and gradient of the score, of LANES queries from `half` on and one key, given the logarithms of the queries' sums and what lies
+/// along their outputs.
+#[inline(always)]
+fn gradient<E: Element>(
+    scores: &[f32; NR],
+    d_probabilities: &[f32; NR],
+    half: usize,
+    (log_sums, along): &([f32; NR], [f32; NR]),
+    scale: f32,
+    p: &mut [f32; NR],
+    d_scores: &mut [f32; NR],
+) {
+    let (score, d_probability) = (lanes(scores, half), lanes(d_probabilities, half));
+    let (log_sum, along) = (lanes(log_sums, half), lanes(along, half));
+    let (mut probability, mut d_score) = ([0f32; LANES], [0f32; LANES]);
+    for lane in 0..LANES {
+        probability[lane] = E::exp(score[lane].mul_add(scale, -log_sum[lane]));
+        d_score[lane] = probability[lane] * (d_probability[lane] - along[lane]) * scale;
+    }
+    p[half..][..LANES].copy_from_slice(&probability);
+    d_scores[half..][..LANES].copy_from_slice(&d_score);
+}
+
+/// The NR numbers from `at` on.
+#[inline(always)]
+fn row_of(numbers: &[f32], at: usize) -> [f32; NR] {
+    let mut row = [0.0; NR];
+    row.copy_from_slice(&numbers[at..][..NR]);
+    row
+}
+
+/// A tile of `height` rows from `row` and NR columns from `column` on into `out`, `[rows, e]`, as far as it is wide.
+///
+/// # Panics
+/// If `right` or `out` is too short.
+///
+/// # Safety
+/// `left` has `height` rows, at most MR, of `units` units.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn tile_of(
+    product: Product,
+    units: usize,
+    left: Left,
+    right: &[u32],
+    out: &mut [f32],
+    row: usize,
+    height: usize,
+    column: usize,
+    e: usize,
+    kind: Kind,
+) {
+    assert!(right.len() >= units * NR);
+    let out = &mut out[row * e + column..];
+    if e - column >= NR {
+        assert!(out.len() >= span(height, e, NR));
+        let out = Out { start: out.as_mut_ptr().cast(), stride: e * size_of::<f32>(), kind };
+        // SAFETY: the caller's promise; `right` and `out` were checked.
+        return unsafe { product(height, units, left, right.as_ptr(), out) };
+    }
+    let mut tile = Tile::ZERO;
+    // SAFETY: as above; a tile is as large as can be.
+    unsafe { product(height, units, left, right.as_ptr(), Out::tile(&mut tile)) };
+    for (out, sums) in out.chunks_mut(e).zip(&tile.0[..height]) {
+        for (out, sum) in out[..e - column].iter_mut().zip(sums) {
+            *out = if kind == Kind::Add { *out + sum } else { *sum };
         }
     }
 }

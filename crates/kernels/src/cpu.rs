@@ -11,9 +11,11 @@ use crate::attention::{AttentionRoom, Heads, attention, attention_backward};
 use crate::buffer::{Buffer, Matrix};
 use crate::cache::{Cache, attention_step};
 use crate::element::Element;
-use crate::gemm::{Onto, Rounded, Scaled, Summed, multiply, multiply_transposed};
+use crate::gemm::{Onto, Rounded, Summed, multiply, multiply_packed, multiply_part, multiply_transposed};
 use crate::isa::multiversion;
-use crate::loss::cross_entropy;
+use crate::loss::{Kept, LIMIT, Largest, Softmax};
+use crate::math::{LANES, total};
+use crate::micro::NR;
 use crate::norm::{rms_norm, rms_norm_backward};
 use crate::pack::{Panels, To};
 use crate::rope::{Rotations, rotate};
@@ -22,6 +24,9 @@ use crate::swiglu::{swiglu, swiglu_backward};
 
 /// Logits that are held at once, a thread.
 const LOGITS: usize = 1 << 23;
+/// Outputs of the head whose logits go through the gradient of its input at once, a multiple of NR: few enough for those of all
+/// rows to stay in the cache.
+const OUTPUTS: usize = 512;
 /// Parameters that are added up or updated at once.
 const CHUNK: usize = 1 << 14;
 
@@ -56,11 +61,22 @@ pub struct CpuRoom<E> {
     strip: Vec<u32>,
     /// The right operand of a parameter's gradient.
     inputs: Panels<E>,
-    /// Logits of some rows.
-    logits: Matrix<E>,
-    /// A head's inputs, each row times its factor.
+    head: HeadRoom<E>,
+}
+
+/// What the head needs for the rows that it takes at once.
+struct HeadRoom<E> {
+    /// Exponentials of some outputs' logits, in rows.
+    exponentials: Matrix<E>,
+    /// And of all, packed for the product over rows.
+    units: Buffer<u32>,
+    /// The inputs, each row times its factor.
     scaled: Matrix<E>,
-    inverse: Vec<f32>,
+    /// Logits of the targets, what is subtracted from each row's logits, its sum of exponentials, what becomes of that.
+    at_target: Vec<f32>,
+    shifts: Vec<f32>,
+    sums: Vec<[f32; LANES]>,
+    factors: Vec<f32>,
 }
 
 impl<E: Element> Kernels for Cpu<E>
@@ -99,9 +115,22 @@ where
             attention: AttentionRoom::new(context, heads, backward),
             strip: Vec::new(),
             inputs: if backward { Panels::zeros(widest, rows) } else { Panels::zeros(0, 0) },
-            logits: Matrix::zeros(at_once, vocab_size),
-            scaled: Matrix::zeros(if backward { at_once } else { 0 }, if backward { widest } else { 0 }),
-            inverse: vec![0.0; at_once],
+            head: HeadRoom {
+                exponentials: Matrix::zeros(
+                    if backward { at_once } else { 0 },
+                    OUTPUTS.min(vocab_size.next_multiple_of(NR)),
+                ),
+                units: Buffer::zeros(if backward {
+                    vocab_size.next_multiple_of(NR) * at_once.div_ceil(E::PER_UNIT)
+                } else {
+                    0
+                }),
+                scaled: Matrix::zeros(if backward { at_once } else { 0 }, if backward { widest } else { 0 }),
+                at_target: vec![0.0; at_once],
+                shifts: vec![0.0; at_once],
+                sums: vec![[0.0; LANES]; at_once],
+                factors: vec![0.0; at_once],
+            },
         }
     }
 
@@ -111,6 +140,10 @@ where
 
     fn read(&self, floats: &Buffer<f32>, range: Range<usize>) -> Vec<f32> {
         floats[range].to_vec()
+    }
+
+    fn clear(&self, floats: &mut Buffer<f32>) {
+        floats.fill(0.0);
     }
 
     fn matrix(&self, o: usize, i: usize) -> PackedMatrix<E> {
@@ -348,13 +381,11 @@ where
         losses: &mut [f32],
         room: &mut CpuRoom<E>,
     ) {
-        let CpuRoom { logits, inverse, .. } = room;
-        let (stride, at_once) = (logits.stride(), logits.rows());
+        let at_once = room.head.shifts.len();
         for (chunk, (targets, losses)) in targets.chunks(at_once).zip(losses.chunks_mut(at_once)).enumerate()
         {
             let x = &x_nd.data()[chunk * at_once * x_nd.stride()..];
-            multiply(x, x_nd.stride(), targets.len(), &w.forward, Rounded { out: logits.data_mut(), stride });
-            cross_entropy(logits, targets, inverse, losses);
+            cross_entropy(x, x_nd.stride(), w, targets, losses, &mut room.head, None);
         }
     }
 
@@ -371,44 +402,30 @@ where
         dw_vd: &mut Buffer<f32>,
         room: &mut CpuRoom<E>,
     ) {
-        let CpuRoom { strip, inputs, logits, scaled, inverse, .. } = room;
-        let (stride, at_once, d) = (logits.stride(), logits.rows(), x_nd.columns());
+        let CpuRoom { inputs, head, .. } = room;
+        let (at_once, d, stride) = (head.shifts.len(), x_nd.columns(), x_nd.stride());
         let chunks = targets
             .chunks(at_once)
             .zip(losses.chunks_mut(at_once))
             .zip(shares.chunks(at_once))
             .zip(dx_nd.chunks_mut(at_once * d));
         for (chunk, (((targets, losses), shares), dx)) in chunks.enumerate() {
-            let first = chunk * at_once;
-            let x = &x_nd.data()[first * x_nd.stride()..];
-            multiply(x, x_nd.stride(), targets.len(), &w.forward, Rounded { out: logits.data_mut(), stride });
-            cross_entropy(logits, targets, inverse, losses);
-            // The softmax is e · inverse: its factor, and the row's share, go where they cost least, to dx and x.
-            for (inverse, share) in inverse.iter_mut().zip(shares) {
-                *inverse *= share;
+            let (first, rows) = (chunk * at_once, targets.len());
+            let x = &x_nd.data()[first * stride..];
+            cross_entropy(x, stride, w, targets, losses, head, Some(dx));
+            // The softmax is an exponential over its row's sum: that, and the row's share, go where they cost least, to dx and x.
+            let HeadRoom { units, scaled, sums, factors, .. } = &mut *head;
+            for ((factor, sums), share) in factors.iter_mut().zip(sums).zip(shares) {
+                *factor = share / total(*sums);
             }
-            multiply(
-                logits.data(),
-                stride,
-                targets.len(),
-                &w.backward,
-                Scaled { out: dx, stride: d, factors: inverse },
-            );
-            scale_rows(x, x_nd.stride(), d, inverse, targets.len(), scaled);
-            inputs.pack_columns(scaled.data(), scaled.stride(), targets.len(), d);
-            multiply_transposed(
-                logits.data(),
-                stride,
-                logits.columns(),
-                inputs,
-                Summed { out: dw_vd, stride: d, add: add || chunk > 0 },
-                strip,
-            );
-            for (row, ((&target, &share), dx)) in
-                targets.iter().zip(shares).zip(dx.chunks_exact_mut(d)).enumerate()
-            {
-                let at = target as usize * d;
-                subtract_target(x_nd.row(first + row), &values[at..][..d], share, dx, &mut dw_vd[at..][..d]);
+            scale_rows(x, stride, d, factors, rows, scaled);
+            inputs.pack_columns(scaled.data(), scaled.stride(), rows, d);
+            let sink = Summed { out: &mut *dw_vd, stride: d, add: add || chunk > 0 };
+            multiply_packed(units, w.forward.lanes(), inputs, sink);
+            for (row, (dx, factor)) in dx.chunks_exact_mut(d).zip(factors).enumerate().take(rows) {
+                let (at, share) = (targets[row] as usize * d, shares[row]);
+                let (values, dw) = (&values[at..][..d], &mut dw_vd[at..][..d]);
+                subtract_target(x_nd.row(first + row), values, *factor, share, dx, dw);
             }
         }
     }
@@ -469,11 +486,93 @@ multiversion! {
 }
 
 multiversion! {
-    /// The part −share · 1_target of the gradient of logits: dx −= share · W_target, dW_target −= share · x.
-    fn subtract_target<E: Element>(x: &[E], values: &[f32], share: f32, dx: &mut [f32], dw: &mut [f32]) {
+    /// dx ← factor · dx, and the part −share · 1_target of the gradient of logits: dx −= share · W_target, dW_target −= share · x.
+    fn subtract_target<E: Element>(x: &[E], values: &[f32], factor: f32, share: f32, dx: &mut [f32], dw: &mut [f32]) {
         for (((x, value), dx), dw) in x.iter().zip(values).zip(dx).zip(dw) {
-            *dx -= share * E::narrow(*value).widen();
+            *dx = *dx * factor - share * E::narrow(*value).widen();
             *dw -= share * x.widen();
+        }
+    }
+}
+
+/// Losses of rows `x`, `stride` apart, and each one's sum of exponentials in `room`; with `dx`, `[n, d]`, its gradient but for a factor
+/// a row, and the exponentials packed in `room`.
+fn cross_entropy<E: Element>(
+    x: &[E],
+    stride: usize,
+    w: &PackedMatrix<E>,
+    targets: &[u32],
+    losses: &mut [f32],
+    room: &mut HeadRoom<E>,
+    mut dx: Option<&mut [f32]>,
+) {
+    let rows = targets.len();
+    let (v, depth) = (w.forward.lanes(), 0..w.forward.depth().div_ceil(E::PER_UNIT));
+    let HeadRoom { exponentials, units, at_target, shifts, sums, .. } = room;
+    let (at_target, shifts, sums) = (&mut at_target[..rows], &mut shifts[..rows], &mut sums[..rows]);
+    target_logits(x, stride, &w.backward, targets, at_target);
+    shifts.copy_from_slice(at_target);
+    for again in [false, true] {
+        sums.fill([0.0; LANES]);
+        for first in (0..v).step_by(OUTPUTS) {
+            let outputs = first..v.min(first + OUTPUTS);
+            let kept_stride = exponentials.stride();
+            let kept = dx.is_some().then(|| Kept {
+                rows: exponentials.data_mut(),
+                stride: kept_stride,
+                units: &mut units[first * rows.div_ceil(E::PER_UNIT)..],
+                depth: rows.div_ceil(E::PER_UNIT),
+            });
+            let sink = Softmax { shifts, sums, kept };
+            multiply_part(x, stride, rows, &w.forward, outputs.clone(), depth.clone(), sink);
+            if let Some(dx) = &mut dx {
+                let of_depth = first / E::PER_UNIT..outputs.end.div_ceil(E::PER_UNIT);
+                let sink = Summed { out: dx, stride: w.backward.lanes(), add: first > 0 };
+                multiply_part(
+                    exponentials.data(),
+                    kept_stride,
+                    rows,
+                    &w.backward,
+                    0..w.backward.lanes(),
+                    of_depth,
+                    sink,
+                );
+            }
+        }
+        // Once more, for rows so far from their target that it does not do as a shift, with the largest.
+        let far = |sums: &[f32; LANES]| total(*sums).is_nan() || total(*sums) >= LIMIT;
+        if again || !sums.iter().any(far) {
+            break;
+        }
+        let mut largest = vec![f32::NEG_INFINITY; rows];
+        multiply_part(x, stride, rows, &w.forward, 0..v, depth.clone(), Largest { largest: &mut largest });
+        for ((shift, largest), _) in shifts.iter_mut().zip(largest).zip(&*sums).filter(|(_, sums)| far(sums))
+        {
+            *shift = largest;
+        }
+    }
+    for (((loss, sums), shift), at_target) in losses.iter_mut().zip(sums).zip(shifts).zip(at_target) {
+        *loss = total(*sums).ln() + (*shift - *at_target);
+    }
+}
+
+multiversion! {
+    /// The logit of each row's target: `w` is the head's parameter, `[v, d]`.
+    fn target_logits<E: Element>(x: &[E], stride: usize, w: &Panels<E>, targets: &[u32], logits: &mut [f32]) {
+        let (d, depth) = (w.lanes(), w.depth().div_ceil(E::PER_UNIT));
+        for (row, (logit, &target)) in logits.iter_mut().zip(targets).enumerate() {
+            let (x, unit) = (&x[row * stride..][..d], target as usize / E::PER_UNIT);
+            let second = !(target as usize).is_multiple_of(E::PER_UNIT);
+            let mut sums = [0f32; NR];
+            for (panel, x) in x.chunks(NR).enumerate() {
+                let units = &w.units()[(panel * depth + unit) * NR..][..NR];
+                for ((sum, &unit), &x) in sums.iter_mut().zip(units).zip(x) {
+                    let x = if second { E::unit(E::default(), x) } else { E::unit(x, E::default()) };
+                    *sum = E::multiply_add(x, unit, *sum);
+                }
+            }
+            let (halves, _) = sums.as_chunks::<LANES>();
+            *logit = halves.iter().map(|half| total(*half)).sum();
         }
     }
 }

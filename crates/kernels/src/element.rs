@@ -3,6 +3,8 @@
 use bytemuck::Pod;
 use half::bf16;
 
+use crate::math::{exp_or_zero, short_exp};
+
 /// These types alone: products read and write them as raw units.
 mod sealed {
     pub trait Sealed {}
@@ -25,6 +27,15 @@ pub trait Element: sealed::Sealed + Pod + Default + Send + Sync + 'static {
     /// The same number in f32, exactly.
     fn widen(self) -> f32;
 
+    /// As [`Element::narrow`], ties away from zero, which is quicker: for numbers that are anything between two elements.
+    fn near(value: f32) -> Self;
+
+    /// The unit of two such.
+    fn near_unit(first: f32, second: f32) -> u32;
+
+    /// eˣ for a softmax that is then rounded to this type, as exact as that shows; 0 far below 0.
+    fn exp(x: f32) -> f32;
+
     /// The unit of elements at places 2k and 2k + 1 of the summed dimension; of the first alone for f32.
     fn unit(first: Self, second: Self) -> u32;
 
@@ -44,6 +55,21 @@ impl Element for f32 {
     #[inline(always)]
     fn widen(self) -> f32 {
         self
+    }
+
+    #[inline(always)]
+    fn near(value: f32) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    fn near_unit(first: f32, _: f32) -> u32 {
+        first.to_bits()
+    }
+
+    #[inline(always)]
+    fn exp(x: f32) -> f32 {
+        exp_or_zero(x)
     }
 
     #[inline(always)]
@@ -72,6 +98,22 @@ impl Element for bf16 {
     #[inline(always)]
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn near(value: f32) -> Self {
+        bf16::from_bits((value.to_bits().wrapping_add(0x8000) >> 16) as u16)
+    }
+
+    #[inline(always)]
+    fn near_unit(first: f32, second: f32) -> u32 {
+        let (first, second) = (first.to_bits().wrapping_add(0x8000), second.to_bits().wrapping_add(0x8000));
+        first >> 16 | second & 0xffff_0000
+    }
+
+    #[inline(always)]
+    fn exp(x: f32) -> f32 {
+        short_exp(x)
     }
 
     #[inline(always)]

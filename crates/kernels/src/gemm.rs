@@ -1,26 +1,31 @@
 //! Matrix products over f32 or bf16 operands, summed in f32, on one thread.
 //!
 //! The result is made tile by tile, 12 rows by 32 columns, each tile's sums in registers over the whole of a pass. The right
-//! operand is packed ([`Panels`]); the left is read where it lies ([`multiply`]) or, if it comes transposed, packed a strip
+//! operand is packed ([`Panels`]); the left is read where it lies ([`multiply`]) or, if it comes transposed, packed likewise, a strip
 //! at a time ([`multiply_transposed`]).
+
+use std::ops::Range;
 
 use crate::element::Element;
 use crate::isa::multiversion;
 use crate::micro::{Kind, Left, MR, NR, Out, Product, Tile, product};
-use crate::pack::{Panels, pack_strip, strip_len, strip_panel};
+use crate::pack::{Panels, pack_columns};
 
 /// Units of the summed dimension that one pass takes where the result can be added to: a panel of so many fits the
 /// first-level cache.
 const PASS: usize = 256;
-/// Columns of a transposed left operand that are packed at once: eight tiles' rows, about 100 KiB.
-const STRIP: usize = 8 * MR;
+/// Units that one takes where both operands are packed and stream from the second-level cache, and the sums from further away.
+const LONG_PASS: usize = 512;
+/// Columns of a transposed left operand that are packed at once: with a pass of them, 256 KiB.
+const STRIP: usize = 4 * NR;
 
 /// The crate's own sinks alone: the loops around tiles trust what they say of their room.
 mod sealed {
     pub trait Sealed {}
     impl<E> Sealed for super::Rounded<'_, E> {}
     impl Sealed for super::Onto<'_> {}
-    impl Sealed for super::Scaled<'_> {}
+    impl<E> Sealed for crate::loss::Softmax<'_, E> {}
+    impl Sealed for crate::loss::Largest<'_> {}
     impl Sealed for super::Summed<'_> {}
 }
 
@@ -35,6 +40,16 @@ pub(crate) fn span(rows: usize, stride: usize, width: usize) -> usize {
 pub trait Sink<E>: sealed::Sealed {
     /// Whether a later pass over the summed dimension can add to what an earlier one left.
     const ADDS: bool;
+
+    /// Takes the first `count` columns of a tile's rows as columns `column..column + count` of rows `row` and on; `first` tells the
+    /// first pass.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn take_tile(&mut self, row: usize, column: usize, tile: &[[f32; NR]], count: usize, first: bool) {
+        for (r, sums) in tile.iter().enumerate() {
+            self.take(row + r, column, sums, count, first);
+        }
+    }
 
     /// Takes `sums[..count]` as columns `column..column + count` of row `row`; `first` tells the first pass.
     fn take(&mut self, row: usize, column: usize, sums: &[f32; NR], count: usize, first: bool);
@@ -129,36 +144,6 @@ impl<E: Element> Sink<E> for Onto<'_> {
     }
 }
 
-/// In f32, each row times a factor of its own, into rows `stride` apart.
-pub struct Scaled<'a> {
-    /// `[rows, stride]`.
-    pub out: &'a mut [f32],
-    /// Elements from one row to the next.
-    pub stride: usize,
-    /// `[rows]`.
-    pub factors: &'a [f32],
-}
-
-impl<E: Element> Sink<E> for Scaled<'_> {
-    const ADDS: bool = true;
-
-    #[inline(always)]
-    fn take(&mut self, row: usize, column: usize, sums: &[f32; NR], count: usize, first: bool) {
-        let out = &mut self.out[row * self.stride + column..][..count];
-        let factor = self.factors[row];
-        let mut new = sums.map(|sum| sum * factor);
-        if !first {
-            add_to(&mut new, out);
-        }
-        put(out, &new);
-    }
-
-    #[inline(always)]
-    fn expect(&self, row: usize, column: usize) {
-        prefetch(&self.out[row * self.stride..], column);
-    }
-}
-
 /// In f32, into rows `stride` apart.
 pub struct Summed<'a> {
     /// `[rows, stride]`.
@@ -218,6 +203,20 @@ fn put(out: &mut [f32], new: &[f32; NR]) {
     }
 }
 
+/// `out` ← the first of `sums`, each times `factor` and rounded.
+#[inline(always)]
+pub(crate) fn put_rounded<E: Element>(out: &mut [E], sums: &[f32; NR], factor: f32) {
+    // In an array of its own: the compiler then knows that nothing overlaps.
+    let mut rounded = [E::default(); NR];
+    for (rounded, sum) in rounded.iter_mut().zip(sums) {
+        *rounded = E::narrow(sum * factor);
+    }
+    match <&mut [E; NR]>::try_from(&mut *out) {
+        Ok(out) => *out = rounded,
+        Err(_) => out.copy_from_slice(&rounded[..out.len()]),
+    }
+}
+
 /// Asks for two cache lines of `row`, from `column` on.
 #[inline(always)]
 fn prefetch(row: &[f32], column: usize) {
@@ -235,37 +234,62 @@ fn prefetch(row: &[f32], column: usize) {
     let _ = (row, column);
 }
 
-/// `sink` ← A B: A is the first `rows` rows of `left`, `stride` elements apart and as wide as `right` is deep, with zeros up to a
+/// `sink` ← A B, zeros for a depth of nothing: A is the first `rows` rows of `left`, `stride` elements apart and as wide as `right` is deep, with zeros up to a
 /// whole unit.
 ///
 /// # Panics
 /// If `left` is shorter than that, or the sink's room.
 pub fn multiply<E: Element, S: Sink<E>>(left: &[E], stride: usize, rows: usize, right: &Panels<E>, sink: S) {
     let units = right.depth().div_ceil(E::PER_UNIT);
-    if rows == 0 || units == 0 {
-        return;
-    }
-    assert!(left.len() >= span(rows, stride, units * E::PER_UNIT));
-    products::<E, S>(left, stride, rows, right.units(), right.lanes(), units, sink, product::<E>());
+    multiply_part(left, stride, rows, right, 0..right.lanes(), 0..units, sink);
+}
+
+/// The same of some columns of B, from a multiple of NR on, and some units of its depth, which A has alone: columns of the
+/// sink count from the first of them.
+pub(crate) fn multiply_part<E: Element, S: Sink<E>>(
+    left: &[E],
+    stride: usize,
+    rows: usize,
+    right: &Panels<E>,
+    columns: Range<usize>,
+    units: Range<usize>,
+    sink: S,
+) {
+    let depth = right.depth().div_ceil(E::PER_UNIT);
+    assert!(columns.start.is_multiple_of(NR) && columns.end <= right.lanes() && units.end <= depth);
+    assert!(rows == 0 || units.is_empty() || left.len() >= span(rows, stride, units.len() * E::PER_UNIT));
+    products::<E, S>(
+        left,
+        stride,
+        rows,
+        &right.units()[columns.start * depth..],
+        depth,
+        columns.len(),
+        units,
+        sink,
+        product::<E>(),
+    );
 }
 
 multiversion! {
     fn products<E: Element, S: Sink<E>>(
-        left: &[E], stride: usize, rows: usize, right: &[u32], lanes: usize, units: usize, sink: S, product: Product,
+        left: &[E], stride: usize, rows: usize, right: &[u32], depth: usize, lanes: usize, units: Range<usize>, sink: S,
+        product: Product,
     ) {
         let mut sink = sink;
         let mut tile = Tile::ZERO;
-        let pass = if S::ADDS { PASS } else { units };
-        for done in (0..units).step_by(pass) {
-            let count = pass.min(units - done);
+        let pass = if S::ADDS { PASS } else { units.len().max(1) };
+        // A depth of nothing sums to zero, in one pass of no unit.
+        for done in (0..units.len().max(1)).step_by(pass) {
+            let count = pass.min(units.len() - done);
             for column in (0..lanes).step_by(NR) {
-                let panel = &right[column * units + done * NR..][..count * NR];
+                let panel = &right[column * depth + (units.start + done) * NR..][..count * NR];
                 for row in (0..rows).step_by(MR) {
                     let height = MR.min(rows - row);
                     for r in 0..height {
                         sink.expect(row + r, column);
                     }
-                    let start = left[row * stride + done * E::PER_UNIT..].as_ptr().cast();
+                    let start = left.get(row * stride + done * E::PER_UNIT..).unwrap_or_default().as_ptr().cast();
                     let left = Left { start, row: stride * size_of::<E>(), unit: 4 };
                     let direct = if lanes - column >= NR { sink.direct(row, height, column, done == 0) } else { None };
                     let out = direct.map_or_else(|| Out::tile(&mut tile), |direct| direct.0);
@@ -275,9 +299,7 @@ multiversion! {
                     if out.start != tile.0.as_mut_ptr().cast() {
                         continue;
                     }
-                    for (r, sums) in tile.0.iter().enumerate().take(height) {
-                        sink.take(row + r, column, sums, NR.min(lanes - column), done == 0);
-                    }
+                    sink.take_tile(row, column, &tile.0[..height], NR.min(lanes - column), done == 0);
                 }
             }
         }
@@ -299,59 +321,107 @@ pub fn multiply_transposed<E: Element, S: Sink<E>>(
     strip: &mut Vec<u32>,
 ) {
     const { assert!(S::ADDS, "a later pass over the summed dimension adds to what an earlier one left") };
-    assert!(right.depth() == 0 || left.len() >= span(right.depth(), stride, columns));
-    strip.resize(strip_len(PASS, STRIP), 0);
-    transposed::<E, S>(
-        left,
-        stride,
-        columns,
-        right.units(),
-        right.lanes(),
-        right.depth(),
-        sink,
-        strip,
-        product::<E>(),
-    );
+    let depth = right.depth();
+    assert!(depth == 0 || left.len() >= span(depth, stride, columns));
+    strip.resize(LONG_PASS * STRIP, 0);
+    let mut sink = sink;
+    let units = depth.div_ceil(E::PER_UNIT);
+    for done in (0..units.max(1)).step_by(LONG_PASS) {
+        let count = LONG_PASS.min(units - done);
+        let from = done * E::PER_UNIT;
+        let deep = (count * E::PER_UNIT).min(depth - from);
+        for first in (0..columns).step_by(STRIP) {
+            let width = STRIP.min(columns - first);
+            pack_columns::<E, E>(
+                strip,
+                left.get(from * stride + first..).unwrap_or_default(),
+                stride,
+                deep,
+                width,
+            );
+            lanes_by_lanes(
+                strip,
+                count,
+                0,
+                width,
+                right,
+                done..done + count,
+                &mut sink,
+                first,
+                done == 0,
+                product::<E>(),
+            );
+        }
+    }
+}
+
+/// `sink` ← Aᵀ B: A is `[depth, columns]`, as deep as `right`, and packed.
+///
+/// # Panics
+/// If `left` is shorter than that, or the sink's room.
+pub(crate) fn multiply_packed<E: Element, S: Sink<E>>(
+    left: &[u32],
+    columns: usize,
+    right: &Panels<E>,
+    sink: S,
+) {
+    const { assert!(S::ADDS, "a later pass over the summed dimension adds to what an earlier one left") };
+    let mut sink = sink;
+    let units = right.depth().div_ceil(E::PER_UNIT);
+    for done in (0..units.max(1)).step_by(LONG_PASS) {
+        let pass = done..units.min(done + LONG_PASS);
+        for first in (0..columns).step_by(STRIP) {
+            let (left, width) = (&left[first * units..], STRIP.min(columns - first));
+            lanes_by_lanes(
+                left,
+                units,
+                done,
+                width,
+                right,
+                pass.clone(),
+                &mut sink,
+                first,
+                done == 0,
+                product::<E>(),
+            );
+        }
+    }
 }
 
 multiversion! {
-    fn transposed<E: Element, S: Sink<E>>(
-        left: &[E], stride: usize, columns: usize, right: &[u32], lanes: usize, depth: usize, sink: S,
-        strip: &mut [u32], product: Product,
+    /// One pass, over the units `pass` of B, of `width` columns of the result's rows from `first` on: A's panels are `depth` units
+    /// deep, and those of the pass begin at `from`.
+    fn lanes_by_lanes<E: Element, S: Sink<E>>(
+        left: &[u32], depth: usize, from: usize, width: usize, right: &Panels<E>, pass: Range<usize>, sink: &mut S, first: usize,
+        fresh: bool, product: Product,
     ) {
-        let mut sink = sink;
         let mut tile = Tile::ZERO;
-        let units = depth.div_ceil(E::PER_UNIT);
-        for done in (0..units).step_by(PASS) {
-            let count = PASS.min(units - done);
-            let from = done * E::PER_UNIT;
-            for first in (0..columns).step_by(STRIP) {
-                let width = STRIP.min(columns - first);
-                let deep = (count * E::PER_UNIT).min(depth - from);
-                pack_strip::<E>(strip, &left[from * stride + first..], stride, deep, width);
-                for column in (0..lanes).step_by(NR) {
-                    let panel = &right[column * units + done * NR..][..count * NR];
-                    for row in (0..width).step_by(MR) {
-                        let height = MR.min(width - row);
-                        for r in 0..height {
-                            sink.expect(first + row + r, column);
-                        }
-                        let start = strip[row / MR * strip_panel(count)..][..count * MR].as_ptr().cast();
-                        let left = Left { start, row: 4, unit: 4 * MR };
-                        let direct = if lanes - column >= NR { sink.direct(first + row, height, column, done == 0) } else { None };
-                        let out = direct.map_or_else(|| Out::tile(&mut tile), |direct| direct.0);
-                        // SAFETY: the strip's panel has `count` units of MR rows, `panel` as many; a tile is as large as can
-                        // be, and a direct place has been checked.
-                        unsafe { product(height, count, left, panel.as_ptr(), out) };
-                        if out.start != tile.0.as_mut_ptr().cast() {
-                            continue;
-                        }
-                        for (r, sums) in tile.0.iter().enumerate().take(height) {
-                            sink.take(first + row + r, column, sums, NR.min(lanes - column), done == 0);
-                        }
-                    }
+        let (lanes, units, count) = (right.lanes(), right.depth().div_ceil(E::PER_UNIT), pass.len());
+        for column in (0..lanes).step_by(NR) {
+            let panel = &right.units()[column * units + pass.start * NR..][..count * NR];
+            for rows in tiles(width) {
+                let (row, height) = (first + rows.start, rows.len());
+                let start = &left[rows.start / NR * depth * NR + from * NR..][..count * NR];
+                let left = Left { start: start.as_ptr().wrapping_add(rows.start % NR).cast(), row: 4, unit: 4 * NR };
+                let direct = if lanes - column >= NR { sink.direct(row, height, column, fresh) } else { None };
+                let out = direct.map_or_else(|| Out::tile(&mut tile), |direct| direct.0);
+                // SAFETY: from its start on A's panel has `height` lanes of `count` units, `panel` as many units; a tile is
+                // as large as can be, and a direct place has been checked.
+                unsafe { product(height, count, left, panel.as_ptr(), out) };
+                if out.start != tile.0.as_mut_ptr().cast() {
+                    continue;
                 }
+                sink.take_tile(row, column, &tile.0[..height], NR.min(lanes - column), fresh);
             }
         }
     }
+}
+
+/// The rows of tiles that take their left operand from packed panels of `lanes` lanes: of each panel 12, 12 and 8.
+#[inline(always)]
+pub(crate) fn tiles(lanes: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..lanes).step_by(NR).flat_map(move |panel| {
+        let end = lanes.min(panel + NR);
+        (panel..end).step_by(MR).map(move |row| row..end.min(row + MR))
+    })
 }

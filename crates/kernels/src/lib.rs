@@ -9,8 +9,10 @@
 //! **Layout.** All matrices are row-major, parameters `[out, in]`. A [`Matrix`] has each row on a cache line of its own, with zeros from
 //! its last column to the next row, so that a product may read whole units. A *unit* is 32 bits along the summed dimension: one
 //! f32, or two bf16, the lower half first. The right operand of a product is packed once for many ([`Panels`]): panels of 32 columns, in
-//! each the units one after the other, in each unit its columns. The left one is read where it lies, 12 rows at a time. The 12 × 32 sums
-//! of a tile stay in registers and go from there through a [`Sink`], which rounds, scales or adds.
+//! each the units one after the other, in each unit its columns. The left one is read where it lies, 12 rows at a time, or, if it comes
+//! transposed, packed like the right one, each panel's lanes 12, 12 and 8 at a time. The 12 × 32 sums of a tile stay in registers and go from
+//! there through a [`Sink`], which rounds, adds, or turns logits into exponentials. A producer whose result a later product sums over
+//! rows (softmax in the head and in attention) writes it packed as it comes: nothing is transposed afterwards.
 //!
 //! **Instructions.** Each kernel is compiled for the target's baseline, for AVX2 with FMA and for AVX-512, and picks the best the
 //! processor has when it is called; no build flag is needed. AVX-512 has products written out, for bf16 where there is the dot product
@@ -22,8 +24,9 @@
 //! that is not finite. Nothing is checked in between. (A NaN that no arithmetic makes, all of its bits set, rounds to bf16's −0.)
 //!
 //! **Costs.** On the processor ([`Cpu`]): a parameter matrix three times, in f32 and packed both ways in the element's size; for each
-//! thread the packed inputs of one parameter's gradient, a strip of about 100 KiB, 2²³ logits at most (or 16 rows), and in attention a dozen
-//! rows of scores, 120 of probabilities and four packed copies of one head's keys and values. Work is split by the caller: a kernel runs
+//! thread the packed inputs of one parameter's gradient, a strip of 256 KiB, 2²³ exponentials of logits at most (or of 16 rows), and in
+//! attention 32 queries' scores, the score gradients of 240 keys, a dozen rows of both, packed copies of a head's queries, keys, values and
+//! output gradients, and its gradients in f32. Work is split by the caller: a kernel runs
 //! on the thread it is called from, but for the layout of parameters, the sum of gradients and the update, which use the set's
 //! own pool and do not depend on how many threads it has.
 //!
@@ -31,7 +34,8 @@
 //! |---|---|
 //! | `set` | [`Kernels`], the set that an engine is written over |
 //! | `cpu` | [`Cpu`], the set on the processor; the head, in chunks of rows |
-//! | `norm`, `rope`, `swiglu`, `loss` | row by row: RMSNorm, rotary positions, SwiGLU, softmax and cross-entropy |
+//! | `norm`, `rope`, `swiglu` | row by row: RMSNorm, rotary positions, SwiGLU |
+//! | `loss` | softmax and cross-entropy of logits as they come out of the head's product |
 //! | `attention`, `cache` | causal attention of a sequence, and of one new token over those before it |
 //! | `adamw` | the update, and the sums before it |
 //! | `gemm`, `pack`, `micro` | matrix products: the loops around tiles, packed operands, one tile |
@@ -84,10 +88,9 @@ pub use buffer::{Buffer, Matrix};
 pub use cache::{Cache, attention_step};
 pub use cpu::{Cpu, CpuRoom, PackedMatrix};
 pub use element::Element;
-pub use gemm::{Onto, Rounded, Scaled, Sink, Summed, multiply, multiply_transposed};
+pub use gemm::{Onto, Rounded, Sink, Summed, multiply, multiply_transposed};
 pub use half::bf16;
 pub use isa::{fast, fast_bf16};
-pub use loss::cross_entropy;
 pub use norm::{rms_norm, rms_norm_backward};
 pub use pack::{Panels, To};
 pub use peak::peak_flops;

@@ -6,13 +6,28 @@ use crate::element::Element;
 /// Sums that run side by side.
 pub(crate) const LANES: usize = 16;
 
-/// eˣ to a relative error of 2⁻²² for x from −87 to 88, beyond which it stays at the range's end: 2ⁿ times a polynomial of
-/// degree 6 in x − n ln 2 (coefficients of Cephes' `expf`, S. Moshier).
+/// 1.5 · 2²³ + 127: a sum with it has no room for a fraction, and n + 127 of a whole number n in the lowest bits.
+const ROUND: f32 = 12_583_039.0;
+
+/// eˣ to a relative error of 2⁻²² for x from −87 to 88, beyond which it stays at the range's end.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    /// 1.5 · 2²³ + 127: a sum with it has no room for a fraction, and n + 127 of a whole number n in the lowest bits.
-    const ROUND: f32 = 12_583_039.0;
-    let x = x.clamp(-87.3, 88.3);
+    exp_from(x, -87.3)
+}
+
+/// The same, 0 below the range: for a softmax, where −∞ hides what must not be seen.
+#[inline(always)]
+pub(crate) fn exp_or_zero(x: f32) -> f32 {
+    exp_from(x, BELOW)
+}
+
+/// Where n = −127, and so 2ⁿ has no bits.
+const BELOW: f32 = -88.0;
+
+/// 2ⁿ times a polynomial of degree 6 in x − n ln 2 (coefficients of Cephes' `expf`, S. Moshier).
+#[inline(always)]
+fn exp_from(x: f32, least: f32) -> f32 {
+    let x = x.clamp(least, 88.3);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     // ln 2 in two parts, the first exact in few bits.
@@ -27,6 +42,38 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = (p * r).mul_add(r, r) + 1.0;
     // 2ⁿ: its exponent's bits are n + 127; the other bits of ROUND are shifted out. A NaN stays one in the product.
     p * f32::from_bits(shifted.to_bits() << 23)
+}
+
+/// [`exp_or_zero`] to a relative error of 2⁻¹⁷, two hundredths of what rounding to bf16 may add, in half the multiplications: 2ⁿ times a
+/// polynomial of degree 4 in the fraction of x log₂ e (Remez, least relative error).
+#[inline(always)]
+pub(crate) fn short_exp(x: f32) -> f32 {
+    let y = x.clamp(BELOW, 88.3) * std::f32::consts::LOG2_E;
+    let shifted = y + ROUND;
+    let f = y - (shifted - ROUND);
+    let p = 9.570_102e-3f32;
+    let p = p.mul_add(f, 5.591_786e-2);
+    let p = p.mul_add(f, 0.240_247_45);
+    let p = p.mul_add(f, 0.693_121_8);
+    let p = p.mul_add(f, 0.999_999_3);
+    p * f32::from_bits(shifted.to_bits() << 23)
+}
+
+/// ln x to 2⁻²² or a relative error of it, for positive normal x: the exponent's share and, of the mantissa m between √½ and √2, twice the
+/// series of artanh in (m − 1) / (m + 1). ∞, NaN and what is not positive give something that is not finite.
+#[inline(always)]
+pub(crate) fn ln(x: f32) -> f32 {
+    // In units of the exponent, how far x is above √½.
+    let above = x.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits()) as i32 >> 23;
+    let m = f32::from_bits(x.to_bits().wrapping_sub((above << 23) as u32));
+    let s = (m - 1.0) / (m + 1.0);
+    let z = s * s;
+    let p = (1.0f32 / 9.0).mul_add(z, 1.0 / 7.0);
+    let p = p.mul_add(z, 1.0 / 5.0);
+    let p = p.mul_add(z, 1.0 / 3.0);
+    let ln = (2.0 * s).mul_add(p * z, 2.0 * s);
+    let ln = (above as f32).mul_add(std::f32::consts::LN_2, ln);
+    if x > 0.0 && x < f32::INFINITY { ln } else { f32::NAN }
 }
 
 /// 1 / (1 + e⁻ˣ).
@@ -71,23 +118,6 @@ pub(crate) fn dot<A: Element, B: Element>(a: &[A], b: &[B]) -> f32 {
     fold(a, b, |a, b, sum| a.widen().mul_add(b.widen(), sum))
 }
 
-/// The largest element; −∞ for none. A NaN may be passed over: who needs to know looks at the sum of exponentials.
-#[inline(always)]
-pub(crate) fn largest<E: Element>(values: &[E]) -> f32 {
-    let mut largest = [f32::NEG_INFINITY; LANES];
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
-        for i in 0..LANES {
-            let value = chunk[i].widen();
-            largest[i] = if value > largest[i] { value } else { largest[i] };
-        }
-    }
-    for (largest, value) in largest.iter_mut().zip(rest) {
-        *largest = largest.max(value.widen());
-    }
-    largest.into_iter().fold(f32::NEG_INFINITY, f32::max)
-}
-
 #[cfg(test)]
 mod tests {
     use half::bf16;
@@ -117,6 +147,33 @@ mod tests {
             assert_eq!(exp(x), exp(88.3), "{x}");
         }
         assert!(exp(-87.3) > 0.0 && exp(-87.3) < 1.3e-38 && exp(88.3) > 2e38 && exp(88.3).is_finite());
+    }
+
+    #[test]
+    fn short_exp_is_within_its_bound_and_zero_below() {
+        for x in numbers(-87.0, 88.0).chain([-1e-3, -1e-30, 0.0, 1e-30, 0.5]) {
+            let (found, exact) = (f64::from(short_exp(x)), f64::from(x).exp());
+            assert!((found / exact - 1.0).abs() < 2f64.powi(-17), "e^{x}: {found} against {exact}");
+            assert_eq!(exp_or_zero(x), exp(x));
+        }
+        for x in [-88.0, -1e4, f32::MIN, f32::NEG_INFINITY] {
+            assert_eq!((short_exp(x), exp_or_zero(x)), (0.0, 0.0), "{x}");
+        }
+        assert!(short_exp(f32::NAN).is_nan() && short_exp(f32::INFINITY) > 2e38);
+    }
+
+    #[test]
+    fn ln_is_within_its_bound() {
+        let powers = (-126..128).map(|n| 2f32.powi(n));
+        for x in powers.flat_map(|p| (0..97).map(move |i| p * (1.0 + i as f32 / 97.0))) {
+            let (found, exact) = (f64::from(ln(x)), f64::from(x).ln());
+            assert!(
+                (found - exact).abs() < 2f64.powi(-22) * exact.abs().max(1.0),
+                "ln {x}: {found} against {exact}"
+            );
+        }
+        assert_eq!(ln(1.0), 0.0);
+        assert!([f32::NAN, f32::INFINITY, -1.0, 0.0].iter().all(|&x| !ln(x).is_finite()));
     }
 
     #[test]
@@ -153,20 +210,5 @@ mod tests {
             assert_eq!(dot(&a, &b), expected, "{len}");
         }
         assert_eq!(total(std::array::from_fn(|i| (1 << i) as f32)), 65535.0);
-    }
-
-    #[test]
-    fn the_largest_is_found_wherever_it_is() {
-        for len in [1, 16, 17, 35] {
-            for place in 0..len {
-                let mut values = vec![-3f32; len];
-                values[place] = -2.0;
-                assert_eq!(largest(&values), -2.0, "{place} of {len}");
-                values[place] = f32::INFINITY;
-                assert_eq!(largest(&values), f32::INFINITY);
-            }
-        }
-        assert_eq!(largest::<bf16>(&[]), f32::NEG_INFINITY);
-        assert_eq!(largest(&[f32::NEG_INFINITY; 20]), f32::NEG_INFINITY);
     }
 }

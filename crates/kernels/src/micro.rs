@@ -29,7 +29,7 @@ impl Tile {
 pub(crate) struct Left {
     pub(crate) start: *const u8,
     pub(crate) row: usize,
-    /// 4 for rows as they lie in a matrix, 4 · MR for packed panels.
+    /// 4 for rows as they lie in a matrix, 4 · NR for lanes of packed panels.
     pub(crate) unit: usize,
 }
 
@@ -157,7 +157,7 @@ unsafe fn put<E: Element, const N: usize>(row: *mut u8, column: usize, kind: Kin
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Element, Kind, Left, MR, NR, Out};
+    use super::{Element, Kind, Left, NR, Out};
 
     /// # Safety
     /// As [`super::Product`]; the processor has AVX2 and FMA.
@@ -215,7 +215,7 @@ mod x86 {
                         }
                     };
                 }
-                if left.unit == 4 { call!(4) } else { call!(4 * MR) }
+                if left.unit == 4 { call!(4) } else { call!(4 * NR) }
             }
         };
     }
@@ -237,17 +237,27 @@ mod x86 {
                 let mut sums = [[_mm512_setzero_ps(); 2]; R];
                 let row = if UNIT == 4 { left.row } else { 4 };
                 let (mut a, mut b) = (left.start, right);
-                for _ in 0..units {
-                    // SAFETY: the caller's promise.
-                    unsafe {
-                        let (b0, b1) = ($load(b), $load(b.add(16)));
-                        for (r, sums) in sums.iter_mut().enumerate() {
-                            let a = $splat(a.add(r * row).cast::<i32>().read_unaligned());
-                            sums[0] = $step(sums[0], a, b0);
-                            sums[1] = $step(sums[1], a, b1);
+                let mut ahead = out.start;
+                let mut left_over = units;
+                while left_over > 0 {
+                    // Where the sums go may lie in memory. A row of it now and then: all rows at once would hold up the operands.
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64).cast());
+                    ahead = ahead.wrapping_add(out.stride);
+                    let some = left_over.min(16);
+                    left_over -= some;
+                    for _ in 0..some {
+                        // SAFETY: the caller's promise.
+                        unsafe {
+                            let (b0, b1) = ($load(b), $load(b.add(16)));
+                            for (r, sums) in sums.iter_mut().enumerate() {
+                                let a = $splat(a.add(r * row).cast::<i32>().read_unaligned());
+                                sums[0] = $step(sums[0], a, b0);
+                                sums[1] = $step(sums[1], a, b1);
+                            }
+                            a = a.add(UNIT);
+                            b = b.add(NR);
                         }
-                        a = a.add(UNIT);
-                        b = b.add(NR);
                     }
                 }
                 for (r, &[low, high]) in sums.iter().enumerate() {
@@ -317,10 +327,10 @@ mod tests {
     fn matches_portable<E: Element>(loose: impl Fn(Isa) -> bool) {
         for count in [1, 2, 7, 64] {
             let (rows, panel, right) =
-                (units::<E>(MR * (count + 3), 1), units::<E>(count * MR, 2), units::<E>(count * NR, 3));
+                (units::<E>(MR * (count + 3), 1), units::<E>(count * NR, 2), units::<E>(count * NR, 3));
             let layouts = [
                 Left { start: rows.as_ptr().cast(), row: 4 * (count + 3), unit: 4 },
-                Left { start: panel.as_ptr().cast(), row: 4, unit: 4 * MR },
+                Left { start: panel.as_ptr().cast(), row: 4, unit: 4 * NR },
             ];
             for left in layouts {
                 for height in 1..=MR {

@@ -7,7 +7,7 @@ use half::bf16;
 use crate::buffer::Buffer;
 use crate::element::Element;
 use crate::isa::{Isa, isa, multiversion};
-use crate::micro::{MR, NR};
+use crate::micro::NR;
 
 /// A number that packing turns into an `E`: an `E` itself, or f32 that is rounded.
 pub trait To<E>: Copy {
@@ -81,107 +81,38 @@ impl<E: Element> Panels<E> {
 
 multiversion! {
     /// Panels for the right side of `source`, `[depth, lanes]` in rows `stride` apart.
-    fn pack_columns<E: Element, S: To<E>>(panels: &mut [u32], source: &[S], stride: usize, depth: usize, lanes: usize) {
+    pub(crate) fn pack_columns<E: Element, S: To<E>>(panels: &mut [u32], source: &[S], stride: usize, depth: usize, lanes: usize) {
         let units = depth.div_ceil(E::PER_UNIT);
         // Row by row, as the source lies in memory, some lanes of each panel at a time.
         for q in 0..units {
             let k = q * E::PER_UNIT;
             let upper = &source[k * stride..][..lanes];
             let lower = (E::PER_UNIT == 2 && k + 1 < depth).then(|| &source[(k + 1) * stride..][..lanes]);
-            for (panel, first) in (0..lanes).step_by(NR).enumerate() {
-                let unit = &mut panels[(panel * units + q) * NR..][..NR];
-                let upper = &upper[first..lanes.min(first + NR)];
-                match lower.map(|lower| &lower[first..lanes.min(first + NR)]) {
-                    Some(lower) if lower.len() == NR => {
-                        // Of a length the compiler knows.
-                        let (upper, lower) = (&upper[..NR], &lower[..NR]);
-                        for lane in 0..NR {
-                            unit[lane] = E::unit(upper[lane].to(), lower[lane].to());
-                        }
-                    }
-                    Some(lower) => {
-                        for ((unit, &a), &b) in unit.iter_mut().zip(upper).zip(lower) {
-                            *unit = E::unit(a.to(), b.to());
-                        }
-                    }
-                    None => {
-                        for (unit, &a) in unit.iter_mut().zip(upper) {
-                            *unit = E::unit(a.to(), E::default());
-                        }
-                    }
-                }
-                unit[upper.len()..].fill(0);
-            }
-        }
-    }
-}
-
-/// Lanes that a strip's panel is written in: more than it has, so that whole registers are moved; the next unit's write mends
-/// what is too much.
-const WIDE: usize = 16;
-
-/// From one panel of a strip to the next, in units of 32 bits: its units of MR lanes, and what the last write has too much.
-pub(crate) fn strip_panel(units: usize) -> usize {
-    units * MR + WIDE - MR
-}
-
-/// Room for a strip of `lanes` lanes.
-pub(crate) fn strip_len(units: usize, lanes: usize) -> usize {
-    strip_panel(units) * lanes.div_ceil(MR)
-}
-
-multiversion! {
-    /// Panels for the left side of `source`, `[depth, lanes]` in rows `stride` apart: MR lanes each, [`strip_panel`] apart. Lanes beyond
-    /// the last hold anything. Rows of a wide matrix lie too far apart for the processor to guess the next: they are asked for.
-    pub(crate) fn pack_strip<E: Element>(strip: &mut [u32], source: &[E], stride: usize, depth: usize, lanes: usize) {
-        let units = depth.div_ceil(E::PER_UNIT);
-        let apart = strip_panel(units);
-        for q in 0..units {
-            let k = q * E::PER_UNIT;
-            let upper = &source[k * stride..];
-            let paired = E::PER_UNIT == 2 && k + 1 < depth;
-            let lower = if paired { &source[(k + 1) * stride..] } else { upper };
-            for element in (0..lanes).step_by(64 / size_of::<E>()) {
-                prefetch(upper, AHEAD * E::PER_UNIT * stride + element);
-                prefetch(lower, AHEAD * E::PER_UNIT * stride + element);
-            }
-            for (panel, first) in (0..lanes).step_by(MR).enumerate() {
-                let unit = &mut strip[panel * apart + q * MR..][..WIDE];
-                let (upper, lower) = (&upper[first..], &lower[first..]);
-                if paired && lower.len() >= WIDE {
-                    let (upper, lower) = (&upper[..WIDE], &lower[..WIDE]);
-                    for lane in 0..WIDE {
-                        unit[lane] = E::unit(upper[lane], lower[lane]);
-                    }
-                } else if E::PER_UNIT == 1 && upper.len() >= WIDE {
-                    let upper = &upper[..WIDE];
-                    for lane in 0..WIDE {
-                        unit[lane] = E::unit(upper[lane], E::default());
+            let (uppers, upper_rest) = upper.as_chunks::<NR>();
+            let (lowers, lower_rest) = lower.unwrap_or_default().as_chunks::<NR>();
+            for (panel, upper) in uppers.iter().enumerate() {
+                let mut packed = [0u32; NR];
+                if let Some(lower) = lowers.get(panel) {
+                    for lane in 0..NR {
+                        packed[lane] = E::unit(upper[lane].to(), lower[lane].to());
                     }
                 } else {
-                    for (lane, (unit, &a)) in unit.iter_mut().zip(upper).enumerate() {
-                        *unit = E::unit(a, if paired && lane < lower.len() { lower[lane] } else { E::default() });
+                    for lane in 0..NR {
+                        packed[lane] = E::unit(upper[lane].to(), E::default());
                     }
                 }
+                panels[(panel * units + q) * NR..][..NR].copy_from_slice(&packed);
+            }
+            if !upper_rest.is_empty() {
+                let mut packed = [0u32; NR];
+                for (lane, upper) in upper_rest.iter().enumerate() {
+                    let lower = lower_rest.get(lane).map_or(E::default(), |lower| lower.to());
+                    packed[lane] = E::unit(upper.to(), lower);
+                }
+                panels[(uppers.len() * units + q) * NR..][..NR].copy_from_slice(&packed);
             }
         }
     }
-}
-
-/// Units further on that are asked for.
-const AHEAD: usize = 8;
-
-/// Asks for the cache line of an element, wherever it is.
-#[inline(always)]
-fn prefetch<E>(values: &[E], element: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(element).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (values, element);
 }
 
 /// Units and lanes of a block that is transposed at once.

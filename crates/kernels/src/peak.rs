@@ -30,7 +30,7 @@ pub fn peak_flops<E: Element>(threads: usize) -> f64 {
 
 /// One thread's.
 fn best<E: Element>() -> f64 {
-    let (left, right) = (Buffer::<u32>::zeros(UNITS * MR), Buffer::<u32>::zeros(UNITS * NR));
+    let (left, right) = (Buffer::<u32>::zeros(UNITS * NR), Buffer::<u32>::zeros(UNITS * NR));
     let product = product::<E>();
     let mut tile = Tile::ZERO;
     let operations = (2 * MR * NR * UNITS * E::PER_UNIT * AT_ONCE) as f64;
@@ -38,7 +38,7 @@ fn best<E: Element>() -> f64 {
     while start.elapsed() < WATCHED {
         let begun = Instant::now();
         for _ in 0..AT_ONCE {
-            let left = Left { start: black_box(left.as_ptr()).cast(), row: 4, unit: 4 * MR };
+            let left = Left { start: black_box(left.as_ptr()).cast(), row: 4, unit: 4 * NR };
             // SAFETY: both operands have UNITS units.
             unsafe { product(MR, UNITS, left, right.as_ptr(), Out::tile(&mut tile)) };
         }

@@ -2,6 +2,7 @@
 
 use crate::element::Element;
 use crate::isa::multiversion;
+use crate::math::LANES;
 
 /// cos and sin of position × frequency, `[positions, e/2]` each.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -49,12 +50,27 @@ multiversion! {
             let (cos, sin) = (&rotations.cos[at..][..half], &rotations.sin[at..][..half]);
             for head in rows[..heads * e].chunks_exact_mut(e) {
                 let (first, second) = head.split_at_mut(half);
-                for (((a, b), &cos), &sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
-                    let (x, y, sin) = (a.widen(), b.widen(), sign * sin);
-                    *a = E::narrow(x * cos - y * sin);
-                    *b = E::narrow(y * cos + x * sin);
+                let ((firsts, first_rest), (seconds, second_rest)) = (first.as_chunks_mut::<LANES>(), second.as_chunks_mut::<LANES>());
+                let ((all_cos, cos_rest), (all_sin, sin_rest)) = (cos.as_chunks::<LANES>(), sin.as_chunks::<LANES>());
+                for (((a, b), cos), sin) in firsts.iter_mut().zip(seconds).zip(all_cos).zip(all_sin) {
+                    // Through arrays: the compiler then knows that nothing overlaps.
+                    let (mut x, mut y) = ([E::default(); LANES], [E::default(); LANES]);
+                    for i in 0..LANES {
+                        (x[i], y[i]) = turn(a[i], b[i], cos[i], sign * sin[i]);
+                    }
+                    (*a, *b) = (x, y);
+                }
+                for (((a, b), &cos), &sin) in first_rest.iter_mut().zip(second_rest).zip(cos_rest).zip(sin_rest) {
+                    (*a, *b) = turn(*a, *b, cos, sign * sin);
                 }
             }
         }
     }
+}
+
+/// A point turned, rounded.
+#[inline(always)]
+fn turn<E: Element>(x: E, y: E, cos: f32, sin: f32) -> (E, E) {
+    let (x, y) = (x.widen(), y.widen());
+    (E::narrow(x * cos - y * sin), E::narrow(y * cos + x * sin))
 }

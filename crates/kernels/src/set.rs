@@ -54,6 +54,9 @@ pub trait Kernels: Send + Sync + 'static {
     /// `floats[range]`.
     fn read(&self, floats: &Self::Floats, range: Range<usize>) -> Vec<f32>;
 
+    /// Zeros where `floats` held anything.
+    fn clear(&self, floats: &mut Self::Floats);
+
     /// `[o, i]` of zeros, to be filled by [`Kernels::lay_out`].
     fn matrix(&self, o: usize, i: usize) -> Self::Matrix;
 

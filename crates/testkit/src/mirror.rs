@@ -33,6 +33,8 @@ pub enum Fault {
     ETag(String),
     /// Files are at the same address of another host.
     Redirect(String),
+    /// `HEAD` of a file is answered with 403.
+    GetOnly,
     /// The second page of a tree is at another host.
     NextPageAt(String),
     /// A tree has one more file, called this.
@@ -362,6 +364,9 @@ fn content(state: &State, request: &Request, sha: &str, file: &MirrorFile) -> Re
             .header("X-Linked-Etag", format!("\"{etag}\""))
             .header("X-Linked-Size", file.bytes.len().to_string())
             .header("X-Repo-Commit", sha);
+    }
+    if state.fault == Fault::GetOnly && request.method == "HEAD" {
+        return Response::new(403, "");
     }
     let mut sent = body.len();
     let mut length = true;

@@ -1,7 +1,7 @@
 //! `cuvee bench WHAT`: throughput on this machine. One file a thing to measure; `machine` says what the machine can do.
 
 mod load;
-mod machine;
+pub mod machine;
 mod tokenize;
 mod train;
 

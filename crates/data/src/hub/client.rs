@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
+use hf_hub::repository::download::HFByteStream;
 use hf_hub::repository::{RepoTypeDataset, RepoTypeModel};
 use hf_hub::{HFClient, HFError, HFRepository};
-use reqwest::{StatusCode, Url, header};
+use reqwest::{Response, StatusCode, Url, header};
 use tokio::runtime::Runtime;
 
 use super::cache::Part;
@@ -34,7 +35,7 @@ const MOST_PAGES: usize = 10_000;
 /// A longer page is not read to its end.
 const LONGEST_PAGE: usize = 64 << 20;
 /// Attempts after the first, for what may be gone in a moment.
-const RETRIES: usize = 3;
+const RETRIES: u32 = 3;
 
 /// A repository on the Hub.
 pub(super) struct Client {
@@ -100,7 +101,7 @@ impl Client {
         let mut builder = HFClient::builder()
             .endpoint(settings.endpoint.as_str())
             .cache_enabled(false)
-            .retry_max_attempts(RETRIES)
+            .retry_max_attempts(RETRIES as usize)
             .client(http.clone());
         if let Some(token) = &settings.token {
             builder = builder.token(token.reveal());
@@ -168,31 +169,11 @@ impl Client {
 
     /// One page of the tree, and where the next one is; `None` where the server knows of no such tree.
     async fn page(&self, url: Url) -> Answer<Option<(Vec<Listed>, Option<Url>)>> {
-        let mut attempt = 0;
-        let mut response = loop {
-            let mut request = self.http.get(url.clone());
-            if let Some(token) = &self.token {
-                request = request.bearer_auth(token.reveal());
-            }
-            let answer = request.send().await;
-            let passing = match &answer {
-                Ok(response) => is_passing(response.status()),
-                Err(error) => error.is_connect() || error.is_timeout(),
-            };
-            if !passing || attempt == RETRIES {
-                break answer.map_err(|error| self.broken_off(error))?;
-            }
-            attempt += 1;
-            tokio::time::sleep(LOOK * attempt as u32).await;
-        };
-        let status = response.status();
-        if status == StatusCode::NOT_FOUND {
+        let mut response = self.get(&url).await?;
+        if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        if !status.is_success() {
-            let said = header_text(response.headers(), "x-error-message");
-            return Err(self.status(status, said.as_deref()));
-        }
+        response = self.success(response)?;
         let link = header_text(response.headers(), "link").and_then(|link| next_page(&url, &link));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.broken_off(error))? {
@@ -209,6 +190,56 @@ impl Client {
         Ok(Some((listed, link)))
     }
 
+    /// Asks, again where it may help; the token goes along, and by `reqwest` to no other host that a redirect names.
+    async fn get(&self, url: &Url) -> Answer<Response> {
+        let mut attempt = 0;
+        loop {
+            let mut request = self.http.get(url.clone());
+            if let Some(token) = &self.token {
+                request = request.bearer_auth(token.reveal());
+            }
+            let answer = request.send().await;
+            let passing = match &answer {
+                Ok(response) => is_passing(response.status()),
+                Err(error) => error.is_connect() || error.is_timeout(),
+            };
+            if !passing || attempt == RETRIES {
+                return answer.map_err(|error| self.broken_off(error));
+            }
+            attempt += 1;
+            tokio::time::sleep(LOOK * attempt).await;
+        }
+    }
+
+    fn success(&self, response: Response) -> Answer<Response> {
+        let status = response.status();
+        match status.is_success() {
+            true => Ok(response),
+            false => Err(self.status(status, header_text(response.headers(), "x-error-message").as_deref())),
+        }
+    }
+
+    /// A file's bytes, through `hf-hub`.
+    async fn bytes(&self, commit: &str, entry: &Entry) -> Answer<HFByteStream> {
+        let answer = with!(&self.handle, repository => {
+            repository.download_file_stream().filename(entry.path.as_str()).revision(commit).send().await
+        });
+        match answer {
+            Ok((_, bytes)) => Ok(bytes),
+            // It asks for the file's head first, wherever that leads. An address that a content delivery network has
+            // signed may be good for GET alone; if the door is closed in earnest, GET says so too.
+            Err(HFError::Forbidden { .. }) => {
+                let mut url = Url::parse(&self.page_of_it()).map_err(|error| self.explain(error.into()))?;
+                if let Ok(mut parts) = url.path_segments_mut() {
+                    parts.extend(["resolve", commit]).extend(entry.path.split('/'));
+                }
+                let response = self.success(self.get(&url).await?)?;
+                Ok(Box::new(Box::pin(response.bytes_stream().map(|bytes| bytes.map_err(HFError::from)))))
+            }
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
     /// Writes a file's bytes into `part` and checks them: length and hash are the entry's, or it fails.
     pub(super) fn download(
         &self,
@@ -223,10 +254,7 @@ impl Client {
             Failure::refused(format!("{}: {message}", entry.path), hint)
         };
         self.runtime.block_on(async {
-            let (_, mut bytes) = with!(&self.handle, repository => {
-                let request = repository.download_file_stream().filename(entry.path.as_str()).revision(commit);
-                heedful(request.send(), interrupted).await?.map_err(|error| self.explain(error))?
-            });
+            let mut bytes = heedful(self.bytes(commit, entry), interrupted).await??;
             let mut hasher = entry.hasher();
             while let Some(chunk) = heedful(bytes.next(), interrupted).await? {
                 let chunk = chunk.map_err(|error| match self.explain(error) {

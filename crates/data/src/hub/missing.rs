@@ -53,3 +53,13 @@ pub fn is_model_name(_text: &str) -> bool {
 pub fn fetch_model(id: &str, progress: &dyn Progress, _interrupted: &AtomicBool) -> Result<PathBuf> {
     match Snapshot::open(RepoKind::Model, id, None, "model.init", progress)? {}
 }
+
+/// See the feature `hub`: without it, an error that says so.
+pub fn fetch_dataset(
+    id: &str,
+    _files: &[&str],
+    progress: &dyn Progress,
+    _interrupted: &AtomicBool,
+) -> Result<Vec<PathBuf>> {
+    match Snapshot::open(RepoKind::Dataset, id, None, "dataset", progress)? {}
+}

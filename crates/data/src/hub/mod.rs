@@ -339,6 +339,19 @@ pub fn fetch_model(id: &str, progress: &dyn Progress, interrupted: &AtomicBool) 
     fetch_llama(&model, progress, interrupted)
 }
 
+/// Fetches files of a data set: where each lies, in the order of `files`.
+///
+/// Fails where there is no such data set, or it has not all of them.
+pub fn fetch_dataset(
+    id: &str,
+    files: &[&str],
+    progress: &dyn Progress,
+    interrupted: &AtomicBool,
+) -> Result<Vec<PathBuf>> {
+    let dataset = Snapshot::open(RepoKind::Dataset, id, None, "dataset", progress)?;
+    files.iter().map(|file| dataset.fetch(file, progress, interrupted)).collect()
+}
+
 fn fetch_llama(model: &Snapshot, progress: &dyn Progress, interrupted: &AtomicBool) -> Result<PathBuf> {
     const INDEX: &str = "model.safetensors.index.json";
     let folder = model.cache.snapshot(&model.commit);

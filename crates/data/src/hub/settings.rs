@@ -56,8 +56,9 @@ impl Settings {
         // A variable that is set to nothing counts as not set.
         let get = |name: &str| variable(name).filter(|value| !value.is_empty());
         let text = |name: &str| get(name).map(|value| value.to_string_lossy().trim().to_owned());
-        let tilde = |path: PathBuf| match (path.strip_prefix("~"), get("HOME")) {
-            (Ok(rest), Some(home)) => PathBuf::from(home).join(rest),
+        let user = get("HOME").map(PathBuf::from).or_else(std::env::home_dir);
+        let tilde = |path: PathBuf| match (path.strip_prefix("~"), &user) {
+            (Ok(rest), Some(user)) => user.join(rest),
             _ => path,
         };
         let folder = |name: &str| get(name).map(|value| tilde(PathBuf::from(value)));

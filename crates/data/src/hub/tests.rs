@@ -291,6 +291,24 @@ fn the_token_goes_to_the_hub_and_to_no_other_host() {
 }
 
 #[test]
+fn an_address_that_is_good_for_get_alone_will_do() {
+    let place = Place::new();
+    let other = Mirror::start();
+    let odd = MirrorFile::large("data/ä #1%.jsonl", "odd");
+    other.dataset(NAME, &files());
+    other.fault(Fault::GetOnly);
+    place.mirror.fault(Fault::Redirect(other.endpoint()));
+    assert_eq!(place.fetch(LARGE).unwrap().len(), 9000 * 23);
+    assert!(other.requests().iter().all(|request| request.authorization.is_none()));
+    for fault in [Fault::None, Fault::GetOnly] {
+        let place = Place::new();
+        place.mirror.dataset(NAME, std::slice::from_ref(&odd));
+        place.mirror.fault(fault);
+        assert_eq!(place.fetch("data/ä #1%.jsonl").unwrap(), b"odd");
+    }
+}
+
+#[test]
 fn a_closed_door_says_what_opens_it_and_nothing_of_the_token() {
     for status in [401, 403] {
         let mut place = Place::new();

@@ -113,6 +113,14 @@ impl Meter {
         Meter(limit)
     }
 
+    /// Goes on after so many documents of so many bytes of text together.
+    pub(crate) fn after(limit: Option<Limit>, documents: u64, bytes: u64) -> Meter {
+        Meter(limit.map(|limit| match limit {
+            Limit::Bytes(left) => Limit::Bytes(left.saturating_sub(bytes)),
+            Limit::Documents(left) => Limit::Documents(left.saturating_sub(documents)),
+        }))
+    }
+
     /// Takes one more document, of so many bytes of text. Whether that was the last.
     pub(crate) fn take(&mut self, bytes: u64) -> bool {
         match &mut self.0 {

@@ -1,9 +1,9 @@
 //! A domain's documents, wherever they stand.
 //!
 //! In: a [`SourceSpec`]. Out: a [`Source`], its files found and its choices checked, which then
-//! pushes [`Item`]s one after another, in an order that depends on the files alone. Reading
-//! holds one document at a time (for Parquet, one page a column). Files on the Hub are found by their names alone;
-//! each comes to this machine when [`Source::fetch`] asks for it, right before it is read.
+//! pushes [`Item`]s one after another, or [`Piece`](piece::Piece)s to be parsed elsewhere, in an order that depends
+//! on the files alone. Reading holds one piece at a time (for Parquet, also one page a column). Files on the Hub are
+//! found by their names alone; each comes to this machine when [`Source::fetch`] asks for it, right before it is read.
 
 mod cargo;
 mod column;
@@ -19,6 +19,7 @@ mod megatron;
 mod nanogpt;
 mod olmo;
 mod parquet;
+pub(crate) mod piece;
 pub(crate) mod tokens;
 mod txt;
 
@@ -27,15 +28,18 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
 
+use crate::cleaning::Cleaning;
 use crate::error::{DataError, Result};
 use crate::hub::Snapshot;
 use crate::index::TokenType;
 use crate::manifest::{FileRecord, HubRecord, Manifest};
 use crate::progress::Progress;
+use crate::share::Share;
 use crate::spec::{Format, OnInvalid, SourceSpec};
 use crate::tokenizer::Tokenizer;
 pub use limit::Limit;
 pub(crate) use limit::Meter;
+use piece::{PieceSink, Pieces, Stretch};
 use tokens::{TokenFile, TokenFormat};
 
 /// Where plain text is cut unless the config says otherwise.
@@ -52,7 +56,11 @@ pub(crate) struct Reader {
     columns: bool,
     /// Whether a file with such an ending is one: where several formats share an ending, the content tells, if it can.
     is_one: fn(&Path) -> bool,
+    /// Pushes a file's items from first to last.
     read: fn(&Reading<'_>, &SourceFile, &mut Sink<'_>) -> Result<()>,
+    /// How a file is cut into pieces that are parsed in parallel, and begun in the middle; without it, a file is
+    /// read from front to back by one thread.
+    pieces: Option<&'static Pieces>,
     /// Of a tokenized format, what else can be done with it.
     tokens: Option<&'static TokenFormat>,
 }
@@ -65,6 +73,7 @@ const READERS: [Reader; 8] = [
         columns: false,
         is_one: |_| true,
         read: txt::read,
+        pieces: Some(&txt::PIECES),
         tokens: None,
     },
     Reader {
@@ -83,6 +92,7 @@ const READERS: [Reader; 8] = [
         columns: true,
         is_one: |_| true,
         read: jsonl::read,
+        pieces: Some(&jsonl::PIECES),
         tokens: None,
     },
     Reader {
@@ -91,6 +101,7 @@ const READERS: [Reader; 8] = [
         columns: true,
         is_one: |_| true,
         read: parquet::read,
+        pieces: Some(&parquet::PIECES),
         tokens: None,
     },
     tokenized(Format::Megatron, &[".idx"], |_| true, &megatron::FORMAT),
@@ -108,7 +119,7 @@ const fn tokenized(
     is_one: fn(&Path) -> bool,
     tokens: &'static TokenFormat,
 ) -> Reader {
-    Reader { format, endings, columns: false, is_one, read: tokens::read, tokens: Some(tokens) }
+    Reader { format, endings, columns: false, is_one, read: tokens::read, pieces: None, tokens: Some(tokens) }
 }
 
 impl Format {
@@ -184,6 +195,13 @@ pub(crate) struct SourceFile {
     package: Option<cargo::PackageName>,
 }
 
+impl SourceFile {
+    /// Whether there is more text in it than bytes on disk.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.format == Format::Parquet || decompress::is_compressed(&self.path)
+    }
+}
+
 /// What stands in a document.
 pub(crate) enum Content {
     Text(String),
@@ -209,8 +227,18 @@ pub(crate) enum Item {
     Skipped,
 }
 
+impl Content {
+    /// Bytes of text, or four a token.
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Content::Text(text) => text.len() as u64,
+            Content::Tokens(tokens) => 4 * tokens.len() as u64,
+        }
+    }
+}
+
 /// What the receiver of items answers.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
     Continue,
     /// No more of this file.
@@ -238,6 +266,8 @@ pub(crate) struct Source {
     /// What the manifest says of the files.
     pub(crate) records: Vec<FileRecord>,
     pub(crate) deduplicate: bool,
+    /// What is done to each text before anything else looks at it.
+    pub(crate) cleaning: Cleaning,
     /// The repository and commit (Hub sources).
     pub(crate) hub: Option<HubRecord>,
     /// Where the files come from (Hub sources).
@@ -252,11 +282,21 @@ pub(crate) struct Source {
     domain: Option<Key>,
 }
 
+/// A file that is to be read, or a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Its number in [`Source::files`].
+    pub(crate) file: usize,
+    /// The part, in bytes on disk; `None` for the whole file.
+    pub(crate) within: Option<std::ops::Range<u64>>,
+}
+
 /// What reading needs beyond the source.
+#[derive(Clone, Copy)]
 pub(crate) struct Reading<'a> {
     source: &'a Source,
     /// Hears about bytes of files that have been read.
-    advance: &'a dyn Fn(u64),
+    advance: &'a (dyn Fn(u64) + Sync),
     /// The tokenizer that tokenized sources must match; `None` where there is none yet.
     tokenizer: Option<&'a Tokenizer>,
 }
@@ -300,6 +340,7 @@ impl Source {
             files: Vec::new(),
             records: Vec::new(),
             deduplicate: spec.deduplicate.unwrap_or(spec.cargo.is_some()),
+            cleaning: Cleaning::new(spec)?,
             hub: None,
             snapshot: None,
             license: spec.license.clone(),
@@ -332,8 +373,7 @@ impl Source {
             source.files = files::find(&places, spec.format)?;
             source.records = source.files.iter().map(files::record).collect::<Result<_>>()?;
         }
-        let tokenized = source.files.iter().any(|file| file.format.tokens().is_some());
-        if let (Some(kind), false) = (spec.token_type, tokenized) {
+        if let (Some(kind), None) = (spec.token_type, source.tokenized()) {
             return Err(DataError::Spec {
                 key: "source.token_type".to_owned(),
                 expected: "nothing: no file of this source is tokenized".to_owned(),
@@ -342,10 +382,10 @@ impl Source {
             });
         }
         let default_unit = spec.cargo.map(|_| "crate");
+        source.check_cleaning()?;
         source.unit = source.key("source.split_by", spec.split_by.as_deref().or(default_unit))?;
         source.domain = source.key("domain_by", domain_by)?;
-        let tokenized = source.files.iter().find(|file| file.format == Format::Megatron);
-        if let (Some(Limit::Bytes(_)), Some(file)) = (spec.limit, tokenized) {
+        if let (Some(Limit::Bytes(_)), Some(file)) = (spec.limit, source.tokenized()) {
             return Err(DataError::Spec {
                 key: "source.limit".to_owned(),
                 expected: format!("a number of documents: {} holds no text to count", file.path.display()),
@@ -356,9 +396,9 @@ impl Source {
         Ok(source)
     }
 
-    /// Bytes of all files on disk; `None` where a limit says that not all of them will be read.
-    pub(crate) fn bytes(&self) -> Option<u64> {
-        self.spec.limit.is_none().then(|| self.files.iter().map(|file| file.bytes).sum())
+    /// Bytes of all files on disk.
+    pub(crate) fn all_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
     }
 
     /// In words, that the repository has moved on since the shards in `dir` were made.
@@ -392,10 +432,79 @@ impl Source {
         &self,
         file: &SourceFile,
         tokenizer: Option<&Tokenizer>,
-        advance: &dyn Fn(u64),
+        advance: &(dyn Fn(u64) + Sync),
         sink: &mut Sink<'_>,
     ) -> Result<()> {
         (file.format.reader().read)(&Reading { source: self, advance, tokenizer }, file, sink)
+    }
+
+    /// Pushes the pieces of a stretch of one file, given by its number. `tokenizer` as for [`read`](Self::read).
+    pub(crate) fn pieces<'a>(
+        &'a self,
+        file: usize,
+        stretch: &Stretch,
+        tokenizer: Option<&'a Tokenizer>,
+        advance: &'a (dyn Fn(u64) + Sync),
+        sink: &mut PieceSink<'_, 'a>,
+    ) -> Result<()> {
+        let reading = Reading { source: self, advance, tokenizer };
+        let file = &self.files[file];
+        let reader = file.format.reader();
+        match reader.pieces {
+            Some(pieces) => (pieces.cut)(&reading, file, stretch, sink),
+            None => piece::cut_items(reader.read, &reading, file, stretch, sink),
+        }
+    }
+
+    /// Bytes on disk of a span.
+    pub(crate) fn span_bytes(&self, span: &Span) -> u64 {
+        let whole = || self.files[span.file].bytes;
+        span.within.as_ref().map_or_else(whole, |within| within.end - within.start)
+    }
+
+    /// What one of several workers reads, in the order of the source: its share of the bytes on disk, cut within a file
+    /// where the format allows. The shares of all workers, one after another, are the source. One with a limit is the
+    /// first worker's alone: where it ends, only reading from its start can tell.
+    pub(crate) fn spans(&self, share: Share) -> Vec<Span> {
+        let share = match self.spec.limit {
+            Some(_) if share.number() > 1 => return Vec::new(),
+            Some(_) => Share::WHOLE,
+            None => share,
+        };
+        let mine = share.of(self.all_bytes());
+        let mut spans = Vec::new();
+        let mut start = 0u64;
+        for (number, file) in self.files.iter().enumerate() {
+            let end = start + file.bytes;
+            let splits = file.format.reader().pieces.is_some_and(|pieces| (pieces.splits)(file));
+            let (from, to) = (start.max(mine.start), end.min(mine.end));
+            if splits && from < to {
+                let whole = (from, to) == (start, end);
+                spans.push(Span { file: number, within: (!whole).then(|| from - start..to - start) });
+            } else if (!splits || file.bytes == 0) && share.owns(&mine, start) {
+                spans.push(Span { file: number, within: None });
+            }
+            start = end;
+        }
+        spans
+    }
+
+    /// The first file that comes tokenized.
+    fn tokenized(&self) -> Option<&SourceFile> {
+        self.files.iter().find(|file| file.format.tokens().is_some())
+    }
+
+    /// That what comes tokenized is not to be changed as text.
+    fn check_cleaning(&self) -> Result<()> {
+        match (self.cleaning.changes_text(), self.tokenized()) {
+            (Some(key), Some(file)) => Err(DataError::Spec {
+                key: format!("source.{key}"),
+                expected: format!("text to change: {} is tokenized", file.path.display()),
+                found: "tokens".to_owned(),
+                hint: "leave it out, or give the untokenized text".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn key(&self, name: &str, value: Option<&str>) -> Result<Option<Key>> {

@@ -3,9 +3,11 @@
 //! Only the columns that are asked for are read, straight from their column chunks, a few rows at a time.
 //! A path is the name of a leaf column (`meta.language`), or reaches from one into
 //! the JSON it holds. Lists are not read. Text may be of type string or plain bytes; `null`
-//! counts as a document without text. Memory: a page of each column.
+//! counts as a document without text. Pages are decoded in order; what is in their rows is looked at in parallel. Row groups
+//! can be shared out among workers. Memory: a page of each column, and a piece of 1 MiB.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use parquet::basic::Type as PhysicalType;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
@@ -14,13 +16,26 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 use serde_json::{Value, json};
 
+use super::piece::{self, PIECE_BYTES, Piece, PieceSink, Pieces, Place, Stretch};
 use super::{Content, Document, Flow, Item, Reading, Sink, SourceFile, column};
 use crate::error::{DataError, Result};
 
 /// Rows read at once. Documents are kept until the next ones are read, so it bounds memory too.
 const ROWS: usize = 64;
 
+/// Row groups can be read each by itself.
+pub(super) const PIECES: Pieces = Pieces { splits: |_| true, cut };
+
 pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>) -> Result<()> {
+    piece::read_through(&PIECES, reading, file, sink)
+}
+
+fn cut<'a>(
+    reading: &Reading<'a>,
+    file: &SourceFile,
+    stretch: &Stretch,
+    sink: &mut PieceSink<'_, 'a>,
+) -> Result<()> {
     let handle = File::open(&file.path).map_err(DataError::io("open", &file.path))?;
     let corrupt = |row: u64| {
         move |error: parquet::errors::ParquetError| DataError::Corrupt {
@@ -32,44 +47,106 @@ pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>
     };
     let reader = SerializedFileReader::new(handle).map_err(corrupt(0))?;
     let schema = reader.metadata().file_metadata().schema_descr();
-    let leaves: Vec<Leaf> =
+    let leaves: Arc<[Leaf]> =
         reading.columns().iter().map(|path| Leaf::find(schema, path, file)).collect::<Result<_>>()?;
-    let mut row = 0u64;
-    let mut told = 0u64;
+    let shared = Arc::new(file.clone());
+    let mut rows = Rows { first: 0, read: 0, cells: Vec::new(), bytes: 0 };
     for number in 0..reader.num_row_groups() {
-        let group = reader.get_row_group(number).map_err(corrupt(row))?;
-        let mut left = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
-        let mut columns = Vec::with_capacity(leaves.len());
-        for leaf in &leaves {
-            columns.push(group.get_column_reader(leaf.number).map_err(corrupt(row))?);
-        }
-        while left > 0 {
-            let rows = left.min(ROWS);
-            let mut values = Vec::with_capacity(leaves.len());
-            for (leaf, column) in leaves.iter().zip(&mut columns) {
-                values.push(leaf.read(column, rows).map_err(corrupt(row))?.into_iter());
-            }
-            for _ in 0..rows {
-                row += 1;
-                let cells: Vec<Cell> = values.iter_mut().filter_map(Iterator::next).collect();
-                if cells.len() < leaves.len() {
-                    let error = parquet::errors::ParquetError::EOF("a column ends early".to_owned());
-                    return Err(corrupt(row - 1)(error));
-                }
-                if sink(item(reading, file, &leaves, cells, row)?)? == Flow::NextFile {
+        let metadata = reader.metadata().row_group(number);
+        let in_group = u64::try_from(metadata.num_rows()).unwrap_or(0);
+        let begins = metadata.columns().iter().map(|column| column.byte_range().0).min().unwrap_or(0);
+        let elsewhere = stretch.within.as_ref().is_some_and(|within| !within.contains(&begins));
+        if elsewhere || rows.read + in_group <= stretch.from.number {
+            rows.read += in_group;
+        } else {
+            let group = || -> parquet::errors::Result<Vec<ColumnReader>> {
+                let group = reader.get_row_group(number)?;
+                leaves.iter().map(|leaf| group.get_column_reader(leaf.number)).collect()
+            };
+            let mut columns = group().map_err(corrupt(rows.read))?;
+            let end = rows.read + in_group;
+            while rows.read < end {
+                let count = usize::try_from(end - rows.read).unwrap_or(ROWS).min(ROWS);
+                let result = rows.gather(&leaves, &mut columns, count, stretch.from.number);
+                let full = rows.bytes >= PIECE_BYTES || rows.read == end || result.is_err();
+                // What came before an error counts.
+                if full && rows.send(reading, &shared, &leaves, sink)? == Flow::NextFile {
                     return Ok(());
                 }
+                result.map_err(corrupt(rows.read))?;
             }
-            left -= rows;
         }
-        let bytes = u64::try_from(group.metadata().compressed_size()).unwrap_or(0);
-        let bytes = bytes.min(file.bytes - told);
-        (reading.advance)(bytes);
-        told += bytes;
+        if !elsewhere {
+            (reading.advance)(u64::try_from(metadata.compressed_size()).unwrap_or(0));
+        }
     }
-    // The footer, and the columns that were not read.
-    (reading.advance)(file.bytes - told);
     Ok(())
+}
+
+/// Rows that have been read.
+struct Rows {
+    /// The number of the first, from 1.
+    first: u64,
+    /// How many rows of the file have been read or passed over.
+    read: u64,
+    cells: Vec<Vec<Cell>>,
+    bytes: usize,
+}
+
+impl Rows {
+    /// Reads `count` more, of which those up to number `known` are passed over.
+    fn gather(
+        &mut self,
+        leaves: &[Leaf],
+        columns: &mut [ColumnReader],
+        count: usize,
+        known: u64,
+    ) -> parquet::errors::Result<()> {
+        let mut values = Vec::with_capacity(leaves.len());
+        for (leaf, column) in leaves.iter().zip(columns) {
+            values.push(leaf.read(column, count)?.into_iter());
+        }
+        for _ in 0..count {
+            let cells: Vec<Cell> = values.iter_mut().filter_map(Iterator::next).collect();
+            if cells.len() < leaves.len() {
+                return Err(parquet::errors::ParquetError::EOF("a column ends early".to_owned()));
+            }
+            self.read += 1;
+            if self.read > known {
+                if self.cells.is_empty() {
+                    self.first = self.read;
+                }
+                self.bytes += cells.iter().map(Cell::bytes).sum::<usize>();
+                self.cells.push(cells);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what there is off as a piece.
+    fn send<'a>(
+        &mut self,
+        reading: &Reading<'a>,
+        file: &Arc<SourceFile>,
+        leaves: &Arc<[Leaf]>,
+        sink: &mut PieceSink<'_, 'a>,
+    ) -> Result<Flow> {
+        if self.cells.is_empty() {
+            return Ok(Flow::Continue);
+        }
+        let (reading, file, leaves) = (*reading, file.clone(), leaves.clone());
+        let (first, cells) = (self.first, std::mem::take(&mut self.cells));
+        let parse = move |sink: &mut Sink<'_>| {
+            for (cells, row) in cells.into_iter().zip(first..) {
+                if sink(item(&reading, &file, &leaves, cells, row)?)? == Flow::NextFile {
+                    return Ok(Flow::NextFile);
+                }
+            }
+            Ok(Flow::Continue)
+        };
+        let (bytes, next) = (std::mem::take(&mut self.bytes), Place { number: self.read, offset: 0 });
+        sink(Piece { parse: Box::new(parse), bytes, next })
+    }
 }
 
 /// One value of a column.
@@ -78,6 +155,16 @@ enum Cell {
     Bytes(Vec<u8>),
     /// Already in words: numbers and truth values.
     Other(Value),
+}
+
+impl Cell {
+    /// Bytes in memory, more or less.
+    fn bytes(&self) -> usize {
+        match self {
+            Cell::Bytes(bytes) => bytes.len() + 64,
+            Cell::Null | Cell::Other(_) => 64,
+        }
+    }
 }
 
 /// Where a path leads: a column, and what is left of the path inside the JSON it holds.

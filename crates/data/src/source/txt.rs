@@ -1,20 +1,46 @@
 //! Plain text: a file is a document, and a longer one is cut into several.
 //!
-//! Pieces are at most `max_document` bytes. A cut falls behind the last blank line that fits, else
+//! Documents are at most `max_document` bytes. A cut falls behind the last blank line that fits, else
 //! behind the last line end, else between two characters; nothing is dropped but a byte-order
-//! mark at the start, so the pieces put together are the file. Memory: one piece.
+//! mark at the start, so the documents put together are the file. Some of them at a time make a piece that is checked
+//! elsewhere. Memory: a piece of 1 MiB, and at least one document.
 
+use std::sync::Arc;
+
+use memchr::memmem::rfind;
+
+use super::piece::{self, PIECE_BYTES, Piece, PieceSink, Pieces, Place, Stretch};
 use super::{Content, Document, Flow, Item, Reading, Sink, SourceFile, decompress};
 use crate::error::{DataError, Result};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// Where a document begins depends on all that came before it, so a file is not split.
+pub(super) const PIECES: Pieces = Pieces { splits: |_| false, cut: cut_file };
+
 pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>) -> Result<()> {
+    piece::read_through(&PIECES, reading, file, sink)
+}
+
+fn cut_file<'a>(
+    reading: &Reading<'a>,
+    file: &SourceFile,
+    stretch: &Stretch,
+    sink: &mut PieceSink<'_, 'a>,
+) -> Result<()> {
     let mut stream = decompress::open(&file.path, reading.advance)?;
     let max = reading.source.max_document;
     let mut buffer = Vec::new();
     // Where the buffer starts in the text.
-    let mut offset = 0u64;
+    let mut offset = stretch.from.offset;
+    if offset > 0 {
+        let skipped = stream.skip(offset, 0);
+        skipped.map_err(|error| stream.error(error, &file.path, format!("before byte {offset}")))?;
+    }
+    let within = stream.within();
+    let shared = Arc::new(file.clone());
+    let mut documents: Vec<(u64, Vec<u8>)> = Vec::new();
+    let mut gathered = 0;
     let mut ended = false;
     loop {
         // One byte more than fits tells whether there is more, and where characters begin.
@@ -30,19 +56,41 @@ pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>
             offset = BYTE_ORDER_MARK.len() as u64;
             continue;
         }
-        if buffer.is_empty() {
+        let last = buffer.is_empty();
+        if !last {
+            let cut = if buffer.len() <= max { buffer.len() } else { cut(&buffer, max) };
+            let rest = buffer.split_off(cut);
+            documents.push((offset, std::mem::replace(&mut buffer, rest)));
+            offset += cut as u64;
+            gathered += cut;
+        }
+        if gathered >= PIECE_BYTES || last && gathered > 0 {
+            let (reading, file, documents) = (*reading, shared.clone(), std::mem::take(&mut documents));
+            let parse = move |sink: &mut Sink<'_>| parse(&reading, &file, within, documents, sink);
+            let (bytes, next) = (std::mem::take(&mut gathered), Place { number: 0, offset });
+            if sink(Piece { parse: Box::new(parse), bytes, next })? == Flow::NextFile {
+                return Ok(());
+            }
+        }
+        if last {
             return Ok(());
         }
-        let cut = if buffer.len() <= max { buffer.len() } else { cut(&buffer, max) };
-        let rest = buffer.split_off(cut);
-        let piece = std::mem::replace(&mut buffer, rest);
-        let start = offset;
-        offset += cut as u64;
-        let text = reading.text(piece, |valid| DataError::InvalidUtf8 {
+    }
+}
+
+fn parse(
+    reading: &Reading<'_>,
+    file: &SourceFile,
+    within: &'static str,
+    documents: Vec<(u64, Vec<u8>)>,
+    sink: &mut Sink<'_>,
+) -> Result<Flow> {
+    for (start, bytes) in documents {
+        let text = reading.text(bytes, |valid| DataError::InvalidUtf8 {
             path: file.path.clone(),
             place: "plain text".to_owned(),
             offset: start + valid as u64,
-            within: stream.within(),
+            within,
         })?;
         let item = match text {
             Some((text, replaced)) => {
@@ -55,17 +103,16 @@ pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>
             None => Item::Skipped,
         };
         if sink(item)? == Flow::NextFile {
-            return Ok(());
+            return Ok(Flow::NextFile);
         }
     }
+    Ok(Flow::Continue)
 }
 
 /// Where to cut a buffer that is longer than `max`; at least 1 and at most `max`.
 fn cut(buffer: &[u8], max: usize) -> usize {
     let window = &buffer[..max];
-    let ends = |ending: &[u8]| {
-        window.windows(ending.len()).rposition(|part| part == ending).map(|at| at + ending.len())
-    };
+    let ends = |ending: &[u8]| rfind(window, ending).map(|at| at + ending.len());
     if let Some(blank) = ends(b"\n\n").max(ends(b"\n\r\n")) {
         return blank;
     }

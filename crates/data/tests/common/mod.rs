@@ -1,6 +1,7 @@
 //! A folder with sources, a tokenizer and a store, prepared with few words.
 #![allow(dead_code, clippy::expect_used)]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -57,6 +58,11 @@ impl Place {
         prepare(&self.request(domains, self.root(), interrupted), progress)
     }
 
+    /// Prepares one worker's part.
+    pub fn prepare_part(&self, domains: &[DomainSource], share: Share) -> Result<Vec<PreparedPart>> {
+        prepare_part(&self.request(domains, self.root(), &AtomicBool::new(false)), share, &Silent)
+    }
+
     /// As if the config lay in `base`.
     pub fn prepare_from(&self, base: &Path, domains: &[DomainSource]) -> Result<Corpus> {
         prepare(&self.request(domains, base, &AtomicBool::new(false)), &Silent)
@@ -92,7 +98,25 @@ impl Place {
     }
 }
 
-/// Keeps what stages say at their end.
+/// All files in a folder and those in it, by their names; what is there only for locking left out.
+pub fn files_in(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with(".lock") {
+                let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+                files.insert(name, std::fs::read(path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+/// Keeps what stages say at their end, and notes.
 #[derive(Default)]
 pub struct Listen(std::sync::Mutex<Vec<String>>);
 
@@ -101,6 +125,9 @@ impl Progress for Listen {
     fn advance(&self, _: u64) {}
     fn finish(&self, summary: &str) {
         self.0.lock().unwrap().push(summary.to_owned());
+    }
+    fn note(&self, line: &str) {
+        self.finish(line);
     }
 }
 

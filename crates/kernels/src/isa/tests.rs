@@ -61,7 +61,7 @@ where
     let (mut dx, mut rounded, mut gains) = (x.clone(), Matrix::<E>::zeros(n, d), vec![0.0; d]);
     let stride = rounded.stride();
     rms_norm_backward(&x, &gain, &scale, &x, &mut dx, rounded.data_mut(), stride, &mut gains);
-    all.push(("RMSNorm", [flat(&y), scale, dx, flat(&rounded), gains].concat()));
+    all.push(("RMSNorm", [flat(&y), scale.clone(), dx, flat(&rounded), gains].concat()));
 
     let mut rotated = matrix::<E>(n, 36, 3);
     let stride = rotated.stride();
@@ -73,11 +73,27 @@ where
     swiglu_backward(&mut gate_up, &matrix::<E>(n, d, 5), n);
     all.push(("SwiGLU", [flat(&h), flat(&gate_up)].concat()));
 
-    let mut logits = matrix::<E>(n, 97, 6);
-    let (mut inverse, mut losses) = (vec![0.0; n], vec![0.0; n]);
-    let targets: Vec<u32> = (0..n as u32).collect();
-    cross_entropy(&mut logits, &targets, &mut inverse, &mut losses);
-    all.push(("cross-entropy", [flat(&logits), inverse, losses].concat()));
+    let Ok(kernels) = Cpu::<E>::new(1) else { panic!("the system has no thread") };
+    let (values, targets) = (flat(&matrix::<f32>(97, d, 6)), (0..n as u32).collect::<Vec<_>>());
+    let (mut w, mut table) = (kernels.matrix(97, d), kernels.floats(97 * d));
+    table.copy_from_slice(&values);
+    kernels.lay_out(&table, &mut w);
+    let mut room = kernels.room(n, n, Heads { query: 1, kv: 1, dim: 2 }, 97, d, true);
+    let (mut losses, mut dx, mut dw) = (vec![0.0; n], kernels.floats(n * d), kernels.floats(97 * d));
+    let inputs = matrix::<E>(n, d, 13);
+    kernels.head_backward(
+        &inputs,
+        &w,
+        &table,
+        &targets,
+        &scale,
+        &mut losses,
+        &mut dx,
+        false,
+        &mut dw,
+        &mut room,
+    );
+    all.push(("head", [losses, dx.to_vec(), dw.to_vec()].concat()));
 
     let (mut parameters, mut first, mut second) = (x.clone(), x.clone(), vec![1.0; x.len()]);
     let step = AdamWStep {
@@ -165,5 +181,7 @@ where
 fn every_set_of_instructions_gives_the_same_bits() {
     same_bits::<f32>(|_, _| false);
     // The dot product adds two terms in a rounding of its own; `micro` bounds it.
-    same_bits::<bf16>(|isa, name| isa == Isa::Avx512Bf16 && ["products", "attention"].contains(&name));
+    same_bits::<bf16>(|isa, name| {
+        isa == Isa::Avx512Bf16 && ["products", "attention", "head"].contains(&name)
+    });
 }

@@ -1,7 +1,7 @@
 //! The output head and its cross-entropy.
 
 use candle_core::{D, Device, Tensor};
-use cuvee_kernels::{Buffer, Cpu, CpuRoom, Heads, Kernels, Matrix, To, bf16, cross_entropy};
+use cuvee_kernels::{Buffer, Cpu, CpuRoom, Heads, Kernels, Matrix, To, bf16};
 
 use crate::tools::{
     EXP, Kind, U32, close, flat, matches_differences, narrow, random, random_matrix, rows, rows_close,
@@ -188,14 +188,35 @@ fn more_rows_than_are_held_at_once_change_no_bit() {
     some_rows_at_a_time::<bf16>();
 }
 
-fn bad_logits<E: Kind>() {
-    let good = random(5 * 21, 1);
-    for (bad, column) in [(f32::NAN, 0), (f32::NAN, 20), (f32::INFINITY, 16)] {
-        let mut logits = Matrix::<E>::zeros(5, 21);
-        good.chunks(21).enumerate().for_each(|(row, z)| logits.row_mut(row).copy_from_slice(&narrow::<E>(z)));
-        logits.row_mut(3)[column] = E::narrow(bad);
-        let (mut inverse, mut losses) = ([0.0; 5], [0.0; 5]);
-        cross_entropy(&mut logits, &[1, 2, 3, 4, 5], &mut inverse, &mut losses);
+/// Losses of rows of logits: products of single numbers, 1 or, to reach further, one of `rows`, with those of `logits`.
+fn losses_of<E: Kind>(rows: &[[f32; 2]], logits: &[[f32; 2]], targets: &[u32]) -> Vec<f32>
+where
+    f32: To<E>,
+{
+    let mut x = Matrix::<E>::zeros(rows.len(), 2);
+    rows.iter().enumerate().for_each(|(row, values)| x.row_mut(row).copy_from_slice(&narrow::<E>(values)));
+    let mut head = Head::<E>::new(rows.len(), logits.len(), 2, logits.as_flattened());
+    let losses = head.losses(&x, targets);
+    let (same, ..) = head.gradient(&x, targets, &vec![1.0; targets.len()], None);
+    let bits = |losses: &[f32]| losses.iter().map(|loss| loss.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&losses), bits(&same));
+    losses
+}
+
+fn bad_logits<E: Kind>()
+where
+    f32: To<E>,
+{
+    for (bad, column) in [(f32::NAN, 0), (f32::NAN, 20), (f32::INFINITY, 16), (f32::INFINITY, 4)] {
+        // Row 3 alone multiplies what only the bad logit has.
+        let mut rows = [[1.0, 0.0]; 5];
+        let mut logits: Vec<[f32; 2]> = random(21, 1).iter().map(|&z| [z, 0.0]).collect();
+        if bad.is_nan() {
+            rows[3] = [1.0, bad];
+        } else {
+            (rows[3][1], logits[column][1]) = (3e38, 3e38);
+        }
+        let losses = losses_of::<E>(&rows, &logits, &[1, 2, 3, 4, 5]);
         for (row, loss) in losses.iter().enumerate() {
             assert_eq!(
                 loss.is_finite(),
@@ -216,10 +237,37 @@ fn a_logit_that_is_not_finite_gives_its_row_no_loss() {
 
 #[test]
 fn logits_of_minus_infinity_and_far_below_count_for_nothing() {
-    let mut logits = Matrix::<f32>::zeros(1, 4);
-    logits.row_mut(0).copy_from_slice(&[1.0, f32::NEG_INFINITY, -1000.0, 1.0]);
-    let (mut inverse, mut losses) = ([0.0], [0.0]);
-    cross_entropy(&mut logits, &[3], &mut inverse, &mut losses);
-    assert!((f64::from(losses[0]) - 2f64.ln()).abs() < EXP && inverse == [0.5], "{losses:?} {inverse:?}");
-    assert!(logits.row(0)[1] < 1e-37 && logits.row(0)[2] < 1e-37);
+    let logits = [[1.0, 0.0], [0.0, -3e38], [-1000.0, 0.0], [1.0, 0.0]];
+    let losses = losses_of::<f32>(&[[1.0, 3e38]], &logits, &[3]);
+    assert!((f64::from(losses[0]) - 2f64.ln()).abs() < EXP, "{losses:?}");
+}
+
+/// A target so improbable that its logit does not do as what the others are measured from.
+fn far_targets<E: Kind>()
+where
+    f32: To<E>,
+{
+    let (v, d) = (40, 2);
+    let values: Vec<f32> = (0..v).flat_map(|i| [if i == 7 { 128.0 } else { i as f32 / 64.0 }, 1.0]).collect();
+    let mut x = Matrix::<E>::zeros(3, d);
+    [[1.0, 0.5], [-1.0, 0.0], [0.5, 0.25]].iter().enumerate().for_each(|(row, values)| {
+        x.row_mut(row).copy_from_slice(&narrow::<E>(values));
+    });
+    let mut head = Head::<E>::new(3, v, d, &values);
+    // Rows 0 and 2 are 128 and 64 nats from their largest logit, row 1 is 128 above its target's.
+    let (losses, dx, dw) = head.gradient(&x, &[0, 7, 0], &[1.0, 1.0, 0.5], None);
+    let logit = |i: usize| f64::from(values[2 * i]);
+    let rest = (0..v).filter(|&i| i != 7).map(|i| (-logit(i)).exp()).sum::<f64>().ln();
+    let expected = [128.0, 128.0 + rest, 64.0 + 0.25 - 0.25];
+    close("losses", &wide(&losses), &expected, |i| 4.0 * U32 * expected[i] + EXP);
+    // The softmax of rows 0 and 2 is all on output 7.
+    let expected = [128.0, 0.0, 64.0, 0.0];
+    close("dx", &wide(&[dx[0], dx[1], dx[4], dx[5]]), &expected, |_| 128.0 * (E::UNIT + EXP));
+    close("dW of output 7", &wide(&dw[14..16]), &[1.0 + 1.0 + 0.25, 0.5 + 0.125], |_| 4.0 * (E::UNIT + EXP));
+}
+
+#[test]
+fn a_target_far_below_the_largest_logit_has_its_loss_and_gradient() {
+    far_targets::<f32>();
+    far_targets::<bf16>();
 }

@@ -1,8 +1,6 @@
 //! Matrix products against a naive one in f64.
 
-use cuvee_kernels::{
-    Element, Onto, Panels, Rounded, Scaled, Sink, Summed, To, bf16, multiply, multiply_transposed,
-};
+use cuvee_kernels::{Element, Onto, Panels, Rounded, Sink, Summed, To, bf16, multiply, multiply_transposed};
 use proptest::prelude::*;
 
 use crate::tools::{Kind, U32, close, narrow, number, random, wide};
@@ -115,15 +113,6 @@ fn every_sink<E: Kind>() {
             let expected: Vec<f64> = products.iter().enumerate().map(|(i, x)| x + at(i)).collect();
             let bound = |i: usize| rounding * (sizes[i] + at(i).abs());
             close(&what("onto"), &inside(&sums, stride, n), &expected, bound);
-
-            let mut sums = vec![UNTOUCHED; m * stride];
-            let factors = random(m, 4);
-            by(way, &operands, m, Scaled { out: &mut sums, stride, factors: &factors });
-            let factor = |i: usize| f64::from(factors[i / n]);
-            let expected: Vec<f64> = products.iter().enumerate().map(|(i, x)| x * factor(i)).collect();
-            close(&what("scaled"), &inside(&sums, stride, n), &expected, |i| {
-                rounding * sizes[i] * factor(i).abs()
-            });
         }
         // In one pass over the sum: only where the left operand lies in rows.
         let mut rounded = vec![E::narrow(UNTOUCHED); m * stride];
@@ -199,6 +188,20 @@ fn panels_that_held_more_keep_nothing_of_it() {
     panels.pack_rows::<f32>(&[1.0, 2.0, 3.0], 3, 1, 3);
     multiply(&left, 4, 1, &panels, Summed { out: &mut out, stride: 1, add: false });
     assert_eq!(out, [321.0]);
+}
+
+#[test]
+fn a_depth_of_nothing_sums_to_zero() {
+    let panels = Panels::<bf16>::zeros(33, 0);
+    for way in WAYS {
+        let (mut out, mut room) = ([UNTOUCHED; 2 * 33], Vec::new());
+        let sums = Summed { out: &mut out, stride: 33, add: false };
+        match way {
+            "multiply" => multiply(&[], 0, 2, &panels, sums),
+            _ => multiply_transposed(&[], 2, 2, &panels, sums, &mut room),
+        }
+        assert_eq!(out, [0.0; 2 * 33], "{way}");
+    }
 }
 
 #[test]

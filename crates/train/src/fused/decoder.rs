@@ -395,7 +395,7 @@ impl<K: Kernels> Decoder<'_, K> {
         }
         let embedding = &mut gradients[Places::EMBEDDING];
         if !self.model.tied && !add {
-            *embedding = k.floats(self.parameters[Places::EMBEDDING].len);
+            k.clear(embedding);
         }
         k.embed_backward(d, ids, stream_nd, embedding);
         clock.lap(Part::Embedding);

@@ -33,6 +33,9 @@ use statistics::GradientSums;
 /// for the activations of a layer to stay in the cache.
 const MICRO_TOKENS: usize = 512;
 
+/// From here on a gradient's square may be beyond f32, which would leave AdamW's second moment infinite and its parameter still for good.
+const LARGEST_NORM: f64 = 1.8e19;
+
 /// Whether this engine has the estimator.
 pub(crate) fn collects(estimator: VarianceEstimator) -> bool {
     matches!(estimator, VarianceEstimator::NormLayers | VarianceEstimator::Exact)
@@ -337,6 +340,8 @@ impl<K: Kernels> Shard<K> {
                     if self.alone.is_empty() {
                         self.alone = zeros();
                     }
+                    // What these passes take is the statistics' time, not their kernels'.
+                    let clock = std::mem::take(&mut work.clock);
                     for (b, &domain) in domains.iter().enumerate().filter(|(b, _)| shares[*b] != 0.0) {
                         let tokens = b * context..(b + 1) * context;
                         decoder.gradient(
@@ -356,6 +361,7 @@ impl<K: Kernels> Shard<K> {
                             .collect();
                         self.sums.add(domain, 1.0, whole.iter().map(Vec::as_slice));
                     }
+                    work.clock = clock;
                 }
                 _ => {}
             }
@@ -428,8 +434,18 @@ impl<K: Kernels> Engine for FusedEngine<K> {
 
     fn step(&mut self, batch: &Batch, lr: f64) -> Result<StepOutput> {
         let output = self.checked(batch)?;
+        let scale = clip_scale(output.gradient_norm, self.clip);
+        let norm = output.gradient_norm * scale;
+        if norm >= LARGEST_NORM {
+            return Err(TrainError::non_finite(
+                "square of the gradient norm in f32",
+                f64::INFINITY,
+                None,
+                None,
+            ));
+        }
         self.generation = None;
-        self.update(clip_scale(output.gradient_norm, self.clip), lr);
+        self.update(scale, lr);
         Ok(output)
     }
 

@@ -594,6 +594,25 @@ fn a_gradient_that_is_not_finite_stops_before_the_update() {
 }
 
 #[test]
+fn a_gradient_whose_square_overflows_stops_before_the_update() {
+    // Finite in f32, but AdamW's second moment would not be, and its parameter would never move again.
+    let case = case(true);
+    let mut batch = case.batch();
+    batch.multipliers = vec![1e22; case.sequences];
+    let mut engine = case.fused::<f32>(&TrainSpec { clip: 0.0, ..case.spec() });
+    let (before, (output, _)) = (bits(&engine), engine.gradient(&batch).unwrap());
+    assert!(output.gradient_norm.is_finite() && output.gradient_norm > 2e19);
+    let message = engine.step(&batch, 1e-3).unwrap_err().at_step(3).to_string();
+    assert!(
+        message.starts_with("step 3: square of the gradient norm in f32: expected a finite number"),
+        "{message}"
+    );
+    assert_eq!((bits(&engine), engine.moments().unwrap().updates), (before, 0));
+    // Clipped it has room.
+    case.fused::<f32>(&TrainSpec { clip: 1.0, ..case.spec() }).step(&batch, 1e-3).unwrap();
+}
+
+#[test]
 fn a_gradient_that_only_overflows_in_the_sum_names_no_sequence() {
     // One sequence 64 times over, multiplied so that the largest element of the sum of their gradients is 3/2 of the largest
     // f32. Alone, each has a 42nd of the largest f32 at most, which leaves its intermediate results room as well.

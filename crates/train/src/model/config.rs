@@ -40,7 +40,8 @@ pub struct ModelSpec {
     /// ε of RMSNorm; default 1e-5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm_eps: Option<f64>,
-    /// A folder with `config.json` and `model.safetensors` to continue from, relative to the config's folder.
+    /// A folder with `config.json` and `model.safetensors` to continue from, relative to the config's folder. The program
+    /// also takes the name of a model on the Hub, and puts the folder it was fetched to in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
     /// Rows of the embedding; default: the tokenizer's vocabulary. May be larger, never smaller.
@@ -129,8 +130,10 @@ impl ModelSpec {
         let looks_like_hub =
             !dir.exists() && init.split('/').count() == 2 && !init.starts_with(['.', '/', '~']);
         let hint = if looks_like_hub {
+            let folder = init.split('/').next().unwrap_or_default();
             format!(
-                "models are not fetched from the Hub in this build; download `{init}` into a folder and name that"
+                "a model of the Hub is fetched by a build with the feature `hub`, and where there is no folder `{folder}` \
+                 that it could be in; else download `{init}` and name its folder"
             )
         } else {
             "give a run's export folder, or a Hugging Face Llama folder with config.json and model.safetensors".to_owned()
@@ -371,7 +374,7 @@ mod tests {
             resolve(&message("someone/some-model"))
                 .unwrap_err()
                 .to_string()
-                .contains("not fetched from the Hub")
+                .contains("a model of the Hub is fetched by")
         );
         assert!(resolve(&message("./some-model")).unwrap_err().to_string().contains("export folder"));
     }
