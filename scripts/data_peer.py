@@ -120,7 +120,8 @@ def shards_digest(given):
     found = []
     for split in ("train", "tune", "valid"):
         dataset = IndexedDataset(str(Path(given["shards"]) / split))
-        found += [dataset[i] for i in range(len(dataset))]
+        # Copies: what a data set gives out is gone with it.
+        found += [dataset[i].copy() for i in range(len(dataset))]
     return {"digest": digest(found)}
 
 
