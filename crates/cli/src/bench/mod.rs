@@ -18,12 +18,12 @@ pub struct BenchArgs {
 /// What to measure.
 #[derive(clap::Subcommand, Clone, Debug)]
 pub enum What {
-    /// Training steps of a decoder of a named size, on a task made up on the spot
-    Train(train::TrainArgs),
     /// Tokenizing of texts in memory: megabytes of UTF-8 a second
     Tokenize(tokenize::TokenizeArgs),
     /// Random windows out of shards in the page cache, and how long a run waits for its first batch
     Load(load::LoadArgs),
+    /// Training steps of a decoder of a named size, on a task made up on the spot
+    Train(train::TrainArgs),
 }
 
 /// Measures; the figures go to stderr for people, with `--json` to stdout for programs.
