@@ -108,7 +108,7 @@ fn rates(folder: &Path, seconds: f64) -> anyhow::Result<Rates> {
     let mut copy = vec![0u8; memory.len()];
     // Odd steps around the stream come to every place; the places are as good as random for caches and prefetching.
     let places = SHARD_TOKENS - WINDOW as u64;
-    let step = 0x9e37_79b9_7f4a_7c15u64 % places | 1;
+    let step = (0x9e37_79b9_7f4a_7c15u64 % places) | 1;
     let mut ids = [0u32; WINDOW];
     let mut at = 0;
     let mut window = || {

@@ -53,10 +53,7 @@ pub(super) const FORMAT: TokenFormat = TokenFormat {
 
 fn open(path: &Path, said: Option<TokenType>) -> Result<TokenFile> {
     let (tokenizer, size) = metadata(path)?;
-    let told = match size {
-        Some(size) => Some((if size == 4 { TokenType::U32 } else { TokenType::U16 }, size)),
-        None => None,
-    };
+    let told = size.map(|size| (if size == 4 { TokenType::U32 } else { TokenType::U16 }, size));
     let kind = match told {
         Some((kind, _)) => agree(path, kind, said)?,
         None => said.unwrap_or(TokenType::U16),
