@@ -164,6 +164,7 @@ def read_arguments():
     parser.add_argument("--tokenizers-python", default="python3", metavar="PATH", help="a Python with tokenizers 0.23 and gigatoken")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--passes", type=int, default=3, help="over the text, for what remembers words")
+    parser.add_argument("--copies", type=int, default=4, help="of each document where shards are made, which is over too soon otherwise")
     parser.add_argument("--end-of-text", type=int, default=50256)
     parser.add_argument("--tokens", type=int, default=1_000_000_000, help="of the mixture that is loaded")
     parser.add_argument("--samples", type=int, default=20_480, help="of 2,048 tokens, for peers whose format cannot be sparse")
@@ -172,8 +173,8 @@ def read_arguments():
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/results.md")
     given = parser.parse_args()
-    if given.rounds < 1 or given.passes < 2:
-        parser.error("expected at least 1 round of at least 2 passes")
+    if given.rounds < 1 or given.passes < 2 or given.copies < 1:
+        parser.error("expected at least 1 round of at least 2 passes, and 1 copy")
     given.text = [str(Path(path).resolve()) for path in given.text]
     given.tokenizer = str(Path(given.tokenizer).resolve())
     version, found = version_of([given.cuvee, "--version"])
@@ -187,9 +188,25 @@ def versions_of(python, packages):
     return (version_of([python, "-c", code, *packages])[0] or "").rstrip(", ")
 
 
+def write_copies(files, copies):
+    """Makes each document of JSON lines `copies` documents, numbered so that they differ; the bytes of their texts."""
+    size = 0
+    for file in files:
+        documents = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+        with open(file, "w", encoding="utf-8") as out:
+            for number in range(copies):
+                for document in documents:
+                    text = f"{number}\n{document['text']}"
+                    size += len(text.encode())
+                    out.write(json.dumps({**document, "text": text}, ensure_ascii=False) + "\n")
+    return size
+
+
 def main():
     given, version = read_arguments()
-    texts = [json.loads(line)["text"] for path in given.text for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    # Lines end at \n alone: other line ends of Unicode stand within strings.
+    lines = (line for path in given.text for line in Path(path).read_text(encoding="utf-8").split("\n"))
+    texts = [json.loads(line)["text"] for line in lines if line]
     size = sum(len(text.encode()) for text in texts)
     failures = []
     # Datatrove reads a folder: the files, by names that do not collide.
@@ -199,6 +216,7 @@ def main():
             shutil.copy(path, copy)
         given.text = [str(copy) for copy in copies]
         tokenized = measure("tokenize", TOKENIZE, tokenize, given, failures)
+        prepared_size = write_copies(copies, given.copies)
         prepared = measure("prepare", PREPARE, prepare, given, failures)
         loaded = measure("load", LOAD, load, given, failures)
     equal = [f"numbers of tokens {'equal' if same(tokenized, 'tokens') else 'DIFFER'}",
@@ -208,10 +226,11 @@ def main():
     packages = versions_of(given.tokenizers_python, ["tokenizers", "gigatoken"]) + ", " + versions_of(
         given.peers_python, ["megatron-core", "datatrove", "mosaicml-streaming", "litdata", "torch"])
     heading = (f"`scripts/bench_data.py --rounds {given.rounds} --passes {given.passes}`, {datetime.date.today().isoformat()}, "
-               f"{size / 1e6:.1f} MB of text in {len(texts):,} documents. {machine()}; 2 threads or workers; {version}, {packages}; "
+               f"{size / 1e6:.1f} MB of text in {len(texts):,} documents, "
+               f"for shards {prepared_size / 1e6:.1f} MB: each {given.copies} times, numbered. {machine()}; 2 threads or workers; {version}, {packages}; "
                f"Python {platform.python_version()}, {platform.system()} {platform.release()}. {'; '.join(equal).capitalize()}. "
                f"Cuvee's windows come at {100 * share:.0f} % of one thread's memcpy. " + " ".join(failures)).rstrip()
-    parts = [tokenize_table(tokenized, size), prepare_table(prepared, size), load_table(loaded, given)]
+    parts = [tokenize_table(tokenized, size), prepare_table(prepared, prepared_size), load_table(loaded, given)]
     text = "\n\n".join([heading] + ["\n".join(lines) for lines in parts])
     print(text)
     if given.json:

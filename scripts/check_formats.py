@@ -180,7 +180,7 @@ def main():
         cuvee(given, "prepare", config, "--out", folder / "shards")
         tokenizer = Tokenizer.from_file(str(given.tokenizer))
         end = tokenizer.token_to_id("<|endoftext|>")
-        texts = [json.loads(line)["text"] for line in given.text.read_text(encoding="utf-8").splitlines()]
+        texts = [json.loads(line)["text"] for line in given.text.read_text(encoding="utf-8").split("\n") if line]
         encoded = tokenizer.encode_batch([text for text in texts if text.strip()], add_special_tokens=False)
         documents = [encoding.ids + [end] for encoding in encoded]
         ours(check, given, folder, documents, end)

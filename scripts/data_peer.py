@@ -16,7 +16,7 @@ WINDOW, BATCH, CONTEXT = 2048, 32, 512
 
 def texts_of(paths):
     """The texts of JSON lines files, without those of white space alone, as Cuvee takes them."""
-    found = [json.loads(line)["text"] for path in paths for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    found = [json.loads(line)["text"] for path in paths for line in Path(path).read_text(encoding="utf-8").split("\n") if line]
     return [text for text in found if text.strip()]
 
 
