@@ -87,6 +87,26 @@ fn assert_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Ve
     }
 }
 
+/// What comes again after more documents than are remembered while reading is left out when the parts are put together.
+#[test]
+fn duplicates_are_left_out_however_few_documents_are_remembered() {
+    let place = place();
+    place.ok(&["prepare", "prepare.toml", "--out", "whole", "-q"]);
+    let expected = files_in(&place.path("whole"));
+    for (known, workers) in [("700", 1), ("1", 1), ("700", 3)] {
+        let out = format!("known-{known}-{workers}");
+        for worker in 1..=workers {
+            let shard = format!("{worker}/{workers}");
+            let mut command = place.cuvee(&["prepare", "prepare.toml", "--out", &out, "-q", "--shard", &shard]);
+            let status = command.env("CUVEE_KNOWN_DOCUMENTS", known).status().unwrap();
+            assert!(status.success(), "{known} known, worker {shard}");
+        }
+        let mut command = place.cuvee(&["prepare", "prepare.toml", "--out", &out, "-q"]);
+        assert!(command.env("CUVEE_KNOWN_DOCUMENTS", known).status().unwrap().success());
+        assert_same(&files_in(&place.path(&out)), &expected);
+    }
+}
+
 #[test]
 fn a_run_that_is_killed_again_and_again_makes_the_same_files() {
     let place = place();

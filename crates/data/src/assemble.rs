@@ -2,8 +2,9 @@
 //!
 //! In: the parts of an entry, all done, in order. Out: its folder of shards, or one for each value of `domain_by`, as a
 //! single worker would have made them. A single part's tokens are renamed, those of several copied one behind another;
-//! where duplicates are left out, also those that only another part had. Whatever is interrupted
-//! can be done again, until the last step removes the parts. Memory: a buffer, and what knowing duplicates takes.
+//! where duplicates are left out, also those that only another part had, or that came after more documents than a worker remembers.
+//! Whatever is interrupted can be done again, until the last step removes the parts. Memory: a buffer and, for duplicates, a bit a
+//! document and the ids of as many documents as a worker remembers.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,7 +23,7 @@ use crate::manifest::{
 use crate::part::{PartRecord, part_folder, parts_folder};
 use crate::part_files::{StreamRecord, read_notes, stream_files};
 use crate::prepare::{DOMAIN_LIST, DomainList};
-use crate::seen::Seen;
+use crate::seen::{Seen, most_known};
 use crate::share::Share;
 use crate::split::Split;
 use crate::store;
@@ -50,32 +51,86 @@ struct Piece {
     bin: PathBuf,
     lengths: PathBuf,
     record: StreamRecord,
-    /// Documents to leave out, in order: an earlier part has them.
-    drops: Vec<Drop>,
+    dropped: Dropped,
 }
 
-#[derive(Clone, Copy)]
-struct Drop {
-    /// The document's number in the piece.
-    document: u64,
-    /// Where its tokens begin.
-    start: u64,
+/// Documents of a piece that are left out: they came before.
+#[derive(Default)]
+struct Dropped {
+    /// By their numbers in the piece.
+    which: Bits,
+    documents: u64,
     tokens: u64,
-    /// Of its text.
+    /// Of their texts.
     bytes: u64,
+}
+
+/// A set of numbers, a bit each up to the largest.
+#[derive(Default)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn insert(&mut self, number: u64) {
+        let word = (number / 64) as usize;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (number % 64);
+    }
+
+    fn contains(&self, number: u64) -> bool {
+        self.0.get((number / 64) as usize).is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl Piece {
     fn documents(&self) -> u64 {
-        self.record.documents - self.drops.len() as u64
+        self.record.documents - self.dropped.documents
     }
 
     fn tokens(&self) -> u64 {
-        self.record.tokens - self.drops.iter().map(|drop| drop.tokens).sum::<u64>()
+        self.record.tokens - self.dropped.tokens
     }
 
     fn bytes(&self) -> u64 {
-        self.record.bytes - self.drops.iter().map(|drop| drop.bytes).sum::<u64>()
+        self.record.bytes - self.dropped.bytes
+    }
+
+    /// Calls `sink` with the number of tokens of each document, end-of-text included, and whether it is kept.
+    fn lengths(&self, mut sink: impl FnMut(i32, bool) -> Result<()>) -> Result<()> {
+        if self.record.documents == 0 {
+            return Ok(());
+        }
+        let file = File::open(&self.lengths).map_err(DataError::io("open", &self.lengths))?;
+        let mut file = BufReader::with_capacity(1 << 18, file);
+        for document in 0..self.record.documents {
+            let mut length = [0; 4];
+            file.read_exact(&mut length).map_err(DataError::io("read", &self.lengths))?;
+            sink(i32::from_le_bytes(length), !self.dropped.which.contains(document))?;
+        }
+        Ok(())
+    }
+
+    /// Its tokens that are kept, in as few ranges as they lie in: from where to where.
+    fn kept(&self, mut sink: impl FnMut(u64, u64) -> Result<()>) -> Result<()> {
+        let (mut start, mut end) = (0, 0);
+        if self.dropped.documents > 0 {
+            self.lengths(|length, kept| {
+                if !kept {
+                    if end > start {
+                        sink(start, end)?;
+                    }
+                    start = end + length as u64;
+                }
+                end += length as u64;
+                Ok(())
+            })?;
+        }
+        if self.record.tokens > start { sink(start, self.record.tokens) } else { Ok(()) }
     }
 }
 
@@ -161,7 +216,8 @@ pub(crate) fn finished(entry: &Entry<'_>, dir: &Path, share: Share) -> Option<Pa
 
 /// Bytes that an assembly writes.
 pub(crate) fn room(entry: &Entry<'_>, parts: &[PartRecord]) -> Option<Room> {
-    let copied = if parts.len() > 1 { entry.token_type().size() as u64 } else { 0 };
+    let copied =
+        if parts.len() > 1 || may_repeat(entry, parts) { entry.token_type().size() as u64 } else { 0 };
     let splits = parts.iter().flat_map(|part| &part.domains).flat_map(|domain| &domain.splits);
     Some((splits.map(|split| 20 * split.documents + copied * split.tokens).sum(), None))
 }
@@ -180,48 +236,79 @@ pub(crate) fn remove_parts(dir: &Path) -> Result<()> {
 /// The domains of all parts by their values, and the number of invalid documents.
 fn gather(entry: &Entry<'_>, dir: &Path, parts: &[PartRecord]) -> Result<(BTreeMap<String, Gathered>, u64)> {
     let mut domains: BTreeMap<String, Gathered> = BTreeMap::new();
-    // One part has left its own duplicates out already.
-    let seen = (entry.source.deduplicate && parts.len() > 1).then(Seen::new);
     let mut skipped = 0;
-    for part in parts {
+    for (part, repeated) in parts.iter().zip(repetitions(entry, dir, parts)?) {
         let folder = part_folder(dir, part.share);
         skipped += part.skipped;
-        let mut pieces: Vec<[Vec<Drop>; 3]> =
-            part.domains.iter().map(|_| <[Vec<Drop>; 3]>::default()).collect();
+        let mut pieces: Vec<[Dropped; 3]> = part.domains.iter().map(|_| Default::default()).collect();
         let mut counts: Vec<Counts> = part.domains.iter().map(|domain| domain.counts).collect();
-        if let Some(seen) = &seen {
-            let mut places = vec![[(0u64, 0u64); 3]; part.domains.len()];
+        if !repeated.is_empty() {
+            let mut numbers = 0..;
+            let mut places = vec![[0u64; 3]; part.domains.len()];
             read_notes(&folder, part.noted, |noted| {
+                let again = numbers.next().is_some_and(|number| repeated.contains(number));
                 let (domain, split) = (usize::from(noted.domain), noted.split.number());
                 let Some(place) = places.get_mut(domain).map(|places| &mut places[split]) else { return };
-                if !seen.insert(noted.id) {
-                    let (document, start) = *place;
-                    let (tokens, bytes) = (u64::from(noted.tokens), noted.bytes);
-                    pieces[domain][split].push(Drop { document, start, tokens, bytes });
+                if again {
+                    let dropped = &mut pieces[domain][split];
+                    dropped.which.insert(*place);
+                    dropped.documents += 1;
+                    dropped.tokens += u64::from(noted.tokens);
+                    dropped.bytes += noted.bytes;
                     let counts = &mut counts[domain];
                     counts.duplicates += 1;
                     counts.invalid_replaced -= u64::from(noted.replaced);
                     counts.cr_stripped -= u64::from(noted.cr_stripped);
                     counts.normalized -= u64::from(noted.normalized);
                 }
-                place.0 += 1;
-                place.1 += u64::from(noted.tokens);
+                *place += 1;
             })?;
         }
-        for (number, ((domain, drops), counts)) in part.domains.iter().zip(pieces).zip(counts).enumerate() {
+        for (number, ((domain, dropped), counts)) in part.domains.iter().zip(pieces).zip(counts).enumerate() {
             if !domains.contains_key(&domain.value) {
                 entry.check_number(domains.len(), domains.keys())?;
             }
             let gathered = domains.entry(domain.value.clone()).or_default();
             gathered.counts += counts;
-            for (split, drops) in Split::ALL.into_iter().zip(drops) {
+            for (split, dropped) in Split::ALL.into_iter().zip(dropped) {
                 let [bin, lengths] = stream_files(&folder, number, split);
                 let record = domain.splits[split.number()].clone();
-                gathered.streams[split.number()].push(Piece { bin, lengths, record, drops });
+                gathered.streams[split.number()].push(Piece { bin, lengths, record, dropped });
             }
         }
     }
     Ok((domains, skipped))
+}
+
+/// Whether a part may hold a document twice, or one that another has.
+fn may_repeat(entry: &Entry<'_>, parts: &[PartRecord]) -> bool {
+    let all_known = parts.len() == 1 && parts.iter().all(|part| part.noted <= most_known());
+    entry.source.deduplicate && !all_known
+}
+
+/// Of each part, the numbers in its notes of the documents that came before, in it or in an earlier part.
+fn repetitions(entry: &Entry<'_>, dir: &Path, parts: &[PartRecord]) -> Result<Vec<Bits>> {
+    let mut repeated: Vec<Bits> = parts.iter().map(|_| Bits::default()).collect();
+    if !may_repeat(entry, parts) {
+        return Ok(repeated);
+    }
+    // A slice of all ids at a time, so that they take no more memory than while they were read.
+    let slices = parts.iter().map(|part| part.noted).sum::<u64>().div_ceil(most_known());
+    for slice in 0..slices {
+        let seen = Seen::new(u64::MAX);
+        for (part, repeated) in parts.iter().zip(&mut repeated) {
+            let mut number = 0;
+            read_notes(&part_folder(dir, part.share), part.noted, |noted| {
+                // By other bits than its place in `seen`.
+                let own = (noted.id.0 >> 96) as u64 * slices >> 32;
+                if own == slice && !seen.insert(noted.id) {
+                    repeated.insert(number);
+                }
+                number += 1;
+            })?;
+        }
+    }
+    Ok(repeated)
 }
 
 fn publish(
@@ -263,10 +350,12 @@ fn publish(
     for split in Split::ALL {
         let pieces = &domain.streams[split.number()];
         let bin_sha256 = match pieces.as_slice() {
-            [piece] if single => piece.record.sha256().ok_or_else(|| DataError::Manifest {
-                path: piece.bin.clone(),
-                message: "the note of its checksum is damaged".to_owned(),
-            })?,
+            [piece] if single && piece.dropped.documents == 0 => {
+                piece.record.sha256().ok_or_else(|| DataError::Manifest {
+                    path: piece.bin.clone(),
+                    message: "the note of its checksum is damaged".to_owned(),
+                })?
+            }
             pieces => concatenate(pieces, &part_name(dir, split, "bin"), entry.token_type().size() as u64)?,
         };
         *manifest.split_mut(split) = SplitRecord {
@@ -282,7 +371,7 @@ fn publish(
     for split in Split::ALL {
         let bin = name(dir, split, "bin");
         match domain.streams[split.number()].as_slice() {
-            [piece] if single => take_over(piece, &bin)?,
+            [piece] if single && piece.dropped.documents == 0 => take_over(piece, &bin)?,
             _ => rename(&part_name(dir, split, "bin"), &bin)?,
         }
         rename(&part_name(dir, split, "idx"), &name(dir, split, "idx"))?;
@@ -308,16 +397,10 @@ fn concatenate(pieces: &[Piece], to: &Path, size: u64) -> Result<String> {
     let mut out = Hashed::create(to)?;
     for piece in pieces.iter().filter(|piece| piece.record.tokens > 0) {
         let mut from = File::open(&piece.bin).map_err(DataError::io("open", &piece.bin))?;
-        let mut at = 0;
-        let ends = std::iter::once(piece.record.tokens);
-        let ranges = piece.drops.iter().map(|drop| (drop.start, drop.tokens));
-        for (end, dropped) in ranges.chain(ends.map(|end| (end, 0))) {
-            if end > at {
-                from.seek(SeekFrom::Start(at * size)).map_err(DataError::io("read", &piece.bin))?;
-                out.copy(&mut from, (end - at) * size, &piece.bin)?;
-            }
-            at = end + dropped;
-        }
+        piece.kept(|start, end| {
+            from.seek(SeekFrom::Start(start * size)).map_err(DataError::io("read", &piece.bin))?;
+            out.copy(&mut from, (end - start) * size, &piece.bin)
+        })?;
     }
     out.finish()
 }
@@ -327,17 +410,8 @@ fn write_index(pieces: &[Piece], to: &Path, token_type: index::TokenType) -> Res
     let mut out = Hashed::create(to)?;
     let documents = pieces.iter().map(Piece::documents).sum();
     index::write_streaming(&mut out.out, to, token_type, documents, |sink| {
-        for piece in pieces.iter().filter(|piece| piece.record.documents > 0) {
-            let file = File::open(&piece.lengths).map_err(DataError::io("open", &piece.lengths))?;
-            let mut file = BufReader::with_capacity(1 << 18, file);
-            let mut drops = piece.drops.iter().map(|drop| drop.document).peekable();
-            for document in 0..piece.record.documents {
-                let mut length = [0; 4];
-                file.read_exact(&mut length).map_err(DataError::io("read", &piece.lengths))?;
-                if drops.next_if_eq(&document).is_none() {
-                    sink(i32::from_le_bytes(length))?;
-                }
-            }
+        for piece in pieces {
+            piece.lengths(|length, kept| if kept { sink(length) } else { Ok(()) })?;
         }
         Ok(())
     })?;

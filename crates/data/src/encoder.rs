@@ -12,7 +12,7 @@ use crate::source::piece::Piece;
 use crate::source::{Content, Document, Flow, Item, Source};
 use crate::spec::SplitSpec;
 use crate::split::{DocumentId, Split};
-use crate::tokenizer::{Scratch, Tokenizer};
+use crate::tokenizer::Tokenizer;
 
 /// Makes tokens of documents.
 #[derive(Clone, Copy)]
@@ -58,8 +58,9 @@ pub(crate) struct Encoded {
 }
 
 impl Encoder<'_> {
-    /// Encodes a piece up to its end, or up to where it cannot be read or the tokenizer cannot encode a text.
-    pub(crate) fn encode(&self, piece: Piece<'_>, scratch: &mut Scratch) -> Encoded {
+    /// Encodes a piece up to its end, or up to where it cannot be read or the tokenizer cannot encode a text. `ids` is room for
+    /// one document's, reused from piece to piece.
+    pub(crate) fn encode(&self, piece: Piece<'_>, ids: &mut Vec<u32>) -> Encoded {
         let mut encoded = Encoded::default();
         // Two bytes a token, at four bytes of text each, and some more.
         encoded.tokens.reserve(piece.bytes * 5 / 8);
@@ -67,7 +68,7 @@ impl Encoder<'_> {
             match item {
                 Item::Skipped => encoded.skipped += 1,
                 Item::Document(document) => {
-                    let mut made = self.document(document, scratch, &mut encoded.tokens)?;
+                    let mut made = self.document(document, ids, &mut encoded.tokens)?;
                     made.skipped = std::mem::take(&mut encoded.skipped);
                     encoded.documents.push(made);
                 }
@@ -78,7 +79,7 @@ impl Encoder<'_> {
         encoded
     }
 
-    fn document(&self, document: Document, scratch: &mut Scratch, out: &mut Vec<u8>) -> Result<Made> {
+    fn document(&self, document: Document, ids: &mut Vec<u32>, out: &mut Vec<u8>) -> Result<Made> {
         let end = self.tokenizer.end_of_text();
         let length = document.content.length();
         let (mut text, tokens) = match document.content {
@@ -107,7 +108,11 @@ impl Encoder<'_> {
         }
         let tokens = match &tokens {
             Some(tokens) => tokens.as_slice(),
-            None => self.tokenizer.encode_in(&text, scratch)?,
+            None => {
+                ids.clear();
+                self.tokenizer.encode_to(&text, ids)?;
+                ids.as_slice()
+            }
         };
         // Tokenized documents end with it, and a text may, spelled out.
         let tokens = tokens.strip_suffix(&[end]).unwrap_or(tokens);

@@ -47,6 +47,7 @@
 //! ```
 
 mod assemble;
+mod bpe;
 mod cleaning;
 mod convert;
 mod corpus;

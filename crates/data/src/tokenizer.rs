@@ -18,10 +18,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tokenizers::models::bpe::{BpeConfig, PipelineBPE};
-use tokenizers::pipeline::{EncodeOptions, Override, PipelineModel, PipelineToken, PipelineTokenizer};
+use tokenizers::pipeline::{
+    EncodeOptions, Override, PipelineToken, PipelineTokenizer, Segment, SpecialSegmentIterator,
+};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
+use crate::bpe::{ByteBpe, Room, Rooms};
 use crate::error::{DataError, Result};
 use crate::manifest::sha256_hex;
 
@@ -34,10 +36,6 @@ const MOST_IDS: usize = 1 << 26;
 /// Tokens that a thread's buffer holds at most between two texts.
 const LONGEST_BUFFER: usize = 1 << 20;
 
-/// Words that a thread remembers with their ids. The library's own 65,536 are fewer than the different words of a few
-/// megabytes, and those forgotten are merged anew; this many take 9 MB a thread.
-const WORDS: usize = 1 << 18;
-
 thread_local! {
     static BUFFER: Cell<Vec<PipelineToken>> = const { Cell::new(Vec::new()) };
 }
@@ -46,6 +44,9 @@ thread_local! {
 pub struct Tokenizer {
     json: String,
     pipeline: PipelineTokenizer,
+    /// What turns words into ids in the library's place, where it can.
+    bpe: Option<ByteBpe>,
+    rooms: Rooms,
     gap: Option<Gap>,
     vocab_size: usize,
     end_of_text: u32,
@@ -122,9 +123,11 @@ impl Tokenizer {
             return Err(wrong(format!("expected ids below {MOST_IDS}, found {}", vocab_size - 1)));
         }
         let canonical = tokenizers::canonicalize_str(&text).map_err(|e| wrong(e.to_string()))?;
-        let (canonical, gap) = fill_missing_bytes(canonical);
+        let mut content: Value = serde_json::from_str(&canonical).map_err(|e| wrong(e.to_string()))?;
+        let gap = fill_missing_bytes(&mut content);
+        let canonical = if gap.is_some() { content.to_string() } else { canonical };
+        let bpe = ByteBpe::of(&content);
         let pipeline = tokenizers::from_json(&canonical).map_err(|e| wrong(e.to_string()))?;
-        let pipeline = remember_more(pipeline).map_err(|e| wrong(e.to_string()))?;
         check_added_tokens(&pipeline, gap, &parsed).map_err(wrong)?;
         let tried: Vec<&str> = match end_of_text {
             Some(token) => vec![token],
@@ -137,14 +140,41 @@ impl Tokenizer {
         })?;
         let fingerprint = fingerprint(&parsed);
         let end_of_text_token = end_of_text_token.to_owned();
-        Ok(Tokenizer { json: text, pipeline, gap, vocab_size, end_of_text, end_of_text_token, fingerprint })
+        Ok(Tokenizer {
+            json: text,
+            pipeline,
+            bpe,
+            rooms: Rooms::default(),
+            gap,
+            vocab_size,
+            end_of_text,
+            end_of_text_token,
+            fingerprint,
+        })
     }
 
     /// The ids of a text, without end-of-text.
     ///
     /// Fails where the tokenizer cannot encode it, as on an unknown token without an `unk_token`.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.encode_with(text, false)
+        let mut ids = Vec::new();
+        self.encode_to(text, &mut ids)?;
+        Ok(ids)
+    }
+
+    /// As [`encode`](Self::encode), behind what `ids` holds.
+    ///
+    /// Fails as `encode` does; `ids` then is as it was.
+    pub fn encode_to(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        self.append(text, ids, |ids| match &self.bpe {
+            Some(bpe) => {
+                let mut room = self.rooms.take();
+                let encoded = self.encode_words(bpe, text, &mut room, ids);
+                self.rooms.put_back(room);
+                encoded
+            }
+            None => self.encode_by_library(text, false, ids),
+        })
     }
 
     /// The ids of a prompt: those of [`encode`](Self::encode) with whatever the tokenizer itself
@@ -153,55 +183,90 @@ impl Tokenizer {
     ///
     /// Fails as [`encode`](Self::encode) does.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
-        self.encode_with(text, true)
+        let mut ids = Vec::new();
+        self.append(text, &mut ids, |ids| self.encode_by_library(text, true, ids))?;
+        Ok(ids)
     }
 
-    /// As [`encode`](Self::encode), in `scratch`'s memory.
-    pub(crate) fn encode_in<'s>(&self, text: &str, scratch: &'s mut Scratch) -> Result<&'s [u32]> {
-        scratch.tokens.clear();
-        self.encode_into(text, false, &mut scratch.tokens)?;
-        let ids = PipelineToken::cast_slice(&scratch.tokens);
-        let Some(gap) = self.gap else { return Ok(ids) };
-        scratch.ids.clear();
-        scratch.ids.extend(ids.iter().filter_map(|id| gap.outside(*id)));
-        Ok(&scratch.ids)
-    }
-
-    fn encode_with(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
-        // A buffer a thread, so that memory is touched once and not once a document; what is given out is as long as
-        // it must be, and one more for the end-of-text.
-        let mut tokens = BUFFER.take();
-        tokens.clear();
-        let encoded = self.encode_into(text, add_special_tokens, &mut tokens);
-        let ids = PipelineToken::cast_slice(&tokens);
-        let mut out = Vec::with_capacity(ids.len() + 1);
-        match self.gap {
-            None => out.extend_from_slice(ids),
-            Some(gap) => out.extend(ids.iter().filter_map(|id| gap.outside(*id))),
+    /// What `encode` appends, in the vocabulary's own ids; nothing where it fails.
+    fn append(
+        &self,
+        text: &str,
+        ids: &mut Vec<u32>,
+        encode: impl FnOnce(&mut Vec<u32>) -> tokenizers::Result<()>,
+    ) -> Result<()> {
+        let start = ids.len();
+        if let Err(error) = encode(ids) {
+            ids.truncate(start);
+            return Err(DataError::Tokenizer {
+                origin: self.fingerprint.clone(),
+                message: format!("cannot encode {:?}: {error}", text.chars().take(60).collect::<String>()),
+                hint: "use a tokenizer that has a token for every text, as byte-level BPE does".to_owned(),
+            });
         }
-        if tokens.capacity() <= LONGEST_BUFFER {
-            BUFFER.set(tokens);
+        if let Some(gap) = self.gap {
+            let mut end = start;
+            for at in start..ids.len() {
+                if let Some(id) = gap.outside(ids[at]) {
+                    ids[end] = id;
+                    end += 1;
+                }
+            }
+            ids.truncate(end);
         }
-        encoded.map(|()| out)
+        Ok(())
     }
 
-    fn encode_into(
+    /// As the library does it: added tokens first, as they are spelled, then what is between them.
+    fn encode_words(
+        &self,
+        bpe: &ByteBpe,
+        text: &str,
+        room: &mut Room,
+        ids: &mut Vec<u32>,
+    ) -> tokenizers::Result<()> {
+        let added = self.pipeline.get_added_vocabulary();
+        for outer in SpecialSegmentIterator::new(text, added, false, false) {
+            let text = match outer {
+                Segment::SpecialToken(id) => {
+                    ids.push(id);
+                    continue;
+                }
+                Segment::Text { text, .. } => text,
+            };
+            // Once more, for those that are matched in normalised text: here the text itself.
+            for inner in SpecialSegmentIterator::new(text, added, true, false) {
+                match inner {
+                    Segment::SpecialToken(id) => ids.push(id),
+                    Segment::Text { text, .. } => bpe.encode(&self.pipeline, text, room, ids)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the ids.
+    fn encode_by_library(
         &self,
         text: &str,
         add_special_tokens: bool,
-        tokens: &mut Vec<PipelineToken>,
-    ) -> Result<()> {
+        ids: &mut Vec<u32>,
+    ) -> tokenizers::Result<()> {
         let options = EncodeOptions {
             add_special_tokens,
             padding: Override::Off,
             truncation: Override::Off,
             ..EncodeOptions::default()
         };
-        self.pipeline.encode_into(text, &options, tokens).map_err(|error| DataError::Tokenizer {
-            origin: self.fingerprint.clone(),
-            message: format!("cannot encode {:?}: {error}", text.chars().take(60).collect::<String>()),
-            hint: "use a tokenizer that has a token for every text, as byte-level BPE does".to_owned(),
-        })
+        // A buffer a thread, so that memory is touched once and not once a document.
+        let mut tokens = BUFFER.take();
+        tokens.clear();
+        let encoded = self.pipeline.encode_into(text, &options, &mut tokens);
+        ids.extend_from_slice(PipelineToken::cast_slice(&tokens));
+        if tokens.capacity() <= LONGEST_BUFFER {
+            BUFFER.set(tokens);
+        }
+        encoded
     }
 
     /// The text of these ids, special tokens spelled out. Ids beyond the vocabulary give nothing,
@@ -248,14 +313,6 @@ impl Tokenizer {
     pub fn json(&self) -> &str {
         &self.json
     }
-}
-
-/// Memory that encoding many texts uses again and again.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    tokens: Vec<PipelineToken>,
-    /// Without the gap's ids, where the vocabulary has one.
-    ids: Vec<u32>,
 }
 
 /// Turns ids into text one at a time; see [`Tokenizer::decode_stream`].
@@ -324,48 +381,21 @@ impl Gap {
     }
 }
 
-/// A canonical `tokenizer.json` with ids for the bytes that a byte-level BPE lacks.
-fn fill_missing_bytes(canonical: String) -> (String, Option<Gap>) {
-    let Ok(mut tokenizer) = serde_json::from_str::<Value>(&canonical) else {
-        return (canonical, None);
-    };
-    let byte_level = tokenizer.pointer("/model/byte_level") == Some(&Value::Bool(true));
-    let Some(Value::Object(vocab)) = tokenizer.pointer_mut("/model/vocab") else {
-        return (canonical, None);
-    };
+/// Gives ids to the bytes that a byte-level BPE lacks, in a canonical `tokenizer.json`.
+fn fill_missing_bytes(canonical: &mut Value) -> Option<Gap> {
+    let byte_level = canonical.pointer("/model/byte_level") == Some(&Value::Bool(true));
+    let Some(Value::Object(vocab)) = canonical.pointer_mut("/model/vocab") else { return None };
     let missing: Vec<String> =
         ByteLevel::alphabet().iter().map(char::to_string).filter(|c| !vocab.contains_key(c)).collect();
     let start = vocab.len() as u32;
     // Added tokens are numbered from the number of tokens on, so the ids before must have no holes.
     let dense = vocab.values().all(|id| id.as_u64().is_some_and(|id| id < u64::from(start)));
     if !byte_level || missing.is_empty() || !dense {
-        return (canonical, None);
+        return None;
     }
     let count = missing.len() as u32;
     vocab.extend(missing.into_iter().zip(start..).map(|(token, id)| (token, json!(id))));
-    (tokenizer.to_string(), Some(Gap { start, count }))
-}
-
-/// The same tokenizer with room for [`WORDS`] in place of the library's default, which its reader has no word for. One with a
-/// normaliser or another model than BPE stays as it is.
-fn remember_more(pipeline: PipelineTokenizer) -> tokenizers::Result<PipelineTokenizer> {
-    let PipelineModel::BPE(model) = pipeline.get_model() else { return Ok(pipeline) };
-    if !pipeline.get_normalizers().is_empty() {
-        return Ok(pipeline);
-    }
-    let model = PipelineBPE::from_config(BpeConfig { cache_capacity: WORDS, ..model.to_config()? })?;
-    let post_processor = tokenizers::post_processor_to_json(pipeline.get_post_processor())?;
-    Ok(PipelineTokenizer::from_parts(
-        pipeline.get_added_vocabulary().clone(),
-        Vec::new(),
-        pipeline.get_pre_tokenizer().clone(),
-        PipelineModel::BPE(model),
-        tokenizers::post_processor_from_json(&post_processor)?,
-        pipeline.get_decoder().cloned(),
-        pipeline.get_role_to_token().clone(),
-        pipeline.get_padding().cloned(),
-        pipeline.get_truncation().cloned(),
-    ))
+    Some(Gap { start, count })
 }
 
 /// That the library gives the added tokens the ids that the file declares: it counts them itself.

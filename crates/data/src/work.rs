@@ -14,12 +14,11 @@ use crate::part::{PartRecord, Position};
 use crate::part_writer::PartWriter;
 use crate::pipeline::{self, Job, Push};
 use crate::progress::Tally;
-use crate::seen::Seen;
+use crate::seen::{Seen, most_known};
 use crate::share::Share;
 use crate::source::piece::{Piece, Stretch};
 use crate::source::{Flow, Limit, Span};
 use crate::space;
-use crate::tokenizer::Scratch;
 
 impl Entry<'_> {
     /// Does one worker's part, or what is left of it. Second come the bytes of text that were read for it now.
@@ -37,7 +36,7 @@ impl Entry<'_> {
             tally.advance_to_end();
             return Ok((part, 0));
         }
-        let seen = self.source.deduplicate.then(Seen::new);
+        let seen = self.source.deduplicate.then(|| Seen::new(most_known()));
         let (mut writer, next) = PartWriter::open(self, &self.dir, share, &self.signature, seen.as_ref())?;
         self.check_room(total.saturating_sub(writer.read()));
         if let Some(next) = next
@@ -74,10 +73,10 @@ impl Entry<'_> {
         };
         let advance = |bytes| tally.advance(bytes);
         let worker = || {
-            let mut scratch = Scratch::default();
+            let mut ids = Vec::new();
             move |Cut { span, read, piece }: Cut<'_>| {
                 let next = Position { span, place: piece.next };
-                Ok((encoder.encode(piece, &mut scratch), next, read))
+                Ok((encoder.encode(piece, &mut ids), next, read))
             }
         };
         let take = |(encoded, next, read): (Encoded, Position, u64)| {

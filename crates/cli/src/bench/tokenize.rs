@@ -1,9 +1,8 @@
 //! `cuvee bench tokenize`: texts in memory in; their ids, in memory too, out, and how fast.
 //!
-//! A pass encodes every document as `prepare` does, on all threads, and keeps all ids. The tokenizer remembers words it has seen,
-//! so the first pass, with a tokenizer just loaded, is what preparing a corpus of this size costs; later passes find every
-//! word remembered and say what a much larger corpus of the same text would tend to. Reading the files and loading the
-//! tokenizer are not in the times.
+//! A pass encodes every document as `prepare` does, on all threads, some documents at a time into one buffer, and keeps all ids. The
+//! tokenizer remembers words it has seen, so the first pass, with a tokenizer just loaded, is what preparing a corpus of this
+//! size costs; later passes find the frequent words remembered. Reading the files and loading the tokenizer are not in the times.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -16,6 +15,9 @@ use serde_json::json;
 use super::median;
 use crate::config::ConfigError;
 use crate::{Interrupted, Session};
+
+/// Bytes of text that a thread takes at a time.
+const PIECE: usize = 1 << 17;
 
 /// What the command line says about the measurement.
 #[derive(clap::Args, Clone, Debug)]
@@ -65,6 +67,7 @@ pub fn run(args: &TokenizeArgs, session: &Session) -> anyhow::Result<()> {
     let start = Instant::now();
     let tokenizer = Tokenizer::from_file(&args.tokenizer, None)?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
+    let pieces = pieces(&texts);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let (mut seconds, mut tokens) = (Vec::with_capacity(args.passes), 0);
     for _ in 0..args.passes {
@@ -72,8 +75,9 @@ pub fn run(args: &TokenizeArgs, session: &Session) -> anyhow::Result<()> {
             return Err(Interrupted.into());
         }
         let start = Instant::now();
-        let encoded: Result<Vec<Vec<u32>>, _> =
-            pool.install(|| texts.par_iter().map(|text| tokenizer.encode(text)).collect());
+        let encoded: cuvee_data::Result<Vec<Vec<u32>>> = pool.install(|| {
+            pieces.par_iter().with_max_len(1).map(|texts| encode_all(&tokenizer, texts)).collect()
+        });
         seconds.push(start.elapsed().as_secs_f64());
         tokens = encoded?.iter().map(Vec::len).sum();
     }
@@ -98,4 +102,24 @@ pub fn run(args: &TokenizeArgs, session: &Session) -> anyhow::Result<()> {
         "passes_ms": seconds.iter().map(|s| s * 1e3).collect::<Vec<_>>(),
         "load_ms": load_ms,
     }))
+}
+
+/// The documents in pieces of some [`PIECE`] bytes: as many documents each would leave one thread with the long ones.
+fn pieces(texts: &[String]) -> Vec<&[String]> {
+    let mut bytes = 0;
+    let ends_piece = |text: &String, _: &String| {
+        bytes += text.len();
+        let ends = bytes >= PIECE;
+        bytes = if ends { 0 } else { bytes };
+        !ends
+    };
+    texts.chunk_by(ends_piece).collect()
+}
+
+/// The ids of some documents, one after the other.
+fn encode_all(tokenizer: &Tokenizer, texts: &[String]) -> cuvee_data::Result<Vec<u32>> {
+    let bytes: usize = texts.iter().map(String::len).sum();
+    let mut ids = Vec::with_capacity(bytes / 3);
+    texts.iter().try_for_each(|text| tokenizer.encode_to(text, &mut ids))?;
+    Ok(ids)
 }

@@ -1,0 +1,314 @@
+//! Merging one word: of the pairs of neighbours that a merge is known for, the one of lowest rank and of those the leftmost, until there
+//! is none (Sennrich et al., Neural Machine Translation of Rare Words with Subword Units, 2016).
+//!
+//! The pairs' ranks stand in an array by place, which is searched for its least entry at each merge: for words of a dozen bytes
+//! that is a few instructions, and no queue pays. What costs is memory: the table of pairs is larger than the near caches. So tokens
+//! are numbered here as they are made, the bytes first, and a merge's token follows from its rank; and each thread remembers what it
+//! found of the pairs it asked for last, which are mostly the same few thousand.
+
+use std::collections::HashMap;
+
+/// The longest word that is merged here, in bytes.
+pub(crate) const LONGEST: usize = 64;
+
+const PLACE_BITS: u32 = 6;
+const RANK_BITS: u32 = 22;
+/// No merge is known: above every rank.
+const NONE: i32 = (1 << RANK_BITS) - 1;
+/// Of a place where no token starts, or the last one does.
+const NO_KEY: u64 = u64::MAX;
+const TOKEN_BITS: u32 = 21;
+/// Of a free place in the table of pairs: no token has so high a number.
+const FREE: u64 = u64::MAX;
+const BYTES: usize = 256;
+/// Pairs a thread remembers: 64 KB.
+const ASKED_BITS: u32 = 13;
+
+/// What pairs of tokens become, and in which order. A token's number is its byte, or BYTES + the rank of the merge that makes it.
+pub(super) struct Merges {
+    /// The ranks of pairs of bytes, with which every word begins: `[256, 256]`.
+    byte_ranks: Box<[i32]>,
+    /// All pairs with their ranks, `left | right | rank`, each at the first free place from its own on.
+    pairs: Box<[u64]>,
+    /// By how much a hash is shifted for a place.
+    shift: u32,
+    /// The number of a merge's token, by rank, where two merges make the same.
+    made: Option<Box<[u32]>>,
+    ids: Ids,
+}
+
+/// The vocabulary's ids, by number.
+enum Ids {
+    /// As many vocabularies have them: those of bytes, and how much is added to all other numbers.
+    InOrder(Box<[u32; BYTES]>, u32),
+    Listed(Box<[u32]>),
+}
+
+impl Ids {
+    fn new(ids: Vec<u32>) -> Ids {
+        if let Some((bytes, others)) = ids.split_first_chunk::<BYTES>() {
+            let above = |number: usize, id: u32| id.checked_sub((BYTES + number) as u32);
+            let added = others.first().map_or(Some(0), |first| above(0, *first));
+            if let Some(added) = added.filter(|added| {
+                others.iter().enumerate().all(|(number, id)| above(number, *id) == Some(*added))
+            }) {
+                return Ids::InOrder(Box::new(*bytes), added);
+            }
+        }
+        Ids::Listed(ids.into())
+    }
+
+    #[inline(always)]
+    fn of(&self, token: u32) -> u32 {
+        match self {
+            Ids::InOrder(bytes, added) => bytes.get(token as usize).copied().unwrap_or(token + added),
+            Ids::Listed(ids) => ids[token as usize],
+        }
+    }
+}
+
+/// What was found of the pairs last asked for, as in the table of pairs; NONE included.
+pub(super) struct Asked([u64; 1 << ASKED_BITS]);
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self([FREE; 1 << ASKED_BITS])
+    }
+}
+
+impl Merges {
+    /// From tokens as `alphabet` spells their bytes, and pairs in the order of their ranks. `None` where a byte or a merge's
+    /// token is not in the vocabulary, a pair comes twice or before its tokens, or there are more than the tables have bits for.
+    pub(super) fn new(
+        alphabet: &[char; BYTES],
+        vocabulary: &HashMap<&str, u32>,
+        pairs: &[(&str, &str)],
+    ) -> Option<Merges> {
+        if BYTES + pairs.len() >= (1 << TOKEN_BITS) - 1 {
+            return None;
+        }
+        // At least one stays free, at which a search ends.
+        let places = (pairs.len() + pairs.len() / 4 + 1).next_power_of_two().max(2);
+        let mut merges = Merges {
+            byte_ranks: Box::default(),
+            pairs: vec![FREE; places].into(),
+            shift: u64::BITS - places.trailing_zeros(),
+            made: None,
+            ids: Ids::Listed(Box::default()),
+        };
+        let spelled: Vec<String> = alphabet.iter().map(char::to_string).collect();
+        let mut numbers: HashMap<&str, u32> = spelled.iter().map(String::as_str).zip(0..).collect();
+        let mut ids: Vec<u32> =
+            spelled.iter().map(|byte| vocabulary.get(byte.as_str()).copied()).collect::<Option<_>>()?;
+        let mut made = Vec::with_capacity(pairs.len());
+        let mut joined = String::new();
+        for (rank, (left, right)) in (0u32..).zip(pairs) {
+            joined.clear();
+            joined.extend([*left, *right]);
+            let pair = pair_of(*numbers.get(left)?, *numbers.get(right)?);
+            let (token, id) = vocabulary.get_key_value(joined.as_str())?;
+            made.push(*numbers.entry(*token).or_insert(BYTES as u32 + rank));
+            ids.push(*id);
+            let place = merges.place(pair);
+            if merges.pairs[place] != FREE {
+                return None;
+            }
+            merges.pairs[place] = pair << RANK_BITS | u64::from(rank);
+        }
+        let follows = made.iter().zip(BYTES as u32..).all(|(made, number)| *made == number);
+        merges.made = (!follows).then(|| made.into());
+        merges.ids = Ids::new(ids);
+        let of_bytes = |pair: u32| merges.find(pair_of(pair >> 8, pair & 255));
+        merges.byte_ranks = (0..1 << 16).map(of_bytes).collect();
+        Some(merges)
+    }
+
+    /// Where a pair stands, or the free place where it would.
+    fn place(&self, pair: u64) -> usize {
+        let mut place = (hash(pair) >> self.shift) as usize;
+        while self.pairs[place] != FREE && self.pairs[place] >> RANK_BITS != pair {
+            place = (place + 1) & (self.pairs.len() - 1);
+        }
+        place
+    }
+
+    /// A pair's rank, NONE where it is not merged.
+    #[inline(never)]
+    fn find(&self, pair: u64) -> i32 {
+        // Of a free place all bits are set, and so those of NONE.
+        (self.pairs[self.place(pair)] & NONE as u64) as i32
+    }
+
+    /// The same, as it was found the last time.
+    #[inline(always)]
+    fn rank(&self, left: u32, right: u32, asked: &mut Asked) -> i32 {
+        let pair = pair_of(left, right);
+        let entry = &mut asked.0[(hash(pair) >> (u64::BITS - ASKED_BITS)) as usize];
+        if *entry >> RANK_BITS != pair {
+            *entry = pair << RANK_BITS | self.find(pair) as u64;
+        }
+        (*entry & NONE as u64) as i32
+    }
+
+    /// Appends the ids of a word of at most [`LONGEST`] bytes to `out`.
+    pub(super) fn merge(&self, word: &[u8], asked: &mut Asked, out: &mut Vec<u32>) {
+        match word.len() {
+            0..=8 => self.merge_in::<8>(word, asked, out),
+            9..=16 => self.merge_in::<16>(word, asked, out),
+            17..=32 => self.merge_in::<32>(word, asked, out),
+            _ => self.merge_in::<LONGEST>(word, asked, out),
+        }
+    }
+
+    /// The same in N places.
+    fn merge_in<const N: usize>(&self, word: &[u8], asked: &mut Asked, out: &mut Vec<u32>) {
+        // By the place where a token starts: itself, and the rank of the pair that it begins, with the place in the lowest bits.
+        let (mut tokens, mut keys) = ([0; N], [NO_KEY; N]);
+        for (token, byte) in tokens.iter_mut().zip(word) {
+            *token = u32::from(*byte);
+        }
+        for (place, pair) in word.windows(2).enumerate() {
+            keys[place] = key(self.byte_ranks[usize::from(pair[0]) << 8 | usize::from(pair[1])], place);
+        }
+        // A bit for each place where one does.
+        let mut starts = ((1u128 << word.len()) - 1) as u64;
+        loop {
+            let least = least(&keys);
+            let (rank, place) = (least >> PLACE_BITS, (least & ((1 << PLACE_BITS) - 1)) as usize);
+            if rank >= NONE as u64 {
+                break;
+            }
+            let made = match &self.made {
+                None => BYTES as u32 + rank as u32,
+                Some(made) => made[rank as usize],
+            };
+            let to_right = starts & (u64::MAX << place << 1);
+            let (gone, after) = (to_right.trailing_zeros(), to_right & to_right.wrapping_sub(1));
+            starts ^= 1 << gone;
+            tokens[place] = made;
+            keys[gone as usize] = NO_KEY;
+            keys[place] = match after {
+                0 => NO_KEY,
+                _ => key(self.rank(made, tokens[after.trailing_zeros() as usize], asked), place),
+            };
+            if let Some(before) = (starts & ((1 << place) - 1)).checked_ilog2() {
+                let before = before as usize;
+                keys[before] = key(self.rank(tokens[before], made, asked), before);
+            }
+        }
+        while starts != 0 {
+            out.push(self.ids.of(tokens[starts.trailing_zeros() as usize]));
+            starts &= starts - 1;
+        }
+    }
+}
+
+fn key(rank: i32, place: usize) -> u64 {
+    (rank as u64) << PLACE_BITS | place as u64
+}
+
+/// The least key, four at a time.
+#[inline(always)]
+fn least<const N: usize>(keys: &[u64; N]) -> u64 {
+    let mut lanes = [NO_KEY; 4];
+    for keys in keys.as_chunks::<4>().0 {
+        for (least, key) in lanes.iter_mut().zip(keys) {
+            *least = (*least).min(*key);
+        }
+    }
+    lanes[0].min(lanes[1]).min(lanes[2].min(lanes[3]))
+}
+
+/// 2⁶⁴ over the golden ratio: neighbouring pairs fall far apart (Knuth, vol. 3, 6.4).
+#[inline(always)]
+fn hash(pair: u64) -> u64 {
+    pair.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[inline(always)]
+fn pair_of(left: u32, right: u32) -> u64 {
+    u64::from(left) << TOKEN_BITS | u64::from(right)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+    use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+    use super::*;
+
+    /// Byte by byte as the definition says.
+    fn by_definition(word: &str, vocabulary: &HashMap<&str, u32>, pairs: &[(&str, &str)]) -> Vec<u32> {
+        let mut tokens: Vec<String> = word.chars().map(|c| c.to_string()).collect();
+        loop {
+            let rank = |pair: &[String]| {
+                pairs.iter().position(|(left, right)| [*left, *right] == [&pair[0], &pair[1]])
+            };
+            let ranks = tokens.windows(2).enumerate().filter_map(|(place, pair)| Some((rank(pair)?, place)));
+            let Some((_, place)) = ranks.min() else { break };
+            let right = tokens.remove(place + 1);
+            tokens[place].push_str(&right);
+        }
+        tokens.iter().map(|token| vocabulary[token.as_str()]).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        /// Any list of merges over four letters, with tokens that come about in more than one way, and ids in and out of order.
+        #[test]
+        fn merging_is_as_defined(
+            choices in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..40),
+            words in prop::collection::vec("[a-d]{1,64}", 1..20),
+            in_order: bool,
+        ) {
+            let mut tokens: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).into();
+            let mut pairs: Vec<(String, String)> = Vec::new();
+            for (left, right) in choices {
+                let pair = (left.get(&tokens).clone(), right.get(&tokens).clone());
+                if pairs.contains(&pair) {
+                    continue;
+                }
+                let joined = format!("{}{}", pair.0, pair.1);
+                if !tokens.contains(&joined) {
+                    tokens.push(joined);
+                }
+                pairs.push(pair);
+            }
+            let alphabet = ByteLevel::alphabet();
+            let bytes: Vec<String> = alphabet.iter().map(char::to_string).collect();
+            let mut vocabulary: HashMap<&str, u32> =
+                bytes.iter().map(String::as_str).zip((0..256).rev()).collect();
+            let last = tokens.len() as u32;
+            for (token, number) in tokens.iter().skip(4).zip(0..) {
+                vocabulary.insert(token, if in_order { 300 + number } else { 300 + last - number });
+            }
+            let pairs: Vec<(&str, &str)> = pairs.iter().map(|(left, right)| (left.as_str(), right.as_str())).collect();
+            let merges = Merges::new(&alphabet, &vocabulary, &pairs).unwrap();
+            let mut asked = Asked::default();
+            for word in &words {
+                let mut found = Vec::new();
+                merges.merge(word.as_bytes(), &mut asked, &mut found);
+                prop_assert_eq!(found, by_definition(word, &vocabulary, &pairs), "{} {:?}", word, pairs);
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_tables_cannot_hold_is_refused() {
+        let alphabet = ByteLevel::alphabet();
+        let bytes: Vec<String> = alphabet.iter().map(char::to_string).collect();
+        let mut vocabulary: HashMap<&str, u32> = bytes.iter().map(String::as_str).zip(0..).collect();
+        vocabulary.extend([("ab", 256), ("abc", 257)]);
+        let new = |vocabulary: &HashMap<&str, u32>, pairs: &[(&str, &str)]| {
+            Merges::new(&alphabet, vocabulary, pairs).is_some()
+        };
+        assert!(new(&vocabulary, &[("a", "b"), ("ab", "c")]));
+        assert!(!new(&vocabulary, &[("a", "b"), ("a", "b")]), "a pair twice");
+        assert!(!new(&vocabulary, &[("ab", "c"), ("a", "b")]), "a token before it is made");
+        assert!(!new(&vocabulary, &[("a", "c")]), "a merge's token is not in the vocabulary");
+        vocabulary.remove("z");
+        assert!(!new(&vocabulary, &[]), "a byte is not in the vocabulary");
+    }
+}
