@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::Place;
 
-/// Three entries: one large file, many small ones, and one source in several domains, without repetitions.
+/// One large file, many small ones, and without repetitions: a source in several domains, and one in splits.
 const CONFIG: &str = r#"
 [tokenizer]
 file = "tokenizer.json"
@@ -30,6 +30,10 @@ source = { path = "small", max_document = 500 }
 name = "by"
 source = { path = ["large.jsonl", "prose.jsonl"], deduplicate = true, split_by = "meta.unit" }
 domain_by = "meta.unit"
+
+[[domain]]
+name = "once"
+source = { path = ["prose.jsonl", "large.jsonl"], deduplicate = true }
 "#;
 
 fn place() -> Place {
@@ -93,16 +97,17 @@ fn duplicates_are_left_out_however_few_documents_are_remembered() {
     let place = place();
     place.ok(&["prepare", "prepare.toml", "--out", "whole", "-q"]);
     let expected = files_in(&place.path("whole"));
-    for (known, workers) in [("700", 1), ("1", 1), ("700", 3)] {
+    for (known, workers) in [("700", 1), ("20", 1), ("700", 3)] {
         let out = format!("known-{known}-{workers}");
+        let prepare = |more: &[&str]| {
+            let mut command = place.cuvee(&["prepare", "prepare.toml", "--out", &out, "-q"]);
+            let output = command.args(more).env("CUVEE_KNOWN_DOCUMENTS", known).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
         for worker in 1..=workers {
-            let shard = format!("{worker}/{workers}");
-            let mut command = place.cuvee(&["prepare", "prepare.toml", "--out", &out, "-q", "--shard", &shard]);
-            let status = command.env("CUVEE_KNOWN_DOCUMENTS", known).status().unwrap();
-            assert!(status.success(), "{known} known, worker {shard}");
+            prepare(&["--shard", &format!("{worker}/{workers}")]);
         }
-        let mut command = place.cuvee(&["prepare", "prepare.toml", "--out", &out, "-q"]);
-        assert!(command.env("CUVEE_KNOWN_DOCUMENTS", known).status().unwrap().success());
+        prepare(&[]);
         assert_same(&files_in(&place.path(&out)), &expected);
     }
 }
@@ -127,6 +132,7 @@ fn a_run_that_is_killed_again_and_again_makes_the_same_files() {
             .current_dir(place.path("."))
             .args(["prepare", "prepare.toml", "--out", "killed", "-q"])
             .env("CUVEE_COMMIT_BYTES", "200000")
+            .env("CUVEE_KNOWN_DOCUMENTS", "700")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

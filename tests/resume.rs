@@ -81,6 +81,26 @@ fn ctrl_c_loses_nothing() {
     assert_eq!(timeless(&place.path("whole")), timeless(&place.path("stopped")));
 }
 
+/// A checkpoint from a machine that computes in something else goes on in that.
+#[test]
+fn a_run_keeps_its_arithmetic() {
+    let place = Place::new();
+    let train = ["train", "config.toml", "--out", "run", "--set", "train.precision=\"auto\""];
+    place.ok(&train);
+    fs::remove_dir_all(place.path("run/checkpoints/step-00000010")).unwrap();
+    let path = place.path("run/checkpoints/step-00000005/state.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let other = if state["precision"] == "f32" { "bf16" } else { "f32" };
+    state["precision"] = other.into();
+    fs::write(&path, state.to_string()).unwrap();
+    let output = place.cuvee(&train).arg("--resume").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains(&format!("fused engine in {other} ")), "{said}");
+    let state = fs::read(place.path("run/checkpoints/step-00000010/state.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&state).unwrap()["precision"], other);
+}
+
 #[test]
 fn resume_with_another_config_names_what_changed() {
     let place = Place::new();

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use cuvee_report::{MetricsLog, PlanRow, ResultRow};
 use cuvee_train::{
-    DeviceSpec, Engine, Outcome, RunState, Trainer, build_engine, checkpoint, engine_from_parameters, hf,
+    DeviceSpec, Engine, Outcome, Precision, RunState, Trainer, build_engine, checkpoint,
+    engine_from_parameters, hf,
 };
 use serde_json::json;
 
@@ -38,6 +39,12 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
     let (mut plan, mixer) = Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
     let estimator = mixer.needs().gradient.map(|gradient| gradient.estimator);
     plan.run.train.engine = plan.run.train.engine.collecting(estimator);
+    // What the config leaves open stays as the run began.
+    let begun = from.as_deref().map(checkpoint::load_state).transpose()?.and_then(|state| state.precision);
+    let begun = begun.filter(|_| plan.run.train.precision == Precision::Auto);
+    if let Some(begun) = begun {
+        plan.run.train.go_on_in(begun, device);
+    }
     let engine = match config.model.init_dir(&config.base)? {
         Some(init) => {
             let parameters = hf::load_initial(&init, &plan.model, &corpus.tokenizer)?;
@@ -46,6 +53,12 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
         None => build_engine(&plan.model, &plan.run.train, device, config.seed)?,
     };
     session.say(describe(&plan, engine.as_ref(), device, &folder));
+    if let Some(begun) = begun.filter(|begun| *begun != engine.precision()) {
+        session.say(format!(
+            "note: begun in {begun}, which the engine here does not compute in: it goes on in {}",
+            engine.precision()
+        ));
+    }
     let mut trainer =
         Trainer::new(&plan.run, &corpus.domains, &corpus.tokenizer, mixer, engine, resolved.clone())?;
     if let Some(checkpoint) = &from {

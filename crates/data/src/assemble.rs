@@ -3,13 +3,14 @@
 //! In: the parts of an entry, all done, in order. Out: its folder of shards, or one for each value of `domain_by`, as a
 //! single worker would have made them. A single part's tokens are renamed, those of several copied one behind another;
 //! where duplicates are left out, also those that only another part had, or that came after more documents than a worker remembers.
-//! Whatever is interrupted can be done again, until the last step removes the parts. Memory: a buffer and, for duplicates, a bit a
+//! Whatever is interrupted can be done again, until the last step removes the parts. Memory: a buffer and, for duplicates, two bits a
 //! document and the ids of as many documents as a worker remembers.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use sha2::{Digest, Sha256};
 
@@ -101,7 +102,7 @@ impl Piece {
     }
 
     /// Calls `sink` with the number of tokens of each document, end-of-text included, and whether it is kept.
-    fn lengths(&self, mut sink: impl FnMut(i32, bool) -> Result<()>) -> Result<()> {
+    fn lengths(&self, mut sink: impl FnMut(u32, bool) -> Result<()>) -> Result<()> {
         if self.record.documents == 0 {
             return Ok(());
         }
@@ -110,7 +111,7 @@ impl Piece {
         for document in 0..self.record.documents {
             let mut length = [0; 4];
             file.read_exact(&mut length).map_err(DataError::io("read", &self.lengths))?;
-            sink(i32::from_le_bytes(length), !self.dropped.which.contains(document))?;
+            sink(u32::from_le_bytes(length), !self.dropped.which.contains(document))?;
         }
         Ok(())
     }
@@ -124,9 +125,9 @@ impl Piece {
                     if end > start {
                         sink(start, end)?;
                     }
-                    start = end + length as u64;
+                    start = end + u64::from(length);
                 }
-                end += length as u64;
+                end += u64::from(length);
                 Ok(())
             })?;
         }
@@ -282,8 +283,7 @@ fn gather(entry: &Entry<'_>, dir: &Path, parts: &[PartRecord]) -> Result<(BTreeM
 
 /// Whether a part may hold a document twice, or one that another has.
 fn may_repeat(entry: &Entry<'_>, parts: &[PartRecord]) -> bool {
-    let all_known = parts.len() == 1 && parts.iter().all(|part| part.noted <= most_known());
-    entry.source.deduplicate && !all_known
+    entry.source.deduplicate && (parts.len() > 1 || parts.iter().any(|part| part.forgetful))
 }
 
 /// Of each part, the numbers in its notes of the documents that came before, in it or in an earlier part.
@@ -297,6 +297,9 @@ fn repetitions(entry: &Entry<'_>, dir: &Path, parts: &[PartRecord]) -> Result<Ve
     for slice in 0..slices {
         let seen = Seen::new(u64::MAX);
         for (part, repeated) in parts.iter().zip(&mut repeated) {
+            if entry.request.interrupted.load(Ordering::Relaxed) {
+                return Err(DataError::Interrupted);
+            }
             let mut number = 0;
             read_notes(&part_folder(dir, part.share), part.noted, |noted| {
                 // By other bits than its place in `seen`.
@@ -411,7 +414,8 @@ fn write_index(pieces: &[Piece], to: &Path, token_type: index::TokenType) -> Res
     let documents = pieces.iter().map(Piece::documents).sum();
     index::write_streaming(&mut out.out, to, token_type, documents, |sink| {
         for piece in pieces {
-            piece.lengths(|length, kept| if kept { sink(length) } else { Ok(()) })?;
+            // Documents have at most 2³¹ − 1 tokens.
+            piece.lengths(|length, kept| if kept { sink(length as i32) } else { Ok(()) })?;
         }
         Ok(())
     })?;

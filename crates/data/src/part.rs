@@ -38,6 +38,9 @@ pub(crate) struct PartRecord {
     pub(crate) skipped: u64,
     /// Notes in `documents`, where duplicates are left out.
     pub(crate) noted: u64,
+    /// Whether there were more than could be remembered, so that some may be duplicates.
+    #[serde(default)]
+    pub(crate) forgetful: bool,
     /// In the order of their first documents; without `domain_by`, one with the empty value.
     pub(crate) domains: Vec<PartDomain>,
 }

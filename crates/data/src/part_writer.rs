@@ -108,6 +108,7 @@ impl<'a> PartWriter<'a> {
             bytes: 0,
             skipped: 0,
             noted: 0,
+            forgetful: false,
             domains: Vec::new(),
         };
         // What the notes of a part that could not be gone on with have told `seen` is read again.
@@ -290,6 +291,7 @@ impl<'a> PartWriter<'a> {
         flushed?;
         self.uncommitted = 0;
         self.record.noted = self.notes.as_ref().map_or(0, Notes::count);
+        self.record.forgetful |= self.seen.is_some_and(Seen::is_full);
         self.record.domains = self.domains.iter().map(Writer::record).collect();
         let streams = self.domains.iter_mut().flat_map(|domain| &mut domain.streams);
         let mut dirty: Vec<PathBuf> = streams.flat_map(Stream::take_dirty).collect();

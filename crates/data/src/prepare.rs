@@ -4,7 +4,7 @@
 //! shards written and opened; or, for one of several workers, its part of them. One pass over each source:
 //! a thread reads, all threads parse, clean and tokenize, and what comes out is written in the order of the source, so
 //! that the result does not depend on how many there are. Memory: some 3 MiB of text a thread, the buffers of the
-//! part files, 20 to 40 bytes a document where duplicates are left out.
+//! part files, and, where duplicates are left out, 20 to 40 bytes a document up to 285 MB.
 //!
 //! A part is written so that it can be gone on with after a kill ([`part`](crate::part)). Shards are given their names
 //! only when they are whole and synced, `shard.json` last: whatever happens meanwhile, a folder with a `shard.json` is
@@ -76,7 +76,8 @@ pub struct PreparedPart {
     pub name: String,
     /// Its folder.
     pub dir: PathBuf,
-    /// Documents in the part; those that another part has too are still among them.
+    /// Documents in the part; repetitions that another part has, or that came after more documents than are remembered, are still
+    /// among them.
     pub documents: u64,
     /// Their tokens.
     pub tokens: u64,

@@ -40,12 +40,17 @@ impl Seen {
     /// Adds an id, if there is room; `false` where it was there.
     pub(crate) fn insert(&self, id: DocumentId) -> bool {
         let mut table = self.table(id).write().unwrap_or_else(PoisonError::into_inner);
-        if self.known.load(Ordering::Relaxed) >= self.most {
+        if self.is_full() {
             return !table.contains(&id.0);
         }
         let new = table.insert(id.0);
         self.known.fetch_add(u64::from(new), Ordering::Relaxed);
         new
+    }
+
+    /// Whether it learns of no more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.known.load(Ordering::Relaxed) >= self.most
     }
 
     /// Forgets them all.

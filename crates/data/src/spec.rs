@@ -93,7 +93,7 @@ pub struct SourceSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_invalid: Option<OnInvalid>,
     /// Leave out documents whose text has been seen before in this entry. Default: only for
-    /// Cargo sources. Costs 20 to 40 bytes of memory a document that is kept.
+    /// Cargo sources. Costs 20 to 40 bytes of memory a document that is kept, 285 MB and two bits a document at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deduplicate: Option<bool>,
     /// Write CRLF, and CR alone, as LF. The first of the cleaning steps; see `docs/data.md` for their order.

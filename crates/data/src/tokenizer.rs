@@ -157,7 +157,8 @@ impl Tokenizer {
     ///
     /// Fails where the tokenizer cannot encode it, as on an unknown token without an `unk_token`.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let mut ids = Vec::new();
+        // A token is four bytes of most texts.
+        let mut ids = Vec::with_capacity(text.len() / 4);
         self.encode_to(text, &mut ids)?;
         Ok(ids)
     }

@@ -18,6 +18,7 @@ use crate::error::{Result, TrainError};
 use crate::evaluate::Evaluation;
 use crate::folder::{remove_folder, replace_folder, sweep_folders};
 use crate::hf;
+use crate::spec::Precision;
 use crate::tensors::{read_safetensors, write_safetensors};
 
 const STATE_VERSION: u32 = 1;
@@ -118,13 +119,15 @@ pub struct RunState {
     pub log_bytes: u64,
     /// The resolved config, TOML.
     pub config: String,
+    /// What the engine computed in; unknown of checkpoints from before this was kept.
+    pub precision: Option<Precision>,
     /// The data the run has seen.
     pub data: Vec<DataFingerprint>,
 }
 
 impl RunState {
     /// A run that has not begun.
-    pub fn new(mixer: MixerState, config: String, domains: &[Domain]) -> Self {
+    pub fn new(mixer: MixerState, config: String, precision: Precision, domains: &[Domain]) -> Self {
         Self {
             version: STATE_VERSION,
             cuvee: env!("CARGO_PKG_VERSION").to_string(),
@@ -137,6 +140,7 @@ impl RunState {
             last_evaluation: None,
             log_bytes: 0,
             config,
+            precision: Some(precision),
             data: DataFingerprint::of(domains),
         }
     }

@@ -313,11 +313,7 @@ pub fn engine_from_parameters(
     parameters: Vec<NamedTensor>,
 ) -> Result<Box<dyn Engine>> {
     train.validate()?;
-    let fused = match train.engine {
-        EngineKind::Auto => device == DeviceSpec::Cpu && cuvee_kernels::fast(),
-        EngineKind::Fused => true,
-        EngineKind::Reference => false,
-    };
+    let fused = is_fused(train.engine, device);
     let rounded = match train.precision {
         Precision::Auto => fused && cuvee_kernels::fast_bf16(),
         Precision::F32 => false,
@@ -345,6 +341,24 @@ pub fn engine_from_parameters(
             "`bf16`",
             "remove train.precision, or use train.engine = \"fused\"",
         )),
+    }
+}
+
+fn is_fused(engine: EngineKind, device: DeviceSpec) -> bool {
+    match engine {
+        EngineKind::Auto => device == DeviceSpec::Cpu && cuvee_kernels::fast(),
+        EngineKind::Fused => true,
+        EngineKind::Reference => false,
+    }
+}
+
+impl TrainSpec {
+    /// Where `precision` is `auto`: what a run was `begun` in, if an engine here computes in that. A run so keeps its arithmetic on
+    /// a machine that would begin one in another.
+    pub fn go_on_in(&mut self, begun: Precision, device: DeviceSpec) {
+        if self.precision == Precision::Auto && (begun == Precision::F32 || is_fused(self.engine, device)) {
+            self.precision = begun;
+        }
     }
 }
 

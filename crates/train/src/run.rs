@@ -169,7 +169,7 @@ impl<'a> Trainer<'a> {
         }
         // Refused here if the engine does not have it, rather than at the first step that asks.
         engine.collect(needs.gradient.map(|gradient| gradient.estimator))?;
-        let state = RunState::new(mixer.state(), config, domains);
+        let state = RunState::new(mixer.state(), config, engine.precision(), domains);
         Ok(Self { plan, domains, tokenizer, mixer, needs, engine, state, saved: None })
     }
 
@@ -184,6 +184,8 @@ impl<'a> Trainer<'a> {
         checkpoint::load_engine(folder, self.engine.as_mut(), state.updates)?;
         // How often to evaluate and save may differ from the checkpoint's; what is written from here on says what was asked.
         state.config = std::mem::take(&mut self.state.config);
+        // The engine's from here on, whatever it was.
+        state.precision = self.state.precision;
         self.saved = Some(state.step);
         self.state = state;
         Ok(())

@@ -107,13 +107,13 @@ pub fn run(args: &TokenizeArgs, session: &Session) -> anyhow::Result<()> {
 /// The documents in pieces of some [`PIECE`] bytes: as many documents each would leave one thread with the long ones.
 fn pieces(texts: &[String]) -> Vec<&[String]> {
     let mut bytes = 0;
-    let ends_piece = |text: &String, _: &String| {
+    let same_piece = |text: &String, _: &String| {
         bytes += text.len();
         let ends = bytes >= PIECE;
         bytes = if ends { 0 } else { bytes };
         !ends
     };
-    texts.chunk_by(ends_piece).collect()
+    texts.chunk_by(same_piece).collect()
 }
 
 /// The ids of some documents, one after the other.

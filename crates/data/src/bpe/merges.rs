@@ -6,10 +6,10 @@
 //! are numbered here as they are made, the bytes first, and a merge's token follows from its rank; and each thread remembers what it
 //! found of the pairs it asked for last, which are mostly the same few thousand.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The longest word that is merged here, in bytes.
-pub(crate) const LONGEST: usize = 64;
+pub(super) const LONGEST: usize = 64;
 
 const PLACE_BITS: u32 = 6;
 const RANK_BITS: u32 = 22;
@@ -78,13 +78,15 @@ impl Default for Asked {
 
 impl Merges {
     /// From tokens as `alphabet` spells their bytes, and pairs in the order of their ranks. `None` where a byte or a merge's
-    /// token is not in the vocabulary, a pair comes twice or before its tokens, or there are more than the tables have bits for.
+    /// token is not in the vocabulary, two tokens have one id, a pair comes twice or before its tokens, a token is made once more after it
+    /// was part of a merge, or there are more than the tables have bits for.
     pub(super) fn new(
         alphabet: &[char; BYTES],
         vocabulary: &HashMap<&str, u32>,
         pairs: &[(&str, &str)],
     ) -> Option<Merges> {
-        if BYTES + pairs.len() >= (1 << TOKEN_BITS) - 1 {
+        let different: HashSet<u32> = vocabulary.values().copied().collect();
+        if BYTES + pairs.len() >= (1 << TOKEN_BITS) - 1 || different.len() < vocabulary.len() {
             return None;
         }
         // At least one stays free, at which a search ends.
@@ -101,13 +103,20 @@ impl Merges {
         let mut ids: Vec<u32> =
             spelled.iter().map(|byte| vocabulary.get(byte.as_str()).copied()).collect::<Option<_>>()?;
         let mut made = Vec::with_capacity(pairs.len());
+        let mut used = HashSet::new();
         let mut joined = String::new();
         for (rank, (left, right)) in (0u32..).zip(pairs) {
             joined.clear();
             joined.extend([*left, *right]);
-            let pair = pair_of(*numbers.get(left)?, *numbers.get(right)?);
+            let (left, right) = (*numbers.get(left)?, *numbers.get(right)?);
             let (token, id) = vocabulary.get_key_value(joined.as_str())?;
-            made.push(*numbers.entry(*token).or_insert(BYTES as u32 + rank));
+            let number = *numbers.entry(*token).or_insert(BYTES as u32 + rank);
+            used.extend([left, right]);
+            if used.contains(&number) {
+                return None;
+            }
+            let pair = pair_of(left, right);
+            made.push(number);
             ids.push(*id);
             let place = merges.place(pair);
             if merges.pairs[place] != FREE {
@@ -271,6 +280,9 @@ mod tests {
                     continue;
                 }
                 let joined = format!("{}{}", pair.0, pair.1);
+                if pairs.iter().any(|(left, right)| [left, right].contains(&&joined)) {
+                    continue;
+                }
                 if !tokens.contains(&joined) {
                     tokens.push(joined);
                 }
@@ -308,6 +320,12 @@ mod tests {
         assert!(!new(&vocabulary, &[("a", "b"), ("a", "b")]), "a pair twice");
         assert!(!new(&vocabulary, &[("ab", "c"), ("a", "b")]), "a token before it is made");
         assert!(!new(&vocabulary, &[("a", "c")]), "a merge's token is not in the vocabulary");
+        vocabulary.extend([("bc", 258), ("abcd", 259)]);
+        let once_more = [("a", "b"), ("b", "c"), ("a", "bc"), ("abc", "d"), ("ab", "c")];
+        assert!(
+            new(&vocabulary, &once_more[..4]) && !new(&vocabulary, &once_more),
+            "made once more after its use"
+        );
         vocabulary.remove("z");
         assert!(!new(&vocabulary, &[]), "a byte is not in the vocabulary");
     }

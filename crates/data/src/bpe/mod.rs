@@ -2,7 +2,7 @@
 //!
 //! In: words of a text, as the library's pre-tokenizer cuts them; out: their ids. Reading a corpus once, the library spends most of its
 //! time on words it has not seen, of which any text is full. Here one that the thread remembers costs a line of memory
-//! ([`words`]), and one that it does not some 30 ns a merge ([`merges`]). Nothing is approximate: a remembered word is compared byte by byte.
+//! ([`words`]), and one that it does not some 30 ns a merge ([`merges`]). A remembered word is compared byte by byte.
 //!
 //! [`ByteBpe::of`] takes tokenizers whose model is a byte-level BPE that merges by rank alone, without a normaliser: GPT-2's, Qwen's and
 //! SmolLM's kind, and those Cuvee trains. All others, and words of more than [`LONGEST`] bytes, stay with the library.
@@ -27,8 +27,8 @@ use words::{Found, Key, WORD_IDS, Words};
 /// Ids that are gathered before they go to the caller's buffer.
 const STAGE: usize = 1024;
 
-/// Words that a room's list holds at most between two texts: 64 MB.
-const MOST_SPANS: usize = 1 << 23;
+/// The longest text, in bytes, whose working memory is kept for the next: some 10 bytes for each, and up to 32 if it was one word.
+const MOST_TEXT: usize = 1 << 20;
 
 /// What would decide ids besides the merges.
 const MUST_BE_ABSENT: [&str; 5] =
@@ -46,6 +46,8 @@ pub(crate) struct Room {
     ids: Vec<u32>,
     spans: Vec<Span>,
     cutting: PreTokenizerScratch,
+    /// The longest text so far, in bytes.
+    longest: usize,
     /// The library's, for words that are too long; made when one comes.
     long: Option<(<PipelineModel as Model>::Scratch, Vec<PipelineToken>)>,
 }
@@ -58,6 +60,7 @@ impl Room {
             ids: Vec::new(),
             spans: Vec::new(),
             cutting: PreTokenizerScratch::default(),
+            longest: 0,
             long: None,
         }
     }
@@ -75,7 +78,7 @@ impl Rooms {
 
     /// Keeps a room for the next text, unless a long one has made it large.
     pub(crate) fn put_back(&self, room: Box<Room>) {
-        if room.spans.capacity() <= MOST_SPANS {
+        if room.longest <= MOST_TEXT {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push(room);
         }
     }
@@ -101,8 +104,32 @@ impl ByteBpe {
             .map(|pair| Some((pair.get(0)?.as_str()?, pair.get(1)?.as_str()?)))
             .collect::<Option<_>>()?;
         let alphabet = ByteLevel::alphabet();
-        let merges = Merges::new(&alphabet, &vocabulary, &pairs)?;
-        Some(ByteBpe { merges })
+        let bpe = ByteBpe { merges: Merges::new(&alphabet, &vocabulary, &pairs)? };
+        bpe.reaches_characters(&alphabet, &vocabulary).then_some(bpe)
+    }
+
+    /// Whether every token that is one character, or is not spelled in bytes, is what its text merges to: the library gives it for its text
+    /// in any case.
+    fn reaches_characters(&self, alphabet: &[char; 256], vocabulary: &HashMap<&str, u32>) -> bool {
+        let bytes: HashMap<char, u8> = alphabet.iter().copied().zip(0..=255).collect();
+        let (mut asked, mut ids) = (Asked::default(), Vec::new());
+        vocabulary.iter().all(|(token, id)| {
+            let mut word = Vec::new();
+            for character in token.chars() {
+                match bytes.get(&character) {
+                    Some(byte) => word.push(*byte),
+                    None => word.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+                }
+            }
+            let in_bytes = token.chars().all(|character| bytes.contains_key(&character));
+            let Ok(text) = str::from_utf8(&word) else { return true };
+            if word.len() > LONGEST || in_bytes && text.chars().count() != 1 {
+                return true;
+            }
+            ids.clear();
+            self.merges.merge(&word, &mut asked, &mut ids);
+            ids == [*id]
+        })
     }
 
     /// Appends the ids of `text`, which holds no added token, to `out`. `pipeline` is the library's tokenizer of the same file.
@@ -115,7 +142,8 @@ impl ByteBpe {
         room: &mut Room,
         out: &mut Vec<u32>,
     ) -> tokenizers::Result<()> {
-        let Room { words, asked, ids, spans, cutting, long } = room;
+        room.longest = room.longest.max(text.len());
+        let Room { words, asked, ids, spans, cutting, long, .. } = room;
         if u32::try_from(text.len()).is_err() {
             return Err(format!(
                 "expected at most 4 GiB between two added tokens, found {} bytes",
@@ -132,8 +160,9 @@ impl ByteBpe {
                 out.extend_from_slice(&stage[..staged]);
                 staged = 0;
             }
-            let key = Key::of(text.as_bytes(), span.start as usize, span.range().len());
-            let found = words.find(key);
+            let length = span.range().len();
+            let key = Key::of(text.as_bytes(), span.start as usize, length.min(LONGEST + 1));
+            let found = if length > LONGEST { Found::Nothing } else { words.find(key) };
             if let Found::Ids(ids, count) = found {
                 stage[staged..][..WORD_IDS].copy_from_slice(&ids);
                 staged += count;

@@ -95,6 +95,9 @@ fn other_kinds_stay_with_the_library() {
         ("/normalizer", json!({ "type": "NFC" })),
         ("/model/ignore_merges", json!(true)),
         ("/model/dropout", json!(0.1)),
+        ("/model/unk_token", json!("<|endoftext|>")),
+        ("/model/continuing_subword_prefix", json!("##")),
+        ("/model/end_of_word_suffix", json!("</w>")),
         ("/model/byte_level", json!(false)),
         ("/model/type", json!("WordPiece")),
     ] {
@@ -102,6 +105,17 @@ fn other_kinds_stay_with_the_library() {
         *other.pointer_mut(place).unwrap() = value;
         assert!(ByteBpe::of(&other).is_none(), "{place}");
     }
+    // A character's own token that no merge makes: the library gives it all the same.
+    let with = |token: &str, id: u32| {
+        let mut other = canonical(text);
+        other["model"]["vocab"][token] = json!(id);
+        ByteBpe::of(&other)
+    };
+    let free = trained().own.vocab_size() as u32;
+    assert!(with("qqqqqq", free).is_some(), "a token out of reach alone is none's");
+    assert!(with("Ã©", free).is_none(), "é in bytes");
+    assert!(with("漢", free).is_none(), "not in bytes");
+    assert!(with("qqqqqq", 300).is_none(), "an id that another has");
     if let Some(data) = shared_data() {
         let of = |name: &str| -> Option<ByteBpe> {
             let file: &Path = &data.join("tokenizers").join(name).join("tokenizer.json");
