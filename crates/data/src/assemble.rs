@@ -303,7 +303,7 @@ fn repetitions(entry: &Entry<'_>, dir: &Path, parts: &[PartRecord]) -> Result<Ve
             let mut number = 0;
             read_notes(&part_folder(dir, part.share), part.noted, |noted| {
                 // By other bits than its place in `seen`.
-                let own = (noted.id.0 >> 96) as u64 * slices >> 32;
+                let own = ((noted.id.0 >> 96) as u64 * slices) >> 32;
                 if own == slice && !seen.insert(noted.id) {
                     repeated.insert(number);
                 }
