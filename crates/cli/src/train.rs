@@ -40,8 +40,10 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
     let estimator = mixer.needs().gradient.map(|gradient| gradient.estimator);
     plan.run.train.engine = plan.run.train.engine.collecting(estimator);
     // What the config leaves open stays as the run began.
-    let begun = from.as_deref().map(checkpoint::load_state).transpose()?.and_then(|state| state.precision);
-    let begun = begun.filter(|_| plan.run.train.precision == Precision::Auto);
+    let begun = from
+        .as_ref()
+        .and_then(|(_, state)| state.precision)
+        .filter(|_| plan.run.train.precision == Precision::Auto);
     if let Some(begun) = begun {
         plan.run.train.go_on_in(begun, device);
     }
@@ -61,7 +63,7 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
     }
     let mut trainer =
         Trainer::new(&plan.run, &corpus.domains, &corpus.tokenizer, mixer, engine, resolved.clone())?;
-    if let Some(checkpoint) = &from {
+    if let Some((checkpoint, _)) = &from {
         trainer.restore(checkpoint)?;
         session.say(format!("Going on from {}, step {}", checkpoint.display(), trainer.state().step));
     }
@@ -187,8 +189,12 @@ fn claim(folder: &Path) -> anyhow::Result<fs::File> {
     }
 }
 
-/// The checkpoint to go on from, if there is one, and only under the config it was made with.
-fn find_checkpoint(folder: &Path, resolved: &str, session: &Session) -> anyhow::Result<Option<PathBuf>> {
+/// The checkpoint to go on from and its state, if there is one, and only under the config it was made with.
+fn find_checkpoint(
+    folder: &Path,
+    resolved: &str,
+    session: &Session,
+) -> anyhow::Result<Option<(PathBuf, RunState)>> {
     let root = folder.join("checkpoints");
     checkpoint::recover(&root)?;
     let Some(newest) = checkpoint::list(&root)?.pop() else {
@@ -207,7 +213,7 @@ fn find_checkpoint(folder: &Path, resolved: &str, session: &Session) -> anyhow::
         ))
         .into());
     }
-    Ok(Some(newest))
+    Ok(Some((newest, state)))
 }
 
 /// The plan in words: the model, the budget, a row a domain, and what deserves a second thought.

@@ -8,6 +8,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::spread;
+
 /// The longest word that is merged here, in bytes.
 pub(super) const LONGEST: usize = 64;
 
@@ -134,7 +136,7 @@ impl Merges {
 
     /// Where a pair stands, or the free place where it would.
     fn place(&self, pair: u64) -> usize {
-        let mut place = (hash(pair) >> self.shift) as usize;
+        let mut place = (spread(pair) >> self.shift) as usize;
         while self.pairs[place] != FREE && self.pairs[place] >> RANK_BITS != pair {
             place = (place + 1) & (self.pairs.len() - 1);
         }
@@ -152,7 +154,7 @@ impl Merges {
     #[inline(always)]
     fn rank(&self, left: u32, right: u32, asked: &mut Asked) -> i32 {
         let pair = pair_of(left, right);
-        let entry = &mut asked.0[(hash(pair) >> (u64::BITS - ASKED_BITS)) as usize];
+        let entry = &mut asked.0[(spread(pair) >> (u64::BITS - ASKED_BITS)) as usize];
         if *entry >> RANK_BITS != pair {
             *entry = pair << RANK_BITS | self.find(pair) as u64;
         }
@@ -226,12 +228,6 @@ fn least<const N: usize>(keys: &[u64; N]) -> u64 {
         }
     }
     lanes[0].min(lanes[1]).min(lanes[2].min(lanes[3]))
-}
-
-/// 2⁶⁴ over the golden ratio: neighbouring pairs fall far apart (Knuth, vol. 3, 6.4).
-#[inline(always)]
-fn hash(pair: u64) -> u64 {
-    pair.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[inline(always)]

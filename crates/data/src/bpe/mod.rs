@@ -30,6 +30,12 @@ const STAGE: usize = 1024;
 /// The longest text, in bytes, whose working memory is kept for the next: some 10 bytes for each, and up to 32 if it was one word.
 const MOST_TEXT: usize = 1 << 20;
 
+/// Spreads keys over the highest bits, near ones far apart: times 2⁶⁴ over the golden ratio (Knuth, vol. 3, 6.4).
+#[inline(always)]
+fn spread(key: u64) -> u64 {
+    key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 /// What would decide ids besides the merges.
 const MUST_BE_ABSENT: [&str; 5] =
     ["dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"];
@@ -161,17 +167,9 @@ impl ByteBpe {
                 staged = 0;
             }
             let length = span.range().len();
-            let key = Key::of(text.as_bytes(), span.start as usize, length.min(LONGEST + 1));
-            let found = if length > LONGEST { Found::Nothing } else { words.find(key) };
-            if let Found::Ids(ids, count) = found {
-                stage[staged..][..WORD_IDS].copy_from_slice(&ids);
-                staged += count;
-                continue;
-            }
-            out.extend_from_slice(&stage[..staged]);
-            staged = 0;
-            let word = text[span.range()].as_bytes();
-            if word.len() > LONGEST {
+            if length > LONGEST {
+                out.extend_from_slice(&stage[..staged]);
+                staged = 0;
                 let model = pipeline.get_model();
                 let (scratch, tokens) = long.get_or_insert_with(|| (model.init_scratch(), Vec::new()));
                 tokens.clear();
@@ -179,6 +177,16 @@ impl ByteBpe {
                 out.extend_from_slice(PipelineToken::cast_slice(tokens));
                 continue;
             }
+            let key = Key::of(text.as_bytes(), span.start as usize, length);
+            let found = words.find(key);
+            if let Found::Ids(ids, count) = found {
+                stage[staged..][..WORD_IDS].copy_from_slice(&ids);
+                staged += count;
+                continue;
+            }
+            out.extend_from_slice(&stage[..staged]);
+            staged = 0;
+            let word = &text.as_bytes()[span.range()];
             if let Found::InRing(entry) = found
                 && let Some(ids) = words.in_ring(&entry, key, word)
             {

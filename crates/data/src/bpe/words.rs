@@ -7,6 +7,8 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::spread;
+
 /// Sets of the table of brief words: 256 KB.
 const BRIEF_BITS: u32 = 12;
 /// Sets of the other: 512 KB.
@@ -212,8 +214,7 @@ fn unit(bytes: &[u8]) -> u32 {
 
 #[inline(always)]
 fn place_of_brief(brief: u64) -> usize {
-    // 2⁶⁴ over the golden ratio (Knuth, vol. 3, 6.4).
-    (brief.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - BRIEF_BITS)) as usize
+    (spread(brief) >> (u64::BITS - BRIEF_BITS)) as usize
 }
 
 /// Multiplied to 128 bits and folded, after wyhash; two constants with as many zeros as ones.
