@@ -2,9 +2,8 @@
 //! is none (Sennrich et al., Neural Machine Translation of Rare Words with Subword Units, 2016).
 //!
 //! The pairs' ranks stand in an array by place, which is searched for its least entry at each merge: for words of a dozen bytes
-//! that is a few instructions, and no queue pays. What costs is memory: the table of pairs is larger than the near caches. So tokens
-//! are numbered here as they are made, the bytes first, and a merge's token follows from its rank; and each thread remembers what it
-//! found of the pairs it asked for last, which are mostly the same few thousand.
+//! that is a few instructions, and no queue pays. What costs is to look pairs up ([`Pairs`]). So tokens are numbered here as they are
+//! made, the bytes first, and a merge's token follows from its rank.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,26 +13,18 @@ use super::spread;
 pub(super) const LONGEST: usize = 64;
 
 const PLACE_BITS: u32 = 6;
-const RANK_BITS: u32 = 22;
+const TOKEN_BITS: u32 = 21;
 /// No merge is known: above every rank.
-const NONE: i32 = (1 << RANK_BITS) - 1;
+const NONE: u32 = 1 << TOKEN_BITS;
 /// Of a place where no token starts, or the last one does.
 const NO_KEY: u64 = u64::MAX;
-const TOKEN_BITS: u32 = 21;
-/// Of a free place in the table of pairs: no token has so high a number.
-const FREE: u64 = u64::MAX;
 const BYTES: usize = 256;
-/// Pairs a thread remembers: 64 KB.
-const ASKED_BITS: u32 = 13;
 
 /// What pairs of tokens become, and in which order. A token's number is its byte, or BYTES + the rank of the merge that makes it.
 pub(super) struct Merges {
     /// The ranks of pairs of bytes, with which every word begins: `[256, 256]`.
-    byte_ranks: Box<[i32]>,
-    /// All pairs with their ranks, `left | right | rank`, each at the first free place from its own on.
-    pairs: Box<[u64]>,
-    /// By how much a hash is shifted for a place.
-    shift: u32,
+    byte_ranks: Box<[u32]>,
+    pairs: Pairs,
     /// The number of a merge's token, by rank, where two merges make the same.
     made: Option<Box<[u32]>>,
     ids: Ids,
@@ -69,12 +60,91 @@ impl Ids {
     }
 }
 
-/// What was found of the pairs last asked for, as in the table of pairs; NONE included.
-pub(super) struct Asked([u64; 1 << ASKED_BITS]);
+/// The ranks of pairs.
+///
+/// A line of memory holds two buckets of eight, and of a pair there is its rank and as much of its hash as fits beside it in 32 bits: nearly
+/// always enough to tell that a pair is not there, which most are not. Where it is found, the pair itself is compared too.
+struct Pairs {
+    buckets: Box<[Bucket]>,
+    /// Bits of an entry that are the rank.
+    rank_bits: u32,
+    /// By how much a hash is shifted for the number of its bucket, and behind it its tag.
+    shift: u32,
+    /// By rank.
+    pairs: Vec<u64>,
+}
 
-impl Default for Asked {
-    fn default() -> Self {
-        Self([FREE; 1 << ASKED_BITS])
+const BUCKET: usize = 8;
+
+/// Tags and ranks; free ones, which have all bits set, behind the others.
+#[derive(Clone)]
+#[repr(align(32))]
+struct Bucket([u32; BUCKET]);
+
+/// No entry: no rank has all its bits set.
+const FREE: u32 = u32::MAX;
+
+impl Pairs {
+    /// For so many pairs: half of the places stay free, or more.
+    fn new(count: usize) -> Pairs {
+        let buckets = (count / (BUCKET / 2) + 1).next_power_of_two().max(2);
+        let rank_bits = usize::BITS - (count + 1).leading_zeros();
+        Pairs {
+            buckets: vec![Bucket([FREE; BUCKET]); buckets].into(),
+            rank_bits,
+            shift: u64::BITS - buckets.trailing_zeros() - (u32::BITS - rank_bits),
+            pairs: Vec::with_capacity(count),
+        }
+    }
+
+    /// The bucket a pair belongs in, and its tag, in the bits above a rank.
+    #[inline(always)]
+    fn place(&self, pair: u64) -> (usize, u32) {
+        let hash = spread(pair) >> self.shift;
+        ((hash >> (u32::BITS - self.rank_bits)) as usize, (hash as u32) << self.rank_bits)
+    }
+
+    /// The rank of a pair, or NONE.
+    #[inline(always)]
+    fn rank(&self, left: u32, right: u32) -> u32 {
+        let pair = pair_of(left, right);
+        let (mut at, tag) = self.place(pair);
+        loop {
+            let bucket = &self.buckets[at & (self.buckets.len() - 1)].0;
+            let mut same = 0;
+            for (place, entry) in bucket.iter().enumerate() {
+                same |= u32::from(entry >> self.rank_bits == tag >> self.rank_bits) << place;
+            }
+            // Branches, and not one way through: they are foreseen often enough, and the next merge then need not wait for memory.
+            while same != 0 {
+                let rank = bucket[same.trailing_zeros() as usize & (BUCKET - 1)] ^ tag;
+                if self.pairs.get(rank as usize) == Some(&pair) {
+                    return rank;
+                }
+                same &= same - 1;
+            }
+            if bucket[BUCKET - 1] == FREE {
+                return NONE;
+            }
+            at += 1;
+        }
+    }
+
+    /// Gives a pair, which is not there, the next rank. At most as many as there is room for.
+    fn push(&mut self, left: u32, right: u32) {
+        let pair = pair_of(left, right);
+        let (mut at, tag) = self.place(pair);
+        let entry = tag | self.pairs.len() as u32;
+        self.pairs.push(pair);
+        loop {
+            let count = self.buckets.len();
+            let bucket = &mut self.buckets[at % count].0;
+            if let Some(free) = bucket.iter_mut().find(|entry| **entry == FREE) {
+                *free = entry;
+                return;
+            }
+            at += 1;
+        }
     }
 }
 
@@ -91,20 +161,11 @@ impl Merges {
         if BYTES + pairs.len() >= (1 << TOKEN_BITS) - 1 || different.len() < vocabulary.len() {
             return None;
         }
-        // At least one stays free, at which a search ends.
-        let places = (pairs.len() + pairs.len() / 4 + 1).next_power_of_two().max(2);
-        let mut merges = Merges {
-            byte_ranks: Box::default(),
-            pairs: vec![FREE; places].into(),
-            shift: u64::BITS - places.trailing_zeros(),
-            made: None,
-            ids: Ids::Listed(Box::default()),
-        };
         let spelled: Vec<String> = alphabet.iter().map(char::to_string).collect();
         let mut numbers: HashMap<&str, u32> = spelled.iter().map(String::as_str).zip(0..).collect();
         let mut ids: Vec<u32> =
             spelled.iter().map(|byte| vocabulary.get(byte.as_str()).copied()).collect::<Option<_>>()?;
-        let mut made = Vec::with_capacity(pairs.len());
+        let (mut ranks, mut made) = (Pairs::new(pairs.len()), Vec::with_capacity(pairs.len()));
         let mut used = HashSet::new();
         let mut joined = String::new();
         for (rank, (left, right)) in (0u32..).zip(pairs) {
@@ -117,62 +178,34 @@ impl Merges {
             if used.contains(&number) {
                 return None;
             }
-            let pair = pair_of(left, right);
-            made.push(number);
-            ids.push(*id);
-            let place = merges.place(pair);
-            if merges.pairs[place] != FREE {
+            if ranks.rank(left, right) != NONE {
                 return None;
             }
-            merges.pairs[place] = pair << RANK_BITS | u64::from(rank);
+            ranks.push(left, right);
+            made.push(number);
+            ids.push(*id);
         }
         let follows = made.iter().zip(BYTES as u32..).all(|(made, number)| *made == number);
-        merges.made = (!follows).then(|| made.into());
-        merges.ids = Ids::new(ids);
-        let of_bytes = |pair: u32| merges.find(pair_of(pair >> 8, pair & 255));
-        merges.byte_ranks = (0..1 << 16).map(of_bytes).collect();
-        Some(merges)
-    }
-
-    /// Where a pair stands, or the free place where it would.
-    fn place(&self, pair: u64) -> usize {
-        let mut place = (spread(pair) >> self.shift) as usize;
-        while self.pairs[place] != FREE && self.pairs[place] >> RANK_BITS != pair {
-            place = (place + 1) & (self.pairs.len() - 1);
-        }
-        place
-    }
-
-    /// A pair's rank, NONE where it is not merged.
-    #[inline(never)]
-    fn find(&self, pair: u64) -> i32 {
-        // Of a free place all bits are set, and so those of NONE.
-        (self.pairs[self.place(pair)] & NONE as u64) as i32
-    }
-
-    /// The same, as it was found the last time.
-    #[inline(always)]
-    fn rank(&self, left: u32, right: u32, asked: &mut Asked) -> i32 {
-        let pair = pair_of(left, right);
-        let entry = &mut asked.0[(spread(pair) >> (u64::BITS - ASKED_BITS)) as usize];
-        if *entry >> RANK_BITS != pair {
-            *entry = pair << RANK_BITS | self.find(pair) as u64;
-        }
-        (*entry & NONE as u64) as i32
+        Some(Merges {
+            byte_ranks: (0..1 << 16).map(|pair| ranks.rank(pair >> 8, pair & 255)).collect(),
+            pairs: ranks,
+            made: (!follows).then(|| made.into()),
+            ids: Ids::new(ids),
+        })
     }
 
     /// Appends the ids of a word of at most [`LONGEST`] bytes to `out`.
-    pub(super) fn merge(&self, word: &[u8], asked: &mut Asked, out: &mut Vec<u32>) {
+    pub(super) fn merge(&self, word: &[u8], out: &mut Vec<u32>) {
         match word.len() {
-            0..=8 => self.merge_in::<8>(word, asked, out),
-            9..=16 => self.merge_in::<16>(word, asked, out),
-            17..=32 => self.merge_in::<32>(word, asked, out),
-            _ => self.merge_in::<LONGEST>(word, asked, out),
+            0..=8 => self.merge_in::<8>(word, out),
+            9..=16 => self.merge_in::<16>(word, out),
+            17..=32 => self.merge_in::<32>(word, out),
+            _ => self.merge_in::<LONGEST>(word, out),
         }
     }
 
     /// The same in N places.
-    fn merge_in<const N: usize>(&self, word: &[u8], asked: &mut Asked, out: &mut Vec<u32>) {
+    fn merge_in<const N: usize>(&self, word: &[u8], out: &mut Vec<u32>) {
         // By the place where a token starts: itself, and the rank of the pair that it begins, with the place in the lowest bits.
         let (mut tokens, mut keys) = ([0; N], [NO_KEY; N]);
         for (token, byte) in tokens.iter_mut().zip(word) {
@@ -200,11 +233,11 @@ impl Merges {
             keys[gone as usize] = NO_KEY;
             keys[place] = match after {
                 0 => NO_KEY,
-                _ => key(self.rank(made, tokens[after.trailing_zeros() as usize], asked), place),
+                _ => key(self.pairs.rank(made, tokens[after.trailing_zeros() as usize]), place),
             };
             if let Some(before) = (starts & ((1 << place) - 1)).checked_ilog2() {
                 let before = before as usize;
-                keys[before] = key(self.rank(tokens[before], made, asked), before);
+                keys[before] = key(self.pairs.rank(tokens[before], made), before);
             }
         }
         while starts != 0 {
@@ -214,8 +247,8 @@ impl Merges {
     }
 }
 
-fn key(rank: i32, place: usize) -> u64 {
-    (rank as u64) << PLACE_BITS | place as u64
+fn key(rank: u32, place: usize) -> u64 {
+    u64::from(rank) << PLACE_BITS | place as u64
 }
 
 /// The least key, four at a time.
@@ -240,6 +273,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
     use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+    use xxhash_rust::xxh3::xxh3_64;
 
     use super::*;
 
@@ -294,12 +328,31 @@ mod tests {
             }
             let pairs: Vec<(&str, &str)> = pairs.iter().map(|(left, right)| (left.as_str(), right.as_str())).collect();
             let merges = Merges::new(&alphabet, &vocabulary, &pairs).unwrap();
-            let mut asked = Asked::default();
             for word in &words {
                 let mut found = Vec::new();
-                merges.merge(word.as_bytes(), &mut asked, &mut found);
+                merges.merge(word.as_bytes(), &mut found);
                 prop_assert_eq!(found, by_definition(word, &vocabulary, &pairs), "{} {:?}", word, pairs);
             }
+        }
+    }
+
+    #[test]
+    fn pairs_are_found_where_buckets_overflow_and_no_others() {
+        // As full as the table gets: four to a bucket.
+        let count = 4092;
+        let mixed = |number: u32| xxh3_64(&number.to_le_bytes()) as u32 >> (u32::BITS - TOKEN_BITS);
+        let mut pairs = Pairs::new(count);
+        let numbers = 0..count as u32;
+        numbers.clone().for_each(|number| pairs.push(mixed(number), number));
+        let away = numbers.clone().filter(|&number| {
+            let (at, tag) = pairs.place(pair_of(mixed(number), number));
+            !pairs.buckets[at].0.contains(&(tag | number))
+        });
+        assert_eq!(pairs.buckets.len(), 1024);
+        assert!(away.count() > 0, "no bucket is full");
+        for number in numbers {
+            assert_eq!(pairs.rank(mixed(number), number), number);
+            assert_eq!(pairs.rank(mixed(number), number + count as u32), NONE);
         }
     }
 

@@ -3,18 +3,18 @@
 //! What is met often must lie close together, or memory would be slower than merging. So words of up to 7 bytes and two ids, most of
 //! any European text, have a table of their own, where four share a line of memory; words of up to 15 bytes another; and the
 //! bytes and ids of those that fit in neither stand in a ring that forgets the oldest. A word is compared as a whole, by its bytes.
-//! Larger tables were slower on processors whose far cache is shared (measured: 512 KB of words as quick as 128 KB, 2 MB not).
+//! Larger tables were slower, most of all on processors whose far cache is shared.
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::spread;
 
-/// Sets of the table of brief words: 256 KB.
-const BRIEF_BITS: u32 = 12;
-/// Sets of the other: 512 KB.
-const WORD_BITS: u32 = 12;
-/// Ids, and bytes by the four, of words that do not fit in a table: 1 MB.
-const RING: usize = 1 << 18;
+/// Sets of the table of brief words: 512 KB.
+const BRIEF_BITS: u32 = 13;
+/// Sets of the other: 1 MB.
+const WORD_BITS: u32 = 13;
+/// Ids, and bytes by the four, of words that do not fit in a table: 2 MB.
+const RING: usize = 1 << 19;
 
 /// Bytes of a brief word and of one that is its own key.
 const BRIEF: usize = 7;
@@ -251,7 +251,7 @@ mod tests {
     fn a_word_is_found_with_its_own_ids_or_not_at_all() {
         let mut words = Words::new();
         let (mut known, mut forgotten) = (0, 0);
-        for number in 1..=60_000u64 {
+        for number in 1..=120_000u64 {
             let (bytes, ids) = word(number);
             if found(&mut words, &bytes).is_none() {
                 words.insert(Key::of(&bytes, 0, bytes.len()), &bytes, &ids);
