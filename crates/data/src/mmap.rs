@@ -50,6 +50,16 @@ impl MappedFile {
         let _ = range;
     }
 
+    /// Tells the system that short stretches from all over will be read: it then takes from the disk what is asked for and nothing
+    /// around it. It may not listen.
+    pub(crate) fn will_be_read_at_random(&self) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map {
+            // What cannot be told changes nothing but time.
+            let _ = map.advise(memmap2::Advice::Random);
+        }
+    }
+
     /// The content.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.map.as_deref().unwrap_or_default()
@@ -72,6 +82,26 @@ unsafe fn map(file: &File) -> std::io::Result<Mmap> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+
+    /// What the system keeps of the advice: `rr` among the flags of the map.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_system_is_told_of_random_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("told.bin");
+        std::fs::write(&path, [7; 10_000]).unwrap();
+        let file = MappedFile::open(&path).unwrap();
+        let is_told = || {
+            let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+            let (_, of_file) = maps.split_once(path.to_str().unwrap()).unwrap();
+            let flags = of_file.lines().find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
+            flags.split_whitespace().any(|flag| flag == "rr")
+        };
+        assert!(!is_told());
+        file.will_be_read_at_random();
+        assert!(is_told());
+        assert_eq!(file.bytes(), [7; 10_000]);
+    }
 
     #[test]
     fn empty_files_map_to_nothing() {

@@ -67,6 +67,13 @@ impl Shard {
         self.stream.read(start, out);
     }
 
+    /// Tells the system that stretches from all over the shard will be read, as training does. It then reads no more from the disk
+    /// than is asked for; otherwise each stretch that is not in its cache brings what lies around it, megabytes on some systems,
+    /// of which nothing may be used for hours. Not for what goes through a shard from end to end.
+    pub fn will_be_read_at_random(&self) {
+        self.stream.will_be_read_at_random();
+    }
+
     /// Has the processor fetch `count` tokens from `start` on into its caches while it does something else: before the
     /// [`read`](Self::read) of other tokens, this hides most of the wait for memory. What it means is as in `read`; it may do
     /// nothing.

@@ -74,6 +74,11 @@ impl TokenStream {
         }
     }
 
+    /// Tells the system that ids from all over will be read.
+    pub(crate) fn will_be_read_at_random(&self) {
+        self.file.will_be_read_at_random();
+    }
+
     /// Has the processor fetch what [`read`](Self::read) will want, as far as it lies before the stream's end.
     pub(crate) fn prefetch(&self, start: u64, count: usize) {
         let (tokens, size) = (self.tokens(), self.token_type.size());

@@ -209,6 +209,7 @@ impl<'a> Trainer<'a> {
     pub fn run(&mut self, observer: &mut dyn Observer, interrupted: &AtomicBool) -> Result<Outcome> {
         let names: Vec<String> = self.domains.iter().map(|d| d.name.clone()).collect();
         let shards: Vec<&Shard> = self.domains.iter().map(|d| d.shard(Split::Train)).collect();
+        shards.iter().for_each(|shard| shard.will_be_read_at_random());
         let vocab_size = self.engine.model().vocab_size;
         loop {
             let done = self.state.step;

@@ -175,6 +175,7 @@ fn first_batch(config: &Path, dirs: &[std::path::PathBuf], folder: &Path) -> any
     let vocab_size = domains[0].manifest.vocab_size;
     let (plan, mut mixer) = Plan::new(&config, &domains, vocab_size, folder)?;
     let shards: Vec<&Shard> = domains.iter().map(|domain| domain.shard(Split::Train)).collect();
+    shards.iter().for_each(|shard| shard.will_be_read_at_random());
     let names: Vec<String> = domains.iter().map(|domain| domain.name.clone()).collect();
     let draws = mixer.next_step()?.draws;
     let batch = read_batch(&draws, &shards, &names, plan.run.train.context, vocab_size)?;
