@@ -8,9 +8,10 @@
         --text ../shared/data/*/*.jsonl --tokenizer ../shared/data/tokenizers/gpt2/tokenizer.json [--rounds 3] [--json FILE] [--write]
 
 Each round runs every program once (scripts/data_peer.py), each in a process of its own, one after another, so that whatever else
-the machine does falls on all of them. A figure is the median over rounds; a ratio is Cuvee's rate over the program's, above 1 where
-Cuvee is the faster one, with a 95 % interval from a bootstrap over rounds. Ids are compared: gigatoken's with those of `tokenizers`,
-and the documents of the shards of all three pipelines with one another. A program that fails is in the caption with its error.
+the machine does falls on all of them. Tokenizing, which takes a tenth of a second, has five times as many rounds. A figure is the
+median over rounds; a ratio is Cuvee's rate over the program's, above 1 where Cuvee is the faster one, with a 95 % interval from a
+bootstrap over rounds. Ids are compared: gigatoken's with those of `tokenizers`, and the documents of the shards of all three pipelines
+with one another. A program that fails is in the caption with its error.
 """
 
 import argparse
@@ -28,6 +29,8 @@ from pathlib import Path
 from measure import ROOT, interval, machine, version_of, write_results
 
 PEER = ROOT / "scripts/data_peer.py"
+# Rounds of tokenizing for each of the others.
+TOKENIZE_ROUNDS = 5
 # What the tables call them, in their order; the first is Cuvee.
 TOKENIZE = {"cuvee": "Cuvee", "gigatoken": "gigatoken", "tokenizers": "`tokenizers`, `encode_batch_fast`"}
 PREPARE = {"cuvee": "Cuvee, `prepare`", "megatron_prepare": "as Megatron-LM's `preprocess_data`, 2 workers",
@@ -88,15 +91,15 @@ def load(name, given, out):
     return run([given.cuvee, "bench", "load", "--json", "--quiet", "--tokens", given.tokens])
 
 
-def measure(what, names, work, given, failures):
-    """Documents of all rounds by program; programs that fail leave with a line in `failures`."""
+def measure(what, names, work, count, given, failures):
+    """Documents of `count` rounds by program; programs that fail leave with a line in `failures`."""
     rounds = {name: [] for name in names if name not in given.without}
-    for number in range(given.rounds):
+    for number in range(count):
         for name in list(rounds):
             with tempfile.TemporaryDirectory(dir=given.scratch) as out:
                 try:
                     rounds[name].append(work(name, given, Path(out)))
-                    print(f"{what}  round {number + 1}/{given.rounds}  {name}: {rounds[name][-1]}"[:300], file=sys.stderr, flush=True)
+                    print(f"{what}  round {number + 1}/{count}  {name}: {rounds[name][-1]}"[:300], file=sys.stderr, flush=True)
                 except Failed as error:
                     if name == "cuvee":
                         sys.exit(f"error: {what}: Cuvee failed: {error}")
@@ -215,17 +218,17 @@ def main():
         for path, copy in zip(given.text, copies):
             shutil.copy(path, copy)
         given.text = [str(copy) for copy in copies]
-        tokenized = measure("tokenize", TOKENIZE, tokenize, given, failures)
+        tokenized = measure("tokenize", TOKENIZE, tokenize, TOKENIZE_ROUNDS * given.rounds, given, failures)
         prepared_size = write_copies(copies, given.copies)
-        prepared = measure("prepare", PREPARE, prepare, given, failures)
-        loaded = measure("load", LOAD, load, given, failures)
+        prepared = measure("prepare", PREPARE, prepare, given.rounds, given, failures)
+        loaded = measure("load", LOAD, load, given.rounds, given, failures)
     equal = [f"numbers of tokens {'equal' if same(tokenized, 'tokens') else 'DIFFER'}",
              f"ids of the peers {'equal' if same(tokenized, 'digest') else 'DIFFER'}",
              f"documents of all shards {'equal' if same(prepared, 'digest') else 'DIFFER'}"]
     share = statistics.median(document["share_of_memcpy"] for document in loaded["cuvee"])
     packages = versions_of(given.tokenizers_python, ["tokenizers", "gigatoken"]) + ", " + versions_of(
         given.peers_python, ["megatron-core", "datatrove", "mosaicml-streaming", "litdata", "torch"])
-    heading = (f"`scripts/bench_data.py --rounds {given.rounds} --passes {given.passes}`, {datetime.date.today().isoformat()}, "
+    heading = (f"`scripts/bench_data.py --rounds {given.rounds} --passes {given.passes}`, {datetime.date.today().isoformat()}; of tokenizing {TOKENIZE_ROUNDS * given.rounds} rounds; "
                f"{size / 1e6:.1f} MB of text in {len(texts):,} documents, "
                f"for shards {prepared_size / 1e6:.1f} MB: each {given.copies} times, numbered. {machine()}; 2 threads or workers; {version}, {packages}; "
                f"Python {platform.python_version()}, {platform.system()} {platform.release()}. {'; '.join(equal).capitalize()}. "

@@ -69,6 +69,8 @@ pub fn run(args: &TokenizeArgs, session: &Session) -> anyhow::Result<()> {
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let pieces = pieces(&texts);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    // Threads that are still being started are no part of a pass.
+    pool.broadcast(|_| ());
     let (mut seconds, mut tokens) = (Vec::with_capacity(args.passes), 0);
     for _ in 0..args.passes {
         if session.interrupted.load(std::sync::atomic::Ordering::Relaxed) {
