@@ -72,16 +72,16 @@ impl Room {
 
 /// Those that no thread is using.
 #[derive(Default)]
-pub(crate) struct Rooms(Mutex<Vec<Box<Room>>>);
+pub(crate) struct Rooms(Mutex<Vec<Room>>);
 
 impl Rooms {
-    pub(crate) fn take(&self) -> Box<Room> {
+    pub(crate) fn take(&self) -> Room {
         let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        free.unwrap_or_else(|| Box::new(Room::new()))
+        free.unwrap_or_else(Room::new)
     }
 
     /// Keeps a room for the next text, unless a long one has made it large.
-    pub(crate) fn put_back(&self, room: Box<Room>) {
+    pub(crate) fn put_back(&self, room: Room) {
         if room.longest <= MOST_TEXT {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push(room);
         }
