@@ -357,6 +357,21 @@ mod tests {
     }
 
     #[test]
+    fn a_table_of_any_size_finds_its_pairs() {
+        let most = (1 << TOKEN_BITS) - BYTES - 2;
+        for count in [0, 1, 2, 3, 4, 7, 8, 31, 32, 255, 256, most] {
+            let mut pairs = Pairs::new(count);
+            let few = count.min(256) as u32;
+            (0..few).for_each(|number| pairs.push(number, few - number));
+            for number in 0..few {
+                assert_eq!(pairs.rank(number, few - number), number, "of {count}");
+                assert_eq!(pairs.rank(number, few - number + 1), NONE, "of {count}");
+            }
+            assert_eq!(pairs.rank((1 << TOKEN_BITS) - 2, 0), NONE, "of {count}");
+        }
+    }
+
+    #[test]
     fn what_the_tables_cannot_hold_is_refused() {
         let alphabet = ByteLevel::alphabet();
         let bytes: Vec<String> = alphabet.iter().map(char::to_string).collect();
