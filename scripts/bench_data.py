@@ -8,7 +8,7 @@
         --text ../shared/data/*/*.jsonl --tokenizer ../shared/data/tokenizers/gpt2/tokenizer.json [--rounds 3] [--json FILE] [--write]
 
 Each round runs every program once (scripts/data_peer.py), each in a process of its own, one after another, so that whatever else
-the machine does falls on all of them. Tokenizing, which takes a tenth of a second, has five times as many rounds. A figure is the
+the machine does falls on all of them. Tokenizing, of which a quick pass takes a tenth of a second, has five times as many. A figure is the
 median over rounds; a ratio is Cuvee's rate over the program's, above 1 where Cuvee is the faster one, with a 95 % interval from a
 bootstrap over rounds. Ids are compared: gigatoken's with those of `tokenizers`, and the documents of the shards of all three pipelines
 with one another. A program that fails is in the caption with its error.
@@ -228,7 +228,8 @@ def main():
     share = statistics.median(document["share_of_memcpy"] for document in loaded["cuvee"])
     packages = versions_of(given.tokenizers_python, ["tokenizers", "gigatoken"]) + ", " + versions_of(
         given.peers_python, ["megatron-core", "datatrove", "mosaicml-streaming", "litdata", "torch"])
-    heading = (f"`scripts/bench_data.py --rounds {given.rounds} --passes {given.passes}`, {datetime.date.today().isoformat()}; of tokenizing {TOKENIZE_ROUNDS * given.rounds} rounds; "
+    heading = (f"`scripts/bench_data.py --rounds {given.rounds} --passes {given.passes}`, {datetime.date.today().isoformat()}; "
+               f"of tokenizing {TOKENIZE_ROUNDS * given.rounds} rounds; "
                f"{size / 1e6:.1f} MB of text in {len(texts):,} documents, "
                f"for shards {prepared_size / 1e6:.1f} MB: each {given.copies} times, numbered. {machine()}; 2 threads or workers; {version}, {packages}; "
                f"Python {platform.python_version()}, {platform.system()} {platform.release()}. {'; '.join(equal).capitalize()}. "

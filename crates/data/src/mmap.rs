@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn the_system_is_told_of_random_reads() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("told.bin");
+        let path = folder.path().canonicalize().unwrap().join("told.bin");
         std::fs::write(&path, [7; 10_000]).unwrap();
         let file = MappedFile::open(&path).unwrap();
         let is_told = || {

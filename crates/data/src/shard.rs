@@ -69,7 +69,8 @@ impl Shard {
 
     /// Tells the system that stretches from all over the shard will be read, as training does. It then reads no more from the disk
     /// than is asked for; otherwise each stretch that is not in its cache brings what lies around it, megabytes on some systems,
-    /// of which nothing may be used for hours. Not for what goes through a shard from end to end.
+    /// of which nothing may be used for hours. Each page is then read by itself, and may leave the cache sooner when memory is short. Not for
+    /// what goes through a shard from end to end.
     pub fn will_be_read_at_random(&self) {
         self.stream.will_be_read_at_random();
     }

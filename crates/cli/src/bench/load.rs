@@ -104,6 +104,7 @@ fn rates(folder: &Path, seconds: f64) -> anyhow::Result<Rates> {
     let dir = folder.join("windows");
     write_synthetic(&dir, "windows", SHARD_TOKENS, true)?;
     let shard = Shard::open(&dir.join("train"))?;
+    shard.will_be_read_at_random();
     let memory = std::fs::read(dir.join("train.bin"))?;
     let mut copy = vec![0u8; memory.len()];
     // Odd steps around the stream come to every place; the places are as good as random for caches and prefetching.

@@ -338,22 +338,29 @@ mod tests {
 
     #[test]
     fn pairs_are_found_where_buckets_overflow_and_no_others() {
-        // As full as the table gets: four to a bucket.
-        let count = 4092;
+        // As full as the table gets, and its tags so short that other pairs have the same one.
+        let count = (1 << 17) - 1;
         let mixed = |number: u32| xxh3_64(&number.to_le_bytes()) as u32 >> (u32::BITS - TOKEN_BITS);
         let mut pairs = Pairs::new(count);
         let numbers = 0..count as u32;
         numbers.clone().for_each(|number| pairs.push(mixed(number), number));
-        let away = numbers.clone().filter(|&number| {
-            let (at, tag) = pairs.place(pair_of(mixed(number), number));
-            !pairs.buckets[at].0.contains(&(tag | number))
-        });
-        assert_eq!(pairs.buckets.len(), 1024);
-        assert!(away.count() > 0, "no bucket is full");
+        let (mut away, mut same_tag) = (0, 0);
         for number in numbers {
+            let (at, tag) = pairs.place(pair_of(mixed(number), number));
+            away += u32::from(!pairs.buckets[at].0.contains(&(tag | number)));
             assert_eq!(pairs.rank(mixed(number), number), number);
-            assert_eq!(pairs.rank(mixed(number), number + count as u32), NONE);
+            let absent = number + count as u32;
+            let (at, tag) = pairs.place(pair_of(mixed(number), absent));
+            let tag_of = |entry: &u32| entry >> pairs.rank_bits << pairs.rank_bits;
+            same_tag +=
+                u32::from(pairs.buckets[at].0.iter().any(|entry| *entry != FREE && tag_of(entry) == tag));
+            assert_eq!(pairs.rank(mixed(number), absent), NONE);
         }
+        assert_eq!(pairs.buckets.len(), 1 << 15);
+        assert!(
+            away > 0 && same_tag > 0,
+            "{away} in another bucket, {same_tag} absent ones with a tag that is there"
+        );
     }
 
     #[test]

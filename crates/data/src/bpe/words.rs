@@ -3,7 +3,8 @@
 //! What is met often must lie close together, or memory would be slower than merging. So words of up to 7 bytes and two ids, most of
 //! any European text, have a table of their own, where four share a line of memory; words of up to 15 bytes another; and the
 //! bytes and ids of those that fit in neither stand in a ring that forgets the oldest. A word is compared as a whole, by its bytes.
-//! Larger tables were slower, most of all on processors whose far cache is shared.
+//! Tables of half this size made first passes 5 % slower on Zen 5, larger ones none faster. On Zen 3, whose far cache was shared with others, 512 KB of
+//! words were as quick as 128 KB and 2 MB were not; today's sizes have not been measured there.
 
 use xxhash_rust::xxh3::xxh3_64;
 
