@@ -1,4 +1,5 @@
-//! Whatever is wrong with what it was given, the binary says what was expected, what was found, where, and what to do.
+//! Whatever is wrong with what it was given, the binary says what was expected, what was found,
+//! where, and what to do.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod common;
@@ -103,7 +104,8 @@ fn a_domain_shorter_than_one_window() {
     let place = Place::new();
     let texts = cuvee_testkit::prose(5, 40);
     cuvee_testkit::write_texts(&place.path("code.jsonl"), &texts);
-    let said = place.fails(2, &["train", "config.toml", "--out", "run", "--set", "train.context=8000"]);
+    let said =
+        place.fails(2, &["train", "config.toml", "--out", "run", "--set", "train.context=8000"]);
     contains(&said, &["code", "8001", "hint: "]);
 }
 
@@ -126,14 +128,20 @@ fn invalid_utf8_is_an_error_or_skipped_or_replaced_and_counted() {
         let mut text = std::fs::read(place.path("code.jsonl")).unwrap();
         text.extend_from_slice(b"{\"text\": \"broken \xff\xfe here\"}\n");
         cuvee_testkit::write_file(&place.path("code.jsonl"), &text);
-        place.edit("path = \"code.jsonl\"", &format!("path = \"code.jsonl\", on_invalid = \"{mode}\""));
+        place.edit(
+            "path = \"code.jsonl\"",
+            &format!("path = \"code.jsonl\", on_invalid = \"{mode}\""),
+        );
         if code == 1 {
             let said = place.fails(1, &["prepare", "config.toml"]);
             contains(&said, &["code.jsonl", "301", "UTF-8", "hint: ", "on_invalid"]);
         } else {
-            let folder =
-                place.json(&["prepare", "config.toml"])["domains"][1]["folder"].as_str().unwrap().to_string();
-            let manifest = std::fs::read_to_string(std::path::Path::new(&folder).join("shard.json")).unwrap();
+            let folder = place.json(&["prepare", "config.toml"])["domains"][1]["folder"]
+                .as_str()
+                .unwrap()
+                .to_string();
+            let manifest =
+                std::fs::read_to_string(std::path::Path::new(&folder).join("shard.json")).unwrap();
             let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
             let counts = &manifest["counts"];
             let key = if mode == "skip" { "invalid_skipped" } else { "invalid_replaced" };
@@ -144,7 +152,8 @@ fn invalid_utf8_is_an_error_or_skipped_or_replaced_and_counted() {
 
 #[test]
 fn a_missing_column_names_those_that_are_there() {
-    let (_, said) = refuses(1, "path = \"code.jsonl\"", "path = \"code.jsonl\", text = \"content\"");
+    let (_, said) =
+        refuses(1, "path = \"code.jsonl\"", "path = \"code.jsonl\", text = \"content\"");
     contains(&said, &["code.jsonl", "content", "text", "meta"]);
 }
 
@@ -160,12 +169,15 @@ fn json_that_is_not() {
 fn a_truncated_index() {
     let place = Place::new();
     let prepared = place.json(&["prepare", "config.toml"]);
-    let index =
-        std::path::PathBuf::from(prepared["domains"][0]["folder"].as_str().unwrap()).join("train.idx");
+    let index = std::path::PathBuf::from(prepared["domains"][0]["folder"].as_str().unwrap())
+        .join("train.idx");
     let whole = std::fs::read(&index).unwrap();
     std::fs::write(&index, &whole[..whole.len() - 5]).unwrap();
     let said = place.fails(1, &["inspect", &index.display().to_string()]);
-    contains(&said, &["train.idx", &whole.len().to_string(), &(whole.len() - 5).to_string(), "hint: "]);
+    contains(
+        &said,
+        &["train.idx", &whole.len().to_string(), &(whole.len() - 5).to_string(), "hint: "],
+    );
 }
 
 #[test]

@@ -23,7 +23,8 @@ fn train_keeps_the_json_contract() {
         assert!(document[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {document}");
     }
     if cfg!(target_os = "linux") {
-        // The parameters (xs with 256 ids: 117,056 numbers of 4 bytes) and two moments at the least.
+        // The parameters (xs with 256 ids: 117,056 numbers of 4 bytes) and two moments at the
+        // least.
         assert!(
             document["peak_rss_bytes"].as_u64().is_some_and(|bytes| bytes > 3 * 4 * 117_056),
             "{document}"
@@ -42,10 +43,12 @@ fn train_keeps_the_json_contract() {
 
 #[test]
 fn the_task_is_learned() {
-    // Chance is ln 256 = 5.55. Among 256 ids the next is one of 7 strides away until the stride is seen, so that there is
-    // much to learn; at 1e-2 twenty steps are enough to be well under chance.
+    // Chance is ln 256 = 5.55. Among 256 ids the next is one of 7 strides away until the stride is
+    // seen, so that there is much to learn; at 1e-2 twenty steps are enough to be well under
+    // chance.
     let document = bench(&Place::new(), "--steps 18 --warmup 2 --set train.lr=1e-2");
-    let (first, last) = (document["first_loss"].as_f64().unwrap(), document["last_loss"].as_f64().unwrap());
+    let (first, last) =
+        (document["first_loss"].as_f64().unwrap(), document["last_loss"].as_f64().unwrap());
     assert!((first - 256f64.ln()).abs() < 0.2, "{first}");
     assert!(last < first - 0.2, "{first} → {last}");
 }
@@ -111,9 +114,11 @@ fn bad_flags_are_named_with_a_hint() {
 #[test]
 fn tokenize_keeps_the_json_contract() {
     let place = Place::new();
-    cuvee_testkit::write_file(&place.path("tokenizer.json"), cuvee_testkit::tiny_tokenizer_json().as_bytes());
-    let args =
-        "bench tokenize --tokenizer tokenizer.json --text prose.jsonl code.jsonl --threads 2 --passes 3";
+    cuvee_testkit::write_file(
+        &place.path("tokenizer.json"),
+        cuvee_testkit::tiny_tokenizer_json().as_bytes(),
+    );
+    let args = "bench tokenize --tokenizer tokenizer.json --text prose.jsonl code.jsonl --threads 2 --passes 3";
     let document = place.json(&args.split(' ').collect::<Vec<_>>());
     assert_eq!((&document["what"], &document["threads"]), (&"tokenize".into(), &2.into()));
     let texts = [cuvee_testkit::prose(1, 300), cuvee_testkit::code_like(2, 300)].concat();
@@ -124,7 +129,9 @@ fn tokenize_keeps_the_json_contract() {
         document["passes_ms"].as_array().unwrap().iter().map(|ms| ms.as_f64().unwrap()).collect();
     let [first, a, b] = passes[..] else { panic!("3 passes: {document}") };
     let rate = |ms: f64| document["bytes"].as_f64().unwrap() / 1e3 / ms;
-    for (key, ms) in [("megabytes_per_second", first), ("later_megabytes_per_second", (a + b) / 2.0)] {
+    for (key, ms) in
+        [("megabytes_per_second", first), ("later_megabytes_per_second", (a + b) / 2.0)]
+    {
         let found = document[key].as_f64().unwrap();
         assert!((found / rate(ms) - 1.0).abs() < 1e-9, "{key}: {document}");
     }
@@ -134,28 +141,48 @@ fn tokenize_keeps_the_json_contract() {
 
 #[test]
 fn load_keeps_the_json_contract() {
-    let document = Place::new().json(&["bench", "load", "--tokens", "1000000", "--seconds", "0.01"]);
+    let document =
+        Place::new().json(&["bench", "load", "--tokens", "1000000", "--seconds", "0.01"]);
     assert_eq!(document["what"], "load");
-    for key in ["tokens_per_second", "first_batch_ms", "bytes_per_second", "memcpy_bytes_per_second"] {
+    for key in
+        ["tokens_per_second", "first_batch_ms", "bytes_per_second", "memcpy_bytes_per_second"]
+    {
         assert!(document[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {document}");
     }
     let f = |key: &str| document[key].as_f64().unwrap();
-    assert!((f("bytes_per_second") / f("tokens_per_second") - 2.0).abs() < 1e-9, "two bytes a token");
-    assert!((f("bytes_per_second") / f("memcpy_bytes_per_second") / f("share_of_memcpy") - 1.0).abs() < 1e-9);
+    assert!(
+        (f("bytes_per_second") / f("tokens_per_second") - 2.0).abs() < 1e-9,
+        "two bytes a token"
+    );
+    assert!(
+        (f("bytes_per_second") / f("memcpy_bytes_per_second") / f("share_of_memcpy") - 1.0).abs()
+            < 1e-9
+    );
 }
 
 #[test]
 fn bad_requests_to_the_data_benches_are_refused_with_a_hint() {
     let place = Place::new();
-    cuvee_testkit::write_file(&place.path("t.json"), cuvee_testkit::tiny_tokenizer_json().as_bytes());
+    cuvee_testkit::write_file(
+        &place.path("t.json"),
+        cuvee_testkit::tiny_tokenizer_json().as_bytes(),
+    );
     place.write("empty.txt", "");
     for (code, args, words) in [
-        (2, "tokenize --tokenizer t.json --text prose.jsonl --threads 0", "--threads: expected 1 to 1024"),
+        (
+            2,
+            "tokenize --tokenizer t.json --text prose.jsonl --threads 0",
+            "--threads: expected 1 to 1024",
+        ),
         (2, "tokenize --tokenizer t.json --text prose.jsonl --passes 0", "at least one pass"),
         (2, "tokenize --tokenizer t.json --text empty.txt", "expected some text"),
         (1, "tokenize --tokenizer t.json --text nowhere.txt", "no file for `nowhere.txt`"),
         (1, "tokenize --tokenizer prose.jsonl --text prose.jsonl", "tokenizer.json"),
-        (1, "tokenize --tokenizer t.json --text prose.jsonl --text-column texts", "no column `texts`"),
+        (
+            1,
+            "tokenize --tokenizer t.json --text prose.jsonl --text-column texts",
+            "no column `texts`",
+        ),
         (2, "load --tokens 10", "--tokens: expected 1000000 to"),
         (2, "load --seconds 0", "--seconds: expected up to 60"),
     ] {

@@ -11,7 +11,8 @@ fn train_learns_both_domains_and_leaves_a_whole_run_folder() {
     let document = place.json(&["train", "config.toml", "--set", "train.steps=30", "--out", "run"]);
     assert_eq!(document["steps"], 30);
     for domain in document["domains"].as_array().unwrap() {
-        let (first, last) = (domain["first_loss"].as_f64().unwrap(), domain["last_loss"].as_f64().unwrap());
+        let (first, last) =
+            (domain["first_loss"].as_f64().unwrap(), domain["last_loss"].as_f64().unwrap());
         // ln 400 = 5.99 at the start; thirty steps of generated text take off more than a nat.
         assert!((first - 400f64.ln()).abs() < 0.5, "{domain}");
         assert!(last < first - 1.0, "{domain}");
@@ -46,16 +47,25 @@ fn metrics_have_the_documented_keys_and_count_what_was_drawn() {
         assert_eq!(step["step"], i as u64 + 1);
         assert_eq!(step["tokens"], (i as u64 + 1) * 4 * 32);
         for key in ["loss", "lr", "tokens_per_second", "gradient_norm"] {
-            assert!(step[key].as_f64().is_some_and(|x| x.is_finite() && x >= 0.0), "{key} of {step}");
+            assert!(
+                step[key].as_f64().is_some_and(|x| x.is_finite() && x >= 0.0),
+                "{key} of {step}"
+            );
         }
         let domains = &step["domains"];
         for (name, share, multiplier) in [("prose", 0.75, 0.5 / 0.75), ("code", 0.25, 2.0)] {
             let domain = &domains[name];
             assert_eq!(domain["sampling_weight"], share);
-            assert!((domain["multiplier"].as_f64().unwrap() - multiplier).abs() < 1e-12, "{domain}");
+            assert!(
+                (domain["multiplier"].as_f64().unwrap() - multiplier).abs() < 1e-12,
+                "{domain}"
+            );
             assert_eq!(domain["loss_weight"], 1.0);
             assert_eq!(domain["sequences"], (share * 4.0) as u64);
-            assert!(domain["loss"].as_f64().is_some() && domain["epochs"].as_f64().is_some(), "{domain}");
+            assert!(
+                domain["loss"].as_f64().is_some() && domain["epochs"].as_f64().is_some(),
+                "{domain}"
+            );
         }
     }
     for eval in evals {
@@ -88,7 +98,17 @@ fn a_second_run_reuses_the_shards_and_takes_a_folder_of_its_own() {
 fn the_same_seed_gives_the_same_model_and_another_seed_another() {
     let place = Place::new();
     let model = |out: &str, seed: &str| {
-        place.ok(&["train", "config.toml", "--set", "train.steps=3", "--seed", seed, "--out", out, "-q"]);
+        place.ok(&[
+            "train",
+            "config.toml",
+            "--set",
+            "train.steps=3",
+            "--seed",
+            seed,
+            "--out",
+            out,
+            "-q",
+        ]);
         std::fs::read(place.path(out).join("export/model.safetensors")).unwrap()
     };
     let (a, b, c) = (model("a", "7"), model("b", "7"), model("c", "8"));
@@ -102,10 +122,16 @@ fn eval_agrees_with_the_last_evaluation_of_the_run() {
     let trained = place.json(&["train", "config.toml", "--out", "run"]);
     for path in ["run", "run/export", "run/checkpoints/step-00000010"] {
         let evaluated = place.json(&["eval", path]);
-        for (a, b) in
-            trained["domains"].as_array().unwrap().iter().zip(evaluated["domains"].as_array().unwrap())
+        for (a, b) in trained["domains"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .zip(evaluated["domains"].as_array().unwrap())
         {
-            assert_eq!(a["last_loss"], b["loss"], "{path}: the same parameters on the same windows");
+            assert_eq!(
+                a["last_loss"], b["loss"],
+                "{path}: the same parameters on the same windows"
+            );
             for key in ["name", "tokens", "perplexity", "bits_per_byte"] {
                 assert!(!b[key].is_null(), "{key} of {b}");
             }
@@ -147,7 +173,9 @@ fn the_export_starts_another_run_where_it_left_off() {
     let first = place.json(&["train", "config.toml", "--set", "train.steps=20", "--out", "run"]);
     let set = format!("model.init={}", place.path("run/export").display());
     let second = place.json(&["train", "config.toml", "--set", &set, "--out", "again"]);
-    for (a, b) in first["domains"].as_array().unwrap().iter().zip(second["domains"].as_array().unwrap()) {
+    for (a, b) in
+        first["domains"].as_array().unwrap().iter().zip(second["domains"].as_array().unwrap())
+    {
         assert_eq!(a["last_loss"], b["first_loss"]);
     }
 }
@@ -180,7 +208,8 @@ fn a_column_splits_one_source_into_domains() {
         "#,
     );
     let document = place.json(&["train", "split.toml", "--out", "run"]);
-    let names: Vec<_> = document["domains"].as_array().unwrap().iter().map(|d| d["name"].clone()).collect();
+    let names: Vec<_> =
+        document["domains"].as_array().unwrap().iter().map(|d| d["name"].clone()).collect();
     assert_eq!(names, ["mixed/en", "mixed/rust"]);
     let records = metrics(&place.path("run"));
     let step = of_kind(&records, "step")[0];
@@ -198,7 +227,11 @@ fn inspect_says_what_each_thing_is() {
     assert!(say("run").contains("step 10"), "{}", say("run"));
     assert!(say("run/export").contains("LlamaForCausalLM"), "{}", say("run/export"));
     assert!(say(&shard).contains("prose"), "{}", say(&shard));
-    assert!(say(&format!("{shard}/train.idx")).contains("u16"), "{}", say(&format!("{shard}/train.idx")));
+    assert!(
+        say(&format!("{shard}/train.idx")).contains("u16"),
+        "{}",
+        say(&format!("{shard}/train.idx"))
+    );
     let strategies = say("strategies");
     for name in ["proportional", "uniform", "fixed", "temperature", "unimax", "schedule"] {
         assert!(strategies.contains(name), "{strategies}");
@@ -207,7 +240,8 @@ fn inspect_says_what_each_thing_is() {
 
 #[test]
 fn the_page_of_strategies_is_what_the_program_says() {
-    let page = std::fs::read_to_string(cuvee_testkit::workspace_root().join("docs/strategies.md")).unwrap();
+    let page = std::fs::read_to_string(cuvee_testkit::workspace_root().join("docs/strategies.md"))
+        .unwrap();
     let said = String::from_utf8(Place::new().ok(&["inspect", "strategies"]).stdout).unwrap();
     assert!(page.contains(said.trim()), "docs/strategies.md needs the table again:\n{said}");
 }
@@ -216,14 +250,22 @@ fn the_page_of_strategies_is_what_the_program_says() {
 fn the_example_config_of_the_guide_is_one() {
     let place = Place::new();
     let guide =
-        std::fs::read_to_string(cuvee_testkit::workspace_root().join("docs/configuration.md")).unwrap();
-    let blocks: Vec<&str> = guide.split("```toml").skip(1).filter_map(|b| b.split("```").next()).collect();
+        std::fs::read_to_string(cuvee_testkit::workspace_root().join("docs/configuration.md"))
+            .unwrap();
+    let blocks: Vec<&str> =
+        guide.split("```toml").skip(1).filter_map(|b| b.split("```").next()).collect();
     assert!(blocks.len() >= 3, "the guide shows the sections of a config");
-    // What the guide says is read as one config; only its source and the size of the work are made to fit this folder.
+    // What the guide says is read as one config; only its source and the size of the work are made
+    // to fit this folder.
     let config = blocks.concat().replace("wiki/*.jsonl.zst", "prose.jsonl").replace("4096", "400");
     place.write("guide.toml", &config);
-    let small =
-        ["model.preset=xs", "train.steps=1", "train.batch_size=2", "train.context=16", "eval.sequences=1"];
+    let small = [
+        "model.preset=xs",
+        "train.steps=1",
+        "train.batch_size=2",
+        "train.context=16",
+        "eval.sequences=1",
+    ];
     let sets: Vec<&str> = small.iter().flat_map(|s| ["--set", s]).collect();
     place.ok(&[&["train", "guide.toml", "--out", "run"][..], &sets].concat());
 }
@@ -237,9 +279,13 @@ fn learned_weights_are_measured_applied_and_recorded() {
     );
     place.ok(&["train", "config.toml", "--out", "run", "-q", "--set", "train.batch_size=8"]);
     let records = metrics(&place.path("run"));
-    let tune: Vec<_> = of_kind(&records, "eval").into_iter().filter(|e| e["split"] == "tune").collect();
+    let tune: Vec<_> =
+        of_kind(&records, "eval").into_iter().filter(|e| e["split"] == "tune").collect();
     assert_eq!(tune.iter().map(|e| e["step"].as_u64().unwrap()).collect::<Vec<_>>(), [4, 8]);
-    assert!(tune.iter().all(|e| e["domains"]["code"]["loss_variance"].as_f64().is_some_and(|v| v > 0.0)));
+    assert!(
+        tune.iter()
+            .all(|e| e["domains"]["code"]["loss_variance"].as_f64().is_some_and(|v| v > 0.0))
+    );
     let steps = of_kind(&records, "step");
     let of = |step: usize, domain: &str, key: &str| steps[step]["domains"][domain][key].as_f64();
     for (i, _) in steps.iter().enumerate() {
@@ -248,13 +294,14 @@ fn learned_weights_are_measured_applied_and_recorded() {
         assert!((sum(&|d| of(i, d, p).unwrap()) - 1.0).abs() < 1e-12);
         assert!((sum(&|d| 0.5 * of(i, d, w).unwrap()) - 1.0).abs() < 1e-12, "Σ π w = 1");
         for domain in ["prose", "code"] {
-            let expected =
-                of(i, domain, "importance").unwrap() * of(i, domain, w).unwrap() / of(i, domain, p).unwrap();
+            let expected = of(i, domain, "importance").unwrap() * of(i, domain, w).unwrap()
+                / of(i, domain, p).unwrap();
             assert!((of(i, domain, m).unwrap() - expected).abs() < 1e-12, "m = π w / p");
             assert!(of(i, domain, p).unwrap() >= 0.1 / 2.0 - 1e-12, "the floor ε / K");
         }
     }
-    // Nothing is known at the start; after a step v̂ is, and after four the loss weights have moved.
+    // Nothing is known at the start; after a step v̂ is, and after four the loss weights have
+    // moved.
     assert_eq!(of(0, "prose", "gradient_deviation"), None);
     assert!(of(1, "prose", "gradient_deviation").is_some_and(|v| v > 0.0));
     assert_eq!(of(3, "prose", "loss_weight"), Some(1.0));

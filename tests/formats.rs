@@ -92,7 +92,11 @@ fn what_cannot_be_converted_or_inspected_is_said_with_a_hint() {
     place.ok(&["convert", &domain, "taken", "--to", "nanogpt", "-q"]);
     std::fs::create_dir(place.path("empty")).unwrap();
     let cases: [(i32, &[&str], &str); 9] = [
-        (2, &["convert", &domain, "taken", "--to", "nanogpt"], "taken/train.bin: expected no such file yet"),
+        (
+            2,
+            &["convert", &domain, "taken", "--to", "nanogpt"],
+            "taken/train.bin: expected no such file yet",
+        ),
         (
             2,
             &["convert", &domain, "x", "--to", "olmo"],
@@ -103,7 +107,11 @@ fn what_cannot_be_converted_or_inspected_is_said_with_a_hint() {
             &["convert", "ids.bin", "x", "--to", "megatron", "--format", "nanogpt"],
             "`--end-of-text`: expected the id",
         ),
-        (2, &["convert", "ids.bin", "x", "--to", "llmc", "--split", "train"], "`--split`: expected nothing"),
+        (
+            2,
+            &["convert", "ids.bin", "x", "--to", "llmc", "--split", "train"],
+            "`--split`: expected nothing",
+        ),
         (1, &["convert", "ids.bin", "x", "--to", "llmc"], "pass --format nanogpt"),
         (
             1,

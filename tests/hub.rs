@@ -10,7 +10,8 @@ use std::sync::Arc;
 use assert_cmd::Command;
 use common::Place;
 use cuvee_testkit::{
-    Fault, Mirror, MirrorFile, code_like, digits_parquet, prose, tiny_tokenizer_json, workspace_root,
+    Fault, Mirror, MirrorFile, code_like, digits_parquet, prose, tiny_tokenizer_json,
+    workspace_root,
 };
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::properties::WriterProperties;
@@ -63,7 +64,8 @@ fn parquet(texts: &[String]) -> Vec<u8> {
 fn json_gz(texts: &[String]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     for (i, text) in texts.iter().enumerate() {
-        writeln!(encoder, "{}", json!({"repo_name": format!("a/{}", i / 2), "content": text})).unwrap();
+        writeln!(encoder, "{}", json!({"repo_name": format!("a/{}", i / 2), "content": text}))
+            .unwrap();
     }
     encoder.finish().unwrap()
 }
@@ -124,7 +126,10 @@ impl Hub {
             (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
         assert_eq!(output.status.code(), Some(code), "cuvee {args:?}:\n{stderr}");
         assert!(!stderr.contains("panicked"), "{stderr}");
-        assert!(!stderr.contains(TOKEN) && !out.contains(TOKEN), "the token is nobody's business: {stderr}");
+        assert!(
+            !stderr.contains(TOKEN) && !out.contains(TOKEN),
+            "the token is nobody's business: {stderr}"
+        );
         stderr
     }
 
@@ -136,7 +141,8 @@ impl Hub {
     fn fetched(&self) -> Vec<String> {
         let requests = self.mirror.requests();
         let gets = requests.iter().filter(|request| request.method == "GET");
-        gets.filter_map(|request| Some(request.path.split_once("/resolve/")?.1[41..].to_owned())).collect()
+        gets.filter_map(|request| Some(request.path.split_once("/resolve/")?.1[41..].to_owned()))
+            .collect()
     }
 
     fn manifest(&self, domain: &str) -> Value {
@@ -180,12 +186,16 @@ fn the_config_trains_from_the_hub_to_an_export() {
     );
     hub.kept_the_token();
 
-    // The model, put on the Hub, is one to go on from, to read with and to measure; a folder of that name goes before.
-    let file = |name: &str| MirrorFile::large(name, std::fs::read(run.join("export").join(name)).unwrap());
+    // The model, put on the Hub, is one to go on from, to read with and to measure; a folder of
+    // that name goes before.
+    let file =
+        |name: &str| MirrorFile::large(name, std::fs::read(run.join("export").join(name)).unwrap());
     let names = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"];
     hub.mirror.model("org/blend", &names.map(file));
-    let generated =
-        hub.cuvee(&["generate", "org/blend", "--prompt", "The ", "--tokens", "4"]).output().unwrap();
+    let generated = hub
+        .cuvee(&["generate", "org/blend", "--prompt", "The ", "--tokens", "4"])
+        .output()
+        .unwrap();
     assert!(generated.status.success() && generated.stdout.starts_with(b"The "), "{generated:?}");
     let init = ["train", &hub.config, "--out", "next", "--set", "model={init=\"org/blend\"}"];
     let set: Vec<&str> =
@@ -214,8 +224,9 @@ fn the_lab_takes_mnist_from_the_hub() {
     let mut hub = Hub::new();
     // Ten digits that are easy to tell apart, in four pixels each.
     let digits = |count: i64| {
-        let pixels: Vec<[u8; 4]> =
-            (0..count).map(|i| [0, 1, 2, 3].map(|bit| 255 * u8::from((i % 10) >> bit & 1 == 1))).collect();
+        let pixels: Vec<[u8; 4]> = (0..count)
+            .map(|i| [0, 1, 2, 3].map(|bit| 255 * u8::from((i % 10) >> bit & 1 == 1)))
+            .collect();
         let images: Vec<(&[u8], i64)> =
             pixels.iter().zip(0..).map(|(pixels, i)| (&pixels[..], i % 10)).collect();
         digits_parquet(&images, (2, 2))
@@ -258,13 +269,19 @@ fn shards_say_which_commit_and_which_files_they_are_of() {
     assert_eq!(manifest["source"]["hub"]["repository"], WIKIPEDIA);
     assert_eq!(commit.len(), 40);
     let file = &wikipedia(1)[2];
-    let [record] = manifest["source"]["files"].as_array().unwrap().as_slice() else { panic!("{manifest}") };
+    let [record] = manifest["source"]["files"].as_array().unwrap().as_slice() else {
+        panic!("{manifest}")
+    };
     assert_eq!(record["path"], PARQUET);
     assert_eq!(record["oid"], file.oid());
-    assert!(record["bytes"].as_u64().unwrap() > 10_000 && record.get("modified").is_none(), "{record}");
+    assert!(
+        record["bytes"].as_u64().unwrap() > 10_000 && record.get("modified").is_none(),
+        "{record}"
+    );
     assert_eq!(manifest["source"]["spec"]["limit"], "60kB");
 
-    // Nothing is made again for a cache that was touched, lies elsewhere or is gone: the Hub's hashes decide.
+    // Nothing is made again for a cache that was touched, lies elsewhere or is gone: the Hub's
+    // hashes decide.
     hub.fetched();
     std::fs::remove_dir_all(hub.place.path("hf")).unwrap();
     let said = hub.prepare(&[]);
@@ -278,7 +295,8 @@ fn shards_say_which_commit_and_which_files_they_are_of() {
     assert!(said.contains("tokenize wikipedia") && !said.contains("tokenize github"), "{said}");
     assert_eq!(hub.manifest("wikipedia")["source"]["hub"]["commit"], moved);
 
-    // Offline, it is the commit that was last seen, also for a whole data set that has to be tokenized again.
+    // Offline, it is the commit that was last seen, also for a whole data set that has to be
+    // tokenized again.
     hub.mirror.dataset(WIKIPEDIA, &wikipedia(3));
     hub.mirror.stop();
     std::fs::remove_dir_all(hub.place.path("shards/wikipedia")).unwrap();
@@ -288,12 +306,19 @@ fn shards_say_which_commit_and_which_files_they_are_of() {
 
 #[test]
 fn files_that_arrive_wrong_leave_no_shards() {
-    for fault in [Fault::Truncate, Fault::WrongBytes, Fault::ErrorPage(404), Fault::Path("../../evil".into())]
-    {
+    for fault in [
+        Fault::Truncate,
+        Fault::WrongBytes,
+        Fault::ErrorPage(404),
+        Fault::Path("../../evil".into()),
+    ] {
         let hub = Hub::new();
         hub.mirror.fault(fault.clone());
         let said = hub.run(1, &["prepare", &hub.config, "--out", "shards"], &[]);
-        assert!(said.contains("domain `wikipedia`") && said.contains("hint: "), "{fault:?}: {said}");
+        assert!(
+            said.contains("domain `wikipedia`") && said.contains("hint: "),
+            "{fault:?}: {said}"
+        );
         assert!(!hub.place.path("shards/wikipedia/shard.json").exists(), "{fault:?}");
         hub.kept_the_token();
         hub.mirror.fault(Fault::None);

@@ -1,5 +1,5 @@
-//! `cuvee lab`: the documents it promises, the files it writes, and what it says to bad input. The studies' own promises are
-//! tested in their crate.
+//! `cuvee lab`: the documents it promises, the files it writes, and what it says to bad input. The
+//! studies' own promises are tested in their crate.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod common;
@@ -17,7 +17,8 @@ fn honours_the_contract(document: &Value, study: &str, names: [&str; 4]) {
     for arm in arms {
         assert!(arm["final_error"].as_f64().is_some_and(|error| error > 0.0), "{arm}");
         assert!(arm["ci95"].as_f64().is_some_and(|half| half > 0.0), "{arm}");
-        let steps = arm.get("steps_to_uniform").expect("the key is there, even where the value is null");
+        let steps =
+            arm.get("steps_to_uniform").expect("the key is there, even where the value is null");
         assert!(steps.is_null() || steps.is_u64(), "{arm}");
     }
     assert!(arms[0]["steps_to_uniform"].is_u64(), "uniform reaches its own final error");
@@ -59,7 +60,8 @@ fn mnist_keeps_the_json_contract() {
     let place = Place::new();
     let folder = data.join("mnist");
     let sizes = ["--set=samples=300", "--set=held_out=60", "--set=hidden=8"];
-    let args = ["lab", "mnist", "--seeds", "2", "--steps", "60", "--data", folder.to_str().unwrap()];
+    let args =
+        ["lab", "mnist", "--seeds", "2", "--steps", "60", "--data", folder.to_str().unwrap()];
     honours_the_contract(
         &place.json(&[&args[..], &sizes].concat()),
         "mnist",

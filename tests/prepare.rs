@@ -1,4 +1,5 @@
-//! Preparing at size, with the real binary: killed at any moment, on a full disk, by several workers at once.
+//! Preparing at size, with the real binary: killed at any moment, on a full disk, by several
+//! workers at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod common;
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 use common::Place;
 
-/// One large file, many small ones, and without repetitions: a source in several domains, and one in splits.
+/// One large file, many small ones, and without repetitions: a source in several domains, and one
+/// in splits.
 const CONFIG: &str = r#"
 [tokenizer]
 file = "tokenizer.json"
@@ -91,7 +93,8 @@ fn assert_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Ve
     }
 }
 
-/// What comes again after more documents than are remembered while reading is left out when the parts are put together.
+/// What comes again after more documents than are remembered while reading is left out when the
+/// parts are put together.
 #[test]
 fn duplicates_are_left_out_however_few_documents_are_remembered() {
     let place = place();
@@ -166,7 +169,15 @@ fn workers_at_once_make_what_one_makes() {
         .map(|number| {
             Command::new(env!("CARGO_BIN_EXE_cuvee"))
                 .current_dir(place.path("."))
-                .args(["prepare", "prepare.toml", "--out", "shared", "-q", "--shard", &format!("{number}/3")])
+                .args([
+                    "prepare",
+                    "prepare.toml",
+                    "--out",
+                    "shared",
+                    "-q",
+                    "--shard",
+                    &format!("{number}/3"),
+                ])
                 .spawn()
                 .unwrap()
         })
@@ -264,10 +275,14 @@ fn a_full_disk_says_what_is_needed_and_loses_nothing() {
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("note: large: some ") && said.contains("are free there"), "warned early: {said}");
+    assert!(
+        said.contains("note: large: some ") && said.contains("are free there"),
+        "warned early: {said}"
+    );
     assert!(said.contains("No space left") && said.contains("more are needed, as "), "{said}");
     assert!(said.contains("hint: make room there and run the same command again"), "{said}");
-    let record = std::fs::read_to_string(place.path("disk/shards/large/.parts/1-of-1/part.json")).unwrap();
+    let record =
+        std::fs::read_to_string(place.path("disk/shards/large/.parts/1-of-1/part.json")).unwrap();
     let record: serde_json::Value = serde_json::from_str(&record).unwrap();
     assert!(
         record["read"].as_u64().is_some_and(|bytes| bytes > 1_000_000),

@@ -1,5 +1,5 @@
-//! The real binary on real text: the quickstart's sources, which every checkout of Cuvee has, and the shared corpora
-//! where they are at hand.
+//! The real binary on real text: the quickstart's sources, which every checkout of Cuvee has, and
+//! the shared corpora where they are at hand.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod common;
@@ -12,7 +12,8 @@ fn quickstart_prepares_and_trains_from_cargos_own_sources() {
     let place = Place::new();
     let config = workspace_root().join("configs/quickstart.toml");
     let config = config.to_str().unwrap();
-    // The real config on the real sources; only the model and the number of steps are made small, for a debug build.
+    // The real config on the real sources; only the model and the number of steps are made small,
+    // for a debug build.
     let document = place.json(&[
         "train",
         config,
@@ -27,10 +28,12 @@ fn quickstart_prepares_and_trains_from_cargos_own_sources() {
         "--set",
         "eval.sequences=2",
     ]);
-    let names: Vec<_> = document["domains"].as_array().unwrap().iter().map(|d| d["name"].clone()).collect();
+    let names: Vec<_> =
+        document["domains"].as_array().unwrap().iter().map(|d| d["name"].clone()).collect();
     assert_eq!(names, ["rust", "docs", "c"]);
     let plan: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(place.path("run/plan.json")).unwrap()).unwrap();
+        serde_json::from_str(&std::fs::read_to_string(place.path("run/plan.json")).unwrap())
+            .unwrap();
     for domain in plan["domains"].as_array().unwrap() {
         assert!(domain["tokens"].as_u64().unwrap() > 100_000, "too little text: {domain}");
     }
@@ -45,7 +48,8 @@ fn eight_domains_in_four_formats_train_together() {
         return;
     };
     let place = Place::new();
-    let config = std::fs::read_to_string(workspace_root().join("configs/eight-domains.toml")).unwrap();
+    let config =
+        std::fs::read_to_string(workspace_root().join("configs/eight-domains.toml")).unwrap();
     assert!(config.contains("../../shared/data"));
     place.write("eight.toml", &config.replace("../../shared/data", data.to_str().unwrap()));
     let document = place.json(&[
@@ -67,7 +71,8 @@ fn eight_domains_in_four_formats_train_together() {
     assert_eq!(document["domains"].as_array().unwrap().len(), 8);
     let folder = &place.json(&["prepare", "eight.toml"])["domains"][0]["folder"];
     let manifest =
-        std::fs::read_to_string(std::path::Path::new(folder.as_str().unwrap()).join("shard.json")).unwrap();
+        std::fs::read_to_string(std::path::Path::new(folder.as_str().unwrap()).join("shard.json"))
+            .unwrap();
     assert!(manifest.contains("CC BY-SA 3.0"), "the licence travels with the shard");
 }
 
@@ -99,9 +104,11 @@ fn a_pretrained_llama_evaluates_and_tells_a_story() {
             data.join("code/code.jsonl.zst").display()
         ),
     );
-    let document = place.json(&["eval", model, "--data", "eval.toml", "--context", "48", "--sequences", "4"]);
+    let document =
+        place.json(&["eval", model, "--data", "eval.toml", "--context", "48", "--sequences", "4"]);
     let loss = |i: usize| document["domains"][i]["loss"].as_f64().unwrap();
-    // Its own greedy story costs it little; program code costs more than guessing at random (ln 512 = 6.24).
+    // Its own greedy story costs it little; program code costs more than guessing at random (ln 512
+    // = 6.24).
     assert!(loss(0) < 1.5, "{document}");
     assert!(loss(1) > 512f64.ln(), "{document}");
 }

@@ -32,9 +32,13 @@ fn ten_steps_equal_five_and_resume_and_five_to_the_bit() {
         "sampling = { strategy = \"va\", variance = \"sketch\", every = 2 }",
     ] {
         let place = Place::new();
-        place.edit(r#"sampling = { strategy = "fixed", shares = { prose = 0.75, code = 0.25 } }"#, sampling);
+        place.edit(
+            r#"sampling = { strategy = "fixed", shares = { prose = 0.75, code = 0.25 } }"#,
+            sampling,
+        );
         place.ok(&["train", "config.toml", "--out", "whole", "-q"]);
-        // The same run as a crash after step 5's checkpoint leaves it: later steps are in the log, but no checkpoint is.
+        // The same run as a crash after step 5's checkpoint leaves it: later steps are in the log,
+        // but no checkpoint is.
         place.ok(&["train", "config.toml", "--out", "halves", "-q"]);
         let halves = place.path("halves");
         fs::remove_dir_all(halves.join("checkpoints/step-00000010")).unwrap();
@@ -52,7 +56,8 @@ fn ten_steps_equal_five_and_resume_and_five_to_the_bit() {
 #[test]
 fn ctrl_c_loses_nothing() {
     let place = Place::new();
-    let args = ["train", "config.toml", "-q", "--set", "train.steps=40", "--set", "checkpoint.every=1000"];
+    let args =
+        ["train", "config.toml", "-q", "--set", "train.steps=40", "--set", "checkpoint.every=1000"];
     place.ok(&[&args[..], &["--out", "whole"]].concat());
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_cuvee"))
         .current_dir(place.path(""))
@@ -63,10 +68,16 @@ fn ctrl_c_loses_nothing() {
         .unwrap();
     let log = place.path("stopped/metrics.jsonl");
     while fs::read_to_string(&log).map_or(0, |t| t.lines().count()) < 3 {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the run ended before it could be interrupted"
+        );
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
-    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let killed = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(killed.success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let done = of_kind(&metrics(&place.path("stopped")), "step").len();
@@ -105,8 +116,8 @@ fn a_run_keeps_its_arithmetic() {
 fn resume_with_another_config_names_what_changed() {
     let place = Place::new();
     place.ok(&["train", "config.toml", "--out", "run", "-q"]);
-    let said =
-        place.fails(2, &["train", "config.toml", "--out", "run", "--resume", "--set", "train.lr=0.01"]);
+    let said = place
+        .fails(2, &["train", "config.toml", "--out", "run", "--resume", "--set", "train.lr=0.01"]);
     assert!(said.contains("train.lr: 0.003 → 0.01") && said.contains("hint:"), "{said}");
     // How often to look is nobody's business but the user's.
     place.ok(&["train", "config.toml", "--out", "run", "--resume", "--set", "eval.every=3", "-q"]);
@@ -120,7 +131,10 @@ fn resume_with_other_data_names_the_domain() {
     place.ok(&["train", "config.toml", "--out", "run", "-q"]);
     cuvee_testkit::write_texts(&place.path("code.jsonl"), &cuvee_testkit::code_like(2, 310));
     let said = place.fails(1, &["train", "config.toml", "--out", "run", "--resume"]);
-    assert!(said.contains("`code`") && said.contains("expected") && said.contains("hint:"), "{said}");
+    assert!(
+        said.contains("`code`") && said.contains("expected") && said.contains("hint:"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -150,12 +164,12 @@ fn a_refused_start_leaves_the_folder_free_and_a_refused_resume_leaves_the_run_al
     place.fails(1, &["train", "config.toml", "--out", "run", "--set", "data.split.valid=0.0"]);
     place.fails(2, &["train", "config.toml", "--out", "run", "--set", "eval.sequences=0"]);
     place.ok(&["train", "config.toml", "--out", "run", "-q"]);
-    let before =
-        ["plan.json", "config.toml", "metrics.jsonl"].map(|f| fs::read(place.path("run").join(f)).unwrap());
+    let before = ["plan.json", "config.toml", "metrics.jsonl"]
+        .map(|f| fs::read(place.path("run").join(f)).unwrap());
     cuvee_testkit::write_texts(&place.path("code.jsonl"), &cuvee_testkit::code_like(2, 310));
     place.fails(1, &["train", "config.toml", "--out", "run", "--resume"]);
-    let after =
-        ["plan.json", "config.toml", "metrics.jsonl"].map(|f| fs::read(place.path("run").join(f)).unwrap());
+    let after = ["plan.json", "config.toml", "metrics.jsonl"]
+        .map(|f| fs::read(place.path("run").join(f)).unwrap());
     assert!(before == after, "a refused resume changed the run");
 }
 
@@ -164,12 +178,22 @@ fn a_run_that_has_moved_with_its_data_goes_on() {
     let place = Place::new();
     let project = |name: &str, file: &str| place.path(name).join(file).display().to_string();
     for file in ["prose.jsonl", "code.jsonl", "config.toml"] {
-        cuvee_testkit::write_file(&place.path("old").join(file), &fs::read(place.path(file)).unwrap());
+        cuvee_testkit::write_file(
+            &place.path("old").join(file),
+            &fs::read(place.path(file)).unwrap(),
+        );
     }
     place.ok(&["train", &project("old", "config.toml"), "--out", &project("old", "run"), "-q"]);
     fs::rename(place.path("old"), place.path("new")).unwrap();
     fs::remove_dir_all(place.path("new/run/checkpoints/step-00000010")).unwrap();
-    place.ok(&["train", &project("new", "config.toml"), "--out", &project("new", "run"), "--resume", "-q"]);
+    place.ok(&[
+        "train",
+        &project("new", "config.toml"),
+        "--out",
+        &project("new", "run"),
+        "--resume",
+        "-q",
+    ]);
 }
 
 #[test]
@@ -180,8 +204,10 @@ fn what_a_crash_left_half_written_is_cleared_away() {
     fs::create_dir(checkpoints.join(".step-00000011.partial")).unwrap();
     fs::rename(checkpoints.join("step-00000010"), checkpoints.join(".step-00000010.old")).unwrap();
     place.ok(&["train", "config.toml", "--out", "run", "--resume", "-q"]);
-    let mut names: Vec<_> =
-        fs::read_dir(&checkpoints).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(&checkpoints)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     assert_eq!(names, ["step-00000005", "step-00000010"]);
 }
@@ -210,9 +236,12 @@ fn a_diverging_run_stops_before_it_spoils_its_checkpoints() {
         "train.warmup=0",
         "--set",
     ];
-    let said = place.fails(1, &[&wild[..], &["eval.every=1", "--set", "checkpoint.every=1"]].concat());
+    let said =
+        place.fails(1, &[&wild[..], &["eval.every=1", "--set", "checkpoint.every=1"]].concat());
     assert!(
-        said.contains("step ") && said.contains("expected a finite number") && said.contains("hint:"),
+        said.contains("step ")
+            && said.contains("expected a finite number")
+            && said.contains("hint:"),
         "{said}"
     );
     for entry in fs::read_dir(place.path("run/checkpoints")).into_iter().flatten() {

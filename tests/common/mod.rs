@@ -1,4 +1,5 @@
-//! What the end-to-end tests share: a folder of its own for each test, a small config on generated text, and the real binary.
+//! What the end-to-end tests share: a folder of its own for each test, a small config on generated
+//! text, and the real binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, dead_code)]
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! The command line, as typed: what comes in is `argv`, what goes out is [`Args`]. Costs nothing, resolves nothing.
+//! The command line, as typed: what comes in is `argv`, what goes out is [`Args`]. Costs nothing,
+//! resolves nothing.
 
 use std::path::PathBuf;
 
@@ -10,8 +11,8 @@ use crate::lab::LabArgs;
 
 /// Pretrain small language models on a chosen blend of real domains.
 ///
-/// People's text goes to stderr, data to stdout. Exit codes: 0 done, 1 failed, 2 bad usage or config,
-/// 130 interrupted (a checkpoint was written; go on with --resume).
+/// People's text goes to stderr, data to stdout. Exit codes: 0 done, 1 failed, 2 bad usage or
+/// config, 130 interrupted (a checkpoint was written; go on with --resume).
 #[derive(Parser, Debug)]
 #[command(name = "cuvee", version, propagate_version = true, max_term_width = 100)]
 pub struct Args {
@@ -29,7 +30,8 @@ pub struct Common {
     /// Override a config key (lab: a setting), for example --set train.lr=3e-4 (repeatable)
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Where to write: the run folder (train, default runs/NAME), the shards (prepare), or the findings (lab)
+    /// Where to write: the run folder (train, default runs/NAME), the shards (prepare), or the
+    /// findings (lab)
     #[arg(long, global = true, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Override the config's seed
@@ -59,8 +61,8 @@ pub enum Command {
     Prepare {
         /// The config (only [tokenizer], [data] and [[domain]] are needed)
         config: PathBuf,
-        /// Prepare part I of N only (from 1), as one of N workers that share the folder of the shards; when all are done,
-        /// `cuvee prepare CONFIG` puts the parts together
+        /// Prepare part I of N only (from 1), as one of N workers that share the folder of the
+        /// shards; when all are done, `cuvee prepare CONFIG` puts the parts together
         #[arg(long, value_name = "I/N")]
         shard: Option<Share>,
     },
@@ -71,7 +73,8 @@ pub enum Command {
     },
     /// Loss, perplexity and bits per byte of every domain
     Eval {
-        /// A run folder, a checkpoint, an export, any Hugging Face Llama folder, or a Llama's name on the Hub
+        /// A run folder, a checkpoint, an export, any Hugging Face Llama folder, or a Llama's name
+        /// on the Hub
         checkpoint: PathBuf,
         /// The config whose domains are evaluated (default: the run's own)
         #[arg(long, value_name = "CONFIG")]
@@ -85,7 +88,8 @@ pub enum Command {
     },
     /// Continue a text
     Generate {
-        /// A run folder, a checkpoint, an export, any Hugging Face Llama folder, or a Llama's name on the Hub
+        /// A run folder, a checkpoint, an export, any Hugging Face Llama folder, or a Llama's name
+        /// on the Hub
         checkpoint: PathBuf,
         /// The text to continue
         #[arg(long, value_name = "TEXT")]
@@ -106,7 +110,8 @@ pub enum Command {
         #[arg(long)]
         logits: bool,
     },
-    /// Say what a tokenized file, run folder or checkpoint holds; `inspect strategies` lists the strategies
+    /// Say what a tokenized file, run folder or checkpoint holds; `inspect strategies` lists the
+    /// strategies
     Inspect {
         /// A shard folder, a tokenized file, a run folder, a checkpoint, or the word `strategies`
         path: PathBuf,
@@ -116,7 +121,8 @@ pub enum Command {
     },
     /// Write tokenized files in another format, token for token
     Convert(ConvertArgs),
-    /// Repeat the seed paper's experiments: a table, results.json and a page of plots in --out (default runs/lab-STUDY)
+    /// Repeat the seed paper's experiments: a table, results.json and a page of plots in --out
+    /// (default runs/lab-STUDY)
     Lab(LabArgs),
     /// Measure throughput on this machine
     Bench(BenchArgs),
@@ -132,7 +138,8 @@ pub struct ConvertArgs {
     /// The format to write: megatron, nanogpt, llmc or datatrove
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     pub to: Format,
-    /// Which split of a domain's folder: train, tune or valid (default: each into a file of its own)
+    /// Which split of a domain's folder: train, tune or valid (default: each into a file of its
+    /// own)
     #[arg(long, value_name = "SPLIT", value_parser = split)]
     pub split: Option<Split>,
     /// The id that ends a document (default: what the shard.json beside the input says)
@@ -192,7 +199,8 @@ mod tests {
         let mut lines = Vec::new();
         let mut commands = Vec::new();
         for sub in root.get_subcommands().filter(|s| s.get_name() != "help") {
-            let mut inner: Vec<_> = sub.get_subcommands().filter(|s| s.get_name() != "help").collect();
+            let mut inner: Vec<_> =
+                sub.get_subcommands().filter(|s| s.get_name() != "help").collect();
             if inner.is_empty() {
                 inner.push(sub);
             }
@@ -201,16 +209,26 @@ mod tests {
         for sub in commands {
             let mut flags: Vec<_> = sub
                 .get_arguments()
-                .filter(|a| !a.is_global_set() && !["help", "version"].contains(&a.get_id().as_str()))
+                .filter(|a| {
+                    !a.is_global_set() && !["help", "version"].contains(&a.get_id().as_str())
+                })
                 .map(|a| {
-                    a.get_long().map_or_else(|| a.get_id().to_string().to_uppercase(), |l| format!("--{l}"))
+                    a.get_long()
+                        .map_or_else(|| a.get_id().to_string().to_uppercase(), |l| format!("--{l}"))
                 })
                 .collect();
             flags.sort();
-            lines.push(format!("{}: {}", sub.get_display_name().unwrap_or_default(), flags.join(" ")));
+            lines.push(format!(
+                "{}: {}",
+                sub.get_display_name().unwrap_or_default(),
+                flags.join(" ")
+            ));
         }
-        let mut global: Vec<_> =
-            root.get_arguments().filter(|a| a.is_global_set()).filter_map(|a| a.get_long()).collect();
+        let mut global: Vec<_> = root
+            .get_arguments()
+            .filter(|a| a.is_global_set())
+            .filter_map(|a| a.get_long())
+            .collect();
         global.sort_unstable();
         lines.push(format!("everywhere: {}", global.join(" ")));
         assert_eq!(

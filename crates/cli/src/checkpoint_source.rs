@@ -1,5 +1,5 @@
-//! Finds the model that a path means: a run folder, one of its checkpoints, an export, any Hugging Face Llama folder, or
-//! the name of one on the Hub.
+//! Finds the model that a path means: a run folder, one of its checkpoints, an export, any Hugging
+//! Face Llama folder, or the name of one on the Hub.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,17 @@ use cuvee_train::{DeviceSpec, Engine, TrainSpec, checkpoint, engine_from_paramet
 use crate::progress::PrepareProgress;
 use crate::{Interrupted, Session};
 
-/// The folder that the model called `name` on the Hub was fetched to; `None` where `path` or the folder it would be in is
-/// there, which goes before (a path that is mistyped is nobody else's business), or `name` is no name of the Hub's.
+/// The folder that the model called `name` on the Hub was fetched to; `None` where `path` or the
+/// folder it would be in is there, which goes before (a path that is mistyped is nobody else's
+/// business), or `name` is no name of the Hub's.
 ///
 /// # Errors
 /// When the Hub does not give it, saying why.
-pub fn fetched_model(path: &Path, name: &str, session: &Session) -> anyhow::Result<Option<PathBuf>> {
+pub fn fetched_model(
+    path: &Path,
+    name: &str,
+    session: &Session,
+) -> anyhow::Result<Option<PathBuf>> {
     let is_here = path.exists() || path.parent().is_some_and(Path::is_dir);
     if is_here || !cuvee_data::is_model_name(name) {
         return Ok(None);
@@ -27,7 +32,8 @@ pub fn fetched_model(path: &Path, name: &str, session: &Session) -> anyhow::Resu
     }
 }
 
-/// A folder with `config.json`, `model.safetensors` and `tokenizer.json`, and the run it belongs to, if any.
+/// A folder with `config.json`, `model.safetensors` and `tokenizer.json`, and the run it belongs
+/// to, if any.
 pub struct Source {
     /// Where the model is.
     pub folder: PathBuf,
@@ -41,7 +47,8 @@ impl Source {
     /// # Errors
     /// When there is no model there, saying what was looked for.
     pub fn find(path: &Path, session: &Session) -> anyhow::Result<Self> {
-        let fetched = path.to_str().map(|name| fetched_model(path, name, session)).transpose()?.flatten();
+        let fetched =
+            path.to_str().map(|name| fetched_model(path, name, session)).transpose()?.flatten();
         let path = fetched.as_deref().unwrap_or(path);
         if !path.exists() {
             bail!(
@@ -64,8 +71,8 @@ impl Source {
             );
         };
         // RUN/export and RUN/checkpoints/step-N are one and two levels below RUN.
-        let absolute =
-            std::fs::canonicalize(&folder).with_context(|| format!("cannot resolve {}", folder.display()))?;
+        let absolute = std::fs::canonicalize(&folder)
+            .with_context(|| format!("cannot resolve {}", folder.display()))?;
         let run_config = absolute
             .ancestors()
             .skip(1)
@@ -85,7 +92,8 @@ impl Source {
         self.tokenizer_file().is_file()
     }
 
-    /// The tokenizer beside the model, its documents ending with the token that the model was trained to end with.
+    /// The tokenizer beside the model, its documents ending with the token that the model was
+    /// trained to end with.
     ///
     /// # Errors
     /// When there is none, or it cannot be read.

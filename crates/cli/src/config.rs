@@ -1,7 +1,8 @@
 //! The config file: TOML text and `--set` overrides in, a checked [`Config`] out.
 //!
-//! Unknown keys are errors that name the nearest known key. Relative paths are taken from the config file's
-//! own folder, so that a config means the same wherever it is run from; [`Config::base`] remembers it.
+//! Unknown keys are errors that name the nearest known key. Relative paths are taken from the
+//! config file's own folder, so that a config means the same wherever it is run from;
+//! [`Config::base`] remembers it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,8 +25,8 @@ pub struct Config {
     /// Root of every random choice (order, initialisation, counts).
     #[serde(default)]
     pub seed: u64,
-    /// The folder that relative paths start from, and that Cargo sources look for a workspace from. Default: the config
-    /// file's own folder; a resolved config says which that was.
+    /// The folder that relative paths start from, and that Cargo sources look for a workspace from.
+    /// Default: the config file's own folder; a resolved config says which that was.
     #[serde(default)]
     pub base: PathBuf,
     /// Where the vocabulary comes from.
@@ -110,12 +111,14 @@ impl Config {
         let mut config: Config = if overrides.is_empty() {
             let document = toml::Deserializer::parse(&text)
                 .map_err(|e| ConfigError(explain(&origin, Some(&text), "", &e)))?;
-            serde_path_to_error::deserialize(document)
-                .map_err(|e| ConfigError(explain(&origin, Some(&text), &e.path().to_string(), e.inner())))?
+            serde_path_to_error::deserialize(document).map_err(|e| {
+                ConfigError(explain(&origin, Some(&text), &e.path().to_string(), e.inner()))
+            })?
         } else {
-            // Overrides go in through the table, so that any key can be reached by its dotted name, also a missing one.
-            let table: toml::Table =
-                toml::from_str(&text).map_err(|e| ConfigError(explain(&origin, Some(&text), "", &e)))?;
+            // Overrides go in through the table, so that any key can be reached by its dotted name,
+            // also a missing one.
+            let table: toml::Table = toml::from_str(&text)
+                .map_err(|e| ConfigError(explain(&origin, Some(&text), "", &e)))?;
             overridden(&origin, table, overrides)?
         };
         if let Some(seed) = seed {
@@ -139,7 +142,10 @@ impl Config {
         }
         for (i, domain) in self.domains.iter().enumerate() {
             if domain.name.trim().is_empty() {
-                return Err(ConfigError(format!("{at}: [[domain]] number {}: the name is empty", i + 1)));
+                return Err(ConfigError(format!(
+                    "{at}: [[domain]] number {}: the name is empty",
+                    i + 1
+                )));
             }
             if self.domains.iter().take(i).any(|d| d.name == domain.name) {
                 return Err(ConfigError(format!(
@@ -147,7 +153,9 @@ impl Config {
                     domain.name
                 )));
             }
-            if matches!(domain.importance, Some(Importance::ByValue(_))) && domain.domain_by.is_none() {
+            if matches!(domain.importance, Some(Importance::ByValue(_)))
+                && domain.domain_by.is_none()
+            {
                 return Err(ConfigError(format!(
                     "{at}: domain `{}`: importance is a table, but there is no domain_by to give it values\nhint: write importance = 2.0, or add domain_by = \"column\"",
                     domain.name
@@ -215,7 +223,8 @@ impl Config {
 
     /// The config as TOML, paths absolute: what goes into the run folder.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
-        toml::to_string(self).map_err(|e| ConfigError(format!("cannot write the resolved config: {e}")))
+        toml::to_string(self)
+            .map_err(|e| ConfigError(format!("cannot write the resolved config: {e}")))
     }
 }
 
@@ -223,14 +232,17 @@ impl Config {
 pub fn cache_folder() -> PathBuf {
     match std::env::var_os("CUVEE_CACHE").filter(|v| !v.is_empty()) {
         Some(dir) => PathBuf::from(dir),
-        None => dirs::cache_dir().map_or_else(|| PathBuf::from(".cuvee"), |d| d.join("cuvee")).join("shards"),
+        None => dirs::cache_dir()
+            .map_or_else(|| PathBuf::from(".cuvee"), |d| d.join("cuvee"))
+            .join("shards"),
     }
 }
 
-/// Keys of `new` that differ from `old`, as `key: old → new`, without those that may change between a run and its resumption.
+/// Keys of `new` that differ from `old`, as `key: old → new`, without those that may change between
+/// a run and its resumption.
 pub fn differences(old: &toml::Table, new: &toml::Table) -> Vec<String> {
-    /// How often to look and to save does not change what is trained; and whether data that lies elsewhere now is the
-    /// same data, its checksums tell better than its path.
+    /// How often to look and to save does not change what is trained; and whether data that lies
+    /// elsewhere now is the same data, its checksums tell better than its path.
     fn free(key: &str) -> bool {
         ["base", "data.dir", "tokenizer.file"].contains(&key)
             || ["eval.", "checkpoint."].iter().any(|section| key.starts_with(section))
@@ -250,7 +262,8 @@ pub fn differences(old: &toml::Table, new: &toml::Table) -> Vec<String> {
 }
 
 fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
-    let join = |key: &str| if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
+    let join =
+        |key: &str| if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
     match value {
         toml::Value::Table(table) => table.iter().for_each(|(k, v)| flatten(&join(k), v, into)),
         toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
@@ -268,7 +281,8 @@ fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String
     }
 }
 
-/// `table` with `overrides` put over it in order, each `KEY=VALUE`, as what it stands for; `origin` begins the messages.
+/// `table` with `overrides` put over it in order, each `KEY=VALUE`, as what it stands for; `origin`
+/// begins the messages.
 ///
 /// # Errors
 /// [`ConfigError`] naming the key.
@@ -288,7 +302,9 @@ pub fn overridden<T: DeserializeOwned>(
 
 /// Applies one `--set a.b.c=value`. Domains are reached by name: `domain.wikipedia.importance=2`.
 fn set_key(table: &mut toml::Table, entry: &str) -> Result<(), ConfigError> {
-    let wrong = |what: String, hint: String| Err(ConfigError(format!("--set {entry}: {what}\nhint: {hint}")));
+    let wrong = |what: String, hint: String| {
+        Err(ConfigError(format!("--set {entry}: {what}\nhint: {hint}")))
+    };
     let Some((key, text)) = entry.split_once('=') else {
         return wrong("expected KEY=VALUE, found no `=`".into(), "--set train.lr=3e-4".into());
     };
@@ -299,7 +315,8 @@ fn set_key(table: &mut toml::Table, entry: &str) -> Result<(), ConfigError> {
         .unwrap_or_else(|| toml::Value::String(text.to_string()));
     let (mut here, mut rest) = (table, key.trim());
     while let Some((part, after)) = rest.split_once('.') {
-        let slot = here.entry(part.to_string()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let slot =
+            here.entry(part.to_string()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
         match slot {
             toml::Value::Table(inner) => (here, rest) = (inner, after),
             toml::Value::Array(items) => {
@@ -308,12 +325,15 @@ fn set_key(table: &mut toml::Table, entry: &str) -> Result<(), ConfigError> {
                 // A name may hold dots itself: the longest one that fits is meant.
                 let key_of = |name: &str| after.strip_prefix(name)?.strip_prefix('.');
                 let longest = names.iter().filter(|n| key_of(n).is_some()).max_by_key(|n| n.len());
-                let item = items.iter_mut().find(|i| longest.is_some() && name_of(i).as_ref() == longest);
+                let item =
+                    items.iter_mut().find(|i| longest.is_some() && name_of(i).as_ref() == longest);
                 match (item.and_then(toml::Value::as_table_mut), longest.and_then(|n| key_of(n))) {
                     (Some(inner), Some(key)) => (here, rest) = (inner, key),
                     _ => {
                         return wrong(
-                            format!("expected `{part}.NAME.KEY` with the name of a domain, found `{key}`"),
+                            format!(
+                                "expected `{part}.NAME.KEY` with the name of a domain, found `{key}`"
+                            ),
                             format!("the domains are {}", names.join(", ")),
                         );
                     }
@@ -346,15 +366,19 @@ fn explain(origin: &str, text: Option<&str>, key: &str, error: &toml::de::Error)
     let hint = nearest_key_hint(message)
         .unwrap_or_else(|| "docs/configuration.md lists every key and what it takes".into());
     match place {
-        Some((number, line)) => format!("{origin}:{number}: {key}{message}\n  | {line}\nhint: {hint}"),
+        Some((number, line)) => {
+            format!("{origin}:{number}: {key}{message}\n  | {line}\nhint: {hint}")
+        }
         None => format!("{origin}: {key}{message}\nhint: {hint}"),
     }
 }
 
-/// From serde's "unknown field `a`, expected one of `b`, `c`" (or "unknown variant") the known name closest to the one found.
+/// From serde's "unknown field `a`, expected one of `b`, `c`" (or "unknown variant") the known name
+/// closest to the one found.
 fn nearest_key_hint(message: &str) -> Option<String> {
-    let rest =
-        message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("unknown variant `"))?;
+    let rest = message
+        .strip_prefix("unknown field `")
+        .or_else(|| message.strip_prefix("unknown variant `"))?;
     let (found, rest) = rest.split_once('`')?;
     let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
     let nearest = known
@@ -370,7 +394,8 @@ fn nearby_configs(path: &Path) -> Vec<String> {
         .flatten()
         .filter_map(|e| Some(e.ok()?.path()))
         .filter(|p| {
-            p.extension().is_some_and(|e| e == "toml") && p.file_name().is_some_and(|n| n != "Cargo.toml")
+            p.extension().is_some_and(|e| e == "toml")
+                && p.file_name().is_some_and(|n| n != "Cargo.toml")
         })
         .map(|p| p.strip_prefix(".").unwrap_or(&p).display().to_string())
         .collect();
@@ -409,7 +434,9 @@ mod tests {
 
     #[test]
     fn set_reaches_any_key_and_domains_by_name() {
-        let config = load(MINIMAL, &["train.steps=7", "domain.a.max_epochs=2.5", "model.preset=xs"]).unwrap();
+        let config =
+            load(MINIMAL, &["train.steps=7", "domain.a.max_epochs=2.5", "model.preset=xs"])
+                .unwrap();
         assert_eq!(config.train.steps, Some(7));
         assert_eq!(config.domains[0].max_epochs, Some(2.5));
     }
@@ -417,7 +444,10 @@ mod tests {
     #[test]
     fn set_with_an_unknown_key_or_domain_says_so() {
         let error = load(MINIMAL, &["train.stpes=7"]).unwrap_err().0;
-        assert!(error.contains("--set train.stpes=7") && error.contains("did you mean `steps`"), "{error}");
+        assert!(
+            error.contains("--set train.stpes=7") && error.contains("did you mean `steps`"),
+            "{error}"
+        );
         let error = load(MINIMAL, &["domain.b.max_epochs=2"]).unwrap_err().0;
         assert!(
             error.contains("found `domain.b.max_epochs`") && error.contains("the domains are a"),
@@ -437,7 +467,10 @@ mod tests {
     #[test]
     fn a_wrong_type_names_the_key_and_what_was_expected() {
         let error = load(&format!("{MINIMAL}[eval]\nevery = \"often\"\n"), &[]).unwrap_err().0;
-        assert!(error.contains("eval.every: invalid type: string") && error.contains("hint: "), "{error}");
+        assert!(
+            error.contains("eval.every: invalid type: string") && error.contains("hint: "),
+            "{error}"
+        );
         let error = load(MINIMAL, &["domain.a.importance=much"]).unwrap_err().0;
         assert!(error.contains("importance") && error.contains("a number, or a table"), "{error}");
     }
@@ -448,23 +481,32 @@ mod tests {
         let text = config.to_toml().unwrap();
         let again = load(&text, &[]).unwrap();
         assert_eq!(text, again.to_toml().unwrap());
-        assert!(differences(&text.parse().unwrap(), &again.to_toml().unwrap().parse().unwrap()).is_empty());
+        assert!(
+            differences(&text.parse().unwrap(), &again.to_toml().unwrap().parse().unwrap())
+                .is_empty()
+        );
     }
 
     #[test]
     fn differences_name_the_key_and_both_values() {
         let a = load(MINIMAL, &["train.lr=0.001"]).unwrap().to_toml().unwrap().parse().unwrap();
-        let b =
-            load(MINIMAL, &["train.lr=0.002", "eval.every=3"]).unwrap().to_toml().unwrap().parse().unwrap();
+        let b = load(MINIMAL, &["train.lr=0.002", "eval.every=3"])
+            .unwrap()
+            .to_toml()
+            .unwrap()
+            .parse()
+            .unwrap();
         assert_eq!(differences(&a, &b), ["train.lr: 0.001 → 0.002"]);
     }
 
     #[test]
     fn two_domains_of_one_name_are_refused() {
-        let error =
-            load(&format!("{MINIMAL}[[domain]]\nname = \"a\"\nsource = {{ path = \"b.txt\" }}\n"), &[])
-                .unwrap_err()
-                .0;
+        let error = load(
+            &format!("{MINIMAL}[[domain]]\nname = \"a\"\nsource = {{ path = \"b.txt\" }}\n"),
+            &[],
+        )
+        .unwrap_err()
+        .0;
         assert!(error.contains("two domains are called `a`"), "{error}");
     }
 }

@@ -1,4 +1,5 @@
-//! `cuvee convert IN OUT --to FORMAT`: tokenized files from one format into another, token for token.
+//! `cuvee convert IN OUT --to FORMAT`: tokenized files from one format into another, token for
+//! token.
 
 use cuvee_data::{Convert, DataError};
 use cuvee_report::thousands;

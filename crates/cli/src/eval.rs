@@ -34,9 +34,9 @@ pub fn run(
     let config = Config::load(path, &session.common.set, session.common.seed)?;
     let mut engine = source.engine(session)?;
 
-    // A model reads the ids of its own tokenizer only. Where it brings one and the domains are another config's, that is
-    // what the text is encoded with, and the shards go to the cache, so that those of a run with another tokenizer
-    // stay as they are.
+    // A model reads the ids of its own tokenizer only. Where it brings one and the domains are
+    // another config's, that is what the text is encoded with, and the shards go to the cache, so
+    // that those of a run with another tokenizer stay as they are.
     let own = source.has_tokenizer().then(|| source.tokenizer()).transpose()?;
     let (spec, store) = match &own {
         Some(own) if data.is_some() => (
@@ -75,8 +75,11 @@ pub fn run(
         sequences,
         context,
     };
-    let bar =
-        if session.common.quiet { ProgressBar::hidden() } else { ProgressBar::new(plan.windows() as u64) };
+    let bar = if session.common.quiet {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new(plan.windows() as u64)
+    };
     let mut progress = |windows| {
         bar.inc(windows as u64);
         if session.interrupted.load(Ordering::Relaxed) {

@@ -25,7 +25,12 @@ pub struct Request<'a> {
 }
 
 /// Continues the prompt, or with `logits` prints what the model says at each of its positions.
-pub fn run(checkpoint: &Path, request: &Request, logits: bool, session: &Session) -> anyhow::Result<()> {
+pub fn run(
+    checkpoint: &Path,
+    request: &Request,
+    logits: bool,
+    session: &Session,
+) -> anyhow::Result<()> {
     let sampler = Sampler::new(SamplingSpec {
         temperature: request.temperature,
         top_k: request.top_k,
@@ -51,21 +56,28 @@ pub fn run(checkpoint: &Path, request: &Request, logits: bool, session: &Session
     if stream {
         write_stdout(request.prompt)?;
     }
-    // A token may end in the middle of a character: the stream holds its bytes back until the character is whole.
+    // A token may end in the middle of a character: the stream holds its bytes back until the
+    // character is whole.
     let mut decoder = tokenizer.decode_stream();
     let (mut text, mut failed) = (String::new(), None);
     for &id in &ids {
         decoder.step(id);
     }
-    let new =
-        generate(engine.as_mut(), &ids, request.tokens, Some(tokenizer.end_of_text()), &sampler, |id| {
+    let new = generate(
+        engine.as_mut(),
+        &ids,
+        request.tokens,
+        Some(tokenizer.end_of_text()),
+        &sampler,
+        |id| {
             let piece = decoder.step(id);
             text.push_str(&piece);
             let read = if stream { write_stdout(&piece) } else { Ok(true) };
             let go_on = matches!(read, Ok(true)) && !session.interrupted.load(Ordering::Relaxed);
             failed = read.err();
             if go_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
+        },
+    )?;
     if let Some(error) = failed {
         return Err(error.into());
     }

@@ -58,14 +58,24 @@ fn shards(path: &Path, said: Said) -> anyhow::Result<(String, Value)> {
             thousands(*longest),
             max_id.map_or("none".into(), |id| id.to_string()),
         ),
-        Inspection::Tokens { path, format, token_type, documents, tokens, longest, max_id, tokenizer } => {
+        Inspection::Tokens {
+            path,
+            format,
+            token_type,
+            documents,
+            tokens,
+            longest,
+            max_id,
+            tokenizer,
+        } => {
             let documents = match (documents, longest) {
                 (Some(documents), Some(longest)) => {
                     format!("{} documents, longest {}", thousands(*documents), thousands(*longest))
                 }
                 _ => "documents told apart by end-of-text".to_owned(),
             };
-            let tokenizer = tokenizer.as_ref().map_or(String::new(), |name| format!(", tokenizer {name}"));
+            let tokenizer =
+                tokenizer.as_ref().map_or(String::new(), |name| format!(", tokenizer {name}"));
             format!(
                 "{}: {} tokens, {}, {}, {documents}, largest id {}{tokenizer}\n",
                 path.display(),
@@ -165,7 +175,8 @@ fn model_folder(path: &Path) -> anyhow::Result<(String, Value)> {
         model.max_context,
         if model.tied { "tied" } else { "untied" },
     );
-    let state = if path.join("state.json").is_file() { Some(checkpoint::load_state(path)?) } else { None };
+    let state =
+        if path.join("state.json").is_file() { Some(checkpoint::load_state(path)?) } else { None };
     if let Some(state) = &state {
         text.push_str(&format!(
             "  a checkpoint at step {}, {} tokens\n",

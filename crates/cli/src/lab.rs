@@ -1,4 +1,5 @@
-//! `cuvee lab STUDY`: the seed paper's own experiments. Settings in; a table, `results.json` and a page of plots out.
+//! `cuvee lab STUDY`: the seed paper's own experiments. Settings in; a table, `results.json` and a
+//! page of plots out.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -45,20 +46,22 @@ pub struct LabArgs {
     /// Noise of each domain, for example 5,1; label flips for logistic, for example 0.4,0
     #[arg(long, value_name = "S1,S2,…", value_delimiter = ',')]
     pub sigma: Vec<f64>,
-    /// A folder with MNIST's four files in the IDX format, gzipped or not, or the Hub's Parquet files (mnist; default: the
-    /// Hub's ylecun/mnist)
+    /// A folder with MNIST's four files in the IDX format, gzipped or not, or the Hub's Parquet
+    /// files (mnist; default: the Hub's ylecun/mnist)
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 }
 
 /// MNIST on the Hub, and its files there: both in one folder.
 const MNIST: &str = "ylecun/mnist";
-const MNIST_FILES: [&str; 2] = ["mnist/train-00000-of-00001.parquet", "mnist/test-00000-of-00001.parquet"];
+const MNIST_FILES: [&str; 2] =
+    ["mnist/train-00000-of-00001.parquet", "mnist/test-00000-of-00001.parquet"];
 
 /// Trained arms: four, and the oracle where it is trained too.
 const ARMS: u64 = 4;
 
-/// Runs the study; the table goes to stderr, the document to stdout, both files to `--out` (default `runs/lab-STUDY`).
+/// Runs the study; the table goes to stderr, the document to stdout, both files to `--out` (default
+/// `runs/lab-STUDY`).
 pub fn run(args: &LabArgs, session: &Session) -> anyhow::Result<()> {
     let (name, arms) = match args.study {
         Which::Linear => ("linear", ARMS),
@@ -66,7 +69,8 @@ pub fn run(args: &LabArgs, session: &Session) -> anyhow::Result<()> {
         Which::Mnist => ("mnist", ARMS + 1),
     };
     let overrides = overrides(args, session)?;
-    let out = session.common.out.clone().unwrap_or_else(|| PathBuf::from(format!("runs/lab-{name}")));
+    let out =
+        session.common.out.clone().unwrap_or_else(|| PathBuf::from(format!("runs/lab-{name}")));
     let bar = bar(session.common.quiet);
     let tick = |steps: u64| {
         bar.inc(steps);
@@ -79,7 +83,8 @@ pub fn run(args: &LabArgs, session: &Session) -> anyhow::Result<()> {
     let found = match args.study {
         Which::Linear | Which::Logistic => {
             let linear = args.study == Which::Linear;
-            let start = if linear { RegressionSettings::linear() } else { RegressionSettings::logistic() };
+            let start =
+                if linear { RegressionSettings::linear() } else { RegressionSettings::logistic() };
             let settings: RegressionSettings = resolve(&start, overrides)?;
             if args.data.is_some() {
                 return Err(usage("--data", "this study draws its own data", "leave --data out"));
@@ -106,15 +111,19 @@ pub fn run(args: &LabArgs, session: &Session) -> anyhow::Result<()> {
     session.say(cuvee_lab::steps_table(&study));
     session.say(format!("error     {}", study.metric));
     if let Some(allocation) = &study.allocation {
-        let (count, error) = (allocation.instances.len(), 100.0 * allocation.largest_relative_error);
+        let (count, error) =
+            (allocation.instances.len(), 100.0 * allocation.largest_relative_error);
         session.say(format!(
             "variance  of g under VA within {error:.1} % of its closed form on {count} random instances"
         ));
     }
     for e in &study.estimators {
-        let form = e.closed_form.map_or_else(String::new, |form| format!(", closed form {form:.5}"));
-        session
-            .say(format!("{}: {:.5} ± {:.5}, {:.3} × oracle{form}", e.name, e.error, e.ci95, e.over_oracle));
+        let form =
+            e.closed_form.map_or_else(String::new, |form| format!(", closed form {form:.5}"));
+        session.say(format!(
+            "{}: {:.5} ± {:.5}, {:.3} × oracle{form}",
+            e.name, e.error, e.ci95, e.over_oracle
+        ));
     }
     session.say(format!("page      {}", out.join("index.html").display()));
     session.say(format!("results   {}", out.join("results.json").display()));
@@ -124,12 +133,13 @@ pub fn run(args: &LabArgs, session: &Session) -> anyhow::Result<()> {
 /// The folder that the Hub's MNIST was fetched to.
 fn fetched_mnist(session: &Session) -> anyhow::Result<PathBuf> {
     let progress = PrepareProgress::new(session.common.quiet);
-    let files = match cuvee_data::fetch_dataset(MNIST, &MNIST_FILES, &progress, &session.interrupted) {
-        Err(DataError::Interrupted) => return Err(Interrupted.into()),
-        other => {
-            other.context("--data names a folder with MNIST's files; without it, they come from the Hub")?
-        }
-    };
+    let files =
+        match cuvee_data::fetch_dataset(MNIST, &MNIST_FILES, &progress, &session.interrupted) {
+            Err(DataError::Interrupted) => return Err(Interrupted.into()),
+            other => other.context(
+                "--data names a folder with MNIST's files; without it, they come from the Hub",
+            )?,
+        };
     let folder = files.first().and_then(|file| file.parent());
     folder.map(Path::to_path_buf).context("the Hub's files lie in no folder")
 }
@@ -141,8 +151,9 @@ fn usage(place: &str, what: &str, hint: &str) -> anyhow::Error {
 /// A bar over the SGD steps of all seeds and arms; its length comes with the settings.
 fn bar(quiet: bool) -> ProgressBar {
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
-    let style =
-        ProgressStyle::with_template("  {bar:30} {human_pos}/{human_len} steps of all arms  eta {eta}");
+    let style = ProgressStyle::with_template(
+        "  {bar:30} {human_pos}/{human_len} steps of all arms  eta {eta}",
+    );
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─"))
 }
 
@@ -153,12 +164,19 @@ fn begin(bar: &ProgressBar, seeds: u64, steps: u64, arms: u64) {
 /// What was typed, as a table of settings; `--set` comes last and wins.
 fn overrides(args: &LabArgs, session: &Session) -> anyhow::Result<toml::Table> {
     let mut table = toml::Table::new();
-    let numbers =
-        |values: &[f64]| toml::Value::Array(values.iter().copied().map(toml::Value::Float).collect());
-    for (key, value) in [("seeds", args.seeds), ("steps", args.steps), ("seed", session.common.seed)] {
+    let numbers = |values: &[f64]| {
+        toml::Value::Array(values.iter().copied().map(toml::Value::Float).collect())
+    };
+    for (key, value) in
+        [("seeds", args.seeds), ("steps", args.steps), ("seed", session.common.seed)]
+    {
         if let Some(value) = value {
             let Ok(value) = i64::try_from(value) else {
-                return Err(usage(&format!("--{key}"), &format!("{value} is too large"), "at most 2⁶³ − 1"));
+                return Err(usage(
+                    &format!("--{key}"),
+                    &format!("{value} is too large"),
+                    "at most 2⁶³ − 1",
+                ));
             };
             table.insert(key.into(), toml::Value::Integer(value));
         }
@@ -173,8 +191,9 @@ fn overrides(args: &LabArgs, session: &Session) -> anyhow::Result<toml::Table> {
         let Some((key, text)) = entry.split_once('=') else {
             return Err(usage(&place, "expected KEY=VALUE, found no `=`", "--set lr=1e-3"));
         };
-        let parsed =
-            toml::from_str::<toml::Table>(&format!("v = {text}")).ok().and_then(|mut t| t.remove("v"));
+        let parsed = toml::from_str::<toml::Table>(&format!("v = {text}"))
+            .ok()
+            .and_then(|mut t| t.remove("v"));
         let Some(value) = parsed else {
             return Err(usage(
                 &place,
@@ -188,7 +207,10 @@ fn overrides(args: &LabArgs, session: &Session) -> anyhow::Result<toml::Table> {
 }
 
 /// `start` with `overrides` put over it, key by key.
-fn resolve<T: Serialize + DeserializeOwned>(start: &T, overrides: toml::Table) -> anyhow::Result<T> {
+fn resolve<T: Serialize + DeserializeOwned>(
+    start: &T,
+    overrides: toml::Table,
+) -> anyhow::Result<T> {
     let mut settings = toml::Table::try_from(start)?;
     let known: Vec<String> = settings.keys().cloned().collect();
     for (key, value) in overrides {
@@ -285,6 +307,9 @@ mod tests {
         assert!(said("gama1 = 1").contains("did you mean `gamma1`"), "{}", said("gama1 = 1"));
         assert!(said("zzz = 1").contains("the settings are"));
         let wrong = said("steps = -3");
-        assert!(wrong.contains("steps = -3") && wrong.contains("hint: the default is 3000"), "{wrong}");
+        assert!(
+            wrong.contains("steps = -3") && wrong.contains("hint: the default is 3000"),
+            "{wrong}"
+        );
     }
 }

@@ -49,8 +49,8 @@ impl Session {
     }
 }
 
-/// Writes data to stdout. A closed pipe (`cuvee … | head`) is no error: it says that nobody reads any more, and so does
-/// the answer `false`.
+/// Writes data to stdout. A closed pipe (`cuvee … | head`) is no error: it says that nobody reads
+/// any more, and so does the answer `false`.
 pub fn write_stdout(text: &str) -> std::io::Result<bool> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
@@ -60,10 +60,11 @@ pub fn write_stdout(text: &str) -> std::io::Result<bool> {
     }
 }
 
-/// Candle splits every elementwise operation over threads that spin while they wait for each other, which made the
-/// reference engine three times slower than whole micro-batches side by side. It reads this variable once and has no setter,
-/// and a process must not change its own environment once it has threads: so the program replaces itself, before
-/// it does anything else, by itself with the variable set. Where that cannot be done it goes on, only slower.
+/// Candle splits every elementwise operation over threads that spin while they wait for each other,
+/// which made the reference engine three times slower than whole micro-batches side by side. It
+/// reads this variable once and has no setter, and a process must not change its own environment
+/// once it has threads: so the program replaces itself, before it does anything else, by itself
+/// with the variable set. Where that cannot be done it goes on, only slower.
 #[cfg(unix)]
 fn leave_threads_to_the_engine() {
     use std::os::unix::process::CommandExt;
@@ -73,8 +74,14 @@ fn leave_threads_to_the_engine() {
     {
         let mut arguments = std::env::args_os();
         let name = arguments.next().unwrap_or_else(|| program.clone().into_os_string());
-        let error = std::process::Command::new(program).arg0(name).args(arguments).env(VARIABLE, "1").exec();
-        eprintln!("warning: {VARIABLE}=1 could not be set ({error}): training on the CPU will be slower");
+        let error = std::process::Command::new(program)
+            .arg0(name)
+            .args(arguments)
+            .env(VARIABLE, "1")
+            .exec();
+        eprintln!(
+            "warning: {VARIABLE}=1 could not be set ({error}): training on the CPU will be slower"
+        );
     }
 }
 
@@ -151,6 +158,9 @@ fn is_usage(error: &anyhow::Error) -> bool {
             error.downcast_ref(),
             Some(cuvee_lab::LabError::Setting { .. } | cuvee_lab::LabError::NoFile { .. })
         )
-        || matches!(error.downcast_ref(), Some(TrainError::Config { .. } | TrainError::Device { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(TrainError::Config { .. } | TrainError::Device { .. })
+        )
         || error.downcast_ref().is_some_and(cuvee_data::DataError::is_usage)
 }

@@ -1,4 +1,5 @@
-//! From a config and its prepared domains to everything the loop needs, checked: nothing is refused later that could be refused here.
+//! From a config and its prepared domains to everything the loop needs, checked: nothing is refused
+//! later that could be refused here.
 
 use std::path::Path;
 
@@ -43,7 +44,8 @@ pub struct PlanDocument<'a> {
 }
 
 impl Plan {
-    /// Checks the whole request against the data and lays out the run, with the mixer that will draw it.
+    /// Checks the whole request against the data and lays out the run, with the mixer that will
+    /// draw it.
     ///
     /// # Errors
     /// Anything about the mixture, model or schedule that cannot be done, before any of it is done.
@@ -77,7 +79,8 @@ impl Plan {
                 max_epochs: config.domains.get(d.entry).and_then(|c| c.max_epochs),
             })
             .collect();
-        let run = Run { steps, batch_size: train.batch_size, context: train.context, seed: config.seed };
+        let run =
+            Run { steps, batch_size: train.batch_size, context: train.context, seed: config.seed };
         let mixer = Mixer::new(&config.mixture, &infos, &run)?;
         check_split(domains, Split::Valid, train.context)?;
         let importance = mixer.importance().values().to_vec();

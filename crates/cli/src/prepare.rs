@@ -1,4 +1,5 @@
-//! `cuvee prepare CONFIG`: corpora to shards, only what is missing or out of date; with `--shard I/N`, one worker's part.
+//! `cuvee prepare CONFIG`: corpora to shards, only what is missing or out of date; with `--shard
+//! I/N`, one worker's part.
 
 use std::path::Path;
 use std::time::Instant;
@@ -116,7 +117,10 @@ fn interruptible<T>(result: cuvee_data::Result<T>) -> anyhow::Result<T> {
 
 /// All work together: its bytes, and the time since `begun`.
 fn total(works: impl Iterator<Item = Option<Work>>, begun: Instant) -> Work {
-    Work { bytes: works.flatten().map(|work| work.bytes).sum(), seconds: begun.elapsed().as_secs_f64() }
+    Work {
+        bytes: works.flatten().map(|work| work.bytes).sum(),
+        seconds: begun.elapsed().as_secs_f64(),
+    }
 }
 
 /// How much text became tokens and how fast; nulls where nothing had to be done.

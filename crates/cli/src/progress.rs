@@ -1,4 +1,5 @@
-//! What people see while they wait: bars on a terminal, a line now and then elsewhere, nothing under `--quiet`.
+//! What people see while they wait: bars on a terminal, a line now and then elsewhere, nothing
+//! under `--quiet`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -216,7 +217,8 @@ impl Observer for TrainProgress {
         let due = self.verbose || self.last_line.elapsed() >= LINE_EVERY;
         if self.bar.is_hidden() && !self.quiet && due {
             self.last_line = Instant::now();
-            let each = self.begun.elapsed().as_secs_f64() / (r.step - self.first_step).max(1) as f64;
+            let each =
+                self.begun.elapsed().as_secs_f64() / (r.step - self.first_step).max(1) as f64;
             let eta = cuvee_report::duration(each * self.steps.saturating_sub(r.step) as f64);
             eprintln!(
                 "  step {}/{}  loss {:.3}  {:.0} tokens/s  eta {eta}",
@@ -227,7 +229,8 @@ impl Observer for TrainProgress {
     }
 
     fn evaluating(&mut self, step: u64, windows: usize) {
-        self.evaluation_bar = ProgressBar::with_draw_target(Some(windows as u64), target(self.quiet));
+        self.evaluation_bar =
+            ProgressBar::with_draw_target(Some(windows as u64), target(self.quiet));
         self.evaluation_bar.set_style(style("  evaluating at step {msg} {bar:20} {pos}/{len}"));
         self.evaluation_bar.set_message(step.to_string());
     }
@@ -257,7 +260,8 @@ impl Observer for TrainProgress {
                     .collect(),
             })
             .map_err(std::io::Error::other)?;
-        let each: Vec<String> = e.domains.iter().map(|d| format!("{} {:.3}", d.name, d.loss)).collect();
+        let each: Vec<String> =
+            e.domains.iter().map(|d| format!("{} {:.3}", d.name, d.loss)).collect();
         self.line(&format!("step {:>5}  valid loss  {}", e.step, each.join("  ")));
         Ok(())
     }
@@ -272,8 +276,11 @@ impl Observer for TrainProgress {
             };
             (d.name.clone(), record)
         };
-        let record =
-            EvalRecord { step, split: "tune".to_string(), domains: domains.iter().map(record).collect() };
+        let record = EvalRecord {
+            step,
+            split: "tune".to_string(),
+            domains: domains.iter().map(record).collect(),
+        };
         self.log.eval(&record).map_err(std::io::Error::other)
     }
 

@@ -24,7 +24,8 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
     let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
     let folder = run_folder(config_path, session)?;
     let _lock = claim(&folder)?;
-    let from = if session.common.resume { find_checkpoint(&folder, &resolved, session)? } else { None };
+    let from =
+        if session.common.resume { find_checkpoint(&folder, &resolved, session)? } else { None };
     if session.common.verbose {
         session.say(&resolved);
     }
@@ -36,7 +37,8 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
     }
     session.say("Preparing the domains");
     let corpus = prepare::corpus(&config, &config.tokenizer, config.store(None), session)?;
-    let (mut plan, mixer) = Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
+    let (mut plan, mixer) =
+        Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
     let estimator = mixer.needs().gradient.map(|gradient| gradient.estimator);
     plan.run.train.engine = plan.run.train.engine.collecting(estimator);
     // What the config leaves open stays as the run began.
@@ -61,11 +63,21 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
             engine.precision()
         ));
     }
-    let mut trainer =
-        Trainer::new(&plan.run, &corpus.domains, &corpus.tokenizer, mixer, engine, resolved.clone())?;
+    let mut trainer = Trainer::new(
+        &plan.run,
+        &corpus.domains,
+        &corpus.tokenizer,
+        mixer,
+        engine,
+        resolved.clone(),
+    )?;
     if let Some((checkpoint, _)) = &from {
         trainer.restore(checkpoint)?;
-        session.say(format!("Going on from {}, step {}", checkpoint.display(), trainer.state().step));
+        session.say(format!(
+            "Going on from {}, step {}",
+            checkpoint.display(),
+            trainer.state().step
+        ));
     }
     // Only now that nothing can be refused any more is anything written.
     cuvee_data::write_whole(&folder.join("config.toml"), resolved.as_bytes())?;
@@ -98,9 +110,16 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
     }
 
     let export = folder.join("export");
-    let tokenizer =
-        hf::ExportTokenizer { json: corpus.tokenizer.json(), end_of_text: corpus.tokenizer.end_of_text() };
-    hf::write_export(&export, trainer.engine().model(), &trainer.engine().parameters()?, tokenizer)?;
+    let tokenizer = hf::ExportTokenizer {
+        json: corpus.tokenizer.json(),
+        end_of_text: corpus.tokenizer.end_of_text(),
+    };
+    hf::write_export(
+        &export,
+        trainer.engine().model(),
+        &trainer.engine().parameters()?,
+        tokenizer,
+    )?;
     let state = trainer.state();
     let rows = results(state);
     session.say(cuvee_report::result_table(&rows));
@@ -130,7 +149,8 @@ fn holds_run(folder: &Path) -> bool {
     folder.join("metrics.jsonl").exists() || folder.join("checkpoints").exists()
 }
 
-/// Where the run lives: `--out`; the folder that a resolved config lies in; else `runs/NAME`, numbered when taken.
+/// Where the run lives: `--out`; the folder that a resolved config lies in; else `runs/NAME`,
+/// numbered when taken.
 fn run_folder(config_path: &Path, session: &Session) -> anyhow::Result<PathBuf> {
     let refuse = |text: String| Err(ConfigError(text).into());
     if let Some(out) = &session.common.out {
@@ -148,11 +168,13 @@ fn run_folder(config_path: &Path, session: &Session) -> anyhow::Result<PathBuf> 
         }
         return Ok(out.clone());
     }
-    let parent = config_path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent =
+        config_path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if session.common.resume && holds_run(parent) {
         return Ok(parent.to_path_buf());
     }
-    let stem = config_path.file_stem().map_or_else(|| "run".into(), |s| s.to_string_lossy().into_owned());
+    let stem =
+        config_path.file_stem().map_or_else(|| "run".into(), |s| s.to_string_lossy().into_owned());
     let numbered = |n: u32| match n {
         1 => Path::new("runs").join(&stem),
         n => Path::new("runs").join(format!("{stem}-{n}")),
@@ -168,16 +190,17 @@ fn run_folder(config_path: &Path, session: &Session) -> anyhow::Result<PathBuf> 
     }
 }
 
-/// Makes the run folder and holds it as long as the returned file lives (also a killed process lets go of it), so that two
-/// processes never write one run.
+/// Makes the run folder and holds it as long as the returned file lives (also a killed process lets
+/// go of it), so that two processes never write one run.
 fn claim(folder: &Path) -> anyhow::Result<fs::File> {
     let path = folder.join(".lock");
-    let file = fs::create_dir_all(folder).and_then(|()| fs::File::create(&path)).with_context(|| {
-        format!(
-            "cannot make the run folder {}\nhint: give --out a folder that can be written",
-            folder.display()
-        )
-    })?;
+    let file =
+        fs::create_dir_all(folder).and_then(|()| fs::File::create(&path)).with_context(|| {
+            format!(
+                "cannot make the run folder {}\nhint: give --out a folder that can be written",
+                folder.display()
+            )
+        })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => bail!(
@@ -189,7 +212,8 @@ fn claim(folder: &Path) -> anyhow::Result<fs::File> {
     }
 }
 
-/// The checkpoint to go on from and its state, if there is one, and only under the config it was made with.
+/// The checkpoint to go on from and its state, if there is one, and only under the config it was
+/// made with.
 fn find_checkpoint(
     folder: &Path,
     resolved: &str,
@@ -198,11 +222,15 @@ fn find_checkpoint(
     let root = folder.join("checkpoints");
     checkpoint::recover(&root)?;
     let Some(newest) = checkpoint::list(&root)?.pop() else {
-        session.say(format!("{} has no checkpoint yet: starting from the beginning", folder.display()));
+        session.say(format!(
+            "{} has no checkpoint yet: starting from the beginning",
+            folder.display()
+        ));
         return Ok(None);
     };
     let state = checkpoint::load_state(&newest)?;
-    let parse = |text: &str| text.parse::<toml::Table>().context("a resolved config does not read back");
+    let parse =
+        |text: &str| text.parse::<toml::Table>().context("a resolved config does not read back");
     let changed = differences(&parse(&state.config)?, &parse(resolved)?);
     if !changed.is_empty() {
         return Err(ConfigError(format!(
@@ -248,7 +276,8 @@ fn describe(plan: &Plan, engine: &dyn Engine, device: DeviceSpec, folder: &Path)
         cuvee_report::plan_table(&rows)
     );
     for row in rows.iter().filter(|r| r.epochs > 4.0) {
-        // Repetition is nearly free up to about four epochs: Muennighoff et al. 2023, arXiv:2305.16264.
+        // Repetition is nearly free up to about four epochs: Muennighoff et al. 2023,
+        // arXiv:2305.16264.
         text.push_str(&format!(
             "\nnote: `{}` is passed over {:.1} times; beyond about 4 passes repeated text teaches less and less",
             row.domain, row.epochs

@@ -1,10 +1,11 @@
 //! Parts to shards: what the workers left, put together and given its names.
 //!
-//! In: the parts of an entry, all done, in order. Out: its folder of shards, or one for each value of `domain_by`, as a
-//! single worker would have made them. A single part's tokens are renamed, those of several copied one behind another;
-//! where duplicates are left out, also those that only another part had, or that came after more documents than a worker remembers.
-//! Whatever is interrupted can be done again, until the last step removes the parts. Memory: a buffer and, for duplicates, two bits a
-//! document and the ids of as many documents as a worker remembers.
+//! In: the parts of an entry, all done, in order. Out: its folder of shards, or one for each value
+//! of `domain_by`, as a single worker would have made them. A single part's tokens are renamed,
+//! those of several copied one behind another; where duplicates are left out, also those that only
+//! another part had, or that came after more documents than a worker remembers. Whatever is
+//! interrupted can be done again, until the last step removes the parts. Memory: a buffer and, for
+//! duplicates, two bits a document and the ids of as many documents as a worker remembers.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,8 +19,8 @@ use crate::entry::Entry;
 use crate::error::{DataError, Result};
 use crate::index;
 use crate::manifest::{
-    Counts, FORMAT_VERSION, Manifest, SourceRecord, SplitRecord, SplitRecords, hex, remove_file, write_json,
-    write_whole,
+    Counts, FORMAT_VERSION, Manifest, SourceRecord, SplitRecord, SplitRecords, hex, remove_file,
+    write_json, write_whole,
 };
 use crate::part::{PartRecord, part_folder, parts_folder};
 use crate::part_files::{StreamRecord, read_notes, stream_files};
@@ -101,7 +102,8 @@ impl Piece {
         self.record.bytes - self.dropped.bytes
     }
 
-    /// Calls `sink` with the number of tokens of each document, end-of-text included, and whether it is kept.
+    /// Calls `sink` with the number of tokens of each document, end-of-text included, and whether
+    /// it is kept.
     fn lengths(&self, mut sink: impl FnMut(u32, bool) -> Result<()>) -> Result<()> {
         if self.record.documents == 0 {
             return Ok(());
@@ -179,7 +181,8 @@ pub(crate) fn assemble(
     };
     for (value, domain) in full {
         let folder = entry.folder(&value);
-        let manifest = publish(entry, &folder, by.then_some(&value), domain, signature, parts.len() == 1)?;
+        let manifest =
+            publish(entry, &folder, by.then_some(&value), domain, signature, parts.len() == 1)?;
         published.documents += Split::ALL.iter().map(|s| manifest.split(*s).documents).sum::<u64>();
         published.tokens += manifest.tokens();
         list.folders.insert(value.clone(), store::folder_name(&value));
@@ -206,7 +209,8 @@ pub(crate) fn finished(entry: &Entry<'_>, dir: &Path, share: Share) -> Option<Pa
             let record = &domain.splits[split.number()];
             // An assembly that was interrupted may have moved the tokens of a single part already.
             let moved = || {
-                !bin.exists() && is(&name(&entry.folder(&domain.value), *split, "bin"), record.tokens * size)
+                !bin.exists()
+                    && is(&name(&entry.folder(&domain.value), *split, "bin"), record.tokens * size)
             };
             is(&lengths, 4 * record.documents)
                 && (is(&bin, record.tokens * size) || share == Share::WHOLE && moved())
@@ -217,8 +221,11 @@ pub(crate) fn finished(entry: &Entry<'_>, dir: &Path, share: Share) -> Option<Pa
 
 /// Bytes that an assembly writes.
 pub(crate) fn room(entry: &Entry<'_>, parts: &[PartRecord]) -> Option<Room> {
-    let copied =
-        if parts.len() > 1 || may_repeat(entry, parts) { entry.token_type().size() as u64 } else { 0 };
+    let copied = if parts.len() > 1 || may_repeat(entry, parts) {
+        entry.token_type().size() as u64
+    } else {
+        0
+    };
     let splits = parts.iter().flat_map(|part| &part.domains).flat_map(|domain| &domain.splits);
     Some((splits.map(|split| 20 * split.documents + copied * split.tokens).sum(), None))
 }
@@ -235,13 +242,18 @@ pub(crate) fn remove_parts(dir: &Path) -> Result<()> {
 }
 
 /// The domains of all parts by their values, and the number of invalid documents.
-fn gather(entry: &Entry<'_>, dir: &Path, parts: &[PartRecord]) -> Result<(BTreeMap<String, Gathered>, u64)> {
+fn gather(
+    entry: &Entry<'_>,
+    dir: &Path,
+    parts: &[PartRecord],
+) -> Result<(BTreeMap<String, Gathered>, u64)> {
     let mut domains: BTreeMap<String, Gathered> = BTreeMap::new();
     let mut skipped = 0;
     for (part, repeated) in parts.iter().zip(repetitions(entry, dir, parts)?) {
         let folder = part_folder(dir, part.share);
         skipped += part.skipped;
-        let mut pieces: Vec<[Dropped; 3]> = part.domains.iter().map(|_| Default::default()).collect();
+        let mut pieces: Vec<[Dropped; 3]> =
+            part.domains.iter().map(|_| Default::default()).collect();
         let mut counts: Vec<Counts> = part.domains.iter().map(|domain| domain.counts).collect();
         if !repeated.is_empty() {
             let mut numbers = 0..;
@@ -249,7 +261,9 @@ fn gather(entry: &Entry<'_>, dir: &Path, parts: &[PartRecord]) -> Result<(BTreeM
             read_notes(&folder, part.noted, |noted| {
                 let again = numbers.next().is_some_and(|number| repeated.contains(number));
                 let (domain, split) = (usize::from(noted.domain), noted.split.number());
-                let Some(place) = places.get_mut(domain).map(|places| &mut places[split]) else { return };
+                let Some(place) = places.get_mut(domain).map(|places| &mut places[split]) else {
+                    return;
+                };
                 if again {
                     let dropped = &mut pieces[domain][split];
                     dropped.which.insert(*place);
@@ -265,7 +279,9 @@ fn gather(entry: &Entry<'_>, dir: &Path, parts: &[PartRecord]) -> Result<(BTreeM
                 *place += 1;
             })?;
         }
-        for (number, ((domain, dropped), counts)) in part.domains.iter().zip(pieces).zip(counts).enumerate() {
+        for (number, ((domain, dropped), counts)) in
+            part.domains.iter().zip(pieces).zip(counts).enumerate()
+        {
             if !domains.contains_key(&domain.value) {
                 entry.check_number(domains.len(), domains.keys())?;
             }
@@ -286,7 +302,8 @@ fn may_repeat(entry: &Entry<'_>, parts: &[PartRecord]) -> bool {
     entry.source.deduplicate && (parts.len() > 1 || parts.iter().any(|part| part.forgetful))
 }
 
-/// Of each part, the numbers in its notes of the documents that came before, in it or in an earlier part.
+/// Of each part, the numbers in its notes of the documents that came before, in it or in an earlier
+/// part.
 fn repetitions(entry: &Entry<'_>, dir: &Path, parts: &[PartRecord]) -> Result<Vec<Bits>> {
     let mut repeated: Vec<Bits> = parts.iter().map(|_| Bits::default()).collect();
     if !may_repeat(entry, parts) {
@@ -359,7 +376,11 @@ fn publish(
                     message: "the note of its checksum is damaged".to_owned(),
                 })?
             }
-            pieces => concatenate(pieces, &part_name(dir, split, "bin"), entry.token_type().size() as u64)?,
+            pieces => concatenate(
+                pieces,
+                &part_name(dir, split, "bin"),
+                entry.token_type().size() as u64,
+            )?,
         };
         *manifest.split_mut(split) = SplitRecord {
             documents: pieces.iter().map(Piece::documents).sum(),
@@ -385,7 +406,8 @@ fn publish(
     Ok(manifest)
 }
 
-/// Moves the tokens of a single part to where they belong, unless an assembly that was interrupted has done so.
+/// Moves the tokens of a single part to where they belong, unless an assembly that was interrupted
+/// has done so.
 fn take_over(piece: &Piece, bin: &Path) -> Result<()> {
     if piece.record.tokens == 0 {
         File::create(bin).map_err(DataError::io("create", bin))?;

@@ -1,9 +1,11 @@
-//! What is done to a text before anything else looks at it, each step only where the config asks for it.
+//! What is done to a text before anything else looks at it, each step only where the config asks
+//! for it.
 //!
-//! In: a document's text. Out: the text that is counted, split, compared and tokenized, or why it is left out.
-//! The order is fixed: carriage returns, normal form, blank texts, length. Everything later (duplicates, the split's hash,
-//! the tokenizer, its training sample) sees what comes out of here. Costs a look at each byte for each
-//! step that is on; a text that needs no change is not copied.
+//! In: a document's text. Out: the text that is counted, split, compared and tokenized, or why it
+//! is left out. The order is fixed: carriage returns, normal form, blank texts, length. Everything
+//! later (duplicates, the split's hash, the tokenizer, its training sample) sees what comes out of
+//! here. Costs a look at each byte for each step that is on; a text that needs no change is not
+//! copied.
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
@@ -43,10 +45,14 @@ impl Cleaning {
         if let Some(max) = max_chars.filter(|max| *max < min_chars.max(1)) {
             return Err(DataError::Spec {
                 key: "source.max_chars".to_owned(),
-                expected: format!("at least {}, the shortest document that is kept", min_chars.max(1)),
+                expected: format!(
+                    "at least {}, the shortest document that is kept",
+                    min_chars.max(1)
+                ),
                 found: max.to_string(),
-                hint: "min_chars and max_chars bound a document's length in characters, both included"
-                    .to_owned(),
+                hint:
+                    "min_chars and max_chars bound a document's length in characters, both included"
+                        .to_owned(),
             });
         }
         Ok(Cleaning { strip_cr: spec.strip_cr, normalize: spec.normalize, min_chars, max_chars })
@@ -90,7 +96,8 @@ impl Cleaning {
         let chars = match counted(self.min_chars) || counted(max) {
             true => text.chars().count() as u64,
             false if bytes < self.min_chars => 0,
-            // More than the shortest; and either at most the longest in bytes already, or too long at four bytes each.
+            // More than the shortest; and either at most the longest in bytes already, or too long
+            // at four bytes each.
             false if bytes < max => self.min_chars,
             false => max.saturating_add(1),
         };
@@ -110,8 +117,13 @@ mod tests {
 
     fn cleaning(strip_cr: bool, nfc: bool, min: Option<u64>, max: Option<u64>) -> Cleaning {
         let normalize = nfc.then_some(NormalForm::Nfc);
-        let spec =
-            SourceSpec { strip_cr, normalize, min_chars: min, max_chars: max, ..SourceSpec::default() };
+        let spec = SourceSpec {
+            strip_cr,
+            normalize,
+            min_chars: min,
+            max_chars: max,
+            ..SourceSpec::default()
+        };
         Cleaning::new(&spec).unwrap()
     }
 
@@ -124,7 +136,10 @@ mod tests {
     #[test]
     fn nothing_is_done_unasked() {
         let text = "a\r\nb e\u{301}";
-        assert_eq!(cleaned(Cleaning::default(), text), (text.to_owned(), Fate::Kept, Changes::default()));
+        assert_eq!(
+            cleaned(Cleaning::default(), text),
+            (text.to_owned(), Fate::Kept, Changes::default())
+        );
         assert_eq!(cleaned(Cleaning::default(), " \r\n").1, Fate::Empty);
     }
 
@@ -140,9 +155,14 @@ mod tests {
         let nfc = cleaning(false, true, None, None);
         assert_eq!(cleaned(nfc, "e\u{301}").0, "\u{e9}");
         assert!(cleaned(nfc, "e\u{301}").2.normalized);
-        // The quick check says "maybe" for a lone combining mark after what it does not combine with.
+        // The quick check says "maybe" for a lone combining mark after what it does not combine
+        // with.
         for same in ["\u{e9}", "q\u{301}", "plain", "日本語"] {
-            assert_eq!(cleaned(nfc, same), (same.to_owned(), Fate::Kept, Changes::default()), "{same}");
+            assert_eq!(
+                cleaned(nfc, same),
+                (same.to_owned(), Fate::Kept, Changes::default()),
+                "{same}"
+            );
         }
     }
 

@@ -1,12 +1,14 @@
 //! Tokenized files from one format into another, token for token.
 //!
-//! In: a domain's folder, or one tokenized file of any format. Out: the same ids in the format asked for. Where documents
-//! end is kept: a format without an index tells it by end-of-text alone, so documents out of an index that lack it
-//! are given one, counted; reading such a format, documents end behind each end-of-text. One pass over the ids (two where
-//! nobody knows the vocabulary's size, to find the largest). Memory: one document, and four bytes a document for a
+//! In: a domain's folder, or one tokenized file of any format. Out: the same ids in the format
+//! asked for. Where documents end is kept: a format without an index tells it by end-of-text alone,
+//! so documents out of an index that lack it are given one, counted; reading such a format,
+//! documents end behind each end-of-text. One pass over the ids (two where nobody knows the
+//! vocabulary's size, to find the largest). Memory: one document, and four bytes a document for a
 //! format with an index.
 //!
-//! Files are written under temporary names, synced and renamed; nothing that is there is ever written over.
+//! Files are written under temporary names, synced and renamed; nothing that is there is ever
+//! written over.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -44,7 +46,8 @@ pub struct Convert<'a> {
     pub to: Format,
     /// The id that ends a document, where no `shard.json` beside the input tells.
     pub end_of_text: Option<u32>,
-    /// Set from outside to stop: [`DataError::Interrupted`] comes back soon after, and nothing is left.
+    /// Set from outside to stop: [`DataError::Interrupted`] comes back soon after, and nothing is
+    /// left.
     pub interrupted: &'a AtomicBool,
 }
 
@@ -82,14 +85,18 @@ struct Known {
 
 /// Converts and says what was written, a row a file.
 ///
-/// Fails, before anything is written, where the input is no tokenized file, a file of that name is there already, or the
-/// format cannot hold the ids; and with what reading and writing can run into.
+/// Fails, before anything is written, where the input is no tokenized file, a file of that name is
+/// there already, or the format cannot hold the ids; and with what reading and writing can run
+/// into.
 pub fn convert(request: &Convert<'_>, progress: &dyn Progress) -> Result<Vec<Converted>> {
     let layout = layout(request.to)?;
     let (jobs, known) = jobs(request, layout)?;
     let mut written = Vec::with_capacity(jobs.len());
     for job in &jobs {
-        progress.start(&format!("convert {}", name(&job.from)), Some(job.opened.stream.bytes().len() as u64));
+        progress.start(
+            &format!("convert {}", name(&job.from)),
+            Some(job.opened.stream.bytes().len() as u64),
+        );
         let done = Writer::new(request, layout, job, &known)?.run(progress)?;
         progress.finish(&format!("{}: {} tokens", done.files[0].display(), done.tokens));
         written.push(done);
@@ -252,7 +259,9 @@ impl<'a> Writer<'a> {
                 std::fs::rename(part, file).map_err(DataError::io("write", file))?;
                 begun.push(file.clone());
             }
-            store::sync_folder(main.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+            store::sync_folder(
+                main.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+            )
         });
         if done.is_err() {
             // One that is not there is as good.
@@ -276,7 +285,8 @@ impl<'a> Writer<'a> {
         let create = |part: &Path| File::create(part).map_err(DataError::io("create", part));
         let mut out = BufWriter::with_capacity(BUFFER, create(&parts[0])?);
         // Its length is always the same; the number of tokens is known at the end.
-        out.write_all(&(self.layout.header)(0, self.token_type).unwrap_or_default()).map_err(failed)?;
+        out.write_all(&(self.layout.header)(0, self.token_type).unwrap_or_default())
+            .map_err(failed)?;
         job.opened.visit(self.end_of_text, &mut |piece| {
             if self.request.interrupted.load(Ordering::Relaxed) {
                 return Err(DataError::Interrupted);
@@ -287,13 +297,19 @@ impl<'a> Writer<'a> {
             progress.advance(read as u64);
             Ok(Flow::Continue)
         })?;
-        let header =
-            (self.layout.header)(self.tokens, self.token_type).ok_or_else(|| DataError::TokenFile {
+        let header = (self.layout.header)(self.tokens, self.token_type).ok_or_else(|| {
+            DataError::TokenFile {
                 path: self.job.from.clone(),
-                expected: format!("at most {} tokens, which {} can count", i32::MAX, self.request.to.name()),
+                expected: format!(
+                    "at most {} tokens, which {} can count",
+                    i32::MAX,
+                    self.request.to.name()
+                ),
                 found: self.tokens.to_string(),
-                hint: "convert it to a format without such a limit, as nanogpt or megatron".to_owned(),
-            })?;
+                hint: "convert it to a format without such a limit, as nanogpt or megatron"
+                    .to_owned(),
+            }
+        })?;
         let finish = || {
             let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.seek(SeekFrom::Start(0))?;

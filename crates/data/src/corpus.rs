@@ -22,8 +22,8 @@ pub struct Corpus {
 /// Work that was done, from the reading of the source to the finished shards.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Work {
-    /// Bytes of text that were read and tokenized, documents that were left out included; what an earlier run had done
-    /// does not count.
+    /// Bytes of text that were read and tokenized, documents that were left out included; what an
+    /// earlier run had done does not count.
     pub bytes: u64,
     /// How long it took. Of the domains of one `domain_by` entry, each has its share by its bytes.
     pub seconds: f64,
@@ -37,7 +37,8 @@ impl Work {
 
     /// The same for the end of a line, or nothing.
     pub(crate) fn words(&self) -> String {
-        self.megabytes_per_second().map_or_else(String::new, |speed| format!(", {speed:.0} MB/s of text"))
+        self.megabytes_per_second()
+            .map_or_else(String::new, |speed| format!(", {speed:.0} MB/s of text"))
     }
 }
 
@@ -69,7 +70,15 @@ impl Domain {
         let open = |split: Split| Shard::open(&dir.join(split.name()));
         let shards = [open(Split::Train)?, open(Split::Tune)?, open(Split::Valid)?];
         let name = manifest.domain.clone();
-        Ok(Domain { name, entry: 0, dir: dir.to_owned(), manifest, reused: true, work: None, shards })
+        Ok(Domain {
+            name,
+            entry: 0,
+            dir: dir.to_owned(),
+            manifest,
+            reused: true,
+            work: None,
+            shards,
+        })
     }
 
     /// The tokens of a split; it may be empty.

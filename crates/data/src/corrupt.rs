@@ -1,9 +1,10 @@
 //! Damage done on purpose, to study how a mixture deals with a bad domain.
 //!
-//! In: a document's tokens and its identity. Out: the same tokens, a share of them in random places of the document.
-//! The multiset of tokens, the length and the end-of-text stay: what is lost is order, which is what a
-//! language model learns beyond frequencies. A pure function of the document, so it is the same in every run. Only what
-//! is trained on and steered by is damaged; `valid` stays clean, since it says how good the model is.
+//! In: a document's tokens and its identity. Out: the same tokens, a share of them in random places
+//! of the document. The multiset of tokens, the length and the end-of-text stay: what is lost is
+//! order, which is what a language model learns beyond frequencies. A pure function of the
+//! document, so it is the same in every run. Only what is trained on and steered by is damaged;
+//! `valid` stays clean, since it says how good the model is.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -15,7 +16,8 @@ use crate::split::DocumentId;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorruptSpec {
-    /// The share of each document's tokens, drawn at random, that change places among themselves; 1 shuffles it whole.
+    /// The share of each document's tokens, drawn at random, that change places among themselves; 1
+    /// shuffles it whole.
     pub shuffle_tokens: f64,
 }
 
@@ -35,11 +37,14 @@ impl CorruptSpec {
 
     /// Damages the tokens of document `id` (its end-of-text not among them).
     pub(crate) fn apply(&self, tokens: &mut [u32], id: DocumentId) {
-        // Two streams of numbers that depend on the document alone: one draws the positions, one their order.
+        // Two streams of numbers that depend on the document alone: one draws the positions, one
+        // their order.
         let seed = (id.0 as u64) ^ ((id.0 >> 64) as u64);
-        let draw = |stream: u64, at: usize| xxh3_64_with_seed(&(at as u64).to_le_bytes(), seed ^ stream);
+        let draw =
+            |stream: u64, at: usize| xxh3_64_with_seed(&(at as u64).to_le_bytes(), seed ^ stream);
         // The top 53 bits as a number in 0..1, exact in f64.
-        let chosen = |at: &usize| (draw(1, *at) >> 11) as f64 / (1u64 << 53) as f64 <= self.shuffle_tokens;
+        let chosen =
+            |at: &usize| (draw(1, *at) >> 11) as f64 / (1u64 << 53) as f64 <= self.shuffle_tokens;
         let places: Vec<usize> = match self.shuffle_tokens {
             0.0 => Vec::new(),
             _ => (0..tokens.len()).filter(chosen).collect(),
@@ -81,8 +86,10 @@ mod tests {
         let tokens: Vec<u32> = (0..20_000).collect();
         for share in [0.0, 0.25, 0.5, 1.0] {
             let moved =
-                damaged(share, &tokens, "text").iter().zip(&tokens).filter(|(a, b)| a != b).count() as f64;
-            // Binomial, five standard deviations; and of those drawn, one on average keeps its place (within 10).
+                damaged(share, &tokens, "text").iter().zip(&tokens).filter(|(a, b)| a != b).count()
+                    as f64;
+            // Binomial, five standard deviations; and of those drawn, one on average keeps its
+            // place (within 10).
             let (n, deviation) = (tokens.len() as f64, (20_000.0 * share * (1.0 - share)).sqrt());
             assert!(
                 (moved - n * share).abs() <= 5.0 * deviation + 10.0 * f64::from(share > 0.0),

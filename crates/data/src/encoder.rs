@@ -1,8 +1,9 @@
 //! What becomes of one document, and of a piece of a file: the work that runs on all threads.
 //!
-//! In: a [`Piece`]. Out: an [`Encoded`] piece: what is known of each of its documents, in order, and the bytes of their tokens. A
-//! pure function of the piece, apart from one shortcut: a document that is known to have come before is not
-//! tokenized. Whether it counts is decided later, where documents are in order.
+//! In: a [`Piece`]. Out: an [`Encoded`] piece: what is known of each of its documents, in order,
+//! and the bytes of their tokens. A pure function of the piece, apart from one shortcut: a document
+//! that is known to have come before is not tokenized. Whether it counts is decided later, where
+//! documents are in order.
 
 use crate::cleaning::{Changes, Fate};
 use crate::error::{DataError, Result};
@@ -58,8 +59,8 @@ pub(crate) struct Encoded {
 }
 
 impl Encoder<'_> {
-    /// Encodes a piece up to its end, or up to where it cannot be read or the tokenizer cannot encode a text. `ids` is room for
-    /// one document's, reused from piece to piece.
+    /// Encodes a piece up to its end, or up to where it cannot be read or the tokenizer cannot
+    /// encode a text. `ids` is room for one document's, reused from piece to piece.
     pub(crate) fn encode(&self, piece: Piece<'_>, ids: &mut Vec<u32>) -> Encoded {
         let mut encoded = Encoded::default();
         // Two bytes a token, at four bytes of text each, and some more.
@@ -154,7 +155,10 @@ impl Encoder<'_> {
             }
             _ => {
                 let places = out.as_chunks_mut::<4>().0;
-                places.iter_mut().zip(tokens).for_each(|(place, token)| *place = token.to_le_bytes());
+                places
+                    .iter_mut()
+                    .zip(tokens)
+                    .for_each(|(place, token)| *place = token.to_le_bytes());
             }
         }
     }

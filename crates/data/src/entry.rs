@@ -1,7 +1,9 @@
-//! One `[[domain]]` entry: what identifies it, whether its shards are up to date, and who makes them.
+//! One `[[domain]]` entry: what identifies it, whether its shards are up to date, and who makes
+//! them.
 //!
-//! In: the entry, its source resolved, and the tokenizer. Out: its domains, opened; or one worker's part of them. Locks keep
-//! two processes from writing one folder: a plain `prepare` is alone in it, workers share it, each alone in its part.
+//! In: the entry, its source resolved, and the tokenizer. Out: its domains, opened; or one worker's
+//! part of them. Locks keep two processes from writing one folder: a plain `prepare` is alone in
+//! it, workers share it, each alone in its part.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -95,7 +97,8 @@ impl<'a> Entry<'a> {
             }
         };
         let result = assemble(self, &self.dir, &self.signature, &parts);
-        let published = result.map_err(|error| self.with_room(error, assemble::room(self, &parts)))?;
+        let published =
+            result.map_err(|error| self.with_room(error, assemble::room(self, &parts)))?;
         let work = Work { bytes, seconds: begun.elapsed().as_secs_f64() };
         self.progress.finish(&self.summary(&published, work, workers));
         let mut domains = self.open()?;
@@ -124,7 +127,8 @@ impl<'a> Entry<'a> {
         let begun = Instant::now();
         let (part, bytes) = self.part(share)?;
         let splits = || part.domains.iter().flat_map(|domain| &domain.splits);
-        let (documents, tokens) = (splits().map(|s| s.documents).sum(), splits().map(|s| s.tokens).sum());
+        let (documents, tokens) =
+            (splits().map(|s| s.documents).sum(), splits().map(|s| s.tokens).sum());
         let work = Work { bytes, seconds: begun.elapsed().as_secs_f64() };
         self.progress.finish(&format!(
             "{}, part {share}: {documents} documents, {tokens} tokens{}",
@@ -136,7 +140,8 @@ impl<'a> Entry<'a> {
 
     /// The domains of an entry that is up to date. Anything wrong with it means that it is not.
     pub(crate) fn reuse(&self) -> Option<Vec<Domain>> {
-        if self.domain.domain_by.is_some() && read_list(&self.dir).ok()?.signature != self.signature {
+        if self.domain.domain_by.is_some() && read_list(&self.dir).ok()?.signature != self.signature
+        {
             return None;
         }
         let domains = self.open().ok()?;
@@ -154,7 +159,9 @@ impl<'a> Entry<'a> {
         }
         let list = read_list(&self.dir)?;
         let domains = list.folders.iter();
-        domains.map(|(value, folder)| named(self.dir.join(folder), self.name(Some(value)))).collect()
+        domains
+            .map(|(value, folder)| named(self.dir.join(folder), self.name(Some(value))))
+            .collect()
     }
 
     /// Each domain's work: the entry's, by its bytes.
@@ -223,7 +230,8 @@ impl<'a> Entry<'a> {
     }
 
     fn lock(&self, dir: &Path, kind: Lock) -> Result<std::fs::File> {
-        let waiting = || self.note(&format!("waiting for another process that writes {}", dir.display()));
+        let waiting =
+            || self.note(&format!("waiting for another process that writes {}", dir.display()));
         store::lock(dir, kind, self.request.interrupted, &waiting)
     }
 
@@ -236,7 +244,9 @@ impl<'a> Entry<'a> {
         for share in Share::all(of) {
             let why = match PartRecord::read(&part::part_folder(&self.dir, share)) {
                 None => "not begun",
-                Some(part) if part.signature != self.signature => "made of another config or source",
+                Some(part) if part.signature != self.signature => {
+                    "made of another config or source"
+                }
                 Some(part) if !part.is_done() => "not finished",
                 Some(_) => match assemble::finished(self, &self.dir, share) {
                     Some(part) => {

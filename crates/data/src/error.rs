@@ -367,7 +367,8 @@ pub enum DataError {
         /// What to do.
         hint: String,
     },
-    /// The work was interrupted by request; what was done is kept, and gone on with by the next call.
+    /// The work was interrupted by request; what was done is kept, and gone on with by the next
+    /// call.
     #[error("interrupted")]
     Interrupted,
 }
@@ -413,8 +414,8 @@ impl DataError {
         move |source| DataError::Io { path, doing, source }
     }
 
-    /// Whether the config is at fault, by a key that cannot be or keys that contradict one another, and not what
-    /// was found on disk. Programs tell the two apart in their exit codes.
+    /// Whether the config is at fault, by a key that cannot be or keys that contradict one another,
+    /// and not what was found on disk. Programs tell the two apart in their exit codes.
     pub fn is_usage(&self) -> bool {
         match self {
             DataError::InDomain { source, .. } => source.is_usage(),
@@ -440,21 +441,24 @@ impl DataError {
     }
 }
 
-/// "`a`, `b`, … and 3 more", or "nothing". Names may come from anywhere: control characters are left out.
+/// "`a`, `b`, … and 3 more", or "nothing". Names may come from anywhere: control characters are
+/// left out.
 pub(crate) fn list(names: &[String]) -> String {
     const SHOWN: usize = 12;
     if names.is_empty() {
         return "nothing".to_owned();
     }
     let plain = |name: &String| name.chars().filter(|c| !c.is_control()).collect::<String>();
-    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{}`", plain(name))).collect();
+    let shown: Vec<String> =
+        names.iter().take(SHOWN).map(|name| format!("`{}`", plain(name))).collect();
     match names.len().saturating_sub(SHOWN) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 
-/// What to do about a refusal of the system, on a line of its own; nothing where only the system knows.
+/// What to do about a refusal of the system, on a line of its own; nothing where only the system
+/// knows.
 fn io_hint(error: &io::Error) -> &'static str {
     use io::ErrorKind;
     match error.kind() {
@@ -473,7 +477,9 @@ fn io_hint(error: &io::Error) -> &'static str {
             "\nhint: a part of the path is a file where a folder is needed; move it, or choose another path"
         }
         ErrorKind::IsADirectory => "\nhint: name a file; this is a folder",
-        ErrorKind::InvalidData => "\nhint: the file is not what its name says; look at what is in it",
+        ErrorKind::InvalidData => {
+            "\nhint: the file is not what its name says; look at what is in it"
+        }
         _ => "",
     }
 }

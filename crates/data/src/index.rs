@@ -26,7 +26,8 @@ const HEADER: usize = 34;
 /// From this vocabulary size on, a token takes four bytes (Megatron-LM's own limit).
 const WIDE_VOCABULARY: usize = 65_500;
 
-/// The type of one token on disk. Codes are Megatron's; types without one stand in other formats only.
+/// The type of one token on disk. Codes are Megatron's; types without one stand in other formats
+/// only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenType {
@@ -213,11 +214,12 @@ impl Index {
         let bytes = self.file.bytes();
         let length = read_i32(bytes, HEADER + 4 * i);
         let offset = read_i64(bytes, HEADER + 4 * self.sequences + 8 * i);
-        let range =
-            u64::try_from(offset).ok().zip(u64::try_from(length).ok()).and_then(|(offset, length)| {
+        let range = u64::try_from(offset).ok().zip(u64::try_from(length).ok()).and_then(
+            |(offset, length)| {
                 let end = offset.checked_add(length * self.token_type.size() as u64)?;
                 Some(offset..end)
-            });
+            },
+        );
         range.ok_or_else(|| DataError::Index {
             path: self.path.clone(),
             expected: format!("sequence {i} to lie in the .bin"),
@@ -230,10 +232,16 @@ impl Index {
     /// Fails where the document index does not count up to the number of sequences, and on a
     /// negative length or offset.
     pub(crate) fn document(&self, i: usize) -> Result<Vec<std::ops::Range<u64>>> {
-        let wrong =
-            |expected: String, found: String| DataError::Index { path: self.path.clone(), expected, found };
+        let wrong = |expected: String, found: String| DataError::Index {
+            path: self.path.clone(),
+            expected,
+            found,
+        };
         if i >= self.documents() {
-            return Err(wrong(format!("a document below {}", self.documents()), format!("document {i}")));
+            return Err(wrong(
+                format!("a document below {}", self.documents()),
+                format!("document {i}"),
+            ));
         }
         let bytes = self.file.bytes();
         let array = HEADER + 12 * self.sequences;
@@ -275,8 +283,8 @@ impl Index {
     }
 }
 
-/// Writes the index of documents one sequence each, whose lengths in tokens `lengths` pushes, the same ones each of the
-/// two times it is asked. Nothing is held in memory.
+/// Writes the index of documents one sequence each, whose lengths in tokens `lengths` pushes, the
+/// same ones each of the two times it is asked. Nothing is held in memory.
 ///
 /// Fails where `lengths` does, and where writing to `path`, which `out` is, does.
 pub(crate) fn write_streaming(
@@ -410,7 +418,10 @@ mod tests {
         for length in 0..GOLDEN.len() {
             let error = open(&GOLDEN[..length]).unwrap_err().to_string();
             let expected = if length < 34 { 34 } else { GOLDEN.len() };
-            assert!(error.contains(&format!("expected {expected} bytes, found {length}")), "{error}");
+            assert!(
+                error.contains(&format!("expected {expected} bytes, found {length}")),
+                "{error}"
+            );
             assert!(error.contains("truncated") && error.contains("hint: "), "{error}");
         }
     }

@@ -91,7 +91,8 @@ pub struct TokensAs {
 }
 
 /// Says what stands at a path: a domain's folder or the `shard.json` in it, the folder of a
-/// `domain_by` entry or the `domains.json` in it, or a tokenized file, a Megatron shard by its `.idx`, `.bin` or prefix.
+/// `domain_by` entry or the `domains.json` in it, or a tokenized file, a Megatron shard by its
+/// `.idx`, `.bin` or prefix.
 ///
 /// Fails with [`DataError::NotInspectable`] where it is none of these, and where it is damaged.
 pub fn inspect(path: &Path) -> Result<Inspection> {
@@ -114,14 +115,18 @@ pub fn inspect_as(path: &Path, said: TokensAs) -> Result<Inspection> {
         let list = read_list(dir)?;
         let open = |folder: &String| Domain::open(&dir.join(folder)).map(|domain| domain.manifest);
         let domains = list.folders.values().map(open).collect::<Result<_>>()?;
-        return Ok(Inspection::Entry { dir: dir.to_owned(), domains, without_text: list.without_text });
+        return Ok(Inspection::Entry {
+            dir: dir.to_owned(),
+            domains,
+            without_text: list.without_text,
+        });
     }
     let (format, path) = recognise(path, said.format)?;
     inspect_tokens(format, &path, said.token_type)
 }
 
-/// The format of a tokenized file and the path it is opened by. A prefix may also be the name of a folder beside its
-/// two files.
+/// The format of a tokenized file and the path it is opened by. A prefix may also be the name of a
+/// folder beside its two files.
 pub(crate) fn recognise(path: &Path, said: Option<Format>) -> Result<(Format, PathBuf)> {
     let idx = shard::files(path).0;
     if said.is_none_or(|format| format == Format::Megatron) && idx.is_file() {
@@ -190,9 +195,10 @@ pub(crate) fn not_inspectable(path: &Path) -> DataError {
         match (folders.as_slice(), more) {
             ([], _) => ("a folder with no shards", PREPARE.to_owned()),
             (folders, 0) => ("a folder of such folders", format!("pass {}", folders.join(" or "))),
-            (folders, more) => {
-                ("a folder of such folders", format!("pass {} or one of {more} more", folders.join(", ")))
-            }
+            (folders, more) => (
+                "a folder of such folders",
+                format!("pass {} or one of {more} more", folders.join(", ")),
+            ),
         }
     } else if path.exists() {
         ("another kind of file", PREPARE.to_owned())
@@ -209,8 +215,10 @@ const PREPARE: &str = "`cuvee prepare CONFIG` makes shards of text; then pass th
 fn folders_of_shards(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
-    let is_one = |path: &PathBuf| path.join(FILE_NAME).is_file() || path.join(DOMAIN_LIST).is_file();
-    let mut folders: Vec<String> = paths.filter(is_one).map(|path| path.display().to_string()).collect();
+    let is_one =
+        |path: &PathBuf| path.join(FILE_NAME).is_file() || path.join(DOMAIN_LIST).is_file();
+    let mut folders: Vec<String> =
+        paths.filter(is_one).map(|path| path.display().to_string()).collect();
     folders.sort();
     folders
 }

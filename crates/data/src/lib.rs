@@ -91,8 +91,8 @@ pub use hub::{fetch_dataset, fetch_model, is_model_name};
 pub use index::TokenType;
 pub use inspect::{Inspection, TokensAs, inspect, inspect_as};
 pub use manifest::{
-    Counts, FORMAT_VERSION, FileRecord, HubRecord, Manifest, SourceRecord, SplitRecord, SplitRecords,
-    write_whole,
+    Counts, FORMAT_VERSION, FileRecord, HubRecord, Manifest, SourceRecord, SplitRecord,
+    SplitRecords, write_whole,
 };
 pub use prepare::{Prepare, PreparedPart, prepare, prepare_part};
 pub use progress::{Progress, Silent};
@@ -100,8 +100,8 @@ pub use shard::Shard;
 pub use share::Share;
 pub use source::Limit;
 pub use spec::{
-    CargoKind, DomainSource, Format, NormalForm, OnInvalid, OneOrMany, SourceSpec, SplitSpec, TokenizerSpec,
-    TrainTokenizerSpec,
+    CargoKind, DomainSource, Format, NormalForm, OnInvalid, OneOrMany, SourceSpec, SplitSpec,
+    TokenizerSpec, TrainTokenizerSpec,
 };
 pub use split::Split;
 pub use store::ShardStore;

@@ -1,7 +1,7 @@
 //! `shard.json`: what a domain's shards hold, of what they were made, and by which tokenizer.
 //!
-//! In: what [`prepare`](crate::prepare) counted. Out: a file people and programs can read. It is written last,
-//! so its presence says that the shards beside it are whole.
+//! In: what [`prepare`](crate::prepare) counted. Out: a file people and programs can read. It is
+//! written last, so its presence says that the shards beside it are whole.
 
 use std::fs::File;
 use std::io::Write;
@@ -45,8 +45,8 @@ pub struct Manifest {
     pub splits: SplitRecords,
     /// What happened to the documents.
     pub counts: Counts,
-    /// Changes when any input changes: the source's spec and files (length and time of change; on the Hub, commit and
-    /// hashes), the tokenizer, the splits, the format version.
+    /// Changes when any input changes: the source's spec and files (length and time of change; on
+    /// the Hub, commit and hashes), the tokenizer, the splits, the format version.
     pub signature: String,
 }
 
@@ -80,7 +80,8 @@ pub struct HubRecord {
 /// A file as it was when it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
-    /// The file; for Cargo sources, the package and its version; for Hub sources, the path in the repository.
+    /// The file; for Cargo sources, the package and its version; for Hub sources, the path in the
+    /// repository.
     pub path: PathBuf,
     /// Its length on disk.
     pub bytes: u64,
@@ -88,7 +89,8 @@ pub struct FileRecord {
     /// that exact everywhere). Empty for Hub sources, whose `oid` tells more.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub modified: String,
-    /// The hash of its content as the repository's tree has it (Hub sources): SHA-256, or Git's SHA-1.
+    /// The hash of its content as the repository's tree has it (Hub sources): SHA-256, or Git's
+    /// SHA-1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oid: Option<String>,
 }
@@ -147,7 +149,8 @@ pub struct Counts {
     pub normalized: u64,
 }
 
-/// Counts of steps that are off do not appear, so that a `shard.json` without them stays what it was.
+/// Counts of steps that are off do not appear, so that a `shard.json` without them stays what it
+/// was.
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
@@ -178,9 +181,12 @@ impl Manifest {
         struct Version {
             version: u32,
         }
-        let Version { version } = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        let Version { version } =
+            serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         if version != FORMAT_VERSION {
-            return Err(wrong(format!("expected format version {FORMAT_VERSION}, found {version}")));
+            return Err(wrong(format!(
+                "expected format version {FORMAT_VERSION}, found {version}"
+            )));
         }
         serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
     }
@@ -244,8 +250,10 @@ impl Manifest {
 
 /// Writes pretty JSON under a temporary name, syncs it and gives it its name.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(value)
-        .map_err(|error| DataError::Manifest { path: path.to_owned(), message: error.to_string() })?;
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| DataError::Manifest {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })?;
     text.push(b'\n');
     write_whole(path, &text)
 }

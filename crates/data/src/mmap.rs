@@ -34,24 +34,25 @@ impl MappedFile {
         Ok(MappedFile { map: Some(map) })
     }
 
-    /// Has the processor fetch a range, as far as the file has it, into its second-level cache while it does something else. (Into
-    /// the first level it would take the places that the loads of what is read meanwhile need: measured half as fast.)
+    /// Has the processor fetch a range, as far as the file has it, into its second-level cache
+    /// while it does something else. (Into the first level it would take the places that the loads
+    /// of what is read meanwhile need: measured half as fast.)
     pub(crate) fn prefetch(&self, range: std::ops::Range<usize>) {
         let bytes = self.bytes();
         let range = range.start.min(bytes.len())..range.end.min(bytes.len());
         #[cfg(target_arch = "x86_64")]
         for line in bytes.get(range).unwrap_or_default().chunks(64) {
             use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            // SAFETY: the instruction is part of every x86-64, changes nothing that a program can see and never faults;
-            // the address lies in the map.
+            // SAFETY: the instruction is part of every x86-64, changes nothing that a program can
+            // see and never faults; the address lies in the map.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = range;
     }
 
-    /// Tells the system that short stretches from all over will be read: it then takes from the disk what is asked for and nothing
-    /// around it. It may not listen.
+    /// Tells the system that short stretches from all over will be read: it then takes from the
+    /// disk what is asked for and nothing around it. It may not listen.
     pub(crate) fn will_be_read_at_random(&self) {
         #[cfg(unix)]
         if let Some(map) = &self.map {

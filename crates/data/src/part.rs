@@ -1,8 +1,9 @@
-//! What a part of an entry is on disk: a folder of files that only grow, and `part.json`, which says how much of them
-//! counts and where in the source to go on.
+//! What a part of an entry is on disk: a folder of files that only grow, and `part.json`, which
+//! says how much of them counts and where in the source to go on.
 //!
-//! In: the folder of an entry. Out: its parts, and how far each is. [`part_writer`](crate::part_writer) writes them,
-//! [`assemble`](crate::assemble) makes shards of them.
+//! In: the folder of an entry. Out: its parts, and how far each is.
+//! [`part_writer`](crate::part_writer) writes them, [`assemble`](crate::assemble) makes shards of
+//! them.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +32,8 @@ pub(crate) struct PartRecord {
     pub(crate) next: Option<Position>,
     /// Bytes on disk of the source that come before.
     pub(crate) read: u64,
-    /// Documents of the source so far, and the bytes of their texts as they were read: what a limit goes by.
+    /// Documents of the source so far, and the bytes of their texts as they were read: what a limit
+    /// goes by.
     pub(crate) documents: u64,
     pub(crate) bytes: u64,
     /// Invalid documents left out by the reader.

@@ -1,8 +1,9 @@
-//! The files of a part of the work, which only grow until the part is done: tokens, lengths and what is known of
-//! each document.
+//! The files of a part of the work, which only grow until the part is done: tokens, lengths and
+//! what is known of each document.
 //!
-//! In: bytes. Out: files that are cut back to any length they had before, to go on from there. They are opened only
-//! while a buffer is written: a thousand domains at once need no thousand open files. Memory: a buffer a file.
+//! In: bytes. Out: files that are cut back to any length they had before, to go on from there. They
+//! are opened only while a buffer is written: a thousand domains at once need no thousand open
+//! files. Memory: a buffer a file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Write};
@@ -59,7 +60,9 @@ impl Appended {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let write = || OpenOptions::new().append(true).create(true).open(&self.path)?.write_all(&self.buffer);
+        let write = || {
+            OpenOptions::new().append(true).create(true).open(&self.path)?.write_all(&self.buffer)
+        };
         write().map_err(DataError::io("write", &self.path))?;
         self.written += self.buffer.len() as u64;
         self.dirty = true;
@@ -98,13 +101,16 @@ fn restore(state: &str) -> Option<Sha256> {
     if state.is_empty() {
         return Some(Sha256::new());
     }
-    let bytes: Option<Vec<u8>> =
-        (0..state.len()).step_by(2).map(|at| u8::from_str_radix(state.get(at..at + 2)?, 16).ok()).collect();
+    let bytes: Option<Vec<u8>> = (0..state.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(state.get(at..at + 2)?, 16).ok())
+        .collect();
     let state = SerializedState::<Sha256>::try_from(bytes?.as_slice()).ok()?;
     Sha256::deserialize(&state).ok()
 }
 
-/// The names of a stream's files in the folder of a part: tokens, and lengths in tokens (4 bytes each).
+/// The names of a stream's files in the folder of a part: tokens, and lengths in tokens (4 bytes
+/// each).
 pub(crate) fn stream_files(part: &Path, domain: usize, split: Split) -> [PathBuf; 2] {
     ["bin", "lengths"].map(|ending| part.join(format!("{domain}.{split}.{ending}")))
 }
@@ -141,8 +147,8 @@ impl Stream {
             message: "the note of how far it is is damaged".to_owned(),
         };
         let hash = restore(&record.hash).ok_or_else(damaged)?;
-        let [of_bin, of_lengths] =
-            [(record.tokens, size), (record.documents, 4)].map(|(count, size)| count.checked_mul(size));
+        let [of_bin, of_lengths] = [(record.tokens, size), (record.documents, 4)]
+            .map(|(count, size)| count.checked_mul(size));
         Ok(Stream {
             bin: Appended::cut_back(bin, of_bin.ok_or_else(damaged)?)?,
             lengths: Appended::cut_back(lengths, of_lengths.ok_or_else(damaged)?)?,
@@ -200,8 +206,8 @@ impl Stream {
     }
 }
 
-/// What is noted of each document that is kept, where duplicates are left out: enough to know it again, and to
-/// leave it out later where it turns out that another part has it too.
+/// What is noted of each document that is kept, where duplicates are left out: enough to know it
+/// again, and to leave it out later where it turns out that another part has it too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Noted {
     pub(crate) id: DocumentId,
@@ -226,7 +232,9 @@ impl Noted {
         out[24..28].copy_from_slice(&self.tokens.to_le_bytes());
         out[28..30].copy_from_slice(&self.domain.to_le_bytes());
         out[30] = self.split.number() as u8;
-        out[31] = u8::from(self.replaced) | u8::from(self.cr_stripped) << 1 | u8::from(self.normalized) << 2;
+        out[31] = u8::from(self.replaced)
+            | u8::from(self.cr_stripped) << 1
+            | u8::from(self.normalized) << 2;
         out
     }
 

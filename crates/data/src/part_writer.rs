@@ -1,9 +1,11 @@
-//! One worker's part of an entry, written so that a kill at any moment loses at most the last few seconds.
+//! One worker's part of an entry, written so that a kill at any moment loses at most the last few
+//! seconds.
 //!
-//! In: encoded pieces in the order of the source. Out: a folder of part files that only grow, beside them `part.json`,
-//! which says how much of them counts and where in the source to go on. It is written anew now and then: the files are
-//! synced first, and it replaces its predecessor in one step. Going on, everything behind it is cut off and
-//! read again. Memory: buffers, 64 MiB at most together, and what knowing duplicates takes.
+//! In: encoded pieces in the order of the source. Out: a folder of part files that only grow,
+//! beside them `part.json`, which says how much of them counts and where in the source to go on. It
+//! is written anew now and then: the files are synced first, and it replaces its predecessor in one
+//! step. Going on, everything behind it is cut off and read again. Memory: buffers, 64 MiB at most
+//! together, and what knowing duplicates takes.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::OpenOptions;
@@ -31,7 +33,8 @@ pub(crate) const MOST_DOMAINS: usize = 1_000;
 const BUFFERED: usize = 64 << 20;
 /// Bytes of text between two commits: some seconds of work.
 const COMMIT_EVERY: u64 = 256 << 20;
-/// The share of it that comes on top for each file that must be synced, so that syncing never is most of the work.
+/// The share of it that comes on top for each file that must be synced, so that syncing never is
+/// most of the work.
 const COMMIT_SHARE_OF_FILE: u64 = 1024;
 /// Sets [`COMMIT_EVERY`], in bytes, for tests that kill this program between commits.
 const COMMIT_VARIABLE: &str = "CUVEE_COMMIT_BYTES";
@@ -66,10 +69,11 @@ struct Writer {
 }
 
 impl<'a> PartWriter<'a> {
-    /// Begins a part, or goes on with one: second comes where to read, none where all has been read.
+    /// Begins a part, or goes on with one: second comes where to read, none where all has been
+    /// read.
     ///
-    /// Where something is there that cannot be gone on with, it is told of and begun anew. `seen` learns of the documents
-    /// so far.
+    /// Where something is there that cannot be gone on with, it is told of and begun anew. `seen`
+    /// learns of the documents so far.
     pub(crate) fn open(
         entry: &'a Entry<'a>,
         dir: &Path,
@@ -133,8 +137,11 @@ impl<'a> PartWriter<'a> {
             })?;
         }
         let mut writer = PartWriter::with(entry, folder, record, seen, notes);
-        writer.numbers =
-            domains.iter().enumerate().map(|(number, domain)| (domain.value.clone(), number)).collect();
+        writer.numbers = domains
+            .iter()
+            .enumerate()
+            .map(|(number, domain)| (domain.value.clone(), number))
+            .collect();
         writer.domains = domains;
         Ok(writer)
     }
@@ -165,11 +172,11 @@ impl<'a> PartWriter<'a> {
         }
     }
 
-    /// Writes what one piece became; `next` is where reading goes on after it, `read` how many bytes on disk of the
-    /// source come before that. `Break` where the source's limit is reached.
+    /// Writes what one piece became; `next` is where reading goes on after it, `read` how many
+    /// bytes on disk of the source come before that. `Break` where the source's limit is reached.
     ///
-    /// Fails on what ended the piece early, unless the limit is reached before; on more domains than can be meant; and on
-    /// a full disk.
+    /// Fails on what ended the piece early, unless the limit is reached before; on more domains
+    /// than can be meant; and on a full disk.
     pub(crate) fn take(
         &mut self,
         mut encoded: Encoded,
@@ -195,7 +202,8 @@ impl<'a> PartWriter<'a> {
         self.record.next = Some(next);
         self.record.read = read;
         let files = 2 * 3 * self.domains.len() as u64;
-        if self.uncommitted >= self.commit_every + files * self.commit_every / COMMIT_SHARE_OF_FILE {
+        if self.uncommitted >= self.commit_every + files * self.commit_every / COMMIT_SHARE_OF_FILE
+        {
             self.commit(false)?;
         }
         Ok(ControlFlow::Continue(()))
@@ -279,7 +287,8 @@ impl<'a> PartWriter<'a> {
         self.notes.as_mut().map_or(Ok(()), Notes::flush)
     }
 
-    /// Makes everything so far last. Syncing goes on beside the work, unless `wait` says to see it done.
+    /// Makes everything so far last. Syncing goes on beside the work, unless `wait` says to see it
+    /// done.
     fn commit(&mut self, wait: bool) -> Result<()> {
         if self.committing.as_ref().is_some_and(|commit| !commit.is_finished()) && !wait {
             // The disk is slower than the work: a little later, then.
@@ -314,19 +323,21 @@ impl<'a> PartWriter<'a> {
         }
     }
 
-    /// Keeps what can be kept after an error: everything before it; where writing itself has failed, what was flushed
-    /// before.
+    /// Keeps what can be kept after an error: everything before it; where writing itself has
+    /// failed, what was flushed before.
     pub(crate) fn keep(&mut self) {
         let kept = if self.broken { self.fall_back() } else { self.commit(true) };
         if let Err(error) = kept {
             let error = error.to_string();
             let error = error.lines().next().unwrap_or_default();
-            self.entry.note(&format!("what was done since the last commit has to be done again: {error}"));
+            self.entry.note(&format!(
+                "what was done since the last commit has to be done again: {error}"
+            ));
         }
     }
 
-    /// Goes back to what was flushed last and makes that last. On a full disk, cutting off the rest makes the room that
-    /// the note of it needs.
+    /// Goes back to what was flushed last and makes that last. On a full disk, cutting off the rest
+    /// makes the room that the note of it needs.
     fn fall_back(&mut self) -> Result<()> {
         // Its commit may have been the first to find no room.
         let _ = self.settle();
@@ -401,8 +412,9 @@ fn cut_back(
     let size = token_type.size() as u64;
     let mut domains = Vec::new();
     for (number, domain) in record.domains.iter().enumerate() {
-        let resume =
-            |split: Split| Stream::resume(folder, number, split, &domain.splits[split.number()], size);
+        let resume = |split: Split| {
+            Stream::resume(folder, number, split, &domain.splits[split.number()], size)
+        };
         let streams = [resume(Split::Train)?, resume(Split::Tune)?, resume(Split::Valid)?];
         domains.push(Writer { value: domain.value.clone(), counts: domain.counts, streams });
     }
@@ -416,7 +428,8 @@ fn cut_back(
 /// The files that a record says something about, there or not.
 fn known_files(folder: &Path, record: &PartRecord, with_notes: bool) -> HashSet<PathBuf> {
     let numbers = 0..record.domains.len();
-    let streams = numbers.flat_map(|number| Split::ALL.map(|split| stream_files(folder, number, split)));
+    let streams =
+        numbers.flat_map(|number| Split::ALL.map(|split| stream_files(folder, number, split)));
     streams.flatten().chain(with_notes.then(|| notes_file(folder))).collect()
 }
 

@@ -1,8 +1,10 @@
-//! Work in order on many threads: one reads, several work, and what they made arrives in the order it was read.
+//! Work in order on many threads: one reads, several work, and what they made arrives in the order
+//! it was read.
 //!
-//! In: a reader that pushes jobs, what to do with each, and who takes the results. Out: the taker has seen the
-//! results of all jobs before the first that failed, in order, whatever the number of threads. Memory: what is on its
-//! way, which is bounded in bytes; a job larger than the bound travels alone.
+//! In: a reader that pushes jobs, what to do with each, and who takes the results. Out: the taker
+//! has seen the results of all jobs before the first that failed, in order, whatever the number of
+//! threads. Memory: what is on its way, which is bounded in bytes; a job larger than the bound
+//! travels alone.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -47,10 +49,11 @@ impl<J> Push<'_, J> {
     }
 }
 
-/// Runs it all: `read` in a thread of its own, what `worker` makes in `workers` threads, `take` in this one.
+/// Runs it all: `read` in a thread of its own, what `worker` makes in `workers` threads, `take` in
+/// this one.
 ///
-/// `take` may end everything early with `Break`. Fails with what `take` or, at its place in the order, a worker or the
-/// reader fails with.
+/// `take` may end everything early with `Break`. Fails with what `take` or, at its place in the
+/// order, a worker or the reader fails with.
 pub(crate) fn run<J: Send, R: Send, W: FnMut(J) -> Result<R>>(
     workers: usize,
     read: impl FnOnce(&mut Push<'_, J>) -> Result<()> + Send,
@@ -203,7 +206,11 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Reads 0, 1, 2, … below `count`, each of a size, and fails then if `fails`.
-    fn read(count: u64, size: usize, fails: bool) -> impl FnOnce(&mut Push<'_, u64>) -> Result<()> + Send {
+    fn read(
+        count: u64,
+        size: usize,
+        fails: bool,
+    ) -> impl FnOnce(&mut Push<'_, u64>) -> Result<()> + Send {
         move |push| {
             for job in 0..count {
                 if push.push(Job { job, bytes: size }).is_break() {

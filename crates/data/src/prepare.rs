@@ -1,14 +1,16 @@
 //! Corpora to shards, as far as they are missing or out of date.
 //!
 //! In: the `[tokenizer]` and `[[domain]]` parts of a config. Out: a [`Corpus`], every domain's
-//! shards written and opened; or, for one of several workers, its part of them. One pass over each source:
-//! a thread reads, all threads parse, clean and tokenize, and what comes out is written in the order of the source, so
-//! that the result does not depend on how many there are. Memory: some 3 MiB of text a thread, the buffers of the
-//! part files, and, where duplicates are left out, 20 to 40 bytes a document up to 285 MB.
+//! shards written and opened; or, for one of several workers, its part of them. One pass over each
+//! source: a thread reads, all threads parse, clean and tokenize, and what comes out is written in
+//! the order of the source, so that the result does not depend on how many there are. Memory: some
+//! 3 MiB of text a thread, the buffers of the part files, and, where duplicates are left out, 20 to
+//! 40 bytes a document up to 285 MB.
 //!
-//! A part is written so that it can be gone on with after a kill ([`part`](crate::part)). Shards are given their names
-//! only when they are whole and synced, `shard.json` last: whatever happens meanwhile, a folder with a `shard.json` is
-//! whole. Two processes that want to write one folder do so one after the other, and the second finds the work done.
+//! A part is written so that it can be gone on with after a kill ([`part`](crate::part)). Shards
+//! are given their names only when they are whole and synced, `shard.json` last: whatever happens
+//! meanwhile, a folder with a `shard.json` is whole. Two processes that want to write one folder do
+//! so one after the other, and the second finds the work done.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -49,11 +51,11 @@ pub struct Prepare<'a> {
     pub interrupted: &'a AtomicBool,
 }
 
-/// Makes what is missing or out of date and opens it all; where several workers have prepared it in parts, puts
-/// these together.
+/// Makes what is missing or out of date and opens it all; where several workers have prepared it in
+/// parts, puts these together.
 ///
-/// Fails with a [`DataError`] that names the domain, and lists the parts that are missing; what was done before stays
-/// and is gone on with by the next call.
+/// Fails with a [`DataError`] that names the domain, and lists the parts that are missing; what was
+/// done before stays and is gone on with by the next call.
 pub fn prepare(request: &Prepare<'_>, progress: &dyn Progress) -> Result<Corpus> {
     let sources = resolve(request, progress)?;
     let tokenizer = Arc::new(tokenizer_choice::choose(request, &sources, progress)?);
@@ -63,7 +65,8 @@ pub fn prepare(request: &Prepare<'_>, progress: &dyn Progress) -> Result<Corpus>
     let workers = unfinished.map(|entry| part::workers(&entry.dir)).max().unwrap_or(1);
     let mut domains = Vec::new();
     for entry in &entries {
-        domains.extend(entry.prepare(workers).map_err(|error| error.in_domain(&entry.domain.name))?);
+        domains
+            .extend(entry.prepare(workers).map_err(|error| error.in_domain(&entry.domain.name))?);
     }
     check_names(domains.iter().map(|domain| domain.name.as_str()))?;
     Ok(Corpus { tokenizer, domains })
@@ -76,8 +79,8 @@ pub struct PreparedPart {
     pub name: String,
     /// Its folder.
     pub dir: PathBuf,
-    /// Documents in the part; repetitions that another part has, or that came after more documents than are remembered, are still
-    /// among them.
+    /// Documents in the part; repetitions that another part has, or that came after more documents
+    /// than are remembered, are still among them.
     pub documents: u64,
     /// Their tokens.
     pub tokens: u64,
@@ -85,10 +88,11 @@ pub struct PreparedPart {
     pub work: Option<Work>,
 }
 
-/// Prepares one of several workers' part of every domain that is missing or out of date. When all parts are there,
-/// [`prepare`] puts them together.
+/// Prepares one of several workers' part of every domain that is missing or out of date. When all
+/// parts are there, [`prepare`] puts them together.
 ///
-/// All workers must see the same files under the same paths, and one folder for the shards. Fails as `prepare` does.
+/// All workers must see the same files under the same paths, and one folder for the shards. Fails
+/// as `prepare` does.
 pub fn prepare_part(
     request: &Prepare<'_>,
     share: Share,
@@ -108,7 +112,8 @@ fn resolve(request: &Prepare<'_>, progress: &dyn Progress) -> Result<Vec<Source>
     check_names(request.domains.iter().map(|domain| domain.name.as_str()))?;
     let mut sources = Vec::with_capacity(request.domains.len());
     for domain in request.domains {
-        let source = Source::resolve(&domain.source, domain.domain_by.as_deref(), request.base, progress);
+        let source =
+            Source::resolve(&domain.source, domain.domain_by.as_deref(), request.base, progress);
         sources.push(source.map_err(|error| error.in_domain(&domain.name))?);
     }
     Ok(sources)
@@ -122,7 +127,9 @@ fn entries<'a>(
 ) -> Vec<Entry<'a>> {
     let entries = request.domains.iter().zip(sources).enumerate();
     entries
-        .map(|(number, (domain, source))| Entry::new(request, number, domain, source, tokenizer, progress))
+        .map(|(number, (domain, source))| {
+            Entry::new(request, number, domain, source, tokenizer, progress)
+        })
         .collect()
 }
 
@@ -151,5 +158,6 @@ pub(crate) struct DomainList {
 pub(crate) fn read_list(dir: &Path) -> Result<DomainList> {
     let path = dir.join(DOMAIN_LIST);
     let text = std::fs::read(&path).map_err(DataError::io("read", &path))?;
-    serde_json::from_slice(&text).map_err(|error| DataError::Manifest { path, message: error.to_string() })
+    serde_json::from_slice(&text)
+        .map_err(|error| DataError::Manifest { path, message: error.to_string() })
 }

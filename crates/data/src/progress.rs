@@ -14,8 +14,9 @@ pub trait Progress: Sync {
     fn finish(&self, summary: &str);
     /// `bytes` more of text have become tokens.
     fn text(&self, _bytes: u64) {}
-    /// A file is being fetched over the network, beside the stage that needs it; `done` of `total` bytes are here. Its
-    /// first call has `done = 0`, and [`fetched`](Progress::fetched) follows the last, come what may.
+    /// A file is being fetched over the network, beside the stage that needs it; `done` of `total`
+    /// bytes are here. Its first call has `done = 0`, and [`fetched`](Progress::fetched) follows
+    /// the last, come what may.
     fn fetching(&self, _file: &str, _done: u64, _total: u64) {}
     /// No more of this file is being fetched.
     fn fetched(&self, _file: &str) {}
@@ -35,8 +36,8 @@ impl Progress for Silent {
 
 /// How far a part of the work is: passes on what is read, but never more than there is.
 ///
-/// What is compressed or begun in the middle is read in blocks that reach beyond its end; one span of files is read
-/// at a time, by one thread.
+/// What is compressed or begun in the middle is read in blocks that reach beyond its end; one span
+/// of files is read at a time, by one thread.
 pub(crate) struct Tally<'a> {
     progress: &'a dyn Progress,
     /// What there is, where that is known.
@@ -49,7 +50,13 @@ pub(crate) struct Tally<'a> {
 
 impl<'a> Tally<'a> {
     pub(crate) fn new(progress: &'a dyn Progress, total: Option<u64>) -> Tally<'a> {
-        Tally { progress, total, done: AtomicU64::new(0), end: AtomicU64::new(0), text: AtomicU64::new(0) }
+        Tally {
+            progress,
+            total,
+            done: AtomicU64::new(0),
+            end: AtomicU64::new(0),
+            text: AtomicU64::new(0),
+        }
     }
 
     /// A span of `bytes` begins.

@@ -1,8 +1,9 @@
 //! The identities of the documents so far, to leave out what comes again.
 //!
-//! In: document ids. Out: whether one is new. Costs 20 to 40 bytes a document: 16 for the id, 1 of the table,
-//! and the room that a hash table leaves. The table is cut into many, so that growing one never takes much more. While a source is read no
-//! more than [`most_known`] are remembered; what comes again of the others is found when the parts are put together.
+//! In: document ids. Out: whether one is new. Costs 20 to 40 bytes a document: 16 for the id, 1 of
+//! the table, and the room that a hash table leaves. The table is cut into many, so that growing
+//! one never takes much more. While a source is read no more than [`most_known`] are remembered;
+//! what comes again of the others is found when the parts are put together.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -13,7 +14,8 @@ use crate::split::DocumentId;
 
 const TABLES: usize = 64;
 
-/// Just below what fills [`TABLES`] tables of 2¹⁸ places of 17 bytes to seven eighths, where they would double: 285 MB.
+/// Just below what fills [`TABLES`] tables of 2¹⁸ places of 17 bytes to seven eighths, where they
+/// would double: 285 MB.
 const MOST_KNOWN: u64 = 14_000_000;
 /// Sets [`MOST_KNOWN`], for tests of what lies beyond.
 const MOST_KNOWN_VARIABLE: &str = "CUVEE_KNOWN_DOCUMENTS";
@@ -34,7 +36,11 @@ pub(crate) struct Seen {
 impl Seen {
     /// That remembers `most` ids.
     pub(crate) fn new(most: u64) -> Seen {
-        Seen { tables: (0..TABLES).map(|_| RwLock::default()).collect(), known: AtomicU64::new(0), most }
+        Seen {
+            tables: (0..TABLES).map(|_| RwLock::default()).collect(),
+            known: AtomicU64::new(0),
+            most,
+        }
     }
 
     /// Adds an id, if there is room; `false` where it was there.
@@ -55,7 +61,9 @@ impl Seen {
 
     /// Forgets them all.
     pub(crate) fn clear(&self) {
-        self.tables.iter().for_each(|table| table.write().unwrap_or_else(PoisonError::into_inner).clear());
+        self.tables
+            .iter()
+            .for_each(|table| table.write().unwrap_or_else(PoisonError::into_inner).clear());
         self.known.store(0, Ordering::Relaxed);
     }
 
@@ -105,7 +113,10 @@ mod tests {
         let seen = Seen::new(10);
         let ids: Vec<DocumentId> = (0..20).map(|i: i32| DocumentId::of(&i.to_string())).collect();
         assert!(ids.iter().all(|id| seen.insert(*id)));
-        assert!(ids[..10].iter().all(|id| !seen.insert(*id)) && ids[10..].iter().all(|id| seen.insert(*id)));
+        assert!(
+            ids[..10].iter().all(|id| !seen.insert(*id))
+                && ids[10..].iter().all(|id| seen.insert(*id))
+        );
         seen.clear();
         assert!(seen.insert(ids[0]) && !seen.insert(ids[0]));
     }

@@ -67,17 +67,18 @@ impl Shard {
         self.stream.read(start, out);
     }
 
-    /// Tells the system that stretches from all over the shard will be read, as training does. It then reads no more from the disk
-    /// than is asked for; otherwise each stretch that is not in its cache brings what lies around it, megabytes on some systems,
-    /// of which nothing may be used for hours. Each page is then read by itself, and may leave the cache sooner when memory is short. Not for
-    /// what goes through a shard from end to end.
+    /// Tells the system that stretches from all over the shard will be read, as training does. It
+    /// then reads no more from the disk than is asked for; otherwise each stretch that is not in
+    /// its cache brings what lies around it, megabytes on some systems, of which nothing may be
+    /// used for hours. Each page is then read by itself, and may leave the cache sooner when memory
+    /// is short. Not for what goes through a shard from end to end.
     pub fn will_be_read_at_random(&self) {
         self.stream.will_be_read_at_random();
     }
 
-    /// Has the processor fetch `count` tokens from `start` on into its caches while it does something else: before the
-    /// [`read`](Self::read) of other tokens, this hides most of the wait for memory. What it means is as in `read`; it may do
-    /// nothing.
+    /// Has the processor fetch `count` tokens from `start` on into its caches while it does
+    /// something else: before the [`read`](Self::read) of other tokens, this hides most of the wait
+    /// for memory. What it means is as in `read`; it may do nothing.
     pub fn prefetch(&self, start: u64, count: usize) {
         self.stream.prefetch(start, count);
     }
@@ -122,7 +123,12 @@ impl Shard {
                 break;
             }
         }
-        Err(DataError::IdBeyondVocabulary { path: self.path().to_owned(), document, id, vocab_size })
+        Err(DataError::IdBeyondVocabulary {
+            path: self.path().to_owned(),
+            document,
+            id,
+            vocab_size,
+        })
     }
 
     /// The largest id, `None` for an empty shard. Reads the whole file, on all threads.
@@ -160,14 +166,19 @@ mod tests {
     fn write(dir: &Path, documents: &[Vec<u32>], token_type: TokenType) -> Shard {
         let stream = documents.concat();
         let bin: Vec<u8> = match token_type {
-            TokenType::U16 => stream.iter().flat_map(|token| (*token as u16).to_le_bytes()).collect(),
+            TokenType::U16 => {
+                stream.iter().flat_map(|token| (*token as u16).to_le_bytes()).collect()
+            }
             _ => stream.iter().flat_map(|token| token.to_le_bytes()).collect(),
         };
         let lengths: Vec<i32> = documents.iter().map(|document| document.len() as i32).collect();
         std::fs::write(dir.join("train.bin"), bin).unwrap();
         std::fs::write(dir.join("train.idx"), index::encode(token_type, &lengths)).unwrap();
         let shard = Shard::open(&dir.join("train")).unwrap();
-        assert_eq!((shard.documents(), shard.tokens()), (documents.len() as u64, stream.len() as u64));
+        assert_eq!(
+            (shard.documents(), shard.tokens()),
+            (documents.len() as u64, stream.len() as u64)
+        );
         shard
     }
 
@@ -233,7 +244,10 @@ mod tests {
         let shard = write(folder.path(), &[vec![1, 2], vec![], vec![3, 99, 100]], TokenType::U16);
         shard.check_ids(101).unwrap();
         let error = shard.check_ids(99).unwrap_err().to_string();
-        assert!(error.contains("train.bin, document 2: expected token ids below 99, found 99"), "{error}");
+        assert!(
+            error.contains("train.bin, document 2: expected token ids below 99, found 99"),
+            "{error}"
+        );
         assert!(error.contains("hint: "), "{error}");
         // A negative id, which only a foreign writer makes.
         let folder = tempfile::tempdir().unwrap();
@@ -253,7 +267,10 @@ mod tests {
         let bytes = std::fs::read(&bin).unwrap();
         std::fs::write(&bin, &bytes[..7]).unwrap();
         let error = Shard::open(&folder.path().join("train.idx")).unwrap_err().to_string();
-        assert!(error.contains("train.bin: expected 12 bytes, found 7: the file is truncated"), "{error}");
+        assert!(
+            error.contains("train.bin: expected 12 bytes, found 7: the file is truncated"),
+            "{error}"
+        );
         assert!(error.contains("cuvee prepare CONFIG"), "{error}");
         std::fs::write(&bin, [0; 13]).unwrap();
         let error = Shard::open(&folder.path().join("train")).unwrap_err().to_string();

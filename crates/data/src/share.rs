@@ -1,7 +1,7 @@
 //! One of several workers that prepare a corpus together: `2/4` is the second of four.
 //!
-//! In: what was typed. Out: which part of the work is meant. Numbers start at 1, as schedulers' array jobs
-//! usually count.
+//! In: what was typed. Out: which part of the work is meant. Numbers start at 1, as schedulers'
+//! array jobs usually count.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -45,12 +45,13 @@ impl Share {
     /// This part of `total` bytes. Those of all parts lie one behind another without gaps.
     pub(crate) fn of(self, total: u64) -> Range<u64> {
         // The product needs the wide type; the quotient fits again.
-        let bound = |number: u32| (u128::from(total) * u128::from(number) / u128::from(self.of)) as u64;
+        let bound =
+            |number: u32| (u128::from(total) * u128::from(number) / u128::from(self.of)) as u64;
         bound(self.number - 1)..bound(self.number)
     }
 
-    /// Whether what begins at `start` and cannot be cut belongs to this part, whose range is `mine`. What begins at
-    /// the very end (an empty file) belongs to the last.
+    /// Whether what begins at `start` and cannot be cut belongs to this part, whose range is
+    /// `mine`. What begins at the very end (an empty file) belongs to the last.
     pub(crate) fn owns(self, mine: &Range<u64>, start: u64) -> bool {
         mine.contains(&start) || self.number == self.of && start >= mine.end
     }
@@ -66,9 +67,9 @@ impl FromStr for Share {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Share, String> {
-        let parsed = text
-            .split_once('/')
-            .and_then(|(number, of)| Share::new(number.trim().parse().ok()?, of.trim().parse().ok()?));
+        let parsed = text.split_once('/').and_then(|(number, of)| {
+            Share::new(number.trim().parse().ok()?, of.trim().parse().ok()?)
+        });
         parsed.ok_or_else(|| {
             format!(
                 "expected I/N with 1 ≤ I ≤ N ≤ {MOST_PARTS}, as in 2/4 for the second of four; found `{text}`"

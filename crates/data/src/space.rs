@@ -1,6 +1,7 @@
 //! Room on a disk: how much there is, how much a source will need.
 //!
-//! Estimates err on the safe side by some; they are for warnings and hints, never a reason to refuse.
+//! Estimates err on the safe side by some; they are for warnings and hints, never a reason to
+//! refuse.
 
 use std::path::Path;
 
@@ -41,8 +42,8 @@ pub(crate) fn of_text(bytes: u64, token_type: TokenType) -> u64 {
     bytes / 4 * token_type.size() as u64
 }
 
-/// Bytes still to be written when `written` are there and `done` of the work, from 0 to 1; `None` where too little is
-/// done to tell.
+/// Bytes still to be written when `written` are there and `done` of the work, from 0 to 1; `None`
+/// where too little is done to tell.
 pub(crate) fn left(written: u64, done: f64) -> Option<u64> {
     (done > 0.001).then(|| (written as f64 * (1.0 - done).max(0.0) / done) as u64)
 }

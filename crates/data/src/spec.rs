@@ -41,7 +41,8 @@ pub struct TokenizerSpec {
 pub struct TrainTokenizerSpec {
     /// Tokens in all: 256 bytes, one end-of-text and the merges.
     pub vocab_size: usize,
-    /// Bytes of training text to learn from, spread evenly over the domains; at least 1,000 of each.
+    /// Bytes of training text to learn from, spread evenly over the domains; at least 1,000 of
+    /// each.
     #[serde(default = "TrainTokenizerSpec::default_sample_bytes")]
     pub sample_bytes: u64,
 }
@@ -63,15 +64,16 @@ pub struct SourceSpec {
     /// A data set of the Hugging Face Hub. Which of its files: see `files`, `config` and `split`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hub: Option<String>,
-    /// One of the data set's configurations (Hub): as its README lists them, else the folder of its files. Default: the
-    /// only one, or the one called `default`.
+    /// One of the data set's configurations (Hub): as its README lists them, else the folder of its
+    /// files. Default: the only one, or the one called `default`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
-    /// The data set's split (Hub): as its README lists them, else by the names of files and folders. Default: `train`,
-    /// unless `files` is given.
+    /// The data set's split (Hub): as its README lists them, else by the names of files and
+    /// folders. Default: `train`, unless `files` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
-    /// Patterns of the data set's files (Hub): only files that match one of them, in the order of the patterns.
+    /// Patterns of the data set's files (Hub): only files that match one of them, in the order of
+    /// the patterns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<OneOrMany<String>>,
     /// Commit, tag or branch (Hub). Default: `main`.
@@ -92,11 +94,13 @@ pub struct SourceSpec {
     /// What to do with invalid documents. Default: `error`, and `skip` for Cargo sources.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_invalid: Option<OnInvalid>,
-    /// Leave out documents whose text has been seen before in this entry. Default: only for
-    /// Cargo sources. Costs 20 to 40 bytes of memory a document that is kept, 285 MB and two bits a document at most.
+    /// Leave out documents whose text has been seen before in this entry. Default: only for Cargo
+    /// sources. Costs 20 to 40 bytes of memory a document that is kept, 285 MB and two bits a
+    /// document at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deduplicate: Option<bool>,
-    /// Write CRLF, and CR alone, as LF. The first of the cleaning steps; see `docs/data.md` for their order.
+    /// Write CRLF, and CR alone, as LF. The first of the cleaning steps; see `docs/data.md` for
+    /// their order.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub strip_cr: bool,
     /// Bring texts into a Unicode normal form.
@@ -112,8 +116,8 @@ pub struct SourceSpec {
     /// blank line within, else the last line end, else between two characters. Default: 16 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_document: Option<usize>,
-    /// Take only the first documents, so many or so many bytes of text, in the order of the files; no file after them
-    /// is opened, or fetched. Default: all.
+    /// Take only the first documents, so many or so many bytes of text, in the order of the files;
+    /// no file after them is opened, or fetched. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
     /// What the files are, where their names do not tell.

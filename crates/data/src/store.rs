@@ -53,7 +53,10 @@ fn readable(source: &SourceSpec) -> String {
     if let Some(hub) = &source.hub {
         // The name in its repository's, and which part of it.
         let name = hub.rsplit('/').next().unwrap_or(hub);
-        return source.config.as_ref().map_or_else(|| name.to_owned(), |config| format!("{name}-{config}"));
+        return source
+            .config
+            .as_ref()
+            .map_or_else(|| name.to_owned(), |config| format!("{name}-{config}"));
     }
     let path = source.path.as_ref().and_then(|paths| paths.as_slice().first());
     // The last part of the path that is more than a pattern.
@@ -68,7 +71,8 @@ fn readable(source: &SourceSpec) -> String {
 pub(crate) fn folder_name(name: &str) -> String {
     const LONGEST: usize = 80;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let mut folder: String = name.chars().take(LONGEST).map(|c| if plain(c) { c } else { '-' }).collect();
+    let mut folder: String =
+        name.chars().take(LONGEST).map(|c| if plain(c) { c } else { '-' }).collect();
     // No hidden folders, and none called like the files that stand beside them.
     if folder.starts_with('.') || folder.ends_with(".json") {
         folder = folder.replace('.', "-");
@@ -104,11 +108,17 @@ pub(crate) enum Lock {
     Shared,
 }
 
-/// Makes a folder and holds it: another process that wants to write into it waits. The lock ends with
-/// the returned file, also when the process is killed. `waiting` is called once if somebody else has it.
+/// Makes a folder and holds it: another process that wants to write into it waits. The lock ends
+/// with the returned file, also when the process is killed. `waiting` is called once if somebody
+/// else has it.
 ///
 /// Fails where the folder cannot be made, and on interruption while waiting.
-pub(crate) fn lock(dir: &Path, kind: Lock, interrupted: &AtomicBool, waiting: &dyn Fn()) -> Result<File> {
+pub(crate) fn lock(
+    dir: &Path,
+    kind: Lock,
+    interrupted: &AtomicBool,
+    waiting: &dyn Fn(),
+) -> Result<File> {
     create_folder(dir)?;
     let path = dir.join(LOCK);
     let file = File::create(&path).map_err(DataError::io("create", &path))?;

@@ -1,7 +1,8 @@
 //! Token ids in a row on disk, memory-mapped: what every tokenized format has at its heart.
 //!
-//! In: a mapped file, where its ids begin and how each is stored. Out: any stretch of them as `u32`. Reading costs one
-//! pass over the bytes asked for, widened by vector instructions where ids take two or four bytes.
+//! In: a mapped file, where its ids begin and how each is stored. Out: any stretch of them as
+//! `u32`. Reading costs one pass over the bytes asked for, widened by vector instructions where ids
+//! take two or four bytes.
 
 use std::path::{Path, PathBuf};
 
@@ -24,9 +25,14 @@ pub(crate) struct TokenStream {
 }
 
 impl TokenStream {
-    /// The ids of `file` from byte `start` on, which must not lie behind its end. Bytes at the end that make no whole
-    /// id are left out: whoever knows the format has refused them.
-    pub(crate) fn new(path: &Path, file: MappedFile, start: usize, token_type: TokenType) -> TokenStream {
+    /// The ids of `file` from byte `start` on, which must not lie behind its end. Bytes at the end
+    /// that make no whole id are left out: whoever knows the format has refused them.
+    pub(crate) fn new(
+        path: &Path,
+        file: MappedFile,
+        start: usize,
+        token_type: TokenType,
+    ) -> TokenStream {
         TokenStream { path: path.to_owned(), file, start, token_type }
     }
 
@@ -52,12 +58,13 @@ impl TokenStream {
     /// Id `at` as it stands in the file, signed if its type is; 0 behind the end.
     pub(crate) fn value(&self, at: u64) -> i64 {
         let size = self.token_type.size();
-        let bytes = usize::try_from(at).ok().and_then(|at| self.bytes().get(at * size..(at + 1) * size));
+        let bytes =
+            usize::try_from(at).ok().and_then(|at| self.bytes().get(at * size..(at + 1) * size));
         bytes.map_or(0, |bytes| self.token_type.value(bytes))
     }
 
-    /// Copies `out.len()` ids into `out`, from id `start` on; the stream is a circle. An empty one leaves `out` as it is.
-    /// An id that `u32` cannot hold reads as `u32::MAX`.
+    /// Copies `out.len()` ids into `out`, from id `start` on; the stream is a circle. An empty one
+    /// leaves `out` as it is. An id that `u32` cannot hold reads as `u32::MAX`.
     pub(crate) fn read(&self, start: u64, out: &mut [u32]) {
         let tokens = self.tokens();
         if tokens == 0 {
@@ -79,7 +86,8 @@ impl TokenStream {
         self.file.will_be_read_at_random();
     }
 
-    /// Has the processor fetch what [`read`](Self::read) will want, as far as it lies before the stream's end.
+    /// Has the processor fetch what [`read`](Self::read) will want, as far as it lies before the
+    /// stream's end.
     pub(crate) fn prefetch(&self, start: u64, count: usize) {
         let (tokens, size) = (self.tokens(), self.token_type.size());
         if tokens > 0 {
@@ -88,7 +96,8 @@ impl TokenStream {
         }
     }
 
-    /// The first id that is not below `vocab_size`, with its place; reads the whole file, on all threads.
+    /// The first id that is not below `vocab_size`, with its place; reads the whole file, on all
+    /// threads.
     pub(crate) fn first_beyond(&self, vocab_size: usize) -> Option<(u64, i64)> {
         let (kind, size) = (self.token_type, self.token_type.size());
         let beyond = |id: u32| id as usize >= vocab_size;
@@ -116,7 +125,8 @@ impl TokenStream {
 }
 
 impl TokenType {
-    /// Ids out of their bytes, which must be as many as `out` asks for. What `u32` cannot hold becomes `u32::MAX`.
+    /// Ids out of their bytes, which must be as many as `out` asks for. What `u32` cannot hold
+    /// becomes `u32::MAX`.
     pub(crate) fn widen(self, bytes: &[u8], out: &mut [u32]) {
         /// A loop over arrays of known length, which the compiler turns into vector instructions.
         fn each<const N: usize>(bytes: &[u8], out: &mut [u32], id: impl Fn([u8; N]) -> u32) {
@@ -133,9 +143,9 @@ impl TokenType {
             TokenType::I16 => each(bytes, out, |pair| signed(i32::from(i16::from_le_bytes(pair)))),
             TokenType::I32 => each(bytes, out, |four| signed(i32::from_le_bytes(four))),
             TokenType::U32 => each(bytes, out, u32::from_le_bytes),
-            TokenType::I64 | TokenType::U64 => {
-                each(bytes, out, |eight| u32::try_from(u64::from_le_bytes(eight)).unwrap_or(u32::MAX))
-            }
+            TokenType::I64 | TokenType::U64 => each(bytes, out, |eight| {
+                u32::try_from(u64::from_le_bytes(eight)).unwrap_or(u32::MAX)
+            }),
         }
     }
 
@@ -152,7 +162,9 @@ impl TokenType {
             TokenType::U16 | TokenType::I16 => {
                 out.extend(ids.iter().flat_map(|id| (*id as u16).to_le_bytes()));
             }
-            TokenType::U32 | TokenType::I32 => out.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
+            TokenType::U32 | TokenType::I32 => {
+                out.extend(ids.iter().flat_map(|id| id.to_le_bytes()))
+            }
             TokenType::U64 | TokenType::I64 => {
                 out.extend(ids.iter().flat_map(|id| u64::from(*id).to_le_bytes()));
             }

@@ -1,7 +1,8 @@
 //! Domains of made-up ids, for measurements of what does not depend on what the ids say.
 //!
-//! In: how many tokens. Out: a domain's folder as [`prepare`](crate::prepare()) would leave it. Without ids of its own a `.bin`
-//! is a hole in the disk that reads as zeros: ten thousand million tokens take none of it but their index.
+//! In: how many tokens. Out: a domain's folder as [`prepare`](crate::prepare()) would leave it.
+//! Without ids of its own a `.bin` is a hole in the disk that reads as zeros: ten thousand million
+//! tokens take none of it but their index.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -21,8 +22,9 @@ const VALID: u64 = 100_000;
 /// Ids, as GPT-2's vocabulary has.
 const VOCABULARY: u32 = 50_257;
 
-/// Writes a domain with `tokens` ids in `train`, 100,000 in `valid` and none in `tune`, u16, into the folder `dir`, which is made. With
-/// `drawn`, ids are written, uniform below 50,257 and always the same; else they are all 0 and take no disk.
+/// Writes a domain with `tokens` ids in `train`, 100,000 in `valid` and none in `tune`, u16, into
+/// the folder `dir`, which is made. With `drawn`, ids are written, uniform below 50,257 and always
+/// the same; else they are all 0 and take no disk.
 ///
 /// Fails where the disk does.
 pub fn write_synthetic(dir: &Path, name: &str, tokens: u64, drawn: bool) -> Result<()> {
@@ -55,7 +57,8 @@ pub fn write_synthetic(dir: &Path, name: &str, tokens: u64, drawn: bool) -> Resu
             out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
         };
         write().map_err(DataError::io("write", &idx))?;
-        let record = SplitRecord { documents: lengths.len() as u64, tokens, ..SplitRecord::default() };
+        let record =
+            SplitRecord { documents: lengths.len() as u64, tokens, ..SplitRecord::default() };
         match split {
             Split::Train => splits.train = record,
             Split::Tune => splits.tune = record,
@@ -89,7 +92,8 @@ fn draw(file: &File, tokens: u64) -> std::io::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let mut state = 1u64;
     for _ in 0..tokens {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let id = ((state >> 32) * u64::from(VOCABULARY)) >> 32;
         out.write_all(&(id as u16).to_le_bytes())?;
     }

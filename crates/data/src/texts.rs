@@ -7,7 +7,8 @@ use crate::progress::Silent;
 use crate::source::{Content, Flow, Item, Source};
 use crate::spec::SourceSpec;
 
-/// The texts of a source's documents, in their order, until there are `most` bytes of them. Relative paths start at `base`.
+/// The texts of a source's documents, in their order, until there are `most` bytes of them.
+/// Relative paths start at `base`.
 ///
 /// Fails as preparing the source would, and for one that is tokenized already.
 pub fn read_texts(source: &SourceSpec, base: &Path, most: usize) -> Result<Vec<String>> {

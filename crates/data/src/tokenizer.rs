@@ -1,9 +1,10 @@
 //! Text to token ids and back.
 //!
 //! In: a `tokenizer.json` of any version. Out: ids equal to those of the Python `tokenizers`
-//! package. Documents go without what a post-processor would put around a text (no BOS): a
-//! document is its text and one end-of-text. As in Python, a special token spelled out in a text becomes that token. Encoding
-//! drops nothing unless the tokenizer itself does (normalisers, unknown tokens).
+//! package. Documents go without what a post-processor would put around a text (no BOS): a document
+//! is its text and one end-of-text. As in Python, a special token spelled out in a text becomes
+//! that token. Encoding drops nothing unless the tokenizer itself does (normalisers, unknown
+//! tokens).
 //!
 //! ```
 //! # let json = cuvee_testkit::tiny_tokenizer_json();
@@ -28,7 +29,8 @@ use crate::error::{DataError, Result};
 use crate::manifest::sha256_hex;
 
 /// The tokens taken for end-of-text where the config names none, the first that is there.
-pub const END_OF_TEXT_TOKENS: [&str; 5] = ["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[SEP]"];
+pub const END_OF_TEXT_TOKENS: [&str; 5] =
+    ["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[SEP]"];
 
 /// Tables are as long as the largest id; one beyond this is a mistake that would fill the memory.
 const MOST_IDS: usize = 1 << 26;
@@ -75,14 +77,18 @@ impl Tokenizer {
     }
 
     /// Loads a file whose end-of-text is found by looking at its text.
-    fn from_file_with(path: &Path, end_of_text: impl Fn(&str) -> Option<String>) -> Result<Tokenizer> {
+    fn from_file_with(
+        path: &Path,
+        end_of_text: impl Fn(&str) -> Option<String>,
+    ) -> Result<Tokenizer> {
         let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
         let text = std::fs::read_to_string(&file).map_err(DataError::io("read", &file))?;
         let end_of_text = end_of_text(&text);
         Tokenizer::build(text, end_of_text.as_deref(), &file.display().to_string())
     }
 
-    /// As [`from_file`](Self::from_file), the end-of-text given by its id: what a model's own files name.
+    /// As [`from_file`](Self::from_file), the end-of-text given by its id: what a model's own files
+    /// name.
     ///
     /// Fails as `from_file` does, and where no token has this id.
     pub fn from_file_ending_with(path: &Path, end_of_text: u32) -> Result<Tokenizer> {
@@ -96,8 +102,11 @@ impl Tokenizer {
         }
         Err(DataError::Tokenizer {
             origin: path.display().to_string(),
-            message: format!("expected a token of id {end_of_text}, the model's end of text, found none"),
-            hint: "the model belongs to another tokenizer; copy its own tokenizer.json there".to_owned(),
+            message: format!(
+                "expected a token of id {end_of_text}, the model's end of text, found none"
+            ),
+            hint: "the model belongs to another tokenizer; copy its own tokenizer.json there"
+                .to_owned(),
         })
     }
 
@@ -108,14 +117,18 @@ impl Tokenizer {
         Tokenizer::build(text.to_owned(), None, "(given as text)")
     }
 
-    pub(crate) fn build(text: String, end_of_text: Option<&str>, origin: &str) -> Result<Tokenizer> {
+    pub(crate) fn build(
+        text: String,
+        end_of_text: Option<&str>,
+        origin: &str,
+    ) -> Result<Tokenizer> {
         let wrong = |message: String| DataError::Tokenizer {
             origin: origin.to_owned(),
             message,
             hint: "give a tokenizer.json as written by Hugging Face tokenizers".to_owned(),
         };
-        let parsed: Value =
-            serde_json::from_str(&text).map_err(|error| wrong(format!("expected JSON, found {error}")))?;
+        let parsed: Value = serde_json::from_str(&text)
+            .map_err(|error| wrong(format!("expected JSON, found {error}")))?;
         let vocabulary = vocabulary(&parsed)
             .ok_or_else(|| wrong("expected a model with a vocabulary, found none".to_owned()))?;
         let vocab_size = vocabulary.values().max().map_or(0, |id| *id as usize + 1);
@@ -123,7 +136,8 @@ impl Tokenizer {
             return Err(wrong(format!("expected ids below {MOST_IDS}, found {}", vocab_size - 1)));
         }
         let canonical = tokenizers::canonicalize_str(&text).map_err(|e| wrong(e.to_string()))?;
-        let mut content: Value = serde_json::from_str(&canonical).map_err(|e| wrong(e.to_string()))?;
+        let mut content: Value =
+            serde_json::from_str(&canonical).map_err(|e| wrong(e.to_string()))?;
         let gap = fill_missing_bytes(&mut content);
         let canonical = if gap.is_some() { content.to_string() } else { canonical };
         let bpe = ByteBpe::of(&content);
@@ -201,8 +215,12 @@ impl Tokenizer {
             ids.truncate(start);
             return Err(DataError::Tokenizer {
                 origin: self.fingerprint.clone(),
-                message: format!("cannot encode {:?}: {error}", text.chars().take(60).collect::<String>()),
-                hint: "use a tokenizer that has a token for every text, as byte-level BPE does".to_owned(),
+                message: format!(
+                    "cannot encode {:?}: {error}",
+                    text.chars().take(60).collect::<String>()
+                ),
+                hint: "use a tokenizer that has a token for every text, as byte-level BPE does"
+                    .to_owned(),
             });
         }
         if let Some(gap) = self.gap {
@@ -357,9 +375,9 @@ impl DecodeStream<'_> {
 /// Ids that only the library knows, for bytes that the vocabulary does not have.
 ///
 /// Some byte-level vocabularies (SmolLM's among them) lack a few bytes that hardly occur, such as
-/// control characters. Python drops these from the text; the library refuses the vocabulary. So it is given
-/// one with ids for them, behind the model's own, and these ids are dropped. The one difference: what stood on
-/// both sides of such a byte in one word is not merged.
+/// control characters. Python drops these from the text; the library refuses the vocabulary. So it
+/// is given one with ids for them, behind the model's own, and these ids are dropped. The one
+/// difference: what stood on both sides of such a byte in one word is not merged.
 #[derive(Debug, Clone, Copy)]
 struct Gap {
     start: u32,
@@ -386,8 +404,11 @@ impl Gap {
 fn fill_missing_bytes(canonical: &mut Value) -> Option<Gap> {
     let byte_level = canonical.pointer("/model/byte_level") == Some(&Value::Bool(true));
     let Some(Value::Object(vocab)) = canonical.pointer_mut("/model/vocab") else { return None };
-    let missing: Vec<String> =
-        ByteLevel::alphabet().iter().map(char::to_string).filter(|c| !vocab.contains_key(c)).collect();
+    let missing: Vec<String> = ByteLevel::alphabet()
+        .iter()
+        .map(char::to_string)
+        .filter(|c| !vocab.contains_key(c))
+        .collect();
     let start = vocab.len() as u32;
     // Added tokens are numbered from the number of tokens on, so the ids before must have no holes.
     let dense = vocab.values().all(|id| id.as_u64().is_some_and(|id| id < u64::from(start)));

@@ -1,9 +1,11 @@
-//! The tokenizer a config asks for: a file, a model's on the Hub, or one trained on a sample of the domains.
+//! The tokenizer a config asks for: a file, a model's on the Hub, or one trained on a sample of the
+//! domains.
 //!
 //! A trained one is kept in the store, called by a hash of everything it depends on, so that the
 //! next run finds it. The sample takes the same number of bytes of each domain, from all of its
-//! files where they are larger than needed, and only from documents of the `train` split. Of a source with a limit, it
-//! takes the first documents, for the same reason that the limit is there: files behind them stay where they are.
+//! files where they are larger than needed, and only from documents of the `train` split. Of a
+//! source with a limit, it takes the first documents, for the same reason that the limit is there:
+//! files behind them stay where they are.
 
 use std::sync::atomic::Ordering;
 
@@ -69,8 +71,10 @@ pub(crate) fn choose(
             trained(request, train, sources, progress)
         }
         (file, hub, train) => {
-            let given = [("file", file.is_some()), ("hub", hub.is_some()), ("train", train.is_some())];
-            let given: Vec<&str> = given.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect();
+            let given =
+                [("file", file.is_some()), ("hub", hub.is_some()), ("train", train.is_some())];
+            let given: Vec<&str> =
+                given.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect();
             Err(DataError::Spec {
                 key: "tokenizer".to_owned(),
                 expected: "exactly one of `file`, `hub` and `train`".to_owned(),
@@ -191,7 +195,13 @@ fn sample(
     if read == empty {
         let files = source.files.len();
         let domain = domain.to_owned();
-        return Err(DataError::EmptyDomain { domain, files, read: read + skipped, empty, invalid: skipped });
+        return Err(DataError::EmptyDomain {
+            domain,
+            files,
+            read: read + skipped,
+            empty,
+            invalid: skipped,
+        });
     }
     Ok(())
 }

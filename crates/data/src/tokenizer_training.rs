@@ -98,7 +98,9 @@ fn words(
     splitter.get_pre_tokenizer().pre_tokenize(text, &mut scratch, &mut spans)?;
     let pieces = spans.iter().filter_map(|span| text.as_bytes().get(span.range()));
     let pieces = pieces.filter(|piece| piece.len() <= MAX_WORD);
-    Ok(pieces.map(|piece| piece.iter().map(|byte| alphabet[usize::from(*byte)]).collect()).collect())
+    Ok(pieces
+        .map(|piece| piece.iter().map(|byte| alphabet[usize::from(*byte)]).collect())
+        .collect())
 }
 
 /// The tokenizer before its first merge: the same code splits text for training and for use.
@@ -111,7 +113,8 @@ fn untrained(alphabet: &[char; 256]) -> tokenizers::Result<PipelineTokenizer> {
 
 fn classic_json(tokens: Vec<(String, u32)>, merges: &[(String, String)]) -> Value {
     let end_of_text = tokens.iter().find(|(token, _)| token == END_OF_TEXT).map(|(_, id)| *id);
-    let vocab: Map<String, Value> = tokens.into_iter().map(|(token, id)| (token, json!(id))).collect();
+    let vocab: Map<String, Value> =
+        tokens.into_iter().map(|(token, id)| (token, json!(id))).collect();
     let byte_level = json!({
         "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true
     });

@@ -1,7 +1,9 @@
-//! The work on a part: a source's files on one side, part files on the other, and all threads in between.
+//! The work on a part: a source's files on one side, part files on the other, and all threads in
+//! between.
 //!
-//! In: an entry and a worker's share of it. Out: the part, done; after an error, as much of it as could be kept. One thread
-//! reads and cuts, the others parse, clean and tokenize, this one writes what comes of it in the order it was read.
+//! In: an entry and a worker's share of it. Out: the part, done; after an error, as much of it as
+//! could be kept. One thread reads and cuts, the others parse, clean and tokenize, this one writes
+//! what comes of it in the order it was read.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
@@ -21,7 +23,8 @@ use crate::source::{Flow, Limit, Span};
 use crate::space;
 
 impl Entry<'_> {
-    /// Does one worker's part, or what is left of it. Second come the bytes of text that were read for it now.
+    /// Does one worker's part, or what is left of it. Second come the bytes of text that were read
+    /// for it now.
     pub(crate) fn part(&self, share: Share) -> Result<(PartRecord, u64)> {
         let spans = self.source.spans(share);
         let total: u64 = spans.iter().map(|span| self.source.span_bytes(span)).sum();
@@ -37,7 +40,8 @@ impl Entry<'_> {
             return Ok((part, 0));
         }
         let seen = self.source.deduplicate.then(|| Seen::new(most_known()));
-        let (mut writer, next) = PartWriter::open(self, &self.dir, share, &self.signature, seen.as_ref())?;
+        let (mut writer, next) =
+            PartWriter::open(self, &self.dir, share, &self.signature, seen.as_ref())?;
         self.check_room(total.saturating_sub(writer.read()));
         if let Some(next) = next
             && let Err(error) = self.fill(&mut writer, &spans, next, seen.as_ref(), &tally)
@@ -103,11 +107,16 @@ impl Entry<'_> {
                 tally.end();
                 continue;
             }
-            // A limit may be reached by what is on its way: the next file should not be fetched for nothing.
+            // A limit may be reached by what is on its way: the next file should not be fetched for
+            // nothing.
             if self.source.spec.limit.is_some() && push.settle().is_break() {
                 return Ok(());
             }
-            self.source.fetch(&self.source.files[span.file], self.progress, self.request.interrupted)?;
+            self.source.fetch(
+                &self.source.files[span.file],
+                self.progress,
+                self.request.interrupted,
+            )?;
             let place = if number == from.span { from.place } else { Default::default() };
             let stretch = Stretch { from: place, within: span.within.clone() };
             let mut flow = ControlFlow::Continue(());
@@ -115,8 +124,10 @@ impl Entry<'_> {
                 if self.request.interrupted.load(Ordering::Relaxed) {
                     return Err(DataError::Interrupted);
                 }
-                flow = push
-                    .push(Job { bytes: piece.bytes, job: Cut { span: number, read: tally.read(), piece } });
+                flow = push.push(Job {
+                    bytes: piece.bytes,
+                    job: Cut { span: number, read: tally.read(), piece },
+                });
                 Ok(if flow.is_continue() { Flow::Continue } else { Flow::NextFile })
             })?;
             if flow.is_break() {
@@ -144,10 +155,13 @@ impl Entry<'_> {
         }
     }
 
-    /// An error about a full disk with how much more is needed, and of which work; any other as it is.
+    /// An error about a full disk with how much more is needed, and of which work; any other as it
+    /// is.
     pub(crate) fn with_room(&self, error: DataError, room: Option<Room>) -> DataError {
         match error {
-            DataError::Io { path, doing: "write" | "create", source } if space::is_full(&source) => {
+            DataError::Io { path, doing: "write" | "create", source }
+                if space::is_full(&source) =>
+            {
                 let free = space::free(&self.dir);
                 DataError::DiskFull {
                     path,
@@ -171,6 +185,6 @@ struct Cut<'a> {
     piece: Piece<'a>,
 }
 
-/// Bytes that are still needed on the disk; and the bytes written so far with the share of the work done, where that is
-/// what they follow from.
+/// Bytes that are still needed on the disk; and the bytes written so far with the share of the work
+/// done, where that is what they follow from.
 pub(crate) type Room = (u64, Option<(u64, f64)>);

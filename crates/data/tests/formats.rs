@@ -1,4 +1,5 @@
-//! Tokenized files of other programs: golden bytes in, documents out, and every way between the formats that are written.
+//! Tokenized files of other programs: golden bytes in, documents out, and every way between the
+//! formats that are written.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -25,7 +26,8 @@ fn llmc(magic: i32, version: i32, tokens: i32) -> Vec<u8> {
     bytes
 }
 
-/// `numpy.save("x.npy", numpy.array([5, 6, 266, 266, 7, 266], dtype=descr))`, whose header NumPy pads to 64 bytes.
+/// `numpy.save("x.npy", numpy.array([5, 6, 266, 266, 7, 266], dtype=descr))`, whose header NumPy
+/// pads to 64 bytes.
 fn numpy(descr: &str, data: &[u8]) -> Vec<u8> {
     let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (6,), }}");
     while (10 + header.len() + 1) % 64 != 0 {
@@ -40,14 +42,16 @@ fn numpy(descr: &str, data: &[u8]) -> Vec<u8> {
 }
 
 /// The golden files of each format, with what must be said about them.
-fn write_golden(place: &Place) -> Vec<(&'static str, Option<Format>, Option<TokenType>, TokenType)> {
+fn write_golden(
+    place: &Place,
+) -> Vec<(&'static str, Option<Format>, Option<TokenType>, TokenType)> {
     use TokenType as T;
     place.write("a/nano.bin", U16);
     place.write("a/nano32.bin", U32);
     place.write("a/gpt2.bin", [llmc(20_240_520, 1, 6), U16.to_vec()].concat());
     place.write("a/llama3.bin", [llmc(20_240_801, 7, 6), U32.to_vec()].concat());
-    // Made with datatrove 0.10.1 (the documents of U16, [5, 6, 266], [266], [7, 266]; token_size 2 and 4):
-    //   f = datatrove.pipeline.tokens.tokenizer.TokenizedFile(
+    // Made with datatrove 0.10.1 (the documents of U16, [5, 6, 266], [266], [7, 266]; token_size 2
+    // and 4): f = datatrove.pipeline.tokens.tokenizer.TokenizedFile(
     //       ".", "d.ds", tokenizer_name_or_path="org|gpt2", save_final_metadata=True, token_size=2)
     //   for document in documents: f.write(document, None)
     //   f.close()
@@ -90,13 +94,28 @@ fn golden_files_of_every_format_become_their_documents() {
     for (name, format, token_type, stored) in write_golden(&place) {
         let source = SourceSpec { format, token_type, ..path(name) };
         let domain = place.one(source).unwrap();
-        assert_eq!(documents(domain.shard(Split::Train)), [vec![5, 6, END], vec![7, END]], "{name}");
+        assert_eq!(
+            documents(domain.shard(Split::Train)),
+            [vec![5, 6, END], vec![7, END]],
+            "{name}"
+        );
         let counts = domain.manifest.counts;
-        assert_eq!((counts.read, counts.empty), (3, 1), "{name}: the document in the middle has no text");
+        assert_eq!(
+            (counts.read, counts.empty),
+            (3, 1),
+            "{name}: the document in the middle has no text"
+        );
 
         match inspect_as(&place.path(name), TokensAs { format, token_type }).unwrap() {
             Inspection::Tokens {
-                token_type, tokens, documents, longest, max_id, tokenizer, format, ..
+                token_type,
+                tokens,
+                documents,
+                longest,
+                max_id,
+                tokenizer,
+                format,
+                ..
             } => {
                 assert_eq!((token_type, tokens, max_id), (stored, 6, Some(END)), "{name}");
                 let counted = format == Format::Datatrove;
@@ -111,29 +130,31 @@ fn golden_files_of_every_format_become_their_documents() {
 
 #[test]
 fn a_shard_made_by_megatron_core_is_read_and_written_to_the_byte() {
-    // Made with megatron-core 0.16.1:
-    //   b = megatron.core.datasets.indexed_dataset.IndexedDatasetBuilder("m.bin", dtype=numpy.uint16)
-    //   b.add_item(torch.tensor([5, 6])); b.add_item(torch.tensor([7, 2])); b.end_document()
-    //   b.add_document(torch.tensor([8, 2]), [2])
-    //   b.finalize("m.idx")
+    // Made with megatron-core 0.16.1: b =
+    // megatron.core.datasets.indexed_dataset.IndexedDatasetBuilder("m.bin", dtype=numpy.uint16)
+    // b.add_item(torch.tensor([5, 6])); b.add_item(torch.tensor([7, 2])); b.end_document()
+    // b.add_document(torch.tensor([8, 2]), [2]) b.finalize("m.idx")
     const BIN: &[u8] = &[5, 0, 6, 0, 7, 0, 2, 0, 8, 0, 2, 0];
     const IDX: &[u8] = &[
-        77, 77, 73, 68, 73, 68, 88, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 3, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0,
-        0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0,
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0,
+        77, 77, 73, 68, 73, 68, 88, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 3, 0, 0, 0, 0, 0, 0, 0, 3, 0,
+        0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0,
+        0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0,
+        0, 0, 0, 0, 0, 0,
     ];
     let place = unsplit();
     place.write("m.bin", BIN);
     place.write("m.idx", IDX);
     let shard = Shard::open(&place.path("m")).unwrap();
     assert_eq!(documents(&shard), [vec![5, 6, 7, 2], vec![8, 2]], "a document of two sequences");
-    // Through nanoGPT's form its documents are found again by their end, then of one sequence each: the same .bin, and the
-    // .idx that megatron-core writes for add_document([5, 6, 7, 2], [4]) and add_document([8, 2], [2]).
+    // Through nanoGPT's form its documents are found again by their end, then of one sequence each:
+    // the same .bin, and the .idx that megatron-core writes for add_document([5, 6, 7, 2], [4]) and
+    // add_document([8, 2], [2]).
     run(&place, "m", "n.bin", Format::Nanogpt, None, 2).unwrap();
     assert_eq!(std::fs::read(place.path("n.bin")).unwrap(), BIN);
     run(&place, "n.bin", "again", Format::Megatron, Some(Format::Nanogpt), 2).unwrap();
     assert_eq!(std::fs::read(place.path("again.bin")).unwrap(), BIN);
-    let one_each = [&IDX[..18], &[2, 0, 0, 0, 0, 0, 0, 0], &IDX[26..34], &[4, 0, 0, 0, 2, 0, 0, 0]].concat();
+    let one_each =
+        [&IDX[..18], &[2, 0, 0, 0, 0, 0, 0, 0], &IDX[26..34], &[4, 0, 0, 0, 2, 0, 0, 0]].concat();
     let offsets = [0u64, 8, 0, 1, 2].iter().flat_map(|n| n.to_le_bytes());
     let expected: Vec<u8> = one_each.into_iter().chain(offsets).collect();
     assert_eq!(std::fs::read(place.path("again.idx")).unwrap(), expected);
@@ -210,14 +231,30 @@ fn a_domain_converts_split_by_split_and_comes_back() {
     assert_eq!(done.len(), 3);
     for split in Split::ALL {
         let bin = std::fs::read(domain.dir.join(format!("{split}.bin"))).unwrap();
-        assert_eq!(std::fs::read(place.path(&format!("nano/{split}.bin"))).unwrap(), bin, "{split}");
+        assert_eq!(
+            std::fs::read(place.path(&format!("nano/{split}.bin"))).unwrap(),
+            bin,
+            "{split}"
+        );
         let record = domain.manifest.split(split);
-        let found = done.iter().find(|file| file.files[0].ends_with(format!("{split}.bin"))).unwrap();
+        let found =
+            done.iter().find(|file| file.files[0].ends_with(format!("{split}.bin"))).unwrap();
         assert_eq!((found.documents, found.tokens), (Some(record.documents), record.tokens));
-        run(&place, &format!("nano/{split}.bin"), "back", Format::Megatron, Some(Format::Nanogpt), END)
-            .unwrap();
+        run(
+            &place,
+            &format!("nano/{split}.bin"),
+            "back",
+            Format::Megatron,
+            Some(Format::Nanogpt),
+            END,
+        )
+        .unwrap();
         let idx = |path: &Path| std::fs::read(path).unwrap();
-        assert_eq!(idx(&place.path("back.idx")), idx(&domain.dir.join(format!("{split}.idx"))), "{split}");
+        assert_eq!(
+            idx(&place.path("back.idx")),
+            idx(&domain.dir.join(format!("{split}.idx"))),
+            "{split}"
+        );
         std::fs::remove_file(place.path("back.idx")).unwrap();
         std::fs::remove_file(place.path("back.bin")).unwrap();
     }
@@ -274,10 +311,13 @@ fn nothing_is_written_over_and_nothing_half_written_is_left() {
     place.write("n.bin", U16);
     for taken in ["out/x.bin", "out/x.idx"] {
         place.write(taken, "somebody's");
-        let error = run(&place, "n.bin", "out/x", Format::Megatron, Some(Format::Nanogpt), END).unwrap_err();
+        let error = run(&place, "n.bin", "out/x", Format::Megatron, Some(Format::Nanogpt), END)
+            .unwrap_err();
         let text = error.to_string();
         assert!(
-            error.is_usage() && text.contains("expected no such file yet") && text.contains("hint: "),
+            error.is_usage()
+                && text.contains("expected no such file yet")
+                && text.contains("hint: "),
             "{text}"
         );
         assert_eq!(std::fs::read(place.path(taken)).unwrap(), b"somebody's");
@@ -331,7 +371,10 @@ fn damage_is_named_with_what_was_expected_and_found() {
         ("bars.ds", vec![6], "nothing"),
     ] {
         place.write(name, U16);
-        place.write(&format!("{name}.index"), ends.iter().flat_map(|e| e.to_le_bytes()).collect::<Vec<_>>());
+        place.write(
+            &format!("{name}.index"),
+            ends.iter().flat_map(|e| e.to_le_bytes()).collect::<Vec<_>>(),
+        );
         place.write(&format!("{name}.metadata"), metadata);
     }
     place.write("ends.ds", U16);
@@ -341,7 +384,8 @@ fn damage_is_named_with_what_was_expected_and_found() {
     place.write("header.npy", &numpy("<u2", U16)[..9]);
     place.write("float.npy", numpy("<f4", U32));
     place.write("big.npy", numpy(">u2", U16));
-    let square = String::from_utf8(numpy("<u2", U16)[10..128].to_vec()).unwrap().replace("(6,), ", "(2, 3)");
+    let square =
+        String::from_utf8(numpy("<u2", U16)[10..128].to_vec()).unwrap().replace("(6,), ", "(2, 3)");
     place.write("square.npy", [&numpy("<u2", U16)[..10], square.as_bytes(), U16].concat());
     let llmc = Some(Format::Llmc);
     let cases = [
@@ -397,7 +441,10 @@ fn ids_beyond_the_vocabulary_are_refused_with_their_document() {
     let place = unsplit();
     place.write("n.bin", [5u8, 0, 10, 1, 6, 0, 11, 1]);
     let error = place.refusal(SourceSpec { format: Some(Format::Nanogpt), ..path("n.bin") });
-    assert!(error.contains("n.bin, document 1: expected token ids below 267, found 267"), "{error}");
+    assert!(
+        error.contains("n.bin, document 1: expected token ids below 267, found 267"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -417,6 +464,7 @@ fn folders_take_what_tells_itself_and_the_format_that_is_named() {
     // The .bin of a Megatron shard is no nanoGPT file.
     run(&place, "b/x.bin", "b/y", Format::Megatron, Some(Format::Nanogpt), END).unwrap();
     assert_eq!(read(SourceSpec { format: Some(Format::Nanogpt), ..path("b") }), 3);
-    let error = place.refusal(SourceSpec { token_type: Some(TokenType::U16), ..path("tokenizer.json") });
+    let error =
+        place.refusal(SourceSpec { token_type: Some(TokenType::U16), ..path("tokenizer.json") });
     assert!(error.contains("`source.token_type`"), "{error}");
 }

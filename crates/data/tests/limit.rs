@@ -35,7 +35,10 @@ fn a_number_of_documents_is_the_first_ones_in_the_order_of_the_files() {
         let domain = place.one(limited(Limit::Documents(count))).unwrap();
         assert_eq!(texts(&domain), sorted(&all[..count as usize]), "{count}");
     }
-    assert!(place.one(limited(Limit::Documents(41))).is_err(), "the last file is read, and is none");
+    assert!(
+        place.one(limited(Limit::Documents(41))).is_err(),
+        "the last file is read, and is none"
+    );
 }
 
 #[test]

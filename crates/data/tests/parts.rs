@@ -1,4 +1,5 @@
-//! What `prepare` promises of work in parts: interrupted, shared out or both, it comes to the same files.
+//! What `prepare` promises of work in parts: interrupted, shared out or both, it comes to the same
+//! files.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -16,7 +17,8 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::writer::SerializedFileWriter;
 use serde_json::json;
 
-/// One source of every format, some of it twice, some of it empty; two files that are cut into several pieces.
+/// One source of every format, some of it twice, some of it empty; two files that are cut into
+/// several pieces.
 fn corpus(place: &Place) -> Vec<DomainSource> {
     let mut docs = prose(40, 2500);
     docs.extend_from_within(..50);
@@ -31,7 +33,8 @@ fn corpus(place: &Place) -> Vec<DomainSource> {
     write_texts(&place.path("rows/c.jsonl"), &[]);
     write_jsonl(&place.path("rows/d.jsonl"), &rows[5..300]);
     for (number, texts) in docs[..600].chunks(200).enumerate() {
-        let lines: String = texts.iter().map(|text| json!({ "text": text }).to_string() + "\n").collect();
+        let lines: String =
+            texts.iter().map(|text| json!({ "text": text }).to_string() + "\n").collect();
         let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gz.write_all(lines.as_bytes()).unwrap();
         place.write(&format!("packed/{number}.jsonl.gz"), gz.finish().unwrap());
@@ -49,7 +52,10 @@ fn corpus(place: &Place) -> Vec<DomainSource> {
         },
         domain("unique", all),
         domain("packed", path("packed")),
-        domain("plain", SourceSpec { max_document: Some(700), deduplicate: Some(true), ..path("plain") }),
+        domain(
+            "plain",
+            SourceSpec { max_document: Some(700), deduplicate: Some(true), ..path("plain") },
+        ),
         domain("table", path("table.parquet")),
         domain("few", SourceSpec { limit: Some(Limit::Documents(321)), ..path("rows") }),
         domain("some", SourceSpec { limit: Some(Limit::Bytes(200_000)), ..path("packed") }),
@@ -58,7 +64,8 @@ fn corpus(place: &Place) -> Vec<DomainSource> {
 
 fn write_parquet(path: &Path, texts: &[String], rows_in_group: usize) {
     let schema =
-        parquet::schema::parser::parse_message_type("message m { required binary text (UTF8); }").unwrap();
+        parquet::schema::parser::parse_message_type("message m { required binary text (UTF8); }")
+            .unwrap();
     let file = std::fs::File::create(path).unwrap();
     let mut writer = SerializedFileWriter::new(file, Arc::new(schema), Default::default()).unwrap();
     for texts in texts.chunks(rows_in_group) {
@@ -107,7 +114,9 @@ fn workers_together_make_what_one_makes() {
         assert!(corpus.domains.iter().all(|domain| !domain.reused));
         assert_same(&files_in(&place.path("shards")), &expected);
         // A worker that comes late finds it done.
-        assert!(place.prepare_part(&entries, Share::new(1, of).unwrap()).unwrap()[0].work.is_none());
+        assert!(
+            place.prepare_part(&entries, Share::new(1, of).unwrap()).unwrap()[0].work.is_none()
+        );
         std::fs::remove_dir_all(place.path("shards")).unwrap();
     }
 }
@@ -121,7 +130,11 @@ fn files_that_can_be_split_are() {
         let entries = [domain(name, path(name))];
         for number in 1..=4 {
             let parts = place.prepare_part(&entries, Share::new(number, 4).unwrap()).unwrap();
-            assert!((60..140).contains(&parts[0].documents), "{name} {number}: {}", parts[0].documents);
+            assert!(
+                (60..140).contains(&parts[0].documents),
+                "{name} {number}: {}",
+                parts[0].documents
+            );
         }
     }
 }
@@ -138,7 +151,9 @@ fn every_cut_of_a_jsonl_file_gives_each_line_to_one_worker() {
     let expected = in_one_go(&place, &entries);
     for of in [1, 2, 3, 5, 8, 13, 21, 34, 55, 80] {
         let documents: u64 = (1..=of)
-            .map(|number| place.prepare_part(&entries, Share::new(number, of).unwrap()).unwrap()[0].documents)
+            .map(|number| {
+                place.prepare_part(&entries, Share::new(number, of).unwrap()).unwrap()[0].documents
+            })
             .sum();
         assert_eq!(documents, 4, "{of} workers");
         place.prepare(&entries).unwrap();
@@ -157,7 +172,9 @@ fn errors_in_the_middle_of_a_file_name_its_line() {
     let entries = [domain("d", path("a.jsonl"))];
     for of in [1, 2, 3, 5, 8] {
         let errors: Vec<String> = (1..=of)
-            .filter_map(|number| place.prepare_part(&entries, Share::new(number, of).unwrap()).err())
+            .filter_map(|number| {
+                place.prepare_part(&entries, Share::new(number, of).unwrap()).err()
+            })
             .map(|error| error.to_string())
             .collect();
         assert_eq!(errors.len(), 1);
@@ -170,7 +187,8 @@ fn errors_in_the_middle_of_a_file_name_its_line() {
 fn what_lies_behind_a_limit_is_not_looked_at() {
     let place = Place::new();
     let docs = prose(51, 40);
-    let mut lines: Vec<String> = docs.iter().map(|text| json!({ "text": text }).to_string()).collect();
+    let mut lines: Vec<String> =
+        docs.iter().map(|text| json!({ "text": text }).to_string()).collect();
     lines[30] = "no JSON".to_owned();
     place.write("in/a.jsonl", lines.join("\n"));
     place.write("in/b.jsonl", "no JSON either");
@@ -243,8 +261,12 @@ fn an_interrupted_run_goes_on_where_it_stopped() {
     let expected = in_one_go(&place, &entries);
     let count_text = || {
         let flag = AtomicBool::new(false);
-        let progress =
-            Stop { flag: &flag, after: AtomicU64::new(0), text: AtomicU64::new(0), read: AtomicU64::new(0) };
+        let progress = Stop {
+            flag: &flag,
+            after: AtomicU64::new(0),
+            text: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+        };
         place.prepare_with(&entries, &flag, &progress).unwrap();
         std::fs::remove_dir_all(place.path("shards")).unwrap();
         progress.text.into_inner()
@@ -291,7 +313,11 @@ fn another_config_or_source_begins_anew_with_a_word() {
     let other = [domain("d", SourceSpec { min_chars: Some(10), ..path("a.jsonl") })];
     let listen = common::Listen::default();
     place.prepare_with(&other, &AtomicBool::new(false), &listen).unwrap();
-    assert!(listen.said()[0].contains("has changed since an earlier run stopped"), "{:?}", listen.said());
+    assert!(
+        listen.said()[0].contains("has changed since an earlier run stopped"),
+        "{:?}",
+        listen.said()
+    );
     assert!(!place.path("shards/d/.parts").exists());
 }
 
@@ -324,7 +350,8 @@ fn an_assembly_that_was_killed_is_done_again() {
     for moved in [&["train"][..], &["train", "tune", "valid"]] {
         place.prepare_part(&entries, Share::WHOLE).unwrap();
         for split in moved {
-            std::fs::rename(part.join(format!("0.{split}.bin")), dir.join(format!("{split}.bin"))).unwrap();
+            std::fs::rename(part.join(format!("0.{split}.bin")), dir.join(format!("{split}.bin")))
+                .unwrap();
         }
         place.prepare(&entries).unwrap();
         assert_same(&files_in(&place.path("shards")), &expected);

@@ -108,7 +108,8 @@ fn relative_paths_mean_their_own_configs_folder() {
         place.write(&format!("{folder}/tokenizer.json"), tiny_tokenizer_json());
     }
     let from = |folder: &str, name: &str| {
-        let mut corpus = place.prepare_from(&place.path(folder), &[domain("d", path(name))]).unwrap();
+        let mut corpus =
+            place.prepare_from(&place.path(folder), &[domain("d", path(name))]).unwrap();
         corpus.domains.remove(0)
     };
     let (one, two) = (from("one", "a.jsonl"), from("two", "a.jsonl"));
@@ -117,7 +118,9 @@ fn relative_paths_mean_their_own_configs_folder() {
     assert!(from("one", "a.jsonl").reused && from("two", "a.jsonl").reused);
     // One location by whatever way gives the same shards.
     let whole = place.path("one/a.jsonl").to_string_lossy().into_owned();
-    for (folder, name) in [("two", "../one/a.jsonl"), ("one/../one", "./a.jsonl"), ("two", whole.as_str())] {
+    for (folder, name) in
+        [("two", "../one/a.jsonl"), ("one/../one", "./a.jsonl"), ("two", whole.as_str())]
+    {
         let again = from(folder, name);
         assert!(again.reused && again.dir == one.dir, "{folder} {name}");
     }
@@ -154,8 +157,10 @@ fn one_source_splits_into_domains_by_a_column() {
         .map(|(i, text)| (text, json!({"language": (["C", "Rust", "a/b"][i % 3]), "n": (i % 2)})))
         .collect();
     write_jsonl(&place.path("a.jsonl"), &docs);
-    let by =
-        |column: &str| DomainSource { domain_by: Some(column.to_owned()), ..domain("code", path("a.jsonl")) };
+    let by = |column: &str| DomainSource {
+        domain_by: Some(column.to_owned()),
+        ..domain("code", path("a.jsonl"))
+    };
     let corpus = place.prepare(&[by("meta.language")]).unwrap();
     let names: Vec<&str> = corpus.domains.iter().map(|domain| domain.name.as_str()).collect();
     assert_eq!(names, ["code/C", "code/Rust", "code/a/b"]);
@@ -188,15 +193,20 @@ fn values_without_text_are_told() {
     let source = SourceSpec { deduplicate: Some(true), ..path("a.jsonl") };
     let entry = DomainSource { domain_by: Some("meta.language".into()), ..domain("code", source) };
     let listen = Listen::default();
-    let corpus = place.prepare_with(std::slice::from_ref(&entry), &AtomicBool::new(false), &listen).unwrap();
+    let corpus =
+        place.prepare_with(std::slice::from_ref(&entry), &AtomicBool::new(false), &listen).unwrap();
     assert_eq!(corpus.domains.len(), 1);
     let said = listen.said().pop().unwrap();
-    assert!(said.ends_with("no domain for `D`, `Rust`: nothing but empty documents or duplicates"), "{said}");
+    assert!(
+        said.ends_with("no domain for `D`, `Rust`: nothing but empty documents or duplicates"),
+        "{said}"
+    );
     let expected = BTreeMap::from([
         ("D".to_owned(), Counts { read: 1, duplicates: 1, ..Counts::default() }),
         ("Rust".to_owned(), Counts { read: 1, empty: 1, ..Counts::default() }),
     ]);
-    let Inspection::Entry { without_text, .. } = inspect(&place.path("shards/code")).unwrap() else {
+    let Inspection::Entry { without_text, .. } = inspect(&place.path("shards/code")).unwrap()
+    else {
         panic!("an entry");
     };
     assert_eq!(without_text, expected);
@@ -209,7 +219,8 @@ fn too_many_values_are_a_mistake() {
     let docs: Vec<(String, serde_json::Value)> =
         (0..1001).map(|i| (format!("text {i}"), json!({"id": i}))).collect();
     write_jsonl(&place.path("a.jsonl"), &docs);
-    let entry = DomainSource { domain_by: Some("meta.id".to_owned()), ..domain("d", path("a.jsonl")) };
+    let entry =
+        DomainSource { domain_by: Some("meta.id".to_owned()), ..domain("d", path("a.jsonl")) };
     let error = place.prepare(&[entry]).unwrap_err().to_string();
     assert!(error.contains("at most 1000 different values"), "{error}");
     assert!(error.contains("hint: "), "{error}");
@@ -262,7 +273,8 @@ fn files_found_by_a_pattern_are_split_one_by_one() {
             texts
         })
     };
-    // As files of the folder, all in `s`, each has its own place in the splits; a pattern changes nothing.
+    // As files of the folder, all in `s`, each has its own place in the splits; a pattern changes
+    // nothing.
     let folder = by_file("s");
     assert!(folder.iter().all(|texts| !texts.is_empty()), "{folder:?}");
     assert_eq!(folder.iter().map(Vec::len).sum::<usize>(), files);
@@ -309,7 +321,8 @@ fn interruption_leaves_nothing_that_looks_complete() {
         .collect();
     // What was done is kept, hidden.
     assert_eq!(left, [".lock".to_owned(), ".parts".to_owned()].into());
-    // Files of a killed run that nothing knows of are no obstacle, and what was there before stays whole.
+    // Files of a killed run that nothing knows of are no obstacle, and what was there before stays
+    // whole.
     place.write("shards/a/.parts/1-of-1/0.train.bin", "half a token");
     assert!(!place.prepare(&entries).unwrap().domains[0].reused);
     write_texts(&place.path("a.jsonl"), &prose(11, 2000));
@@ -585,8 +598,11 @@ fn what_cannot_be_inspected_says_what_can() {
     std::fs::write(&idx, &whole[..whole.len() - 5]).unwrap();
     for name in [&idx, &dir.join("train"), &dir] {
         let error = inspect(name).unwrap_err().to_string();
-        let words =
-            format!("expected {} bytes, found {}: the file is truncated", whole.len(), whole.len() - 5);
+        let words = format!(
+            "expected {} bytes, found {}: the file is truncated",
+            whole.len(),
+            whole.len() - 5
+        );
         assert!(error.contains(&words) && error.contains("\nhint: "), "{error}");
     }
     std::fs::remove_file(&idx).unwrap();

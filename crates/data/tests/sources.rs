@@ -98,7 +98,11 @@ fn compressed_and_plain_files_give_the_same() {
     place.write("b.json.gz", [gzip(halves.0.as_bytes()), gzip(halves.1.as_bytes())].concat());
     place.write("b.ndjson.zst", [zstd(halves.0.as_bytes()), zstd(halves.1.as_bytes())].concat());
     for name in ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "b.json.gz", "b.ndjson.zst"] {
-        assert_eq!(texts(&place.one(path(name)).unwrap()), ["dreißig", "one", "two\nlines"], "{name}");
+        assert_eq!(
+            texts(&place.one(path(name)).unwrap()),
+            ["dreißig", "one", "two\nlines"],
+            "{name}"
+        );
     }
 }
 
@@ -115,8 +119,9 @@ fn folders_and_patterns_find_files_in_order() {
     let files = |source: SourceSpec| -> Vec<String> {
         let records = place.one(source).unwrap().manifest.source.files;
         let root = place.root().canonicalize().unwrap();
-        let name =
-            |record: &FileRecord| record.path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+        let name = |record: &FileRecord| {
+            record.path.strip_prefix(&root).unwrap().to_string_lossy().into_owned()
+        };
         records.iter().map(name).collect()
     };
     assert_eq!(files(path("in")), ["in/a.jsonl", "in/b.txt", "in/deep/c.md"]);
@@ -259,14 +264,19 @@ fn text_columns_may_lie_deep() {
          {\"doc\": \"{\\\"body\\\": \\\"inside\\\"}\", \"lang\": true}\n{\"doc\": {\"body\": null}, \"lang\": 1}\n\
          {\"doc\": null, \"lang\": 1}",
     );
-    let source = SourceSpec { text: "doc.body".into(), split_by: Some("lang".into()), ..path("a.jsonl") };
+    let source =
+        SourceSpec { text: "doc.body".into(), split_by: Some("lang".into()), ..path("a.jsonl") };
     let domain = place.one(source).unwrap();
     assert_eq!(texts(&domain), ["deep", "flat", "inside"]);
-    // A null, there or on the way there, is a document without text; as a split unit it is an error.
+    // A null, there or on the way there, is a document without text; as a split unit it is an
+    // error.
     assert_eq!(domain.manifest.counts, Counts { read: 5, empty: 2, ..Counts::default() });
     place.write("b.jsonl", "{\"text\": \"x\", \"meta\": null}\n");
     let error = place.refusal(SourceSpec { split_by: Some("meta.id".into()), ..path("b.jsonl") });
-    assert!(error.contains("column `meta.id`: expected text or a number, found nothing (null)"), "{error}");
+    assert!(
+        error.contains("column `meta.id`: expected text or a number, found nothing (null)"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -296,20 +306,29 @@ fn parquet_columns_nested_and_in_json_are_read() {
     assert_eq!(texts(&domain), ["eins"]);
     assert_eq!(domain.manifest.counts, Counts { read: 4, empty: 3, ..Counts::default() });
     for (column, names) in [("meta.set", ["d/a", "d/b"]), ("info.language", ["d/de", "d/en"])] {
-        let entry = DomainSource { domain_by: Some(column.into()), ..common::domain("d", path("a.parquet")) };
+        let entry = DomainSource {
+            domain_by: Some(column.into()),
+            ..common::domain("d", path("a.parquet"))
+        };
         let corpus = place.prepare(&[entry]).unwrap();
         let found: Vec<&str> = corpus.domains.iter().map(|d| d.name.as_str()).collect();
         assert_eq!(found, names, "{column}");
     }
-    let both =
-        SourceSpec { text: "info.language".into(), split_by: Some("info.stars".into()), ..path("a.parquet") };
+    let both = SourceSpec {
+        text: "info.language".into(),
+        split_by: Some("info.stars".into()),
+        ..path("a.parquet")
+    };
     assert_eq!(texts(&domain_of(both)), ["de", "en", "en"]);
 }
 
 #[test]
 fn missing_columns_name_those_that_are_there() {
     let place = Place::new();
-    place.write("a.jsonl", "{\"text\": \"x\"}\n{\"meta\": {\"n\": 1}, \"context\": 2, \"txt\": \"y\"}\n");
+    place.write(
+        "a.jsonl",
+        "{\"text\": \"x\"}\n{\"meta\": {\"n\": 1}, \"context\": 2, \"txt\": \"y\"}\n",
+    );
     let error = place.refusal(path("a.jsonl"));
     assert!(error.starts_with("domain `d`: "), "{error}");
     assert!(error.contains("a.jsonl, line 2: no column `text`"), "{error}");
@@ -358,7 +377,11 @@ fn invalid_utf8_is_refused_skipped_or_replaced_and_counted() {
     place.write("a.jsonl.gz", gzip(bad));
     write_parquet(
         &place.path("a.parquet"),
-        &[(Some(b"good"), "{}", None, 1), (Some(b"b\xffd"), "{}", None, 1), (Some(b"fine"), "{}", None, 1)],
+        &[
+            (Some(b"good"), "{}", None, 1),
+            (Some(b"b\xffd"), "{}", None, 1),
+            (Some(b"fine"), "{}", None, 1),
+        ],
     );
     place.write("a/1.txt", "good");
     place.write("a/2.txt", b"b\xffd");
@@ -445,7 +468,10 @@ fn nothing_found_and_nothing_in_it_are_told_apart() {
     assert!(error.contains("expected a path or a pattern"), "{error}");
     place.write("a.jsonl", "\n\n");
     let error = place.refusal(path("a.jsonl"));
-    assert!(error.contains("domain `d` is empty") && error.contains("found 0 in 1 files"), "{error}");
+    assert!(
+        error.contains("domain `d` is empty") && error.contains("found 0 in 1 files"),
+        "{error}"
+    );
     place.write("a.jsonl", jsonl(&[" ", ""]));
     let error = place.refusal(path("a.jsonl"));
     assert!(error.contains("found 2 in 1 files (2 without text, 0 invalid)"), "{error}");
@@ -472,8 +498,14 @@ fn contradictory_specs_are_refused() {
     let train = TrainTokenizerSpec { vocab_size: 300, sample_bytes: 10 };
     for (tokenizer, words) in [
         (TokenizerSpec::default(), "exactly one of `file`, `hub` and `train`, found none"),
-        (TokenizerSpec { train: Some(train.clone()), ..place.tokenizer.clone() }, "found file and train"),
-        (TokenizerSpec { revision: Some("v1".into()), ..place.tokenizer.clone() }, "it beside `hub` only"),
+        (
+            TokenizerSpec { train: Some(train.clone()), ..place.tokenizer.clone() },
+            "found file and train",
+        ),
+        (
+            TokenizerSpec { revision: Some("v1".into()), ..place.tokenizer.clone() },
+            "it beside `hub` only",
+        ),
         (
             TokenizerSpec {
                 train: Some(train),
@@ -509,8 +541,9 @@ fn tokenized_sources_must_fit_the_tokenizer() {
     write_texts(&place.path("a.jsonl"), &prose(22, 20));
     let dir = place.one(path("a.jsonl")).unwrap().dir;
     let shards = dir.to_string_lossy().into_owned();
-    let again =
-        |place: &Place, what: &str| place.prepare(&[domain("again", path(what))]).unwrap_err().to_string();
+    let again = |place: &Place, what: &str| {
+        place.prepare(&[domain("again", path(what))]).unwrap_err().to_string()
+    };
     // Another tokenizer, by the shard.json beside the shards.
     let other = cuvee_testkit::tiny_tokenizer_json().replace("\"the\":257", "\"the\":300");
     place.write("other.json", other);
@@ -523,7 +556,8 @@ fn tokenized_sources_must_fit_the_tokenizer() {
         std::fs::create_dir_all(place.path("bare")).unwrap();
         std::fs::copy(dir.join(name), place.path(&format!("bare/{name}"))).unwrap();
     }
-    let mut small: serde_json::Value = serde_json::from_str(&cuvee_testkit::tiny_tokenizer_json()).unwrap();
+    let mut small: serde_json::Value =
+        serde_json::from_str(&cuvee_testkit::tiny_tokenizer_json()).unwrap();
     small["model"]["merges"] = serde_json::json!([]);
     small["model"]["vocab"].as_object_mut().unwrap().retain(|_, id| id.as_u64() < Some(256));
     small["added_tokens"][0]["id"] = 256.into();
@@ -535,7 +569,8 @@ fn tokenized_sources_must_fit_the_tokenizer() {
     let idx = std::fs::read(place.path("bare/train.idx")).unwrap();
     place.write("bare/train.idx", &idx[..idx.len() - 1]);
     let error = again(&place, "bare/train");
-    let words = format!("expected {} bytes, found {}: the file is truncated", idx.len(), idx.len() - 1);
+    let words =
+        format!("expected {} bytes, found {}: the file is truncated", idx.len(), idx.len() - 1);
     assert!(error.contains(&words) && error.contains("cuvee prepare"), "{error}");
     // Not with a tokenizer that is still to be trained.
     place.tokenizer.file = None;
@@ -555,7 +590,8 @@ fn cargos_sources_are_a_corpus() {
     let docs = SourceSpec { cargo: Some(CargoKind::C), ..SourceSpec::default() };
     let entry = domain("c", docs.clone());
     let root = cuvee_testkit::workspace_root();
-    let tokenizer = TokenizerSpec { file: Some(place.path("tokenizer.json")), ..TokenizerSpec::default() };
+    let tokenizer =
+        TokenizerSpec { file: Some(place.path("tokenizer.json")), ..TokenizerSpec::default() };
     let request = |domains| Prepare {
         domains,
         tokenizer: &tokenizer,
@@ -569,7 +605,11 @@ fn cargos_sources_are_a_corpus() {
     let corpus = prepare(&request(&entries), &Silent).unwrap();
     let manifest = &corpus.domains[0].manifest;
     assert!(
-        manifest.source.files.iter().any(|record| record.path.to_string_lossy().starts_with("zstd-sys-"))
+        manifest
+            .source
+            .files
+            .iter()
+            .any(|record| record.path.to_string_lossy().starts_with("zstd-sys-"))
     );
     assert!(manifest.license.as_deref().is_some_and(|license| license.contains("MIT")));
     assert!(manifest.counts.read > 100);
@@ -588,6 +628,9 @@ fn a_line_without_end_is_refused_after_what_came_before_it() {
     text.resize(text.len() + (64 << 20) + 1, b'x');
     place.write("a.jsonl", text);
     let error = place.refusal(path("a.jsonl"));
-    assert!(error.contains("a.jsonl:2: ") && error.contains("a line of more than 67108864 bytes"), "{error}");
+    assert!(
+        error.contains("a.jsonl:2: ") && error.contains("a line of more than 67108864 bytes"),
+        "{error}"
+    );
     assert!(place.path("shards/d/.parts/1-of-1/part.json").exists());
 }

@@ -25,13 +25,17 @@ fn real_texts(data: &Path) -> Vec<String> {
         let row: serde_json::Value = serde_json::from_str(line).unwrap();
         row["text"].as_str().unwrap().to_owned()
     };
-    files.iter().flat_map(|file| read(file).lines().take(20).map(text).collect::<Vec<_>>()).collect()
+    files
+        .iter()
+        .flat_map(|file| read(file).lines().take(20).map(text).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Each tokenizer is loaded once for all tests.
 fn load(data: &Path, name: &'static str) -> Arc<Tokenizer> {
     static LOADED: Mutex<BTreeMap<&str, Arc<Tokenizer>>> = Mutex::new(BTreeMap::new());
-    let load = || Arc::new(Tokenizer::from_file(&data.join("tokenizers").join(name), None).unwrap());
+    let load =
+        || Arc::new(Tokenizer::from_file(&data.join("tokenizers").join(name), None).unwrap());
     LOADED.lock().unwrap().entry(name).or_insert_with(load).clone()
 }
 
@@ -54,8 +58,16 @@ fn ids_equal_pythons_on_real_text() {
         ("gpt2", 488_270, "4e70a2985c8238e3da64ab39b43a3a811244602d6c0f25f70665615d33f00aaf"),
         ("gpt_neox", 406_927, "94b5d3877ecf11bfe1f63fcfb8eff5363f35a85d8487ef3b4c3ba0970b68590a"),
         ("smollm2", 491_781, "d9414a5f0e9ef4a2df6b1af13be89a23e7f0e623c1234d49857ad91862967fe6"),
-        ("stories260k", 860_881, "930b69135b4e1b00e0076ab194663bbcb6d42457ed41eabef3ea0ba125e8b56d"),
-        ("bert_base_uncased", 376_277, "30d80fc3ad614a02cf827a1e8d328591be2b3b3840ff1e142d76668af829995d"),
+        (
+            "stories260k",
+            860_881,
+            "930b69135b4e1b00e0076ab194663bbcb6d42457ed41eabef3ea0ba125e8b56d",
+        ),
+        (
+            "bert_base_uncased",
+            376_277,
+            "30d80fc3ad614a02cf827a1e8d328591be2b3b3840ff1e142d76668af829995d",
+        ),
     ] {
         let mut hasher = Sha256::new();
         let mut count = 0;
@@ -73,7 +85,8 @@ fn ids_equal_pythons_on_real_text() {
 #[test]
 fn ids_equal_pythons_on_odd_text() {
     let Some(data) = data() else { return };
-    // Python tokenizers 0.23.3: Tokenizer.from_file(path).encode(text, add_special_tokens=False).ids
+    // Python tokenizers 0.23.3: Tokenizer.from_file(path).encode(text,
+    // add_special_tokens=False).ids
     let golden: [(&str, &[u32], &[u32]); 5] = [
         (
             "Hello, world! It's 2025.",
@@ -83,23 +96,23 @@ fn ids_equal_pythons_on_odd_text() {
         (
             "    fn main() {\n\tprintln!(\"{}\", 12345);\n}\n",
             &[
-                220, 220, 220, 24714, 1388, 3419, 1391, 198, 197, 35235, 0, 7203, 90, 92, 1600, 17031, 2231,
-                1776, 198, 92, 198,
+                220, 220, 220, 24714, 1388, 3419, 1391, 198, 197, 35235, 0, 7203, 90, 92, 1600,
+                17031, 2231, 1776, 198, 92, 198,
             ],
             &[
-                333, 24526, 1085, 1000, 1662, 198, 197, 3272, 34115, 17, 43331, 1002, 216, 33, 34, 35, 36,
-                37, 4258, 198, 109, 198,
+                333, 24526, 1085, 1000, 1662, 198, 197, 3272, 34115, 17, 43331, 1002, 216, 33, 34,
+                35, 36, 37, 4258, 198, 109, 198,
             ],
         ),
         (
             "Größe 日本語 한국어 😀",
             &[
-                8642, 9101, 39683, 68, 10545, 245, 98, 17312, 105, 45739, 252, 220, 47991, 250, 166, 113,
-                255, 168, 244, 112, 30325, 222,
+                8642, 9101, 39683, 68, 10545, 245, 98, 17312, 105, 45739, 252, 220, 47991, 250,
+                166, 113, 255, 168, 244, 112, 30325, 222,
             ],
             &[
-                27302, 7466, 34878, 85, 17097, 241, 115, 40993, 179, 120, 248, 216, 33085, 246, 181, 130,
-                251, 183, 240, 129, 40303, 218,
+                27302, 7466, 34878, 85, 17097, 241, 115, 40993, 179, 120, 248, 216, 33085, 246,
+                181, 130, 251, 183, 240, 129, 40303, 218,
             ],
         ),
         ("a<|endoftext|>b", &[64, 50256, 65], &[81, 0, 82]),
@@ -224,7 +237,11 @@ fn end_of_text_and_sizes_are_found() {
         ("bert_base_uncased", 30_522, 102),
     ] {
         let tokenizer = load(&data, name);
-        assert_eq!((tokenizer.vocab_size(), tokenizer.end_of_text()), (size, end_of_text), "{name}");
+        assert_eq!(
+            (tokenizer.vocab_size(), tokenizer.end_of_text()),
+            (size, end_of_text),
+            "{name}"
+        );
     }
     let gpt2 = data.join("tokenizers/gpt2/tokenizer.json");
     let named = Tokenizer::from_file(&gpt2, Some("hello")).unwrap();
@@ -260,7 +277,10 @@ fn unusable_tokenizers_are_clear_errors() {
         ("{\"model\": \"x\"}", "expected a model with a vocabulary"),
         ("{\"model\": {\"vocab\": {\"a\": 4294967295}}}", "expected ids below 67108864"),
         ("{\"model\": {\"vocab\": {\"a\": -1}}}", "expected a model with a vocabulary"),
-        ("{\"version\": \"1.0\", \"model\": {\"type\": \"Odd\", \"vocab\": {\"a\": 0}}}", "cannot read"),
+        (
+            "{\"version\": \"1.0\", \"model\": {\"type\": \"Odd\", \"vocab\": {\"a\": 0}}}",
+            "cannot read",
+        ),
     ] {
         let error = Tokenizer::from_json(json).unwrap_err().to_string();
         assert!(error.contains(words) && error.contains("\nhint: "), "{error}");

@@ -24,8 +24,8 @@ pub struct AdamWStep {
 }
 
 multiversion! {
-    /// Decoupled weight decay Adam (Loshchilov & Hutter, 2019) in place; all are of one length, and what one has more than another
-    /// stays as it is. With gradient g = `scale` · gradient,
+    /// Decoupled weight decay Adam (Loshchilov & Hutter, 2019) in place; all are of one length, and
+    /// what one has more than another stays as it is. With gradient g = `scale` · gradient,
     ///
     /// ```text
     /// m ← β₁ m + (1 − β₁) g        v ← β₂ v + (1 − β₂) g²
@@ -53,7 +53,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Σ x², in f64: squares of f32 are exact there and do not overflow. Not finite if any x is not.
+    /// Σ x², in f64: squares of f32 are exact there and do not overflow. Not finite if any x is
+    /// not.
     pub fn sum_of_squares(values: &[f32]) -> f64 {
         let mut sums = [0f64; 8];
         let (chunks, rest) = values.as_chunks::<8>();

@@ -1,9 +1,11 @@
-//! Causal attention of one sequence, 32 queries at a time: no matrix of all queries by all keys is ever held (after
-//! FlashAttention; Dao et al., 2022). Several query heads may share a head of keys and values (Ainslie et al., GQA, 2023).
+//! Causal attention of one sequence, 32 queries at a time: no matrix of all queries by all keys is
+//! ever held (after FlashAttention; Dao et al., 2022). Several query heads may share a head of keys
+//! and values (Ainslie et al., GQA, 2023).
 //!
-//! Scores are made transposed, a row a key and a lane a query: a softmax's largest score, its sum and what its gradient
-//! needs of a query are then whole registers, and nothing is added across lanes. Two keys' probabilities side by side are a
-//! unit, so that what is written lane by lane is packed for the products over keys as it stands.
+//! Scores are made transposed, a row a key and a lane a query: a softmax's largest score, its sum
+//! and what its gradient needs of a query are then whole registers, and nothing is added across
+//! lanes. Two keys' probabilities side by side are a unit, so that what is written lane by lane is
+//! packed for the products over keys as it stands.
 
 use crate::buffer::{Buffer, Matrix};
 use crate::element::Element;
@@ -37,10 +39,12 @@ impl Heads {
 /// Room for one sequence's attention, reused from call to call.
 pub struct AttentionRoom<E> {
     context: usize,
-    /// One head's queries as products over its width read them, `[e, t]`; its keys and values are read where they lie.
+    /// One head's queries as products over its width read them, `[e, t]`; its keys and values are
+    /// read where they lie.
     queries_et: Panels<E>,
     values_te: Panels<E>,
-    /// Scores of all keys with 32 queries, `[t, 32]`, and their softmax in units of the keys, `[t / unit, 32]`.
+    /// Scores of all keys with 32 queries, `[t, 32]`, and their softmax in units of the keys, `[t /
+    /// unit, 32]`.
     scores: Buffer<f32>,
     units: Buffer<u32>,
     back: Option<Back<E>>,
@@ -57,9 +61,11 @@ struct Back<E> {
     /// Softmax and gradient of the scores of MR keys, `[MR, t]`.
     probabilities: Matrix<E>,
     gradients: Matrix<E>,
-    /// The latter of BLOCK keys, packed for products over them: for each 32 queries `[BLOCK / unit, 32]`.
+    /// The latter of BLOCK keys, packed for products over them: for each 32 queries `[BLOCK / unit,
+    /// 32]`.
     units: Buffer<u32>,
-    /// What a query's softmax is divided by, its logarithm, and its output times the output's gradient: one a query.
+    /// What a query's softmax is divided by, its logarithm, and its output times the output's
+    /// gradient: one a query.
     log_sums: Buffer<f32>,
     along: Buffer<f32>,
     /// In f32, `[t, e]`.
@@ -99,8 +105,9 @@ impl<E: Element> AttentionRoom<E> {
 
 /// out = softmax(mask(q kᵀ / √e)) v of one sequence of `context` = t tokens, head by head.
 ///
-/// `qkv` is `[t, (H + 2G) e]`, queries, keys, values, in rows `stride` apart; `out` `[t, H e]` in rows `out_stride` apart; `log_sums`,
-/// `[H, t]`, keeps the logarithm of each softmax's denominator for the way back.
+/// `qkv` is `[t, (H + 2G) e]`, queries, keys, values, in rows `stride` apart; `out` `[t, H e]` in
+/// rows `out_stride` apart; `log_sums`, `[H, t]`, keeps the logarithm of each softmax's denominator
+/// for the way back.
 ///
 /// # Panics
 /// If a slice or the room is too small.
@@ -123,7 +130,8 @@ pub fn attention<E: Element>(
         for head in g * repeats..(g + 1) * repeats {
             room.queries_et.pack_rows(&qkv[head * e..], stride, context, e);
             let keys = &qkv[(heads.query + g) * e..];
-            let (log_sums, out) = (&mut log_sums[head * context..][..context], &mut out[head * e..]);
+            let (log_sums, out) =
+                (&mut log_sums[head * context..][..context], &mut out[head * e..]);
             forward(keys, stride, context, e, out, out_stride, log_sums, room, product::<E>());
         }
     }
@@ -148,7 +156,8 @@ multiversion! {
                 let left = left_rows(keys, stride, key, height, width);
                 let place = &mut scores[key * NR..][..height * NR];
                 let out = Out { start: place.as_mut_ptr().cast(), stride: size_of::<[f32; NR]>(), kind: Kind::Store };
-                // SAFETY: `left_rows` checked the rows; the panel has as many units; `out` was checked.
+                // SAFETY: `left_rows` checked the rows; the panel has as many units; `out` was
+                // checked.
                 unsafe { product(height, width, left, queries.as_ptr(), out) };
             }
             for key in first + 1..seen {
@@ -166,7 +175,8 @@ multiversion! {
                 let left = left_lanes(&units[..seen * NR], lanes.start);
                 for column in (0..e).step_by(NR) {
                     let panel = &values_te.units()[column * depth..][..seen * NR];
-                    // SAFETY: both sides have `seen` units, the left one as many lanes; a tile is as large as can be.
+                    // SAFETY: both sides have `seen` units, the left one as many lanes; a tile is
+                    // as large as can be.
                     unsafe { product(lanes.len(), seen, left, panel.as_ptr(), Out::tile(&mut tile)) };
                     for (sums, lane) in tile.0.iter().zip(lanes.clone()) {
                         let out = &mut out[(first + lane) * out_stride + column..][..NR.min(e - column)];
@@ -178,7 +188,8 @@ multiversion! {
     }
 }
 
-/// Of NR queries: e^(scale · score − the largest) of each key into `units`, and each one's largest and sum.
+/// Of NR queries: e^(scale · score − the largest) of each key into `units`, and each one's largest
+/// and sum.
 #[inline(always)]
 fn softmax<E: Element>(scores: &[f32], scale: f32, units: &mut [u32]) -> ([f32; NR], [f32; NR]) {
     let (rows, _) = scores.as_chunks::<NR>();
@@ -267,7 +278,13 @@ pub(crate) fn lanes(row: &[f32; NR], half: usize) -> [f32; LANES] {
 
 /// Rows `start..start + height` of `rows` as the left operand of a product over `units`.
 #[inline(always)]
-fn left_rows<E: Element>(rows: &[E], stride: usize, start: usize, height: usize, units: usize) -> Left {
+fn left_rows<E: Element>(
+    rows: &[E],
+    stride: usize,
+    start: usize,
+    height: usize,
+    units: usize,
+) -> Left {
     let from = &rows[start * stride..];
     assert!(from.len() >= span(height, stride, units * E::PER_UNIT));
     Left { start: from.as_ptr().cast(), row: stride * size_of::<E>(), unit: 4 }
@@ -279,8 +296,9 @@ fn left_lanes(units: &[u32], lane: usize) -> Left {
     Left { start: units[lane..].as_ptr().cast(), row: 4, unit: 4 * NR }
 }
 
-/// The gradient of `attention` by queries, keys and values, into `qkv_gradient`, laid out as `qkv`, given the gradient of
-/// `out`, laid out as `out`. The probabilities are computed anew from `log_sums`.
+/// The gradient of `attention` by queries, keys and values, into `qkv_gradient`, laid out as `qkv`,
+/// given the gradient of `out`, laid out as `out`. The probabilities are computed anew from
+/// `log_sums`.
 ///
 /// # Panics
 /// If a slice or the room is too small, or the room was made without `backward`.
@@ -307,18 +325,30 @@ pub fn attention_backward<E: Element>(
         let (key, value) = ((heads.query + g) * e, (heads.query + heads.kv + g) * e);
         back.keys_te.pack_columns(&qkv[key..], stride, context, e);
         for head in g * repeats..(g + 1) * repeats {
-            let (queries, out, d_out) = (&qkv[head * e..], &out[head * e..], &out_gradient[head * e..]);
+            let (queries, out, d_out) =
+                (&qkv[head * e..], &out[head * e..], &out_gradient[head * e..]);
             queries_et.pack_rows(queries, stride, context, e);
             back.queries_te.pack_columns(queries, stride, context, e);
             back.d_out_et.pack_rows(d_out, out_stride, context, e);
             back.d_out_te.pack_columns(d_out, out_stride, context, e);
-            // Lanes beyond the last query multiply zeros, and must not be what a longer sequence left.
+            // Lanes beyond the last query multiply zeros, and must not be what a longer sequence
+            // left.
             back.log_sums[context..].fill(0.0);
             back.along[context..].fill(0.0);
             back.log_sums[..context].copy_from_slice(&log_sums[head * context..][..context]);
             along(out, d_out, out_stride, e, &mut back.along[..context]);
             let add = head > g * repeats;
-            backward(&qkv[key..], &qkv[value..], stride, context, e, add, queries_et, back, product::<E>());
+            backward(
+                &qkv[key..],
+                &qkv[value..],
+                stride,
+                context,
+                e,
+                add,
+                queries_et,
+                back,
+                product::<E>(),
+            );
             round_rows(&back.query_gradient, e, &mut qkv_gradient[head * e..], stride, context);
         }
         round_rows(&back.key_gradient, e, &mut qkv_gradient[key..], stride, context);
@@ -347,7 +377,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// One head: BLOCK keys at a time, of these MR. Keys' and values' gradients are added to with `add`.
+    /// One head: BLOCK keys at a time, of these MR. Keys' and values' gradients are added to with
+    /// `add`.
     fn backward<E: Element>(
         keys: &[E], values: &[E], stride: usize, context: usize, e: usize, add: bool, queries_et: &Panels<E>,
         back: &mut Back<E>, product: Product,
@@ -369,7 +400,8 @@ multiversion! {
                 for first in (key / NR * NR..context).step_by(NR) {
                     let panel = first * width..(first + NR) * width;
                     let (queries, d_out) = (&queries_et.units()[panel.clone()], &d_out_et.units()[panel]);
-                    // SAFETY: `left_rows` checked the rows; the panels have as many units; a tile is as large as can be.
+                    // SAFETY: `left_rows` checked the rows; the panels have as many units; a tile
+                    // is as large as can be.
                     unsafe {
                         product(height, width, keys, queries.as_ptr(), Out::tile(&mut scores));
                         product(height, width, values, d_out.as_ptr(), Out::tile(&mut d_probabilities));
@@ -422,8 +454,8 @@ multiversion! {
     }
 }
 
-/// Softmax and gradient of the score, of LANES queries from `half` on and one key, given the logarithms of the queries' sums and what lies
-/// along their outputs.
+/// Softmax and gradient of the score, of LANES queries from `half` on and one key, given the
+/// logarithms of the queries' sums and what lies along their outputs.
 #[inline(always)]
 fn gradient<E: Element>(
     scores: &[f32; NR],
@@ -453,7 +485,8 @@ fn row_of(numbers: &[f32], at: usize) -> [f32; NR] {
     row
 }
 
-/// A tile of `height` rows from `row` and NR columns from `column` on into `out`, `[rows, e]`, as far as it is wide.
+/// A tile of `height` rows from `row` and NR columns from `column` on into `out`, `[rows, e]`, as
+/// far as it is wide.
 ///
 /// # Panics
 /// If `right` or `out` is too short.

@@ -12,7 +12,8 @@ use crate::element::Element;
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// `len` elements, zero at the start, the first on a cache line, with a line of zeros behind the last.
+/// `len` elements, zero at the start, the first on a cache line, with a line of zeros behind the
+/// last.
 #[derive(Clone, Default)]
 pub struct Buffer<T> {
     lines: Vec<Line>,
@@ -44,8 +45,8 @@ impl<T: Pod> DerefMut for Buffer<T> {
 
 /// A row-major matrix, each row on a cache line of its own.
 ///
-/// Rows are `stride` elements apart; what lies between a row's last column and the next row stays zero, so that a product
-/// may read whole units.
+/// Rows are `stride` elements apart; what lies between a row's last column and the next row stays
+/// zero, so that a product may read whole units.
 #[derive(Clone, Default)]
 pub struct Matrix<E> {
     data: Buffer<E>,
@@ -59,7 +60,8 @@ impl<E: Element> Matrix<E> {
     pub fn zeros(rows: usize, columns: usize) -> Self {
         let line = 64 / size_of::<E>();
         let mut stride = columns.next_multiple_of(line);
-        // Rows a multiple of 1 KiB apart would share few sets of the first-level cache, and a product reads a dozen at once.
+        // Rows a multiple of 1 KiB apart would share few sets of the first-level cache, and a
+        // product reads a dozen at once.
         if (stride * size_of::<E>()).is_multiple_of(1024) {
             stride += line;
         }

@@ -13,8 +13,9 @@ pub struct Cache<E> {
     values: Vec<E>,
 }
 
-/// Turns the queries and keys of `qkv`, `[(H + 2G) e]`, to the position after the cache's, adds its keys and values to the cache
-/// and attends to all of them: `out` is `[H e]`. The same numbers as [`crate::attention`] up to rounding.
+/// Turns the queries and keys of `qkv`, `[(H + 2G) e]`, to the position after the cache's, adds its
+/// keys and values to the cache and attends to all of them: `out` is `[H e]`. The same numbers as
+/// [`crate::attention`] up to rounding.
 ///
 /// # Panics
 /// If `rotations` end before that position, or a slice is too short.

@@ -11,7 +11,9 @@ use crate::attention::{AttentionRoom, Heads, attention, attention_backward};
 use crate::buffer::{Buffer, Matrix};
 use crate::cache::{Cache, attention_step};
 use crate::element::Element;
-use crate::gemm::{Onto, Rounded, Summed, multiply, multiply_packed, multiply_part, multiply_transposed};
+use crate::gemm::{
+    Onto, Rounded, Summed, multiply, multiply_packed, multiply_part, multiply_transposed,
+};
 use crate::isa::multiversion;
 use crate::loss::{Kept, LIMIT, Largest, Softmax};
 use crate::math::{LANES, total};
@@ -24,8 +26,8 @@ use crate::swiglu::{swiglu, swiglu_backward};
 
 /// Logits that are held at once, a thread.
 const LOGITS: usize = 1 << 23;
-/// Outputs of the head whose logits go through the gradient of its input at once, a multiple of NR: few enough for those of all
-/// rows to stay in the cache.
+/// Outputs of the head whose logits go through the gradient of its input at once, a multiple of NR:
+/// few enough for those of all rows to stay in the cache.
 const OUTPUTS: usize = 512;
 /// Parameters that are added up or updated at once.
 const CHUNK: usize = 1 << 14;
@@ -72,7 +74,8 @@ struct HeadRoom<E> {
     units: Buffer<u32>,
     /// The inputs, each row times its factor.
     scaled: Matrix<E>,
-    /// Logits of the targets, what is subtracted from each row's logits, its sum of exponentials, what becomes of that.
+    /// Logits of the targets, what is subtracted from each row's logits, its sum of exponentials,
+    /// what becomes of that.
     at_target: Vec<f32>,
     shifts: Vec<f32>,
     sums: Vec<[f32; LANES]>,
@@ -125,7 +128,10 @@ where
                 } else {
                     0
                 }),
-                scaled: Matrix::zeros(if backward { at_once } else { 0 }, if backward { widest } else { 0 }),
+                scaled: Matrix::zeros(
+                    if backward { at_once } else { 0 },
+                    if backward { widest } else { 0 },
+                ),
                 at_target: vec![0.0; at_once],
                 shifts: vec![0.0; at_once],
                 sums: vec![[0.0; LANES]; at_once],
@@ -165,7 +171,13 @@ where
         }
     }
 
-    fn embed_backward(&self, d: usize, ids: &[u32], dx_nd: &Buffer<f32>, gradient: &mut Buffer<f32>) {
+    fn embed_backward(
+        &self,
+        d: usize,
+        ids: &[u32],
+        dx_nd: &Buffer<f32>,
+        gradient: &mut Buffer<f32>,
+    ) {
         for (dx, &id) in dx_nd.chunks_exact(d).zip(ids) {
             accumulate(&mut gradient[id as usize * d..][..d], dx);
         }
@@ -218,7 +230,13 @@ where
 
     fn linear(&self, rows: usize, x_ni: &Matrix<E>, w: &PackedMatrix<E>, y_no: &mut Matrix<E>) {
         let stride = y_no.stride();
-        multiply(x_ni.data(), x_ni.stride(), rows, &w.forward, Rounded { out: y_no.data_mut(), stride });
+        multiply(
+            x_ni.data(),
+            x_ni.stride(),
+            rows,
+            &w.forward,
+            Rounded { out: y_no.data_mut(), stride },
+        );
     }
 
     fn linear_onto(
@@ -230,17 +248,47 @@ where
         y_no: &mut Buffer<f32>,
     ) {
         let stride = w.forward.lanes();
-        multiply(x_ni.data(), x_ni.stride(), rows, &w.forward, Onto { base: base_no, out: y_no, stride });
+        multiply(
+            x_ni.data(),
+            x_ni.stride(),
+            rows,
+            &w.forward,
+            Onto { base: base_no, out: y_no, stride },
+        );
     }
 
-    fn linear_floats(&self, rows: usize, x_ni: &Matrix<E>, w: &PackedMatrix<E>, y_no: &mut Buffer<f32>) {
+    fn linear_floats(
+        &self,
+        rows: usize,
+        x_ni: &Matrix<E>,
+        w: &PackedMatrix<E>,
+        y_no: &mut Buffer<f32>,
+    ) {
         let stride = w.forward.lanes();
-        multiply(x_ni.data(), x_ni.stride(), rows, &w.forward, Summed { out: y_no, stride, add: false });
+        multiply(
+            x_ni.data(),
+            x_ni.stride(),
+            rows,
+            &w.forward,
+            Summed { out: y_no, stride, add: false },
+        );
     }
 
-    fn linear_backward(&self, rows: usize, dy_no: &Matrix<E>, w: &PackedMatrix<E>, dx_ni: &mut Matrix<E>) {
+    fn linear_backward(
+        &self,
+        rows: usize,
+        dy_no: &Matrix<E>,
+        w: &PackedMatrix<E>,
+        dx_ni: &mut Matrix<E>,
+    ) {
         let stride = dx_ni.stride();
-        multiply(dy_no.data(), dy_no.stride(), rows, &w.backward, Rounded { out: dx_ni.data_mut(), stride });
+        multiply(
+            dy_no.data(),
+            dy_no.stride(),
+            rows,
+            &w.backward,
+            Rounded { out: dx_ni.data_mut(), stride },
+        );
     }
 
     fn linear_backward_floats(
@@ -251,7 +299,13 @@ where
         dx_ni: &mut Buffer<f32>,
     ) {
         let stride = w.backward.lanes();
-        multiply(dy_no.data(), dy_no.stride(), rows, &w.backward, Summed { out: dx_ni, stride, add: false });
+        multiply(
+            dy_no.data(),
+            dy_no.stride(),
+            rows,
+            &w.backward,
+            Summed { out: dx_ni, stride, add: false },
+        );
     }
 
     fn linear_gradient(
@@ -382,7 +436,8 @@ where
         room: &mut CpuRoom<E>,
     ) {
         let at_once = room.head.shifts.len();
-        for (chunk, (targets, losses)) in targets.chunks(at_once).zip(losses.chunks_mut(at_once)).enumerate()
+        for (chunk, (targets, losses)) in
+            targets.chunks(at_once).zip(losses.chunks_mut(at_once)).enumerate()
         {
             let x = &x_nd.data()[chunk * at_once * x_nd.stride()..];
             cross_entropy(x, x_nd.stride(), w, targets, losses, &mut room.head, None);
@@ -413,7 +468,8 @@ where
             let (first, rows) = (chunk * at_once, targets.len());
             let x = &x_nd.data()[first * stride..];
             cross_entropy(x, stride, w, targets, losses, head, Some(dx));
-            // The softmax is an exponential over its row's sum: that, and the row's share, go where they cost least, to dx and x.
+            // The softmax is an exponential over its row's sum: that, and the row's share, go where
+            // they cost least, to dx and x.
             let HeadRoom { units, scaled, sums, factors, .. } = &mut *head;
             for ((factor, sums), share) in factors.iter_mut().zip(sums).zip(shares) {
                 *factor = share / total(*sums);
@@ -486,7 +542,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// dx ← factor · dx, and the part −share · 1_target of the gradient of logits: dx −= share · W_target, dW_target −= share · x.
+    /// dx ← factor · dx, and the part −share · 1_target of the gradient of logits: dx −= share ·
+    /// W_target, dW_target −= share · x.
     fn subtract_target<E: Element>(x: &[E], values: &[f32], factor: f32, share: f32, dx: &mut [f32], dw: &mut [f32]) {
         for (((x, value), dx), dw) in x.iter().zip(values).zip(dx).zip(dw) {
             *dx = *dx * factor - share * E::narrow(*value).widen();
@@ -495,8 +552,8 @@ multiversion! {
     }
 }
 
-/// Losses of rows `x`, `stride` apart, and each one's sum of exponentials in `room`; with `dx`, `[n, d]`, its gradient but for a factor
-/// a row, and the exponentials packed in `room`.
+/// Losses of rows `x`, `stride` apart, and each one's sum of exponentials in `room`; with `dx`,
+/// `[n, d]`, its gradient but for a factor a row, and the exponentials packed in `room`.
 fn cross_entropy<E: Element>(
     x: &[E],
     stride: usize,
@@ -509,7 +566,8 @@ fn cross_entropy<E: Element>(
     let rows = targets.len();
     let (v, depth) = (w.forward.lanes(), 0..w.forward.depth().div_ceil(E::PER_UNIT));
     let HeadRoom { exponentials, units, at_target, shifts, sums, .. } = room;
-    let (at_target, shifts, sums) = (&mut at_target[..rows], &mut shifts[..rows], &mut sums[..rows]);
+    let (at_target, shifts, sums) =
+        (&mut at_target[..rows], &mut shifts[..rows], &mut sums[..rows]);
     target_logits(x, stride, &w.backward, targets, at_target);
     shifts.copy_from_slice(at_target);
     for again in [false, true] {
@@ -539,19 +597,30 @@ fn cross_entropy<E: Element>(
                 );
             }
         }
-        // Once more, for rows so far from their target that it does not do as a shift, with the largest.
+        // Once more, for rows so far from their target that it does not do as a shift, with the
+        // largest.
         let far = |sums: &[f32; LANES]| total(*sums).is_nan() || total(*sums) >= LIMIT;
         if again || !sums.iter().any(far) {
             break;
         }
         let mut largest = vec![f32::NEG_INFINITY; rows];
-        multiply_part(x, stride, rows, &w.forward, 0..v, depth.clone(), Largest { largest: &mut largest });
-        for ((shift, largest), _) in shifts.iter_mut().zip(largest).zip(&*sums).filter(|(_, sums)| far(sums))
+        multiply_part(
+            x,
+            stride,
+            rows,
+            &w.forward,
+            0..v,
+            depth.clone(),
+            Largest { largest: &mut largest },
+        );
+        for ((shift, largest), _) in
+            shifts.iter_mut().zip(largest).zip(&*sums).filter(|(_, sums)| far(sums))
         {
             *shift = largest;
         }
     }
-    for (((loss, sums), shift), at_target) in losses.iter_mut().zip(sums).zip(shifts).zip(at_target) {
+    for (((loss, sums), shift), at_target) in losses.iter_mut().zip(sums).zip(shifts).zip(at_target)
+    {
         *loss = total(*sums).ln() + (*shift - *at_target);
     }
 }

@@ -1,4 +1,5 @@
-//! The number types activations and packed parameters are kept in: f32, and bf16 with f32 arithmetic.
+//! The number types activations and packed parameters are kept in: f32, and bf16 with f32
+//! arithmetic.
 
 use bytemuck::Pod;
 use half::bf16;
@@ -14,20 +15,23 @@ mod sealed {
 
 /// What activations and packed parameters are made of. Sums are always f32.
 ///
-/// Matrix products read operands in *units* of 32 bits along the summed dimension: one f32, or two bf16, the lower half first.
+/// Matrix products read operands in *units* of 32 bits along the summed dimension: one f32, or two
+/// bf16, the lower half first.
 pub trait Element: sealed::Sealed + Pod + Default + Send + Sync + 'static {
     /// Elements in a unit.
     const PER_UNIT: usize;
     /// Its name in the config, such as `bf16`.
     const NAME: &'static str;
 
-    /// The nearest element, ties to even; the same for what is not finite, if a NaN is the processor's own.
+    /// The nearest element, ties to even; the same for what is not finite, if a NaN is the
+    /// processor's own.
     fn narrow(value: f32) -> Self;
 
     /// The same number in f32, exactly.
     fn widen(self) -> f32;
 
-    /// As [`Element::narrow`], ties away from zero, which is quicker: for numbers that are anything between two elements.
+    /// As [`Element::narrow`], ties away from zero, which is quicker: for numbers that are anything
+    /// between two elements.
     fn near(value: f32) -> Self;
 
     /// The unit of two such.
@@ -36,7 +40,8 @@ pub trait Element: sealed::Sealed + Pod + Default + Send + Sync + 'static {
     /// eˣ for a softmax that is then rounded to this type, as exact as that shows; 0 far below 0.
     fn exp(x: f32) -> f32;
 
-    /// The unit of elements at places 2k and 2k + 1 of the summed dimension; of the first alone for f32.
+    /// The unit of elements at places 2k and 2k + 1 of the summed dimension; of the first alone for
+    /// f32.
     fn unit(first: Self, second: Self) -> u32;
 
     /// Σ of the products of two units' elements, added to `sum`.
@@ -87,8 +92,9 @@ impl Element for bf16 {
     const PER_UNIT: usize = 2;
     const NAME: &'static str = "bf16";
 
-    /// In integers, so that loops over it are vectorised: half of the last kept place is added, less one where the kept part
-    /// is even. The processor's own NaN, 0x7fc00000, stays one; infinity stays infinity.
+    /// In integers, so that loops over it are vectorised: half of the last kept place is added,
+    /// less one where the kept part is even. The processor's own NaN, 0x7fc00000, stays one;
+    /// infinity stays infinity.
     #[inline(always)]
     fn narrow(value: f32) -> Self {
         let bits = value.to_bits();
@@ -107,7 +113,8 @@ impl Element for bf16 {
 
     #[inline(always)]
     fn near_unit(first: f32, second: f32) -> u32 {
-        let (first, second) = (first.to_bits().wrapping_add(0x8000), second.to_bits().wrapping_add(0x8000));
+        let (first, second) =
+            (first.to_bits().wrapping_add(0x8000), second.to_bits().wrapping_add(0x8000));
         first >> 16 | second & 0xffff_0000
     }
 

@@ -1,8 +1,9 @@
 //! Matrix products over f32 or bf16 operands, summed in f32, on one thread.
 //!
-//! The result is made tile by tile, 12 rows by 32 columns, each tile's sums in registers over the whole of a pass. The right
-//! operand is packed ([`Panels`]); the left is read where it lies ([`multiply`]) or, if it comes transposed, packed likewise, a strip
-//! at a time ([`multiply_transposed`]).
+//! The result is made tile by tile, 12 rows by 32 columns, each tile's sums in registers over the
+//! whole of a pass. The right operand is packed ([`Panels`]); the left is read where it lies
+//! ([`multiply`]) or, if it comes transposed, packed likewise, a strip at a time
+//! ([`multiply_transposed`]).
 
 use std::ops::Range;
 
@@ -11,10 +12,11 @@ use crate::isa::multiversion;
 use crate::micro::{Kind, Left, MR, NR, Out, Product, Tile, product};
 use crate::pack::{Panels, pack_columns};
 
-/// Units of the summed dimension that one pass takes where the result can be added to: a panel of so many fits the
-/// first-level cache.
+/// Units of the summed dimension that one pass takes where the result can be added to: a panel of
+/// so many fits the first-level cache.
 const PASS: usize = 256;
-/// Units that one takes where both operands are packed and stream from the second-level cache, and the sums from further away.
+/// Units that one takes where both operands are packed and stream from the second-level cache, and
+/// the sums from further away.
 const LONG_PASS: usize = 512;
 /// Columns of a transposed left operand that are packed at once: with a pass of them, 256 KiB.
 const STRIP: usize = 4 * NR;
@@ -29,8 +31,8 @@ mod sealed {
     impl Sealed for super::Summed<'_> {}
 }
 
-/// Elements from the start of the first of `rows` rows to the end of the last, `stride` apart and `width` long: the largest number there
-/// is, which no slice has, where it would be more.
+/// Elements from the start of the first of `rows` rows to the end of the last, `stride` apart and
+/// `width` long: the largest number there is, which no slice has, where it would be more.
 #[inline(always)]
 pub(crate) fn span(rows: usize, stride: usize, width: usize) -> usize {
     rows.saturating_sub(1).saturating_mul(stride).saturating_add(width)
@@ -41,23 +43,37 @@ pub trait Sink<E>: sealed::Sealed {
     /// Whether a later pass over the summed dimension can add to what an earlier one left.
     const ADDS: bool;
 
-    /// Takes the first `count` columns of a tile's rows as columns `column..column + count` of rows `row` and on; `first` tells the
-    /// first pass.
+    /// Takes the first `count` columns of a tile's rows as columns `column..column + count` of rows
+    /// `row` and on; `first` tells the first pass.
     #[doc(hidden)]
     #[inline(always)]
-    fn take_tile(&mut self, row: usize, column: usize, tile: &[[f32; NR]], count: usize, first: bool) {
+    fn take_tile(
+        &mut self,
+        row: usize,
+        column: usize,
+        tile: &[[f32; NR]],
+        count: usize,
+        first: bool,
+    ) {
         for (r, sums) in tile.iter().enumerate() {
             self.take(row + r, column, sums, count, first);
         }
     }
 
-    /// Takes `sums[..count]` as columns `column..column + count` of row `row`; `first` tells the first pass.
+    /// Takes `sums[..count]` as columns `column..column + count` of row `row`; `first` tells the
+    /// first pass.
     fn take(&mut self, row: usize, column: usize, sums: &[f32; NR], count: usize, first: bool);
 
     /// Where all of a tile of `height` rows by NR columns can be put at once, if it can.
     #[doc(hidden)]
     #[inline(always)]
-    fn direct(&mut self, _row: usize, _height: usize, _column: usize, _first: bool) -> Option<Direct> {
+    fn direct(
+        &mut self,
+        _row: usize,
+        _height: usize,
+        _column: usize,
+        _first: bool,
+    ) -> Option<Direct> {
         None
     }
 
@@ -98,7 +114,8 @@ impl<E: Element> Sink<E> for Rounded<'_, E> {
     fn take(&mut self, row: usize, column: usize, sums: &[f32; NR], count: usize, _: bool) {
         let out = &mut self.out[row * self.stride + column..][..count];
         if let Ok(out) = <&mut [E; NR]>::try_from(&mut *out) {
-            // Through an array of its own: the compiler then knows that `sums` and `out` do not overlap.
+            // Through an array of its own: the compiler then knows that `sums` and `out` do not
+            // overlap.
             let mut rounded = [E::default(); NR];
             for (rounded, &sum) in rounded.iter_mut().zip(sums) {
                 *rounded = E::narrow(sum);
@@ -234,18 +251,24 @@ fn prefetch(row: &[f32], column: usize) {
     let _ = (row, column);
 }
 
-/// `sink` ← A B, zeros for a depth of nothing: A is the first `rows` rows of `left`, `stride` elements apart and as wide as `right` is deep, with zeros up to a
-/// whole unit.
+/// `sink` ← A B, zeros for a depth of nothing: A is the first `rows` rows of `left`, `stride`
+/// elements apart and as wide as `right` is deep, with zeros up to a whole unit.
 ///
 /// # Panics
 /// If `left` is shorter than that, or the sink's room.
-pub fn multiply<E: Element, S: Sink<E>>(left: &[E], stride: usize, rows: usize, right: &Panels<E>, sink: S) {
+pub fn multiply<E: Element, S: Sink<E>>(
+    left: &[E],
+    stride: usize,
+    rows: usize,
+    right: &Panels<E>,
+    sink: S,
+) {
     let units = right.depth().div_ceil(E::PER_UNIT);
     multiply_part(left, stride, rows, right, 0..right.lanes(), 0..units, sink);
 }
 
-/// The same of some columns of B, from a multiple of NR on, and some units of its depth, which A has alone: columns of the
-/// sink count from the first of them.
+/// The same of some columns of B, from a multiple of NR on, and some units of its depth, which A
+/// has alone: columns of the sink count from the first of them.
 pub(crate) fn multiply_part<E: Element, S: Sink<E>>(
     left: &[E],
     stride: usize,
@@ -257,7 +280,11 @@ pub(crate) fn multiply_part<E: Element, S: Sink<E>>(
 ) {
     let depth = right.depth().div_ceil(E::PER_UNIT);
     assert!(columns.start.is_multiple_of(NR) && columns.end <= right.lanes() && units.end <= depth);
-    assert!(rows == 0 || units.is_empty() || left.len() >= span(rows, stride, units.len() * E::PER_UNIT));
+    assert!(
+        rows == 0
+            || units.is_empty()
+            || left.len() >= span(rows, stride, units.len() * E::PER_UNIT)
+    );
     products::<E, S>(
         left,
         stride,
@@ -293,8 +320,9 @@ multiversion! {
                     let left = Left { start, row: stride * size_of::<E>(), unit: 4 };
                     let direct = if lanes - column >= NR { sink.direct(row, height, column, done == 0) } else { None };
                     let out = direct.map_or_else(|| Out::tile(&mut tile), |direct| direct.0);
-                    // SAFETY: `left` has `height` rows of `count` units from there on, `panel` as many units; a tile is as
-                    // large as can be, and a direct place has been checked.
+                    // SAFETY: `left` has `height` rows of `count` units from there on, `panel` as
+                    // many units; a tile is as large as can be, and a direct place has been
+                    // checked.
                     unsafe { product(height, count, left, panel.as_ptr(), out) };
                     if out.start != tile.0.as_mut_ptr().cast() {
                         continue;
@@ -306,7 +334,8 @@ multiversion! {
     }
 }
 
-/// `sink` ← Aᵀ B: A is `[depth, columns]`, as deep as `right`, in rows `stride` apart. `strip` is room that is reused.
+/// `sink` ← Aᵀ B: A is `[depth, columns]`, as deep as `right`, in rows `stride` apart. `strip` is
+/// room that is reused.
 ///
 /// The sum is taken in passes, so the sink must be one that adds: any other does not compile.
 ///
@@ -389,8 +418,8 @@ pub(crate) fn multiply_packed<E: Element, S: Sink<E>>(
 }
 
 multiversion! {
-    /// One pass, over the units `pass` of B, of `width` columns of the result's rows from `first` on: A's panels are `depth` units
-    /// deep, and those of the pass begin at `from`.
+    /// One pass, over the units `pass` of B, of `width` columns of the result's rows from `first`
+    /// on: A's panels are `depth` units deep, and those of the pass begin at `from`.
     fn lanes_by_lanes<E: Element, S: Sink<E>>(
         left: &[u32], depth: usize, from: usize, width: usize, right: &Panels<E>, pass: Range<usize>, sink: &mut S, first: usize,
         fresh: bool, product: Product,
@@ -405,8 +434,8 @@ multiversion! {
                 let left = Left { start: start.as_ptr().wrapping_add(rows.start % NR).cast(), row: 4, unit: 4 * NR };
                 let direct = if lanes - column >= NR { sink.direct(row, height, column, fresh) } else { None };
                 let out = direct.map_or_else(|| Out::tile(&mut tile), |direct| direct.0);
-                // SAFETY: from its start on A's panel has `height` lanes of `count` units, `panel` as many units; a tile is
-                // as large as can be, and a direct place has been checked.
+                // SAFETY: from its start on A's panel has `height` lanes of `count` units, `panel`
+                // as many units; a tile is as large as can be, and a direct place has been checked.
                 unsafe { product(height, count, left, panel.as_ptr(), out) };
                 if out.start != tile.0.as_mut_ptr().cast() {
                     continue;
@@ -417,7 +446,8 @@ multiversion! {
     }
 }
 
-/// The rows of tiles that take their left operand from packed panels of `lanes` lanes: of each panel 12, 12 and 8.
+/// The rows of tiles that take their left operand from packed panels of `lanes` lanes: of each
+/// panel 12, 12 and 8.
 #[inline(always)]
 pub(crate) fn tiles(lanes: usize) -> impl Iterator<Item = Range<usize>> {
     (0..lanes).step_by(NR).flat_map(move |panel| {

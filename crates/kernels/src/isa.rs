@@ -16,12 +16,14 @@ pub(crate) enum Isa {
     Avx512Bf16,
 }
 
-/// Whether this processor has the wide fused multiply-adds that the kernels are written for. Without them they still work, slowly.
+/// Whether this processor has the wide fused multiply-adds that the kernels are written for.
+/// Without them they still work, slowly.
 pub fn fast() -> bool {
     cfg!(target_arch = "aarch64") || isa() > Isa::Baseline
 }
 
-/// Whether this processor multiplies bf16 faster than f32. Elsewhere bf16 is widened to f32 first, and slower.
+/// Whether this processor multiplies bf16 faster than f32. Elsewhere bf16 is widened to f32 first,
+/// and slower.
 pub fn fast_bf16() -> bool {
     isa() == Isa::Avx512Bf16
 }
@@ -56,8 +58,8 @@ fn detect() -> Isa {
     Isa::Baseline
 }
 
-/// Defines a function that is compiled once for each set of instructions and picks the best one at run time. What it calls
-/// must be `#[inline(always)]` to be compiled with it.
+/// Defines a function that is compiled once for each set of instructions and picks the best one at
+/// run time. What it calls must be `#[inline(always)]` to be compiled with it.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($generic:ident : $bound:path),+>)? ($($arg:ident : $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$meta])*

@@ -1,8 +1,9 @@
 //! Softmax and cross-entropy of logits, where they come out of the product.
 //!
-//! Of a row of logits z comes e^(z − shift), its sum, and so the softmax up to a factor, without a pass over the row for its largest: the
-//! shift is the logit of the row's target, which makes the loss log Σ e^(z − shift). A row whose sum then is beyond [`LIMIT`],
-//! a loss of 66 nats, or not finite, has to be made again with the largest as its shift.
+//! Of a row of logits z comes e^(z − shift), its sum, and so the softmax up to a factor, without a
+//! pass over the row for its largest: the shift is the logit of the row's target, which makes the
+//! loss log Σ e^(z − shift). A row whose sum then is beyond [`LIMIT`], a loss of 66 nats, or not
+//! finite, has to be made again with the largest as its shift.
 
 use crate::attention::{lanes, pack, put};
 use crate::element::Element;
@@ -10,7 +11,8 @@ use crate::gemm::Sink;
 use crate::math::LANES;
 use crate::micro::{NR, Tile};
 
-/// Largest sum that is taken: far enough from f32's largest number for products with the exponentials.
+/// Largest sum that is taken: far enough from f32's largest number for products with the
+/// exponentials.
 pub(crate) const LIMIT: f32 = (1u128 << 95) as f32;
 
 /// Turns logits into exponentials and adds these up.
@@ -43,7 +45,9 @@ impl<E: Element> Sink<E> for Softmax<'_, E> {
             let mut whole = Tile::ZERO;
             for (whole, sums) in whole.0.iter_mut().zip(tile) {
                 *whole =
-                    std::array::from_fn(|lane| if lane < count { sums[lane] } else { f32::NEG_INFINITY });
+                    std::array::from_fn(
+                        |lane| if lane < count { sums[lane] } else { f32::NEG_INFINITY },
+                    );
             }
             return self.take_whole(row, column, &whole.0[..tile.len()]);
         }
@@ -76,7 +80,8 @@ impl<E: Element> Softmax<'_, E> {
                 pair[1] = [0.0; NR];
             }
             if last || (r + 1) % E::PER_UNIT == 0 {
-                let unit = units[column * *depth + (row + r) / E::PER_UNIT * NR..].first_chunk_mut();
+                let unit =
+                    units[column * *depth + (row + r) / E::PER_UNIT * NR..].first_chunk_mut();
                 if let Some(unit) = unit {
                     pack::<E>(&pair[0], &pair[1], unit);
                 }
@@ -102,7 +107,8 @@ fn exponentials<E: Element>(
     e[half..][..LANES].copy_from_slice(&exponentials);
 }
 
-/// Keeps the largest of each row, −∞ at the start. A NaN may be passed over: the sum of exponentials shows it.
+/// Keeps the largest of each row, −∞ at the start. A NaN may be passed over: the sum of
+/// exponentials shows it.
 pub(crate) struct Largest<'a> {
     pub(crate) largest: &'a mut [f32],
 }

@@ -1,12 +1,13 @@
-//! Sums and exponentials over slices, in loops of fixed width that the compiler vectorises and that add up in the same order
-//! on every processor.
+//! Sums and exponentials over slices, in loops of fixed width that the compiler vectorises and that
+//! add up in the same order on every processor.
 
 use crate::element::Element;
 
 /// Sums that run side by side.
 pub(crate) const LANES: usize = 16;
 
-/// 1.5 · 2²³ + 127: a sum with it has no room for a fraction, and n + 127 of a whole number n in the lowest bits.
+/// 1.5 · 2²³ + 127: a sum with it has no room for a fraction, and n + 127 of a whole number n in
+/// the lowest bits.
 const ROUND: f32 = 12_583_039.0;
 
 /// eˣ to a relative error of 2⁻²² for x from −87 to 88, beyond which it stays at the range's end.
@@ -40,12 +41,14 @@ fn exp_from(x: f32, least: f32) -> f32 {
     let p = p.mul_add(r, 0.166_666_66);
     let p = p.mul_add(r, 0.5);
     let p = (p * r).mul_add(r, r) + 1.0;
-    // 2ⁿ: its exponent's bits are n + 127; the other bits of ROUND are shifted out. A NaN stays one in the product.
+    // 2ⁿ: its exponent's bits are n + 127; the other bits of ROUND are shifted out. A NaN stays one
+    // in the product.
     p * f32::from_bits(shifted.to_bits() << 23)
 }
 
-/// [`exp_or_zero`] to a relative error of 2⁻¹⁷, two hundredths of what rounding to bf16 may add, in half the multiplications: 2ⁿ times a
-/// polynomial of degree 4 in the fraction of x log₂ e (Remez, least relative error).
+/// [`exp_or_zero`] to a relative error of 2⁻¹⁷, two hundredths of what rounding to bf16 may add, in
+/// half the multiplications: 2ⁿ times a polynomial of degree 4 in the fraction of x log₂ e (Remez,
+/// least relative error).
 #[inline(always)]
 pub(crate) fn short_exp(x: f32) -> f32 {
     let y = x.clamp(BELOW, 88.3) * std::f32::consts::LOG2_E;
@@ -59,8 +62,9 @@ pub(crate) fn short_exp(x: f32) -> f32 {
     p * f32::from_bits(shifted.to_bits() << 23)
 }
 
-/// ln x to 2⁻²² or a relative error of it, for positive normal x: the exponent's share and, of the mantissa m between √½ and √2, twice the
-/// series of artanh in (m − 1) / (m + 1). ∞, NaN and what is not positive give something that is not finite.
+/// ln x to 2⁻²² or a relative error of it, for positive normal x: the exponent's share and, of the
+/// mantissa m between √½ and √2, twice the series of artanh in (m − 1) / (m + 1). ∞, NaN and what
+/// is not positive give something that is not finite.
 #[inline(always)]
 pub(crate) fn ln(x: f32) -> f32 {
     // In units of the exponent, how far x is above √½.
@@ -146,7 +150,9 @@ mod tests {
         for x in [89.0, 1e4, f32::MAX, f32::INFINITY] {
             assert_eq!(exp(x), exp(88.3), "{x}");
         }
-        assert!(exp(-87.3) > 0.0 && exp(-87.3) < 1.3e-38 && exp(88.3) > 2e38 && exp(88.3).is_finite());
+        assert!(
+            exp(-87.3) > 0.0 && exp(-87.3) < 1.3e-38 && exp(88.3) > 2e38 && exp(88.3).is_finite()
+        );
     }
 
     #[test]
@@ -180,8 +186,9 @@ mod tests {
     fn exp_and_sigmoid_of_what_is_not_a_number_are_none() {
         // The processor's own; widened from bf16; with any other bits, as a damaged file may have.
         let widened = [0x7f81, 0x7fc0, 0x7fff, 0xffc1].map(|bits| bf16::from_bits(bits).to_f32());
-        let damaged =
-            (0..23).flat_map(|bit| [0x7f80_0000 | 1 << bit, 0xffff_ffff ^ 1 << bit]).map(f32::from_bits);
+        let damaged = (0..23)
+            .flat_map(|bit| [0x7f80_0000 | 1 << bit, 0xffff_ffff ^ 1 << bit])
+            .map(f32::from_bits);
         for x in damaged.chain(widened).chain([f32::NAN, -f32::NAN]) {
             assert!(x.is_nan() && exp(x).is_nan() && sigmoid(x).is_nan(), "{:#x}", x.to_bits());
         }
@@ -191,8 +198,8 @@ mod tests {
     fn sigmoid_is_within_its_bound() {
         for x in numbers(-87.0, 88.0) {
             let (found, exact) = (f64::from(sigmoid(x)), 1.0 / (1.0 + (-f64::from(x)).exp()));
-            // The exponential's, a sum's and a quotient's error; where the result is below the normal numbers, half of the
-            // smallest of all.
+            // The exponential's, a sum's and a quotient's error; where the result is below the
+            // normal numbers, half of the smallest of all.
             let bound = (2f64.powi(-22) + 2f64.powi(-23)) * exact + 2f64.powi(-150);
             assert!((found - exact).abs() < bound, "σ({x}): {found} against {exact}");
         }
@@ -203,7 +210,8 @@ mod tests {
     #[test]
     fn sums_take_every_element_once() {
         for len in [0, 1, 15, 16, 17, 40] {
-            // Powers of two would show an element that is missed or taken twice; small sums of whole numbers are exact.
+            // Powers of two would show an element that is missed or taken twice; small sums of
+            // whole numbers are exact.
             let a: Vec<f32> = (0..len).map(|i| (i % 13 + 1) as f32).collect();
             let b: Vec<bf16> = (0..len).map(|i| bf16::from_f32((i % 7 * 3) as f32 - 8.0)).collect();
             let expected: f32 = a.iter().zip(&b).map(|(a, b)| a * b.to_f32()).sum();

@@ -10,7 +10,8 @@ use crate::element::Element;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Isa, isa};
 
-/// Most rows of a tile. 12 × 2 registers of 16 sums leave enough of AVX-512's 32 for what is multiplied.
+/// Most rows of a tile. 12 × 2 registers of 16 sums leave enough of AVX-512's 32 for what is
+/// multiplied.
 pub(crate) const MR: usize = 12;
 /// Columns of a tile: the width of the right operand's panels.
 pub(crate) const NR: usize = 32;
@@ -56,16 +57,22 @@ impl Out {
     /// Into the tile.
     #[inline(always)]
     pub(crate) fn tile(tile: &mut Tile) -> Self {
-        Self { start: tile.0.as_mut_ptr().cast(), stride: size_of::<[f32; NR]>(), kind: Kind::Store }
+        Self {
+            start: tile.0.as_mut_ptr().cast(),
+            stride: size_of::<[f32; NR]>(),
+            kind: Kind::Store,
+        }
     }
 }
 
-/// Puts the products of the first `rows` rows of `left` and of one panel, `[units, NR]` at `right`, summed over `units`, where `out`
-/// says.
+/// Puts the products of the first `rows` rows of `left` and of one panel, `[units, NR]` at `right`,
+/// summed over `units`, where `out` says.
 ///
 /// # Safety
-/// `left` and `right` point at as many units as that, and `out` at as many rows, each with room for NR columns.
-pub(crate) type Product = unsafe fn(rows: usize, units: usize, left: Left, right: *const u32, out: Out);
+/// `left` and `right` point at as many units as that, and `out` at as many rows, each with room for
+/// NR columns.
+pub(crate) type Product =
+    unsafe fn(rows: usize, units: usize, left: Left, right: *const u32, out: Out);
 
 /// The fastest product this processor has for elements `E`.
 pub(crate) fn product<E: Element>() -> Product {
@@ -83,7 +90,8 @@ pub(crate) fn product<E: Element>() -> Product {
     portable::<E>
 }
 
-/// In plain Rust, for the compiler to vectorise: NR columns at a time, few rows, so that the sums fit in registers.
+/// In plain Rust, for the compiler to vectorise: NR columns at a time, few rows, so that the sums
+/// fit in registers.
 ///
 /// # Safety
 /// As [`Product`].
@@ -101,11 +109,15 @@ unsafe fn portable<E: Element>(rows: usize, units: usize, left: Left, right: *co
                 // SAFETY: the caller's promise.
                 let b = unsafe { right.add(q * NR + column).cast::<[u32; COLUMNS]>().read() };
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    // Rows beyond the last read the last one again: a fixed count keeps the sums in registers.
+                    // Rows beyond the last read the last one again: a fixed count keeps the sums in
+                    // registers.
                     let row = first + r.min(count - 1);
                     // SAFETY: the caller's promise.
                     let a = unsafe {
-                        left.start.add(row * left.row + q * left.unit).cast::<u32>().read_unaligned()
+                        left.start
+                            .add(row * left.row + q * left.unit)
+                            .cast::<u32>()
+                            .read_unaligned()
                     };
                     for (sum, b) in sums.iter_mut().zip(b) {
                         *sum = E::multiply_add(a, b, *sum);
@@ -114,7 +126,14 @@ unsafe fn portable<E: Element>(rows: usize, units: usize, left: Left, right: *co
             }
             for (r, sums) in sums.iter().enumerate().take(count) {
                 // SAFETY: the caller's promise.
-                unsafe { put::<E, COLUMNS>(out.start.add((first + r) * out.stride), column, out.kind, *sums) }
+                unsafe {
+                    put::<E, COLUMNS>(
+                        out.start.add((first + r) * out.stride),
+                        column,
+                        out.kind,
+                        *sums,
+                    )
+                }
             }
         }
         first += count;
@@ -126,7 +145,12 @@ unsafe fn portable<E: Element>(rows: usize, units: usize, left: Left, right: *co
 /// # Safety
 /// They are there.
 #[inline(always)]
-unsafe fn put<E: Element, const N: usize>(row: *mut u8, column: usize, kind: Kind, mut sums: [f32; N]) {
+unsafe fn put<E: Element, const N: usize>(
+    row: *mut u8,
+    column: usize,
+    kind: Kind,
+    mut sums: [f32; N],
+) {
     let floats = row.cast::<f32>().wrapping_add(column).cast::<[f32; N]>();
     match kind {
         Kind::Store => {
@@ -187,13 +211,20 @@ mod x86 {
         unsafe { super::portable::<E>(rows, units, left, right, out) }
     }
 
-    /// A product with the count of rows known to the compiler, which then keeps every sum in a register.
+    /// A product with the count of rows known to the compiler, which then keeps every sum in a
+    /// register.
     macro_rules! by_rows {
         ($name:ident, $tile:ident, $features:literal) => {
             /// # Safety
             /// As [`super::Product`]; the processor has the features named.
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn $name(rows: usize, units: usize, left: Left, right: *const u32, out: Out) {
+            pub(super) unsafe fn $name(
+                rows: usize,
+                units: usize,
+                left: Left,
+                right: *const u32,
+                out: Out,
+            ) {
                 macro_rules! call {
                     ($unit:expr) => {
                         // SAFETY: the caller's promise.
@@ -240,7 +271,8 @@ mod x86 {
                 let mut ahead = out.start;
                 let mut left_over = units;
                 while left_over > 0 {
-                    // Where the sums go may lie in memory. A row of it now and then: all rows at once would hold up the operands.
+                    // Where the sums go may lie in memory. A row of it now and then: all rows at
+                    // once would hold up the operands.
                     _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                     _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64).cast());
                     ahead = ahead.wrapping_add(out.stride);
@@ -271,9 +303,15 @@ mod x86 {
                                 _mm512_storeu_ps(floats.add(16), high);
                             }
                             Kind::Add => {
-                                _mm512_storeu_ps(floats, _mm512_add_ps(low, _mm512_loadu_ps(floats)));
+                                _mm512_storeu_ps(
+                                    floats,
+                                    _mm512_add_ps(low, _mm512_loadu_ps(floats)),
+                                );
                                 let above = floats.add(16);
-                                _mm512_storeu_ps(above, _mm512_add_ps(high, _mm512_loadu_ps(above)));
+                                _mm512_storeu_ps(
+                                    above,
+                                    _mm512_add_ps(high, _mm512_loadu_ps(above)),
+                                );
                             }
                             Kind::Round => $round(row, low, high),
                         }
@@ -315,19 +353,24 @@ mod tests {
     fn units<E: Element>(count: usize, seed: u64) -> Vec<u32> {
         let mut state = seed;
         let mut number = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             E::narrow((state >> 40) as f32 / 8_388_608.0 - 1.0)
         };
         (0..count).map(|_| E::unit(number(), number())).collect()
     }
 
-    /// Every product of this processor against the portable one, for each count of rows and both layouts of the left side:
-    /// to the bit, as each takes the same fused steps in the same order, unless it is `loose`: then to the rounding of
-    /// a sum of `2 · units` terms of at most 1.
+    /// Every product of this processor against the portable one, for each count of rows and both
+    /// layouts of the left side: to the bit, as each takes the same fused steps in the same order,
+    /// unless it is `loose`: then to the rounding of a sum of `2 · units` terms of at most 1.
     fn matches_portable<E: Element>(loose: impl Fn(Isa) -> bool) {
         for count in [1, 2, 7, 64] {
-            let (rows, panel, right) =
-                (units::<E>(MR * (count + 3), 1), units::<E>(count * NR, 2), units::<E>(count * NR, 3));
+            let (rows, panel, right) = (
+                units::<E>(MR * (count + 3), 1),
+                units::<E>(count * NR, 2),
+                units::<E>(count * NR, 3),
+            );
             let layouts = [
                 Left { start: rows.as_ptr().cast(), row: 4 * (count + 3), unit: 4 },
                 Left { start: panel.as_ptr().cast(), row: 4, unit: 4 * NR },
@@ -339,7 +382,8 @@ mod tests {
                             let mut tile = Tile([[9.0; NR]; MR]);
                             let width = if kind == Kind::Round { size_of::<E>() } else { 4 };
                             let out = Out { stride: NR * width, kind, ..Out::tile(&mut tile) };
-                            // SAFETY: both sides have `count` units, and a tile is as large as can be.
+                            // SAFETY: both sides have `count` units, and a tile is as large as can
+                            // be.
                             unsafe { product(height, count, left, right.as_ptr(), out) };
                             let bytes = bytemuck::cast_slice::<[f32; NR], u8>(&tile.0);
                             let (put, rest) = bytes.split_at(height * NR * width);
@@ -349,20 +393,23 @@ mod tests {
                                 "{kind:?} goes beyond {height} rows"
                             );
                             match kind {
-                                Kind::Round => {
-                                    bytemuck::cast_slice::<u8, E>(put).iter().map(|x| x.widen()).collect()
-                                }
+                                Kind::Round => bytemuck::cast_slice::<u8, E>(put)
+                                    .iter()
+                                    .map(|x| x.widen())
+                                    .collect(),
                                 _ => bytemuck::cast_slice::<u8, f32>(put).to_vec(),
                             }
                         };
                         let expected: Vec<f32> = run(portable::<E>);
                         for isa in available() {
                             let found = run(on(isa, product::<E>));
-                            // Sums that lie on both sides of the middle between two numbers round to neighbours.
+                            // Sums that lie on both sides of the middle between two numbers round
+                            // to neighbours.
                             let step = if kind == Kind::Round { 1.0 / 128.0 } else { f32::EPSILON };
                             for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
                                 let bound = if loose(isa) {
-                                    (4 * count * count) as f32 * f32::EPSILON + step * expected.abs()
+                                    (4 * count * count) as f32 * f32::EPSILON
+                                        + step * expected.abs()
                                 } else {
                                     0.0
                                 };
@@ -395,7 +442,9 @@ mod tests {
             let mut tile = Tile::ZERO;
             let rows = Left { start: left.as_ptr().cast(), row: 4 * MR, unit: 4 };
             // SAFETY: both sides have MR units.
-            unsafe { on(isa, product::<f32>)(MR, MR, rows, right.as_ptr().cast(), Out::tile(&mut tile)) };
+            unsafe {
+                on(isa, product::<f32>)(MR, MR, rows, right.as_ptr().cast(), Out::tile(&mut tile))
+            };
             assert_eq!(tile.0.as_flattened(), right, "{isa:?}");
         }
     }

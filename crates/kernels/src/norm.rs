@@ -6,8 +6,9 @@ use crate::isa::multiversion;
 use crate::math::{LANES, dot, total};
 
 multiversion! {
-    /// y = x · s · gain with s = 1 / √(mean x² + ε), row by row: `x` is `[n, d]`, `gain` `[d]`, `y` `[n, d]` rounded; `scale`,
-    /// `[n]`, keeps s for the way back. Takes the whole rows of `x`, as many as `scale` has room for.
+    /// y = x · s · gain with s = 1 / √(mean x² + ε), row by row: `x` is `[n, d]`, `gain` `[d]`, `y`
+    /// `[n, d]` rounded; `scale`, `[n]`, keeps s for the way back. Takes the whole rows of `x`, as
+    /// many as `scale` has room for.
     ///
     /// # Panics
     /// If `gain` is empty, or `y` has fewer rows or columns than that.
@@ -24,14 +25,16 @@ multiversion! {
 }
 
 multiversion! {
-    /// What `rms_norm` does to gradients, for rows that are one sequence: with dy `[n, d]` the gradient of its result,
+    /// What `rms_norm` does to gradients, for rows that are one sequence: with dy `[n, d]` the
+    /// gradient of its result,
     ///
     /// ```text
     /// dx   += s · (dy · gain − x · s² · mean(x · dy · gain))
     /// gain gradient += Σ over rows  dy · x · s
     /// ```
     ///
-    /// `dx` is `[n, d]` and comes out rounded in `rounded` too, in rows `stride` apart; `scale` is `[n]`, `gain_gradient` `[d]`.
+    /// `dx` is `[n, d]` and comes out rounded in `rounded` too, in rows `stride` apart; `scale` is
+    /// `[n]`, `gain_gradient` `[d]`.
     ///
     /// # Panics
     /// If `gain` is empty, or a row of `rounded` or `gain_gradient` shorter.

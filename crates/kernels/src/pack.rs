@@ -29,8 +29,9 @@ impl To<bf16> for f32 {
     }
 }
 
-/// The right operand of a product, `[depth, lanes]`, depth being what is summed over: panels of 32 lanes, in each the units
-/// one after the other, in each unit its lanes. What is missing to a whole panel or unit is zero.
+/// The right operand of a product, `[depth, lanes]`, depth being what is summed over: panels of 32
+/// lanes, in each the units one after the other, in each unit its lanes. What is missing to a whole
+/// panel or unit is zero.
 #[derive(Clone, Default)]
 pub struct Panels<E> {
     units: Buffer<u32>,
@@ -64,7 +65,13 @@ impl<E: Element> Panels<E> {
     ///
     /// # Panics
     /// If there is no room for it, or `source` is too short.
-    pub fn pack_columns<S: To<E>>(&mut self, source: &[S], stride: usize, depth: usize, lanes: usize) {
+    pub fn pack_columns<S: To<E>>(
+        &mut self,
+        source: &[S],
+        stride: usize,
+        depth: usize,
+        lanes: usize,
+    ) {
         (self.lanes, self.depth) = (lanes, depth);
         pack_columns::<E, S>(&mut self.units, source, stride, depth, lanes);
     }
@@ -119,7 +126,8 @@ multiversion! {
 const BLOCK: usize = 16;
 
 multiversion! {
-    /// Panels for the right side of the transpose of `source`, `[lanes, depth]` in rows `stride` apart.
+    /// Panels for the right side of the transpose of `source`, `[lanes, depth]` in rows `stride`
+    /// apart.
     fn pack_rows<E: Element, S: To<E>>(
         panels: &mut [u32], source: &[S], stride: usize, lanes: usize, depth: usize,
     ) {
@@ -186,8 +194,8 @@ mod x86 {
 
     use super::BLOCK;
 
-    /// In four rounds, each of which doubles how much of a column lies together: pairs, fours, then the four lanes of 128
-    /// bits of a register.
+    /// In four rounds, each of which doubles how much of a column lies together: pairs, fours, then
+    /// the four lanes of 128 bits of a register.
     #[target_feature(enable = "avx512f")]
     #[inline]
     pub(super) fn transpose(block: &mut [[u32; BLOCK]; BLOCK]) {
@@ -251,8 +259,10 @@ mod tests {
             assert_eq!(lanes[..2], [source[2 * q].to_bits(), source[2 * q + 1].to_bits()]);
             assert!(lanes[2..].iter().all(|&unit| unit == 0));
         }
-        // In bf16 two elements of a lane share a unit, the first in the lower half; the last is alone.
-        let unit = |first: f32, second: f32| bf16::unit(bf16::from_f32(first), bf16::from_f32(second));
+        // In bf16 two elements of a lane share a unit, the first in the lower half; the last is
+        // alone.
+        let unit =
+            |first: f32, second: f32| bf16::unit(bf16::from_f32(first), bf16::from_f32(second));
         let mut panels = Panels::<bf16>::zeros(2, 3);
         panels.pack_columns(&source, 2, 3, 2);
         let units: Vec<&[u32]> = panels.units().chunks(NR).collect();

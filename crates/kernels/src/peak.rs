@@ -1,4 +1,5 @@
-//! How fast this processor multiplies at best: the ceiling that a training step is measured against.
+//! How fast this processor multiplies at best: the ceiling that a training step is measured
+//! against.
 
 use std::hint::black_box;
 use std::thread;
@@ -15,12 +16,13 @@ const WATCHED: Duration = Duration::from_millis(300);
 /// Products between two looks at the clock, some tens of microseconds.
 const AT_ONCE: usize = 64;
 
-/// Most floating-point operations a second (a product and a sum are two) that `threads` threads, or as many as there are cores if that is
-/// less, reach in the innermost loop of a matrix product of `E`, its operands in the first-level cache: the sum of each one's best moment
-/// in 300 ms.
+/// Most floating-point operations a second (a product and a sum are two) that `threads` threads, or
+/// as many as there are cores if that is less, reach in the innermost loop of a matrix product of
+/// `E`, its operands in the first-level cache: the sum of each one's best moment in 300 ms.
 pub fn peak_flops<E: Element>(threads: usize) -> f64 {
     thread::scope(|scope| {
-        let cores = thread::available_parallelism().map_or(threads, |cores| threads.min(cores.get()));
+        let cores =
+            thread::available_parallelism().map_or(threads, |cores| threads.min(cores.get()));
         // A thread the system refuses adds nothing.
         let start = |_| thread::Builder::new().spawn_scoped(scope, best::<E>).ok();
         let running: Vec<_> = (0..cores).filter_map(start).collect();

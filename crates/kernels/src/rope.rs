@@ -21,22 +21,24 @@ impl Rotations {
         self.cos.len() / (self.head_dim / 2).max(1)
     }
 
-    /// Of the first `positions` positions, for heads of `head_dim`, which is even, and base `theta`; computed in f64.
+    /// Of the first `positions` positions, for heads of `head_dim`, which is even, and base
+    /// `theta`; computed in f64.
     pub fn new(positions: usize, head_dim: usize, theta: f64) -> Self {
         let half = head_dim / 2;
         let frequencies: Vec<f64> =
             (0..half).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64)).collect();
-        let angles =
-            (0..positions).flat_map(|t| frequencies.iter().map(move |frequency| t as f64 * frequency));
+        let angles = (0..positions)
+            .flat_map(|t| frequencies.iter().map(move |frequency| t as f64 * frequency));
         let (sin, cos) = angles.map(|angle| (angle.sin() as f32, angle.cos() as f32)).unzip();
         Self { head_dim, cos, sin }
     }
 }
 
 multiversion! {
-    /// Turns the first `heads` heads of each row, elements i and i + e/2 of a head by the angle of the row's position;
-    /// `backward` turns the other way. Rows of `[heads e]` or wider, `stride` apart, are positions `first`, `first` + 1, … of one sequence after the other,
-    /// `context` each.
+    /// Turns the first `heads` heads of each row, elements i and i + e/2 of a head by the angle of
+    /// the row's position; `backward` turns the other way. Rows of `[heads e]` or wider, `stride`
+    /// apart, are positions `first`, `first` + 1, … of one sequence after the other, `context`
+    /// each.
     ///
     /// # Panics
     /// If `rotations` end before the last position, or rows are shorter than their heads.

@@ -8,10 +8,11 @@ use crate::rope::Rotations;
 
 /// The kernels a decoder is trained with.
 ///
-/// Shapes are suffixes: n rows (positions of one sequence after the other), d residual width, o and i outputs and inputs of a
-/// linear layer. *Floats* are f32; *activations* are of the set's own element type and take part in products; a *matrix* is a
-/// parameter laid out for products, and is made anew from its f32 values after an update. Methods take as many rows as `rows`
-/// says from buffers that may have room for more, and are called from several threads at once.
+/// Shapes are suffixes: n rows (positions of one sequence after the other), d residual width, o and
+/// i outputs and inputs of a linear layer. *Floats* are f32; *activations* are of the set's own
+/// element type and take part in products; a *matrix* is a parameter laid out for products, and is
+/// made anew from its f32 values after an update. Methods take as many rows as `rows` says from
+/// buffers that may have room for more, and are called from several threads at once.
 ///
 /// # Panics
 /// Every method, where a buffer is smaller than its shape.
@@ -36,8 +37,8 @@ pub trait Kernels: Send + Sync + 'static {
     /// `[rows, columns]` zeros.
     fn activations(&self, rows: usize, columns: usize) -> Self::Activations;
 
-    /// Room for `rows` rows in sequences of up to `context`, of a model with these heads, `vocab_size` logits and no layer
-    /// wider than `widest`; with `backward`, for the way back too.
+    /// Room for `rows` rows in sequences of up to `context`, of a model with these heads,
+    /// `vocab_size` logits and no layer wider than `widest`; with `backward`, for the way back too.
     fn room(
         &self,
         rows: usize,
@@ -67,7 +68,13 @@ pub trait Kernels: Send + Sync + 'static {
     fn embed(&self, table: &Self::Floats, d: usize, ids: &[u32], x_nd: &mut Self::Floats);
 
     /// Rows `ids` of `gradient`, `[v, d]`, += those of dx.
-    fn embed_backward(&self, d: usize, ids: &[u32], dx_nd: &Self::Floats, gradient: &mut Self::Floats);
+    fn embed_backward(
+        &self,
+        d: usize,
+        ids: &[u32],
+        dx_nd: &Self::Floats,
+        gradient: &mut Self::Floats,
+    );
 
     /// [`crate::rms_norm`].
     #[allow(clippy::too_many_arguments)]
@@ -81,8 +88,9 @@ pub trait Kernels: Send + Sync + 'static {
         scale_n: &mut Self::Floats,
     );
 
-    /// [`crate::rms_norm_backward`], sequence by sequence of `context` rows: `gains` ← each sequence's gradient of the gain, `[n / context, d]`.
-    /// With `fresh`, what dx held before counts as zero.
+    /// [`crate::rms_norm_backward`], sequence by sequence of `context` rows: `gains` ← each
+    /// sequence's gradient of the gain, `[n / context, d]`. With `fresh`, what dx held before
+    /// counts as zero.
     #[allow(clippy::too_many_arguments)]
     fn norm_backward(
         &self,
@@ -99,7 +107,13 @@ pub trait Kernels: Send + Sync + 'static {
     );
 
     /// y ← x Wᵀ.
-    fn linear(&self, rows: usize, x_ni: &Self::Activations, w: &Self::Matrix, y_no: &mut Self::Activations);
+    fn linear(
+        &self,
+        rows: usize,
+        x_ni: &Self::Activations,
+        w: &Self::Matrix,
+        y_no: &mut Self::Activations,
+    );
 
     /// y ← base + x Wᵀ.
     fn linear_onto(
@@ -112,7 +126,13 @@ pub trait Kernels: Send + Sync + 'static {
     );
 
     /// y ← x Wᵀ in f32.
-    fn linear_floats(&self, rows: usize, x_ni: &Self::Activations, w: &Self::Matrix, y_no: &mut Self::Floats);
+    fn linear_floats(
+        &self,
+        rows: usize,
+        x_ni: &Self::Activations,
+        w: &Self::Matrix,
+        y_no: &mut Self::Floats,
+    );
 
     /// dx ← dy W.
     fn linear_backward(
@@ -143,7 +163,8 @@ pub trait Kernels: Send + Sync + 'static {
         room: &mut Self::Room,
     );
 
-    /// [`crate::rotate`] on the queries and keys of `qkv`, rows being positions 0, 1, … of sequences of `context`.
+    /// [`crate::rotate`] on the queries and keys of `qkv`, rows being positions 0, 1, … of
+    /// sequences of `context`.
     fn rotate(
         &self,
         rows: usize,
@@ -196,10 +217,15 @@ pub trait Kernels: Send + Sync + 'static {
     fn swiglu(&self, rows: usize, gate_up: &Self::Activations, h_nf: &mut Self::Activations);
 
     /// [`crate::swiglu_backward`].
-    fn swiglu_backward(&self, rows: usize, dh_nf: &Self::Activations, gate_up: &mut Self::Activations);
+    fn swiglu_backward(
+        &self,
+        rows: usize,
+        dh_nf: &Self::Activations,
+        gate_up: &mut Self::Activations,
+    );
 
-    /// The head and its loss, some rows at a time, so that no `[n, v]` is held: logits z = x Wᵀ, `losses` ← log Σ e^z − z_target of
-    /// each row, in nats.
+    /// The head and its loss, some rows at a time, so that no `[n, v]` is held: logits z = x Wᵀ,
+    /// `losses` ← log Σ e^z − z_target of each row, in nats.
     fn head(
         &self,
         x_nd: &Self::Activations,
@@ -209,8 +235,8 @@ pub trait Kernels: Send + Sync + 'static {
         room: &mut Self::Room,
     );
 
-    /// The same, and the gradient of Σ share · loss: dx ← share (softmax z − 1_target) W, dW ← or, with `add`, += its
-    /// product with x. `values` is W in f32.
+    /// The same, and the gradient of Σ share · loss: dx ← share (softmax z − 1_target) W, dW ← or,
+    /// with `add`, += its product with x. `values` is W in f32.
     #[allow(clippy::too_many_arguments)]
     fn head_backward(
         &self,
@@ -232,7 +258,8 @@ pub trait Kernels: Send + Sync + 'static {
     /// `work` on each of `items` at once.
     fn side_by_side<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Sync + Send);
 
-    /// Adds up the shards' gradients in the first of them, in the order given, and returns Σ g² in f64.
+    /// Adds up the shards' gradients in the first of them, in the order given, and returns Σ g² in
+    /// f64.
     fn reduce(&self, gradients: &mut [&mut Self::Floats]) -> f64;
 
     /// [`crate::adamw`].

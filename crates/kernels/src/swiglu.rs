@@ -6,7 +6,8 @@ use crate::isa::multiversion;
 use crate::math::{LANES, sigmoid};
 
 multiversion! {
-    /// `gate_up` is `[n, 2f]`, gates first; `h` `[n, f]`. The first `rows` rows; others stay as they are.
+    /// `gate_up` is `[n, 2f]`, gates first; `h` `[n, f]`. The first `rows` rows; others stay as
+    /// they are.
     ///
     /// # Panics
     /// If there are fewer rows, or `gate_up` is not twice as wide.
@@ -22,8 +23,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Turns `gate_up`, `[n, 2f]`, into its gradient, given h's, `dh`, `[n, f]`: d gate = dh · up · (σ + silu (1 − σ)),
-    /// d up = dh · silu. The first `rows` rows; others stay as they are.
+    /// Turns `gate_up`, `[n, 2f]`, into its gradient, given h's, `dh`, `[n, f]`: d gate = dh · up ·
+    /// (σ + silu (1 − σ)), d up = dh · silu. The first `rows` rows; others stay as they are.
     ///
     /// # Panics
     /// As [`swiglu`].

@@ -1,4 +1,5 @@
-//! Line charts as inline SVG: points in, a string out. No script, no font, nothing to load: a page works offline.
+//! Line charts as inline SVG: points in, a string out. No script, no font, nothing to load: a page
+//! works offline.
 
 use std::fmt::Write;
 
@@ -9,9 +10,10 @@ const RIGHT: f64 = 150.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 44.0;
 
-/// Told apart by people who do not see all colours alike (Okabe and Ito, 2008), on white and on black; the last is the
-/// text's.
-const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "currentColor"];
+/// Told apart by people who do not see all colours alike (Okabe and Ito, 2008), on white and on
+/// black; the last is the text's.
+const COLOURS: [&str; 7] =
+    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "currentColor"];
 
 /// Colour of a reference line.
 pub(crate) const REFERENCE: usize = COLOURS.len() - 1;
@@ -25,7 +27,8 @@ const DASHES: [&str; 4] =
 pub(crate) struct Line {
     /// Its name in the legend, which leaves out a line without one.
     pub(crate) name: String,
-    /// Number of its colour. The first ones are drawn the widest, so that lines that coincide all show.
+    /// Number of its colour. The first ones are drawn the widest, so that lines that coincide all
+    /// show.
     pub(crate) colour: usize,
     /// Number of its dash pattern; 0 is unbroken.
     pub(crate) dash: usize,
@@ -50,7 +53,8 @@ impl Chart<'_> {
     /// The chart as an `<svg>` element.
     pub(crate) fn svg(&self) -> String {
         let (x_range, y_range) = self.ranges();
-        let x_of = |x: f64| LEFT + (WIDTH - LEFT - RIGHT) * (x - x_range.0) / (x_range.1 - x_range.0);
+        let x_of =
+            |x: f64| LEFT + (WIDTH - LEFT - RIGHT) * (x - x_range.0) / (x_range.1 - x_range.0);
         let y_of = |y: f64| {
             let at = (self.scale(y) - y_range.0) / (y_range.1 - y_range.0);
             HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * at.clamp(0.0, 1.0)
@@ -107,7 +111,10 @@ impl Chart<'_> {
                 let upper = edges.iter().map(|(x, _, high)| format!("{x:.1},{high:.1}"));
                 let lower = edges.iter().rev().map(|(x, low, _)| format!("{x:.1},{low:.1}"));
                 let outline = upper.chain(lower).collect::<Vec<_>>().join(" ");
-                let _ = write!(svg, "<polygon points=\"{outline}\" fill=\"{colour}\" opacity=\"0.18\"/>");
+                let _ = write!(
+                    svg,
+                    "<polygon points=\"{outline}\" fill=\"{colour}\" opacity=\"0.18\"/>"
+                );
             }
             let points: Vec<String> = line
                 .points
@@ -117,7 +124,8 @@ impl Chart<'_> {
                 .collect();
             let dash = DASHES[line.dash % DASHES.len()];
             let style = format!("stroke=\"{colour}\" stroke-width=\"{width:.1}\"{dash}");
-            let _ = write!(svg, "<polyline points=\"{}\" fill=\"none\" {style}/>", points.join(" "));
+            let _ =
+                write!(svg, "<polyline points=\"{}\" fill=\"none\" {style}/>", points.join(" "));
             if line.name.is_empty() {
                 continue;
             }
@@ -147,10 +155,12 @@ impl Chart<'_> {
 
     /// Ranges of x and of scaled y, never empty.
     fn ranges(&self) -> ((f64, f64), (f64, f64)) {
-        let points = || self.lines.iter().flat_map(|line| &line.points).filter(|point| self.shows(point.1));
+        let points =
+            || self.lines.iter().flat_map(|line| &line.points).filter(|point| self.shows(point.1));
         let of = |values: &mut dyn Iterator<Item = f64>| {
-            let (low, high) =
-                values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+            let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
+                (low.min(v), high.max(v))
+            });
             if low > high {
                 (0.0, 1.0)
             } else if low == high {
@@ -159,12 +169,14 @@ impl Chart<'_> {
                 (low, high)
             }
         };
-        // A band counts as far as its lower edge stays within reach of the line: a logarithm would run after it.
+        // A band counts as far as its lower edge stays within reach of the line: a logarithm would
+        // run after it.
         let banded = self.lines.iter().flat_map(|line| line.points.iter().zip(&line.band));
         let edges = banded
             .filter(|(point, half)| self.shows(point.1) && half.is_finite())
             .flat_map(|((_, y), half)| [y - half.min(0.5 * y.abs()), y + half]);
-        let (low, high) = of(&mut points().map(|point| point.1).chain(edges).map(|y| self.scale(y)));
+        let (low, high) =
+            of(&mut points().map(|point| point.1).chain(edges).map(|y| self.scale(y)));
         let margin = 0.04 * (high - low);
         let low = if !self.logarithmic && low >= 0.0 { 0.0 } else { low - margin };
         (of(&mut points().map(|point| point.0)), (low, high + margin))
@@ -188,7 +200,8 @@ impl Chart<'_> {
 fn ticks(low: f64, high: f64) -> Vec<f64> {
     let rough = (high - low) / 5.0;
     let power = 10f64.powf(rough.log10().floor());
-    let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * power >= rough).unwrap_or(10.0);
+    let factor =
+        [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * power >= rough).unwrap_or(10.0);
     let step = factor * power;
     let first = (low / step).ceil() as i64;
     (first..first + 12).map(|i| i as f64 * step).take_while(|tick| *tick <= high).collect()
@@ -224,16 +237,26 @@ mod tests {
 
     #[test]
     fn whatever_the_points_every_coordinate_is_a_number_inside_the_picture() {
-        let wild =
-            vec![(0.0, f64::NAN), (1.0, f64::INFINITY), (2.0, 0.0), (3.0, -1.0), (4.0, 1e-300), (5.0, 7.0)];
+        let wild = vec![
+            (0.0, f64::NAN),
+            (1.0, f64::INFINITY),
+            (2.0, 0.0),
+            (3.0, -1.0),
+            (4.0, 1e-300),
+            (5.0, 7.0),
+        ];
         for points in [vec![], vec![(0.0, 0.0)], vec![(1.0, 3.0), (2.0, 3.0)], wild] {
             for logarithmic in [false, true] {
                 let svg = chart(points.clone(), logarithmic);
                 assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
                 assert!(svg.contains("a&lt;b") && svg.ends_with("</svg>"));
                 for list in svg.split("points=\"").skip(1) {
-                    for number in
-                        list.split('"').next().unwrap_or("").split([' ', ',']).filter(|n| !n.is_empty())
+                    for number in list
+                        .split('"')
+                        .next()
+                        .unwrap_or("")
+                        .split([' ', ','])
+                        .filter(|n| !n.is_empty())
                     {
                         assert!(
                             (0.0..=WIDTH).contains(&number.parse::<f64>().unwrap_or(-1.0)),
@@ -256,7 +279,9 @@ mod tests {
 
     #[test]
     fn an_axis_has_ticks_however_short_it_is() {
-        for (low, high) in [(1.1e-3, 1.8e-3), (0.13, 0.22), (6.0, 14.0), (20.0, 300.0), (1e-3, 20.0)] {
+        for (low, high) in
+            [(1.1e-3, 1.8e-3), (0.13, 0.22), (6.0, 14.0), (20.0, 300.0), (1e-3, 20.0)]
+        {
             let ends = vec![(0.0, low), (1.0, high)];
             let line = Line { points: ends, ..Line::default() };
             let chart = Chart { y_label: "y", logarithmic: true, lines: vec![line] };
@@ -267,21 +292,29 @@ mod tests {
 
     #[test]
     fn the_axis_reaches_around_a_band() {
-        let line = Line { points: vec![(0.0, 2.0), (1.0, 2.0)], band: vec![0.5, 3.0], ..Line::default() };
+        let line =
+            Line { points: vec![(0.0, 2.0), (1.0, 2.0)], band: vec![0.5, 3.0], ..Line::default() };
         let chart = Chart { y_label: "y", logarithmic: true, lines: vec![line] };
         let (low, high) = chart.ranges().1;
         // Half of the line at least, and the upper edge.
-        assert!(low <= 1f64.log10() && low > 0.9f64.log10() && high >= 5f64.log10(), "{low} {high}");
+        assert!(
+            low <= 1f64.log10() && low > 0.9f64.log10() && high >= 5f64.log10(),
+            "{low} {high}"
+        );
     }
 
     #[test]
     fn a_line_without_a_name_is_drawn_and_not_listed() {
-        let named = Line { name: "a".into(), points: vec![(0.0, 0.0), (1.0, 1.0)], ..Line::default() };
+        let named =
+            Line { name: "a".into(), points: vec![(0.0, 0.0), (1.0, 1.0)], ..Line::default() };
         let lines = vec![named.clone(), Line { name: String::new(), dash: 1, ..named }];
         let svg = Chart { y_label: "y", logarithmic: false, lines }.svg();
         assert_eq!(svg.matches("<polyline").count(), 2);
         // Of the legend's row and of the second polyline.
-        assert_eq!((svg.matches("stroke-width").count(), svg.matches("stroke-dasharray").count()), (3, 1));
+        assert_eq!(
+            (svg.matches("stroke-width").count(), svg.matches("stroke-dasharray").count()),
+            (3, 1)
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Weighted least squares without SGD: the minimiser of Σ_i a_i ‖X_i θ − y_i‖² and its covariance.
 //!
-//! With A = Σ a_i X_iᵀX_i the minimiser is A⁻¹ Σ a_i X_iᵀy_i, its covariance given X is
-//! A⁻¹ (Σ a_i² σ_i² X_iᵀX_i) A⁻¹. At a_i = 1/σ_i² (generalised least squares: the best linear unbiased estimator by
-//! Aitken, 1935) this is A⁻¹ itself; at a_i = 1 it is that of ordinary least squares. Cost: O(n d² + d³).
+//! With A = Σ a_i X_iᵀX_i the minimiser is A⁻¹ Σ a_i X_iᵀy_i, its covariance given X is A⁻¹ (Σ a_i²
+//! σ_i² X_iᵀX_i) A⁻¹. At a_i = 1/σ_i² (generalised least squares: the best linear unbiased
+//! estimator by Aitken, 1935) this is A⁻¹ itself; at a_i = 1 it is that of ordinary least squares.
+//! Cost: O(n d² + d³).
 
 use crate::linalg::{axpy, cholesky, solve};
 use crate::regression::Samples;
@@ -19,8 +20,14 @@ pub(crate) fn minimiser(domains: &[Samples], a: &[f64], d: usize) -> Option<Vec<
     Some(solve(&factor, &right))
 }
 
-/// Trace of the minimiser's covariance given X, where domain i's noise has standard deviation `sigma[i]`.
-pub(crate) fn covariance_trace(domains: &[Samples], a: &[f64], sigma: &[f64], d: usize) -> Option<f64> {
+/// Trace of the minimiser's covariance given X, where domain i's noise has standard deviation
+/// `sigma[i]`.
+pub(crate) fn covariance_trace(
+    domains: &[Samples],
+    a: &[f64],
+    sigma: &[f64],
+    d: usize,
+) -> Option<f64> {
     let factor = cholesky(&gram(domains, a, d), d)?;
     let squared: Vec<f64> = a.iter().zip(sigma).map(|(a, sigma)| a * a * sigma * sigma).collect();
     let middle = gram(domains, &squared, d);
@@ -76,13 +83,15 @@ mod tests {
                     axpy(&mut gradient, a * (dot(&theta, x) - y), x);
                 }
             }
-            // Sums of 30 products of size 100 in f64: rounding of some 1e-12; a margin of a thousand.
+            // Sums of 30 products of size 100 in f64: rounding of some 1e-12; a margin of a
+            // thousand.
             prop_assert!(dot(&gradient, &gradient).sqrt() < 1e-9);
         }
 
         #[test]
         fn no_weights_beat_the_inverse_variances(index in 0u64..500, a in 0.01f64..100.0) {
-            // Gauss, Markov and Aitken, given X: the trace at a_i = 1/σ_i² is the least. The margin is rounding.
+            // Gauss, Markov and Aitken, given X: the trace at a_i = 1/σ_i² is the least. The margin
+            // is rounding.
             let data = Data::draw(&settings(), Family::Linear, index, false);
             let trace = |a: [f64; 2]| covariance_trace(&data.train, &a, &[3.0, 1.0], 4).unwrap();
             prop_assert!(trace([1.0 / 9.0, 1.0]) <= trace([a, 1.0]) * (1.0 + 1e-9));
@@ -93,8 +102,8 @@ mod tests {
 
     #[test]
     fn errors_of_least_squares_have_the_closed_forms_covariance() {
-        // Fixed X, R = 3,000 draws of the noise: ‖θ − θ_gt‖² has, in the worst case of one direction, a relative σ of
-        // √(2/R) = 2.6 %; bound at 5σ.
+        // Fixed X, R = 3,000 draws of the noise: ‖θ − θ_gt‖² has, in the worst case of one
+        // direction, a relative σ of √(2/R) = 2.6 %; bound at 5σ.
         let settings = settings();
         let data = Data::draw(&settings, Family::Linear, 1, false);
         let repeats = 3_000u64;

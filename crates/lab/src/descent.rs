@@ -1,7 +1,7 @@
 //! The model of a regression study: θ, its error, and the gradients of its domains' samples.
 //!
-//! Samples are drawn with replacement, so that a batch's gradient has variance Σ π²w²/b v² with v² taken over the n
-//! training samples, exactly. Cost: O(B · d) a step, and O(K n d) a probe.
+//! Samples are drawn with replacement, so that a batch's gradient has variance Σ π²w²/b v² with v²
+//! taken over the n training samples, exactly. Cost: O(B · d) a step, and O(K n d) a probe.
 
 use cuvee_mixer::seed::CounterRng;
 
@@ -26,7 +26,12 @@ pub(crate) struct Regression<'a> {
 
 impl<'a> Regression<'a> {
     /// θ = 0 on the data of seed number `index`.
-    pub(crate) fn new(settings: &'a RegressionSettings, family: Family, data: &'a Data, index: u64) -> Self {
+    pub(crate) fn new(
+        settings: &'a RegressionSettings,
+        family: Family,
+        data: &'a Data,
+        index: u64,
+    ) -> Self {
         Self {
             settings,
             family,
@@ -54,11 +59,18 @@ impl Learner for Regression<'_> {
             multiplier: &weighting.multiplier(),
             sampling: weighting.sampling_weight(),
         };
-        let measured = draw.variance(&self.theta, &spread, PROBE_BATCHES, &self.probes.nested(step));
+        let measured =
+            draw.variance(&self.theta, &spread, PROBE_BATCHES, &self.probes.nested(step));
         (measured, weighting.variance(self.settings.batch_size, &v2))
     }
 
-    fn step(&mut self, step: u64, counts: &[usize], multiplier: &[f64], _: bool) -> Vec<Option<f64>> {
+    fn step(
+        &mut self,
+        step: u64,
+        counts: &[usize],
+        multiplier: &[f64],
+        _: bool,
+    ) -> Vec<Option<f64>> {
         let order = self.order.nested(step);
         let batch = gradient(self.family, self.data, &self.theta, counts, multiplier, &order);
         axpy(&mut self.theta, -self.settings.lr, &batch.gradient);
@@ -70,8 +82,8 @@ impl Learner for Regression<'_> {
     }
 }
 
-/// Linear: ‖θ − θ_gt‖². Logistic: the share (%) of all x whose side of the boundary θ gets wrong. For spherical x that is
-/// the angle between θ and θ_gt over π; half where θ = 0.
+/// Linear: ‖θ − θ_gt‖². Logistic: the share (%) of all x whose side of the boundary θ gets wrong.
+/// For spherical x that is the angle between θ and θ_gt over π; half where θ = 0.
 fn error(family: Family, theta: &[f64], truth: &[f64]) -> f64 {
     match family {
         Family::Linear => distance_square(theta, truth),
@@ -99,8 +111,8 @@ struct Batch {
     variance: Vec<Option<f64>>,
 }
 
-/// g = (1/B) Σ m_i ∇ℓ_ij on `counts` samples, sample j of domain i by number (i, j) of `rng`; and the unbiased
-/// v̂_i² = b/(b − 1) (mean ‖∇ℓ‖² − ‖mean ∇ℓ‖²) where b_i ≥ 2.
+/// g = (1/B) Σ m_i ∇ℓ_ij on `counts` samples, sample j of domain i by number (i, j) of `rng`; and
+/// the unbiased v̂_i² = b/(b − 1) (mean ‖∇ℓ‖² − ‖mean ∇ℓ‖²) where b_i ≥ 2.
 fn gradient(
     family: Family,
     data: &Data,
@@ -131,7 +143,8 @@ fn gradient(
     batch
 }
 
-/// Mean of a domain's ∇ℓ over its training samples, and the trace of their covariance (over n, not n − 1).
+/// Mean of a domain's ∇ℓ over its training samples, and the trace of their covariance (over n, not
+/// n − 1).
 pub(crate) struct Spread {
     pub(crate) mean: Vec<f64>,
     pub(crate) variance: f64,
@@ -161,7 +174,13 @@ pub(crate) struct Draw<'a> {
 
 impl Draw<'_> {
     /// Mean of ‖g − ∇L̂‖² over `batches` batches, where ∇L̂ = Σ m_i p_i ∇L_i is known exactly.
-    pub(crate) fn variance(&self, theta: &[f64], spread: &[Spread], batches: u64, rng: &CounterRng) -> f64 {
+    pub(crate) fn variance(
+        &self,
+        theta: &[f64],
+        spread: &[Spread],
+        batches: u64,
+        rng: &CounterRng,
+    ) -> f64 {
         let mut expected = vec![0.0; theta.len()];
         for ((spread, m), p) in spread.iter().zip(self.multiplier).zip(self.sampling) {
             axpy(&mut expected, m * p, &spread.mean);
@@ -170,7 +189,14 @@ impl Draw<'_> {
         let total: f64 = (0..batches)
             .map(|batch| {
                 let counts = next_counts(&mut residual, self.sampling, self.batch_size);
-                let g = gradient(self.family, self.data, theta, &counts, self.multiplier, &rng.nested(batch));
+                let g = gradient(
+                    self.family,
+                    self.data,
+                    theta,
+                    &counts,
+                    self.multiplier,
+                    &rng.nested(batch),
+                );
                 distance_square(&g.gradient, &expected)
             })
             .sum();
@@ -183,7 +209,8 @@ mod tests {
     use super::*;
 
     fn small() -> (RegressionSettings, Data) {
-        let settings = RegressionSettings { samples: 40, features: 5, ..RegressionSettings::linear() };
+        let settings =
+            RegressionSettings { samples: 40, features: 5, ..RegressionSettings::linear() };
         let data = Data::draw(&settings, Family::Linear, 0, false);
         (settings, data)
     }
@@ -192,7 +219,8 @@ mod tests {
     fn the_mean_of_g_does_not_depend_on_p_and_its_variance_follows_the_formula() {
         let (_, data) = small();
         let theta = vec![0.3; 5];
-        let spread: Vec<Spread> = data.train.iter().map(|d| spread(Family::Linear, d, &theta)).collect();
+        let spread: Vec<Spread> =
+            data.train.iter().map(|d| spread(Family::Linear, d, &theta)).collect();
         let (objective, batch_size, batches) = ([0.3, 0.7], 20usize, 4_000u64);
         for sampling in [[0.5, 0.5], [0.9, 0.1]] {
             let multiplier = [objective[0] / sampling[0], objective[1] / sampling[1]];
@@ -200,7 +228,14 @@ mod tests {
             let rng = stream(5, 0, "mean");
             let mut mean = vec![0.0; 5];
             for batch in 0..batches {
-                let g = gradient(Family::Linear, &data, &theta, &counts, &multiplier, &rng.nested(batch));
+                let g = gradient(
+                    Family::Linear,
+                    &data,
+                    &theta,
+                    &counts,
+                    &multiplier,
+                    &rng.nested(batch),
+                );
                 axpy(&mut mean, 1.0 / batches as f64, &g.gradient);
             }
             let mut expected = vec![0.0; 5];
@@ -209,8 +244,8 @@ mod tests {
             }
             let formula: f64 =
                 (0..2).map(|i| objective[i].powi(2) / counts[i] as f64 * spread[i].variance).sum();
-            // ‖mean − expected‖² has expectation formula/batches and, at worst (one direction), a χ² with one degree of
-            // freedom: above 25 times that once in two million.
+            // ‖mean − expected‖² has expectation formula/batches and, at worst (one direction), a
+            // χ² with one degree of freedom: above 25 times that once in two million.
             assert!(distance_square(&mean, &expected) < 25.0 * formula / batches as f64);
             let draw = Draw {
                 data: &data,
@@ -220,8 +255,8 @@ mod tests {
                 sampling: &sampling,
             };
             let measured = draw.variance(&theta, &spread, batches, &stream(6, 0, "variance"));
-            // The mean of 4,000 squares, in one direction at worst: relative σ √(2/4000) = 2.2 %, a little more for their
-            // excess kurtosis; bound at 5σ.
+            // The mean of 4,000 squares, in one direction at worst: relative σ √(2/4000) = 2.2 %, a
+            // little more for their excess kurtosis; bound at 5σ.
             assert!((measured / formula - 1.0).abs() < 0.12, "{sampling:?}: {measured} {formula}");
         }
     }
@@ -234,13 +269,15 @@ mod tests {
         let batches = 4_000u64;
         let mut mean = [0.0; 2];
         for batch in 0..batches {
-            let g = gradient(Family::Linear, &data, &theta, &[3, 3], &[1.0, 1.0], &rng.nested(batch));
+            let g =
+                gradient(Family::Linear, &data, &theta, &[3, 3], &[1.0, 1.0], &rng.nested(batch));
             for (mean, v2) in mean.iter_mut().zip(&g.variance) {
                 *mean += v2.unwrap_or(f64::NAN) / batches as f64;
             }
         }
         for (mean, domain) in mean.iter().zip(&data.train) {
-            // Squared norms of 3 products of normal factors: relative σ of one estimate about 1.5, of the mean 2.4 %; at 5σ.
+            // Squared norms of 3 products of normal factors: relative σ of one estimate about 1.5,
+            // of the mean 2.4 %; at 5σ.
             let expected = spread(Family::Linear, domain, &theta).variance;
             assert!((mean / expected - 1.0).abs() < 0.12, "{mean} {expected}");
         }
@@ -249,13 +286,16 @@ mod tests {
     #[test]
     fn one_sample_tells_no_variance() {
         let (_, data) = small();
-        let batch = gradient(Family::Linear, &data, &[0.0; 5], &[1, 2], &[1.0; 2], &stream(0, 0, "x"));
+        let batch =
+            gradient(Family::Linear, &data, &[0.0; 5], &[1, 2], &[1.0; 2], &stream(0, 0, "x"));
         assert!(batch.variance[0].is_none() && batch.variance[1].is_some());
     }
 
     #[test]
     fn the_logistic_error_is_the_angle() {
-        let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        let near = |found: f64, expected: f64| {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}")
+        };
         near(error(Family::Logistic, &[0.0, 0.0], &[1.0, 0.0]), 50.0);
         near(error(Family::Logistic, &[3.0, 0.0], &[1.0, 0.0]), 0.0);
         near(error(Family::Logistic, &[1.0, 1.0], &[1.0, 0.0]), 25.0);

@@ -1,7 +1,7 @@
 //! MNIST in memory: a folder in, sparse images and labels out.
 //!
-//! The folder holds MNIST's own IDX files, or the Parquet files of the Hub's copy. Images keep their non-zero pixels
-//! only (about a fifth), which is what makes the study quick.
+//! The folder holds MNIST's own IDX files, or the Parquet files of the Hub's copy. Images keep
+//! their non-zero pixels only (about a fifth), which is what makes the study quick.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,12 @@ impl Digits {
             None => idx::read(folder, training)?,
         };
         let wrong = |path: PathBuf, what, expected: &str, found: usize| {
-            Err(LabError::Digits { path, what, expected: expected.to_owned(), found: found.to_string() })
+            Err(LabError::Digits {
+                path,
+                what,
+                expected: expected.to_owned(),
+                found: found.to_string(),
+            })
         };
         if bytes.labels.is_empty() || bytes.pixels == 0 || bytes.pixels > usize::from(u16::MAX) {
             let expected = "1 to 65535 an image, of at least one image";

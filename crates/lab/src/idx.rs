@@ -1,7 +1,8 @@
 //! MNIST's IDX files, gzipped or not: a folder in, bytes of images and labels out.
 //!
-//! IDX: two zero bytes, the type (8: unsigned bytes), the number of dimensions, each dimension as a big-endian u32,
-//! then the bytes. Sizes are checked against the bytes that are there before anything is allocated by them.
+//! IDX: two zero bytes, the type (8: unsigned bytes), the number of dimensions, each dimension as a
+//! big-endian u32, then the bytes. Sizes are checked against the bytes that are there before
+//! anything is allocated by them.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use crate::error::{LabError, Result};
 /// No file of MNIST is larger than this when unpacked; a damaged one may claim to be.
 const LARGEST: u64 = 256 << 20;
 
-/// Reads `{prefix}-images-idx3-ubyte` and `{prefix}-labels-idx1-ubyte`, or the two with `.gz`, from `folder`.
+/// Reads `{prefix}-images-idx3-ubyte` and `{prefix}-labels-idx1-ubyte`, or the two with `.gz`, from
+/// `folder`.
 pub(crate) fn read(folder: &Path, training: bool) -> Result<Bytes> {
     let (images, labels) = if training {
         ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
@@ -35,12 +37,20 @@ pub(crate) fn read(folder: &Path, training: bool) -> Result<Bytes> {
 }
 
 /// Path, shape and data of an IDX file of unsigned bytes.
-fn read_idx(folder: &Path, name: &'static str, dimensions: usize) -> Result<(PathBuf, Vec<usize>, Vec<u8>)> {
+fn read_idx(
+    folder: &Path,
+    name: &'static str,
+    dimensions: usize,
+) -> Result<(PathBuf, Vec<usize>, Vec<u8>)> {
     let candidates = [folder.join(name), folder.join(format!("{name}.gz"))];
     let Some(path) = candidates.into_iter().find(|path| path.is_file()) else {
         return Err(LabError::NoFile { folder: folder.to_path_buf(), name });
     };
-    let io = |source| LabError::Io { path: path.clone(), source, hint: "is the file readable, and whole?" };
+    let io = |source| LabError::Io {
+        path: path.clone(),
+        source,
+        hint: "is the file readable, and whole?",
+    };
     let file = std::fs::File::open(&path).map_err(io)?;
     let mut bytes = Vec::new();
     if path.extension().is_some_and(|extension| extension == "gz") {
@@ -67,7 +77,11 @@ fn read_idx(folder: &Path, name: &'static str, dimensions: usize) -> Result<(Pat
     let shape: Vec<usize> = sizes.iter().map(|size| u32::from_be_bytes(*size) as usize).collect();
     let product = shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
     if product != Some(data.len()) {
-        return wrong("the data's length", format!("that of {shape:?}"), format!("{} bytes", data.len()));
+        return wrong(
+            "the data's length",
+            format!("that of {shape:?}"),
+            format!("{} bytes", data.len()),
+        );
     }
     let data = data.to_vec();
     Ok((path, shape, data))
@@ -109,13 +123,20 @@ mod tests {
             ("number of labels", IMAGES, &[0, 0, 8, 1, 0, 0, 0, 1, 7]),
             ("a label", IMAGES, &[0, 0, 8, 1, 0, 0, 0, 2, 7, 10]),
             // 2³² − 1 cubed overflows.
-            ("length", &[0, 0, 8, 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255], LABELS),
+            (
+                "length",
+                &[0, 0, 8, 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255],
+                LABELS,
+            ),
         ];
         for (expected, images, labels) in cases {
             let error = Digits::read(folder(images, labels).path(), true).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains("hint: "), "{expected}: {error}");
         }
         let error = Digits::read(folder(IMAGES, LABELS).path(), false).unwrap_err().to_string();
-        assert!(error.contains("t10k-images-idx3-ubyte.gz") && error.contains("hint: --data"), "{error}");
+        assert!(
+            error.contains("t10k-images-idx3-ubyte.gz") && error.contains("hint: --data"),
+            "{error}"
+        );
     }
 }

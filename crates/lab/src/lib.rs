@@ -1,11 +1,12 @@
-//! The seed paper's own experiments, in plain f64 on the CPU: what its claims are worth, one command each.
+//! The seed paper's own experiments, in plain f64 on the CPU: what its claims are worth, one
+//! command each.
 //!
-//! In: a study's settings. Out: a [`Study`], its tables ([`arm_table`], [`steps_table`]) and its page ([`page`]). Seeds
-//! run in parallel; every number is a pure function of the settings. Nothing here knows tensors, models or files, but for
-//! MNIST's.
+//! In: a study's settings. Out: a [`Study`], its tables ([`arm_table`], [`steps_table`]) and its
+//! page ([`page`]). Seeds run in parallel; every number is a pure function of the settings. Nothing
+//! here knows tensors, models or files, but for MNIST's.
 //!
-//! Source: M. Salmani, P. Worah, M. Razaviyayn, V. Mirrokni, *Sampling and Loss Weights in Multi-Domain Training*,
-//! arXiv:2511.06913 (2025). The rules are those of [`cuvee_mixer::rule`].
+//! Source: M. Salmani, P. Worah, M. Razaviyayn, V. Mirrokni, *Sampling and Loss Weights in
+//! Multi-Domain Training*, arXiv:2511.06913 (2025). The rules are those of [`cuvee_mixer::rule`].
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -46,7 +47,8 @@ pub use study::{ArmResult, Curve, Estimator, Interval, Progress, Study};
 pub use table::{arm_table, steps_table};
 pub use variance::{Allocation, Instance};
 
-/// SGD steps of a study with `arms` trained arms, oracles included: what its progress function is told in total.
+/// SGD steps of a study with `arms` trained arms, oracles included: what its progress function is
+/// told in total.
 pub fn total_steps(seeds: u64, steps: u64, arms: u64) -> u64 {
     seeds.saturating_mul(steps).saturating_mul(arms)
 }

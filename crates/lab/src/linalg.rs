@@ -1,4 +1,5 @@
-//! Just enough dense linear algebra for closed forms: symmetric positive definite systems of a few dozen unknowns.
+//! Just enough dense linear algebra for closed forms: symmetric positive definite systems of a few
+//! dozen unknowns.
 //!
 //! Matrices are square, row-major slices. Cost: O(d³) a factorisation, nothing is cached.
 
@@ -19,7 +20,8 @@ pub(crate) fn axpy(a: &mut [f64], scale: f64, b: &[f64]) {
     }
 }
 
-/// Lower triangle of the Cholesky factor of the d×d matrix `a`; `None` where it is not positive definite.
+/// Lower triangle of the Cholesky factor of the d×d matrix `a`; `None` where it is not positive
+/// definite.
 pub(crate) fn cholesky(a: &[f64], d: usize) -> Option<Vec<f64>> {
     let mut factor = vec![0.0; d * d];
     for row in 0..d {
@@ -64,7 +66,8 @@ mod tests {
     proptest! {
         #[test]
         fn solutions_solve(seed in 0u64..1000, d in 1usize..12) {
-            // A = M Mᵀ + I has eigenvalues of at least 1, so the residual is rounding alone: d² ε times the entries' size.
+            // A = M Mᵀ + I has eigenvalues of at least 1, so the residual is rounding alone: d² ε
+            // times the entries' size.
             let m = normals(&stream(seed, 0, "matrix"), d * d, 1.0);
             let b = normals(&stream(seed, 0, "right"), d, 1.0);
             let mut a = vec![0.0; d * d];

@@ -1,9 +1,11 @@
-//! A perceptron with one hidden layer of ReLUs, by hand: sparse images in, logits and per-sample gradients out.
+//! A perceptron with one hidden layer of ReLUs, by hand: sparse images in, logits and per-sample
+//! gradients out.
 //!
-//! A sample's gradient is never formed. Its outer-product factors are kept: with activations a (x or h, and 1 for the bias) and
-//! output gradients δ of a layer, ⟨∇_j, ∇_k⟩ = Σ_layers (a_j·a_k + 1)(δ_j·δ_k) exactly, which gives norms, means and variances
-//! of whole gradients from small Gram matrices (Goodfellow, *Efficient per-example gradient computations*, 2015).
-//! Cost: O(non-zero pixels · hidden) a sample; O(non-zero pixels + hidden) an inner product.
+//! A sample's gradient is never formed. Its outer-product factors are kept: with activations a (x
+//! or h, and 1 for the bias) and output gradients δ of a layer, ⟨∇_j, ∇_k⟩ = Σ_layers (a_j·a_k +
+//! 1)(δ_j·δ_k) exactly, which gives norms, means and variances of whole gradients from small Gram
+//! matrices (Goodfellow, *Efficient per-example gradient computations*, 2015). Cost: O(non-zero
+//! pixels · hidden) a sample; O(non-zero pixels + hidden) an inner product.
 
 use crate::digits::Image;
 use crate::linalg::{axpy, dot};
@@ -87,7 +89,8 @@ impl Mlp {
         delta2.iter_mut().for_each(|p| *p /= sum);
         delta2[usize::from(label)] -= 1.0;
         let rows = self.w2.chunks_exact(CLASSES);
-        let delta1 = hidden.iter().zip(rows).map(|(h, row)| if *h > 0.0 { dot(row, &delta2) } else { 0.0 });
+        let delta1 =
+            hidden.iter().zip(rows).map(|(h, row)| if *h > 0.0 { dot(row, &delta2) } else { 0.0 });
         let delta1 = delta1.collect();
         Factors { image, hidden, delta1, delta2 }
     }
@@ -136,7 +139,8 @@ mod tests {
     use super::*;
 
     fn setup() -> (Mlp, Vec<Image>) {
-        let images = vec![vec![(0, 0.5), (3, 1.0)], vec![(1, 0.2), (3, 0.7), (4, 0.9)], vec![(2, 1.0)]];
+        let images =
+            vec![vec![(0, 0.5), (3, 1.0)], vec![(1, 0.2), (3, 0.7), (4, 0.9)], vec![(2, 1.0)]];
         (Mlp::new(3, 0, 5, 7), images)
     }
 
@@ -157,7 +161,8 @@ mod tests {
     fn gradients_are_the_derivatives_of_the_loss() {
         let (mlp, images) = setup();
         let gradient = formed(&mlp, &mlp.factors(&images[1], 4));
-        // Central differences: h² ℓ'''/6 ~ 1e-12 and rounding 1e-16/h = 1e-10; a margin of a hundred.
+        // Central differences: h² ℓ'''/6 ~ 1e-12 and rounding 1e-16/h = 1e-10; a margin of a
+        // hundred.
         let h = 1e-6;
         for (i, expected) in gradient.iter().enumerate() {
             let at = |offset: f64| {

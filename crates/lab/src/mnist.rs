@@ -1,9 +1,11 @@
-//! The MNIST study: two domains of the same digits, the second with a share of its labels drawn at random.
+//! The MNIST study: two domains of the same digits, the second with a share of its labels drawn at
+//! random.
 //!
-//! In: settings and a folder with MNIST's files. Out: findings. The error is that on the clean test images. Held-out
-//! labels are as damaged as their domain's training labels: the rule is told nothing that a user would not know. Since both
-//! domains' images look alike, VA is expected to change little. Cost: about `steps · batch_size` forward and backward passes
-//! of a 784-128-10 perceptron for every seed and arm.
+//! In: settings and a folder with MNIST's files. Out: findings. The error is that on the clean test
+//! images. Held-out labels are as damaged as their domain's training labels: the rule is told
+//! nothing that a user would not know. Since both domains' images look alike, VA is expected to
+//! change little. Cost: about `steps · batch_size` forward and backward passes of a 784-128-10
+//! perceptron for every seed and arm.
 
 use std::path::Path as FilePath;
 
@@ -18,7 +20,9 @@ use crate::random::stream;
 use crate::regression::learning;
 use crate::sgd::{Learner, Plan};
 use crate::study::{Progress, Schedule, Study, interval, run_all, summarise};
-use crate::weighting::{Arm, Exploration, HeldOut, LossRule, Weighting, four_arms, held_out, next_counts};
+use crate::weighting::{
+    Arm, Exploration, HeldOut, LossRule, Weighting, four_arms, held_out, next_counts,
+};
 
 /// Number of domains: clean, and with random labels.
 const DOMAINS: usize = 2;
@@ -92,13 +96,17 @@ impl MnistSettings {
         let fail = |key: &'static str, value: String, expected: &str| {
             Err(LabError::Setting { study: "mnist", key, value, expected: expected.to_owned() })
         };
-        for (key, value, most) in [("seeds", self.seeds, 10_000), ("steps", self.steps, 10_000_000)] {
+        for (key, value, most) in [("seeds", self.seeds, 10_000), ("steps", self.steps, 10_000_000)]
+        {
             if value == 0 || value > most {
                 return fail(key, value.to_string(), &format!("from 1 to {most}"));
             }
         }
-        let sizes =
-            [("samples", self.samples, 2), ("held_out", self.held_out, 2), ("hidden", self.hidden, 1)];
+        let sizes = [
+            ("samples", self.samples, 2),
+            ("held_out", self.held_out, 2),
+            ("hidden", self.hidden, 1),
+        ];
         for (key, value, least) in sizes.into_iter().chain([("batch_size", self.batch_size, 1)]) {
             if !(least..=100_000).contains(&value) {
                 return fail(key, value.to_string(), &format!("from {least} to 100000"));
@@ -118,7 +126,11 @@ impl MnistSettings {
 }
 
 /// The MNIST study on the files in `folder`; `Ok(None)` where `progress` stopped it.
-pub fn mnist(settings: &MnistSettings, folder: &FilePath, progress: Progress) -> Result<Option<Study>> {
+pub fn mnist(
+    settings: &MnistSettings,
+    folder: &FilePath,
+    progress: Progress,
+) -> Result<Option<Study>> {
     settings.check()?;
     let (train, test) = (Digits::read(folder, true)?, Digits::read(folder, false)?);
     let expected = DOMAINS * (settings.samples + settings.held_out);
@@ -140,8 +152,11 @@ pub fn mnist(settings: &MnistSettings, folder: &FilePath, progress: Progress) ->
             found: test.pixels.to_string(),
         });
     }
-    let arms =
-        four_arms("erma", "erma+va", LossRule::Erma { gamma1: settings.gamma1, gamma2: settings.gamma2 });
+    let arms = four_arms(
+        "erma",
+        "erma+va",
+        LossRule::Erma { gamma1: settings.gamma1, gamma2: settings.gamma2 },
+    );
     let oracle = Arm { name: "oracle", loss: None, variance_aware: false };
     let all: Vec<Arm> = arms.iter().copied().chain([oracle]).collect();
     let plan = Plan {
@@ -187,8 +202,14 @@ struct Domain<'a> {
     pixels: usize,
 }
 
-/// Deals the training images out to two domains and their held-out splits, and damages the second one's labels unless `clean`.
-fn split<'a>(settings: &MnistSettings, digits: &'a Digits, seed: u64, clean: bool) -> Vec<Domain<'a>> {
+/// Deals the training images out to two domains and their held-out splits, and damages the second
+/// one's labels unless `clean`.
+fn split<'a>(
+    settings: &MnistSettings,
+    digits: &'a Digits,
+    seed: u64,
+    clean: bool,
+) -> Vec<Domain<'a>> {
     let order = stream(settings.seed, seed, "deal");
     let labels = stream(settings.seed, seed, "labels");
     let mut deck: Vec<usize> = (0..digits.images.len()).collect();
@@ -203,13 +224,20 @@ fn split<'a>(settings: &MnistSettings, digits: &'a Digits, seed: u64, clean: boo
                 let card = |index: usize| {
                     let draw = labels.nested(index as u64);
                     let random = domain == 1 && !clean && draw.unit(0) < settings.random_labels;
-                    let label =
-                        if random { draw.below(1, CLASSES as u64) as u8 } else { digits.labels[index] };
+                    let label = if random {
+                        draw.below(1, CLASSES as u64) as u8
+                    } else {
+                        digits.labels[index]
+                    };
                     (&digits.images[index], label)
                 };
                 cards.by_ref().take(count).map(card).collect()
             };
-            Domain { train: deal(settings.samples), held_out: deal(settings.held_out), pixels: digits.pixels }
+            Domain {
+                train: deal(settings.samples),
+                held_out: deal(settings.held_out),
+                pixels: digits.pixels,
+            }
         })
         .collect()
 }
@@ -232,15 +260,28 @@ impl Learner for Classifier<'_> {
     }
 
     fn probe(&self, weighting: &Weighting, step: u64) -> (f64, f64) {
-        probe(&self.mlp, &self.domains, weighting, self.settings.batch_size, &self.probes.nested(step))
+        probe(
+            &self.mlp,
+            &self.domains,
+            weighting,
+            self.settings.batch_size,
+            &self.probes.nested(step),
+        )
     }
 
-    fn step(&mut self, step: u64, counts: &[usize], multiplier: &[f64], observed: bool) -> Vec<Option<f64>> {
+    fn step(
+        &mut self,
+        step: u64,
+        counts: &[usize],
+        multiplier: &[f64],
+        observed: bool,
+    ) -> Vec<Option<f64>> {
         let mut batch = Vec::with_capacity(DOMAINS);
         for (i, (domain, count)) in self.domains.iter().zip(counts).enumerate() {
             let draws = self.order.nested(step).nested(i as u64);
             let sample = |j| {
-                let (image, label) = domain.train[draws.below(j, domain.train.len() as u64) as usize];
+                let (image, label) =
+                    domain.train[draws.below(j, domain.train.len() as u64) as usize];
                 self.mlp.factors(image, label)
             };
             batch.push((0..*count as u64).map(sample).collect::<Vec<Factors>>());
@@ -273,8 +314,9 @@ fn unbiased_variance(factors: &[Factors], pixels: usize) -> Option<f64> {
     Some((squares - gram.iter().sum::<f64>() / b as f64) / (b as f64 - 1.0))
 }
 
-/// Variance of g, measured on drawn batches and by Σ π²w²/b v², with each domain's first [`PROBE`] images as the
-/// population that batches are drawn from. ‖g − ∇L̂‖² = cᵀGc, where c holds each sample's share in g less that in ∇L̂.
+/// Variance of g, measured on drawn batches and by Σ π²w²/b v², with each domain's first [`PROBE`]
+/// images as the population that batches are drawn from. ‖g − ∇L̂‖² = cᵀGc, where c holds each
+/// sample's share in g less that in ∇L̂.
 fn probe(
     mlp: &Mlp,
     domains: &[Domain],
@@ -286,11 +328,14 @@ fn probe(
     let n = domains.iter().map(|domain| domain.train.len()).min().unwrap_or(0).min(PROBE.0);
     let pool: Vec<Factors> = domains
         .iter()
-        .flat_map(|domain| domain.train.iter().take(n).map(|(image, label)| mlp.factors(image, *label)))
+        .flat_map(|domain| {
+            domain.train.iter().take(n).map(|(image, label)| mlp.factors(image, *label))
+        })
         .collect();
     let (gram, size) = (gram(&pool, pixels), pool.len());
-    let quadratic =
-        |c: &[f64]| -> f64 { gram.chunks_exact(size).zip(c).map(|(row, c_j)| c_j * dot(row, c)).sum() };
+    let quadratic = |c: &[f64]| -> f64 {
+        gram.chunks_exact(size).zip(c).map(|(row, c_j)| c_j * dot(row, c)).sum()
+    };
     let v2 = |domain: usize| {
         let mut share = vec![0.0; size];
         share[domain * n..(domain + 1) * n].fill(1.0 / n as f64);
@@ -326,10 +371,17 @@ mod tests {
 
     #[test]
     fn domains_share_no_image_and_only_the_second_has_random_labels() {
-        let digits =
-            Digits { images: (0..40).map(|i| vec![(i, 1.0)]).collect(), labels: vec![3; 40], pixels: 40 };
-        let settings =
-            MnistSettings { samples: 15, held_out: 5, random_labels: 1.0, ..MnistSettings::default() };
+        let digits = Digits {
+            images: (0..40).map(|i| vec![(i, 1.0)]).collect(),
+            labels: vec![3; 40],
+            pixels: 40,
+        };
+        let settings = MnistSettings {
+            samples: 15,
+            held_out: 5,
+            random_labels: 1.0,
+            ..MnistSettings::default()
+        };
         let domains = split(&settings, &digits, 0, false);
         let mut seen: Vec<u16> = Vec::new();
         for domain in &domains {
@@ -379,7 +431,8 @@ mod tests {
     #[test]
     fn settings_and_data_that_do_not_fit_are_refused() {
         let data = tempfile::tempdir().unwrap();
-        let said = |settings: MnistSettings| mnist(&settings, data.path(), GO).unwrap_err().to_string();
+        let said =
+            |settings: MnistSettings| mnist(&settings, data.path(), GO).unwrap_err().to_string();
         let wrong = MnistSettings { random_labels: 1.5, ..MnistSettings::default() };
         assert!(said(wrong).contains("random_labels is 1.5"));
         assert!(said(MnistSettings::default()).contains("train-images-idx3-ubyte"));

@@ -1,4 +1,5 @@
-//! A study as one HTML page that needs nothing else: error, variance of g, and weights over training.
+//! A study as one HTML page that needs nothing else: error, variance of g, and weights over
+//! training.
 
 use std::fmt::Write;
 
@@ -49,7 +50,8 @@ pub fn page(study: &Study) -> String {
         "Full lines: measured, E‖g − ∇L̂‖² over batches drawn for the purpose. Broken lines: the closed form Σ π²w²/b v².",
         variance_chart(study),
     );
-    let weights = |title: &str, of: fn(&ArmResult) -> &Vec<Vec<f64>>| weight_chart(study, title, of);
+    let weights =
+        |title: &str, of: fn(&ArmResult) -> &Vec<Vec<f64>>| weight_chart(study, title, of);
     section(
         "Loss weights",
         "Mean w of each domain, in the arms that learn it; in the others it is 1.",
@@ -63,9 +65,11 @@ pub fn page(study: &Study) -> String {
     if !study.estimators.is_empty() {
         let mut text = String::from("<pre>");
         for e in &study.estimators {
-            let form = e.closed_form.map_or_else(String::new, |form| format!("  closed form {form:.6}"));
+            let form =
+                e.closed_form.map_or_else(String::new, |form| format!("  closed form {form:.6}"));
             let (error, ci95, ratio) = (e.error, e.ci95, e.over_oracle);
-            let _ = writeln!(text, "{:36} {error:.6} ± {ci95:.6}  {ratio:.3} × oracle{form}", e.name);
+            let _ =
+                writeln!(text, "{:36} {error:.6} ± {ci95:.6}  {ratio:.3} × oracle{form}", e.name);
         }
         text.push_str("</pre>");
         section(
@@ -79,8 +83,11 @@ pub fn page(study: &Study) -> String {
         for i in &allocation.instances {
             let _ = writeln!(text, "{:7} {:10.4} {:13.4}", i.domains, i.measured, i.formula);
         }
-        let _ =
-            writeln!(text, "largest relative error {:.2} %</pre>", 100.0 * allocation.largest_relative_error);
+        let _ = writeln!(
+            text,
+            "largest relative error {:.2} %</pre>",
+            100.0 * allocation.largest_relative_error
+        );
         section(
             "VA's gain on random instances",
             "Variance of g with equal sampling weights over that under VA.",
@@ -88,7 +95,8 @@ pub fn page(study: &Study) -> String {
         );
     }
     let setting = |(key, value): (&String, &serde_json::Value)| format!("{key:17}{value}");
-    let settings: Vec<String> = study.settings.as_object().into_iter().flatten().map(setting).collect();
+    let settings: Vec<String> =
+        study.settings.as_object().into_iter().flatten().map(setting).collect();
     let settings = format!("<pre>{}</pre>", escape(&settings.join("\n")));
     section("Settings", "All of them, defaults included.", settings);
     html.push_str("</body></html>\n");
@@ -145,8 +153,9 @@ fn weight_chart(study: &Study, y_label: &str, of: fn(&ArmResult) -> &Vec<Vec<f64
         };
         of(arm).iter().enumerate().map(line).collect()
     };
-    let learns =
-        |arm: &ArmResult| of(arm).iter().any(|values| values.iter().any(|value| *value != values[0]));
+    let learns = |arm: &ArmResult| {
+        of(arm).iter().any(|values| values.iter().any(|value| *value != values[0]))
+    };
     let learning = study.arms.iter().enumerate().filter(|(_, arm)| learns(arm));
     Chart { y_label, logarithmic: false, lines: learning.flat_map(of_arm).collect() }.svg()
 }
@@ -169,8 +178,12 @@ mod tests {
             assert!(!html.contains(absent), "{absent}");
         }
         assert!(html.contains("erma+va") && html.contains("batch_size       20\n"));
-        // Uniform learns nothing: a row of the legend in either error chart and in that of the variance, none of weights.
-        assert_eq!((html.matches(">uniform<").count(), html.matches("uniform, domain").count()), (3, 0));
+        // Uniform learns nothing: a row of the legend in either error chart and in that of the
+        // variance, none of weights.
+        assert_eq!(
+            (html.matches(">uniform<").count(), html.matches("uniform, domain").count()),
+            (3, 0)
+        );
         assert!(html.contains("erma+va, domain 2"));
     }
 }

@@ -1,7 +1,8 @@
-//! MNIST as the Hub keeps it: Parquet, a row an image, with the PNG in `image.bytes` and the digit in `label`.
+//! MNIST as the Hub keeps it: Parquet, a row an image, with the PNG in `image.bytes` and the digit
+//! in `label`.
 //!
-//! In: a file such as `train-00000-of-00001.parquet`. Out: bytes of images and labels. All images must be 8-bit grey and
-//! of one size.
+//! In: a file such as `train-00000-of-00001.parquet`. Out: bytes of images and labels. All images
+//! must be 8-bit grey and of one size.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -37,18 +38,27 @@ pub(crate) fn read(path: PathBuf) -> Result<Bytes> {
         expected: expected.to_owned(),
         found,
     };
-    let damaged = |error: parquet::errors::ParquetError| wrong("the file", "Parquet", error.to_string());
-    let io = |source| LabError::Io { path: path.clone(), source, hint: "is the file readable, and whole?" };
+    let damaged =
+        |error: parquet::errors::ParquetError| wrong("the file", "Parquet", error.to_string());
+    let io = |source| LabError::Io {
+        path: path.clone(),
+        source,
+        hint: "is the file readable, and whole?",
+    };
     let reader = SerializedFileReader::new(File::open(&path).map_err(io)?).map_err(damaged)?;
     let (mut images, mut labels, mut size) = (Vec::new(), Vec::new(), None);
     for row in reader.get_row_iter(None).map_err(damaged)? {
         let (png, label) = cells(&row.map_err(damaged)?).map_err(|error| {
             wrong("a row", "an image with `bytes`, and a whole number `label`", error.to_string())
         })?;
-        let (shape, mut pixels) =
-            grey(&png).map_err(|error| wrong("an image", "a PNG of 8-bit grey", error.to_string()))?;
+        let (shape, mut pixels) = grey(&png)
+            .map_err(|error| wrong("an image", "a PNG of 8-bit grey", error.to_string()))?;
         if *size.get_or_insert(shape) != shape {
-            return Err(wrong("an image's size", &format!("{size:?}, as the first"), format!("{shape:?}")));
+            return Err(wrong(
+                "an image's size",
+                &format!("{size:?}, as the first"),
+                format!("{shape:?}"),
+            ));
         }
         images.append(&mut pixels);
         // Whatever is no digit is refused by the caller.
@@ -61,7 +71,8 @@ pub(crate) fn read(path: PathBuf) -> Result<Bytes> {
 /// The PNG and the label of a row; columns beside them do not matter.
 fn cells(row: &Row) -> parquet::errors::Result<(Vec<u8>, i64)> {
     let column = |wanted: &str| row.get_column_iter().position(|(name, _)| name == wanted);
-    let missing = |name: &str| parquet::errors::ParquetError::General(format!("no column `{name}`"));
+    let missing =
+        |name: &str| parquet::errors::ParquetError::General(format!("no column `{name}`"));
     let image = row.get_group(column("image").ok_or_else(|| missing("image"))?)?;
     let bytes = image.get_column_iter().position(|(name, _)| name == "bytes");
     let png = image.get_bytes(bytes.ok_or_else(|| missing("image.bytes"))?)?.data().to_vec();
@@ -109,7 +120,8 @@ mod tests {
 
     #[test]
     fn what_is_no_digit_is_refused_with_the_file() {
-        let error = |dir: &tempfile::TempDir| Digits::read(dir.path(), true).unwrap_err().to_string();
+        let error =
+            |dir: &tempfile::TempDir| Digits::read(dir.path(), true).unwrap_err().to_string();
         for label in [10, -1] {
             let said = error(&written(&[(&[0, 1, 2], label)]));
             assert!(said.contains("a label") && said.contains("train-00000"), "{said}");

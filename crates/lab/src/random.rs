@@ -1,4 +1,5 @@
-//! Random numbers of a study: counter-based, so that a seed's data and batches do not depend on which thread runs it.
+//! Random numbers of a study: counter-based, so that a seed's data and batches do not depend on
+//! which thread runs it.
 
 use cuvee_mixer::seed::{self, CounterRng};
 
@@ -7,7 +8,8 @@ pub(crate) fn stream(root: u64, index: u64, name: &str) -> CounterRng {
     CounterRng::new(seed::derive(seed::derive(root, name).wrapping_add(seed::mix(index)), name))
 }
 
-/// Number `index` of N(0, 1), by Box and Muller (1958) from the uniform numbers 2·index and 2·index + 1.
+/// Number `index` of N(0, 1), by Box and Muller (1958) from the uniform numbers 2·index and 2·index
+/// + 1.
 pub(crate) fn normal(rng: &CounterRng, index: u64) -> f64 {
     // 1 − u lies in (0, 1], so that the logarithm is finite.
     let radius = (-2.0 * (1.0 - rng.unit(2 * index)).ln()).sqrt();
@@ -26,7 +28,8 @@ mod tests {
 
     #[test]
     fn normals_have_their_moments() {
-        // N = 40,000: the mean has σ = 1/√N, the variance √(2/N), the fourth moment √(96/N); bounds at 5σ.
+        // N = 40,000: the mean has σ = 1/√N, the variance √(2/N), the fourth moment √(96/N); bounds
+        // at 5σ.
         let n = 40_000;
         let draws = normals(&stream(1, 0, "test"), n, 1.0);
         let moment = |k: i32| draws.iter().map(|x| x.powi(k)).sum::<f64>() / n as f64;

@@ -1,7 +1,8 @@
 //! The domains of a regression study: settings in, one seed's data out.
 //!
-//! Domain i: x ~ N(0, C_i I_d). Linear: y = θᵀx + ε with ε ~ N(0, σ_i²). Logistic: y ~ Bernoulli(1/(1 + e^−θᵀx)), then
-//! turned over with probability φ_i. θ_gt points in a random direction, anew for each seed; its length is a setting.
+//! Domain i: x ~ N(0, C_i I_d). Linear: y = θᵀx + ε with ε ~ N(0, σ_i²). Logistic: y ~
+//! Bernoulli(1/(1 + e^−θᵀx)), then turned over with probability φ_i. θ_gt points in a random
+//! direction, anew for each seed; its length is a setting.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +10,8 @@ use crate::error::{LabError, Result};
 use crate::linalg::dot;
 use crate::random::{normals, stream};
 
-/// Settings of the linear and the logistic study. `Deserialize` starts from neither's defaults: begin with
-/// [`RegressionSettings::linear`] or [`RegressionSettings::logistic`].
+/// Settings of the linear and the logistic study. `Deserialize` starts from neither's defaults:
+/// begin with [`RegressionSettings::linear`] or [`RegressionSettings::logistic`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegressionSettings {
@@ -22,7 +23,8 @@ pub struct RegressionSettings {
     pub steps: u64,
     /// Feature covariance C_i of each domain; its length is the number of domains.
     pub c: Vec<f64>,
-    /// Noise of each domain: σ_i (linear), or the probability φ_i that a label is turned over (logistic).
+    /// Noise of each domain: σ_i (linear), or the probability φ_i that a label is turned over
+    /// (logistic).
     pub sigma: Vec<f64>,
     /// Features, d.
     pub features: usize,
@@ -48,7 +50,8 @@ pub struct RegressionSettings {
     pub epsilon: f64,
     /// VA: share of the old v̂² that a step keeps.
     pub smoothing: f64,
-    /// Random instances on which VA's gain is held against its closed form (linear); 0 leaves that out.
+    /// Random instances on which VA's gain is held against its closed form (linear); 0 leaves that
+    /// out.
     pub instances: u64,
     /// Batches an instance, for either sampling.
     pub instance_batches: u64,
@@ -57,8 +60,9 @@ pub struct RegressionSettings {
 impl RegressionSettings {
     /// The linear study: the paper's hardest ratio of covariances.
     ///
-    /// θ_gt has length 1: as long as θ is far off, a domain's residuals tell of the distance and not of its noise, and FGLS
-    /// leans on the wrong domain; the farther the start, the more that detour hides of what the weights do afterwards.
+    /// θ_gt has length 1: as long as θ is far off, a domain's residuals tell of the distance and
+    /// not of its noise, and FGLS leans on the wrong domain; the farther the start, the more that
+    /// detour hides of what the weights do afterwards.
     pub fn linear() -> Self {
         Self {
             seeds: 400,
@@ -83,8 +87,9 @@ impl RegressionSettings {
         }
     }
 
-    /// The logistic study: the first domain's labels are turned over two times in five. θ_gt has length √20: labels that
-    /// are not turned over are then nearly always those of the side x lies on.
+    /// The logistic study: the first domain's labels are turned over two times in five. θ_gt has
+    /// length √20: labels that are not turned over are then nearly always those of the side x lies
+    /// on.
     pub fn logistic() -> Self {
         Self {
             c: vec![1.0, 1.0],
@@ -110,15 +115,22 @@ impl RegressionSettings {
         };
         let positive = |v: &f64| v.is_finite() && *v > 0.0;
         let noise = if study == "logistic" { "from 0 to 1" } else { "above 0" };
-        let noisy = |v: &f64| if study == "logistic" { (0.0..=1.0).contains(v) } else { positive(v) };
+        let noisy =
+            |v: &f64| if study == "logistic" { (0.0..=1.0).contains(v) } else { positive(v) };
         if self.c.len() < 2 || !self.c.iter().all(positive) {
-            return fail("c", format!("{:?}", self.c), "at least two finite numbers above 0, one a domain");
+            return fail(
+                "c",
+                format!("{:?}", self.c),
+                "at least two finite numbers above 0, one a domain",
+            );
         }
         if self.sigma.len() != self.c.len() || !self.sigma.iter().all(noisy) {
             let expected = format!("{} numbers {noise}, as many as c", self.c.len());
             return fail("sigma", format!("{:?}", self.sigma), &expected);
         }
-        for (key, value, most) in [("seeds", self.seeds, 1_000_000), ("steps", self.steps, 100_000_000)] {
+        for (key, value, most) in
+            [("seeds", self.seeds, 1_000_000), ("steps", self.steps, 100_000_000)]
+        {
             if value == 0 || value > most {
                 return fail(key, value.to_string(), &format!("from 1 to {most}"));
             }
@@ -129,8 +141,12 @@ impl RegressionSettings {
         if self.every == 0 {
             return fail("every", "0".into(), "at least 1");
         }
-        let sizes = [("features", self.features, 1, 1_000), ("samples", self.samples, 2, 1_000_000)];
-        let more = [("held_out", self.held_out, 2, 1_000_000), ("batch_size", self.batch_size, 1, 1_000_000)];
+        let sizes =
+            [("features", self.features, 1, 1_000), ("samples", self.samples, 2, 1_000_000)];
+        let more = [
+            ("held_out", self.held_out, 2, 1_000_000),
+            ("batch_size", self.batch_size, 1, 1_000_000),
+        ];
         for (key, value, least, most) in sizes.into_iter().chain(more) {
             if !(least..=most).contains(&value) {
                 return fail(key, value.to_string(), &format!("from {least} to {most}"));
@@ -252,8 +268,14 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    /// The world of seed number `index`. `clean` leaves the noise out of the training labels (logistic only).
-    pub(crate) fn draw(settings: &RegressionSettings, family: Family, index: u64, clean: bool) -> Self {
+    /// The world of seed number `index`. `clean` leaves the noise out of the training labels
+    /// (logistic only).
+    pub(crate) fn draw(
+        settings: &RegressionSettings,
+        family: Family,
+        index: u64,
+        clean: bool,
+    ) -> Self {
         let d = settings.features;
         let mut truth = normals(&stream(settings.seed, index, "truth"), d, 1.0);
         let length = dot(&truth, &truth).sqrt();
@@ -280,7 +302,8 @@ impl Data {
             };
             domains.map(of_domain).collect()
         };
-        let (train, held_out) = (split("train", settings.samples), split("held-out", settings.held_out));
+        let (train, held_out) =
+            (split("train", settings.samples), split("held-out", settings.held_out));
         Self { truth, train, held_out }
     }
 }
@@ -293,7 +316,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_residual_is_the_derivative_of_the_loss(z in -30f64..30.0, y in 0u8..2) {
-            // Central differences with h = 1e-4: error h²/6 |ℓ'''| (below 0.1·1e-8) and rounding 1e-16·|ℓ|/h (below 1e-9).
+            // Central differences with h = 1e-4: error h²/6 |ℓ'''| (below 0.1·1e-8) and rounding
+            // 1e-16·|ℓ|/h (below 1e-9).
             let (h, y) = (1e-4, f64::from(y));
             for family in [Family::Linear, Family::Logistic] {
                 let slope = (family.loss(z + h, y) - family.loss(z - h, y)) / (2.0 * h);
@@ -304,7 +328,8 @@ mod tests {
 
     #[test]
     fn data_depend_on_seed_and_index_alone_and_splits_differ() {
-        let settings = RegressionSettings { samples: 30, held_out: 30, ..RegressionSettings::linear() };
+        let settings =
+            RegressionSettings { samples: 30, held_out: 30, ..RegressionSettings::linear() };
         let draw = |index| Data::draw(&settings, Family::Linear, index, false);
         assert_eq!(draw(3), draw(3));
         assert_ne!(draw(3).train, draw(4).train);
@@ -313,7 +338,8 @@ mod tests {
 
     #[test]
     fn noise_and_covariance_are_as_asked() {
-        // Variances of n = 4,000 normal values have a relative σ of √(2/n) = 2.3 %, of n·d = 80,000 of 0.5 %; bounds at 5σ.
+        // Variances of n = 4,000 normal values have a relative σ of √(2/n) = 2.3 %, of n·d = 80,000
+        // of 0.5 %; bounds at 5σ.
         let settings = RegressionSettings { samples: 4_000, ..RegressionSettings::linear() };
         let data = Data::draw(&settings, Family::Linear, 0, false);
         for ((domain, c), sigma) in data.train.iter().zip(&settings.c).zip(&settings.sigma) {
@@ -357,6 +383,9 @@ mod tests {
                 other => panic!("{expected}: {other:?}"),
             }
         }
-        assert!(linear().check("linear").is_ok() && RegressionSettings::logistic().check("logistic").is_ok());
+        assert!(
+            linear().check("linear").is_ok()
+                && RegressionSettings::logistic().check("logistic").is_ok()
+        );
     }
 }

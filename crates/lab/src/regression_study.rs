@@ -1,8 +1,9 @@
 //! The linear and the logistic study: settings in, findings out.
 //!
-//! Linear compares uniform, FGLS, VA and FGLS+VA with the oracle that knows every σ_i (generalised least squares), and
-//! holds least squares' errors and the variance of g against their closed forms. Logistic compares uniform, ERMA, VA
-//! and ERMA+VA with uniform training on labels that nobody turned over.
+//! Linear compares uniform, FGLS, VA and FGLS+VA with the oracle that knows every σ_i (generalised
+//! least squares), and holds least squares' errors and the variance of g against their closed
+//! forms. Logistic compares uniform, ERMA, VA and ERMA+VA with uniform training on labels that
+//! nobody turned over.
 
 use crate::closed_form::{covariance_trace, minimiser};
 use crate::descent::Regression;
@@ -46,13 +47,15 @@ pub fn linear(settings: &RegressionSettings, progress: Progress) -> Result<Optio
     let runs = run_all(settings.seeds, &arms, |seed, arm| {
         let data = Data::draw(settings, Family::Linear, seed, false);
         let mut weighting = weighting(settings, arm);
-        let path = plan.run(&mut Regression::new(settings, Family::Linear, &data, seed), &mut weighting)?;
+        let path =
+            plan.run(&mut Regression::new(settings, Family::Linear, &data, seed), &mut weighting)?;
         // All domains have n samples and equal π: w itself is what weighs a sample.
         let solved = |a: &[f64]| {
             let theta = minimiser(&data.train, a, d);
             theta.map_or(f64::NAN, |theta| distance_square(&theta, &data.truth))
         };
-        let trace = |a: &[f64]| covariance_trace(&data.train, a, &settings.sigma, d).unwrap_or(f64::NAN);
+        let trace =
+            |a: &[f64]| covariance_trace(&data.train, a, &settings.sigma, d).unwrap_or(f64::NAN);
         // What does not depend on the arm is computed in the first one.
         let fixed = (arm.name == "uniform")
             .then(|| [(solved(&inverse), trace(&inverse)), (solved(&equal), trace(&equal))]);
@@ -62,7 +65,8 @@ pub fn linear(settings: &RegressionSettings, progress: Progress) -> Result<Optio
     let fixed = |which: usize| -> (Vec<f64>, Vec<f64>) {
         runs.iter().flatten().filter_map(|(_, _, fixed)| fixed.map(|f| f[which])).unzip()
     };
-    let learned = |arm: usize| -> Vec<f64> { runs[arm].iter().map(|(_, error, _)| *error).collect() };
+    let learned =
+        |arm: usize| -> Vec<f64> { runs[arm].iter().map(|(_, error, _)| *error).collect() };
     let oracle = interval(&fixed(0).0);
     let estimator = |name: &str, (errors, traces): (Vec<f64>, Vec<f64>)| {
         let error = interval(&errors);
@@ -149,7 +153,8 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_study_on_any_number_of_threads() {
-        let settings = quick(RegressionSettings { seeds: 3, steps: 60, ..RegressionSettings::logistic() });
+        let settings =
+            quick(RegressionSettings { seeds: 3, steps: 60, ..RegressionSettings::logistic() });
         let settings = RegressionSettings { seeds: 3, steps: 60, ..settings };
         let text = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -158,13 +163,17 @@ mod tests {
         };
         assert_eq!(text(1), text(3));
         let other = RegressionSettings { seed: 1, ..settings.clone() };
-        assert_ne!(text(1), serde_json::to_string(&logistic(&other, GO).unwrap().unwrap()).unwrap());
+        assert_ne!(
+            text(1),
+            serde_json::to_string(&logistic(&other, GO).unwrap().unwrap()).unwrap()
+        );
     }
 
     #[test]
     fn equal_domains_leave_all_arms_alike() {
-        // Differences are paired, so small ones show: an arm may differ from uniform by what noisy w and p cost (σ̂² of 60
-        // samples is off by 18 %), a few per cent of the error, far below the four-fold gap of unequal domains.
+        // Differences are paired, so small ones show: an arm may differ from uniform by what noisy
+        // w and p cost (σ̂² of 60 samples is off by 18 %), a few per cent of the error, far below
+        // the four-fold gap of unequal domains.
         let settings = RegressionSettings {
             c: vec![1.0; 2],
             sigma: vec![1.0; 2],
@@ -203,7 +212,8 @@ mod tests {
 
     #[test]
     fn steps_are_counted_and_a_stop_is_obeyed() {
-        let settings = RegressionSettings { seeds: 2, steps: 333, ..quick(RegressionSettings::logistic()) };
+        let settings =
+            RegressionSettings { seeds: 2, steps: 333, ..quick(RegressionSettings::logistic()) };
         let settings = RegressionSettings { steps: 333, ..settings };
         let done = AtomicU64::new(0);
         let count = |steps| {

@@ -1,4 +1,5 @@
-//! SGD under one arm: a model and its data in, the path through training out. What all studies do alike.
+//! SGD under one arm: a model and its data in, the path through training out. What all studies do
+//! alike.
 
 use crate::study::{Path, Progress, Schedule};
 use crate::weighting::{HeldOut, Weighting};
@@ -8,13 +9,20 @@ pub(crate) trait Learner {
     /// The study's error.
     fn error(&self) -> f64;
 
-    /// Variance of g at the current parameters after `step` steps: measured on batches drawn for the purpose, and by
-    /// Σ π²w²/b v².
+    /// Variance of g at the current parameters after `step` steps: measured on batches drawn for
+    /// the purpose, and by Σ π²w²/b v².
     fn probe(&self, weighting: &Weighting, step: u64) -> (f64, f64);
 
-    /// Step number `step` on `counts` samples a domain, each domain's gradient times its `multiplier`. Where `observed`,
-    /// gives v² of the batch, one a domain, `None` where it had fewer than two samples.
-    fn step(&mut self, step: u64, counts: &[usize], multiplier: &[f64], observed: bool) -> Vec<Option<f64>>;
+    /// Step number `step` on `counts` samples a domain, each domain's gradient times its
+    /// `multiplier`. Where `observed`, gives v² of the batch, one a domain, `None` where it had
+    /// fewer than two samples.
+    fn step(
+        &mut self,
+        step: u64,
+        counts: &[usize],
+        multiplier: &[f64],
+        observed: bool,
+    ) -> Vec<Option<f64>>;
 
     /// What the held-out splits say, one a domain.
     fn held_out(&self) -> Vec<HeldOut>;
@@ -34,8 +42,13 @@ pub(crate) struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Trains `learner` under `weighting`, which is left as the last step leaves it; `None` where `progress` stopped it.
-    pub(crate) fn run(&self, learner: &mut impl Learner, weighting: &mut Weighting) -> Option<Path> {
+    /// Trains `learner` under `weighting`, which is left as the last step leaves it; `None` where
+    /// `progress` stopped it.
+    pub(crate) fn run(
+        &self,
+        learner: &mut impl Learner,
+        weighting: &mut Weighting,
+    ) -> Option<Path> {
         let (needs_gradient, needs_held_out) = weighting.needs();
         let steps = self.schedule.steps;
         let mut path = Path::default();

@@ -1,8 +1,8 @@
 //! What a study finds: every seed's path through training in, means with 95 % intervals out.
 //!
-//! All arms of a seed see the same data and, per domain, the same order of samples, so that differences between arms are
-//! taken seed by seed. Costs O(seeds × arms × recorded steps), and a few hundred times that for the bootstrap of
-//! the steps to uniform's final error.
+//! All arms of a seed see the same data and, per domain, the same order of samples, so that
+//! differences between arms are taken seed by seed. Costs O(seeds × arms × recorded steps), and a
+//! few hundred times that for the bootstrap of the steps to uniform's final error.
 
 use std::ops::ControlFlow;
 
@@ -14,8 +14,8 @@ use crate::random::stream;
 use crate::variance::Allocation;
 use crate::weighting::Arm;
 
-/// Resamples of the bootstrap: the 2.5 % quantile is then the 51st smallest value, and drawing anew moves it by about a
-/// twentieth of σ.
+/// Resamples of the bootstrap: the 2.5 % quantile is then the 51st smallest value, and drawing anew
+/// moves it by about a twentieth of σ.
 const RESAMPLES: u64 = 2_000;
 
 /// Called with the steps done since the last call, from any thread; `Break` stops the study.
@@ -40,7 +40,8 @@ pub struct Study {
     pub oracle: &'static str,
     /// Minimisers of weighted objectives, found without SGD (linear only).
     pub estimators: Vec<Estimator>,
-    /// Measured variance of g under VA and under uniform sampling, on random instances (linear only, unless left out).
+    /// Measured variance of g under VA and under uniform sampling, on random instances (linear
+    /// only, unless left out).
     pub allocation: Option<Allocation>,
 }
 
@@ -53,12 +54,13 @@ pub struct ArmResult {
     pub final_error: f64,
     /// Half-width of its 95 % interval over seeds.
     pub ci95: f64,
-    /// First measured step (linear, logistic: of all; mnist: of those recorded) at which the arm's mean error is at most uniform's after the last step.
+    /// First measured step (linear, logistic: of all; mnist: of those recorded) at which the arm's
+    /// mean error is at most uniform's after the last step.
     pub steps_to_uniform: Option<u64>,
     /// 95 % interval of `steps_to_uniform` by bootstrap over seeds; `null` is never.
     pub steps_interval: [Option<u64>; 2],
-    /// 95 % bootstrap interval of `steps_to_uniform` less that of the last arm, on the same resamples; `null` where an
-    /// end is never reached.
+    /// 95 % bootstrap interval of `steps_to_uniform` less that of the last arm, on the same
+    /// resamples; `null` where an end is never reached.
     pub steps_less_both: [Option<i64>; 2],
     /// Final error less uniform's, seed by seed.
     pub difference_from_uniform: Interval,
@@ -92,7 +94,8 @@ pub struct Estimator {
     pub error: f64,
     /// Half-width of its 95 % interval.
     pub ci95: f64,
-    /// Mean over seeds of the trace of its covariance given X; `null` where the loss weights depend on the data.
+    /// Mean over seeds of the trace of its covariance given X; `null` where the loss weights depend
+    /// on the data.
     pub closed_form: Option<f64>,
     /// `error` over the oracle's, by the ratio of means.
     pub over_oracle: f64,
@@ -145,14 +148,15 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// About `records` records and `probes` probes, the first and the last step always among the records, and the error
-    /// measured where it is recorded.
+    /// About `records` records and `probes` probes, the first and the last step always among the
+    /// records, and the error measured where it is recorded.
     pub(crate) fn new(steps: u64, records: u64, probes: u64) -> Self {
         let record = (steps / records).max(1);
         Self { steps, measure: record, record, probe: (steps / probes).max(1) }
     }
 
-    /// The same with the error measured after every step, for steps to be counted by, and written at the records alone.
+    /// The same with the error measured after every step, for steps to be counted by, and written
+    /// at the records alone.
     pub(crate) fn measured_at_every_step(self) -> Self {
         Self { measure: 1, ..self }
     }
@@ -181,7 +185,8 @@ pub(crate) fn run_all<T: Send>(
 ) -> Option<Vec<Vec<T>>> {
     let tasks: Vec<(usize, u64)> =
         (0..seeds).flat_map(|seed| (0..arms.len()).map(move |a| (a, seed))).collect();
-    let done: Option<Vec<T>> = tasks.par_iter().map(|(arm, seed)| run(*seed, &arms[*arm])).collect();
+    let done: Option<Vec<T>> =
+        tasks.par_iter().map(|(arm, seed)| run(*seed, &arms[*arm])).collect();
     let mut by_arm: Vec<Vec<T>> = arms.iter().map(|_| Vec::new()).collect();
     for ((arm, _), path) in tasks.iter().zip(done?) {
         by_arm[*arm].push(path);
@@ -190,19 +195,30 @@ pub(crate) fn run_all<T: Send>(
 }
 
 /// Means, intervals and comparisons of all arms. Every path must follow `schedule`.
-pub(crate) fn summarise(seed: u64, arms: &[Arm], schedule: &Schedule, paths: &[Vec<Path>]) -> Vec<ArmResult> {
+pub(crate) fn summarise(
+    seed: u64,
+    arms: &[Arm],
+    schedule: &Schedule,
+    paths: &[Vec<Path>],
+) -> Vec<ArmResult> {
     let measured: Vec<u64> = (0..=schedule.steps).filter(|step| schedule.measures(*step)).collect();
-    let recorded: Vec<usize> = (0..measured.len()).filter(|at| schedule.records(measured[*at])).collect();
-    let probe_steps: Vec<u64> = (0..=schedule.steps).filter(|step| schedule.probes(*step)).collect();
+    let recorded: Vec<usize> =
+        (0..measured.len()).filter(|at| schedule.records(measured[*at])).collect();
+    let probe_steps: Vec<u64> =
+        (0..=schedule.steps).filter(|step| schedule.probes(*step)).collect();
     let last = |path: &Path| path.error.last().copied().unwrap_or(f64::NAN);
-    let finals: Vec<Vec<f64>> = paths.iter().map(|seeds| seeds.iter().map(last).collect()).collect();
+    let finals: Vec<Vec<f64>> =
+        paths.iter().map(|seeds| seeds.iter().map(last).collect()).collect();
     let intervals = steps_to_uniform(seed, &measured, paths);
     let mut results = Vec::new();
     for ((arm, paths), reached) in arms.iter().zip(paths).zip(intervals) {
         let column = |at: usize, of: fn(&Path) -> &Vec<f64>| {
-            interval(&paths.iter().filter_map(|path| of(path).get(at).copied()).collect::<Vec<f64>>())
+            interval(
+                &paths.iter().filter_map(|path| of(path).get(at).copied()).collect::<Vec<f64>>(),
+            )
         };
-        let errors: Vec<Interval> = recorded.iter().map(|at| column(*at, |path| &path.error)).collect();
+        let errors: Vec<Interval> =
+            recorded.iter().map(|at| column(*at, |path| &path.error)).collect();
         let curve = Curve {
             error: errors.iter().map(|e| e.mean).collect(),
             error_ci95: errors.iter().map(|e| e.ci95).collect(),
@@ -222,7 +238,8 @@ pub(crate) fn summarise(seed: u64, arms: &[Arm], schedule: &Schedule, paths: &[V
             let pairs = own.iter().zip(other.into_iter().flatten());
             interval(&pairs.map(|(a, b)| a - b).collect::<Vec<f64>>())
         };
-        let end = |by_domain: &[Vec<f64>]| by_domain.iter().filter_map(|d| d.last().copied()).collect();
+        let end =
+            |by_domain: &[Vec<f64>]| by_domain.iter().filter_map(|d| d.last().copied()).collect();
         let Interval { mean: final_error, ci95 } = interval(own);
         results.push(ArmResult {
             name: arm.name,
@@ -235,7 +252,10 @@ pub(crate) fn summarise(seed: u64, arms: &[Arm], schedule: &Schedule, paths: &[V
             difference_from_both: against(finals.last()),
             loss_weight: end(&curve.loss_weight),
             sampling_weight: end(&curve.sampling_weight),
-            variance_measured_over_formula: mean_ratio(&curve.variance_measured, &curve.variance_formula),
+            variance_measured_over_formula: mean_ratio(
+                &curve.variance_measured,
+                &curve.variance_formula,
+            ),
             curve,
         });
     }
@@ -253,8 +273,8 @@ pub(crate) fn interval(values: &[f64]) -> Interval {
     Interval { mean, ci95: student(values.len() - 1) * (variance / n).sqrt() }
 }
 
-/// The 97.5 % quantile of Student's t: exact values to ten degrees of freedom, from there the expansion of Fisher and
-/// Cornish (1960) to the third order in 1/ν, which is then right to 10⁻³.
+/// The 97.5 % quantile of Student's t: exact values to ten degrees of freedom, from there the
+/// expansion of Fisher and Cornish (1960) to the third order in 1/ν, which is then right to 10⁻³.
 fn student(degrees: usize) -> f64 {
     const EXACT: [f64; 10] =
         [12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281];
@@ -276,10 +296,12 @@ struct Reached {
     less_last: [Option<i64>; 2],
 }
 
-/// For each arm its [`Reached`], with bootstrap intervals over seeds in which uniform's final error is drawn anew each time.
+/// For each arm its [`Reached`], with bootstrap intervals over seeds in which uniform's final error
+/// is drawn anew each time.
 fn steps_to_uniform(seed: u64, steps: &[u64], paths: &[Vec<Path>]) -> Vec<Reached> {
     let seeds = paths.first().map_or(0, Vec::len);
-    // `[arm][step][seed]`: a resample is then one dot product a step, with how often it has each seed.
+    // `[arm][step][seed]`: a resample is then one dot product a step, with how often it has each
+    // seed.
     let by_step = |arm: &Vec<Path>| -> Vec<Vec<f64>> {
         (0..steps.len()).map(|at| arm.iter().map(|path| path.error[at]).collect()).collect()
     };
@@ -302,7 +324,8 @@ fn steps_to_uniform(seed: u64, steps: &[u64], paths: &[Vec<Path>]) -> Vec<Reache
         })
         .collect();
     let of_arm = |(arm, steps): (usize, Option<u64>)| {
-        let less_last = |r: &Vec<Option<u64>>| Some(r[arm]? as i64 - r.last().copied().flatten()? as i64);
+        let less_last =
+            |r: &Vec<Option<u64>>| Some(r[arm]? as i64 - r.last().copied().flatten()? as i64);
         Reached {
             steps,
             interval: quantiles(resamples.iter().map(|r| r[arm]).collect()),
@@ -324,7 +347,8 @@ fn mean_by_domain(paths: &[Path], of: fn(&Path) -> &Vec<Vec<f64>>) -> Vec<Vec<f6
     let Some(first) = paths.first() else { return Vec::new() };
     let domains = of(first).first().map_or(0, Vec::len);
     let mean = |at: usize, domain: usize| {
-        paths.iter().filter_map(|path| of(path).get(at)?.get(domain)).sum::<f64>() / paths.len() as f64
+        paths.iter().filter_map(|path| of(path).get(at)?.get(domain)).sum::<f64>()
+            / paths.len() as f64
     };
     (0..domains).map(|domain| (0..of(first).len()).map(|at| mean(at, domain)).collect()).collect()
 }
@@ -355,8 +379,13 @@ mod tests {
     #[test]
     fn quantiles_of_student() {
         // From the tables: 97.5 % at 1, 4, 11, 30 and 399 degrees of freedom.
-        for (degrees, expected) in [(1, 12.706), (4, 2.776), (11, 2.201), (30, 2.042), (399, 1.966)] {
-            assert!((student(degrees) - expected).abs() < 1.5e-3, "{degrees}: {}", student(degrees));
+        for (degrees, expected) in [(1, 12.706), (4, 2.776), (11, 2.201), (30, 2.042), (399, 1.966)]
+        {
+            assert!(
+                (student(degrees) - expected).abs() < 1.5e-3,
+                "{degrees}: {}",
+                student(degrees)
+            );
         }
     }
 
@@ -364,7 +393,9 @@ mod tests {
     fn intervals() {
         // Of 1, 2, 3: mean 2, s = 1, t(2) = 4.3027, half-width 4.3027/√3.
         let found = interval(&[1.0, 2.0, 3.0]);
-        assert!((found.mean - 2.0).abs() < 1e-12 && (found.ci95 - 4.3027 / 3f64.sqrt()).abs() < 1e-9);
+        assert!(
+            (found.mean - 2.0).abs() < 1e-12 && (found.ci95 - 4.3027 / 3f64.sqrt()).abs() < 1e-9
+        );
         assert_eq!(interval(&[4.0]), Interval { mean: 4.0, ci95: 0.0 });
     }
 
@@ -372,7 +403,8 @@ mod tests {
     fn an_arm_is_compared_with_uniform_and_with_both() {
         let arms = four_arms("loss", "both", LossRule::Fgls { beta: 0.1 });
         let schedule = Schedule::new(2, 2, 2);
-        // Uniform ends at 2 and 4 (mean 3); the loss arm is there after a step; va never; both at once.
+        // Uniform ends at 2 and 4 (mean 3); the loss arm is there after a step; va never; both at
+        // once.
         let paths = [
             vec![path([9.0, 5.0, 2.0]), path([9.0, 5.0, 4.0])],
             vec![path([9.0, 3.0, 1.0]), path([9.0, 3.0, 3.0])],
@@ -387,8 +419,9 @@ mod tests {
         assert_eq!(results[1].difference_from_uniform, Interval { mean: -1.0, ci95: 0.0 });
         assert_eq!(results[2].difference_from_both.mean, 7.0);
         assert_eq!(results[2].steps_interval, [None, None]);
-        // A resample's target is 2, 3 or 4. Uniform is there after two steps, the loss arm one step after both arms together, and
-        // those at once, or after one step where the target is 2 (a quarter of the resamples).
+        // A resample's target is 2, 3 or 4. Uniform is there after two steps, the loss arm one step
+        // after both arms together, and those at once, or after one step where the target is 2 (a
+        // quarter of the resamples).
         assert_eq!(
             (results[0].steps_interval, results[0].steps_less_both),
             ([Some(2); 2], [Some(1), Some(2)])

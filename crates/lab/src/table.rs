@@ -9,8 +9,9 @@ pub fn arm_table(study: &Study) -> String {
     let digits = digits(study.oracle_error);
     let range = |mean: f64, half: f64| format!("{mean:.digits$} ± {half:.digits$}");
     let of_arm = |(index, arm): (usize, &ArmResult)| {
-        let less =
-            |other: usize, d: Interval| if index == other { String::new() } else { range(d.mean, d.ci95) };
+        let less = |other: usize, d: Interval| {
+            if index == other { String::new() } else { range(d.mean, d.ci95) }
+        };
         vec![
             arm.name.to_owned(),
             range(arm.final_error, arm.ci95),
@@ -67,7 +68,11 @@ fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
 
 /// Decimals that show an error of this size to three digits.
 fn digits(error: f64) -> usize {
-    if error.is_finite() && error > 0.0 { (2.0 - error.log10().floor()).clamp(0.0, 9.0) as usize } else { 3 }
+    if error.is_finite() && error > 0.0 {
+        (2.0 - error.log10().floor()).clamp(0.0, 9.0) as usize
+    } else {
+        3
+    }
 }
 
 /// Up to three weights; of more, the least and the largest.
@@ -99,7 +104,8 @@ mod tests {
         };
         let study = logistic(&settings, &|_| ControlFlow::Continue(())).unwrap().unwrap();
         // An error of a thousandth needs five decimals, twice in each of three columns.
-        let settings = RegressionSettings { seeds: 2, instances: 0, ..RegressionSettings::linear() };
+        let settings =
+            RegressionSettings { seeds: 2, instances: 0, ..RegressionSettings::linear() };
         let fine = linear(&settings, &|_| ControlFlow::Continue(())).unwrap().unwrap();
         let widest = arm_table(&fine);
         assert!(widest.lines().all(|line| line.chars().count() <= 100), "{widest}");
@@ -110,8 +116,10 @@ mod tests {
         assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
         let steps = steps_table(&study);
         for (name, arm) in ["uniform", "erma", "va", "erma+va"].iter().zip(&study.arms) {
-            let line = steps.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")));
-            let reached = arm.steps_to_uniform.map_or_else(|| "never".to_owned(), |steps| steps.to_string());
+            let line =
+                steps.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")));
+            let reached =
+                arm.steps_to_uniform.map_or_else(|| "never".to_owned(), |steps| steps.to_string());
             assert!(line.is_some_and(|line| line.contains(&reached)), "{steps}");
         }
         assert!(steps.lines().all(|line| line.chars().count() <= 100), "{steps}");

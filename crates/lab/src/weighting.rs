@@ -1,7 +1,8 @@
-//! The weights of one SGD run: which domain the next batch takes, what a sample counts, and how both are learned.
+//! The weights of one SGD run: which domain the next batch takes, what a sample counts, and how
+//! both are learned.
 //!
-//! In: losses on the held-out split and gradient statistics of batches. Out: w, p and whole counts. The rules are those
-//! of `cuvee_mixer::rule`, the very ones that train language models.
+//! In: losses on the held-out split and gradient statistics of batches. Out: w, p and whole counts.
+//! The rules are those of `cuvee_mixer::rule`, the very ones that train language models.
 
 use cuvee_mixer::rule::{self, Clamp};
 use serde::Serialize;
@@ -27,7 +28,11 @@ pub(crate) struct Arm {
 }
 
 /// The four combinations of a loss rule and VA, uniform first and both last.
-pub(crate) fn four_arms(loss_name: &'static str, both_name: &'static str, loss: LossRule) -> [Arm; 4] {
+pub(crate) fn four_arms(
+    loss_name: &'static str,
+    both_name: &'static str,
+    loss: LossRule,
+) -> [Arm; 4] {
     [
         Arm { name: "uniform", loss: None, variance_aware: false },
         Arm { name: loss_name, loss: Some(loss), variance_aware: false },
@@ -115,7 +120,8 @@ impl Weighting {
         self.objective().iter().zip(&self.sampling_weight).map(|(alpha, p)| alpha / p).collect()
     }
 
-    /// Σ_i α_i²/(B p_i) v_i², the variance of g at gradient variances v² (METHOD's closed form, b_i = B p_i).
+    /// Σ_i α_i²/(B p_i) v_i², the variance of g at gradient variances v² (METHOD's closed form, b_i
+    /// = B p_i).
     pub(crate) fn variance(&self, batch_size: usize, gradient_variance: &[f64]) -> f64 {
         let terms = self.objective().into_iter().zip(&self.sampling_weight).zip(gradient_variance);
         terms.map(|((alpha, p), v2)| alpha * alpha / (batch_size as f64 * p) * v2).sum()
@@ -138,14 +144,22 @@ impl Weighting {
             Some(LossRule::Erma { gamma1, gamma2 }) => {
                 let (loss, variance) = (column(|h| h.loss), column(|h| h.loss_variance));
                 let clamp = Clamp::default();
-                rule::erma(&self.importance, &self.loss_weight, &loss, &variance, gamma1, gamma2, clamp)
+                rule::erma(
+                    &self.importance,
+                    &self.loss_weight,
+                    &loss,
+                    &variance,
+                    gamma1,
+                    gamma2,
+                    clamp,
+                )
             }
         };
         self.allocate();
     }
 
-    /// Learns from a batch's gradient variance a domain, `None` where it had fewer than two samples. Such a domain
-    /// keeps its last estimate.
+    /// Learns from a batch's gradient variance a domain, `None` where it had fewer than two
+    /// samples. Such a domain keeps its last estimate.
     pub(crate) fn observe_gradient(&mut self, gradient_variance: &[Option<f64>]) {
         let keep = self.exploration.smoothing;
         for (old, new) in self.gradient_variance.iter_mut().zip(gradient_variance) {
@@ -165,30 +179,39 @@ impl Weighting {
     fn allocate(&mut self) {
         let known: Option<Vec<f64>> =
             self.gradient_variance.iter().map(|v2| v2.map(|v2| v2.max(0.0).sqrt())).collect();
-        if let Some(deviation) = known.filter(|v| self.arm.variance_aware && v.iter().any(|v| *v > 0.0)) {
+        if let Some(deviation) =
+            known.filter(|v| self.arm.variance_aware && v.iter().any(|v| *v > 0.0))
+        {
             self.sampling_weight =
                 rule::va(&self.importance, &self.loss_weight, &deviation, self.exploration.epsilon);
         }
     }
 }
 
-/// Error diffusion: adds B p to `residual`, takes whole samples out of it, the largest remainders first.
+/// Error diffusion: adds B p to `residual`, takes whole samples out of it, the largest remainders
+/// first.
 pub(crate) fn next_counts(residual: &mut [f64], sampling: &[f64], batch_size: usize) -> Vec<usize> {
     for (residual, p) in residual.iter_mut().zip(sampling) {
         *residual += batch_size as f64 * p;
     }
-    let mut counts: Vec<usize> = residual.iter().map(|r| (r.max(0.0) as usize).min(batch_size)).collect();
+    let mut counts: Vec<usize> =
+        residual.iter().map(|r| (r.max(0.0) as usize).min(batch_size)).collect();
     let lag = |i: usize, counts: &[usize]| residual[i] - counts[i] as f64;
     let mut taken: usize = counts.iter().sum();
     while taken > batch_size {
         let served = (0..counts.len()).filter(|i| counts[*i] > 0);
-        let Some(least) = served.min_by(|a, b| lag(*a, &counts).total_cmp(&lag(*b, &counts))) else { break };
+        let Some(least) = served.min_by(|a, b| lag(*a, &counts).total_cmp(&lag(*b, &counts)))
+        else {
+            break;
+        };
         counts[least] -= 1;
         taken -= 1;
     }
     while taken < batch_size {
         let all = 0..counts.len();
-        let Some(most) = all.max_by(|a, b| lag(*a, &counts).total_cmp(&lag(*b, &counts))) else { break };
+        let Some(most) = all.max_by(|a, b| lag(*a, &counts).total_cmp(&lag(*b, &counts))) else {
+            break;
+        };
         counts[most] += 1;
         taken += 1;
     }
@@ -244,7 +267,10 @@ mod tests {
             HeldOut::default(),
             HeldOut { residual_variance: 3.0, ..HeldOut::default() },
         ]);
-        assert_eq!((weighting.loss_weight(), weighting.sampling_weight()), (&[1.0; 2][..], &[0.5; 2][..]));
+        assert_eq!(
+            (weighting.loss_weight(), weighting.sampling_weight()),
+            (&[1.0; 2][..], &[0.5; 2][..])
+        );
     }
 
     #[test]

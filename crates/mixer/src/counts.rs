@@ -1,34 +1,39 @@
 //! From expected counts B p_i to whole numbers of sequences.
 //!
-//! In: p of the step, the batch size, and each domain's residual r_i = E_i − N_i (cumulative expectation
-//! E_i = Σ_t B p_i(t) less cumulative count N_i). Out: counts that sum to B, and the new residuals.
-//! Cost: O(K log K) a step; state: one number a domain, which stays small, so that rounding does too.
+//! In: p of the step, the batch size, and each domain's residual r_i = E_i − N_i (cumulative
+//! expectation E_i = Σ_t B p_i(t) less cumulative count N_i). Out: counts that sum to B, and the
+//! new residuals. Cost: O(K log K) a step; state: one number a domain, which stays small, so that
+//! rounding does too.
 //!
-//! **Why deadlines.** The promise is |N_i − E_i| < 1 after every step. Take the j-th sequence of domain i as a
-//! unit job, released at the first step with E_i > j − 1 and due at the first step with E_i ≥ j: the promise holds
-//! if every job runs within its window. Serving each job in proportion to B p_i(t) is a feasible *fractional*
-//! schedule; bipartite flows with whole capacities have whole solutions, so a feasible schedule of whole jobs
-//! exists; and for unit jobs with release times, earliest-deadline-first finds one if there is any. Since
-//! Σ ⌈E_i⌉ ≥ Σ E_i = tB, released jobs never run out either.
+//! **Why deadlines.** The promise is |N_i − E_i| < 1 after every step. Take the j-th sequence of
+//! domain i as a unit job, released at the first step with E_i > j − 1 and due at the first step
+//! with E_i ≥ j: the promise holds if every job runs within its window. Serving each job in
+//! proportion to B p_i(t) is a feasible *fractional* schedule; bipartite flows with whole
+//! capacities have whole solutions, so a feasible schedule of whole jobs exists; and for unit jobs
+//! with release times, earliest-deadline-first finds one if there is any. Since Σ ⌈E_i⌉ ≥ Σ E_i =
+//! tB, released jobs never run out either.
 //!
-//! A domain whose share falls to 0 within a started sequence may be served that one afterwards, where nothing else is
-//! open: the promise needs it when several domains are switched off at once.
+//! A domain whose share falls to 0 within a started sequence may be served that one afterwards,
+//! where nothing else is open: the promise needs it when several domains are switched off at once.
 //!
-//! **What it needs.** Deadlines lie in the future, so p must be known in advance, as it is for every static
-//! strategy and schedule. For adaptive strategies deadlines are extrapolated from the present p. No rule can then
-//! promise 1: which domain an adversary starves is the cup game, whose backlog is Θ(log K) for the best player (Adler
-//! et al., *A proportionate fair scheduling rule with good worst-case performance*, 2003). Errors stay small in practice.
+//! **What it needs.** Deadlines lie in the future, so p must be known in advance, as it is for
+//! every static strategy and schedule. For adaptive strategies deadlines are extrapolated from the
+//! present p. No rule can then promise 1: which domain an adversary starves is the cup game, whose
+//! backlog is Θ(log K) for the best player (Adler et al., *A proportionate fair scheduling rule
+//! with good worst-case performance*, 2003). Errors stay small in practice.
 
 use crate::seed::CounterRng;
 
-/// Distance from a whole number within which E_i counts as having reached it: well above the rounding of a residual
-/// (some 10⁻¹⁵ a step), and so far below 1 that the argument above survives 10⁸ jobs that each lose this much.
+/// Distance from a whole number within which E_i counts as having reached it: well above the
+/// rounding of a residual (some 10⁻¹⁵ a step), and so far below 1 that the argument above survives
+/// 10⁸ jobs that each lose this much.
 const TOLERANCE: f64 = 1e-9;
 
 /// Counts that keep every residual within (−1, 1) by earliest deadline first.
 ///
-/// `residuals` are those after the previous step, and become those after this one. `deadline(i, e)` is the first
-/// *later* step at which domain i's expectation has grown by `e` sequences from now, `u64::MAX` for never.
+/// `residuals` are those after the previous step, and become those after this one. `deadline(i, e)`
+/// is the first *later* step at which domain i's expectation has grown by `e` sequences from now,
+/// `u64::MAX` for never.
 pub(crate) fn stratified(
     residuals: &mut [f64],
     sampling: &[f64],
@@ -55,8 +60,9 @@ pub(crate) fn stratified(
     }
 
     if taken < batch_size {
-        // Besides its due jobs a domain has at most one that is released. Nothing is gained by drawing a domain that is
-        // switched off (p = 0) while others can be, and the largest residual settles what deadlines leave open.
+        // Besides its due jobs a domain has at most one that is released. Nothing is gained by
+        // drawing a domain that is switched off (p = 0) while others can be, and the largest
+        // residual settles what deadlines leave open.
         let released = |i: &usize| whole((residuals[*i] - TOLERANCE).ceil()) > counts[*i];
         let mut open: Vec<(u64, bool, f64, usize)> = (0..counts.len())
             .filter(released)
@@ -65,14 +71,17 @@ pub(crate) fn stratified(
                 (deadline(i, missing), sampling[i] == 0.0, counts[i] as f64 - residuals[i], i)
             })
             .collect();
-        open.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)).then(a.3.cmp(&b.3)));
+        open.sort_by(|a, b| {
+            (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)).then(a.3.cmp(&b.3))
+        });
         for (.., i) in open.iter().take(batch_size - taken) {
             counts[*i] += 1;
             taken += 1;
         }
     }
 
-    // Fewer released than fit: only by rounding, or after unforecast proposals. The most starved domains go first.
+    // Fewer released than fit: only by rounding, or after unforecast proposals. The most starved
+    // domains go first.
     while taken < batch_size {
         let lag = |i: &usize| residuals[*i] - counts[*i] as f64;
         let sampled = (0..counts.len()).filter(|i| sampling[*i] > 0.0);
@@ -97,7 +106,8 @@ pub(crate) fn multinomial(rng: &CounterRng, sampling: &[f64], batch_size: usize)
     for draw in 0..batch_size {
         let target = rng.unit(draw as u64) * total;
         let mut cumulative = 0.0;
-        // Strict, so that a domain with p = 0 is never drawn; `last` catches what rounding leaves over.
+        // Strict, so that a domain with p = 0 is never drawn; `last` catches what rounding leaves
+        // over.
         let chosen = sampling.iter().position(|p| {
             cumulative += p;
             target < cumulative
@@ -136,7 +146,8 @@ mod tests {
 
     #[test]
     fn unforecast_shares_never_leave_a_slot_empty_nor_overfill_a_batch() {
-        // The cup game: always feed what is furthest ahead, so that extrapolated deadlines are wrong.
+        // The cup game: always feed what is furthest ahead, so that extrapolated deadlines are
+        // wrong.
         let (domains, batch_size) = (16, 2);
         let mut residuals = vec![0.0f64; domains];
         for _ in 0..5_000 {

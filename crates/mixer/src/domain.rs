@@ -63,7 +63,11 @@ impl Run {
             return bad("train.steps", 0, "at least 1");
         }
         if self.batch_size == 0 || self.batch_size > MAX_BATCH_SIZE {
-            return bad("train.batch_size", self.batch_size as u64, "between 1 and 16777216 sequences");
+            return bad(
+                "train.batch_size",
+                self.batch_size as u64,
+                "between 1 and 16777216 sequences",
+            );
         }
         if self.context == 0 || self.context > u32::MAX as usize {
             return bad("train.context", self.context as u64, "between 1 and 4294967295 tokens");
@@ -72,7 +76,8 @@ impl Run {
     }
 }
 
-/// Refuses an empty list, repeated names, splits without a whole window and meaningless epoch limits.
+/// Refuses an empty list, repeated names, splits without a whole window and meaningless epoch
+/// limits.
 pub(crate) fn check_domains(domains: &[DomainInfo], run: &Run) -> Result<()> {
     if domains.is_empty() {
         return Err(MixerError::NoDomains);

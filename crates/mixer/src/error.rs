@@ -1,4 +1,5 @@
-//! The one error type of this crate: names the domain, the value, what was expected, and a `hint:` line.
+//! The one error type of this crate: names the domain, the value, what was expected, and a `hint:`
+//! line.
 
 use crate::strategy::Slot;
 
@@ -271,7 +272,8 @@ pub enum MixerError {
 }
 
 fn fitting_hint(fitting_steps: u64, domain: &str) -> String {
-    let otherwise = format!("raise its max_epochs, lower the share of `{domain}`, or add data to it");
+    let otherwise =
+        format!("raise its max_epochs, lower the share of `{domain}`, or add data to it");
     match fitting_steps {
         0 => otherwise,
         1 => format!("at these shares 1 step fits; or {otherwise}"),
@@ -314,9 +316,13 @@ mod tests {
 
     #[test]
     fn edit_distances() {
-        for (a, b, expected) in
-            [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("wiki", "wikis", 1), ("ab", "ba", 2)]
-        {
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+            ("wiki", "wikis", 1),
+            ("ab", "ba", 2),
+        ] {
             assert_eq!(edit_distance(a, b), expected, "{a} {b}");
             assert_eq!(edit_distance(b, a), expected, "{b} {a}");
         }
@@ -324,7 +330,10 @@ mod tests {
 
     #[test]
     fn unknown_names_get_the_nearest_or_the_list() {
-        assert_eq!(nearest_hint("wikipedai", &["github", "wikipedia"]), "did you mean `wikipedia`?");
+        assert_eq!(
+            nearest_hint("wikipedai", &["github", "wikipedia"]),
+            "did you mean `wikipedia`?"
+        );
         assert_eq!(nearest_hint("books", &["github", "web"]), "the domains are github, web");
     }
 }

@@ -1,8 +1,9 @@
 //! Which sequence comes next and how much it counts.
 //!
-//! In: the domains (name, importance, tokens), a [`MixtureSpec`] and the size of the run. Out: for every step a
-//! [`StepDraw`]: how many sequences of each domain, which windows of its token stream, and the multiplier of
-//! each sequence's loss. No tensors and no files; state is O(domains), and starting costs the same at any token count.
+//! In: the domains (name, importance, tokens), a [`MixtureSpec`] and the size of the run. Out: for
+//! every step a [`StepDraw`]: how many sequences of each domain, which windows of its token stream,
+//! and the multiplier of each sequence's loss. No tensors and no files; state is O(domains), and
+//! starting costs the same at any token count.
 //!
 //! Three things are kept apart throughout (the names are used in configs and logs too):
 //!
@@ -12,8 +13,8 @@
 //! | w_i | `loss_weight`: scale of domain i's loss, Σ π_i w_i = 1 | [`LossWeights`] |
 //! | α_i | `objective`: domain i's share of the training objective | [`Simplex`] |
 //!
-//! The gradient of a batch of B sequences is (1/B) Σ m_i ∇ℓ with m_i = α_i / p_i, so sampling weights change
-//! its variance and never its mean (Salmani et al., arXiv:2511.06913).
+//! The gradient of a batch of B sequences is (1/B) Σ m_i ∇ℓ with m_i = α_i / p_i, so sampling
+//! weights change its variance and never its mean (Salmani et al., arXiv:2511.06913).
 //!
 //! ```
 //! use cuvee_mixer::{DomainInfo, Mixer, MixtureSpec, Run};
@@ -54,6 +55,7 @@ pub use plan::DomainPlan;
 pub use simplex::{LossWeights, Simplex};
 pub use state::{DomainState, MixerState, SlotState};
 pub use strategy::{
-    Context, STRATEGIES, Setup, Slot, Slots, Strategy, StrategyEntry, StrategySpec, strategies_markdown,
+    Context, STRATEGIES, Setup, Slot, Slots, Strategy, StrategyEntry, StrategySpec,
+    strategies_markdown,
 };
 pub use trajectory::{Interpolate, Trajectory};

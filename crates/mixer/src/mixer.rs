@@ -1,8 +1,8 @@
 //! The mixer: asks the strategies, draws the batch, keeps the books.
 //!
-//! In: [`MixtureSpec`], domains, [`Run`]; then observations. Out: a [`StepDraw`] a step, a pure function of
-//! (seed, step, weight history). State is one count and one residual a domain plus whatever the strategies keep.
-//! Everything that cannot work is refused when the mixer is built.
+//! In: [`MixtureSpec`], domains, [`Run`]; then observations. Out: a [`StepDraw`] a step, a pure
+//! function of (seed, step, weight history). State is one count and one residual a domain plus
+//! whatever the strategies keep. Everything that cannot work is refused when the mixer is built.
 
 use crate::counts;
 use crate::domain::{DomainId, DomainInfo, Run, check_domains};
@@ -90,9 +90,10 @@ impl Mixer {
     /// Builds the strategies that `spec` names and plans the run.
     ///
     /// # Errors
-    /// Every impossible request: empty or repeated domains, shares of unknown domains, missing, negative or all-zero
-    /// shares, p = 0 where α > 0 at any forecast step, a domain shorter than a window, more epochs than `max_epochs`,
-    /// a strategy in a slot, or under an objective, where it has no meaning or no effect.
+    /// Every impossible request: empty or repeated domains, shares of unknown domains, missing,
+    /// negative or all-zero shares, p = 0 where α > 0 at any forecast step, a domain shorter than a
+    /// window, more epochs than `max_epochs`, a strategy in a slot, or under an objective, where it
+    /// has no meaning or no effect.
     pub fn new(spec: &MixtureSpec, domains: &[DomainInfo], run: &Run) -> Result<Self> {
         run.check()?;
         check_domains(domains, run)?;
@@ -107,7 +108,8 @@ impl Mixer {
         Self::with_strategies(spec, sampling, loss, domains, run)
     }
 
-    /// As [`new`](Self::new), with strategies from outside the table in place of those that `spec` names.
+    /// As [`new`](Self::new), with strategies from outside the table in place of those that `spec`
+    /// names.
     ///
     /// # Errors
     /// As [`new`](Self::new), except for what only the config can get wrong.
@@ -122,8 +124,9 @@ impl Mixer {
         check_domains(domains, run)?;
         let names: Vec<&str> = domains.iter().map(|domain| domain.name.as_str()).collect();
         let raw: Vec<f64> = domains.iter().map(|domain| domain.importance).collect();
-        let order =
-            |domain: &DomainInfo| WindowOrder::new(run.seed, &domain.name, domain.tokens, run.context);
+        let order = |domain: &DomainInfo| {
+            WindowOrder::new(run.seed, &domain.name, domain.tokens, run.context)
+        };
         let mut mixer = Self {
             objective: spec.objective,
             counts: spec.counts,
@@ -159,8 +162,8 @@ impl Mixer {
     /// Draws the next batch.
     ///
     /// # Errors
-    /// The run is over; an adaptive strategy's proposal is unusable, or it has used up a domain's `max_epochs`. The
-    /// mixer is unchanged by an error.
+    /// The run is over; an adaptive strategy's proposal is unusable, or it has used up a domain's
+    /// `max_epochs`. The mixer is unchanged by an error.
     pub fn next_step(&mut self) -> Result<StepDraw> {
         let (step, run) = (self.step, &self.run);
         if step >= run.steps {
@@ -172,7 +175,8 @@ impl Mixer {
         self.check_exhaustion(&counts)?;
 
         if self.normalise == Normalise::Multipliers {
-            let realised: f64 = counts.iter().zip(&mixture.multipliers).map(|(b, m)| *b as f64 * m).sum();
+            let realised: f64 =
+                counts.iter().zip(&mixture.multipliers).map(|(b, m)| *b as f64 * m).sum();
             // A batch of nothing but domains outside the objective has no scale to restore.
             if realised > 0.0 {
                 let factor = run.batch_size as f64 / realised;
@@ -223,8 +227,10 @@ impl Mixer {
 
     /// The state after the steps done so far.
     pub fn state(&self) -> MixerState {
-        let slot =
-            |strategy: &dyn Strategy| SlotState { strategy: strategy.describe(), state: strategy.save() };
+        let slot = |strategy: &dyn Strategy| SlotState {
+            strategy: strategy.describe(),
+            state: strategy.save(),
+        };
         let books = self.consumed.iter().zip(&self.residuals);
         MixerState {
             step: self.step,
@@ -246,11 +252,12 @@ impl Mixer {
         }
     }
 
-    /// Goes on from `state`, on a mixer built for the same data and seed. Shares, objective and batch size may differ:
-    /// each domain's order goes on where it was.
+    /// Goes on from `state`, on a mixer built for the same data and seed. Shares, objective and
+    /// batch size may differ: each domain's order goes on where it was.
     ///
     /// # Errors
-    /// Another seed, context, list of domains or token count, or a strategy's state that does not fit.
+    /// Another seed, context, list of domains or token count, or a strategy's state that does not
+    /// fit.
     pub fn restore(&mut self, state: &MixerState) -> Result<()> {
         let differs = |what: &str, expected: String, found: String| {
             Err(MixerError::State { what: what.to_owned(), expected, found })
@@ -274,11 +281,19 @@ impl Mixer {
             // Far beyond what any run reaches; within it no sum below can overflow.
             if saved.residual.is_nan() || saved.residual.abs() >= RESIDUAL_LIMIT {
                 let what = format!("residual of domain `{}`", domain.name);
-                return differs(&what, format!("within ±{RESIDUAL_LIMIT}"), saved.residual.to_string());
+                return differs(
+                    &what,
+                    format!("within ±{RESIDUAL_LIMIT}"),
+                    saved.residual.to_string(),
+                );
             }
             if saved.consumed >= CONSUMED_LIMIT {
                 let what = format!("the number of sequences consumed of domain `{}`", domain.name);
-                return differs(&what, format!("below {CONSUMED_LIMIT}"), saved.consumed.to_string());
+                return differs(
+                    &what,
+                    format!("below {CONSUMED_LIMIT}"),
+                    saved.consumed.to_string(),
+                );
             }
         }
         let before = self.sampling.save();
@@ -329,11 +344,16 @@ impl Mixer {
         &self.residuals
     }
 
-    /// Asks the strategies for `step`, the loss first since the sampling may depend on it, and combines the answers.
+    /// Asks the strategies for `step`, the loss first since the sampling may depend on it, and
+    /// combines the answers.
     fn mixture(&self, step: u64) -> Result<Mixture> {
         let names: Vec<&str> = self.domains.iter().map(|domain| domain.name.as_str()).collect();
-        let context =
-            Context { step, domains: &self.domains, importance: &self.importance, loss_weight: None };
+        let context = Context {
+            step,
+            domains: &self.domains,
+            importance: &self.importance,
+            loss_weight: None,
+        };
         let role = |strategy: &dyn Strategy, what: &str| {
             format!("{what} (strategy {}, step {step})", strategy.describe())
         };
@@ -347,14 +367,16 @@ impl Mixer {
             }
             Objective::Reweighted => {
                 let raw = self.loss.propose(&context)?;
-                let alpha = Simplex::normalise(&role(self.loss.as_ref(), "objective"), &names, &raw)?;
+                let alpha =
+                    Simplex::normalise(&role(self.loss.as_ref(), "objective"), &names, &raw)?;
                 (LossWeights::implied(&names, &alpha, &self.importance)?, Some(alpha))
             }
         };
         let context = Context { loss_weight: Some(&loss), ..context };
         let raw = self.sampling.propose(&context)?;
         let estimates = self.sampling.estimates(&context).merge(beliefs);
-        let sampling = Simplex::normalise(&role(self.sampling.as_ref(), "sampling_weight"), &names, &raw)?;
+        let sampling =
+            Simplex::normalise(&role(self.sampling.as_ref(), "sampling_weight"), &names, &raw)?;
         let (objective, multipliers) = match (self.objective, reweighted) {
             (Objective::Sampled, _) => (sampling.clone(), vec![1.0; names.len()]),
             (_, alpha) => {

@@ -1,9 +1,11 @@
-//! The `[mixture]` section of a config: objective, sampling strategy, loss strategy, and how counts are drawn.
+//! The `[mixture]` section of a config: objective, sampling strategy, loss strategy, and how counts
+//! are drawn.
 
 use crate::strategy::StrategySpec;
 use serde::{Deserialize, Serialize};
 
-/// The `[mixture]` section. Its default is what most trainers do: sample in proportion to size, count each sequence once.
+/// The `[mixture]` section. Its default is what most trainers do: sample in proportion to size,
+/// count each sequence once.
 ///
 /// ```toml
 /// [mixture]
@@ -42,7 +44,8 @@ impl Default for MixtureSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Objective {
-    /// α = p and every multiplier is 1: what is sampled is the objective, as in every other trainer.
+    /// α = p and every multiplier is 1: what is sampled is the objective, as in every other
+    /// trainer.
     #[default]
     Sampled,
     /// α_i = π_i w_i, with the importance π of the domains and w from the loss strategy.
@@ -69,7 +72,8 @@ pub enum Counts {
     /// Every domain's cumulative count stays within 1 of its cumulative expectation.
     #[default]
     Stratified,
-    /// B independent draws from p. A domain's `max_epochs` is then kept in expectation, not by every draw.
+    /// B independent draws from p. A domain's `max_epochs` is then kept in expectation, not by
+    /// every draw.
     Multinomial,
 }
 
@@ -80,6 +84,7 @@ pub enum Normalise {
     /// The number of sequences B: unbiased, since the multiplier is 1 in expectation.
     #[default]
     Sequences,
-    /// The realised Σ m over the batch, as in DoReMi's code: a steady scale, at the price of a small bias.
+    /// The realised Σ m over the batch, as in DoReMi's code: a steady scale, at the price of a
+    /// small bias.
     Multipliers,
 }

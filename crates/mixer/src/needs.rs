@@ -1,7 +1,7 @@
 //! What adaptive strategies need to have measured, and what they believe.
 //!
-//! In: nothing. Out: [`Needs`], which tell a run what to measure besides training losses, and [`Estimates`], which go
-//! into its records. Static strategies have neither, and cost nothing.
+//! In: nothing. Out: [`Needs`], which tell a run what to measure besides training losses, and
+//! [`Estimates`], which go into its records. Static strategies have neither, and cost nothing.
 
 use crate::domain::DomainId;
 use crate::error::{MixerError, Result};
@@ -11,14 +11,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VarianceEstimator {
-    /// From the gradients of the normalisation gains alone, which a backward pass has a sequence at a time anyway (Gray et
-    /// al., 2024: they track the whole model's). A constant factor away from the whole, which sampling weights ignore.
+    /// From the gradients of the normalisation gains alone, which a backward pass has a sequence at
+    /// a time anyway (Gray et al., 2024: they track the whole model's). A constant factor away from
+    /// the whole, which sampling weights ignore.
     #[default]
     NormLayers,
-    /// From the norms of the linear layers' gradients, ‖A_jᵀ G_j‖²_F, without forming them a sequence at a time.
+    /// From the norms of the linear layers' gradients, ‖A_jᵀ G_j‖²_F, without forming them a
+    /// sequence at a time.
     Ghost,
-    /// From a few random projections of every parameter's gradients, which come out a sequence at a time: unbiased for the
-    /// whole model's v², whatever part of it carries the variance.
+    /// From a few random projections of every parameter's gradients, which come out a sequence at a
+    /// time: unbiased for the whole model's v², whatever part of it carries the variance.
     Sketch,
     /// From one backward pass a sequence: for tests and studies.
     Exact,
@@ -55,7 +57,8 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// What `step`, counted from 0, is to collect: a function of its number, so that a resumed run collects at the same ones.
+    /// What `step`, counted from 0, is to collect: a function of its number, so that a resumed run
+    /// collects at the same ones.
     pub fn estimator_at(&self, step: u64) -> Option<VarianceEstimator> {
         self.gradient
             .filter(|gradient| step.is_multiple_of(gradient.every))
@@ -83,14 +86,16 @@ impl Needs {
     }
 }
 
-/// What an adaptive strategy believes and where its bounds bite, for the records of a run. The default is nothing.
+/// What an adaptive strategy believes and where its bounds bite, for the records of a run. The
+/// default is nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Estimates {
     /// v̂_i, one a domain, once there is one for any: the root of the estimated gradient variance.
     pub gradient_deviation: Option<Vec<f64>>,
     /// Domains whose loss weight a clamp holds.
     pub clamped: Vec<DomainId>,
-    /// Domains whose sampling weight sits at the exploration floor: more of it comes from the floor than from the rule.
+    /// Domains whose sampling weight sits at the exploration floor: more of it comes from the floor
+    /// than from the rule.
     pub floored: Vec<DomainId>,
 }
 
@@ -114,7 +119,8 @@ mod tests {
         let gradient = |estimator, every| Some(GradientNeeds { estimator, every });
         let none = Needs::default();
         let loss = Needs { held_out_every: Some(100), gradient: None };
-        let sampling = Needs { held_out_every: Some(30), gradient: gradient(VarianceEstimator::Ghost, 4) };
+        let sampling =
+            Needs { held_out_every: Some(30), gradient: gradient(VarianceEstimator::Ghost, 4) };
         assert_eq!(none.merge(none), Ok(none));
         assert_eq!(sampling.merge(loss), Ok(sampling));
         assert_eq!(loss.merge(none), Ok(loss));
@@ -133,7 +139,8 @@ mod tests {
     fn statistics_are_collected_at_the_multiples_of_every() {
         let gradient = Some(GradientNeeds { estimator: VarianceEstimator::Sketch, every: 3 });
         let needs = Needs { gradient, ..Needs::default() };
-        let collected: Vec<u64> = (0..8).filter(|&step| needs.estimator_at(step).is_some()).collect();
+        let collected: Vec<u64> =
+            (0..8).filter(|&step| needs.estimator_at(step).is_some()).collect();
         assert_eq!(collected, [0, 3, 6]);
         assert_eq!(Needs::default().estimator_at(0), None);
     }

@@ -1,7 +1,8 @@
 //! What training tells the strategies after a step.
 //!
-//! In: per-sequence losses of the batch and, where a strategy asks for them, losses on held-out text and gradient
-//! statistics. Out: mean, variance and count per domain. A domain without a sequence is `None`, never a loss of 0.
+//! In: per-sequence losses of the batch and, where a strategy asks for them, losses on held-out
+//! text and gradient statistics. Out: mean, variance and count per domain. A domain without a
+//! sequence is `None`, never a loss of 0.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,27 +32,30 @@ impl LossStatistics {
     }
 }
 
-/// Statistics of the gradients ∇ℓ_ij of single sequences of one domain, before any multiplier and any 1/B.
+/// Statistics of the gradients ∇ℓ_ij of single sequences of one domain, before any multiplier and
+/// any 1/B.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GradientStatistics {
     /// Number of sequences they come from, at least 1.
     pub sequences: usize,
-    /// v_i²: unbiased trace of the covariance of ∇ℓ_ij within the domain. It takes 2 sequences; of 1 it says nothing.
+    /// v_i²: unbiased trace of the covariance of ∇ℓ_ij within the domain. It takes 2 sequences; of
+    /// 1 it says nothing.
     pub variance: f64,
     /// Mean of ‖∇ℓ_ij‖² over the sequences.
     pub mean_square: f64,
 }
 
 impl GradientStatistics {
-    /// From sums over `sequences` gradients x_j, 2 or more: `squares` is Σ_j ‖x_j‖², `sum_squared` ‖Σ_j x_j‖². The variance is the
-    /// unbiased sample variance, summed over the elements.
+    /// From sums over `sequences` gradients x_j, 2 or more: `squares` is Σ_j ‖x_j‖², `sum_squared`
+    /// ‖Σ_j x_j‖². The variance is the unbiased sample variance, summed over the elements.
     pub fn from_sums(sequences: usize, squares: f64, sum_squared: f64) -> Self {
         let n = sequences as f64;
         let spread = squares - sum_squared / n;
         Self {
             sequences,
-            // Equal sequences can come out below 0 by rounding; a NaN stays one (`max` would hide it).
+            // Equal sequences can come out below 0 by rounding; a NaN stays one (`max` would hide
+            // it).
             variance: if spread < 0.0 { 0.0 } else { spread / (n - 1.0) },
             mean_square: squares / n,
         }
@@ -64,9 +68,11 @@ impl GradientStatistics {
 pub struct Observation {
     /// The step just done, counted from 0.
     pub step: u64,
-    /// Losses of the training sequences of the step, at the parameters before its update and before any multiplier.
+    /// Losses of the training sequences of the step, at the parameters before its update and before
+    /// any multiplier.
     pub training: Vec<Option<LossStatistics>>,
-    /// Losses of held-out sequences of the `tune` split, never trained on; empty unless measured after this step.
+    /// Losses of held-out sequences of the `tune` split, never trained on; empty unless measured
+    /// after this step.
     pub held_out: Vec<Option<LossStatistics>>,
     /// Gradients of the training sequences of the step; empty unless collected.
     pub gradient: Vec<Option<GradientStatistics>>,
@@ -75,8 +81,14 @@ pub struct Observation {
 impl Observation {
     /// Groups the losses of a batch by domain.
     ///
-    /// `sequence_domains[j]` and `sequence_losses[j]` belong to sequence j; domains beyond `domains` are ignored.
-    pub fn of_step(step: u64, domains: usize, sequence_domains: &[usize], sequence_losses: &[f64]) -> Self {
+    /// `sequence_domains[j]` and `sequence_losses[j]` belong to sequence j; domains beyond
+    /// `domains` are ignored.
+    pub fn of_step(
+        step: u64,
+        domains: usize,
+        sequence_domains: &[usize],
+        sequence_losses: &[f64],
+    ) -> Self {
         let mut grouped = vec![Vec::new(); domains];
         for (domain, loss) in sequence_domains.iter().zip(sequence_losses) {
             if let Some(group) = grouped.get_mut(*domain) {
@@ -93,7 +105,8 @@ impl Observation {
         self
     }
 
-    /// Adds gradient statistics of the step; domains beyond the end of the list were not in the batch.
+    /// Adds gradient statistics of the step; domains beyond the end of the list were not in the
+    /// batch.
     pub fn with_gradient(mut self, gradient: Vec<Option<GradientStatistics>>) -> Self {
         self.gradient = gradient;
         self

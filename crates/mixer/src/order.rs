@@ -1,18 +1,21 @@
-//! Which window of a domain's token stream comes next: every window once an epoch, in pseudo-random order.
+//! Which window of a domain's token stream comes next: every window once an epoch, in pseudo-random
+//! order.
 //!
-//! In: (seed, domain *name*, tokens, context) and a position, the number of windows consumed before. Out: the
-//! window. Nothing is stored: any position is computed in tens of nanoseconds, at any token count. Neither other domains
-//! nor the domain's place in the list enter, so changing the mixture or adding a domain leaves the order as it is.
-//! Costs: up to `context` − 1 tokens of a stream of T, the remainder of T / context, are dropped each epoch; the grid's
-//! shift moves them about.
+//! In: (seed, domain *name*, tokens, context) and a position, the number of windows consumed
+//! before. Out: the window. Nothing is stored: any position is computed in tens of nanoseconds, at
+//! any token count. Neither other domains nor the domain's place in the list enter, so changing the
+//! mixture or adding a domain leaves the order as it is. Costs: up to `context` − 1 tokens of a
+//! stream of T, the remainder of T / context, are dropped each epoch; the grid's shift moves them
+//! about.
 
 use crate::seed::{self, CounterRng};
 
 /// The order of windows of one domain.
 ///
-/// The stream of T tokens is a circle. Epoch e cuts n = ⌊T / context⌋ windows of `context` + 1 tokens from it, window k
-/// starting at (shift_e + k · context) mod T, with shift_e uniform in [0, T). Consecutive windows share one token: the
-/// last target of one is the first input of the next, so each token is predicted at most once an epoch.
+/// The stream of T tokens is a circle. Epoch e cuts n = ⌊T / context⌋ windows of `context` + 1
+/// tokens from it, window k starting at (shift_e + k · context) mod T, with shift_e uniform in [0,
+/// T). Consecutive windows share one token: the last target of one is the first input of the next,
+/// so each token is predicted at most once an epoch.
 ///
 /// ```
 /// use cuvee_mixer::WindowOrder;
@@ -41,7 +44,8 @@ pub struct Window {
 }
 
 impl WindowOrder {
-    /// The order for the domain `name` under a root seed. A context or a stream of 0 counts as 1 token.
+    /// The order for the domain `name` under a root seed. A context or a stream of 0 counts as 1
+    /// token.
     pub fn new(seed: u64, name: &str, tokens: u64, context: usize) -> Self {
         let (tokens, context) = (tokens.max(1), (context as u64).max(1));
         Self {
@@ -63,8 +67,8 @@ impl WindowOrder {
         let keys = self.rng.nested(epoch);
         let window = permute(&keys, self.windows, consumed % self.windows);
         let shift = keys.below(SHIFT, self.tokens);
-        let start =
-            (u128::from(shift) + u128::from(window) * u128::from(self.context)) % u128::from(self.tokens);
+        let start = (u128::from(shift) + u128::from(window) * u128::from(self.context))
+            % u128::from(self.tokens);
         Window { epoch, window, start: start as u64 }
     }
 }
@@ -72,16 +76,16 @@ impl WindowOrder {
 /// Counter of an epoch's shift; the counters below it key the rounds of its permutation.
 const SHIFT: u64 = ROUNDS;
 
-/// Half-rounds of the Feistel network. Four full rounds make a strong pseudo-random permutation of good round functions
-/// (Luby, Rackoff, 1988).
+/// Half-rounds of the Feistel network. Four full rounds make a strong pseudo-random permutation of
+/// good round functions (Luby, Rackoff, 1988).
 const ROUNDS: u64 = 8;
 
 /// Element `index` of a pseudo-random permutation of 0..n, for `index` < n.
 ///
-/// A Feistel network over the smallest power of two ≥ n, whose two parts may differ by a bit and take turns in being
-/// mixed with a hash of the other: a bijection for any hash. Values ≥ n are sent through again until one is < n
-/// ("cycle-walking", Black, Rogaway, *Ciphers with arbitrary finite domains*, 2002): still a bijection, fewer than two
-/// passes on average.
+/// A Feistel network over the smallest power of two ≥ n, whose two parts may differ by a bit and
+/// take turns in being mixed with a hash of the other: a bijection for any hash. Values ≥ n are
+/// sent through again until one is < n ("cycle-walking", Black, Rogaway, *Ciphers with arbitrary
+/// finite domains*, 2002): still a bijection, fewer than two passes on average.
 fn permute(keys: &CounterRng, n: u64, index: u64) -> u64 {
     let bits = 64 - n.saturating_sub(1).leading_zeros();
     let right_bits = bits - bits / 2;
@@ -170,9 +174,11 @@ mod tests {
     #[test]
     fn epochs_seeds_and_names_differ() {
         let base = order(1, "web", 500);
-        let others = [epoch(&base, 1), epoch(&order(2, "web", 500), 0), epoch(&order(1, "code", 500), 0)];
+        let others =
+            [epoch(&base, 1), epoch(&order(2, "web", 500), 0), epoch(&order(1, "code", 500), 0)];
         for other in others {
-            // Two independent permutations agree in Poisson(1) places: 12 or more have probability below 10⁻⁸.
+            // Two independent permutations agree in Poisson(1) places: 12 or more have probability
+            // below 10⁻⁸.
             let same = epoch(&base, 0).iter().zip(&other).filter(|(a, b)| a == b).count();
             assert!(same < 12, "{same} of 500 in the same place");
         }
@@ -207,10 +213,12 @@ mod tests {
                     .sum::<f64>();
                 ascents += visited.windows(2).filter(|pair| pair[1] > pair[0]).count() as f64;
             }
-            // Of a random permutation: Σ|π(j) − j| has mean (n² − 1)/3 and variance (n + 1)(2n² + 7)/45 (Spearman's
-            // footrule; Diaconis, Graham, 1977); ascents have mean (n − 1)/2 and variance (n + 1)/12. Five deviations.
+            // Of a random permutation: Σ|π(j) − j| has mean (n² − 1)/3 and variance (n + 1)(2n² +
+            // 7)/45 (Spearman's footrule; Diaconis, Graham, 1977); ascents have mean (n − 1)/2 and
+            // variance (n + 1)/12. Five deviations.
             let count = epochs as f64;
-            let (mean, variance) = ((nf * nf - 1.0) / 3.0, (nf + 1.0) * (2.0 * nf * nf + 7.0) / 45.0);
+            let (mean, variance) =
+                ((nf * nf - 1.0) / 3.0, (nf + 1.0) * (2.0 * nf * nf + 7.0) / 45.0);
             assert!((displacement - count * mean).abs() < 5.0 * (count * variance).sqrt(), "{n}");
             let (mean, variance) = ((nf - 1.0) / 2.0, (nf + 1.0) / 12.0);
             assert!((ascents - count * mean).abs() < 5.0 * (count * variance).sqrt(), "{n}");
@@ -221,8 +229,10 @@ mod tests {
     fn the_order_is_pinned() {
         // Golden: a change here silently reorders the data of every existing checkpoint.
         let order = WindowOrder::new(42, "web", 1_003, 100);
-        let found: Vec<(u64, u64)> =
-            [0, 1, 2, 9, 10].iter().map(|c| (order.window(*c).window, order.window(*c).start)).collect();
+        let found: Vec<(u64, u64)> = [0, 1, 2, 9, 10]
+            .iter()
+            .map(|c| (order.window(*c).window, order.window(*c).start))
+            .collect();
         // From the same formulas written in Python with 64-bit masks.
         assert_eq!(found, [(1, 740), (6, 237), (7, 337), (5, 137), (5, 143)]);
     }

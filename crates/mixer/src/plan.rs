@@ -1,7 +1,7 @@
 //! What a run will take from each domain, before it starts.
 //!
-//! In: the forecast of the sampling strategy. Out: expected sequences, tokens and epochs per domain — and a refusal,
-//! with the numbers, where a domain's `max_epochs` cannot be met.
+//! In: the forecast of the sampling strategy. Out: expected sequences, tokens and epochs per domain
+//! — and a refusal, with the numbers, where a domain's `max_epochs` cannot be met.
 
 use crate::domain::{DomainInfo, Run};
 use crate::error::{MixerError, Result};
@@ -65,16 +65,20 @@ pub(crate) fn plan(
     domains.iter().enumerate().map(row).collect()
 }
 
-/// Refuses a run whose forecast exceeds a domain's `max_epochs`, naming the worst domain and the steps that would fit.
+/// Refuses a run whose forecast exceeds a domain's `max_epochs`, naming the worst domain and the
+/// steps that would fit.
 pub(crate) fn check_epochs(
     domains: &[DomainInfo],
     run: &Run,
     plan: &[DomainPlan],
     forecast: &Trajectory,
 ) -> Result<()> {
-    let excess = |domain: &DomainInfo, epochs: f64| domain.max_epochs.map_or(0.0, |max| epochs / max);
-    let worst =
-        domains.iter().zip(plan).max_by(|a, b| excess(a.0, a.1.epochs).total_cmp(&excess(b.0, b.1.epochs)));
+    let excess =
+        |domain: &DomainInfo, epochs: f64| domain.max_epochs.map_or(0.0, |max| epochs / max);
+    let worst = domains
+        .iter()
+        .zip(plan)
+        .max_by(|a, b| excess(a.0, a.1.epochs).total_cmp(&excess(b.0, b.1.epochs)));
     let Some((domain, row)) = worst else {
         return Ok(());
     };

@@ -1,8 +1,8 @@
 //! Named sub-seeds and counter-based random numbers.
 //!
-//! In: one root seed of a run, and names (`"data"`, `"init"`, `"order"`, a domain's or a parameter's name).
-//! Out: 64-bit numbers that depend on nothing but (seed, names, counter), so that any one of them is
-//! computed at random and nothing has to be stored or replayed on resume.
+//! In: one root seed of a run, and names (`"data"`, `"init"`, `"order"`, a domain's or a
+//! parameter's name). Out: 64-bit numbers that depend on nothing but (seed, names, counter), so
+//! that any one of them is computed at random and nothing has to be stored or replayed on resume.
 //! Cost: a few nanoseconds a number. Not cryptographic: it decorrelates, it does not hide.
 //!
 //! ```
@@ -26,8 +26,8 @@ const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Derives the sub-seed called `name` from `seed`.
 ///
-/// A hash of (seed, length of the name, its UTF-8 bytes), stable across versions and machines: checkpoints
-/// rely on it. Nest it for finer keys: `derive(derive(seed, ORDER), domain_name)`.
+/// A hash of (seed, length of the name, its UTF-8 bytes), stable across versions and machines:
+/// checkpoints rely on it. Nest it for finer keys: `derive(derive(seed, ORDER), domain_name)`.
 pub fn derive(seed: u64, name: &str) -> u64 {
     let mut state = mix(seed ^ GOLDEN).wrapping_add(name.len() as u64);
     for chunk in name.as_bytes().chunks(8) {
@@ -38,8 +38,9 @@ pub fn derive(seed: u64, name: &str) -> u64 {
     mix(state)
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood, *Fast splittable pseudorandom number generators*, 2014,
-/// with Stafford's constants "Mix13"): a bijection of 64 bits in which each input bit flips about half of the output.
+/// The finaliser of SplitMix64 (Steele, Lea, Flood, *Fast splittable pseudorandom number
+/// generators*, 2014, with Stafford's constants "Mix13"): a bijection of 64 bits in which each
+/// input bit flips about half of the output.
 pub fn mix(value: u64) -> u64 {
     let mut z = value;
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -59,15 +60,17 @@ impl CounterRng {
         Self { key }
     }
 
-    /// The sequence that belongs to number `index` of this one: for two counters, such as (step, sequence).
+    /// The sequence that belongs to number `index` of this one: for two counters, such as (step,
+    /// sequence).
     pub fn nested(&self, index: u64) -> Self {
         Self::new(self.bits(index))
     }
 
     /// Number `index`: 64 uniform bits.
     ///
-    /// Two rounds of [`mix`] with the key entering before each, since one round would make sequences of
-    /// keys that differ by a multiple of the golden constant shifted copies of each other.
+    /// Two rounds of [`mix`] with the key entering before each, since one round would make
+    /// sequences of keys that differ by a multiple of the golden constant shifted copies of each
+    /// other.
     pub fn bits(&self, index: u64) -> u64 {
         let counter = index.wrapping_add(1).wrapping_mul(GOLDEN);
         mix(mix(counter ^ self.key).wrapping_add(self.key.rotate_left(32)))
@@ -94,21 +97,37 @@ mod tests {
     #[test]
     fn derived_seeds_are_pinned() {
         // Golden: a change here silently reorders the data of every existing checkpoint.
-        let found = [derive(0, ""), derive(0, DATA), derive(1, DATA), derive(0, "a domain with a long name")];
+        let found = [
+            derive(0, ""),
+            derive(0, DATA),
+            derive(1, DATA),
+            derive(0, "a domain with a long name"),
+        ];
         assert_eq!(found, GOLDEN_SEEDS, "found {found:#018x?}");
-        assert_eq!(CounterRng::new(7).bits(0), GOLDEN_BITS, "found {:#018x}", CounterRng::new(7).bits(0));
+        assert_eq!(
+            CounterRng::new(7).bits(0),
+            GOLDEN_BITS,
+            "found {:#018x}",
+            CounterRng::new(7).bits(0)
+        );
     }
 
     // From the same formulas written in Python with 64-bit masks.
-    const GOLDEN_SEEDS: [u64; 4] =
-        [0x4821_8226_FF3C_D4BF, 0xE5C1_0661_B1DE_B44F, 0xA57D_F86A_4E70_07CA, 0xA8E5_7796_77DB_F2E6];
+    const GOLDEN_SEEDS: [u64; 4] = [
+        0x4821_8226_FF3C_D4BF,
+        0xE5C1_0661_B1DE_B44F,
+        0xA57D_F86A_4E70_07CA,
+        0xA8E5_7796_77DB_F2E6,
+    ];
     const GOLDEN_BITS: u64 = 0x3483_3F2B_28E9_2BD8;
 
     #[test]
     fn names_and_seeds_give_distinct_sub_seeds() {
         let mut seen = HashSet::new();
         for seed in 0..200 {
-            for name in ["", "\0", "\0\0", "data", "init", "order", "eval", "abcdefgh", "abcdefgh\0"] {
+            for name in
+                ["", "\0", "\0\0", "data", "init", "order", "eval", "abcdefgh", "abcdefgh\0"]
+            {
                 assert!(seen.insert(derive(seed, name)), "{seed} {name:?} collides");
             }
         }

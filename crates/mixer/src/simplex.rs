@@ -1,7 +1,8 @@
 //! The two kinds of per-domain numbers, as types that cannot be mixed up.
 //!
-//! In: raw proposals in any scale. Out: a [`Simplex`] (sums to 1: p, π, α) or [`LossWeights`] (Σ π_i w_i = 1).
-//! Negative, infinite or undefined values and all-zero proposals are errors that name the domain.
+//! In: raw proposals in any scale. Out: a [`Simplex`] (sums to 1: p, π, α) or [`LossWeights`] (Σ
+//! π_i w_i = 1). Negative, infinite or undefined values and all-zero proposals are errors that name
+//! the domain.
 
 use crate::error::{MixerError, Result};
 use serde::Serialize;
@@ -12,7 +13,8 @@ use serde::Serialize;
 pub struct Simplex(Vec<f64>);
 
 impl Simplex {
-    /// Divides `raw` by its sum. `role` says what the numbers are, for the error; `names` are the domains'.
+    /// Divides `raw` by its sum. `role` says what the numbers are, for the error; `names` are the
+    /// domains'.
     ///
     /// # Errors
     /// A negative, infinite or NaN value; all zero; a length other than that of `names`.
@@ -27,7 +29,8 @@ impl Simplex {
         Self(vec![1.0 / domains.max(1) as f64; domains])
     }
 
-    /// The objective α_i = π_i w_i, which sums to 1 because `loss` was normalised with `importance`.
+    /// The objective α_i = π_i w_i, which sums to 1 because `loss` was normalised with
+    /// `importance`.
     pub(crate) fn product(importance: &Simplex, loss: &LossWeights) -> Self {
         Self(importance.0.iter().zip(&loss.0).map(|(pi, w)| pi * w).collect())
     }
@@ -48,12 +51,20 @@ impl LossWeights {
     ///
     /// # Errors
     /// As [`Simplex::normalise`]; also when `raw` is 0 wherever the importance is above 0.
-    pub fn normalise(role: &str, names: &[&str], importance: &Simplex, raw: &[f64]) -> Result<Self> {
+    pub fn normalise(
+        role: &str,
+        names: &[&str],
+        importance: &Simplex,
+        raw: &[f64],
+    ) -> Result<Self> {
         let scaled = check(role, names, raw)?;
         let sum: f64 = importance.0.iter().zip(&scaled).map(|(pi, w)| pi * w).sum();
         // Below the normal range the quotient could overflow: such a sum is zero for every purpose.
         if sum < f64::MIN_POSITIVE {
-            return Err(MixerError::AllZero { role: role.to_owned(), domains: counted(names, importance) });
+            return Err(MixerError::AllZero {
+                role: role.to_owned(),
+                domains: counted(names, importance),
+            });
         }
         Ok(Self(scaled.iter().map(|value| value / sum).collect()))
     }
@@ -67,7 +78,11 @@ impl LossWeights {
     ///
     /// # Errors
     /// π_i = 0 (or so small that the quotient overflows) where α_i > 0.
-    pub(crate) fn implied(names: &[&str], objective: &Simplex, importance: &Simplex) -> Result<Self> {
+    pub(crate) fn implied(
+        names: &[&str],
+        objective: &Simplex,
+        importance: &Simplex,
+    ) -> Result<Self> {
         let quotient = |((alpha, pi), name): ((&f64, &f64), &&str)| match alpha / pi {
             _ if *alpha == 0.0 => Ok(0.0),
             w if w.is_finite() => Ok(w),
@@ -143,7 +158,8 @@ mod tests {
     #[test]
     fn loss_on_domains_without_importance_alone_is_an_error() {
         let importance = Simplex::normalise("importance", &NAMES, &[1.0, 1.0, 0.0]).unwrap();
-        let error = LossWeights::normalise("loss", &NAMES, &importance, &[0.0, 0.0, 2.0]).unwrap_err();
+        let error =
+            LossWeights::normalise("loss", &NAMES, &importance, &[0.0, 0.0, 2.0]).unwrap_err();
         assert!(error.to_string().contains("(web, code)"), "{error}");
     }
 

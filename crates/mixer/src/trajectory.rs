@@ -1,8 +1,9 @@
-//! Shares that are known for every step in advance: piecewise constant or piecewise linear in the step.
+//! Shares that are known for every step in advance: piecewise constant or piecewise linear in the
+//! step.
 //!
-//! In: stages (first step, shares). Out: the shares at any step, their exact sum over any range of steps, and
-//! the first step at which such a sum reaches a target — all in closed form, so that planning a run costs
-//! O(stages), whatever its length.
+//! In: stages (first step, shares). Out: the shares at any step, their exact sum over any range of
+//! steps, and the first step at which such a sum reaches a target — all in closed form, so that
+//! planning a run costs O(stages), whatever its length.
 
 use crate::simplex::Simplex;
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,8 @@ impl Trajectory {
         Self { stages: vec![(0, shares)], interpolate: Interpolate::Hold }
     }
 
-    /// The given stages, `None` unless they start at step 0, ascend strictly, and have equally many shares.
+    /// The given stages, `None` unless they start at step 0, ascend strictly, and have equally many
+    /// shares.
     pub fn piecewise(stages: Vec<(u64, Simplex)>, interpolate: Interpolate) -> Option<Self> {
         let (from_step, shares) = stages.first()?;
         let domains = shares.values().len();
@@ -66,7 +68,8 @@ impl Trajectory {
         self.pieces().iter().map(within).sum()
     }
 
-    /// The first step t ≥ `from` with [`total`](Self::total)`(domain, from, t + 1)` ≥ `target`; `u64::MAX` if there is none.
+    /// The first step t ≥ `from` with [`total`](Self::total)`(domain, from, t + 1)` ≥ `target`;
+    /// `u64::MAX` if there is none.
     pub fn first_step_reaching(&self, domain: usize, from: u64, target: f64) -> u64 {
         let mut missing = target;
         for piece in self.pieces() {
@@ -86,7 +89,8 @@ impl Trajectory {
         u64::MAX
     }
 
-    /// Steps at which the set of domains with a share of 0 can change: each stage's first step and the one after it.
+    /// Steps at which the set of domains with a share of 0 can change: each stage's first step and
+    /// the one after it.
     pub fn breakpoints(&self) -> impl Iterator<Item = u64> {
         self.stages.iter().flat_map(|(from_step, _)| [*from_step, from_step.saturating_add(1)])
     }
@@ -109,7 +113,8 @@ impl Trajectory {
     }
 }
 
-/// The steps `from..until`, over which shares go from `start` towards `end`, or stay where that is `None`.
+/// The steps `from..until`, over which shares go from `start` towards `end`, or stay where that is
+/// `None`.
 struct Piece<'a> {
     from: u64,
     until: u64,
@@ -144,7 +149,8 @@ impl Piece<'_> {
         mean * (to - from) as f64
     }
 
-    /// The fewest steps, in 1..=`steps`, whose sum from `offset` on reaches `target`; it is known that `steps` do.
+    /// The fewest steps, in 1..=`steps`, whose sum from `offset` on reaches `target`; it is known
+    /// that `steps` do.
     fn steps_reaching(&self, domain: usize, offset: u64, steps: u64, target: f64) -> u64 {
         if let (share, None) = self.ends(domain) {
             return ((target / share).ceil() as u64).clamp(1, steps.max(1));

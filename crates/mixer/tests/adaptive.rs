@@ -4,8 +4,8 @@
 
 use cuvee_mixer::seed::CounterRng;
 use cuvee_mixer::{
-    DomainId, DomainInfo, GradientNeeds, GradientStatistics, LossStatistics, Mixer, MixerError, MixerState,
-    MixtureSpec, Needs, Objective, Observation, Run, StepDraw, VarianceEstimator, rule,
+    DomainId, DomainInfo, GradientNeeds, GradientStatistics, LossStatistics, Mixer, MixerError,
+    MixerState, MixtureSpec, Needs, Objective, Observation, Run, StepDraw, VarianceEstimator, rule,
 };
 
 const RUN: Run = Run { steps: 400, batch_size: 12, context: 16, seed: 5 };
@@ -32,7 +32,8 @@ fn gradients(sequences: usize, variance: f64) -> Option<GradientStatistics> {
     Some(GradientStatistics { sequences, variance, mean_square: 1.2 * variance })
 }
 
-/// What training might have said of `step`: drifting statistics, none of an absent domain, held-out losses now and then.
+/// What training might have said of `step`: drifting statistics, none of an absent domain, held-out
+/// losses now and then.
 fn observation(step: &StepDraw) -> Observation {
     let t = step.step as f64;
     let drift = |i: usize| 1.0 + 0.5 * (t / 17.0 + 2.0 * i as f64).sin();
@@ -40,13 +41,13 @@ fn observation(step: &StepDraw) -> Observation {
     let gradient = of(|step| &step.counts)
         .map(|(i, count)| gradients(count, [1.0, 9.0, 4.0][i] * drift(i)).filter(|_| count > 0));
     let sequence_domains: Vec<usize> = step.draws.iter().map(|draw| draw.domain.0).collect();
-    let sequence_losses: Vec<f64> = step.draws.iter().map(|draw| 2.0 + draw.start as f64 / 1e4).collect();
+    let sequence_losses: Vec<f64> =
+        step.draws.iter().map(|draw| 2.0 + draw.start as f64 / 1e4).collect();
     let observed = Observation::of_step(step.step, 3, &sequence_domains, &sequence_losses)
         .with_gradient(gradient.collect());
     match (step.step + 1).is_multiple_of(10) {
-        true => {
-            observed.with_held_out((0..3).map(|i| losses(3.0 - 0.2 * i as f64, 0.4 * drift(i))).collect())
-        }
+        true => observed
+            .with_held_out((0..3).map(|i| losses(3.0 - 0.2 * i as f64, 0.4 * drift(i))).collect()),
         false => observed,
     }
 }
@@ -57,8 +58,11 @@ fn advance(mixer: &mut Mixer) -> StepDraw {
     step
 }
 
-const SAMPLING: [&str; 3] =
-    ["'proportional'", "'va'", "{ strategy = 'va', start_step = 25, smoothing = 0.5, variance = 'ghost' }"];
+const SAMPLING: [&str; 3] = [
+    "'proportional'",
+    "'va'",
+    "{ strategy = 'va', start_step = 25, smoothing = 0.5, variance = 'ghost' }",
+];
 const LOSS: [&str; 4] = [
     "'uniform'",
     "{ strategy = 'fgls', every = 10, beta = 0.3 }",
@@ -99,7 +103,8 @@ fn va_follows_the_loss_weights_of_the_same_step_and_leaves_the_objective_alone()
         for _ in 0..200 {
             let step = advance(&mut mixer);
             let w = step.loss.values();
-            let deviation = step.estimates.gradient_deviation.clone().unwrap_or_else(|| vec![1.0; 3]);
+            let deviation =
+                step.estimates.gradient_deviation.clone().unwrap_or_else(|| vec![1.0; 3]);
             let p = rule::va(&importance, w, &deviation, 0.05);
             for i in 0..3 {
                 // The mixer normalises once more: a few roundings.
@@ -139,8 +144,13 @@ fn counts_stay_near_their_expectation_while_va_moves_the_shares() {
         for _ in 0..RUN.steps {
             let step = advance(&mut mixer);
             assert_eq!(step.counts.iter().sum::<usize>(), RUN.batch_size);
-            // No bound of 1 without knowing tomorrow's shares; drifting ones stay far from the worst case.
-            assert!(mixer.residuals().iter().all(|residual| residual.abs() < 1.5), "{:?}", mixer.residuals());
+            // No bound of 1 without knowing tomorrow's shares; drifting ones stay far from the
+            // worst case.
+            assert!(
+                mixer.residuals().iter().all(|residual| residual.abs() < 1.5),
+                "{:?}",
+                mixer.residuals()
+            );
         }
     }
 }
@@ -172,9 +182,13 @@ fn the_measured_variance_under_va_is_that_of_the_formula_below_uniform() {
         let count = 2 + instance as usize % 5;
         let unit = |kind: u64, i: usize| rng.unit(1_000 * kind + i as u64);
         let list: Vec<DomainInfo> = (0..count)
-            .map(|i| DomainInfo { importance: 0.2 + unit(0, i), ..DomainInfo::new(&format!("d{i}"), 2_000) })
+            .map(|i| DomainInfo {
+                importance: 0.2 + unit(0, i),
+                ..DomainInfo::new(&format!("d{i}"), 2_000)
+            })
             .collect();
-        let shares: Vec<String> = (0..count).map(|i| format!("d{i} = {}", 0.2 + unit(1, i))).collect();
+        let shares: Vec<String> =
+            (0..count).map(|i| format!("d{i} = {}", 0.2 + unit(1, i))).collect();
         let deviation: Vec<f64> = (0..count).map(|i| 0.1 + 3.0 * unit(2, i)).collect();
         let build = |sampling: &str| {
             let loss = format!("{{ strategy = 'fixed', shares = {{ {} }} }}", shares.join(", "));
@@ -189,8 +203,8 @@ fn the_measured_variance_under_va_is_that_of_the_formula_below_uniform() {
         let mut uniform = build("'uniform'");
 
         let predicted = rule::variance_ratio(aware.importance().values(), &loss_weight, &deviation);
-        // g is nearly normal, so a variance from n batches is off by √(2/n), the ratio of two by √(4/n). With n = 24,000
-        // that is 1.3 %, and 5 % are nearly four of them.
+        // g is nearly normal, so a variance from n batches is off by √(2/n), the ratio of two by
+        // √(4/n). With n = 24,000 that is 1.3 %, and 5 % are nearly four of them.
         let rounds = 60;
         let measured = measured_variance(&mut uniform, &deviation, rounds, &rng.nested(1))
             / measured_variance(&mut aware, &deviation, rounds, &rng.nested(2));
@@ -210,12 +224,14 @@ fn loss_weights_update_once_in_each_stretch_of_steps() {
             changes.push(step);
             last = draw.loss.values().to_vec();
         }
-        // Measured at the start and then more often than it needs, as where the other slot asks for it.
+        // Measured at the start and then more often than it needs, as where the other slot asks for
+        // it.
         let observed = Observation::of_step(step, 3, &[], &[]);
         let measured = step == 0 || (step + 1) % 30 == 0;
         mixer.observe(&if measured { observed.with_held_out(held_out()) } else { observed });
     }
-    // Measured after steps 119, 209 and 299, the first ones of each hundred: seen in the step that follows.
+    // Measured after steps 119, 209 and 299, the first ones of each hundred: seen in the step that
+    // follows.
     assert_eq!(changes, [120, 210, 300]);
 }
 
@@ -255,7 +271,8 @@ fn bounds_are_reported_where_they_bite() {
     assert_eq!(second.estimates.clamped, [DomainId(2)]);
     assert!((second.loss.values()[2] - 0.5).abs() < 1e-15);
     assert_eq!(second.estimates.floored, [DomainId(2)]);
-    // π w v = (0.5, 0.3) · 1.125 · 10 and 0.2 · 0.5 · 1: of 9.1, 0.1 of the rule's 0.7 and 0.1 of the floor.
+    // π w v = (0.5, 0.3) · 1.125 · 10 and 0.2 · 0.5 · 1: of 9.1, 0.1 of the rule's 0.7 and 0.1 of
+    // the floor.
     let p = second.sampling.values()[2];
     assert!((p - (0.7 * 0.1 / 9.1 + 0.1)).abs() < 1e-12, "{p}");
 }
@@ -269,7 +286,8 @@ fn needs_are_those_of_both_slots() {
     let gradient = |estimator, every| Some(GradientNeeds { estimator, every });
     assert_eq!(both, Needs { gradient: gradient(VarianceEstimator::Exact, 1), ..held_out(100) });
     for (sampling, every) in [("'norm-layers'", 1), ("'sketch'", 8), ("'sketch', every = 2", 2)] {
-        let needs = mixer(&format!("{{ strategy = 'va', variance = {sampling} }}"), "'uniform'").needs();
+        let needs =
+            mixer(&format!("{{ strategy = 'va', variance = {sampling} }}"), "'uniform'").needs();
         assert_eq!(needs.gradient.map(|needs| needs.every), Some(every), "{sampling}");
     }
 }
@@ -283,7 +301,10 @@ fn adaptive_strategies_are_refused_where_they_mean_something_else() {
         let shares = error(&format!("objective = 'reweighted'\nloss = '{loss}'"));
         assert!(matches!(shares, MixerError::WrongObjective { .. }), "{shares}");
         let text = shares.to_string();
-        assert!(text.contains(&format!("mixture.loss = \"{loss}\"")) && text.contains("hint: "), "{text}");
+        assert!(
+            text.contains(&format!("mixture.loss = \"{loss}\"")) && text.contains("hint: "),
+            "{text}"
+        );
         let slot = error(&format!("objective = 'importance'\nsampling = '{loss}'"));
         assert!(slot.to_string().contains("does not serve this slot"), "{slot}");
     }
@@ -310,12 +331,18 @@ fn a_state_that_does_not_fit_is_refused_and_changes_nothing() {
         ("null", |state| state.sampling.state = serde_json::Value::Null),
         ("2 entries", |state| drop(state.sampling.state.as_array_mut().unwrap().pop())),
         ("sums of at least 0", |state| state.sampling.state[1]["noise"] = (-1.0).into()),
-        ("missing field", |state| drop(state.sampling.state[0].as_object_mut().unwrap().remove("paired"))),
+        ("missing field", |state| {
+            drop(state.sampling.state[0].as_object_mut().unwrap().remove("paired"))
+        }),
         ("unknown field", |state| state.loss.state["more"] = 1.into()),
-        ("3 entries, one a domain", |state| state.loss.state["loss_weight"] = serde_json::json!([1.0, 1.0])),
+        ("3 entries, one a domain", |state| {
+            state.loss.state["loss_weight"] = serde_json::json!([1.0, 1.0])
+        }),
         ("weights above 0", |state| state.loss.state["loss_weight"][2] = 0.0.into()),
         ("at least 2 sequences", |state| state.loss.state["held_out"][0]["count"] = 1.into()),
-        ("at least 2 sequences", |state| state.loss.state["held_out"][0]["variance"] = (-1.0).into()),
+        ("at least 2 sequences", |state| {
+            state.loss.state["held_out"][0]["variance"] = (-1.0).into()
+        }),
     ];
     for (what, spoil) in cases {
         let mut state = good.clone();

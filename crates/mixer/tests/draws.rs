@@ -4,8 +4,8 @@
 
 use cuvee_mixer::strategy::{Fixed, Planned, Unimax};
 use cuvee_mixer::{
-    Context, Counts, DomainInfo, Draw, Mixer, MixerError, MixerState, MixtureSpec, Normalise, Objective,
-    Observation, Result, Run, StepDraw, Strategy, StrategySpec, Trajectory,
+    Context, Counts, DomainInfo, Draw, Mixer, MixerError, MixerState, MixtureSpec, Normalise,
+    Objective, Observation, Result, Run, StepDraw, Strategy, StrategySpec, Trajectory,
 };
 use proptest::prelude::*;
 use std::collections::HashSet;
@@ -60,9 +60,12 @@ fn order_within_a_domain_is_independent_of_other_domains() {
         let mixture = MixtureSpec { sampling, counts, ..MixtureSpec::default() };
         Mixer::new(&mixture, domains, &RUN).unwrap()
     };
-    let base = order_within(&mut build(three(1.0, 1.0, 1.0), &domains(), Counts::Stratified), "code");
-    let skewed = order_within(&mut build(three(7.0, 2.0, 0.0), &domains(), Counts::Stratified), "code");
-    let random = order_within(&mut build(three(1.0, 3.0, 1.0), &domains(), Counts::Multinomial), "code");
+    let base =
+        order_within(&mut build(three(1.0, 1.0, 1.0), &domains(), Counts::Stratified), "code");
+    let skewed =
+        order_within(&mut build(three(7.0, 2.0, 0.0), &domains(), Counts::Stratified), "code");
+    let random =
+        order_within(&mut build(three(1.0, 3.0, 1.0), &domains(), Counts::Multinomial), "code");
     let mut more = domains();
     more.insert(0, DomainInfo::new("poetry", 700));
     more.reverse();
@@ -77,8 +80,9 @@ fn order_within_a_domain_is_independent_of_other_domains() {
 
 #[test]
 fn changing_the_mixture_mid_run_neither_repeats_nor_loses_a_window() {
-    let build =
-        |sampling| Mixer::new(&MixtureSpec { sampling, ..MixtureSpec::default() }, &domains(), &RUN).unwrap();
+    let build = |sampling| {
+        Mixer::new(&MixtureSpec { sampling, ..MixtureSpec::default() }, &domains(), &RUN).unwrap()
+    };
     let mut uninterrupted = build(three(1.0, 1.0, 1.0));
     let expected = order_within(&mut uninterrupted, "web");
     let mut first = build(three(1.0, 1.0, 1.0));
@@ -136,7 +140,8 @@ fn the_three_objectives_by_hand() {
     let mut weighted = domains();
     weighted[0].importance = 2.0; // π = (1/2, 1/4, 1/4)
     let first = |text: &str| {
-        let sampling = "sampling = { strategy = 'fixed', shares = { web = 5, code = 3, math = 2 } }";
+        let sampling =
+            "sampling = { strategy = 'fixed', shares = { web = 5, code = 3, math = 2 } }";
         let mixture = spec(&format!("{sampling}\n{text}"));
         Mixer::new(&mixture, &weighted, &RUN).unwrap().next_step().unwrap()
     };
@@ -171,7 +176,8 @@ fn the_three_objectives_by_hand() {
 #[test]
 fn dividing_by_the_realised_multipliers_keeps_the_scale_of_every_batch() {
     let text = "objective = 'importance'\nsampling = { strategy = 'fixed', shares = { web = 5.3, code = 3, math = 1 } }";
-    let build = |normalise| Mixer::new(&MixtureSpec { normalise, ..spec(text) }, &domains(), &RUN).unwrap();
+    let build =
+        |normalise| Mixer::new(&MixtureSpec { normalise, ..spec(text) }, &domains(), &RUN).unwrap();
     let sums = |normalise| -> Vec<f64> {
         let steps = all_steps(&mut build(normalise));
         steps.iter().map(|step| step.draws.iter().map(|draw| draw.multiplier).sum()).collect()
@@ -184,7 +190,8 @@ fn dividing_by_the_realised_multipliers_keeps_the_scale_of_every_batch() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// METHOD §2: Σ p_i m_i = Σ α_i = 1, so that a batch's weighted loss has the mean of the objective, whatever p is.
+    /// METHOD §2: Σ p_i m_i = Σ α_i = 1, so that a batch's weighted loss has the mean of the
+    /// objective, whatever p is.
     #[test]
     fn the_multiplier_is_unbiased_in_expectation(
         p in prop::collection::vec(1e-3f64..1.0, 3),
@@ -267,7 +274,10 @@ fn a_schedule_that_will_stop_sampling_what_counts_is_refused_up_front() {
     for interpolate in ["hold", "linear"] {
         let error = refusal(&stages(59, interpolate), &domains());
         assert!(error.contains("`code` has sampling_weight 0 at step 59"), "{error}");
-        assert!(Mixer::new(&spec(&stages(60, interpolate)), &domains(), &RUN).is_ok(), "after the end");
+        assert!(
+            Mixer::new(&spec(&stages(60, interpolate)), &domains(), &RUN).is_ok(),
+            "after the end"
+        );
     }
 }
 
@@ -442,7 +452,8 @@ fn a_state_of_another_run_is_refused_by_name() {
     assert_eq!(mixer.next_step().unwrap().counts, [10, 0, 0]);
 }
 
-/// A stand-in for an online strategy: shares follow the last observed losses, and nothing is known in advance.
+/// A stand-in for an online strategy: shares follow the last observed losses, and nothing is known
+/// in advance.
 #[derive(Debug, Default)]
 struct FollowLosses {
     losses: Option<Vec<f64>>,
@@ -485,7 +496,8 @@ impl Strategy for FollowLosses {
 
 fn online(domains: &[DomainInfo]) -> Mixer {
     let shares = Trajectory::constant(
-        cuvee_mixer::Simplex::normalise("loss", &["web", "code", "math"], &[1.0, 2.0, 5.0]).unwrap(),
+        cuvee_mixer::Simplex::normalise("loss", &["web", "code", "math"], &[1.0, 2.0, 5.0])
+            .unwrap(),
     );
     let mixture = MixtureSpec { objective: Objective::Importance, ..MixtureSpec::default() };
     let loss = Planned::boxed("fixed", shares);

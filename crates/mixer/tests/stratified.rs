@@ -1,5 +1,5 @@
-//! The promise of stratified counts: after every step each domain's cumulative count is within 1 of its cumulative
-//! expectation, for any shares, also while they change.
+//! The promise of stratified counts: after every step each domain's cumulative count is within 1 of
+//! its cumulative expectation, for any shares, also while they change.
 
 #![allow(clippy::unwrap_used)]
 
@@ -46,7 +46,8 @@ impl Sum {
     }
 }
 
-/// Runs to the end and returns the counts of each domain; panics at the first prefix that breaks the promise.
+/// Runs to the end and returns the counts of each domain; panics at the first prefix that breaks
+/// the promise.
 fn assert_within_one(mixer: &mut Mixer, steps: u64, batch_size: usize) -> Vec<u64> {
     let domains = mixer.domains().len();
     let mut expected = vec![Sum::default(); domains];
@@ -58,8 +59,9 @@ fn assert_within_one(mixer: &mut Mixer, steps: u64, batch_size: usize) -> Vec<u6
             expected[i].add(batch_size as f64 * p);
             counted[i] += draw.counts[i] as u64;
             let error = counted[i] as f64 - expected[i].value();
-            // The mixer's residual loses at most half a unit of its size (below B + 1 ≤ 65, so 2⁻⁴⁷) at each of two
-            // operations a step: over 10⁴ steps below 1.5e-10, to which its own tolerance for "reached" adds 1e-9.
+            // The mixer's residual loses at most half a unit of its size (below B + 1 ≤ 65, so
+            // 2⁻⁴⁷) at each of two operations a step: over 10⁴ steps below 1.5e-10, to which its
+            // own tolerance for "reached" adds 1e-9.
             assert!(error.abs() < 1.0 + 2e-9, "step {step}, domain {i}: {error}");
             assert!((mixer.residuals()[i] + error).abs() < 2e-10, "the books agree");
         }
@@ -136,9 +138,11 @@ fn counts_stay_within_one_over_a_long_run() {
 
 #[test]
 fn counts_stay_within_one_where_expectations_meet_whole_numbers() {
-    // Every expectation becomes whole again and again: the knife's edge of ">" and "≥", where 0.1 is not a tenth.
+    // Every expectation becomes whole again and again: the knife's edge of ">" and "≥", where 0.1
+    // is not a tenth.
     for (domains, batch_size) in [(10, 1), (10, 3), (3, 1), (7, 5), (40, 64), (5, 25)] {
-        let mut mixer = mixer(vec![stage(0, &vec![0.1; domains])], Interpolate::Hold, 1_000, batch_size);
+        let mut mixer =
+            mixer(vec![stage(0, &vec![0.1; domains])], Interpolate::Hold, 1_000, batch_size);
         let counted = assert_within_one(&mut mixer, 1_000, batch_size);
         if 1_000 * batch_size % domains == 0 {
             let each = (1_000 * batch_size / domains) as u64;
@@ -149,7 +153,8 @@ fn counts_stay_within_one_where_expectations_meet_whole_numbers() {
 
 #[test]
 fn shares_that_defeat_the_largest_residual_keep_the_bound() {
-    // Found by random search: with these static shares, serving whoever is furthest behind leaves a domain 1.31 behind.
+    // Found by random search: with these static shares, serving whoever is furthest behind leaves a
+    // domain 1.31 behind.
     let raw = [
         1.0,
         5.0,
@@ -176,8 +181,9 @@ fn shares_that_defeat_the_largest_residual_keep_the_bound() {
 
 #[test]
 fn a_schedule_that_drops_half_its_domains_again_and_again_keeps_the_bound() {
-    // The cup game with its moves known. Largest residual first, and deadlines extrapolated from the present shares,
-    // both fall 1.6 behind with four steps a stage; knowing the deadlines does not.
+    // The cup game with its moves known. Largest residual first, and deadlines extrapolated from
+    // the present shares, both fall 1.6 behind with four steps a stage; knowing the deadlines does
+    // not.
     let domains = 32u64;
     for length in 1..=domains {
         let active = [32, 16, 8, 4, 2, 1];
@@ -195,7 +201,8 @@ fn a_schedule_that_drops_half_its_domains_again_and_again_keeps_the_bound() {
 
 #[test]
 fn a_share_of_one_in_a_million_gets_its_draw_in_time() {
-    // B p = 64e-6: E passes 1 within 15,625 steps; by then the domain must have been drawn, and not twice.
+    // B p = 64e-6: E passes 1 within 15,625 steps; by then the domain must have been drawn, and not
+    // twice.
     let raw = [1.0 - 1e-6, 1e-6];
     let mut mixer = mixer(vec![stage(0, &raw)], Interpolate::Hold, 15_625, 64);
     while mixer.step() < 15_625 {

@@ -1,7 +1,8 @@
 //! The metrics log and the tables people read.
 //!
-//! In: plain numbers per step and per domain. Out: `metrics.jsonl`, one JSON object a line, and tables as text. Nothing
-//! here decides anything; it drops nothing but what a line of text rounds away.
+//! In: plain numbers per step and per domain. Out: `metrics.jsonl`, one JSON object a line, and
+//! tables as text. Nothing here decides anything; it drops nothing but what a line of text rounds
+//! away.
 //!
 //! ```
 //! let rows = [cuvee_report::EvalRow {

@@ -1,8 +1,8 @@
 //! `metrics.jsonl`: an append-only log of records, and its reader.
 //!
-//! In: records. Out: one line each, handed to the operating system whole and at once, so that a crash of the program
-//! loses nothing and leaves no half line. A checkpoint stores the log's length; resuming cuts the log back to it, so that
-//! no step stands there twice.
+//! In: records. Out: one line each, handed to the operating system whole and at once, so that a
+//! crash of the program loses nothing and leaves no half line. A checkpoint stores the log's
+//! length; resuming cuts the log back to it, so that no step stands there twice.
 
 use crate::error::{ReportError, Result};
 use crate::record::{EvalRecord, Record, StepRecord};
@@ -32,11 +32,15 @@ impl MetricsLog {
     /// Goes on after the first `bytes` bytes of a log, cutting off the rest.
     ///
     /// # Errors
-    /// The file is missing or shorter than that, or the place is not the start of a line. The file is then untouched.
+    /// The file is missing or shorter than that, or the place is not the start of a line. The file
+    /// is then untouched.
     pub fn resume(path: &Path, bytes: u64) -> Result<Self> {
         let failed = |action| move |source| io(action, path, source);
-        let mut file =
-            OpenOptions::new().read(true).write(true).open(path).map_err(failed("open for appending"))?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(failed("open for appending"))?;
         let found = file.metadata().map_err(failed("open for appending"))?.len();
         if found < bytes {
             return Err(ReportError::LogTooShort { path: path.to_owned(), expected: bytes, found });
@@ -75,7 +79,8 @@ impl MetricsLog {
         self.bytes
     }
 
-    /// Waits until the log is on the disk itself, where a power failure does not reach it; for before a checkpoint.
+    /// Waits until the log is on the disk itself, where a power failure does not reach it; for
+    /// before a checkpoint.
     ///
     /// # Errors
     /// The disk refuses.
@@ -88,7 +93,8 @@ impl MetricsLog {
         let mut text = encoded.map_err(|source| io("encode a record for", &self.path, source))?;
         text.push(b'\n');
         if let Err(source) = self.file.write_all(&text) {
-            // A disk that fills up can take part of a line: take it back. If that fails too, the first reason counts.
+            // A disk that fills up can take part of a line: take it back. If that fails too, the
+            // first reason counts.
             let _ = self.file.set_len(self.bytes);
             let _ = self.file.seek(SeekFrom::Start(self.bytes));
             return Err(io("append to", &self.path, source));
@@ -106,7 +112,8 @@ enum Line<'a> {
     Eval(&'a EvalRecord),
 }
 
-/// All records of a log, in order. A last line that is still being written (no line end yet) is left out.
+/// All records of a log, in order. A last line that is still being written (no line end yet) is
+/// left out.
 ///
 /// # Errors
 /// The file cannot be read, or a line is not a record.
@@ -217,7 +224,8 @@ mod tests {
         assert!(matches!(within, ReportError::NotALine { .. }), "{within}");
         assert_eq!(fs::read(&path).unwrap(), before);
 
-        let missing = MetricsLog::resume(&dir.path().join("none.jsonl"), 0).unwrap_err().to_string();
+        let missing =
+            MetricsLog::resume(&dir.path().join("none.jsonl"), 0).unwrap_err().to_string();
         assert!(missing.contains("none.jsonl") && missing.contains("hint: "), "{missing}");
         assert!(MetricsLog::create(&dir.path().join("no/folder.jsonl")).is_err());
     }
@@ -243,7 +251,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.jsonl");
         fs::write(&path, "{\"kind\":\"eval\",\"step\":1,\"split\":\"tune\",\"new\":[1],\"domains\":{\"a\":{\"loss\":1,\"bits_per_byte\":null,\"x\":2}}}\n").unwrap();
-        let Record::Eval(read) = read_metrics(&path).unwrap().remove(0) else { panic!("not an eval") };
+        let Record::Eval(read) = read_metrics(&path).unwrap().remove(0) else {
+            panic!("not an eval")
+        };
         let web = read.domains.get("a").unwrap();
         assert!(web.loss == 1.0 && web.bits_per_byte.is_nan() && web.perplexity.is_nan());
     }

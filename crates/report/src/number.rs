@@ -18,7 +18,8 @@ fn scaled(value: f64, suffixes: &[&str]) -> String {
     }
     let mut scaled = value;
     let mut suffix = 0;
-    // 999.95 would be written as 1000.0 of one suffix: it is 1.0 of the next. Bare counts are rounded to whole ones.
+    // 999.95 would be written as 1000.0 of one suffix: it is 1.0 of the next. Bare counts are
+    // rounded to whole ones.
     let limit = |suffix: usize| if suffix == 0 { 999.5 } else { 999.95 };
     while scaled.abs() >= limit(suffix) && suffix + 1 < suffixes.len() {
         scaled /= 1000.0;
@@ -41,7 +42,8 @@ pub fn thousands(value: u64) -> String {
     text
 }
 
-/// A duration of `seconds`, to two units: `0.4s`, `42s`, `4m 05s`, `2h 03m`, `3d 04h`; `n/a` where it is none.
+/// A duration of `seconds`, to two units: `0.4s`, `42s`, `4m 05s`, `2h 03m`, `3d 04h`; `n/a` where
+/// it is none.
 pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "n/a".to_owned();
@@ -59,8 +61,8 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// `value` with `digits` decimals, thousands separators from 1,000 on, `<0.01` for what would round to 0, and `n/a` for
-/// what is not finite.
+/// `value` with `digits` decimals, thousands separators from 1,000 on, `<0.01` for what would round
+/// to 0, and `n/a` for what is not finite.
 pub(crate) fn decimal(value: f64, digits: usize) -> String {
     if !value.is_finite() {
         return "n/a".to_owned();

@@ -1,7 +1,7 @@
 //! The records of `metrics.jsonl`: one after every step and one after every evaluation.
 //!
-//! Domains keep the order of the config. A number that is not finite is written as `null`, since JSON has no other way,
-//! and reads back as NaN. Readers ignore keys they do not know.
+//! Domains keep the order of the config. A number that is not finite is written as `null`, since
+//! JSON has no other way, and reads back as NaN. Readers ignore keys they do not know.
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -50,7 +50,8 @@ pub struct StepRecord {
 /// One domain's part in a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepDomainRecord {
-    /// Mean loss of its sequences, nats a token, before any multiplier; `None` where the batch had none.
+    /// Mean loss of its sequences, nats a token, before any multiplier; `None` where the batch had
+    /// none.
     pub loss: Option<f64>,
     /// π.
     #[serde(default = "nan", deserialize_with = "number_or_null")]
@@ -184,7 +185,10 @@ mod tests {
             lr: 1e-3,
             gradient_norm: 0.5,
             tokens_per_second: 1234.5,
-            domains: PerDomain(vec![("zoo".into(), domain(Some(2.5))), ("art".into(), domain(None))]),
+            domains: PerDomain(vec![
+                ("zoo".into(), domain(Some(2.5))),
+                ("art".into(), domain(None)),
+            ]),
             clamped: vec!["art".into()],
             floored: Vec::new(),
         })
@@ -206,8 +210,12 @@ mod tests {
 
     #[test]
     fn an_evaluation_is_written_as_the_design_says() {
-        let quality =
-            EvalDomainRecord { loss: 2.0, perplexity: 7.389, bits_per_byte: 1.25, loss_variance: None };
+        let quality = EvalDomainRecord {
+            loss: 2.0,
+            perplexity: 7.389,
+            bits_per_byte: 1.25,
+            loss_variance: None,
+        };
         let record = Record::Eval(EvalRecord {
             step: 100,
             split: "valid".into(),
@@ -233,7 +241,8 @@ mod tests {
 
     #[test]
     fn domains_keep_their_order_and_are_found_by_name() {
-        let Record::Step(read) = serde_json::from_str(&serde_json::to_string(&step(1.0)).unwrap()).unwrap()
+        let Record::Step(read) =
+            serde_json::from_str(&serde_json::to_string(&step(1.0)).unwrap()).unwrap()
         else {
             panic!("not a step")
         };

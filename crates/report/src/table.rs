@@ -1,7 +1,7 @@
 //! The tables of the command line, as text of at most 100 columns.
 //!
-//! In: rows of plain numbers. Out: a table with right-aligned numbers and thousands separators. Names too long for the
-//! width wrap; numbers are rounded, but what is above 0 never shows as 0.
+//! In: rows of plain numbers. Out: a table with right-aligned numbers and thousands separators.
+//! Names too long for the width wrap; numbers are rounded, but what is above 0 never shows as 0.
 
 use crate::number::{bytes, count, decimal, thousands};
 use comfy_table::{
@@ -91,8 +91,16 @@ pub struct PreparedRow {
 
 /// The plan, with a line of totals under several domains.
 pub fn plan_table(rows: &[PlanRow]) -> String {
-    let header =
-        ["domain", "documents", "tokens", "share", "sequences", "epochs", "loss\nweight", "multiplier"];
+    let header = [
+        "domain",
+        "documents",
+        "tokens",
+        "share",
+        "sequences",
+        "epochs",
+        "loss\nweight",
+        "multiplier",
+    ];
     let mut lines: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
@@ -125,8 +133,14 @@ pub fn plan_table(rows: &[PlanRow]) -> String {
 
 /// Held-out quality before and after training.
 pub fn result_table(rows: &[ResultRow]) -> String {
-    let header =
-        ["domain", "valid loss\nfirst", "\nlast", "\nchange", "perplexity", "bits per byte\nfirst → last"];
+    let header = [
+        "domain",
+        "valid loss\nfirst",
+        "\nlast",
+        "\nchange",
+        "perplexity",
+        "bits per byte\nfirst → last",
+    ];
     let lines = rows.iter().map(|row| {
         vec![
             row.domain.clone(),
@@ -134,7 +148,11 @@ pub fn result_table(rows: &[ResultRow]) -> String {
             decimal(row.last_loss, 3),
             signed(row.last_loss - row.first_loss),
             decimal(row.perplexity, 1),
-            format!("{} → {}", decimal(row.first_bits_per_byte, 3), decimal(row.last_bits_per_byte, 3)),
+            format!(
+                "{} → {}",
+                decimal(row.first_bits_per_byte, 3),
+                decimal(row.last_bits_per_byte, 3)
+            ),
         ]
     });
     table(&header, lines.collect())
@@ -173,7 +191,8 @@ pub fn prepared_table(rows: &[PreparedRow]) -> String {
 
 /// Lays out lines whose first cell is a name and whose others are numbers.
 fn table(header: &[&str], lines: Vec<Vec<String>>) -> String {
-    let longest = lines.iter().filter_map(|line| line.first()).map(|name| name.chars().count()).max();
+    let longest =
+        lines.iter().filter_map(|line| line.first()).map(|name| name.chars().count()).max();
     let cell = |(column, text): (usize, String)| {
         let alignment = if column == 0 { CellAlignment::Left } else { CellAlignment::Right };
         Cell::new(text).set_alignment(alignment)
@@ -195,7 +214,9 @@ fn table(header: &[&str], lines: Vec<Vec<String>>) -> String {
     if let Some(names) = table.column_mut(0) {
         // Wrapped to a letter a line, a name is no name: rather a wider table.
         let least = longest.unwrap_or(0).min(LEAST_NAME) as u16;
-        names.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least + names.padding_width())));
+        names.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(
+            least + names.padding_width(),
+        )));
     }
     table.trim_fmt()
 }
@@ -269,8 +290,12 @@ mod tests {
             first_bits_per_byte: 2.9,
             last_bits_per_byte: 1.1333,
         };
-        let broken =
-            ResultRow { domain: "code".to_owned(), last_loss: f64::NAN, perplexity: f64::NAN, ..row.clone() };
+        let broken = ResultRow {
+            domain: "code".to_owned(),
+            last_loss: f64::NAN,
+            perplexity: f64::NAN,
+            ..row.clone()
+        };
         let expected = [
             " domain   valid loss                    perplexity   bits per byte",
             "               first    last   change                 first → last",
@@ -315,8 +340,12 @@ mod tests {
     #[test]
     fn tables_fit_a_hundred_columns_and_lose_nothing() {
         let long = "code-from-many-places/with-a-very-long-name/javascript-and-typescript";
-        let row =
-            PlanRow { tokens: 15_000_000_000_000, documents: 123_456_789, sequences: 1e12, ..plan_row(long) };
+        let row = PlanRow {
+            tokens: 15_000_000_000_000,
+            documents: 123_456_789,
+            sequences: 1e12,
+            ..plan_row(long)
+        };
         for table in [plan_table(&[row.clone(), row]), plan_table(&[plan_row(long)])] {
             assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
             let names: String = table

@@ -7,8 +7,9 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-/// The bytes of a Parquet file of 8-bit grey images of `width` × `height` pixels and their labels, with the columns that the
-/// Hub's `ylecun/mnist` has: `image` (a PNG as `bytes`, and `path`) and `label`.
+/// The bytes of a Parquet file of 8-bit grey images of `width` × `height` pixels and their labels,
+/// with the columns that the Hub's `ylecun/mnist` has: `image` (a PNG as `bytes`, and `path`) and
+/// `label`.
 pub fn digits_parquet(images: &[(&[u8], i64)], (width, height): (u32, u32)) -> Vec<u8> {
     let schema = "message schema {
         optional group image { optional binary bytes; optional binary path (UTF8); }

@@ -1,5 +1,5 @@
-//! Tiny deterministic corpora, the places of the shared test data, and a Hugging Face Hub on loopback, for Cuvee's own
-//! tests.
+//! Tiny deterministic corpora, the places of the shared test data, and a Hugging Face Hub on
+//! loopback, for Cuvee's own tests.
 //!
 //! Nothing here reaches a user: the crate is a development dependency only, so it panics
 //! where a library would return an error.
@@ -67,8 +67,9 @@ pub fn write_file(path: &Path, content: &[u8]) {
 }
 
 const NOUNS: &[&str] = &[
-    "river", "mountain", "harbour", "village", "letter", "garden", "winter", "morning", "sister", "stranger",
-    "lantern", "orchard", "captain", "promise", "journey", "meadow", "window", "bridge", "market", "teacher",
+    "river", "mountain", "harbour", "village", "letter", "garden", "winter", "morning", "sister",
+    "stranger", "lantern", "orchard", "captain", "promise", "journey", "meadow", "window",
+    "bridge", "market", "teacher",
 ];
 const VERBS: &[&str] = &[
     "crossed",
@@ -87,7 +88,8 @@ const VERBS: &[&str] = &[
 const ADJECTIVES: &[&str] =
     &["quiet", "old", "narrow", "bright", "distant", "patient", "green", "forgotten", "early"];
 const IDENTIFIERS: &[&str] = &[
-    "index", "buffer", "count", "value", "offset", "length", "result", "node", "key", "total", "start", "end",
+    "index", "buffer", "count", "value", "offset", "length", "result", "node", "key", "total",
+    "start", "end",
 ];
 const TYPES: &[&str] = &["u32", "usize", "f64", "i64", "bool"];
 const OPERATORS: &[&str] = &["+", "-", "*", "/", "%", "^"];
@@ -142,8 +144,9 @@ pub fn code_like(seed: u64, documents: usize) -> Vec<String> {
 /// Printable bytes stand for themselves, the other 68 for the characters from U+0100 on
 /// (the table of the GPT-2 release).
 fn byte_characters() -> Vec<char> {
-    let printable =
-        |byte: u32| (33..=126).contains(&byte) || (161..=172).contains(&byte) || (174..=255).contains(&byte);
+    let printable = |byte: u32| {
+        (33..=126).contains(&byte) || (161..=172).contains(&byte) || (174..=255).contains(&byte)
+    };
     let mut next = 256;
     (0..256u32)
         .map(|byte| {
@@ -217,7 +220,8 @@ impl Lcg {
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // The low bits of an LCG have short periods.
         self.0 >> 33
     }

@@ -1,8 +1,9 @@
-//! A Hugging Face Hub on loopback, its repositories in memory: what Cuvee and `hf-hub` ask of the real one, and, when
-//! told to, each of the ways a server can be wrong.
+//! A Hugging Face Hub on loopback, its repositories in memory: what Cuvee and `hf-hub` ask of the
+//! real one, and, when told to, each of the ways a server can be wrong.
 //!
-//! Answers `GET /api/{datasets,models}/NAME/revision/REV`, `…/refs`, `…/tree/COMMIT` (in pages) and `GET` and `HEAD` of
-//! `/[datasets/]NAME/resolve/COMMIT/PATH`. One thread a connection, one request a connection.
+//! Answers `GET /api/{datasets,models}/NAME/revision/REV`, `…/refs`, `…/tree/COMMIT` (in pages) and
+//! `GET` and `HEAD` of `/[datasets/]NAME/resolve/COMMIT/PATH`. One thread a connection, one request
+//! a connection.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -39,7 +40,8 @@ pub enum Fault {
     NextPageAt(String),
     /// A tree has one more file, called this.
     Path(String),
-    /// Everything is answered with this status, and the request's own `Authorization` in the message.
+    /// Everything is answered with this status, and the request's own `Authorization` in the
+    /// message.
     Refuse(u16),
 }
 
@@ -84,7 +86,9 @@ impl MirrorFile {
 
     fn listed(&self) -> Value {
         match self.large {
-            false => json!({"type": "file", "path": self.path, "size": self.bytes.len(), "oid": self.oid()}),
+            false => {
+                json!({"type": "file", "path": self.path, "size": self.bytes.len(), "oid": self.oid()})
+            }
             true => {
                 let size = self.bytes.len();
                 let text = "version https://git-lfs.github.com/spec/v1\n";
@@ -165,7 +169,8 @@ impl Mirror {
     fn commit(&self, repository: String, files: &[MirrorFile]) -> String {
         let mut state = self.lock();
         let commits = state.repositories.entry(repository).or_default();
-        let content: Vec<String> = files.iter().map(|file| format!("{} {}", file.path, file.oid())).collect();
+        let content: Vec<String> =
+            files.iter().map(|file| format!("{} {}", file.path, file.oid())).collect();
         let sha = git_blob(format!("{}: {}", commits.len(), content.join("\n")).as_bytes());
         commits.push((sha.clone(), files.to_vec()));
         sha
@@ -286,11 +291,14 @@ fn answer(state: &State, request: &Request, address: SocketAddr) -> Response {
     let path = decoded(path);
     if let Fault::Refuse(status) = state.fault {
         let echo = request.authorization.clone().unwrap_or_default();
-        return Response::new(status, "").header("X-Error-Message", format!("no access with '{echo}'"));
+        return Response::new(status, "")
+            .header("X-Error-Message", format!("no access with '{echo}'"));
     }
     let find = |repository: &str| state.repositories.get(repository);
     if let Some(api) = path.strip_prefix("/api/") {
-        for (verb, is_bare) in [("/revision/", false), ("/tree/", false), ("/refs", true), ("", true)] {
+        for (verb, is_bare) in
+            [("/revision/", false), ("/tree/", false), ("/refs", true), ("", true)]
+        {
             let (repository, rest) = match is_bare {
                 true => (api.strip_suffix(verb).unwrap_or_default(), ""),
                 false => api.split_once(verb).unwrap_or_default(),
@@ -304,7 +312,8 @@ fn answer(state: &State, request: &Request, address: SocketAddr) -> Response {
             return match (verb, of(rest)) {
                 ("/refs", _) => {
                     let sha = &commits.last().unwrap().0;
-                    let main = json!({"name": "main", "ref": "refs/heads/main", "targetCommit": sha});
+                    let main =
+                        json!({"name": "main", "ref": "refs/heads/main", "targetCommit": sha});
                     Response::json(&json!({"branches": [main], "tags": []}))
                 }
                 ("", _) => Response::json(&json!({"id": name})),
@@ -315,13 +324,16 @@ fn answer(state: &State, request: &Request, address: SocketAddr) -> Response {
         }
         return Response::not_found("RepoNotFound");
     }
-    let Some((repository, rest)) = path.split_once("/resolve/") else { return Response::not_found("") };
+    let Some((repository, rest)) = path.split_once("/resolve/") else {
+        return Response::not_found("");
+    };
     let repository = match repository.strip_prefix("/datasets/") {
         Some(name) => format!("datasets/{name}"),
         None => format!("models{repository}"),
     };
     let (revision, wanted) = rest.split_once('/').unwrap_or_default();
-    let commit = find(&repository).and_then(|commits| commits.iter().find(|(sha, _)| sha == revision));
+    let commit =
+        find(&repository).and_then(|commits| commits.iter().find(|(sha, _)| sha == revision));
     let Some((sha, files)) = commit else { return Response::not_found("RepoNotFound") };
     match files.iter().find(|file| file.path == wanted) {
         Some(file) => content(state, request, sha, file),
@@ -330,15 +342,26 @@ fn answer(state: &State, request: &Request, address: SocketAddr) -> Response {
 }
 
 /// A page of a tree, with the folders of its files.
-fn tree(state: &State, files: &[MirrorFile], path: &str, query: &str, address: SocketAddr) -> Response {
+fn tree(
+    state: &State,
+    files: &[MirrorFile],
+    path: &str,
+    query: &str,
+    address: SocketAddr,
+) -> Response {
     let mut listed: Vec<Value> = files.iter().map(MirrorFile::listed).collect();
     if let Fault::Path(path) = &state.fault {
         listed.push(MirrorFile::small(path, "evil").listed());
     }
-    let folders: Vec<&str> = files.iter().filter_map(|file| Some(file.path.rsplit_once('/')?.0)).collect();
-    listed.extend(folders.iter().map(|folder| json!({"type": "directory", "path": folder, "oid": "0"})));
-    let start =
-        query.split('&').find_map(|pair| pair.strip_prefix("cursor=")?.parse().ok()).unwrap_or(0usize);
+    let folders: Vec<&str> =
+        files.iter().filter_map(|file| Some(file.path.rsplit_once('/')?.0)).collect();
+    listed.extend(
+        folders.iter().map(|folder| json!({"type": "directory", "path": folder, "oid": "0"})),
+    );
+    let start = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("cursor=")?.parse().ok())
+        .unwrap_or(0usize);
     let end = (start + state.page).min(listed.len());
     let response = Response::json(&json!(listed[start.min(end)..end]));
     if end == listed.len() {
@@ -372,7 +395,9 @@ fn content(state: &State, request: &Request, sha: &str, file: &MirrorFile) -> Re
     let mut length = true;
     if request.method == "GET" {
         match state.fault {
-            Fault::ErrorPage(status) => return Response::new(status, "<html>something went wrong</html>"),
+            Fault::ErrorPage(status) => {
+                return Response::new(status, "<html>something went wrong</html>");
+            }
             Fault::Truncate => sent /= 2,
             Fault::WrongBytes => body.iter_mut().for_each(|byte| *byte ^= 1),
             Fault::Endless => {
@@ -395,7 +420,8 @@ fn decoded(path: &str) -> String {
     let mut rest = path.as_bytes();
     while let [first, tail @ ..] = rest {
         let code = tail.get(..2).filter(|_| *first == b'%');
-        let code = code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
+        let code =
+            code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
         bytes.push(code.unwrap_or(*first));
         rest = if code.is_some() { &tail[2..] } else { tail };
     }
@@ -409,7 +435,10 @@ mod tests {
     #[test]
     fn hashes_are_those_of_git_and_sha256sum() {
         // `printf 'hello\n' | git hash-object --stdin`, `printf 'hello\n' | sha256sum`
-        assert_eq!(MirrorFile::small("a", "hello\n").oid(), "ce013625030ba8dba906f756967f9e9ca394464a");
+        assert_eq!(
+            MirrorFile::small("a", "hello\n").oid(),
+            "ce013625030ba8dba906f756967f9e9ca394464a"
+        );
         assert_eq!(
             MirrorFile::large("a", "hello\n").oid(),
             "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"

@@ -1,12 +1,13 @@
-//! Compares the cheap estimators of the gradients' variance with the exact one while a small language model trains, and
-//! times what collecting costs a step.
+//! Compares the cheap estimators of the gradients' variance with the exact one while a small
+//! language model trains, and times what collecting costs a step.
 //!
 //! ```text
 //! CANDLE_NUM_THREADS=1 cargo run -p cuvee-train --example variance -- DATA [SEED [STEPS]]
 //! ```
 //!
-//! With 0 STEPS it only times. DATA holds the corpora that `DOMAINS` names; SEED (0) draws parameters and batches. Out comes
-//! one line a point in time and domain, tab-separated, and then the summary that docs/variance.md quotes. Takes some ten minutes on two cores.
+//! With 0 STEPS it only times. DATA holds the corpora that `DOMAINS` names; SEED (0) draws
+//! parameters and batches. Out comes one line a point in time and domain, tab-separated, and then
+//! the summary that docs/variance.md quotes. Takes some ten minutes on two cores.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use cuvee_data::{
-    Corpus, DomainSource, Prepare, ShardStore, Silent, Split, SplitSpec, TokenizerSpec, TrainTokenizerSpec,
-    prepare,
+    Corpus, DomainSource, Prepare, ShardStore, Silent, Split, SplitSpec, TokenizerSpec,
+    TrainTokenizerSpec, prepare,
 };
 use cuvee_mixer::rule::{va, variance_ratio};
 use cuvee_mixer::{DomainInfo, GradientStatistics, Mixer, MixtureSpec, Run, VarianceEstimator};
@@ -52,8 +53,9 @@ const ESTIMATORS: [VarianceEstimator; 4] = [
     VarianceEstimator::Ghost,
     VarianceEstimator::Sketch,
 ];
-/// What stands against each other, the exact one first. `rescaled` is norm-layers times what the batch's whole gradient is
-/// longer than its norm layers' part: one factor a batch, the same for every domain, of numbers a step has anyway.
+/// What stands against each other, the exact one first. `rescaled` is norm-layers times what the
+/// batch's whole gradient is longer than its norm layers' part: one factor a batch, the same for
+/// every domain, of numbers a step has anyway.
 const COLUMNS: [&str; 5] = ["exact", "norm-layers", "ghost", "sketch", "rescaled"];
 /// Steps timed of each kind.
 const TIMED: usize = 40;
@@ -79,11 +81,17 @@ fn main() -> Result<()> {
     let mut engine = ReferenceEngine::new(&model, &train, DeviceSpec::Cpu, seed)?;
     let measured = measured(&corpus);
 
-    let infos: Vec<_> =
-        corpus.domains.iter().map(|d| DomainInfo::new(&d.name, d.shard(Split::Train).tokens())).collect();
+    let infos: Vec<_> = corpus
+        .domains
+        .iter()
+        .map(|d| DomainInfo::new(&d.name, d.shard(Split::Train).tokens()))
+        .collect();
     let mixture: MixtureSpec = serde_json::from_value(json!({ "sampling": "uniform" }))?;
-    let mut mixer =
-        Mixer::new(&mixture, &infos, &Run { steps: steps + 1, batch_size: BATCH, context: CONTEXT, seed })?;
+    let mut mixer = Mixer::new(
+        &mixture,
+        &infos,
+        &Run { steps: steps + 1, batch_size: BATCH, context: CONTEXT, seed },
+    )?;
     let names: Vec<String> = corpus.domains.iter().map(|domain| domain.name.clone()).collect();
     let shards: Vec<_> = corpus.domains.iter().map(|domain| domain.shard(Split::Train)).collect();
 
@@ -113,7 +121,11 @@ fn open(data: &Path, folder: &Path) -> Result<Corpus> {
         if shuffled > 0.0 {
             source["corrupt"] = json!({ "shuffle_tokens": shuffled });
         }
-        Ok(DomainSource { name: name.into(), source: serde_json::from_value(source)?, domain_by: None })
+        Ok(DomainSource {
+            name: name.into(),
+            source: serde_json::from_value(source)?,
+            domain_by: None,
+        })
     };
     let domains = DOMAINS.iter().map(source).collect::<Result<Vec<_>>>()?;
     let tokenizer = TokenizerSpec {
@@ -133,8 +145,13 @@ fn open(data: &Path, folder: &Path) -> Result<Corpus> {
 
 /// Windows evenly spread over each domain's training stream, all in one batch.
 fn measured(corpus: &Corpus) -> Batch {
-    let mut batch =
-        Batch { inputs: vec![], targets: vec![], domains: vec![], multipliers: vec![], context: CONTEXT };
+    let mut batch = Batch {
+        inputs: vec![],
+        targets: vec![],
+        domains: vec![],
+        multipliers: vec![],
+        context: CONTEXT,
+    };
     let mut window = [0; CONTEXT + 1];
     for (index, domain) in corpus.domains.iter().enumerate() {
         let shard = domain.shard(Split::Train);
@@ -162,15 +179,19 @@ fn measure(
         engine.collect(Some(estimator))?;
         let (output, gradients) = engine.gradient(batch)?;
         for (deviations, statistics) in deviations.iter_mut().zip(&output.gradient) {
-            let GradientStatistics { variance, .. } = statistics.ok_or("a domain without statistics")?;
+            let GradientStatistics { variance, .. } =
+                statistics.ok_or("a domain without statistics")?;
             deviations[column] = variance.sqrt();
         }
         if estimator == VarianceEstimator::NormLayers {
-            let square =
-                |tensor: &NamedTensor| tensor.data.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+            let square = |tensor: &NamedTensor| {
+                tensor.data.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>()
+            };
             let norms = gradients.iter().filter(|tensor| tensor.name.contains("norm"));
             let part = norms.map(square).sum::<f64>().sqrt();
-            deviations.iter_mut().for_each(|row| row[4] = row[column] * output.gradient_norm / part);
+            deviations
+                .iter_mut()
+                .for_each(|row| row[4] = row[column] * output.gradient_norm / part);
         }
         losses = output.sequence_losses;
     }
@@ -199,13 +220,16 @@ fn summarise(column: usize, points: &[Vec<[f64; 5]>]) {
         };
         points.iter().flat_map(one).collect()
     };
-    println!("{name}: Spearman of v over its sum at the time {:.4}", spearman(&shares(column), &shares(0)));
+    println!(
+        "{name}: Spearman of v over its sum at the time {:.4}",
+        spearman(&shares(column), &shares(0))
+    );
     println!("{name}: its ratio {}", spread(&shares(column), &shares(0)));
     for (index, point) in points.iter().enumerate() {
         let point = std::slice::from_ref(point);
         let (exact, cheap) = (of(point, 0), of(point, column));
-        // What VA would make of it at equal importance and loss weights, without a floor: Σ a_i² / p_i over the domains,
-        // relative to (Σ a_i)², its least.
+        // What VA would make of it at equal importance and loss weights, without a floor: Σ a_i² /
+        // p_i over the domains, relative to (Σ a_i)², its least.
         let equal = vec![1.0 / exact.len() as f64; exact.len()];
         let ones = vec![1.0; exact.len()];
         let shares = va(&equal, &ones, &cheap, 0.0);
@@ -222,7 +246,8 @@ fn summarise(column: usize, points: &[Vec<[f64; 5]>]) {
 }
 
 fn spread(cheap: &[f64], exact: &[f64]) -> String {
-    let mut ratios: Vec<f64> = cheap.iter().zip(exact).map(|(cheap, exact)| cheap / exact).collect();
+    let mut ratios: Vec<f64> =
+        cheap.iter().zip(exact).map(|(cheap, exact)| cheap / exact).collect();
     ratios.sort_by(f64::total_cmp);
     let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
     format!("{least:.4} … {:.4} … {most:.4} (×{:.2})", ratios[ratios.len() / 2], most / least)
@@ -235,12 +260,14 @@ fn spearman(x: &[f64], y: &[f64]) -> f64 {
     };
     let (x, y) = (ranks(x), ranks(y));
     let mean = (x.len() as f64 - 1.0) / 2.0;
-    let product = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>();
+    let product =
+        |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>();
     product(&x, &y) / product(&x, &x)
 }
 
-/// Times steps of each kind in turn, so that whatever else the machine does meets all of them; by the processor's clock
-/// too, where there is one to read, since it does not count what others do meanwhile.
+/// Times steps of each kind in turn, so that whatever else the machine does meets all of them; by
+/// the processor's clock too, where there is one to read, since it does not count what others do
+/// meanwhile.
 fn time(engine: &mut ReferenceEngine, batch: &Batch) -> Result<()> {
     let kinds = [
         None,
@@ -278,13 +305,15 @@ fn time(engine: &mut ReferenceEngine, batch: &Batch) -> Result<()> {
     Ok(())
 }
 
-/// Processor time of this process so far, on Linux: fields 14 and 15 of its status line, in hundredths of a second. NaN
-/// elsewhere.
+/// Processor time of this process so far, on Linux: fields 14 and 15 of its status line, in
+/// hundredths of a second. NaN elsewhere.
 fn processor_seconds() -> f64 {
     let line = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = line.rsplit(')').next().unwrap_or_default();
-    let mut fields =
-        after_name.split_whitespace().skip(11).map(|field| field.parse::<f64>().unwrap_or(f64::NAN));
+    let mut fields = after_name
+        .split_whitespace()
+        .skip(11)
+        .map(|field| field.parse::<f64>().unwrap_or(f64::NAN));
     let mut next = || fields.next().unwrap_or(f64::NAN) / 100.0;
     next() + next()
 }

@@ -1,5 +1,5 @@
-//! Draws and shards in, a [`Batch`] of token ids out. Costs one copy of `B · (T + 1)` tokens out of the memory map, the
-//! next window on its way into the caches meanwhile.
+//! Draws and shards in, a [`Batch`] of token ids out. Costs one copy of `B · (T + 1)` tokens out of
+//! the memory map, the next window on its way into the caches meanwhile.
 
 use cuvee_data::Shard;
 use cuvee_mixer::Draw;
@@ -7,13 +7,15 @@ use cuvee_mixer::Draw;
 use crate::engine::Batch;
 use crate::error::{Result, TrainError};
 
-/// Reads the windows that `draws` name: sequence j's inputs are tokens `start .. start + T` of its domain's
-/// circular stream, its targets the same shifted by one.
+/// Reads the windows that `draws` name: sequence j's inputs are tokens `start .. start + T` of its
+/// domain's circular stream, its targets the same shifted by one.
 ///
-/// `shards[i]` and `names[i]` are the training split and the name of domain i, for every domain the mixer knows.
+/// `shards[i]` and `names[i]` are the training split and the name of domain i, for every domain the
+/// mixer knows.
 ///
 /// # Errors
-/// [`TrainError::TokenOutOfVocabulary`] when a shard holds an id that the model has no embedding for.
+/// [`TrainError::TokenOutOfVocabulary`] when a shard holds an id that the model has no embedding
+/// for.
 pub fn read_batch(
     draws: &[Draw],
     shards: &[&Shard],

@@ -1,9 +1,10 @@
 //! Checkpoints: a whole run frozen between two steps, and thawed to the bit.
 //!
-//! A checkpoint is a folder `step-00001000/` with `model.safetensors`, `config.json` and `tokenizer.json` (so that it
-//! loads anywhere a Hugging Face Llama does), `optimizer.safetensors` (both AdamW moments) and `state.json` (everything
-//! else). It is written under a temporary name, synced, then renamed; older ones are removed only after that (`folder.rs`).
-//! Costs three times the parameters in bytes on disk.
+//! A checkpoint is a folder `step-00001000/` with `model.safetensors`, `config.json` and
+//! `tokenizer.json` (so that it loads anywhere a Hugging Face Llama does), `optimizer.safetensors`
+//! (both AdamW moments) and `state.json` (everything else). It is written under a temporary name,
+//! synced, then renamed; older ones are removed only after that (`folder.rs`). Costs three times
+//! the parameters in bytes on disk.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -29,7 +30,8 @@ const SECOND_MOMENT: &str = "exp_avg_sq.";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointSpec {
-    /// Steps between checkpoints, 0 for none on the way; there is always one after the last step and on an interruption.
+    /// Steps between checkpoints, 0 for none on the way; there is always one after the last step
+    /// and on an interruption.
     pub every: u64,
     /// How many of the newest to keep, at least 1.
     pub keep: usize,
@@ -127,7 +129,12 @@ pub struct RunState {
 
 impl RunState {
     /// A run that has not begun.
-    pub fn new(mixer: MixerState, config: String, precision: Precision, domains: &[Domain]) -> Self {
+    pub fn new(
+        mixer: MixerState,
+        config: String,
+        precision: Precision,
+        domains: &[Domain],
+    ) -> Self {
         Self {
             version: STATE_VERSION,
             cuvee: env!("CARGO_PKG_VERSION").to_string(),
@@ -151,8 +158,9 @@ impl RunState {
     /// [`TrainError::DataChanged`] naming the first domain that differs and how.
     pub fn check_data(&self, domains: &[Domain]) -> Result<()> {
         let now = DataFingerprint::of(domains);
-        let names =
-            |list: &[DataFingerprint]| list.iter().map(|d| d.domain.as_str()).collect::<Vec<_>>().join(", ");
+        let names = |list: &[DataFingerprint]| {
+            list.iter().map(|d| d.domain.as_str()).collect::<Vec<_>>().join(", ")
+        };
         let changed = |domain: &str, expected: String, found: String| {
             Err(TrainError::DataChanged { domain: domain.to_string(), expected, found })
         };
@@ -161,7 +169,11 @@ impl RunState {
         }
         if let Some((old, new)) = self.data.iter().zip(&now).find(|(old, new)| old != new) {
             if old.tokenizer != new.tokenizer {
-                return changed(&new.domain, format!("tokenizer {}", old.tokenizer), new.tokenizer.clone());
+                return changed(
+                    &new.domain,
+                    format!("tokenizer {}", old.tokenizer),
+                    new.tokenizer.clone(),
+                );
             }
             let show = |d: &DataFingerprint| {
                 format!(
@@ -180,11 +192,12 @@ fn folder_name(step: u64) -> String {
     format!("step-{step:08}")
 }
 
-/// Writes a checkpoint of `engine` and `state` under `root`, then removes all but the newest `keep`.
-/// Returns its folder.
+/// Writes a checkpoint of `engine` and `state` under `root`, then removes all but the newest
+/// `keep`. Returns its folder.
 ///
 /// # Errors
-/// [`TrainError::Io`] naming the file (a full disk, say); the previous checkpoints are then still there.
+/// [`TrainError::Io`] naming the file (a full disk, say); the previous checkpoints are then still
+/// there.
 pub fn save(
     root: &Path,
     keep: usize,
@@ -194,14 +207,16 @@ pub fn save(
 ) -> Result<PathBuf> {
     let target = root.join(folder_name(state.step));
     replace_folder(&target, |partial| {
-        let exported = hf::ExportTokenizer { json: tokenizer.json(), end_of_text: tokenizer.end_of_text() };
+        let exported =
+            hf::ExportTokenizer { json: tokenizer.json(), end_of_text: tokenizer.end_of_text() };
         hf::write_export_files(partial, engine.model(), &engine.parameters()?, exported)?;
         let moments = engine.moments()?;
         let prefixed = |prefix: &'static str, list: Vec<NamedTensor>| {
             list.into_iter().map(move |t| NamedTensor { name: format!("{prefix}{}", t.name), ..t })
         };
-        let both: Vec<_> =
-            prefixed(FIRST_MOMENT, moments.first).chain(prefixed(SECOND_MOMENT, moments.second)).collect();
+        let both: Vec<_> = prefixed(FIRST_MOMENT, moments.first)
+            .chain(prefixed(SECOND_MOMENT, moments.second))
+            .collect();
         write_safetensors(&partial.join("optimizer.safetensors"), &both)?;
         let path = partial.join("state.json");
         let text = serde_json::to_vec_pretty(state).map_err(|e| TrainError::BadCheckpoint {
@@ -217,7 +232,8 @@ pub fn save(
     Ok(target)
 }
 
-/// Puts in order what a crash left under `root`. Only for whoever holds the run: another process may be writing there.
+/// Puts in order what a crash left under `root`. Only for whoever holds the run: another process
+/// may be writing there.
 ///
 /// # Errors
 /// [`TrainError::Io`].
@@ -232,13 +248,16 @@ pub fn recover(root: &Path) -> Result<()> {
 pub fn list(root: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         Err(e) => return Err(TrainError::io("read", root)(e)),
     };
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(TrainError::io("read", root))?.path();
-        let step = path.file_name().and_then(|n| n.to_str()?.strip_prefix("step-")?.parse::<u64>().ok());
+        let step =
+            path.file_name().and_then(|n| n.to_str()?.strip_prefix("step-")?.parse::<u64>().ok());
         if let Some(step) = step.filter(|_| path.join("state.json").is_file()) {
             found.push((step, path));
         }
@@ -257,7 +276,10 @@ pub fn load_state(folder: &Path) -> Result<RunState> {
     let bad = |what: String| TrainError::BadCheckpoint { path: path.clone(), what };
     let state: RunState = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
     if state.version != STATE_VERSION {
-        return Err(bad(format!("expected state version {STATE_VERSION}, found {}", state.version)));
+        return Err(bad(format!(
+            "expected state version {STATE_VERSION}, found {}",
+            state.version
+        )));
     }
     Ok(state)
 }

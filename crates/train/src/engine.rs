@@ -1,9 +1,9 @@
 //! The seam between the training loop and the arithmetic: a global batch goes in, the losses of its
 //! sequences and an updated model come out.
 //!
-//! The loop knows only the trait [`Engine`]. Parameters and moments cross it as [`NamedTensor`]s under
-//! their Hugging Face Llama names, in f32, row-major, matrices as `[out, in]`, so that a checkpoint
-//! written by one engine is read by any other.
+//! The loop knows only the trait [`Engine`]. Parameters and moments cross it as [`NamedTensor`]s
+//! under their Hugging Face Llama names, in f32, row-major, matrices as `[out, in]`, so that a
+//! checkpoint written by one engine is read by any other.
 
 use std::fmt;
 use std::str::FromStr;
@@ -58,7 +58,11 @@ impl Batch {
         }
         let found = check_sequences(model, &self.inputs, &self.targets, self.context)?;
         if found != sequences {
-            return Err(TrainError::Batch { what: "sequences of tokens", expected: sequences, found });
+            return Err(TrainError::Batch {
+                what: "sequences of tokens",
+                expected: sequences,
+                found,
+            });
         }
         Ok(())
     }
@@ -73,9 +77,10 @@ pub struct StepOutput {
     pub loss: f64,
     /// Euclidean norm of the objective's gradient over all parameters, before clipping.
     pub gradient_norm: f64,
-    /// Statistics of ∇ℓ_b itself, with neither multiplier nor 1/B, over the sequences of each domain: one entry for each of
-    /// the domains 0 to the largest in the batch, `None` for one with fewer than two sequences (those of multiplier 0, which
-    /// the batch's backward tells nothing of, are not counted). Empty unless [`Engine::collect`] asked for it.
+    /// Statistics of ∇ℓ_b itself, with neither multiplier nor 1/B, over the sequences of each
+    /// domain: one entry for each of the domains 0 to the largest in the batch, `None` for one with
+    /// fewer than two sequences (those of multiplier 0, which the batch's backward tells nothing
+    /// of, are not counted). Empty unless [`Engine::collect`] asked for it.
     pub gradient: Vec<Option<GradientStatistics>>,
 }
 
@@ -138,8 +143,8 @@ pub struct KernelTime {
 
 /// Forward, backward, clip and update of one decoder.
 ///
-/// An engine is deterministic: the same calls in the same build on the same machine with the same number of threads give the
-/// same bits.
+/// An engine is deterministic: the same calls in the same build on the same machine with the same
+/// number of threads give the same bits.
 pub trait Engine {
     /// The name it has in the config, such as `reference`.
     fn name(&self) -> &'static str;
@@ -150,37 +155,43 @@ pub trait Engine {
     /// Shape of the model.
     fn model(&self) -> &ModelConfig;
 
-    /// Sets how [`StepOutput::gradient`] is estimated from now on (METHOD §4); `None`, as at the start, collects nothing.
-    /// What is trained does not depend on it, to the bit.
+    /// Sets how [`StepOutput::gradient`] is estimated from now on (METHOD §4); `None`, as at the
+    /// start, collects nothing. What is trained does not depend on it, to the bit.
     ///
     /// # Errors
-    /// [`TrainError::Config`] for an estimator this engine does not have; what was set before stays.
+    /// [`TrainError::Config`] for an estimator this engine does not have; what was set before
+    /// stays.
     fn collect(&mut self, estimator: Option<VarianceEstimator>) -> Result<()>;
 
     /// One optimizer step at learning rate `lr`: the gradient of (1/B) Σ_b m_b ℓ_b, clipped by its
     /// global norm, through AdamW.
     ///
     /// # Errors
-    /// [`TrainError::NonFinite`] if a loss or a gradient is not finite: the update is then not made and
-    /// the parameters keep every bit. Those of [`Batch::check`]; [`TrainError::Tensor`].
+    /// [`TrainError::NonFinite`] if a loss or a gradient is not finite: the update is then not made
+    /// and the parameters keep every bit. Those of [`Batch::check`]; [`TrainError::Tensor`].
     fn step(&mut self, batch: &Batch, lr: f64) -> Result<StepOutput>;
 
-    /// The same forward and backward as [`Engine::step`] with no update; the gradients come out before
-    /// clipping, under their parameters' names and in their order.
+    /// The same forward and backward as [`Engine::step`] with no update; the gradients come out
+    /// before clipping, under their parameters' names and in their order.
     ///
     /// # Errors
     /// As [`Engine::step`].
     fn gradient(&mut self, batch: &Batch) -> Result<(StepOutput, Vec<NamedTensor>)>;
 
-    /// ℓ_b of each sequence, in nats a token, with no backward; `inputs` and `targets` are `[B·T]` with
-    /// T = `context`.
+    /// ℓ_b of each sequence, in nats a token, with no backward; `inputs` and `targets` are `[B·T]`
+    /// with T = `context`.
     ///
     /// # Errors
     /// Those of [`Batch::check`]; [`TrainError::Tensor`]. A non-finite loss is returned as it is.
-    fn sequence_losses(&mut self, inputs: &[u32], targets: &[u32], context: usize) -> Result<Vec<f64>>;
+    fn sequence_losses(
+        &mut self,
+        inputs: &[u32],
+        targets: &[u32],
+        context: usize,
+    ) -> Result<Vec<f64>>;
 
-    /// Logits `[vocab_size]` of the token that follows `tokens`. Only the last `max_context` tokens are
-    /// seen. Calls that extend the same tokens one at a time cost one position each.
+    /// Logits `[vocab_size]` of the token that follows `tokens`. Only the last `max_context` tokens
+    /// are seen. Calls that extend the same tokens one at a time cost one position each.
     ///
     /// # Errors
     /// [`TrainError::Context`] for no token, [`TrainError::TokenId`], [`TrainError::Tensor`].
@@ -208,8 +219,8 @@ pub trait Engine {
     /// Replaces every parameter; the tensors may come in any order. Moments are left as they are.
     ///
     /// # Errors
-    /// [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`]; nothing
-    /// has been replaced then.
+    /// [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`];
+    /// nothing has been replaced then.
     fn load_parameters(&mut self, tensors: &[NamedTensor]) -> Result<()>;
 
     /// Replaces the optimizer's memory.
@@ -218,11 +229,12 @@ pub trait Engine {
     /// As [`Engine::load_parameters`].
     fn load_moments(&mut self, moments: &Moments) -> Result<()>;
 
-    /// Whether to measure the time of each kernel from now on; at the start nothing is measured. An engine that cannot
-    /// ignores it.
+    /// Whether to measure the time of each kernel from now on; at the start nothing is measured. An
+    /// engine that cannot ignores it.
     fn set_profiling(&mut self, _on: bool) {}
 
-    /// The time of each kernel while profiling was on, since the engine was built; `None` for an engine that cannot tell.
+    /// The time of each kernel while profiling was on, since the engine was built; `None` for an
+    /// engine that cannot tell.
     fn profile(&self) -> Option<Vec<KernelTime>> {
         None
     }
@@ -297,15 +309,16 @@ pub fn build_engine(
     engine_from_parameters(model, train, device, initial_parameters(model, root_seed))
 }
 
-/// Builds the engine that `train.engine` names around given parameters: nothing is drawn. The reference engine holds them
-/// once and drops each tensor as soon as it has it; the fused engine holds matrices in f32 and twice laid out for products, and the tensors
-/// until it has all. The optimizer's moments take memory from the first update on.
+/// Builds the engine that `train.engine` names around given parameters: nothing is drawn. The
+/// reference engine holds them once and drops each tensor as soon as it has it; the fused engine
+/// holds matrices in f32 and twice laid out for products, and the tensors until it has all. The
+/// optimizer's moments take memory from the first update on.
 ///
 /// `parameters` may come in any order.
 ///
 /// # Errors
-/// As [`build_engine`]; [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`] if the
-/// parameters are not the model's.
+/// As [`build_engine`]; [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`],
+/// [`TrainError::TensorShape`] if the parameters are not the model's.
 pub fn engine_from_parameters(
     model: &ModelConfig,
     train: &TrainSpec,
@@ -353,10 +366,12 @@ fn is_fused(engine: EngineKind, device: DeviceSpec) -> bool {
 }
 
 impl TrainSpec {
-    /// Where `precision` is `auto`: what a run was `begun` in, if an engine here computes in that. A run so keeps its arithmetic on
-    /// a machine that would begin one in another.
+    /// Where `precision` is `auto`: what a run was `begun` in, if an engine here computes in that.
+    /// A run so keeps its arithmetic on a machine that would begin one in another.
     pub fn go_on_in(&mut self, begun: Precision, device: DeviceSpec) {
-        if self.precision == Precision::Auto && (begun == Precision::F32 || is_fused(self.engine, device)) {
+        if self.precision == Precision::Auto
+            && (begun == Precision::F32 || is_fused(self.engine, device))
+        {
             self.precision = begun;
         }
     }
@@ -373,7 +388,11 @@ pub(crate) fn check_sequences(
         return Err(TrainError::Context { found: context, max_context: model.max_context });
     }
     if targets.len() != inputs.len() {
-        return Err(TrainError::Batch { what: "target ids", expected: inputs.len(), found: targets.len() });
+        return Err(TrainError::Batch {
+            what: "target ids",
+            expected: inputs.len(),
+            found: targets.len(),
+        });
     }
     if !inputs.len().is_multiple_of(context) {
         let expected = inputs.len().div_ceil(context) * context;

@@ -1,7 +1,7 @@
 //! Everything that can go wrong in this crate, in one enum.
 //!
-//! Each message says what was expected, what was found and where, and ends with a `hint:` line where
-//! there is something to do.
+//! Each message says what was expected, what was found and where, and ends with a `hint:` line
+//! where there is something to do.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -263,7 +263,8 @@ pub enum TrainError {
         source: std::io::Error,
     },
 
-    /// The tokenizer beside the parameters to start from is not the one the run's data is made with.
+    /// The tokenizer beside the parameters to start from is not the one the run's data is made
+    /// with.
     #[error(
         "{}: expected the run's tokenizer, {expected}, found {found}: every row of the embedding would mean another token\nhint: [tokenizer] file = \"{}\"",
         path.display(),
@@ -278,7 +279,8 @@ pub enum TrainError {
         found: String,
     },
 
-    /// A folder that is not to be replaced, since it holds other things than what would be written there.
+    /// A folder that is not to be replaced, since it holds other things than what would be written
+    /// there.
     #[error(
         "{}: expected an empty folder or an earlier export, found `{found}` in it\nhint: move it elsewhere, or choose another folder", path.display()
     )]
@@ -298,8 +300,9 @@ pub enum TrainError {
     Tensor(#[from] candle_core::Error),
 }
 
-/// Where a NaN or an infinity was met, before anything was updated with it. The engine fills in what it knows; the
-/// training loop adds the step and the domain with [`TrainError::at_step`] and [`TrainError::in_domain`].
+/// Where a NaN or an infinity was met, before anything was updated with it. The engine fills in
+/// what it knows; the training loop adds the step and the domain with [`TrainError::at_step`] and
+/// [`TrainError::in_domain`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct NonFinite {
     /// What is not finite: `loss`, `gradient norm`, …
@@ -310,7 +313,8 @@ pub struct NonFinite {
     pub sequence: Option<usize>,
     /// Name of the first parameter whose gradient is not finite.
     pub parameter: Option<String>,
-    /// Training step, counted from 1 as in the metrics; an evaluation's is the number of steps done.
+    /// Training step, counted from 1 as in the metrics; an evaluation's is the number of steps
+    /// done.
     pub step: Option<u64>,
     /// Domain of that sequence.
     pub domain: Option<String>,

@@ -1,7 +1,9 @@
-//! Per-domain evaluation: an engine and the domains' held-out shards in, loss, perplexity and bits per byte out.
+//! Per-domain evaluation: an engine and the domains' held-out shards in, loss, perplexity and bits
+//! per byte out.
 //!
-//! The windows are fixed: evenly spaced over the split, the same for every run, step and seed, so that two
-//! evaluations differ by the model alone. Costs one forward pass over `sequences` windows a domain.
+//! The windows are fixed: evenly spaced over the split, the same for every run, step and seed, so
+//! that two evaluations differ by the model alone. Costs one forward pass over `sequences` windows
+//! a domain.
 
 use std::ops::ControlFlow;
 
@@ -16,11 +18,13 @@ use crate::error::{NonFinite, Result, TrainError};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalSpec {
-    /// Steps between evaluations, 0 for none on the way; there is always one before the first step and one after the last.
+    /// Steps between evaluations, 0 for none on the way; there is always one before the first step
+    /// and one after the last.
     pub every: u64,
     /// Windows of each domain's valid split (fewer where the split has fewer).
     pub sequences: usize,
-    /// Windows of each domain's tune split, for strategies that steer by it; the others never look there.
+    /// Windows of each domain's tune split, for strategies that steer by it; the others never look
+    /// there.
     pub tune_sequences: usize,
 }
 
@@ -41,7 +45,12 @@ impl EvalSpec {
             return Err(TrainError::config("eval.sequences", "at least 1", 0, usual));
         }
         if self.tune_sequences < 2 {
-            return Err(TrainError::config("eval.tune_sequences", "at least 2", self.tune_sequences, usual));
+            return Err(TrainError::config(
+                "eval.tune_sequences",
+                "at least 2",
+                self.tune_sequences,
+                usual,
+            ));
         }
         Ok(())
     }
@@ -56,8 +65,8 @@ pub struct DomainEvaluation {
     pub tokens: u64,
     /// Mean cross-entropy, nats a token; finite.
     pub loss: f64,
-    /// `loss / ln 2 · tokens / bytes`, with the split's own ratio of tokens to UTF-8 bytes: comparable between
-    /// vocabularies, unlike the loss.
+    /// `loss / ln 2 · tokens / bytes`, with the split's own ratio of tokens to UTF-8 bytes:
+    /// comparable between vocabularies, unlike the loss.
     pub bits_per_byte: f64,
 }
 
@@ -79,8 +88,9 @@ pub struct Evaluation {
     pub mean_loss: f64,
 }
 
-/// Starts of the evaluation windows: at most `sequences`, evenly spaced, never overlapping in their targets,
-/// never wrapping. Empty when the split is shorter than one window of `context + 1` tokens.
+/// Starts of the evaluation windows: at most `sequences`, evenly spaced, never overlapping in their
+/// targets, never wrapping. Empty when the split is shorter than one window of `context + 1`
+/// tokens.
 pub fn evaluation_starts(tokens: u64, context: usize, sequences: usize) -> Vec<u64> {
     let context = context as u64;
     let windows = tokens.saturating_sub(1).checked_div(context).unwrap_or(0);
@@ -117,10 +127,12 @@ impl EvalPlan<'_> {
 /// Tokens that an engine is given at once, so that progress shows and an interruption is noticed.
 const TOKENS_AT_ONCE: usize = 16_384;
 
-/// Evaluates every domain after `step` steps. `progress` is told of windows done and may break off; the result is then `None`.
+/// Evaluates every domain after `step` steps. `progress` is told of windows done and may break off;
+/// the result is then `None`.
 ///
 /// # Errors
-/// A split shorter than one window, an id beyond the vocabulary, a loss that is not finite, or the engine's own.
+/// A split shorter than one window, an id beyond the vocabulary, a loss that is not finite, or the
+/// engine's own.
 pub fn evaluate(
     engine: &mut dyn Engine,
     plan: &EvalPlan,
@@ -167,7 +179,13 @@ pub fn sequence_losses(
         for some in plan.starts(domain).chunks((TOKENS_AT_ONCE / context).max(1)) {
             let (mut inputs, mut targets) = (Vec::new(), Vec::new());
             for &start in some {
-                read_window(domain.shard(plan.split), start, &mut window, &domain.name, vocab_size)?;
+                read_window(
+                    domain.shard(plan.split),
+                    start,
+                    &mut window,
+                    &domain.name,
+                    vocab_size,
+                )?;
                 inputs.extend_from_slice(&window[..context]);
                 targets.extend_from_slice(&window[1..]);
             }
@@ -196,7 +214,8 @@ pub fn sequence_losses(
 /// # Errors
 /// [`TrainError::SplitTooShort`] for the first domain whose `split` is shorter than one window.
 pub fn check_split(domains: &[Domain], split: Split, context: usize) -> Result<()> {
-    match domains.iter().find(|d| evaluation_starts(d.shard(split).tokens(), context, 1).is_empty()) {
+    match domains.iter().find(|d| evaluation_starts(d.shard(split).tokens(), context, 1).is_empty())
+    {
         None => Ok(()),
         Some(domain) => Err(too_short(domain, split, context)),
     }

@@ -1,7 +1,8 @@
 //! Folders that are replaced whole or not at all, whatever moment the power fails at.
 //!
-//! A folder NAME is written as its hidden neighbour `.NAME.partial`, put on the disk, and swapped in by two renames: the
-//! old one aside to `.NAME.old`, the new one to NAME. Only then is the old one deleted. Costs the space of both.
+//! A folder NAME is written as its hidden neighbour `.NAME.partial`, put on the disk, and swapped
+//! in by two renames: the old one aside to `.NAME.old`, the new one to NAME. Only then is the old
+//! one deleted. Costs the space of both.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -13,10 +14,12 @@ use crate::error::{Result, TrainError};
 const PARTIAL: &str = ".partial";
 const OLD: &str = ".old";
 
-/// Makes what `write` puts into the folder it is given (empty, beside `target`) the contents of `target`.
+/// Makes what `write` puts into the folder it is given (empty, beside `target`) the contents of
+/// `target`.
 ///
-/// Until that is complete and on the disk, `target` is what it was; after an error it still is. What an earlier crash
-/// left of the same `target` is cleared away first. A `target` that is a link is followed.
+/// Until that is complete and on the disk, `target` is what it was; after an error it still is.
+/// What an earlier crash left of the same `target` is cleared away first. A `target` that is a link
+/// is followed.
 ///
 /// # Errors
 /// Those of `write`; [`TrainError::Io`] with the path in question.
@@ -41,7 +44,8 @@ pub fn replace_folder(target: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
     fs::create_dir(&partial).map_err(TrainError::io("create", &partial))?;
     let written = write(&partial).and_then(|()| sync_tree(&partial));
     if let Err(error) = written {
-        // The reason of the failure matters more than whether it can be cleared away; the next call tries again.
+        // The reason of the failure matters more than whether it can be cleared away; the next call
+        // tries again.
         let _ = fs::remove_dir_all(&partial);
         return Err(error);
     }
@@ -59,7 +63,8 @@ pub fn replace_folder(target: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
     if replaces { remove(&old) } else { Ok(()) }
 }
 
-/// Removes `folder` so that no crash leaves half of it under its name: it is renamed to that of an unfinished one first.
+/// Removes `folder` so that no crash leaves half of it under its name: it is renamed to that of an
+/// unfinished one first.
 ///
 /// # Errors
 /// [`TrainError::Io`].
@@ -72,8 +77,9 @@ pub fn remove_folder(folder: &Path) -> Result<()> {
     remove(&going)
 }
 
-/// Clears away what crashes of [`replace_folder`] and [`remove_folder`] left in `parent`, under any name: unfinished folders go, and a folder
-/// that a crash caught between the two renames gets its name back. Nothing is there to do if `parent` is not.
+/// Clears away what crashes of [`replace_folder`] and [`remove_folder`] left in `parent`, under any
+/// name: unfinished folders go, and a folder that a crash caught between the two renames gets its
+/// name back. Nothing is there to do if `parent` is not.
 ///
 /// Only for folders that are the program's own, such as a run's checkpoints.
 ///
@@ -87,7 +93,8 @@ pub fn sweep_folders(parent: &Path) -> Result<()> {
     };
     for entry in entries {
         let path = entry.map_err(TrainError::io("read", parent))?.path();
-        let Some(hidden) = path.file_name().and_then(|name| name.to_str()?.strip_prefix('.')) else {
+        let Some(hidden) = path.file_name().and_then(|name| name.to_str()?.strip_prefix('.'))
+        else {
             continue;
         };
         if hidden.ends_with(PARTIAL) {
@@ -150,10 +157,13 @@ fn sync_tree(folder: &Path) -> Result<()> {
     sync_folder(folder)
 }
 
-/// Flushes a folder's list of names. Windows cannot open a folder as a file and keeps that list by itself.
+/// Flushes a folder's list of names. Windows cannot open a folder as a file and keeps that list by
+/// itself.
 fn sync_folder(folder: &Path) -> Result<()> {
     if cfg!(unix) {
-        File::open(folder).and_then(|file| file.sync_all()).map_err(TrainError::io("flush", folder))?;
+        File::open(folder)
+            .and_then(|file| file.sync_all())
+            .map_err(TrainError::io("flush", folder))?;
     }
     Ok(())
 }
@@ -210,7 +220,10 @@ mod tests {
             Err(TrainError::io("write", folder)(io::ErrorKind::StorageFull.into()))
         });
         assert!(matches!(failed, Err(TrainError::Io { .. })));
-        assert_eq!((names(&target), names(dir.path())), (vec!["old".to_owned()], vec!["export".to_owned()]));
+        assert_eq!(
+            (names(&target), names(dir.path())),
+            (vec!["old".to_owned()], vec!["export".to_owned()])
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Text from a model, one token at a time: tokens → logits → a choice.
 //!
-//! The choices are a pure function of the seed and the position, so the same prompt and seed give the same text.
-//! Temperature 0 is greedy: the largest logit, the lowest id among equals.
+//! The choices are a pure function of the seed and the position, so the same prompt and seed give
+//! the same text. Temperature 0 is greedy: the largest logit, the lowest id among equals.
 
 use std::ops::ControlFlow;
 
@@ -44,7 +44,12 @@ impl Sampler {
     /// [`TrainError::Config`] for a negative temperature, `top_k` of 0 or `top_p` outside (0, 1].
     pub fn new(spec: SamplingSpec) -> Result<Self> {
         let refuse = |key: &str, expected: &str, found: String| {
-            Err(TrainError::config(key, expected, found, "leave the option out to take its default"))
+            Err(TrainError::config(
+                key,
+                expected,
+                found,
+                "leave the option out to take its default",
+            ))
         };
         if !(spec.temperature.is_finite() && spec.temperature >= 0.0) {
             return refuse("temperature", "0 or more", spec.temperature.to_string());
@@ -60,7 +65,8 @@ impl Sampler {
         }
     }
 
-    /// The token chosen at `position` from its `logits`, `[vocab_size]`; NaN logits are never chosen.
+    /// The token chosen at `position` from its `logits`, `[vocab_size]`; NaN logits are never
+    /// chosen.
     pub fn choose(&self, logits: &[f32], position: u64) -> u32 {
         let mut ranked: Vec<(u32, f64)> = (0u32..)
             .zip(logits)
@@ -94,8 +100,9 @@ impl Sampler {
     }
 }
 
-/// Continues `prompt` by up to `max_new` tokens, ending early after `end_of_text` or when `on_token`, called with each
-/// new token, breaks. Returns the new tokens, `end_of_text` not among them.
+/// Continues `prompt` by up to `max_new` tokens, ending early after `end_of_text` or when
+/// `on_token`, called with each new token, breaks. Returns the new tokens, `end_of_text` not among
+/// them.
 ///
 /// # Errors
 /// Those of [`Engine::next_logits`].
@@ -166,7 +173,8 @@ mod tests {
         let logits = [0.0f32, 1.0, 2.0, -1.0];
         let seen = |spec: SamplingSpec| {
             let sampler = sampler(SamplingSpec { temperature: 5.0, ..spec });
-            let mut seen: Vec<u32> = (0..500).map(|position| sampler.choose(&logits, position)).collect();
+            let mut seen: Vec<u32> =
+                (0..500).map(|position| sampler.choose(&logits, position)).collect();
             seen.sort_unstable();
             seen.dedup();
             seen

@@ -1,8 +1,8 @@
 //! Model, engines, optimizer, evaluation, checkpoints.
 //!
-//! A global [`Batch`] goes into an [`Engine`], a [`StepOutput`] with every sequence's loss comes out and the model
-//! has moved one step. [`model`] says what is trained, [`TrainSpec`] how, [`hf`] reads and writes the Hugging Face
-//! layout.
+//! A global [`Batch`] goes into an [`Engine`], a [`StepOutput`] with every sequence's loss comes
+//! out and the model has moved one step. [`model`] says what is trained, [`TrainSpec`] how, [`hf`]
+//! reads and writes the Hugging Face layout.
 //!
 //! ```
 //! use cuvee_train::{Batch, DeviceSpec, ModelSpec, Preset, TrainSpec, build_engine};

@@ -1,14 +1,16 @@
 //! AdamW with moments that can be saved, and clipping by the global norm.
 //!
-//! In go parameters and their gradients, on any device; the parameters are updated where they lie. Two tensors a
-//! parameter are kept from the first update on. (`candle_nn::AdamW` hides its moments, so an exact resume needs our own.)
+//! In go parameters and their gradients, on any device; the parameters are updated where they lie.
+//! Two tensors a parameter are kept from the first update on. (`candle_nn::AdamW` hides its
+//! moments, so an exact resume needs our own.)
 
 use candle_core::{DType, Tensor, Var};
 
 use crate::error::Result;
 use crate::spec::TrainSpec;
 
-/// Decoupled weight decay Adam (Loshchilov & Hutter, 2019), decay on matrices only. With gradient g, after update t:
+/// Decoupled weight decay Adam (Loshchilov & Hutter, 2019), decay on matrices only. With gradient
+/// g, after update t:
 ///
 /// ```text
 /// m ← β₁ m + (1 − β₁) g        v ← β₂ v + (1 − β₂) g²
@@ -34,8 +36,8 @@ struct Slot {
 }
 
 impl AdamW {
-    /// An optimizer of `parameters`, each with whether weight decay applies to it; moments start at zero and take no
-    /// memory yet.
+    /// An optimizer of `parameters`, each with whether weight decay applies to it; moments start at
+    /// zero and take no memory yet.
     pub fn new(parameters: impl IntoIterator<Item = (Var, bool)>, spec: &TrainSpec) -> Self {
         let slot = |(parameter, decay)| Slot { parameter, decay, moments: None };
         Self {
@@ -48,7 +50,8 @@ impl AdamW {
         }
     }
 
-    /// One update at learning rate `lr` with the gradients times `scale` (the clipping), in the parameters' order.
+    /// One update at learning rate `lr` with the gradients times `scale` (the clipping), in the
+    /// parameters' order.
     ///
     /// # Errors
     /// [`crate::TrainError::Tensor`], also if the moments do not fit in memory.
@@ -61,10 +64,12 @@ impl AdamW {
         for (slot, gradient) in self.slots.iter_mut().zip(gradients) {
             let gradient = gradient.affine(scale, 0.0)?;
             let (first, second) = slot.moments()?;
-            let first = (first.affine(self.beta1, 0.0)? + gradient.affine(1.0 - self.beta1, 0.0)?)?;
-            let second =
-                (second.affine(self.beta2, 0.0)? + gradient.sqr()?.affine(1.0 - self.beta2, 0.0)?)?;
-            let root = second.affine(1.0 / second_correction, 0.0)?.sqrt()?.affine(1.0, self.eps)?;
+            let first =
+                (first.affine(self.beta1, 0.0)? + gradient.affine(1.0 - self.beta1, 0.0)?)?;
+            let second = (second.affine(self.beta2, 0.0)?
+                + gradient.sqr()?.affine(1.0 - self.beta2, 0.0)?)?;
+            let root =
+                second.affine(1.0 / second_correction, 0.0)?.sqrt()?.affine(1.0, self.eps)?;
             let change = (first.affine(lr / first_correction, 0.0)? / root)?;
             slot.moments = Some((first, second));
             let keep = if slot.decay { 1.0 - lr * self.weight_decay } else { 1.0 };
@@ -88,7 +93,8 @@ impl AdamW {
         self.slots.iter().map(Slot::moments).collect()
     }
 
-    /// Takes up where another optimizer stopped; `moments` are in the parameters' order and of their shapes and type.
+    /// Takes up where another optimizer stopped; `moments` are in the parameters' order and of
+    /// their shapes and type.
     pub fn restore(&mut self, updates: u64, moments: Vec<(Tensor, Tensor)>) {
         self.updates = updates;
         for (slot, (first, second)) in self.slots.iter_mut().zip(moments) {
@@ -109,7 +115,8 @@ impl Slot {
     }
 }
 
-/// Euclidean norm of each gradient, summed in f64: in f32 the squares of a large matrix would lose digits.
+/// Euclidean norm of each gradient, summed in f64: in f32 the squares of a large matrix would lose
+/// digits.
 ///
 /// # Errors
 /// [`crate::TrainError::Tensor`].
@@ -121,8 +128,8 @@ pub fn norms(gradients: &[Tensor]) -> Result<Vec<f64>> {
     gradients.iter().map(norm).collect()
 }
 
-/// What gradients of global norm `norm` are multiplied by so that it is at most `clip`; 0 never clips
-/// (Pascanu et al., 2013).
+/// What gradients of global norm `norm` are multiplied by so that it is at most `clip`; 0 never
+/// clips (Pascanu et al., 2013).
 pub fn clip_scale(norm: f64, clip: f64) -> f64 {
     if clip > 0.0 && norm > clip { clip / norm } else { 1.0 }
 }
@@ -164,7 +171,8 @@ mod tests {
         for (gradient, golden) in gradients.iter().zip(golden) {
             optimizer.update(&[tensor(gradient)], 1.0, 0.01).unwrap();
             for (ours, torch) in x.to_vec1::<f64>().unwrap().iter().zip(golden) {
-                // A dozen f64 operations on numbers up to 2, three times over: 36 · 2 · 2^-53 < 1e-14.
+                // A dozen f64 operations on numbers up to 2, three times over: 36 · 2 · 2^-53 <
+                // 1e-14.
                 assert!((ours - torch).abs() < 1e-14, "{ours} against {torch}");
             }
         }
@@ -188,7 +196,10 @@ mod tests {
         let (first, second) = optimizer.moments().unwrap().swap_remove(0);
         assert_eq!(first.to_vec1::<f64>().unwrap(), [0.0, 0.0]);
         assert_eq!(second.to_vec1::<f64>().unwrap(), [0.0, 0.0]);
-        assert!(optimizer.slots[0].moments.is_none(), "looking at them allocates nothing that stays");
+        assert!(
+            optimizer.slots[0].moments.is_none(),
+            "looking at them allocates nothing that stays"
+        );
         optimizer.update(&[tensor(&[1.0, 0.0])], 1.0, 0.1).unwrap();
         assert!(optimizer.slots[0].moments.is_some());
     }

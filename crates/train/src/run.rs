@@ -1,8 +1,10 @@
-//! The training run: a plan, an engine, a mixer and prepared domains in; metrics, checkpoints and a trained engine out.
+//! The training run: a plan, an engine, a mixer and prepared domains in; metrics, checkpoints and a
+//! trained engine out.
 //!
-//! [`Trainer::run`] is the loop, top to bottom. It goes round once more than there are steps, so that the last
-//! evaluation and the last checkpoint are no special case. It draws nothing itself (the mixer does), computes nothing
-//! itself (the engine does) and prints nothing itself (the [`Observer`] does).
+//! [`Trainer::run`] is the loop, top to bottom. It goes round once more than there are steps, so
+//! that the last evaluation and the last checkpoint are no special case. It draws nothing itself
+//! (the mixer does), computes nothing itself (the engine does) and prints nothing itself (the
+//! [`Observer`] does).
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -182,7 +184,8 @@ impl<'a> Trainer<'a> {
         state.check_data(self.domains)?;
         self.mixer.restore(&state.mixer)?;
         checkpoint::load_engine(folder, self.engine.as_mut(), state.updates)?;
-        // How often to evaluate and save may differ from the checkpoint's; what is written from here on says what was asked.
+        // How often to evaluate and save may differ from the checkpoint's; what is written from
+        // here on says what was asked.
         state.config = std::mem::take(&mut self.state.config);
         // The engine's from here on, whatever it was.
         state.precision = self.state.precision;
@@ -204,9 +207,14 @@ impl<'a> Trainer<'a> {
     /// Trains to the end, or until `interrupted` turns true.
     ///
     /// # Errors
-    /// A loss or gradient that is not finite (before the update, naming step and domain), an id beyond the vocabulary,
-    /// or a file that cannot be written. The checkpoints written so far stay.
-    pub fn run(&mut self, observer: &mut dyn Observer, interrupted: &AtomicBool) -> Result<Outcome> {
+    /// A loss or gradient that is not finite (before the update, naming step and domain), an id
+    /// beyond the vocabulary, or a file that cannot be written. The checkpoints written so far
+    /// stay.
+    pub fn run(
+        &mut self,
+        observer: &mut dyn Observer,
+        interrupted: &AtomicBool,
+    ) -> Result<Outcome> {
         let names: Vec<String> = self.domains.iter().map(|d| d.name.clone()).collect();
         let shards: Vec<&Shard> = self.domains.iter().map(|d| d.shard(Split::Train)).collect();
         shards.iter().for_each(|shard| shard.will_be_read_at_random());
@@ -226,7 +234,13 @@ impl<'a> Trainer<'a> {
                     observer.sync_log().map_err(|e| TrainError::Log { step: done, source: e })?;
                 self.state.mixer = self.mixer.state();
                 let (root, keep) = (&self.plan.checkpoints, self.plan.checkpoint.keep);
-                let folder = checkpoint::save(root, keep, self.engine.as_ref(), &self.state, self.tokenizer)?;
+                let folder = checkpoint::save(
+                    root,
+                    keep,
+                    self.engine.as_ref(),
+                    &self.state,
+                    self.tokenizer,
+                )?;
                 observer.checkpoint(&folder);
                 self.saved = Some(done);
             }
@@ -239,11 +253,14 @@ impl<'a> Trainer<'a> {
 
             let clock = Instant::now();
             let draw = self.mixer.next_step()?;
-            let batch = read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
+            let batch =
+                read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
             let rate = learning_rate(&self.plan.train, done, self.plan.steps);
             self.engine.collect(self.needs.estimator_at(done))?;
-            let output =
-                self.engine.step(&batch, rate).map_err(|e| place(e, done + 1, &batch.domains, &names))?;
+            let output = self
+                .engine
+                .step(&batch, rate)
+                .map_err(|e| place(e, done + 1, &batch.domains, &names))?;
             let mut observation =
                 Observation::of_step(done, names.len(), &batch.domains, &output.sequence_losses)
                     .with_gradient(output.gradient);
@@ -275,7 +292,11 @@ impl<'a> Trainer<'a> {
     }
 
     /// Evaluates unless the checkpoint this run came from had done so already.
-    fn evaluate_once(&mut self, observer: &mut dyn Observer, interrupted: &AtomicBool) -> Result<()> {
+    fn evaluate_once(
+        &mut self,
+        observer: &mut dyn Observer,
+        interrupted: &AtomicBool,
+    ) -> Result<()> {
         let step = self.state.step;
         if self.state.last_evaluation.as_ref().is_some_and(|e| e.step == step) {
             return Ok(());
@@ -309,7 +330,8 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Mean and variance of the losses of every domain's tune split, for the strategies that steer by them.
+    /// Mean and variance of the losses of every domain's tune split, for the strategies that steer
+    /// by them.
     fn measure_held_out(
         &mut self,
         step: u64,
@@ -322,8 +344,10 @@ impl<'a> Trainer<'a> {
             sequences: self.plan.eval.tune_sequences,
             context: self.plan.train.context,
         };
-        // Part of the step: breaking it off would leave a step that was drawn and trained on but not observed.
-        let losses = sequence_losses(self.engine.as_mut(), &plan, step, &mut |_| ControlFlow::Continue(()))?;
+        // Part of the step: breaking it off would leave a step that was drawn and trained on but
+        // not observed.
+        let losses =
+            sequence_losses(self.engine.as_mut(), &plan, step, &mut |_| ControlFlow::Continue(()))?;
         let statistics: Vec<_> =
             losses.unwrap_or_default().iter().map(|l| LossStatistics::from_losses(l)).collect();
         let named = |(domain, statistics): (&Domain, &Option<LossStatistics>)| {

@@ -1,16 +1,18 @@
 //! The learning rate as a pure function of the step.
 //!
-//! Of n steps (0 … n−1), the last step of the warmup has the peak rate and step n−1 the end rate: the two ends a
-//! user asks for are both reached, for every length of run.
+//! Of n steps (0 … n−1), the last step of the warmup has the peak rate and step n−1 the end rate:
+//! the two ends a user asks for are both reached, for every length of run.
 
 use crate::spec::{Schedule, TrainSpec};
 
-/// Learning rate of `step`, counted from 0, in a run of `steps`. Beyond the end it stays at the end's value.
+/// Learning rate of `step`, counted from 0, in a run of `steps`. Beyond the end it stays at the
+/// end's value.
 ///
 /// Warmup of w steps: lr·(step + 1)/w. Then with r = `min_lr_share`,
 /// - `constant`: lr;
 /// - `cosine`: lr·(r + (1 − r)·½(1 + cos πx)), x from 0 at the peak to 1 at the last step;
-/// - `wsd`: lr, and over the last `decay_share` of the run lr·(1 − (1 − r)·x), x reaching 1 at the last step.
+/// - `wsd`: lr, and over the last `decay_share` of the run lr·(1 − (1 − r)·x), x reaching 1 at the
+///   last step.
 pub fn learning_rate(spec: &TrainSpec, step: u64, steps: u64) -> f64 {
     let warmup = spec.warmup_steps(steps);
     if step < warmup {
@@ -65,7 +67,8 @@ mod tests {
     fn cosine_is_pinned() {
         let rates = rates(&spec(Schedule::Cosine), 104);
         assert_eq!(rates[..4], [0.5, 1.0, 1.5, 2.0]);
-        // Step 3 is the peak and 103 the end: step 53 is half way, share 0.1 + 0.9/2; the cosine of π/2 is 6e-17.
+        // Step 3 is the peak and 103 the end: step 53 is half way, share 0.1 + 0.9/2; the cosine of
+        // π/2 is 6e-17.
         assert!((rates[53] - 2.0 * 0.55).abs() < 1e-15);
         // A quarter: 0.1 + 0.45·(1 + cos π/4).
         assert!((rates[28] - 2.0 * (0.1 + 0.45 * (1.0 + 0.5f64.sqrt()))).abs() < 1e-15);

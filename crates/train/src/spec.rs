@@ -1,7 +1,7 @@
 //! The `[train]` section of the config: how long, how fast, on which engine.
 //!
-//! Budget is `steps` or `tokens`, never both. Everything here is checked by [`TrainSpec::validate`] before
-//! any data is read.
+//! Budget is `steps` or `tokens`, never both. Everything here is checked by [`TrainSpec::validate`]
+//! before any data is read.
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,8 +39,9 @@ pub struct TrainSpec {
     pub lr: f64,
     /// Shape of the learning rate over the run.
     pub schedule: Schedule,
-    /// Linear warmup: a number of steps (integer) or a share of the run (fraction below 1). Default: 2 % of
-    /// the run, at least 10 and at most 1,000 steps, and never more than half the run.
+    /// Linear warmup: a number of steps (integer) or a share of the run (fraction below 1).
+    /// Default: 2 % of the run, at least 10 and at most 1,000 steps, and never more than half the
+    /// run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup: Option<Warmup>,
     /// Learning rate of the last step as a share of `lr`, for `cosine` and `wsd`.
@@ -57,8 +58,8 @@ pub struct TrainSpec {
     pub eps: f64,
     /// Largest global gradient norm; larger gradients are scaled down to it. 0 turns clipping off.
     pub clip: f64,
-    /// Sequences whose activations are held at once; default: as many as keep them near the cache. Changes
-    /// results only by rounding.
+    /// Sequences whose activations are held at once; default: as many as keep them near the cache.
+    /// Changes results only by rounding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,
     /// Threads that compute on the CPU, see [`TrainSpec::thread_count`].
@@ -101,8 +102,8 @@ impl Default for TrainSpec {
 pub enum Schedule {
     /// Half a cosine down to `min_lr_share` (Loshchilov & Hutter, SGDR, 2017, without restarts).
     Cosine,
-    /// Warmup, stable, decay: constant, then linear down to `min_lr_share` over the last `decay_share` of the
-    /// run (Hu et al., MiniCPM, 2024; Hägele et al., 2024).
+    /// Warmup, stable, decay: constant, then linear down to `min_lr_share` over the last
+    /// `decay_share` of the run (Hu et al., MiniCPM, 2024; Hägele et al., 2024).
     Wsd,
     /// Constant.
     Constant,
@@ -110,7 +111,10 @@ pub enum Schedule {
 
 /// Length of the warmup.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a number of steps such as 100, or a share of the run such as 0.02")]
+#[serde(
+    untagged,
+    expecting = "expected a number of steps such as 100, or a share of the run such as 0.02"
+)]
 pub enum Warmup {
     /// In steps.
     Steps(u64),
@@ -126,15 +130,19 @@ pub enum EngineKind {
     Auto,
     /// Candle autograd: readable, any device, the oracle of the others.
     Reference,
-    /// The decoder's forward and backward written out over kernels of its own: the processor's fastest.
+    /// The decoder's forward and backward written out over kernels of its own: the processor's
+    /// fastest.
     Fused,
 }
 
 impl EngineKind {
-    /// The engine for a run that needs `estimator`: `auto` becomes `reference` where `fused` does not have it.
+    /// The engine for a run that needs `estimator`: `auto` becomes `reference` where `fused` does
+    /// not have it.
     pub fn collecting(self, estimator: Option<VarianceEstimator>) -> Self {
         match (self, estimator) {
-            (EngineKind::Auto, Some(estimator)) if !fused::collects(estimator) => EngineKind::Reference,
+            (EngineKind::Auto, Some(estimator)) if !fused::collects(estimator) => {
+                EngineKind::Reference
+            }
             _ => self,
         }
     }
@@ -144,12 +152,13 @@ impl EngineKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// `bf16` where the engine and the processor multiply it faster, else `f32`: the fastest, and not the same arithmetic on every machine.
+    /// `bf16` where the engine and the processor multiply it faster, else `f32`: the fastest, and
+    /// not the same arithmetic on every machine.
     Auto,
     /// 32-bit floating point throughout.
     F32,
-    /// Parameters and sums in 32 bits; activations, and what products multiply, rounded to 16 (8 bits of precision). The
-    /// `fused` engine's alone.
+    /// Parameters and sums in 32 bits; activations, and what products multiply, rounded to 16 (8
+    /// bits of precision). The `fused` engine's alone.
     Bf16,
 }
 
@@ -163,7 +172,8 @@ impl fmt::Display for Precision {
     }
 }
 
-/// A count written as an integer or as text with a decimal suffix: `50000000`, `"50M"`, `"1.5B"`, `"200k"`.
+/// A count written as an integer or as text with a decimal suffix: `50000000`, `"50M"`, `"1.5B"`,
+/// `"200k"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "QuantityText", into = "u64")]
 pub struct Quantity(pub u64);
@@ -198,7 +208,8 @@ impl From<Quantity> for u64 {
 impl FromStr for Quantity {
     type Err = TrainError;
 
-    /// Reads digits, optional underscores and fraction, and one of k, M, B (or G), T = 10³, 10⁶, 10⁹, 10¹².
+    /// Reads digits, optional underscores and fraction, and one of k, M, B (or G), T = 10³, 10⁶,
+    /// 10⁹, 10¹².
     fn from_str(text: &str) -> Result<Self> {
         let refuse = || {
             TrainError::config(
@@ -220,8 +231,8 @@ impl FromStr for Quantity {
     }
 }
 
-/// `digits`, with or without a fraction, times `scale`; `None` unless that is a whole number of 64 bits. In integers:
-/// 1.005 · 10⁶ is not whole in floating point.
+/// `digits`, with or without a fraction, times `scale`; `None` unless that is a whole number of 64
+/// bits. In integers: 1.005 · 10⁶ is not whole in floating point.
 fn decimal(digits: &str, scale: u64) -> Option<u64> {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let fraction = fraction.trim_end_matches('0');
@@ -234,8 +245,10 @@ fn decimal(digits: &str, scale: u64) -> Option<u64> {
         return None;
     }
     let parts = 10u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    // Trimmed of its zeros, a fraction is whole times the scale only if it has no more digits than the scale has zeros.
-    let rest = number(fraction)?.checked_mul(scale.is_multiple_of(parts).then_some(scale / parts)?)?;
+    // Trimmed of its zeros, a fraction is whole times the scale only if it has no more digits than
+    // the scale has zeros.
+    let rest =
+        number(fraction)?.checked_mul(scale.is_multiple_of(parts).then_some(scale / parts)?)?;
     number(whole)?.checked_mul(scale)?.checked_add(rest)
 }
 
@@ -256,7 +269,8 @@ impl TrainSpec {
         self.threads.unwrap_or_else(rayon::current_num_threads)
     }
 
-    /// Optimizer steps of the run: `steps`, or `tokens` over [`TrainSpec::tokens_per_step`] rounded up.
+    /// Optimizer steps of the run: `steps`, or `tokens` over [`TrainSpec::tokens_per_step`] rounded
+    /// up.
     ///
     /// # Errors
     /// [`TrainError::Config`] if both are given or the run has no step.
@@ -303,13 +317,19 @@ impl TrainSpec {
     /// Checks every value and their combinations.
     ///
     /// # Errors
-    /// [`TrainError::Config`] naming the first key that cannot work, what it must be and what it is.
+    /// [`TrainError::Config`] naming the first key that cannot work, what it must be and what it
+    /// is.
     pub fn validate(&self) -> Result<()> {
         let whole = |key: &str, value: usize| {
             if value >= 1 {
                 Ok(())
             } else {
-                Err(TrainError::config(key, "at least 1", value, "remove the key to take its default"))
+                Err(TrainError::config(
+                    key,
+                    "at least 1",
+                    value,
+                    "remove the key to take its default",
+                ))
             }
         };
         whole("train.batch_size", self.batch_size)?;
@@ -357,12 +377,27 @@ impl TrainSpec {
             "a share from 0 to 1",
         )?;
         real("train.weight_decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more")?;
-        real("train.beta1", self.beta1, (0.0..1.0).contains(&self.beta1), "a number from 0 to below 1")?;
-        real("train.beta2", self.beta2, (0.0..1.0).contains(&self.beta2), "a number from 0 to below 1")?;
+        real(
+            "train.beta1",
+            self.beta1,
+            (0.0..1.0).contains(&self.beta1),
+            "a number from 0 to below 1",
+        )?;
+        real(
+            "train.beta2",
+            self.beta2,
+            (0.0..1.0).contains(&self.beta2),
+            "a number from 0 to below 1",
+        )?;
         real("train.eps", self.eps, self.eps > 0.0, "a number above 0")?;
         real("train.clip", self.clip, self.clip >= 0.0, "a norm above 0, or 0 for no clipping")?;
         if let Some(Warmup::Share(value)) = self.warmup {
-            real("train.warmup", value, share.contains(&value), "a number of steps, or a share from 0 to 1")?;
+            real(
+                "train.warmup",
+                value,
+                share.contains(&value),
+                "a number of steps, or a share from 0 to 1",
+            )?;
         }
         let steps = self.total_steps()?;
         if let Some(Warmup::Steps(warmup)) = self.warmup
@@ -439,7 +474,10 @@ mod tests {
         let message = |text: &str| serde_json::from_str::<TrainSpec>(text).unwrap_err().to_string();
         for value in ["true", "[1]", "-5", "1.5"] {
             let message = message(&format!("{{\"tokens\": {value}}}"));
-            assert!(message.contains("expected a count: a whole number such as 50000000"), "{message}");
+            assert!(
+                message.contains("expected a count: a whole number such as 50000000"),
+                "{message}"
+            );
         }
         let message = message("{\"warmup\": \"long\"}");
         assert!(message.contains("a share of the run such as 0.02"), "{message}");
@@ -449,7 +487,10 @@ mod tests {
     fn the_budget_is_steps_or_tokens_never_both() {
         let spec = TrainSpec { batch_size: 4, context: 8, ..TrainSpec::default() };
         assert_eq!(spec.total_steps().unwrap(), DEFAULT_STEPS);
-        assert_eq!(TrainSpec { tokens: Some(Quantity(33)), ..spec.clone() }.total_steps().unwrap(), 2);
+        assert_eq!(
+            TrainSpec { tokens: Some(Quantity(33)), ..spec.clone() }.total_steps().unwrap(),
+            2
+        );
         assert_eq!(TrainSpec { steps: Some(3), ..spec.clone() }.total_steps().unwrap(), 3);
         let both = TrainSpec { steps: Some(3), tokens: Some(Quantity(33)), ..spec.clone() };
         assert!(both.total_steps().unwrap_err().to_string().contains("steps = 3 and tokens = 33"));

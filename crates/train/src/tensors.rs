@@ -1,7 +1,8 @@
 //! Named tensors in `.safetensors` files: f32 out; f32, f16 and bf16 in.
 //!
-//! Files hold the metadata `{"format": "pt"}` that Hugging Face's loaders ask for, tensors sorted by name, so that
-//! equal tensors give equal bytes. A reader holds the file and the tensors it yields; a writer holds the file's bytes.
+//! Files hold the metadata `{"format": "pt"}` that Hugging Face's loaders ask for, tensors sorted
+//! by name, so that equal tensors give equal bytes. A reader holds the file and the tensors it
+//! yields; a writer holds the file's bytes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -28,8 +29,12 @@ pub fn read_safetensors(path: &Path) -> Result<Vec<NamedTensor>> {
     let read = |(name, view): (&str, TensorView)| {
         let raw = view.data();
         let data = match view.dtype() {
-            Dtype::F32 => raw.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
-            Dtype::F16 => raw.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect(),
+            Dtype::F32 => {
+                raw.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+            }
+            Dtype::F16 => {
+                raw.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect()
+            }
             Dtype::BF16 => {
                 raw.as_chunks().0.iter().map(|&bytes| bf16::from_le_bytes(bytes).to_f32()).collect()
             }
@@ -49,10 +54,12 @@ pub fn read_safetensors(path: &Path) -> Result<Vec<NamedTensor>> {
 /// Writes `tensors` to `path`, replacing what is there only once all of it is on the disk.
 ///
 /// # Errors
-/// [`TrainError::Io`], [`TrainError::Safetensors`] for two tensors of one name or a shape that is not its data's.
+/// [`TrainError::Io`], [`TrainError::Safetensors`] for two tensors of one name or a shape that is
+/// not its data's.
 pub fn write_safetensors(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
     let refuse = |message: String| TrainError::Safetensors { path: path.to_path_buf(), message };
-    if let Some(tensor) = tensors.iter().find(|t| t.shape.iter().product::<usize>() != t.data.len()) {
+    if let Some(tensor) = tensors.iter().find(|t| t.shape.iter().product::<usize>() != t.data.len())
+    {
         return Err(refuse(format!(
             "`{}` of shape {:?} with {} numbers",
             tensor.name,
@@ -67,7 +74,8 @@ pub fn write_safetensors(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
     }
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let views = tensors.iter().map(|tensor| (tensor.name.as_str(), F32View(tensor)));
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| refuse(error.to_string()))?;
+    let bytes =
+        safetensors::serialize(views, Some(metadata)).map_err(|error| refuse(error.to_string()))?;
     write_file(path, &bytes)
 }
 
@@ -85,7 +93,8 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(TrainError::io("write", path))
 }
 
-/// Lends a tensor's bytes to the writer without copying them where memory is little-endian, as the file is.
+/// Lends a tensor's bytes to the writer without copying them where memory is little-endian, as the
+/// file is.
 struct F32View<'a>(&'a NamedTensor);
 
 impl View for F32View<'_> {
@@ -124,7 +133,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.safetensors");
         let odd = [0.0, -0.0, f32::MIN_POSITIVE / 2.0, f32::MAX, f32::INFINITY, 0.1];
-        let tensors = [tensor("a", &[2, 3], &odd), tensor("b", &[0], &[]), tensor("c", &[], &[7.0])];
+        let tensors =
+            [tensor("a", &[2, 3], &odd), tensor("b", &[0], &[]), tensor("c", &[], &[7.0])];
         write_safetensors(&path, &tensors).unwrap();
         let back = read_safetensors(&path).unwrap();
         assert_eq!(back, tensors);
@@ -173,7 +183,10 @@ mod tests {
         assert!(write_safetensors(&path, &[tensor("a", &[3], &[1.0])]).is_err());
         let doubled = [tensor("a", &[1], &[1.0]), tensor("a", &[1], &[1.0])];
         assert!(
-            write_safetensors(&path, &doubled).unwrap_err().to_string().contains("two tensors named `a`")
+            write_safetensors(&path, &doubled)
+                .unwrap_err()
+                .to_string()
+                .contains("two tensors named `a`")
         );
     }
 }

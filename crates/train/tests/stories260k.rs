@@ -1,4 +1,5 @@
-//! A real pretrained model: karpathy's stories260K in the Hugging Face layout, against `transformers`.
+//! A real pretrained model: karpathy's stories260K in the Hugging Face layout, against
+//! `transformers`.
 //!
 //! The golden numbers are those of this Python (transformers 5.23, torch 2.15, CPU, f32):
 //!
@@ -21,13 +22,15 @@ use cuvee_train::{
 /// `<s>` Once upon a time
 const PROMPT: [u32; 5] = [1, 403, 407, 261, 378];
 
-/// ", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball. She
-/// wanted to play with it, but it was too high.\nLily's mom said, "Lily, let's go to the park"
+/// ", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a
+/// big, red ball. She wanted to play with it, but it was too high.\nLily's mom said, "Lily, let's
+/// go to the park"
 const STORY: [u32; 80] = [
-    432, 383, 286, 261, 376, 298, 315, 421, 395, 317, 426, 338, 401, 396, 267, 337, 410, 408, 419, 292, 411,
-    322, 265, 282, 295, 433, 426, 385, 328, 432, 358, 394, 261, 370, 432, 352, 266, 268, 388, 426, 338, 391,
-    266, 267, 337, 335, 312, 432, 398, 312, 286, 267, 414, 270, 333, 415, 426, 13, 438, 310, 439, 419, 357,
-    336, 432, 313, 438, 310, 432, 278, 316, 439, 419, 298, 414, 267, 265, 282, 295, 433,
+    432, 383, 286, 261, 376, 298, 315, 421, 395, 317, 426, 338, 401, 396, 267, 337, 410, 408, 419,
+    292, 411, 322, 265, 282, 295, 433, 426, 385, 328, 432, 358, 394, 261, 370, 432, 352, 266, 268,
+    388, 426, 338, 391, 266, 267, 337, 335, 312, 432, 398, 312, 286, 267, 414, 270, 333, 415, 426,
+    13, 438, 310, 439, 419, 357, 336, 432, 313, 438, 310, 432, 278, 316, 439, 419, 298, 414, 267,
+    265, 282, 295, 433,
 ];
 
 fn folder() -> Option<PathBuf> {
@@ -41,7 +44,8 @@ fn folder() -> Option<PathBuf> {
 fn engine(folder: &std::path::Path) -> ReferenceEngine {
     let model = hf::read_config(folder).unwrap();
     let parameters = hf::load_parameters(folder, &model).unwrap();
-    ReferenceEngine::from_parameters(&model, &TrainSpec::default(), DeviceSpec::Cpu, parameters).unwrap()
+    ReferenceEngine::from_parameters(&model, &TrainSpec::default(), DeviceSpec::Cpu, parameters)
+        .unwrap()
 }
 
 #[test]
@@ -49,13 +53,16 @@ fn greedy_continuation_is_the_known_story() {
     let Some(folder) = folder() else { return };
     let mut engine = engine(&folder);
     let greedy = Sampler::new(SamplingSpec::default()).unwrap();
-    let story = generate(&mut engine, &PROMPT, 80, Some(2), &greedy, |_| ControlFlow::Continue(())).unwrap();
+    let story = generate(&mut engine, &PROMPT, 80, Some(2), &greedy, |_| ControlFlow::Continue(()))
+        .unwrap();
     assert_eq!(story, STORY);
     // A callback that breaks ends it, its token included; so does the end of text, itself left out.
-    let short = generate(&mut engine, &PROMPT, 80, None, &greedy, |_| ControlFlow::Break(())).unwrap();
+    let short =
+        generate(&mut engine, &PROMPT, 80, None, &greedy, |_| ControlFlow::Break(())).unwrap();
     assert_eq!(short, STORY[..1]);
     let ended =
-        generate(&mut engine, &PROMPT, 80, Some(STORY[3]), &greedy, |_| ControlFlow::Continue(())).unwrap();
+        generate(&mut engine, &PROMPT, 80, Some(STORY[3]), &greedy, |_| ControlFlow::Continue(()))
+            .unwrap();
     assert_eq!(ended, STORY[..3]);
 }
 
@@ -64,8 +71,10 @@ fn logits_and_loss_are_those_of_transformers() {
     let Some(folder) = folder() else { return };
     let mut engine = engine(&folder);
     let logits = engine.all_logits(&PROMPT).unwrap();
-    // Two f32 implementations of five layers: 1e-4 on logits of size 10 is 80 units in the last place.
-    let close = |ours: &[f32], theirs: &[f32]| ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 1e-4);
+    // Two f32 implementations of five layers: 1e-4 on logits of size 10 is 80 units in the last
+    // place.
+    let close =
+        |ours: &[f32], theirs: &[f32]| ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 1e-4);
     assert!(close(&logits, &[-6.222_913, 8.404_342, -6.223_739, -6.222_543]), "{:?}", &logits[..4]);
     let last = [
         -10.136_579,

@@ -1,5 +1,5 @@
-//! The property the system rests on: sampling weights change the variance of the gradient and, with the multiplier, never
-//! its mean. Real draws of the mixer, real gradients of an engine.
+//! The property the system rests on: sampling weights change the variance of the gradient and, with
+//! the multiplier, never its mean. Real draws of the mixer, real gradients of an engine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -16,7 +16,9 @@ const WINDOWS: usize = 40;
 /// Domain 0 counts upwards and domain 1 repeats, so that their gradients differ.
 fn stream(domain: usize) -> Vec<u32> {
     (0..(WINDOWS * CONTEXT) as u32)
-        .map(|i| if domain == 0 { (i + i / 32) % VOCABULARY } else { (i / 3 * 7 + i / 50) % VOCABULARY })
+        .map(|i| {
+            if domain == 0 { (i + i / 32) % VOCABULARY } else { (i / 3 * 7 + i / 50) % VOCABULARY }
+        })
         .collect()
 }
 
@@ -26,8 +28,13 @@ fn window(stream: &[u32], start: usize) -> Vec<u32> {
 }
 
 fn batch(sequences: &[(usize, usize, f64)], streams: &[Vec<u32>]) -> Batch {
-    let mut batch =
-        Batch { inputs: vec![], targets: vec![], domains: vec![], multipliers: vec![], context: CONTEXT };
+    let mut batch = Batch {
+        inputs: vec![],
+        targets: vec![],
+        domains: vec![],
+        multipliers: vec![],
+        context: CONTEXT,
+    };
     for &(domain, start, multiplier) in sequences {
         let tokens = window(&streams[domain], start);
         batch.inputs.extend(&tokens[..CONTEXT]);
@@ -47,7 +54,8 @@ fn dot(x: &[f64], y: &[f64]) -> f64 {
     x.iter().zip(y).map(|(a, b)| a * b).sum()
 }
 
-/// How far the mean of many batches' gradients lies from `target` along each of `directions`, in standard errors.
+/// How far the mean of many batches' gradients lies from `target` along each of `directions`, in
+/// standard errors.
 fn deviations(
     spec: &MixtureSpec,
     target: &[f64],
@@ -61,8 +69,11 @@ fn deviations(
     let mut projections = vec![Vec::new(); directions.len()];
     for _ in 0..STEPS {
         let draw = mixer.next_step().unwrap();
-        let sequences: Vec<_> =
-            draw.draws.iter().map(|draw| (draw.domain.0, draw.start as usize, draw.multiplier)).collect();
+        let sequences: Vec<_> = draw
+            .draws
+            .iter()
+            .map(|draw| (draw.domain.0, draw.start as usize, draw.multiplier))
+            .collect();
         let gradient = gradient(engine, &batch(&sequences, &streams));
         for (list, direction) in projections.iter_mut().zip(directions) {
             list.push(dot(&gradient, direction));
@@ -100,24 +111,30 @@ fn the_multiplier_makes_the_mean_gradient_that_of_the_objective_whatever_the_sam
     let train = TrainSpec { batch_size: BATCH, context: CONTEXT, ..TrainSpec::default() };
     let mut engine = ReferenceEngine::new(&model, &train, DeviceSpec::Cpu, 5).unwrap();
 
-    // The full gradient of Σ π_i L_i, π = ½ each, over every start of the streams: since the mixer's window grid shifts by a
-    // pseudo-random offset every epoch, each start is as likely as any other.
+    // The full gradient of Σ π_i L_i, π = ½ each, over every start of the streams: since the
+    // mixer's window grid shifts by a pseudo-random offset every epoch, each start is as likely as
+    // any other.
     let streams = [stream(0), stream(1)];
     let full = |domain: usize, engine: &mut ReferenceEngine| {
         let every: Vec<_> = (0..streams[domain].len()).map(|start| (domain, start, 1.0)).collect();
         gradient(engine, &batch(&every, &streams))
     };
     let (skewed, rare) = (full(0, &mut engine), full(1, &mut engine));
-    let combine =
-        |a: f64, b: f64| -> Vec<f64> { skewed.iter().zip(&rare).map(|(x, y)| a * x + b * y).collect() };
+    let combine = |a: f64, b: f64| -> Vec<f64> {
+        skewed.iter().zip(&rare).map(|(x, y)| a * x + b * y).collect()
+    };
     let weighted = combine(0.5, 0.5);
 
-    // Looked at along three directions: the one in which the domains pull apart, and each domain's own.
+    // Looked at along three directions: the one in which the domains pull apart, and each domain's
+    // own.
     let directions = [combine(1.0, -1.0), skewed.clone(), rare.clone()];
     for counts in ["stratified", "multinomial"] {
-        // Five standard errors: a chance of 6e-7 each if the mean is right. The error is estimated as if the steps were
-        // independent; visiting each window once an epoch and stratified counts only make the mean more exact.
-        for deviation in deviations(&mixture("importance", counts), &weighted, &directions, &mut engine) {
+        // Five standard errors: a chance of 6e-7 each if the mean is right. The error is estimated
+        // as if the steps were independent; visiting each window once an epoch and stratified
+        // counts only make the mean more exact.
+        for deviation in
+            deviations(&mixture("importance", counts), &weighted, &directions, &mut engine)
+        {
             assert!(
                 deviation.abs() < 5.0,
                 "{counts}: with the multiplier off by {deviation} standard errors"
@@ -125,9 +142,13 @@ fn the_multiplier_makes_the_mean_gradient_that_of_the_objective_whatever_the_sam
         }
         // Without it the mean is that of 0.9 and 0.1, and the same measurement says so.
         let off = deviations(&mixture("sampled", counts), &weighted, &directions, &mut engine)[0];
-        assert!(off.abs() > 10.0, "{counts}: without the multiplier only {off} standard errors off");
+        assert!(
+            off.abs() > 10.0,
+            "{counts}: without the multiplier only {off} standard errors off"
+        );
         let sampled = combine(0.9, 0.1);
-        for deviation in deviations(&mixture("sampled", counts), &sampled, &directions, &mut engine) {
+        for deviation in deviations(&mixture("sampled", counts), &sampled, &directions, &mut engine)
+        {
             assert!(
                 deviation.abs() < 5.0,
                 "{counts}: off the sampled objective by {deviation} standard errors"

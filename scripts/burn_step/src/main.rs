@@ -1,8 +1,9 @@
-//! Training steps of the bench's decoder in burn on the CPU: what `cuvee bench train` is compared to.
+//! Training steps of the bench's decoder in burn on the CPU: what `cuvee bench train` is compared
+//! to.
 //!
-//! The backend is burn's own for the CPU (`flex`, with its SIMD and AVX-512 products), under its autodiff; f32. Same shapes, optimizer settings and
-//! task as `cuvee bench train`; data is drawn outside the timed part. Prints one JSON document with the keys of
-//! `cuvee bench train --json`.
+//! The backend is burn's own for the CPU (`flex`, with its SIMD and AVX-512 products), under its
+//! autodiff; f32. Same shapes, optimizer settings and task as `cuvee bench train`; data is drawn
+//! outside the timed part. Prints one JSON document with the keys of `cuvee bench train --json`.
 
 use std::time::Instant;
 

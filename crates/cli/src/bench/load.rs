@@ -1,14 +1,17 @@
-//! `cuvee bench load`: how fast windows come out of shards, and how long a run waits for its first batch.
+//! `cuvee bench load`: how fast windows come out of shards, and how long a run waits for its first
+//! batch.
 //!
-//! Windows: one shard of made-up ids (u16, 256 MiB) in the page cache, windows of 2,048 tokens from random places, read one
-//! after another on one thread as training does, widened to u32. Beside it the same thread's `memcpy` of the same
-//! 256 MiB to another place, in one go, and of the windows' bytes from the same places: bytes of the shard count, not those of
-//! the wider ids that come out.
+//! Windows: one shard of made-up ids (u16, 256 MiB) in the page cache, windows of 2,048 tokens from
+//! random places, read one after another on one thread as training does, widened to u32. Beside it
+//! the same thread's `memcpy` of the same 256 MiB to another place, in one go, and of the windows'
+//! bytes from the same places: bytes of the shard count, not those of the wider ids that come out.
 //!
-//! First batch: ten domains of together `--tokens` tokens, 1,000 a document, in the page cache. From reading the config to ids in
-//! memory: open the ten folders, plan the run with its mixer, draw, read the batch; all as `cuvee train` does it. Not in it is what
-//! `train` does beside: looking whether the sources have changed, loading the tokenizer, building the model. The first start of
-//! all, whose pages come into memory for the first time, is reported by itself: it measures the disk and the kernel.
+//! First batch: ten domains of together `--tokens` tokens, 1,000 a document, in the page cache.
+//! From reading the config to ids in memory: open the ten folders, plan the run with its mixer,
+//! draw, read the batch; all as `cuvee train` does it. Not in it is what `train` does beside:
+//! looking whether the sources have changed, loading the tokenizer, building the model. The first
+//! start of all, whose pages come into memory for the first time, is reported by itself: it
+//! measures the disk and the kernel.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -36,7 +39,8 @@ const STARTS: usize = 11;
 /// What the command line says about the measurement.
 #[derive(clap::Args, Clone, Debug)]
 pub struct LoadArgs {
-    /// Tokens of the mixture whose first batch is waited for (they take no disk; their index takes 1/50 byte a token)
+    /// Tokens of the mixture whose first batch is waited for (they take no disk; their index takes
+    /// 1/50 byte a token)
     #[arg(long, value_name = "N", default_value_t = 1_000_000_000)]
     tokens: u64,
     /// Time given to each of the rates
@@ -55,7 +59,10 @@ pub fn run(args: &LoadArgs, session: &Session) -> anyhow::Result<()> {
         ));
     }
     if !(args.seconds > 0.0 && args.seconds <= 60.0) {
-        return refuse(format!("--seconds: expected up to 60, found {}\nhint: 1 is enough", args.seconds));
+        return refuse(format!(
+            "--seconds: expected up to 60, found {}\nhint: 1 is enough",
+            args.seconds
+        ));
     }
     let folder = tempfile::tempdir()?;
     let rates = rates(folder.path(), args.seconds)?;
@@ -107,7 +114,8 @@ fn rates(folder: &Path, seconds: f64) -> anyhow::Result<Rates> {
     shard.will_be_read_at_random();
     let memory = std::fs::read(dir.join("train.bin"))?;
     let mut copy = vec![0u8; memory.len()];
-    // Odd steps around the stream come to every place; the places are as good as random for caches and prefetching.
+    // Odd steps around the stream come to every place; the places are as good as random for caches
+    // and prefetching.
     let places = SHARD_TOKENS - WINDOW as u64;
     let step = (0x9e37_79b9_7f4a_7c15u64 % places) | 1;
     let mut ids = [0u32; WINDOW];
@@ -159,7 +167,9 @@ fn starts(folder: &Path, tokens: u64) -> anyhow::Result<Vec<f64>> {
     for (number, dir) in dirs.iter().enumerate() {
         let name = format!("domain-{number}");
         write_synthetic(dir, &name, tokens / DOMAINS as u64, false)?;
-        text.push_str(&format!("\n[[domain]]\nname = \"{name}\"\nsource = {{ path = \"{name}.jsonl\" }}\n"));
+        text.push_str(&format!(
+            "\n[[domain]]\nname = \"{name}\"\nsource = {{ path = \"{name}.jsonl\" }}\n"
+        ));
     }
     let config = folder.join("config.toml");
     std::fs::write(&config, text)?;
@@ -169,7 +179,8 @@ fn starts(folder: &Path, tokens: u64) -> anyhow::Result<Vec<f64>> {
 fn first_batch(config: &Path, dirs: &[std::path::PathBuf], folder: &Path) -> anyhow::Result<f64> {
     let start = Instant::now();
     let config = Config::load(config, &[], None)?;
-    let mut domains: Vec<Domain> = dirs.iter().map(|dir| Domain::open(dir)).collect::<Result<_, _>>()?;
+    let mut domains: Vec<Domain> =
+        dirs.iter().map(|dir| Domain::open(dir)).collect::<Result<_, _>>()?;
     for (number, domain) in domains.iter_mut().enumerate() {
         domain.entry = number;
     }

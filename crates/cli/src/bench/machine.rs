@@ -3,8 +3,8 @@
 use cuvee_kernels::bf16;
 use cuvee_train::Precision;
 
-/// Most floating-point operations a second that `threads` threads reach together in the innermost loop of a matrix product, the
-/// ceiling of MFU.
+/// Most floating-point operations a second that `threads` threads reach together in the innermost
+/// loop of a matrix product, the ceiling of MFU.
 pub fn measured_peak(precision: Precision, threads: usize) -> f64 {
     match precision {
         Precision::F32 | Precision::Auto => cuvee_kernels::peak_flops::<f32>(threads),
@@ -12,7 +12,8 @@ pub fn measured_peak(precision: Precision, threads: usize) -> f64 {
     }
 }
 
-/// Most memory this process has held at once, in bytes; `None` where the system does not tell (it is Linux that does).
+/// Most memory this process has held at once, in bytes; `None` where the system does not tell (it
+/// is Linux that does).
 pub fn peak_rss_bytes() -> Option<u64> {
     high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
 }

@@ -1,4 +1,5 @@
-//! `cuvee bench WHAT`: throughput on this machine. One file a thing to measure; `machine` says what the machine can do.
+//! `cuvee bench WHAT`: throughput on this machine. One file a thing to measure; `machine` says what
+//! the machine can do.
 
 mod load;
 pub mod machine;
@@ -41,5 +42,9 @@ fn median(values: &[f64]) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
     let middle = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) { (at(middle.wrapping_sub(1)) + at(middle)) / 2.0 } else { at(middle) }
+    if sorted.len().is_multiple_of(2) {
+        (at(middle.wrapping_sub(1)) + at(middle)) / 2.0
+    } else {
+        at(middle)
+    }
 }

@@ -1,8 +1,9 @@
 //! `cuvee bench tokenize`: texts in memory in; their ids, in memory too, out, and how fast.
 //!
-//! A pass encodes every document as `prepare` does, on all threads, some documents at a time into one buffer, and keeps all ids. The
-//! tokenizer remembers words it has seen, so the first pass, with a tokenizer just loaded, is what preparing a corpus of this
-//! size costs; later passes find the frequent words remembered. Reading the files and loading the tokenizer are not in the times.
+//! A pass encodes every document as `prepare` does, on all threads, some documents at a time into
+//! one buffer, and keeps all ids. The tokenizer remembers words it has seen, so the first pass,
+//! with a tokenizer just loaded, is what preparing a corpus of this size costs; later passes find
+//! the frequent words remembered. Reading the files and loading the tokenizer are not in the times.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -45,14 +46,17 @@ pub struct TokenizeArgs {
 /// Measures and says what came out.
 pub fn run(args: &TokenizeArgs, session: &Session) -> anyhow::Result<()> {
     let refuse = |what: &str| Err(ConfigError(format!("bench tokenize: {what}")).into());
-    let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+    let threads =
+        args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
     if !(1..=1024).contains(&threads) {
         return refuse(&format!(
             "--threads: expected 1 to 1024, found {threads}\nhint: one a core is quickest"
         ));
     }
     if args.passes == 0 || args.bytes == 0 {
-        return refuse("expected at least one pass over at least one byte, found none\nhint: --passes 3");
+        return refuse(
+            "expected at least one pass over at least one byte, found none\nhint: --passes 3",
+        );
     }
     let source = SourceSpec {
         path: Some(OneOrMany::Many(args.text.clone())),
@@ -106,7 +110,8 @@ pub fn run(args: &TokenizeArgs, session: &Session) -> anyhow::Result<()> {
     }))
 }
 
-/// The documents in pieces of some [`PIECE`] bytes: as many documents each would leave one thread with the long ones.
+/// The documents in pieces of some [`PIECE`] bytes: as many documents each would leave one thread
+/// with the long ones.
 fn pieces(texts: &[String]) -> Vec<&[String]> {
     let mut bytes = 0;
     let same_piece = |text: &String, _: &String| {

@@ -1,8 +1,10 @@
-//! `cuvee bench train`: a size and an engine in; time, throughput and memory of its training steps out.
+//! `cuvee bench train`: a size and an engine in; time, throughput and memory of its training steps
+//! out.
 //!
-//! The task needs no data and can be learned: a sequence starts at a uniform id s and goes on in a uniform stride d of 1 to 7,
-//! id_t = (s + d·t) mod V. Batches are drawn from the seed, outside the timed part; a step is forward, backward and
-//! update. Its time does not depend on what the tokens say, so the figures hold for real text of the same lengths.
+//! The task needs no data and can be learned: a sequence starts at a uniform id s and goes on in a
+//! uniform stride d of 1 to 7, id_t = (s + d·t) mod V. Batches are drawn from the seed, outside the
+//! timed part; a step is forward, backward and update. Its time does not depend on what the tokens
+//! say, so the figures hold for real text of the same lengths.
 
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
@@ -12,8 +14,8 @@ use cuvee_mixer::VarianceEstimator;
 use cuvee_mixer::seed::{CounterRng, derive};
 use cuvee_report::{bytes, count, thousands};
 use cuvee_train::{
-    Batch, DeviceSpec, Engine, EngineKind, KernelTime, ModelConfig, ModelSpec, Preset, Schedule, TrainSpec,
-    Warmup, build_engine, learning_rate,
+    Batch, DeviceSpec, Engine, EngineKind, KernelTime, ModelConfig, ModelSpec, Preset, Schedule,
+    TrainSpec, Warmup, build_engine, learning_rate,
 };
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
@@ -23,7 +25,8 @@ use super::{machine, median};
 use crate::config::{ConfigError, overridden};
 use crate::{Interrupted, Session};
 
-/// What the command line says about the measurement besides `--set`, which reaches every key of `[model]` and `[train]`.
+/// What the command line says about the measurement besides `--set`, which reaches every key of
+/// `[model]` and `[train]`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct TrainArgs {
     /// Model, batch and vocabulary together
@@ -142,8 +145,9 @@ impl Setup {
         .collect();
         overrides.extend_from_slice(set);
         let start = Self::new(args.size, u64::from(args.steps) + u64::from(args.warmup));
-        let table = toml::Table::try_from(&start)
-            .map_err(|e| ConfigError(format!("bench train: the size cannot be written as a config: {e}")))?;
+        let table = toml::Table::try_from(&start).map_err(|e| {
+            ConfigError(format!("bench train: the size cannot be written as a config: {e}"))
+        })?;
         let setup: Self = overridden("bench train", table, &overrides)?;
         setup.check(args.warmup)?;
         Ok(setup)
@@ -195,7 +199,8 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let train = TrainSpec { engine: train.engine.collecting(args.collect), ..train };
     let mut engine = build_engine(&model, &train, device, seed)?;
     engine.collect(args.collect)?;
-    let found = measure(engine.as_mut(), &train, u64::from(args.warmup), args.profile, seed, session)?;
+    let found =
+        measure(engine.as_mut(), &train, u64::from(args.warmup), args.profile, seed, session)?;
     let document = document(args.size, engine.as_ref(), &train, &found)?;
     session.say(text(&document, &train, engine.as_ref(), args.warmup));
     if args.profile {
@@ -241,7 +246,8 @@ fn measure(
     })
 }
 
-/// B sequences of T ids and their targets, each a walk around the vocabulary; all of one domain and multiplier 1.
+/// B sequences of T ids and their targets, each a walk around the vocabulary; all of one domain and
+/// multiplier 1.
 fn cyclic_batch(vocab_size: usize, train: &TrainSpec, rng: &CounterRng) -> Batch {
     let (sequences, context) = (train.batch_size, train.context);
     let vocab = vocab_size as u64;
@@ -254,19 +260,27 @@ fn cyclic_batch(vocab_size: usize, train: &TrainSpec, rng: &CounterRng) -> Batch
         inputs.extend((0..context).map(id));
         targets.extend((1..=context).map(id));
     }
-    Batch { inputs, targets, domains: vec![0; sequences], multipliers: vec![1.0; sequences], context }
+    Batch {
+        inputs,
+        targets,
+        domains: vec![0; sequences],
+        multipliers: vec![1.0; sequences],
+        context,
+    }
 }
 
 /// Floating-point operations of one step on B sequences of T tokens: B·T·(6·N + 7·L·H·E·T).
 ///
-/// N counts the numbers of the matrices a token is multiplied with, the head among them and an untied embedding not: 2
-/// operations forward and 4 backward each. Attention's two products are 4·H·E·T a token and layer, of which the
-/// causal half is needed: 2·H·E·T; backward has five such products, one of them the scores once more, so that both together are
-/// 3.5 times the forward (Dao, FlashAttention-2, 2023, section 4.1).
+/// N counts the numbers of the matrices a token is multiplied with, the head among them and an
+/// untied embedding not: 2 operations forward and 4 backward each. Attention's two products are
+/// 4·H·E·T a token and layer, of which the causal half is needed: 2·H·E·T; backward has five such
+/// products, one of them the scores once more, so that both together are 3.5 times the forward
+/// (Dao, FlashAttention-2, 2023, section 4.1).
 fn flops_per_step(model: &ModelConfig, train: &TrainSpec) -> f64 {
     let matrices = model.parameter_list().into_iter().filter(|p| p.shape.len() == 2);
     let lookup = if model.tied { 0.0 } else { (model.vocab_size * model.dim) as f64 };
-    let numbers = matrices.map(|p| p.shape.iter().map(|&n| n as f64).product::<f64>()).sum::<f64>() - lookup;
+    let numbers =
+        matrices.map(|p| p.shape.iter().map(|&n| n as f64).product::<f64>()).sum::<f64>() - lookup;
     let attention = 3.5 * 2.0 * model.layers as f64 * model.q_dim() as f64 * train.context as f64;
     train.tokens_per_step() as f64 * (6.0 * numbers + attention)
 }
@@ -342,7 +356,8 @@ fn text(document: &Value, train: &TrainSpec, engine: &dyn Engine, warmup: u32) -
     )
 }
 
-/// Each kernel's share of the threads' time in the timed steps, the largest first; what is left of it is waiting and all else.
+/// Each kernel's share of the threads' time in the timed steps, the largest first; what is left of
+/// it is waiting and all else.
 fn profile_text(engine: &str, train: &TrainSpec, found: &Measured) -> String {
     let Some(kernels) = &found.profile else {
         return format!(
@@ -376,9 +391,10 @@ mod tests {
 
     #[test]
     fn the_flops_of_size_s_are_those_worked_out_by_hand() {
-        // A layer's matrices: 4·128² + 3·128·352 = 65,536 + 135,168 = 200,704; four of them 802,816; the head 4,096·128 =
-        // 524,288: N = 1,327,104 and 6·N = 7,962,624 a token. Attention: 7·4·128·256 = 917,504 a token. Together 8,880,128,
-        // times 16·256 = 4,096 tokens.
+        // A layer's matrices: 4·128² + 3·128·352 = 65,536 + 135,168 = 200,704; four of them
+        // 802,816; the head 4,096·128 = 524,288: N = 1,327,104 and 6·N = 7,962,624 a token.
+        // Attention: 7·4·128·256 = 917,504 a token. Together 8,880,128, times 16·256 = 4,096
+        // tokens.
         let setup = Setup::new(Size::S, 1);
         assert_eq!(flops_per_step(&model(&setup), &setup.train), 36_373_004_288.0);
         // An untied embedding is looked up, not multiplied with; other lengths count by themselves.
@@ -414,7 +430,8 @@ mod tests {
             );
             strides[stride as usize] += 1;
         }
-        // 500 draws over 7 strides: 71 each, give or take 5 standard deviations of √(500·(1/7)·(6/7)) = 7.8.
+        // 500 draws over 7 strides: 71 each, give or take 5 standard deviations of
+        // √(500·(1/7)·(6/7)) = 7.8.
         assert_eq!(strides[0], 0);
         assert!(strides[1..].iter().all(|n| (32..=110).contains(n)), "{strides:?}");
         assert_eq!(batch, cyclic_batch(64, &train, &rng.nested(3)));
@@ -430,8 +447,10 @@ mod tests {
 
     #[test]
     fn the_profile_adds_up_to_the_threads_time() {
-        let kernels =
-            vec![KernelTime { name: "norm", seconds: 0.2 }, KernelTime { name: "gemm", seconds: 1.4 }];
+        let kernels = vec![
+            KernelTime { name: "norm", seconds: 0.2 },
+            KernelTime { name: "gemm", seconds: 1.4 },
+        ];
         let found = Measured {
             steps_ms: vec![600.0, 400.0],
             first_loss: 0.0,
@@ -441,7 +460,11 @@ mod tests {
         let train = TrainSpec { threads: Some(2), ..TrainSpec::default() };
         let said = profile_text("fused", &train, &found);
         let rows: Vec<_> = said.lines().skip(1).collect();
-        assert!(rows[0].starts_with("gemm ") && rows[0].contains("70.0 %") && rows[0].ends_with(" 700.00"));
+        assert!(
+            rows[0].starts_with("gemm ")
+                && rows[0].contains("70.0 %")
+                && rows[0].ends_with(" 700.00")
+        );
         assert!(rows[1].starts_with("norm ") && rows[1].contains("10.0 %"), "{said}");
         assert!(rows[2].starts_with("waiting") && rows[2].contains("20.0 %"), "{said}");
         let none = profile_text("reference", &train, &Measured { profile: None, ..found });

@@ -1,9 +1,11 @@
-//! Merging one word: of the pairs of neighbours that a merge is known for, the one of lowest rank and of those the leftmost, until there
-//! is none (Sennrich et al., Neural Machine Translation of Rare Words with Subword Units, 2016).
+//! Merging one word: of the pairs of neighbours that a merge is known for, the one of lowest rank
+//! and of those the leftmost, until there is none (Sennrich et al., Neural Machine Translation of
+//! Rare Words with Subword Units, 2016).
 //!
-//! The pairs' ranks stand in an array by place, which is searched for its least entry at each merge: for words of a dozen bytes
-//! that is a few instructions, and no queue pays. What costs is to look pairs up ([`Pairs`]). So tokens are numbered here as they are
-//! made, the bytes first, and a merge's token follows from its rank.
+//! The pairs' ranks stand in an array by place, which is searched for its least entry at each
+//! merge: for words of a dozen bytes that is a few instructions, and no queue pays. What costs is
+//! to look pairs up ([`Pairs`]). So tokens are numbered here as they are made, the bytes first, and
+//! a merge's token follows from its rank.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,7 +22,8 @@ const NONE: u32 = 1 << TOKEN_BITS;
 const NO_KEY: u64 = u64::MAX;
 const BYTES: usize = 256;
 
-/// What pairs of tokens become, and in which order. A token's number is its byte, or BYTES + the rank of the merge that makes it.
+/// What pairs of tokens become, and in which order. A token's number is its byte, or BYTES + the
+/// rank of the merge that makes it.
 pub(super) struct Merges {
     /// The ranks of pairs of bytes, with which every word begins: `[256, 256]`.
     byte_ranks: Box<[u32]>,
@@ -54,7 +57,9 @@ impl Ids {
     #[inline(always)]
     fn of(&self, token: u32) -> u32 {
         match self {
-            Ids::InOrder(bytes, added) => bytes.get(token as usize).copied().unwrap_or(token + added),
+            Ids::InOrder(bytes, added) => {
+                bytes.get(token as usize).copied().unwrap_or(token + added)
+            }
             Ids::Listed(ids) => ids[token as usize],
         }
     }
@@ -62,8 +67,9 @@ impl Ids {
 
 /// The ranks of pairs.
 ///
-/// A line of memory holds two buckets of eight, and of a pair there is its rank and as much of its hash as fits beside it in 32 bits: nearly
-/// always enough to tell that a pair is not there, which most are not. Where it is found, the pair itself is compared too.
+/// A line of memory holds two buckets of eight, and of a pair there is its rank and as much of its
+/// hash as fits beside it in 32 bits: nearly always enough to tell that a pair is not there, which
+/// most are not. Where it is found, the pair itself is compared too.
 struct Pairs {
     buckets: Box<[Bucket]>,
     /// Bits of an entry that are the rank.
@@ -115,7 +121,8 @@ impl Pairs {
             for (place, entry) in bucket.iter().enumerate() {
                 same |= u32::from(entry >> self.rank_bits == tag >> self.rank_bits) << place;
             }
-            // Branches, and not one way through: they are foreseen often enough, and the next merge then need not wait for memory.
+            // Branches, and not one way through: they are foreseen often enough, and the next merge
+            // then need not wait for memory.
             while same != 0 {
                 let rank = bucket[same.trailing_zeros() as usize & (BUCKET - 1)] ^ tag;
                 if self.pairs.get(rank as usize) == Some(&pair) {
@@ -149,9 +156,10 @@ impl Pairs {
 }
 
 impl Merges {
-    /// From tokens as `alphabet` spells their bytes, and pairs in the order of their ranks. `None` where a byte or a merge's
-    /// token is not in the vocabulary, two tokens have one id, a pair comes twice or before its tokens, a token is made once more after it
-    /// was part of a merge, or there are more than the tables have bits for.
+    /// From tokens as `alphabet` spells their bytes, and pairs in the order of their ranks. `None`
+    /// where a byte or a merge's token is not in the vocabulary, two tokens have one id, a pair
+    /// comes twice or before its tokens, a token is made once more after it was part of a merge, or
+    /// there are more than the tables have bits for.
     pub(super) fn new(
         alphabet: &[char; BYTES],
         vocabulary: &HashMap<&str, u32>,
@@ -163,8 +171,10 @@ impl Merges {
         }
         let spelled: Vec<String> = alphabet.iter().map(char::to_string).collect();
         let mut numbers: HashMap<&str, u32> = spelled.iter().map(String::as_str).zip(0..).collect();
-        let mut ids: Vec<u32> =
-            spelled.iter().map(|byte| vocabulary.get(byte.as_str()).copied()).collect::<Option<_>>()?;
+        let mut ids: Vec<u32> = spelled
+            .iter()
+            .map(|byte| vocabulary.get(byte.as_str()).copied())
+            .collect::<Option<_>>()?;
         let (mut ranks, mut made) = (Pairs::new(pairs.len()), Vec::with_capacity(pairs.len()));
         let mut used = HashSet::new();
         let mut joined = String::new();
@@ -206,13 +216,15 @@ impl Merges {
 
     /// The same in N places.
     fn merge_in<const N: usize>(&self, word: &[u8], out: &mut Vec<u32>) {
-        // By the place where a token starts: itself, and the rank of the pair that it begins, with the place in the lowest bits.
+        // By the place where a token starts: itself, and the rank of the pair that it begins, with
+        // the place in the lowest bits.
         let (mut tokens, mut keys) = ([0; N], [NO_KEY; N]);
         for (token, byte) in tokens.iter_mut().zip(word) {
             *token = u32::from(*byte);
         }
         for (place, pair) in word.windows(2).enumerate() {
-            keys[place] = key(self.byte_ranks[usize::from(pair[0]) << 8 | usize::from(pair[1])], place);
+            keys[place] =
+                key(self.byte_ranks[usize::from(pair[0]) << 8 | usize::from(pair[1])], place);
         }
         // A bit for each place where one does.
         let mut starts = ((1u128 << word.len()) - 1) as u64;
@@ -278,13 +290,20 @@ mod tests {
     use super::*;
 
     /// Byte by byte as the definition says.
-    fn by_definition(word: &str, vocabulary: &HashMap<&str, u32>, pairs: &[(&str, &str)]) -> Vec<u32> {
+    fn by_definition(
+        word: &str,
+        vocabulary: &HashMap<&str, u32>,
+        pairs: &[(&str, &str)],
+    ) -> Vec<u32> {
         let mut tokens: Vec<String> = word.chars().map(|c| c.to_string()).collect();
         loop {
             let rank = |pair: &[String]| {
                 pairs.iter().position(|(left, right)| [*left, *right] == [&pair[0], &pair[1]])
             };
-            let ranks = tokens.windows(2).enumerate().filter_map(|(place, pair)| Some((rank(pair)?, place)));
+            let ranks = tokens
+                .windows(2)
+                .enumerate()
+                .filter_map(|(place, pair)| Some((rank(pair)?, place)));
             let Some((_, place)) = ranks.min() else { break };
             let right = tokens.remove(place + 1);
             tokens[place].push_str(&right);
@@ -295,7 +314,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
-        /// Any list of merges over four letters, with tokens that come about in more than one way, and ids in and out of order.
+        /// Any list of merges over four letters, with tokens that come about in more than one way,
+        /// and ids in and out of order.
         #[test]
         fn merging_is_as_defined(
             choices in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..40),
@@ -352,8 +372,9 @@ mod tests {
             let absent = number + count as u32;
             let (at, tag) = pairs.place(pair_of(mixed(number), absent));
             let tag_of = |entry: &u32| entry >> pairs.rank_bits << pairs.rank_bits;
-            same_tag +=
-                u32::from(pairs.buckets[at].0.iter().any(|entry| *entry != FREE && tag_of(entry) == tag));
+            same_tag += u32::from(
+                pairs.buckets[at].0.iter().any(|entry| *entry != FREE && tag_of(entry) == tag),
+            );
             assert_eq!(pairs.rank(mixed(number), absent), NONE);
         }
         assert_eq!(pairs.buckets.len(), 1 << 15);
@@ -382,7 +403,8 @@ mod tests {
     fn what_the_tables_cannot_hold_is_refused() {
         let alphabet = ByteLevel::alphabet();
         let bytes: Vec<String> = alphabet.iter().map(char::to_string).collect();
-        let mut vocabulary: HashMap<&str, u32> = bytes.iter().map(String::as_str).zip(0..).collect();
+        let mut vocabulary: HashMap<&str, u32> =
+            bytes.iter().map(String::as_str).zip(0..).collect();
         vocabulary.extend([("ab", 256), ("abc", 257)]);
         let new = |vocabulary: &HashMap<&str, u32>, pairs: &[(&str, &str)]| {
             Merges::new(&alphabet, vocabulary, pairs).is_some()

@@ -1,11 +1,13 @@
 //! Byte-level BPE over the library's words: the same ids, faster where words are new.
 //!
-//! In: words of a text, as the library's pre-tokenizer cuts them; out: their ids. Reading a corpus once, the library spends most of its
-//! time on words it has not seen, of which any text is full. Here one that the thread remembers costs a line of memory
-//! ([`words`]), and one that it does not some 25 ns a merge ([`merges`]). A remembered word is compared byte by byte.
+//! In: words of a text, as the library's pre-tokenizer cuts them; out: their ids. Reading a corpus
+//! once, the library spends most of its time on words it has not seen, of which any text is full.
+//! Here one that the thread remembers costs a line of memory ([`words`]), and one that it does not
+//! some 25 ns a merge ([`merges`]). A remembered word is compared byte by byte.
 //!
-//! [`ByteBpe::of`] takes tokenizers whose model is a byte-level BPE that merges by rank alone, without a normaliser: GPT-2's, Qwen's and
-//! SmolLM's kind, and those Cuvee trains. All others, and words of more than [`LONGEST`] bytes, stay with the library.
+//! [`ByteBpe::of`] takes tokenizers whose model is a byte-level BPE that merges by rank alone,
+//! without a normaliser: GPT-2's, Qwen's and SmolLM's kind, and those Cuvee trains. All others, and
+//! words of more than [`LONGEST`] bytes, stay with the library.
 
 mod merges;
 #[cfg(test)]
@@ -27,10 +29,12 @@ use words::{Found, Key, WORD_IDS, Words};
 /// Ids that are gathered before they go to the caller's buffer.
 const STAGE: usize = 1024;
 
-/// The longest text, in bytes, whose working memory is kept for the next: some 10 bytes for each, and up to 32 if it was one word.
+/// The longest text, in bytes, whose working memory is kept for the next: some 10 bytes for each,
+/// and up to 32 if it was one word.
 const MOST_TEXT: usize = 1 << 20;
 
-/// Spreads keys over the highest bits, near ones far apart: times 2⁶⁴ over the golden ratio (Knuth, vol. 3, 6.4).
+/// Spreads keys over the highest bits, near ones far apart: times 2⁶⁴ over the golden ratio (Knuth,
+/// vol. 3, 6.4).
 #[inline(always)]
 fn spread(key: u64) -> u64 {
     key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -89,12 +93,14 @@ impl Rooms {
 }
 
 impl ByteBpe {
-    /// Of a tokenizer in the library's canonical JSON; `None` for any other kind, and for one that does not fit the tables here.
+    /// Of a tokenizer in the library's canonical JSON; `None` for any other kind, and for one that
+    /// does not fit the tables here.
     pub(crate) fn of(canonical: &Value) -> Option<ByteBpe> {
         let model = &canonical["model"];
         let absent = |key: &str| model[key].is_null() || model[key] == "" || model[key] == false;
         let is_bpe = model["type"] == "BPE" && model["byte_level"] == true;
-        if !is_bpe || !canonical["normalizer"].is_null() || !MUST_BE_ABSENT.into_iter().all(absent) {
+        if !is_bpe || !canonical["normalizer"].is_null() || !MUST_BE_ABSENT.into_iter().all(absent)
+        {
             return None;
         }
         let vocabulary: HashMap<&str, u32> = model["vocab"]
@@ -112,8 +118,8 @@ impl ByteBpe {
         bpe.reaches_characters(&alphabet, &vocabulary).then_some(bpe)
     }
 
-    /// Whether every token that is one character, or is not spelled in bytes, is what its text merges to: the library gives it for its text
-    /// in any case.
+    /// Whether every token that is one character, or is not spelled in bytes, is what its text
+    /// merges to: the library gives it for its text in any case.
     fn reaches_characters(&self, alphabet: &[char; 256], vocabulary: &HashMap<&str, u32>) -> bool {
         let bytes: HashMap<char, u8> = alphabet.iter().copied().zip(0..=255).collect();
         let mut ids = Vec::new();
@@ -136,7 +142,8 @@ impl ByteBpe {
         })
     }
 
-    /// Appends the ids of `text`, which holds no added token, to `out`. `pipeline` is the library's tokenizer of the same file.
+    /// Appends the ids of `text`, which holds no added token, to `out`. `pipeline` is the library's
+    /// tokenizer of the same file.
     ///
     /// Fails where that cannot cut the text, and beyond 4 GiB, where its spans end.
     pub(crate) fn encode(
@@ -157,7 +164,8 @@ impl ByteBpe {
         }
         spans.clear();
         pipeline.get_pre_tokenizer().pre_tokenize(text, cutting, spans)?;
-        // Through a stage of fixed size, which takes all the ids a slot has room for, however many count.
+        // Through a stage of fixed size, which takes all the ids a slot has room for, however many
+        // count.
         let (mut stage, mut staged) = ([0; STAGE + WORD_IDS], 0);
         for span in spans.iter().filter(|span| !span.range().is_empty()) {
             if staged >= STAGE {
@@ -169,7 +177,8 @@ impl ByteBpe {
                 out.extend_from_slice(&stage[..staged]);
                 staged = 0;
                 let model = pipeline.get_model();
-                let (scratch, tokens) = long.get_or_insert_with(|| (model.init_scratch(), Vec::new()));
+                let (scratch, tokens) =
+                    long.get_or_insert_with(|| (model.init_scratch(), Vec::new()));
                 tokens.clear();
                 model.tokenize_pipeline(&text[span.range()], scratch, tokens)?;
                 out.extend_from_slice(PipelineToken::cast_slice(tokens));

@@ -20,7 +20,10 @@ impl Both {
     fn new(json: &str) -> Both {
         let canonical = tokenizers::canonicalize_str(json).unwrap();
         assert!(ByteBpe::of(&serde_json::from_str(&canonical).unwrap()).is_some());
-        Both { own: Tokenizer::from_json(json).unwrap(), library: tokenizers::from_json(&canonical).unwrap() }
+        Both {
+            own: Tokenizer::from_json(json).unwrap(),
+            library: tokenizers::from_json(&canonical).unwrap(),
+        }
     }
 
     fn by_library(&self, text: &str) -> Vec<u32> {
@@ -42,7 +45,9 @@ fn trained() -> &'static Both {
     TRAINED.get_or_init(|| {
         let mut texts = prose(1, 100);
         texts.extend(code_like(1, 100));
-        texts.push("Straße über naïve 日本語の文字列 русские слова ✨✨ 1234567890 \t\r\n".repeat(20));
+        texts.push(
+            "Straße über naïve 日本語の文字列 русские слова ✨✨ 1234567890 \t\r\n".repeat(20),
+        );
         Both::new(&crate::tokenizer_training::train(&texts, 900).unwrap())
     })
 }
@@ -50,7 +55,8 @@ fn trained() -> &'static Both {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Text of all kinds of characters, of words from a small set, of end-of-text spelled out, and of words beyond what is merged here.
+    /// Text of all kinds of characters, of words from a small set, of end-of-text spelled out, and
+    /// of words beyond what is merged here.
     #[test]
     fn ids_are_the_librarys(parts in prop::collection::vec(prop_oneof![
         4 => any::<String>(),
@@ -75,20 +81,28 @@ fn ids_are_the_librarys_on_more_words_than_are_remembered() {
         eprintln!("skipped: no shared test data");
         return;
     };
-    let both = Both::new(&std::fs::read_to_string(data.join("tokenizers/gpt2/tokenizer.json")).unwrap());
+    let both =
+        Both::new(&std::fs::read_to_string(data.join("tokenizers/gpt2/tokenizer.json")).unwrap());
     for file in ["ko", "zh", "de", "xquad_12lang"] {
-        let lines = std::fs::read_to_string(data.join(format!("wikipedia_multi/{file}.jsonl"))).unwrap();
+        let lines =
+            std::fs::read_to_string(data.join(format!("wikipedia_multi/{file}.jsonl"))).unwrap();
         for line in lines.lines() {
-            let text = serde_json::from_str::<Value>(line).unwrap()["text"].as_str().unwrap().to_owned();
-            assert_eq!(both.own.encode(&text).unwrap(), both.by_library(&text), "{file}: {text:.60}");
+            let text =
+                serde_json::from_str::<Value>(line).unwrap()["text"].as_str().unwrap().to_owned();
+            assert_eq!(
+                both.own.encode(&text).unwrap(),
+                both.by_library(&text),
+                "{file}: {text:.60}"
+            );
         }
     }
 }
 
 #[test]
 fn other_kinds_stay_with_the_library() {
-    let canonical =
-        |json: &str| -> Value { serde_json::from_str(&tokenizers::canonicalize_str(json).unwrap()).unwrap() };
+    let canonical = |json: &str| -> Value {
+        serde_json::from_str(&tokenizers::canonicalize_str(json).unwrap()).unwrap()
+    };
     let text = trained().own.json();
     assert!(ByteBpe::of(&canonical(text)).is_some());
     for (place, value) in [

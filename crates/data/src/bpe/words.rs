@@ -1,10 +1,12 @@
 //! The words a thread remembers, with their ids.
 //!
-//! What is met often must lie close together, or memory would be slower than merging. So words of up to 7 bytes and two ids, most of
-//! any European text, have a table of their own, where four share a line of memory; words of up to 15 bytes another; and the
-//! bytes and ids of those that fit in neither stand in a ring that forgets the oldest. A word is compared as a whole, by its bytes.
-//! Tables of half this size made first passes 5 % slower on Zen 5, larger ones none faster. On Zen 3, whose far cache was shared with others, 512 KB of
-//! words were as quick as 128 KB and 2 MB were not; today's sizes have not been measured there.
+//! What is met often must lie close together, or memory would be slower than merging. So words of
+//! up to 7 bytes and two ids, most of any European text, have a table of their own, where four
+//! share a line of memory; words of up to 15 bytes another; and the bytes and ids of those that fit
+//! in neither stand in a ring that forgets the oldest. A word is compared as a whole, by its bytes.
+//! Tables of half this size made first passes 5 % slower on Zen 5, larger ones none faster. On Zen
+//! 3, whose far cache was shared with others, 512 KB of words were as quick as 128 KB and 2 MB were
+//! not; today's sizes have not been measured there.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -79,7 +81,8 @@ impl Key {
     }
 }
 
-/// Sets of four slots, the oftener met in front: who is found moves up one place, and who is new takes the last.
+/// Sets of four slots, the oftener met in front: who is found moves up one place, and who is new
+/// takes the last.
 struct Table<K, V, const SETS: usize>(Box<[Set<K, V>; SETS]>);
 
 #[derive(Clone, Copy)]
@@ -105,7 +108,8 @@ impl<K: Copy + Default + PartialEq, V: Copy + Default, const SETS: usize> Table<
         Some(set[at - 1].1)
     }
 
-    /// In the key's own slot, the first free one or the last. (Free ones, of the default key, are behind the others.)
+    /// In the key's own slot, the first free one or the last. (Free ones, of the default key, are
+    /// behind the others.)
     fn insert(&mut self, place: usize, key: K, value: V) {
         let set = &mut self.0[place].0;
         let at = set.iter().position(|slot| slot.0 == key || slot.0 == K::default()).unwrap_or(3);
@@ -167,7 +171,8 @@ impl Words {
         }
         let there = &self.ring[entry.start as usize % RING..];
         let (ids, bytes) = there.split_at_checked(entry.count as usize)?;
-        let same = !key.is_long() || word.chunks(4).zip(bytes).all(|(bytes, there)| unit(bytes) == *there);
+        let same =
+            !key.is_long() || word.chunks(4).zip(bytes).all(|(bytes, there)| unit(bytes) == *there);
         same.then_some(ids)
     }
 
@@ -184,7 +189,8 @@ impl Words {
         } else {
             let units = if key.is_long() { word.len().div_ceil(4) } else { 0 };
             let start = self.room(ids.len() + units);
-            let (ids_there, bytes_there) = self.ring[start as usize % RING..].split_at_mut(ids.len());
+            let (ids_there, bytes_there) =
+                self.ring[start as usize % RING..].split_at_mut(ids.len());
             ids_there.copy_from_slice(ids);
             for (there, bytes) in bytes_there[..units].iter_mut().zip(word.chunks(4)) {
                 *there = unit(bytes);
@@ -221,7 +227,8 @@ fn place_of_brief(brief: u64) -> usize {
 /// Multiplied to 128 bits and folded, after wyhash; two constants with as many zeros as ones.
 #[inline(always)]
 fn place(key: Key) -> usize {
-    let product = u128::from(key.0[0] ^ 0xa076_1d64_78bd_642f) * u128::from(key.0[1] ^ 0xe703_7ed1_a0b4_28db);
+    let product =
+        u128::from(key.0[0] ^ 0xa076_1d64_78bd_642f) * u128::from(key.0[1] ^ 0xe703_7ed1_a0b4_28db);
     ((product as u64 ^ (product >> 64) as u64) >> (u64::BITS - WORD_BITS)) as usize
 }
 
@@ -229,7 +236,8 @@ fn place(key: Key) -> usize {
 mod tests {
     use super::*;
 
-    /// A word of 1 to 64 bytes, and the ids that a test gives it, up to eight: they follow from its bytes.
+    /// A word of 1 to 64 bytes, and the ids that a test gives it, up to eight: they follow from its
+    /// bytes.
     fn word(number: u64) -> (Vec<u8>, Vec<u32>) {
         let mixed = number.wrapping_mul(0x2545_f491_4f6c_dd1d);
         let length = 1 + (mixed >> 32) as usize % 64;

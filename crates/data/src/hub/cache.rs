@@ -8,8 +8,8 @@
 //!              /.locks/datasets--org--name/HASH.lock            held while a blob is being written
 //! ```
 //!
-//! What other tools fetched is found here, and what we fetch is found by them. Names of blobs are hashes from a checked
-//! tree, never what a server wrote into an ETag.
+//! What other tools fetched is found here, and what we fetch is found by them. Names of blobs are
+//! hashes from a checked tree, never what a server wrote into an ETag.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
@@ -75,7 +75,8 @@ impl RepoCache {
         self.root.join(".cuvee").join(format!("{commit}.json"))
     }
 
-    /// A tree that was remembered. One that cannot be read, or could not be trusted, counts as none.
+    /// A tree that was remembered. One that cannot be read, or could not be trusted, counts as
+    /// none.
     pub(super) fn read_tree(&self, commit: &str) -> Option<Vec<Entry>> {
         let text = fs::read(self.tree_file(commit)).ok()?;
         let entries: Vec<Entry> = serde_json::from_slice(&text).ok()?;
@@ -84,13 +85,15 @@ impl RepoCache {
 
     pub(super) fn write_tree(&self, commit: &str, entries: &[Entry]) -> Result<()> {
         let path = self.tree_file(commit);
-        let text = serde_json::to_vec(entries)
-            .map_err(|error| DataError::Manifest { path: path.clone(), message: error.to_string() })?;
+        let text = serde_json::to_vec(entries).map_err(|error| DataError::Manifest {
+            path: path.clone(),
+            message: error.to_string(),
+        })?;
         replace(&path, &text)
     }
 
-    /// The files of a commit that are in the cache already, from the links to their blobs: some of the tree, where
-    /// nobody remembered all of it.
+    /// The files of a commit that are in the cache already, from the links to their blobs: some of
+    /// the tree, where nobody remembered all of it.
     pub(super) fn scan(&self, commit: &str) -> Vec<Entry> {
         let folder = self.snapshot(commit);
         let entry = |file: &Path| {
@@ -103,8 +106,8 @@ impl RepoCache {
         files.filter_map(|file| entry(file.path())).collect()
     }
 
-    /// Looks for a file and reads it whole to check it. Another tool's blob that nothing points to in this commit gets
-    /// its link.
+    /// Looks for a file and reads it whole to check it. Another tool's blob that nothing points to
+    /// in this commit gets its link.
     pub(super) fn find(&self, commit: &str, entry: &Entry) -> Result<Cached> {
         let pointer = self.pointer(commit, entry);
         let path = match pointer.is_file() {
@@ -144,8 +147,8 @@ impl RepoCache {
         crate::manifest::remove_file(&self.blob(&entry.oid))
     }
 
-    /// Holds a blob: whoever else wants to write it, Hugging Face's tools included, waits. What a process that was
-    /// killed had begun is removed. Ends with the returned file.
+    /// Holds a blob: whoever else wants to write it, Hugging Face's tools included, waits. What a
+    /// process that was killed had begun is removed. Ends with the returned file.
     ///
     /// Fails where the system refuses, and on interruption while waiting.
     pub(super) fn lock(&self, oid: &Oid, interrupted: &AtomicBool) -> Result<File> {
@@ -162,7 +165,8 @@ impl RepoCache {
                     return Err(DataError::Interrupted);
                 }
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
-                // A file system without locks: two processes may fetch a file twice, each for itself.
+                // A file system without locks: two processes may fetch a file twice, each for
+                // itself.
                 Err(TryLockError::Error(_)) => return Ok(file),
             }
         }

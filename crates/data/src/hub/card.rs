@@ -1,5 +1,5 @@
-//! The card of a data set, which is the header of its README: which configurations it has, and which files each of
-//! their splits is made of.
+//! The card of a data set, which is the header of its README: which configurations it has, and
+//! which files each of their splits is made of.
 
 use serde::Deserialize;
 
@@ -34,7 +34,8 @@ pub(crate) struct SplitFiles {
     pub(crate) path: OneOrMany<String>,
 }
 
-/// The configurations in a README's header, which is YAML between two lines of `---`. None where there is no header.
+/// The configurations in a README's header, which is YAML between two lines of `---`. None where
+/// there is no header.
 pub(crate) fn configs(readme: &str) -> std::result::Result<Vec<Config>, String> {
     #[derive(Deserialize)]
     struct Header {
@@ -46,7 +47,8 @@ pub(crate) fn configs(readme: &str) -> std::result::Result<Vec<Config>, String> 
     let Some((header, _)) = header else { return Ok(Vec::new()) };
     // The first line says what is wrong; the parser's others show the text around it.
     let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
-    let header: Header = serde_saphyr::from_str(header).map_err(|error| first(error.to_string()))?;
+    let header: Header =
+        serde_saphyr::from_str(header).map_err(|error| first(error.to_string()))?;
     Ok(header.configs)
 }
 
@@ -65,7 +67,8 @@ mod tests {
 
     #[test]
     fn names_are_text_also_where_yaml_might_see_something_else() {
-        let header = "---\nconfigs:\n- config_name: no\n- config_name: 2024\n- config_name: 1e3\n---\n";
+        let header =
+            "---\nconfigs:\n- config_name: no\n- config_name: 2024\n- config_name: 1e3\n---\n";
         let names: Vec<String> =
             configs(header).unwrap().into_iter().map(|config| config.config_name).collect();
         assert_eq!(names, ["no", "2024", "1e3"]);

@@ -1,10 +1,11 @@
 //! Talking to the Hub: which commit a revision means, which files a commit has, and their bytes.
 //!
-//! `hf-hub` does the first and the last: it builds the requests, tries again what fails for a moment, and follows
-//! redirects, to other hosts without the token. Its files never touch the disk: it would take an error page or half a
-//! file for the whole, and name it by whatever an ETag says, so its bytes are taken as a stream, counted and
-//! hashed on the way. The list of files is asked for here: `hf-hub` drops the hash of large files from it, and
-//! would send the token wherever the server says that the next page is.
+//! `hf-hub` does the first and the last: it builds the requests, tries again what fails for a
+//! moment, and follows redirects, to other hosts without the token. Its files never touch the disk:
+//! it would take an error page or half a file for the whole, and name it by whatever an ETag says,
+//! so its bytes are taken as a stream, counted and hashed on the way. The list of files is asked
+//! for here: `hf-hub` drops the hash of large files from it, and would send the token wherever the
+//! server says that the next page is.
 
 use std::future::Future;
 use std::io::Write;
@@ -132,7 +133,8 @@ impl Client {
             error => self.explain(error),
         })?;
         sha.filter(|sha| is_commit(sha)).ok_or_else(|| {
-            let expected = format!("expected the commit that `{revision}` means, found no commit hash");
+            let expected =
+                format!("expected the commit that `{revision}` means, found no commit hash");
             Failure::refused(expected, self.elsewhere())
         })
     }
@@ -141,7 +143,8 @@ impl Client {
     pub(super) fn tree(&self, commit: &str) -> Answer<Vec<Entry>> {
         let address = format!("{}/tree/{commit}?recursive=true", self.api(self.repository.kind()));
         let first = Url::parse(&address);
-        let mut next = Some(first.map_err(|_| Failure::refused("it has no address", self.elsewhere()))?);
+        let mut next =
+            Some(first.map_err(|_| Failure::refused("it has no address", self.elsewhere()))?);
         let mut entries = Vec::new();
         let mut pages = 0;
         while let Some(url) = next.take() {
@@ -152,13 +155,13 @@ impl Client {
             let page = self.runtime.block_on(self.page(url))?;
             let (listed, link) = page.ok_or_else(|| self.no_revision(commit))?;
             for file in listed {
-                let refused = |message| Failure::refused(format!("its tree: {message}"), self.elsewhere());
+                let refused =
+                    |message| Failure::refused(format!("its tree: {message}"), self.elsewhere());
                 entries.extend(file.entry().map_err(refused)?);
             }
             next = match link {
                 Some(link) if link.origin() != self.endpoint.origin() => {
-                    let message =
-                        "its tree goes on at another host than it began at, and the token stays here";
+                    let message = "its tree goes on at another host than it began at, and the token stays here";
                     return Err(Failure::refused(message, self.elsewhere()));
                 }
                 link => link,
@@ -167,7 +170,8 @@ impl Client {
         Ok(entries)
     }
 
-    /// One page of the tree, and where the next one is; `None` where the server knows of no such tree.
+    /// One page of the tree, and where the next one is; `None` where the server knows of no such
+    /// tree.
     async fn page(&self, url: Url) -> Answer<Option<(Vec<Listed>, Option<Url>)>> {
         let mut response = self.get(&url).await?;
         if response.status() == StatusCode::NOT_FOUND {
@@ -183,14 +187,16 @@ impl Client {
             }
         }
         let listed = serde_json::from_slice(&body).map_err(|error| {
-            let message =
-                format!("its tree: expected a list of files in JSON, found something else ({error})");
+            let message = format!(
+                "its tree: expected a list of files in JSON, found something else ({error})"
+            );
             Failure::refused(message, self.elsewhere())
         })?;
         Ok(Some((listed, link)))
     }
 
-    /// Asks, again where it may help; the token goes along, and by `reqwest` to no other host that a redirect names.
+    /// Asks, again where it may help; the token goes along, and by `reqwest` to no other host that
+    /// a redirect names.
     async fn get(&self, url: &Url) -> Answer<Response> {
         let mut attempt = 0;
         loop {
@@ -215,7 +221,10 @@ impl Client {
         let status = response.status();
         match status.is_success() {
             true => Ok(response),
-            false => Err(self.status(status, header_text(response.headers(), "x-error-message").as_deref())),
+            false => {
+                Err(self
+                    .status(status, header_text(response.headers(), "x-error-message").as_deref()))
+            }
         }
     }
 
@@ -226,21 +235,26 @@ impl Client {
         });
         match answer {
             Ok((_, bytes)) => Ok(bytes),
-            // It asks for the file's head first, wherever that leads. An address that a content delivery network has
-            // signed may be good for GET alone; if the door is closed in earnest, GET says so too.
+            // It asks for the file's head first, wherever that leads. An address that a content
+            // delivery network has signed may be good for GET alone; if the door is closed in
+            // earnest, GET says so too.
             Err(HFError::Forbidden { .. }) => {
-                let mut url = Url::parse(&self.page_of_it()).map_err(|error| self.explain(error.into()))?;
+                let mut url =
+                    Url::parse(&self.page_of_it()).map_err(|error| self.explain(error.into()))?;
                 if let Ok(mut parts) = url.path_segments_mut() {
                     parts.extend(["resolve", commit]).extend(entry.path.split('/'));
                 }
                 let response = self.success(self.get(&url).await?)?;
-                Ok(Box::new(Box::pin(response.bytes_stream().map(|bytes| bytes.map_err(HFError::from)))))
+                Ok(Box::new(Box::pin(
+                    response.bytes_stream().map(|bytes| bytes.map_err(HFError::from)),
+                )))
             }
             Err(error) => Err(self.explain(error)),
         }
     }
 
-    /// Writes a file's bytes into `part` and checks them: length and hash are the entry's, or it fails.
+    /// Writes a file's bytes into `part` and checks them: length and hash are the entry's, or it
+    /// fails.
     pub(super) fn download(
         &self,
         commit: &str,
@@ -250,7 +264,10 @@ impl Client {
         interrupted: &AtomicBool,
     ) -> Answer<()> {
         let wrong = |message: String| {
-            let hint = format!("nothing of it was kept; run again, and if it stays so, {}", self.elsewhere());
+            let hint = format!(
+                "nothing of it was kept; run again, and if it stays so, {}",
+                self.elsewhere()
+            );
             Failure::refused(format!("{}: {message}", entry.path), hint)
         };
         self.runtime.block_on(async {
@@ -270,7 +287,8 @@ impl Client {
                     return Err(wrong(format!("expected {} bytes, found more", entry.size)));
                 }
                 let written = part.file.write_all(&chunk);
-                written.map_err(|error| Failure::Here(DataError::io("write", &part.path)(error)))?;
+                written
+                    .map_err(|error| Failure::Here(DataError::io("write", &part.path)(error)))?;
                 progress.fetching(&self.repository.file(&entry.path), hasher.length(), entry.size);
             }
             hasher.check(entry).map_err(wrong)
@@ -302,12 +320,16 @@ impl Client {
     }
 
     fn no_revision(&self, revision: &str) -> Failure {
-        let refs = with!(&self.handle, repository => self.runtime.block_on(repository.list_refs().send()));
+        let refs =
+            with!(&self.handle, repository => self.runtime.block_on(repository.list_refs().send()));
         let Ok(refs) = refs else { return self.no_repository() };
         let names: Vec<String> =
             refs.branches.into_iter().chain(refs.tags).map(|reference| reference.name).collect();
         let message = format!("expected a branch, tag or commit, found no revision `{revision}`");
-        Failure::refused(message, format!("there is {}; leave `revision` out for `main`", list(&names)))
+        Failure::refused(
+            message,
+            format!("there is {}; leave `revision` out for `main`", list(&names)),
+        )
     }
 
     fn no_repository(&self) -> Failure {
@@ -321,7 +343,9 @@ impl Client {
         Failure::refused(
             message,
             match is_other.is_ok_and(|response| response.status().is_success()) {
-                true => format!("there is a {} of that name, which is something else", other.singular()),
+                true => {
+                    format!("there is a {} of that name, which is something else", other.singular())
+                }
                 false => format!(
                     "look at the spelling on {}; a private one needs a token in HF_TOKEN",
                     self.page_of_it()
@@ -330,8 +354,8 @@ impl Client {
         )
     }
 
-    /// `hf-hub`'s error in our words. Addresses are left out, since those of a content delivery network carry
-    /// signatures.
+    /// `hf-hub`'s error in our words. Addresses are left out, since those of a content delivery
+    /// network carry signatures.
     fn explain(&self, error: HFError) -> Failure {
         match error {
             HFError::Request { source, .. } => self.broken_off(source),
@@ -339,10 +363,16 @@ impl Client {
             | HFError::Forbidden { context }
             | HFError::RateLimited { context, .. }
             | HFError::Conflict { context }
-            | HFError::Http { context } => self.status(context.status, context.server_message.as_deref()),
+            | HFError::Http { context } => {
+                self.status(context.status, context.server_message.as_deref())
+            }
             HFError::EntryNotFound { path, .. } => {
-                let hint = "it was there when its tree was read; run again, or name another `revision`";
-                Failure::refused(format!("{path}: the server says that it does not exist (404)"), hint)
+                let hint =
+                    "it was there when its tree was read; run again, or name another `revision`";
+                Failure::refused(
+                    format!("{path}: the server says that it does not exist (404)"),
+                    hint,
+                )
             }
             HFError::Io(error) => Failure::Unreachable(error.to_string()),
             other => Failure::refused(self.clean(&other.to_string()), self.elsewhere()),
@@ -387,8 +417,8 @@ impl Client {
         }
     }
 
-    /// What a server said, fit to be shown: one short line, without control characters, and without our token, should
-    /// it have sent that back.
+    /// What a server said, fit to be shown: one short line, without control characters, and without
+    /// our token, should it have sent that back.
     fn clean(&self, said: &str) -> String {
         let line: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let line = match &self.token {
@@ -401,7 +431,8 @@ impl Client {
 
 /// May the same request have another answer in a moment?
 fn is_passing(status: StatusCode) -> bool {
-    status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+    status.is_server_error()
+        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 
 fn header_text(headers: &header::HeaderMap, name: &str) -> Option<String> {

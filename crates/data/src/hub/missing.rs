@@ -50,7 +50,11 @@ pub fn is_model_name(_text: &str) -> bool {
 }
 
 /// See the feature `hub`: without it, an error that says so.
-pub fn fetch_model(id: &str, progress: &dyn Progress, _interrupted: &AtomicBool) -> Result<PathBuf> {
+pub fn fetch_model(
+    id: &str,
+    progress: &dyn Progress,
+    _interrupted: &AtomicBool,
+) -> Result<PathBuf> {
     match Snapshot::open(RepoKind::Model, id, None, "model.init", progress)? {}
 }
 

@@ -1,13 +1,14 @@
-//! Repositories of the Hugging Face Hub: their files, each fetched when it is needed, checked, and kept in the cache
-//! that all of Hugging Face's tools share.
+//! Repositories of the Hugging Face Hub: their files, each fetched when it is needed, checked, and
+//! kept in the cache that all of Hugging Face's tools share.
 //!
-//! In: the name of a data set or model, and a revision. Out: a [`Snapshot`], the repository at one commit: the
-//! list of its files, and each of them on this disk once [`Snapshot::fetch`] was asked for it. No file is handed out
-//! whose length and hash are not those of the commit's tree, also none that another tool had put into the cache: it is
-//! read through once by every process that uses it. What fails is removed. What was begun is begun anew.
+//! In: the name of a data set or model, and a revision. Out: a [`Snapshot`], the repository at one
+//! commit: the list of its files, and each of them on this disk once [`Snapshot::fetch`] was asked
+//! for it. No file is handed out whose length and hash are not those of the commit's tree, also
+//! none that another tool had put into the cache: it is read through once by every process that
+//! uses it. What fails is removed. What was begun is begun anew.
 //!
-//! Without a network, or with `HF_HUB_OFFLINE=1`, a revision is the commit that it was last seen to be, and the files
-//! are those in the cache.
+//! Without a network, or with `HF_HUB_OFFLINE=1`, a revision is the commit that it was last seen to
+//! be, and the files are those in the cache.
 
 mod cache;
 pub(crate) mod card;
@@ -72,7 +73,10 @@ impl Repository {
         }
         Err(DataError::Spec {
             key: key.to_owned(),
-            expected: format!("the name of a {} on the Hub, as `organisation/name`", kind.singular()),
+            expected: format!(
+                "the name of a {} on the Hub, as `organisation/name`",
+                kind.singular()
+            ),
             found: format!("{id:?}"),
             hint: "it is what follows the host in the address of its page".to_owned(),
         })
@@ -106,7 +110,8 @@ impl Repository {
             Failure::Refused { message, hint } => self.error(message, hint),
             Failure::Unreachable(message) => self.error(
                 format!("it cannot be reached, and it is not in the cache ({message})"),
-                "look at the network and at HF_ENDPOINT, and run again: files that are whole stay".to_owned(),
+                "look at the network and at HF_ENDPOINT, and run again: files that are whole stay"
+                    .to_owned(),
             ),
         }
     }
@@ -117,10 +122,17 @@ fn is_repository(id: &str) -> bool {
     let part = |part: &str| {
         let edge = |c: char| matches!(c, '-' | '.');
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        !part.is_empty() && part.chars().all(plain) && !part.starts_with(edge) && !part.ends_with(edge)
+        !part.is_empty()
+            && part.chars().all(plain)
+            && !part.starts_with(edge)
+            && !part.ends_with(edge)
     };
     let parts = id.split('/').count();
-    parts <= 2 && id.split('/').all(part) && !id.contains("--") && !id.contains("..") && id.len() <= 193
+    parts <= 2
+        && id.split('/').all(part)
+        && !id.contains("--")
+        && !id.contains("..")
+        && id.len() <= 193
 }
 
 /// A repository at one commit.
@@ -140,16 +152,22 @@ pub(crate) struct Snapshot {
 
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Snapshot({} at {}, {} files)", self.repository.id, self.commit, self.entries.len())
+        write!(
+            f,
+            "Snapshot({} at {}, {} files)",
+            self.repository.id,
+            self.commit,
+            self.entries.len()
+        )
     }
 }
 
 impl Snapshot {
-    /// Finds out which commit a revision (default `main`) is and which files that has. `key` is where the
-    /// repository's name stands in the config.
+    /// Finds out which commit a revision (default `main`) is and which files that has. `key` is
+    /// where the repository's name stands in the config.
     ///
-    /// Fails where there is no such repository or revision, the token does not open it, or neither the network nor the
-    /// cache knows.
+    /// Fails where there is no such repository or revision, the token does not open it, or neither
+    /// the network nor the cache knows.
     pub(crate) fn open(
         kind: RepoKind,
         id: &str,
@@ -232,7 +250,8 @@ impl Snapshot {
 
     /// All files, sorted by path.
     ///
-    /// Fails where only those are known that other tools had put into the cache: nobody could tell what is missing.
+    /// Fails where only those are known that other tools had put into the cache: nobody could tell
+    /// what is missing.
     pub(crate) fn files(&self) -> Result<&[Entry]> {
         match self.complete {
             true => Ok(&self.entries),
@@ -260,7 +279,8 @@ impl Snapshot {
 
     /// Makes sure that a file is in the cache, and what the tree says it is. Where it lies.
     ///
-    /// Fails where there is no such file, what arrives is not it, or there is no network to fetch it over.
+    /// Fails where there is no such file, what arrives is not it, or there is no network to fetch
+    /// it over.
     pub(crate) fn fetch(
         &self,
         path: &str,
@@ -280,7 +300,12 @@ impl Snapshot {
         Ok(self.place(entry))
     }
 
-    fn fetch_missing(&self, entry: &Entry, progress: &dyn Progress, interrupted: &AtomicBool) -> Result<()> {
+    fn fetch_missing(
+        &self,
+        entry: &Entry,
+        progress: &dyn Progress,
+        interrupted: &AtomicBool,
+    ) -> Result<()> {
         let _lock = self.cache.lock(&entry.oid, interrupted)?;
         // Another process may have fetched it meanwhile.
         match self.cache.find(&self.commit, entry)? {
@@ -288,13 +313,18 @@ impl Snapshot {
             Cached::Missing => {}
             Cached::Damaged(message) => {
                 let name = self.repository.file(&entry.path);
-                progress.note(&format!("warning: {name} in the cache is damaged, and removed: {message}"));
+                progress.note(&format!(
+                    "warning: {name} in the cache is damaged, and removed: {message}"
+                ));
                 self.cache.remove(&self.commit, entry)?;
             }
         }
         let Some(client) = &self.client else {
             return Err(self.repository.error(
-                format!("{} is not in the cache, and there is no network to fetch it over", entry.path),
+                format!(
+                    "{} is not in the cache, and there is no network to fetch it over",
+                    entry.path
+                ),
                 "run once with the network, and without HF_HUB_OFFLINE".to_owned(),
             ));
         };
@@ -309,12 +339,15 @@ impl Snapshot {
 
     fn no_file(&self, path: &str) -> DataError {
         let mut paths: Vec<String> = self.entries.iter().map(|entry| entry.path.clone()).collect();
-        paths.sort_by(|a, b| strsim::jaro_winkler(path, b).total_cmp(&strsim::jaro_winkler(path, a)));
+        paths.sort_by(|a, b| {
+            strsim::jaro_winkler(path, b).total_cmp(&strsim::jaro_winkler(path, a))
+        });
         let hint = match self.complete {
             true => format!("there is {}", list(&paths)),
             false => format!("without the network, there is {}", list(&paths)),
         };
-        self.repository.error(format!("expected a file `{path}` at commit {}, found none", self.commit), hint)
+        self.repository
+            .error(format!("expected a file `{path}` at commit {}, found none", self.commit), hint)
     }
 }
 
@@ -330,10 +363,11 @@ pub fn is_model_name(text: &str) -> bool {
     text.contains('/') && is_repository(text)
 }
 
-/// Fetches what it takes to use a Llama: its `config.json`, its parameters (in one file or several), and where it has
-/// them, tokenizer and generation settings. The folder they lie in.
+/// Fetches what it takes to use a Llama: its `config.json`, its parameters (in one file or
+/// several), and where it has them, tokenizer and generation settings. The folder they lie in.
 ///
-/// Fails where there is no such model, or it keeps its parameters in another format than safetensors.
+/// Fails where there is no such model, or it keeps its parameters in another format than
+/// safetensors.
 pub fn fetch_model(id: &str, progress: &dyn Progress, interrupted: &AtomicBool) -> Result<PathBuf> {
     let model = Snapshot::open(RepoKind::Model, id, None, "model.init", progress)?;
     fetch_llama(&model, progress, interrupted)
@@ -352,7 +386,11 @@ pub fn fetch_dataset(
     files.iter().map(|file| dataset.fetch(file, progress, interrupted)).collect()
 }
 
-fn fetch_llama(model: &Snapshot, progress: &dyn Progress, interrupted: &AtomicBool) -> Result<PathBuf> {
+fn fetch_llama(
+    model: &Snapshot,
+    progress: &dyn Progress,
+    interrupted: &AtomicBool,
+) -> Result<PathBuf> {
     const INDEX: &str = "model.safetensors.index.json";
     let folder = model.cache.snapshot(&model.commit);
     let mut files = BTreeSet::from(["config.json".to_owned()]);
@@ -376,6 +414,7 @@ fn shards(index: &Path) -> Result<BTreeSet<String>> {
     let text = std::fs::read(index).map_err(DataError::io("read", index))?;
     let json: Value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
     let map = json["weight_map"].as_object();
-    let map = map.ok_or_else(|| wrong("expected an object `weight_map` from tensor to file".to_owned()))?;
+    let map =
+        map.ok_or_else(|| wrong("expected an object `weight_map` from tensor to file".to_owned()))?;
     Ok(map.values().filter_map(Value::as_str).map(str::to_owned).collect())
 }

@@ -1,7 +1,7 @@
 //! What the environment says about the Hub: where it is, where its cache lies, who is asking.
 //!
-//! The variables are those of Hugging Face's own tools. They are read here and handed on: `hf-hub` itself never looks
-//! at `HF_HUB_OFFLINE`, and will stop reading the others.
+//! The variables are those of Hugging Face's own tools. They are read here and handed on: `hf-hub`
+//! itself never looks at `HF_HUB_OFFLINE`, and will stop reading the others.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -27,7 +27,8 @@ pub(super) struct Settings {
     pub(super) offline: bool,
 }
 
-/// A secret that no message, log or file may hold: it has no `Display`, and its `Debug` says nothing.
+/// A secret that no message, log or file may hold: it has no `Display`, and its `Debug` says
+/// nothing.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Token(String);
 
@@ -63,7 +64,8 @@ impl Settings {
         };
         let folder = |name: &str| get(name).map(|value| tilde(PathBuf::from(value)));
         let home = folder("HF_HOME").unwrap_or_else(|| {
-            let cache = folder("XDG_CACHE_HOME").unwrap_or_else(|| tilde(PathBuf::from("~/.cache")));
+            let cache =
+                folder("XDG_CACHE_HOME").unwrap_or_else(|| tilde(PathBuf::from("~/.cache")));
             cache.join("huggingface")
         });
         let cache = folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE"));
@@ -71,7 +73,8 @@ impl Settings {
             let value = text(name).unwrap_or_default().to_ascii_lowercase();
             matches!(value.as_str(), "1" | "on" | "yes" | "true")
         };
-        let file = |path: PathBuf| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+        let file =
+            |path: PathBuf| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
         let token = || {
             text("HF_TOKEN")
                 .or_else(|| folder("HF_TOKEN_PATH").and_then(file))
@@ -124,7 +127,10 @@ mod tests {
 
     fn read(variables: &[(&str, &str)]) -> Result<Settings> {
         Settings::from_variables(|name| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+            variables
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| OsString::from(value))
         })
     }
 
@@ -132,7 +138,10 @@ mod tests {
     fn the_cache_is_where_other_tools_have_it() {
         let cache = |variables: &[(&str, &str)]| read(variables).unwrap().cache;
         assert_eq!(cache(&[("HOME", "/h")]), PathBuf::from("/h/.cache/huggingface/hub"));
-        assert_eq!(cache(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]), PathBuf::from("/x/huggingface/hub"));
+        assert_eq!(
+            cache(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]),
+            PathBuf::from("/x/huggingface/hub")
+        );
         assert_eq!(cache(&[("HOME", "/h"), ("HF_HOME", "~/hf")]), PathBuf::from("/h/hf/hub"));
         assert_eq!(cache(&[("HF_HOME", "/hf"), ("HF_HUB_CACHE", "/c")]), PathBuf::from("/c"));
         assert_eq!(cache(&[("HF_HOME", "/hf"), ("HF_HUB_CACHE", "")]), PathBuf::from("/hf/hub"));
@@ -162,7 +171,10 @@ mod tests {
     fn an_endpoint_is_an_address_without_a_password() {
         let url = |endpoint: &str| read(&[("HF_ENDPOINT", endpoint)]);
         assert_eq!(url("").unwrap().endpoint.as_str(), "https://huggingface.co/");
-        assert_eq!(url("http://127.0.0.1:8080/").unwrap().endpoint.as_str(), "http://127.0.0.1:8080/");
+        assert_eq!(
+            url("http://127.0.0.1:8080/").unwrap().endpoint.as_str(),
+            "http://127.0.0.1:8080/"
+        );
         for wrong in ["huggingface.co", "ftp://a", "https://me:secret@a", "file:///etc"] {
             let error = url(wrong).unwrap_err().to_string();
             assert!(error.contains("HF_ENDPOINT") && !error.contains("secret"), "{error}");
@@ -171,7 +183,9 @@ mod tests {
 
     #[test]
     fn offline_is_what_hugging_faces_tools_take_for_true() {
-        for (value, offline) in [("1", true), ("TRUE", true), ("yes", true), ("0", false), ("", false)] {
+        for (value, offline) in
+            [("1", true), ("TRUE", true), ("yes", true), ("0", false), ("", false)]
+        {
             assert_eq!(read(&[("HF_HUB_OFFLINE", value)]).unwrap().offline, offline, "{value}");
         }
     }

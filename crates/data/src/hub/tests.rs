@@ -62,7 +62,8 @@ impl Place {
             ("HF_HUB_CACHE", folder.path().join("home/hub").to_str().unwrap().to_owned()),
             ("HF_TOKEN", TOKEN.to_owned()),
         ];
-        let get = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, v)| v.into());
+        let get =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, v)| v.into());
         let settings = Settings::from_variables(get).unwrap();
         let (notes, interrupted) = (Mutex::default(), AtomicBool::new(false));
         Place { mirror, commit, folder, settings, notes, interrupted, interrupts: false }
@@ -152,8 +153,9 @@ fn files_lie_where_other_tools_look_for_them() {
 fn each_file_is_asked_for_once_and_tells_how_far_it_is() {
     let place = Place::new();
     let snapshot = place.open().unwrap();
-    let asked =
-        |place: &Place| place.mirror.requests().iter().filter(|r| r.path.contains("/resolve/")).count();
+    let asked = |place: &Place| {
+        place.mirror.requests().iter().filter(|r| r.path.contains("/resolve/")).count()
+    };
     assert_eq!(asked(&place), 0, "opening fetches no file");
     for _ in 0..2 {
         snapshot.fetch(LARGE, &place, &place.interrupted).unwrap();
@@ -200,7 +202,8 @@ fn an_error_page_after_a_good_head_is_no_file() {
 
 #[test]
 fn an_etag_names_nothing() {
-    // As long as the content is the tree's, what an ETag says does not matter: no name is made of it.
+    // As long as the content is the tree's, what an ETag says does not matter: no name is made of
+    // it.
     for etag in ["../../../../evil", "/tmp/evil", "0000", ""] {
         let place = Place::new();
         place.mirror.fault(Fault::ETag(etag.to_owned()));
@@ -263,10 +266,12 @@ fn a_tree_of_many_pages_is_read_whole() {
     place.mirror.dataset(NAME, &many);
     place.mirror.page(4);
     let snapshot = place.open().unwrap();
-    let paths: Vec<&str> = snapshot.files().unwrap().iter().map(|entry| entry.path.as_str()).collect();
+    let paths: Vec<&str> =
+        snapshot.files().unwrap().iter().map(|entry| entry.path.as_str()).collect();
     assert_eq!(paths, (0..25).map(|i| format!("d/{i:02}.txt")).collect::<Vec<_>>());
     // 25 files and as many mentions of their folder.
-    let pages = place.mirror.requests().iter().filter(|request| request.path.contains("/tree/")).count();
+    let pages =
+        place.mirror.requests().iter().filter(|request| request.path.contains("/tree/")).count();
     assert_eq!(pages, 13);
 }
 
@@ -280,7 +285,10 @@ fn the_token_goes_to_the_hub_and_to_no_other_host() {
     let bearer = Some(format!("Bearer {TOKEN}"));
     assert!(place.mirror.requests().iter().all(|request| request.authorization == bearer));
     let there = other.requests();
-    assert!(!there.is_empty() && there.iter().all(|request| request.authorization.is_none()), "{there:?}");
+    assert!(
+        !there.is_empty() && there.iter().all(|request| request.authorization.is_none()),
+        "{there:?}"
+    );
 
     place.mirror.dataset(NAME, &[files(), files()].concat());
     place.mirror.page(1);
@@ -316,8 +324,14 @@ fn a_closed_door_says_what_opens_it_and_nothing_of_the_token() {
         let message = place.refusal(place.open());
         assert!(message.contains(&format!("{status} ")), "{message}");
         assert!(message.contains("no access with 'Bearer (the token)'"), "{message}");
-        let page = format!("accept the terms, if it has any, on {}/datasets/{NAME}", place.mirror.endpoint());
-        assert!(message.contains(&page) && message.contains("whose token is in HF_TOKEN"), "{message}");
+        let page = format!(
+            "accept the terms, if it has any, on {}/datasets/{NAME}",
+            place.mirror.endpoint()
+        );
+        assert!(
+            message.contains(&page) && message.contains("whose token is in HF_TOKEN"),
+            "{message}"
+        );
         place.settings.token = None;
         let message = place.refusal(place.open());
         assert!(message.contains(&page) && message.contains("set HF_TOKEN to it"), "{message}");
@@ -329,12 +343,19 @@ fn a_closed_door_says_what_opens_it_and_nothing_of_the_token() {
 fn what_does_not_exist_is_answered_with_what_does() {
     let place = Place::new();
     let message = place.refusal(place.open_at(Some("v2")));
-    assert!(message.contains("no revision `v2`") && message.contains("there is `main`"), "{message}");
+    assert!(
+        message.contains("no revision `v2`") && message.contains("there is `main`"),
+        "{message}"
+    );
     let message = place.refusal(place.open_at(Some(&"0".repeat(40))));
-    assert!(message.contains("no revision `0000") && message.contains("there is `main`"), "{message}");
+    assert!(
+        message.contains("no revision `0000") && message.contains("there is `main`"),
+        "{message}"
+    );
     let message = place.refusal(place.fetch("data/train.jsonl"));
     assert!(
-        message.contains("`data/train.jsonl`") && message.contains(&format!("there is `{LARGE}`, `{SMALL}`"))
+        message.contains("`data/train.jsonl`")
+            && message.contains(&format!("there is `{LARGE}`, `{SMALL}`"))
     );
     place.mirror.model("org/other", &[]);
     let open = |name: &str| {
@@ -342,7 +363,11 @@ fn what_does_not_exist_is_answered_with_what_does() {
         Snapshot::open_with(&place.settings, repository, None, &place).unwrap_err().to_string()
     };
     assert!(open("org/none").contains("hint: look at the spelling"), "{}", open("org/none"));
-    assert!(open("org/other").contains("hint: there is a model of that name"), "{}", open("org/other"));
+    assert!(
+        open("org/other").contains("hint: there is a model of that name"),
+        "{}",
+        open("org/other")
+    );
 }
 
 #[test]
@@ -383,7 +408,10 @@ fn a_cold_cache_without_the_server_says_what_is_missing() {
     place.settings.offline = false;
     place.mirror.stop();
     let message = place.refusal(place.open());
-    assert!(message.contains("cannot be reached") && message.contains(&place.mirror.endpoint()), "{message}");
+    assert!(
+        message.contains("cannot be reached") && message.contains(&place.mirror.endpoint()),
+        "{message}"
+    );
     assert_eq!(place.left(), Vec::<String>::new());
 }
 
@@ -424,12 +452,16 @@ fn what_another_tool_fetched_is_found() {
 fn a_damaged_file_in_the_cache_is_removed_and_fetched_again() {
     let place = Place::new();
     place.fetch(LARGE).unwrap();
-    let blob = place.folder.path().join("home/hub/datasets--org--texts/blobs").join(files()[0].oid());
+    let blob =
+        place.folder.path().join("home/hub/datasets--org--texts/blobs").join(files()[0].oid());
     for damage in [b"short".to_vec(), vec![b'x'; 9000 * 23]] {
         std::fs::write(&blob, damage).unwrap();
         assert!(place.fetch(LARGE).unwrap().starts_with(b"{\"text\""));
         let notes = place.notes();
-        assert!(notes.iter().any(|note| note.contains("in the cache is damaged, and removed")), "{notes:?}");
+        assert!(
+            notes.iter().any(|note| note.contains("in the cache is damaged, and removed")),
+            "{notes:?}"
+        );
     }
 }
 
@@ -476,7 +508,8 @@ fn many_that_want_one_file_fetch_it_once() {
         }
     });
     let gets = place.mirror.requests();
-    let gets = gets.iter().filter(|request| request.method == "GET" && request.path.contains("/resolve/"));
+    let gets =
+        gets.iter().filter(|request| request.method == "GET" && request.path.contains("/resolve/"));
     assert_eq!(gets.count(), 1);
 }
 
@@ -496,9 +529,15 @@ fn a_revision_that_moves_is_followed_and_a_commit_is_not() {
 fn a_model_is_fetched_whole_and_nothing_else_of_its_repository() {
     let place = Place::new();
     let index = r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}"#;
-    let names =
-        ["config.json", "model-1.safetensors", "model-2.safetensors", "pytorch_model.bin", "tokenizer.json"];
-    let mut files: Vec<MirrorFile> = names.iter().map(|name| MirrorFile::large(name, *name)).collect();
+    let names = [
+        "config.json",
+        "model-1.safetensors",
+        "model-2.safetensors",
+        "pytorch_model.bin",
+        "tokenizer.json",
+    ];
+    let mut files: Vec<MirrorFile> =
+        names.iter().map(|name| MirrorFile::large(name, *name)).collect();
     files.push(MirrorFile::small("model.safetensors.index.json", index));
     place.mirror.model("org/model", &files);
     let open = |name: &str| {
@@ -522,6 +561,10 @@ fn a_model_is_fetched_whole_and_nothing_else_of_its_repository() {
         ]
     );
     place.mirror.model("org/old", &[files[0].clone(), files[3].clone()]);
-    let message = fetch_llama(&open("org/old"), &place, &place.interrupted).unwrap_err().to_string();
-    assert!(message.contains("`model.safetensors`") && message.contains("`pytorch_model.bin`"), "{message}");
+    let message =
+        fetch_llama(&open("org/old"), &place, &place.interrupted).unwrap_err().to_string();
+    assert!(
+        message.contains("`model.safetensors`") && message.contains("`pytorch_model.bin`"),
+        "{message}"
+    );
 }

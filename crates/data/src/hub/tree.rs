@@ -1,7 +1,9 @@
-//! The files of a repository as its tree lists them: path, length, and the hash their content must have.
+//! The files of a repository as its tree lists them: path, length, and the hash their content must
+//! have.
 //!
-//! A tree comes from a server, or from a file in a cache that others write too: a path that could lead out of the
-//! cache's folder, or a hash that is none, is refused here, before anything is done with it.
+//! A tree comes from a server, or from a file in a cache that others write too: a path that could
+//! lead out of the cache's folder, or a hash that is none, is refused here, before anything is done
+//! with it.
 
 use std::path::{Component, Path};
 
@@ -22,8 +24,9 @@ pub(crate) struct Entry {
     pub(crate) oid: Oid,
 }
 
-/// The hash of a file's content, in lower-case hexadecimal: SHA-256 of large files (64 characters), for the others SHA-1
-/// as Git computes it for a blob (40 characters). It is also the name of the file's blob in the cache.
+/// The hash of a file's content, in lower-case hexadecimal: SHA-256 of large files (64 characters),
+/// for the others SHA-1 as Git computes it for a blob (40 characters). It is also the name of the
+/// file's blob in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Oid(String);
@@ -31,7 +34,8 @@ pub(crate) struct Oid(String);
 impl Oid {
     /// `None` for anything that is not such a hash.
     pub(crate) fn parse(text: &str) -> Option<Oid> {
-        let is_hex = text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        let is_hex =
+            text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
         (is_hex && matches!(text.len(), 40 | 64)).then(|| Oid(text.to_owned()))
     }
 
@@ -44,8 +48,9 @@ impl TryFrom<String> for Oid {
     type Error = String;
 
     fn try_from(text: String) -> Result<Oid, String> {
-        Oid::parse(&text)
-            .ok_or_else(|| format!("expected a hash of 40 or 64 hexadecimal digits, found {text:?}"))
+        Oid::parse(&text).ok_or_else(|| {
+            format!("expected a hash of 40 or 64 hexadecimal digits, found {text:?}")
+        })
     }
 }
 
@@ -55,8 +60,8 @@ pub(super) fn is_commit(revision: &str) -> bool {
 }
 
 /// Is `path` one that stays inside the folder it is joined to? Names of several parts pass, such as
-/// `data/train.parquet`; empty parts, `.`, `..`, a root and control characters do not, and where they mean something
-/// (on Windows) neither do `\` and `:`.
+/// `data/train.parquet`; empty parts, `.`, `..`, a root and control characters do not, and where
+/// they mean something (on Windows) neither do `\` and `:`.
 pub(super) fn is_inside(path: &str) -> bool {
     let parts = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
     let odd = |c: char| c.is_control() || (cfg!(windows) && matches!(c, '\\' | ':'));
@@ -193,7 +198,8 @@ mod tests {
             assert!(is_inside(path), "{path}");
         }
         let long = "../".repeat(9) + "etc/passwd";
-        for path in ["", "/a", "..", "../a", "a/../b", "a//b", "a/./b", "a/", "a\0b", "a\nb", &long] {
+        for path in ["", "/a", "..", "../a", "a/../b", "a//b", "a/./b", "a/", "a\0b", "a\nb", &long]
+        {
             assert!(!is_inside(path), "{path:?}");
         }
         for path in ["C:/a", "a\\..\\b"] {

@@ -2,9 +2,10 @@
 //! download.
 //!
 //! In: the workspace around the config, or around the current folder. Out: the files of one kind of
-//! each registry package that `cargo metadata --offline` knows and that is unpacked, sorted by package and path. Left
-//! out: licence texts (the same few, again and again), files over 120 kB (tables), hidden
-//! files. The registry's folder is never guessed: packages lie where Cargo says they do.
+//! each registry package that `cargo metadata --offline` knows and that is unpacked, sorted by
+//! package and path. Left out: licence texts (the same few, again and again), files over 120 kB
+//! (tables), hidden files. The registry's folder is never guessed: packages lie where Cargo says
+//! they do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -114,7 +115,10 @@ fn add(package: &Package, kind: CargoKind, found: &mut Found) -> Result<bool> {
             format: Format::Txt,
             bytes: metadata.len(),
             label: format!("{}/{}", package.name, relative.display()),
-            package: Some(PackageName { name: package.name.to_string(), license: license(package) }),
+            package: Some(PackageName {
+                name: package.name.to_string(),
+                license: license(package),
+            }),
         });
         bytes += metadata.len();
         newest = newest.max(metadata.modified().unwrap_or(std::time::UNIX_EPOCH));
@@ -221,7 +225,11 @@ fn host_platform() -> std::result::Result<String, String> {
 }
 
 /// Runs `cargo metadata --offline` in `folder`, so that its Cargo configuration holds.
-fn metadata(folder: &Path, manifest: &Path, options: &[&str]) -> std::result::Result<Metadata, String> {
+fn metadata(
+    folder: &Path,
+    manifest: &Path,
+    options: &[&str],
+) -> std::result::Result<Metadata, String> {
     let mut command = MetadataCommand::new();
     command.current_dir(folder).manifest_path(manifest);
     let options = std::iter::once(&"--offline").chain(options);

@@ -37,7 +37,12 @@ pub(super) fn find<'a>(value: &'a Value, path: &str) -> Option<Cow<'a, Value>> {
 /// value as it is written.
 ///
 /// Fails where the column is missing or holds something else.
-pub(super) fn key(row: &Value, path: &str, file: &SourceFile, place: &dyn Fn() -> String) -> Result<String> {
+pub(super) fn key(
+    row: &Value,
+    path: &str,
+    file: &SourceFile,
+    place: &dyn Fn() -> String,
+) -> Result<String> {
     match find(row, path).as_deref() {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
@@ -53,7 +58,12 @@ pub(super) fn key(row: &Value, path: &str, file: &SourceFile, place: &dyn Fn() -
 }
 
 /// The error for a missing column, the nearest names first.
-pub(super) fn missing(mut found: Vec<String>, path: &str, file: &SourceFile, place: String) -> DataError {
+pub(super) fn missing(
+    mut found: Vec<String>,
+    path: &str,
+    file: &SourceFile,
+    place: String,
+) -> DataError {
     // Distances compare a whole path with a whole path and its last part with the last part.
     let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
     found.sort_by_cached_key(|name| {
@@ -75,7 +85,8 @@ pub(super) fn names(row: &Value) -> Vec<String> {
         match inner.as_ref().unwrap_or(value) {
             Value::Object(map) if depth < 4 => {
                 for (name, value) in map {
-                    let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                    let name =
+                        if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
                     collect(value, &name, depth + 1, out);
                 }
             }
@@ -126,7 +137,10 @@ mod tests {
             assert_eq!(get(nothing), None, "{nothing}");
         }
         let names = names(&row);
-        assert_eq!(names[..7], ["text", "a.b", "a.b", "a.c.d", "meta.set", "meta.deep.er", "plain"]);
+        assert_eq!(
+            names[..7],
+            ["text", "a.b", "a.b", "a.c.d", "meta.set", "meta.deep.er", "plain"]
+        );
         assert_eq!(names[7..], ["none", "inner.none", "json"]);
     }
 }

@@ -1,8 +1,10 @@
-//! datatrove's and nanotron's `.ds`: ids, with files beside it that say where documents end and who made them.
+//! datatrove's and nanotron's `.ds`: ids, with files beside it that say where documents end and who
+//! made them.
 //!
-//! In: the `.ds`; `.ds.index` must lie beside it, `.ds.metadata` should (without it ids are u16 unless somebody says
-//! otherwise). Out: the documents that the index names. Written: u16 where all ids fit, else u32, with both files; the
-//! tokenizer is called by its fingerprint. All numbers are little-endian.
+//! In: the `.ds`; `.ds.index` must lie beside it, `.ds.metadata` should (without it ids are u16
+//! unless somebody says otherwise). Out: the documents that the index names. Written: u16 where all
+//! ids fit, else u32, with both files; the tokenizer is called by its fingerprint. All numbers are
+//! little-endian.
 //!
 //! | file | content |
 //! | --- | --- |
@@ -80,18 +82,23 @@ fn open(path: &Path, said: Option<TokenType>) -> Result<TokenFile> {
 fn check_ends(path: &Path, ends: &MappedFile, tokens: u64) -> Result<()> {
     let wrong = |expected: String, found: String| {
         let hint =
-            "the index belongs to another .ds, or one of both is truncated; fetch them again".to_owned();
+            "the index belongs to another .ds, or one of both is truncated; fetch them again"
+                .to_owned();
         Err(DataError::TokenFile { path: path.to_owned(), expected, found, hint })
     };
     let (ends, rest) = ends.bytes().as_chunks::<8>();
     if !rest.is_empty() {
-        return wrong("ends of 8 bytes each".to_owned(), format!("{} bytes", ends.len() * 8 + rest.len()));
+        return wrong(
+            "ends of 8 bytes each".to_owned(),
+            format!("{} bytes", ends.len() * 8 + rest.len()),
+        );
     }
     let mut last = 0;
     for (number, end) in ends.iter().enumerate() {
         let end = u64::from_le_bytes(*end);
         if end < last || end > tokens {
-            let expected = format!("document {number} to end between token {last} and token {tokens}");
+            let expected =
+                format!("document {number} to end between token {last} and token {tokens}");
             return wrong(expected, format!("token {end}"));
         }
         last = end;
@@ -112,12 +119,15 @@ fn metadata(path: &Path) -> Result<(Option<String>, Option<usize>)> {
         return Ok((None, None));
     };
     let text = match length {
-        0..=LONGEST_METADATA => std::fs::read_to_string(&path).map_err(DataError::io("read", &path))?,
+        0..=LONGEST_METADATA => {
+            std::fs::read_to_string(&path).map_err(DataError::io("read", &path))?
+        }
         _ => String::new(),
     };
     let line = text.lines().next().unwrap_or_default();
     // Names may have bars of their own.
-    let told = line.rsplit_once('|').and_then(|(name, size)| Some((name, size.trim().parse().ok()?)));
+    let told =
+        line.rsplit_once('|').and_then(|(name, size)| Some((name, size.trim().parse().ok()?)));
     match told {
         Some((name, size @ (2 | 4))) => Ok((Some(name.to_owned()), Some(size))),
         _ => Err(DataError::TokenFile {

@@ -56,8 +56,8 @@ impl Stream<'_> {
         }
     }
 
-    /// Passes over the first `offset` bytes: by a jump, or, in a compressed file, by decompressing them. Of a jump,
-    /// what lies behind `counted_from` counts as read.
+    /// Passes over the first `offset` bytes: by a jump, or, in a compressed file, by decompressing
+    /// them. Of a jump, what lies behind `counted_from` counts as read.
     pub(super) fn skip(&mut self, offset: u64, counted_from: u64) -> io::Result<()> {
         match &mut self.source {
             Bytes::Plain(reader) => {
@@ -87,9 +87,12 @@ impl Stream<'_> {
     pub(super) fn error(&self, error: io::Error, path: &Path, place: String) -> DataError {
         match self.format {
             // A system error (a bad disk) has a code, a decoder's has none.
-            Some(format) if error.raw_os_error().is_none() => {
-                DataError::Corrupt { path: path.to_owned(), format, place, message: error.to_string() }
-            }
+            Some(format) if error.raw_os_error().is_none() => DataError::Corrupt {
+                path: path.to_owned(),
+                format,
+                place,
+                message: error.to_string(),
+            },
             _ => DataError::io("read", path)(error),
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! In: files, folders, patterns and shard prefixes, relative to the config's folder. Out: files,
 //! sorted within each of them, each once. Folders are searched through, links followed, hidden
-//! files and files of unknown endings left out; patterns also leave out names that are not UTF-8. A name that is there as it is written is no
-//! pattern, whatever characters it has.
+//! files and files of unknown endings left out; patterns also leave out names that are not UTF-8. A
+//! name that is there as it is written is no pattern, whatever characters it has.
 
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
@@ -29,8 +29,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Takes a path apart. A part with `*`, `?` or `[` in it that is there as written, such as a folder called
-    /// `[x]`, is literal.
+    /// Takes a path apart. A part with `*`, `?` or `[` in it that is there as written, such as a
+    /// folder called `[x]`, is literal.
     pub(super) fn new(typed: &str, base: &Path) -> Place {
         let mut folder = base.to_owned();
         let mut pattern: Vec<&str> = Vec::new();
@@ -186,7 +186,12 @@ fn label(path: &Path, from: Option<&Path>) -> String {
     relative.to_string_lossy().into_owned()
 }
 
-fn walk(folder: &Path, from: &Path, format: Option<Format>, files: &mut Vec<SourceFile>) -> Result<()> {
+fn walk(
+    folder: &Path,
+    from: &Path,
+    format: Option<Format>,
+    files: &mut Vec<SourceFile>,
+) -> Result<()> {
     let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.');
     let entries = WalkDir::new(folder)
         .follow_links(true)

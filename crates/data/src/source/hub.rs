@@ -1,14 +1,17 @@
 //! A data set of the Hugging Face Hub as a source: which of its files are meant.
 //!
-//! In: `files`, `config`, `split` and `format` of a [`SourceSpec`], and the repository's tree. Out: the files, in the
-//! order they are read in; none is fetched yet but the README. Each key that is given narrows the choice:
+//! In: `files`, `config`, `split` and `format` of a [`SourceSpec`], and the repository's tree. Out:
+//! the files, in the order they are read in; none is fetched yet but the README. Each key that is
+//! given narrows the choice:
 //!
 //! 1. `files`: those that match a pattern, in the order of the patterns;
-//! 2. `config` and `split`: as the `configs` in the README's header say, where it has them; else by names: a
-//!    configuration is a folder, a split is a word (`train`, `valid`, `test`, …) in the name of a file or folder;
+//! 2. `config` and `split`: as the `configs` in the README's header say, where it has them; else by
+//!    names: a configuration is a folder, a split is a word (`train`, `valid`, `test`, …) in the
+//!    name of a file or folder;
 //! 3. nothing: the only configuration (or `default`), split `train`.
 //!
-//! What is not one choice is refused, with what there is: text for testing must not end up in training by a guess.
+//! What is not one choice is refused, with what there is: text for testing must not end up in
+//! training by a guess.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -48,7 +51,9 @@ pub(super) fn find(spec: &SourceSpec, name: &str, progress: &dyn Progress) -> Re
             let path = snapshot.fetch(README, progress, &AtomicBool::new(false))?;
             let text = std::fs::read(&path).map_err(DataError::io("read", &path))?;
             configs(&String::from_utf8_lossy(&text)).unwrap_or_else(|message| {
-                progress.note(&format!("note: {name}: the header of its README cannot be read: {message}"));
+                progress.note(&format!(
+                    "note: {name}: the header of its README cannot be read: {message}"
+                ));
                 Vec::new()
             })
         }
@@ -96,26 +101,33 @@ fn choose<'a>(
             if spec.files.is_some() { "source.files" } else { "source.hub" },
             "files of text in the repository".to_owned(),
             format!("none among {}", paths(entries.iter())),
-            format!("say which with `files = \"data/*.jsonl\"`; known endings are {}", endings(None)),
+            format!(
+                "say which with `files = \"data/*.jsonl\"`; known endings are {}",
+                endings(None)
+            ),
         ));
     }
     if spec.files.is_none() || spec.config.is_some() || spec.split.is_some() {
         let listed = config(spec, configs)?;
-        files = match listed.and_then(|config| config.data_files.as_ref().map(|listed| (config, listed))) {
+        files = match listed
+            .and_then(|config| config.data_files.as_ref().map(|listed| (config, listed)))
+        {
             Some((config, data_files)) => of_config(spec, config, data_files, files)?,
             None => of_split(spec, of_folder(spec, listed, files)?)?,
         };
     }
     let format = |entry: &'a Entry| {
         let known = spec.format.or_else(|| Format::of(Path::new(&entry.path)));
-        known.filter(|format| !format.of_several_files()).map(|format| (entry, format)).ok_or_else(|| {
-            refusal(
-                "source.files",
-                format!("files of text (known endings are {})", endings(None)),
-                format!("`{}`", entry.path),
-                "narrow `files`, or name what they are with `format`".to_owned(),
-            )
-        })
+        known.filter(|format| !format.of_several_files()).map(|format| (entry, format)).ok_or_else(
+            || {
+                refusal(
+                    "source.files",
+                    format!("files of text (known endings are {})", endings(None)),
+                    format!("`{}`", entry.path),
+                    "narrow `files`, or name what they are with `format`".to_owned(),
+                )
+            },
+        )
     };
     let files: Vec<(&Entry, Format)> = files.into_iter().map(format).collect::<Result<_>>()?;
     let formats: BTreeSet<Format> = files.iter().map(|(_, format)| *format).collect();
@@ -160,7 +172,8 @@ fn is_data(path: &str) -> bool {
     known && !hidden && !name.ends_with(".md") && !about.iter().any(|word| name.starts_with(word))
 }
 
-/// Those that match one of the patterns, in the order of the patterns. `*` stays within a folder, `**` does not.
+/// Those that match one of the patterns, in the order of the patterns. `*` stays within a folder,
+/// `**` does not.
 fn matching<'a>(entries: Vec<&'a Entry>, patterns: &[String], key: &str) -> Result<Vec<&'a Entry>> {
     let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
     let mut chosen: Vec<&Entry> = Vec::new();
@@ -172,7 +185,8 @@ fn matching<'a>(entries: Vec<&'a Entry>, patterns: &[String], key: &str) -> Resu
             refusal(key, "a pattern of files".to_owned(), format!("\"{typed}\": {error}"), hint)
         })?;
         let is_in = |path: &str| path.strip_prefix(text).is_some_and(|rest| rest.starts_with('/'));
-        let fits = |entry: &&&Entry| pattern.matches_with(&entry.path, options) || is_in(&entry.path);
+        let fits =
+            |entry: &&&Entry| pattern.matches_with(&entry.path, options) || is_in(&entry.path);
         let fitting: Vec<&Entry> = entries.iter().filter(fits).copied().collect();
         if fitting.is_empty() && key == "source.files" {
             let hint = "`*` stays within a folder, `**` does not".to_owned();
@@ -194,7 +208,9 @@ fn config<'a>(spec: &SourceSpec, configs: &'a [Config]) -> Result<Option<&'a Con
         (_, []) => return Ok(None),
         (Some(name), _) => configs.iter().find(|config| config.config_name == *name),
         (None, [only]) => Some(only),
-        (None, _) => configs.iter().find(|config| config.default || config.config_name == "default"),
+        (None, _) => {
+            configs.iter().find(|config| config.default || config.config_name == "default")
+        }
     };
     let names: Vec<String> = configs.iter().map(|config| config.config_name.clone()).collect();
     chosen.map(Some).ok_or_else(|| {
@@ -217,10 +233,13 @@ fn of_config<'a>(
     let wanted = spec.split.as_deref().unwrap_or(TRAIN);
     let splits: Vec<(&str, &OneOrMany<String>)> = match data_files {
         DataFiles::Train(patterns) => vec![(TRAIN, patterns)],
-        DataFiles::Splits(splits) => splits.iter().map(|split| (split.split.as_str(), &split.path)).collect(),
+        DataFiles::Splits(splits) => {
+            splits.iter().map(|split| (split.split.as_str(), &split.path)).collect()
+        }
     };
     let listed = splits.iter().find(|(split, _)| *split == wanted);
-    let listed = listed.or_else(|| splits.iter().find(|(split, _)| canonical(split) == canonical(wanted)));
+    let listed =
+        listed.or_else(|| splits.iter().find(|(split, _)| canonical(split) == canonical(wanted)));
     let names = || list(&splits.iter().map(|(split, _)| (*split).to_owned()).collect::<Vec<_>>());
     let Some((_, patterns)) = listed else { return Err(no_split(wanted, names())) };
     let folder = config.data_dir.as_ref().map(|folder| format!("{}/", folder.trim_matches('/')));
@@ -253,14 +272,23 @@ fn of_folder<'a>(
 ) -> Result<Vec<&'a Entry>> {
     let names: BTreeSet<String> = files.iter().map(|entry| folder_of(&entry.path)).collect();
     let found = list(
-        &names.iter().map(|name| if name.is_empty() { "." } else { name }.to_owned()).collect::<Vec<_>>(),
+        &names
+            .iter()
+            .map(|name| if name.is_empty() { "." } else { name }.to_owned())
+            .collect::<Vec<_>>(),
     );
     // A folder that the README names, or one that the config does.
     let folder = listed.and_then(|config| config.data_dir.as_ref()).or(spec.config.as_ref());
-    let Some(folder) = folder.filter(|_| listed.is_none_or(|config| config.data_dir.is_some())) else {
+    let Some(folder) = folder.filter(|_| listed.is_none_or(|config| config.data_dir.is_some()))
+    else {
         if names.len() > 1 && spec.files.is_none() {
             let hint = "choose one with `config`, or name files with `files`".to_owned();
-            return Err(refusal("source.config", "one of the repository's folders".to_owned(), found, hint));
+            return Err(refusal(
+                "source.config",
+                "one of the repository's folders".to_owned(),
+                found,
+                hint,
+            ));
         }
         return Ok(files);
     };
@@ -281,15 +309,18 @@ fn of_folder<'a>(
     }
 }
 
-/// The folder that a file's configuration would be called by: without `data/`, and up to a folder called as a split.
+/// The folder that a file's configuration would be called by: without `data/`, and up to a folder
+/// called as a split.
 fn folder_of(path: &str) -> String {
     let folders = path.split('/').rev().skip(1).collect::<Vec<_>>().into_iter().rev();
-    let folders = folders.enumerate().filter(|(i, part)| !(*i == 0 && *part == "data")).map(|(_, part)| part);
+    let folders =
+        folders.enumerate().filter(|(i, part)| !(*i == 0 && *part == "data")).map(|(_, part)| part);
     folders.take_while(|part| canonical(part).is_none()).collect::<Vec<_>>().join("/")
 }
 
-/// The files of one split, by their names: the one that is asked for, else `train`. Where no name tells of a split, all
-/// is `train`; where some do, those that do not are `train` unless others say that they are.
+/// The files of one split, by their names: the one that is asked for, else `train`. Where no name
+/// tells of a split, all is `train`; where some do, those that do not are `train` unless others say
+/// that they are.
 fn of_split<'a>(spec: &SourceSpec, files: Vec<&'a Entry>) -> Result<Vec<&'a Entry>> {
     let wanted = match (&spec.split, &spec.files) {
         (Some(split), _) => split.as_str(),
@@ -309,14 +340,18 @@ fn of_split<'a>(spec: &SourceSpec, files: Vec<&'a Entry>) -> Result<Vec<&'a Entr
     if chosen.is_empty() {
         // A name of the repository's own, as the first word of files or a folder.
         let named = |part: &str| {
-            part.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.', '_']))
+            part.strip_prefix(wanted)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.', '_']))
         };
         chosen = files.iter().filter(|entry| entry.path.split('/').any(named)).copied().collect();
     }
     if chosen.is_empty() {
         let there: BTreeSet<String> = labels.into_iter().flatten().collect();
         let there = match there.is_empty() {
-            true => format!("files with a split in their names (there is {})", paths(files.iter().copied())),
+            true => format!(
+                "files with a split in their names (there is {})",
+                paths(files.iter().copied())
+            ),
             false => format!("one of {}", list(&there.into_iter().collect::<Vec<_>>())),
         };
         return Err(no_split(wanted, there));
@@ -328,7 +363,8 @@ fn of_split<'a>(spec: &SourceSpec, files: Vec<&'a Entry>) -> Result<Vec<&'a Entr
 fn split_of(path: &str) -> Option<String> {
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
     // `train_sft-00000-of-00001.parquet`: the whole first part is the name.
-    if let Some((label, rest)) = name.split_once("-of-").and_then(|(before, _)| before.rsplit_once('-'))
+    if let Some((label, rest)) =
+        name.split_once("-of-").and_then(|(before, _)| before.rsplit_once('-'))
         && rest.bytes().all(|byte| byte.is_ascii_digit())
         && words(label).any(|word| canonical(word).is_some())
     {
@@ -366,7 +402,8 @@ mod tests {
         "20231101.simple/train-00000-of-00001.parquet",
         "README.md",
     ];
-    const CODEPARROT: &[&str] = &["README.md", "file-000000000001.json.gz", "file-000000000054.json.gz"];
+    const CODEPARROT: &[&str] =
+        &["README.md", "file-000000000001.json.gz", "file-000000000054.json.gz"];
     const STACK_SMOL: &[&str] =
         &["README.md", "data/c/data.json", "data/python/data.json", "dataset_infos.json"];
     const FINEWEB: &[&str] = &[
@@ -388,8 +425,13 @@ mod tests {
         "train/chunk10/example_train_1.jsonl.zst",
         "validation/chunk1/example_holdout_0.jsonl.zst",
     ];
-    const PILE: &[&str] =
-        &["README.md", "test.jsonl.zst", "train/00.jsonl.zst", "train/01.jsonl.zst", "val.jsonl.zst"];
+    const PILE: &[&str] = &[
+        "README.md",
+        "test.jsonl.zst",
+        "train/00.jsonl.zst",
+        "train/01.jsonl.zst",
+        "val.jsonl.zst",
+    ];
     const TINY_STORIES: &[&str] = &[
         "README.md",
         "TinyStories-train.txt",
@@ -424,10 +466,15 @@ configs:
         serde_json::from_str(&format!("{{\"hub\": \"a/b\"{keys}}}")).unwrap()
     }
 
-    fn chosen(paths: &[&str], keys: &str, readme: &str) -> std::result::Result<Vec<String>, String> {
+    fn chosen(
+        paths: &[&str],
+        keys: &str,
+        readme: &str,
+    ) -> std::result::Result<Vec<String>, String> {
         let entries = entries(paths);
         let files = choose(&spec(keys), &entries, &configs(readme).unwrap());
-        let files = files.map(|files| files.into_iter().map(|(entry, _)| entry.path.clone()).collect());
+        let files =
+            files.map(|files| files.into_iter().map(|(entry, _)| entry.path.clone()).collect());
         files.map_err(|error| error.to_string())
     }
 
@@ -455,10 +502,14 @@ configs:
         assert_eq!(some(PILE, ""), PILE[2..4]);
         assert_eq!(some(PILE, r#", "split": "test""#), PILE[1..2]);
         assert_eq!(some(TINY_STORIES, r#", "format": "parquet""#), TINY_STORIES[3..4]);
-        assert_eq!(some(TINY_STORIES, r#", "format": "txt", "split": "validation""#), TINY_STORIES[2..3]);
+        assert_eq!(
+            some(TINY_STORIES, r#", "format": "txt", "split": "validation""#),
+            TINY_STORIES[2..3]
+        );
         assert_eq!(some(&["data.jsonl", "test.jsonl"], ""), ["data.jsonl"]);
         assert_eq!(some(&["part-00000-of-00002.jsonl", "part-00001-of-00002.jsonl"], "").len(), 2);
-        let chat = ["data/train_gen-00000-of-00001.parquet", "data/train_sft-00000-of-00001.parquet"];
+        let chat =
+            ["data/train_gen-00000-of-00001.parquet", "data/train_sft-00000-of-00001.parquet"];
         assert_eq!(some(&chat, r#", "split": "train_sft""#), chat[1..]);
     }
 
@@ -491,9 +542,15 @@ configs:
         assert_eq!(some(STACK_SMOL, r#", "files": "data/*/data.json""#).len(), 2);
         assert_eq!(some(STACK_SMOL, r#", "files": "README.md""#), ["README.md"]);
         let error = refused(PILE, r#", "files": "data/*.parquet""#, "");
-        assert!(error.contains("\"data/*.parquet\"") && error.contains("`train/00.jsonl.zst`"), "{error}");
+        assert!(
+            error.contains("\"data/*.parquet\"") && error.contains("`train/00.jsonl.zst`"),
+            "{error}"
+        );
         let error = refused(WIKIPEDIA, r#", "files": ".git*""#, "");
-        assert!(error.contains("expected files of text") && error.contains(".gitattributes"), "{error}");
+        assert!(
+            error.contains("expected files of text") && error.contains(".gitattributes"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -503,7 +560,10 @@ configs:
         let error = refused(WIKIPEDIA, r#", "config": "20231101.sample""#, "");
         assert!(error.contains("expected one of `20231101.en`, `20231101.simple`"), "{error}");
         let error = refused(TINY_STORIES, "", "");
-        assert!(error.contains("files of one kind") && error.contains("`TinyStories-train.txt`"), "{error}");
+        assert!(
+            error.contains("files of one kind") && error.contains("`TinyStories-train.txt`"),
+            "{error}"
+        );
         let error = refused(SLIM_PAJAMA, r#", "split": "holdout""#, "");
         assert!(error.contains("one of `test`, `train`, `validation`"), "{error}");
         let error = refused(&["test.jsonl", "dev.jsonl"], "", "");
@@ -514,9 +574,14 @@ configs:
 
     #[test]
     fn test_files_are_never_trained_on_by_default() {
-        for path in
-            ["test.jsonl", "a/test/x.jsonl", "train/test-1.jsonl", "a_eval.jsonl", "dev.txt", "x.val.jsonl"]
-        {
+        for path in [
+            "test.jsonl",
+            "a/test/x.jsonl",
+            "train/test-1.jsonl",
+            "a_eval.jsonl",
+            "dev.txt",
+            "x.val.jsonl",
+        ] {
             assert_ne!(split_of(path).as_deref(), Some(TRAIN), "{path}");
             assert_eq!(
                 some(&["x-train.jsonl", path], r#", "files": "**", "split": "train""#),

@@ -17,6 +17,7 @@ pub(super) struct Found {
 
 /// Refuses.
 pub(super) fn find(spec: &SourceSpec, name: &str, progress: &dyn Progress) -> Result<Found> {
-    let snapshot = Snapshot::open(RepoKind::Dataset, name, spec.revision.as_deref(), "source.hub", progress)?;
+    let snapshot =
+        Snapshot::open(RepoKind::Dataset, name, spec.revision.as_deref(), "source.hub", progress)?;
     match snapshot {}
 }

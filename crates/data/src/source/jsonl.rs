@@ -1,9 +1,10 @@
 //! JSON lines: one object a line, one document an object.
 //!
-//! Files are cut behind line feeds into pieces of about 1 MiB, which are parsed in parallel; files that are not
-//! compressed can also be begun at any byte, which then counts from the next line on. Only the columns that are asked for
-//! are kept while a line is parsed. Blank lines are passed over. A document whose text is `null` counts as one without
-//! text. Memory: a piece, and at least one line, which may have 64 MiB at most.
+//! Files are cut behind line feeds into pieces of about 1 MiB, which are parsed in parallel; files
+//! that are not compressed can also be begun at any byte, which then counts from the next line on.
+//! Only the columns that are asked for are kept while a line is parsed. Blank lines are passed
+//! over. A document whose text is `null` counts as one without text. Memory: a piece, and at least
+//! one line, which may have 64 MiB at most.
 
 use std::fmt;
 use std::fs::File;
@@ -19,11 +20,13 @@ use super::{Content, Document, Flow, Item, Reading, Sink, SourceFile, column, de
 use crate::error::{DataError, Result};
 use crate::spec::OnInvalid;
 
-/// A longer line is taken for a file that is no JSON lines at all. It bounds the memory that one document takes.
+/// A longer line is taken for a file that is no JSON lines at all. It bounds the memory that one
+/// document takes.
 const MAX_LINE: u64 = 64 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-pub(super) const PIECES: Pieces = Pieces { splits: |file| !decompress::is_compressed(&file.path), cut };
+pub(super) const PIECES: Pieces =
+    Pieces { splits: |file| !decompress::is_compressed(&file.path), cut };
 
 pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>) -> Result<()> {
     piece::read_through(&PIECES, reading, file, sink)
@@ -37,7 +40,8 @@ fn cut<'a>(
 ) -> Result<()> {
     let mut stream = decompress::open(&file.path, reading.advance)?;
     let within = stream.within();
-    let (start, end) = stretch.within.as_ref().map_or((0, u64::MAX), |within| (within.start, within.end));
+    let (start, end) =
+        stretch.within.as_ref().map_or((0, u64::MAX), |within| (within.start, within.end));
     let mut at = stretch.from;
     let read_error = |stream: &decompress::Stream<'_>, error, line| {
         stream.error(error, &file.path, format!("after line {line}"))
@@ -48,7 +52,8 @@ fn cut<'a>(
             stream.skip(start - 1, start)?;
             stream.line(MAX_LINE, &mut Vec::new())
         };
-        at.offset = start - 1 + skip(&mut stream).map_err(|error| read_error(&stream, error, 0))? as u64;
+        at.offset =
+            start - 1 + skip(&mut stream).map_err(|error| read_error(&stream, error, 0))? as u64;
     } else if at != Place::default() {
         let skipped = stream.skip(at.offset, start);
         skipped.map_err(|error| read_error(&stream, error, at.number))?;
@@ -105,12 +110,12 @@ struct Lines {
 }
 
 impl Lines {
-    /// The number in the file of the piece's line `number`, from 1. Where the file was begun in the middle, the lines
-    /// before are counted only now, when somebody wants to know.
+    /// The number in the file of the piece's line `number`, from 1. Where the file was begun in the
+    /// middle, the lines before are counted only now, when somebody wants to know.
     fn number(&self, number: u64) -> u64 {
         let count = || {
-            let mut before =
-                BufReader::with_capacity(1 << 20, File::open(&self.file.path)?).take(self.begun - 1);
+            let mut before = BufReader::with_capacity(1 << 20, File::open(&self.file.path)?)
+                .take(self.begun - 1);
             let mut buffer = vec![0; 1 << 20];
             let mut lines = 0;
             loop {
@@ -161,7 +166,9 @@ fn parse_lines(
                 })?;
                 match text {
                     None => Item::Skipped,
-                    Some((text, replaced)) => parse_line(reading, lines, &text, number, replaced, &columns)?,
+                    Some((text, replaced)) => {
+                        parse_line(reading, lines, &text, number, replaced, &columns)?
+                    }
                 }
             }
         };
@@ -193,7 +200,8 @@ fn parse_line(
         }
         Err(_) if reading.source.on_invalid == OnInvalid::Skip => Ok(Item::Skipped),
         Err(error) if lines.number(number) == 1 && text.trim_start().starts_with('[') => {
-            let message = format!("a JSON array ({error}); write each of its objects on a line of its own");
+            let message =
+                format!("a JSON array ({error}); write each of its objects on a line of its own");
             Err(lines.invalid(number, &message))
         }
         Err(error) => Err(lines.invalid(number, &error.to_string())),
@@ -266,7 +274,10 @@ impl<'de> Visitor<'de> for Entries<'_> {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(
+        self,
+        mut map: A,
+    ) -> std::result::Result<Self::Value, A::Error> {
         let mut row = Map::new();
         while let Some(key) = map.next_key_seed(Wanted(self.0))? {
             match key {

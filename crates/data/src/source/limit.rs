@@ -1,8 +1,8 @@
 //! How much of a source is taken: its first documents, so many of them or so many bytes of text.
 //!
-//! In: `"200MB"` or `"100k docs"`, as the config has it, and then one document after another. Out: whether that was
-//! enough. The document that reaches the limit is the last, so it may be passed by less than a document; nothing
-//! after it needs to be looked at.
+//! In: `"200MB"` or `"100k docs"`, as the config has it, and then one document after another. Out:
+//! whether that was enough. The document that reaches the limit is the last, so it may be passed by
+//! less than a document; nothing after it needs to be looked at.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 pub enum Limit {
     /// Bytes of text in UTF-8: `"200MB"` (10⁶), also `kB`, `GB`, `TB`, or a plain number.
     Bytes(u64),
-    /// Documents, with or without text: `"100k docs"`, also `M` and `B` (10⁹), or a plain number and the word.
+    /// Documents, with or without text: `"100k docs"`, also `M` and `B` (10⁹), or a plain number
+    /// and the word.
     Documents(u64),
 }
 
@@ -50,8 +51,9 @@ impl FromStr for Limit {
 
     fn from_str(text: &str) -> Result<Limit, String> {
         let plain = text.trim().replace('_', "").to_ascii_lowercase();
-        let documents =
-            ["documents", "document", "docs", "doc"].iter().find_map(|word| plain.strip_suffix(word));
+        let documents = ["documents", "document", "docs", "doc"]
+            .iter()
+            .find_map(|word| plain.strip_suffix(word));
         let limit = match documents {
             Some(count) => number(count, "b").map(Limit::Documents),
             None => number(plain.strip_suffix('b').unwrap_or(&plain), "g").map(Limit::Bytes),
@@ -62,8 +64,8 @@ impl FromStr for Limit {
     }
 }
 
-/// Digits, perhaps a fraction, perhaps a suffix; 10⁹ is called `giga`. In integers: 1.005 · 10⁶ is not whole in
-/// floating point.
+/// Digits, perhaps a fraction, perhaps a suffix; 10⁹ is called `giga`. In integers: 1.005 · 10⁶ is
+/// not whole in floating point.
 fn number(text: &str, giga: &str) -> Option<u64> {
     let text = text.trim();
     let scale = SCALES.iter().find_map(|(name, scale)| {
@@ -79,7 +81,8 @@ fn number(text: &str, giga: &str) -> Option<u64> {
     }
     let parts = 10u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     let of_part = scale.is_multiple_of(parts).then_some(scale / parts)?;
-    let rest = if fraction.is_empty() { 0 } else { fraction.parse::<u64>().ok()?.checked_mul(of_part)? };
+    let rest =
+        if fraction.is_empty() { 0 } else { fraction.parse::<u64>().ok()?.checked_mul(of_part)? };
     whole.parse::<u64>().ok()?.checked_mul(scale)?.checked_add(rest)
 }
 
@@ -184,7 +187,10 @@ mod tests {
             "many",
         ] {
             let error = text.parse::<Limit>().unwrap_err();
-            assert!(error.contains("such as \"200MB\"") && error.contains(&format!("\"{text}\"")), "{error}");
+            assert!(
+                error.contains("such as \"200MB\"") && error.contains(&format!("\"{text}\"")),
+                "{error}"
+            );
         }
         let error = serde_json::from_str::<Limit>("[1]").unwrap_err().to_string();
         assert!(error.contains("expected a size such as"), "{error}");

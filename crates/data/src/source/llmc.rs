@@ -1,8 +1,9 @@
 //! llm.c's `.bin`: a header of 256 numbers, then the ids.
 //!
-//! In: such a file, known by its first four bytes. Out: the documents that end-of-text separates (llm.c's own scripts
-//! put it before each document instead of behind; then the first is empty). Written: GPT-2's u16 where all ids fit, else
-//! Llama 3's u32, end-of-text behind each document. All numbers are little-endian.
+//! In: such a file, known by its first four bytes. Out: the documents that end-of-text separates
+//! (llm.c's own scripts put it before each document instead of behind; then the first is empty).
+//! Written: GPT-2's u16 where all ids fit, else Llama 3's u32, end-of-text behind each document.
+//! All numbers are little-endian.
 //!
 //! | bytes | field | GPT-2 | Llama 3 |
 //! | --- | --- | --- | --- |
@@ -26,7 +27,8 @@ use crate::stream::TokenStream;
 /// Bytes before the ids.
 const HEADER: usize = 1024;
 /// Magic, version and type of the two kinds.
-const KINDS: [(u32, u32, TokenType); 2] = [(20_240_520, 1, TokenType::U16), (20_240_801, 7, TokenType::U32)];
+const KINDS: [(u32, u32, TokenType); 2] =
+    [(20_240_520, 1, TokenType::U16), (20_240_801, 7, TokenType::U32)];
 
 pub(super) const FORMAT: TokenFormat = TokenFormat {
     open,
@@ -63,7 +65,9 @@ fn open(path: &Path, said: Option<TokenType>) -> Result<TokenFile> {
             "the file is truncated, or of another format",
         ));
     };
-    let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let number = |at: usize| {
+        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
     let (magic, version, tokens) = (number(0), number(4), number(8));
     let Some((_, expected, kind)) = KINDS.iter().find(|kind| kind.0 == magic) else {
         return Err(wrong(

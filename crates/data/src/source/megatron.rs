@@ -1,8 +1,10 @@
-//! Megatron's `.idx` and `.bin`, as Megatron-LM, NeMo and GPT-NeoX write them and as Cuvee's own shards are.
+//! Megatron's `.idx` and `.bin`, as Megatron-LM, NeMo and GPT-NeoX write them and as Cuvee's own
+//! shards are.
 //!
-//! In: the path of either half or the prefix of both. Out: the documents that the index names, one or more sequences
-//! each. A `shard.json` beside them that names another tokenizer is an error; without one, the vocabulary is all that can
-//! be checked. Written: u16 below 65,500 ids, else i32, one sequence a document. The layout is in [`crate::index`].
+//! In: the path of either half or the prefix of both. Out: the documents that the index names, one
+//! or more sequences each. A `shard.json` beside them that names another tokenizer is an error;
+//! without one, the vocabulary is all that can be checked. Written: u16 below 65,500 ids, else i32,
+//! one sequence a document. The layout is in [`crate::index`].
 
 use serde_json::Value;
 

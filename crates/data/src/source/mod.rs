@@ -1,9 +1,10 @@
 //! A domain's documents, wherever they stand.
 //!
 //! In: a [`SourceSpec`]. Out: a [`Source`], its files found and its choices checked, which then
-//! pushes [`Item`]s one after another, or [`Piece`](piece::Piece)s to be parsed elsewhere, in an order that depends
-//! on the files alone. Reading holds one piece at a time (for Parquet, also one page a column). Files on the Hub are
-//! found by their names alone; each comes to this machine when [`Source::fetch`] asks for it, right before it is read.
+//! pushes [`Item`]s one after another, or [`Piece`](piece::Piece)s to be parsed elsewhere, in an
+//! order that depends on the files alone. Reading holds one piece at a time (for Parquet, also one
+//! page a column). Files on the Hub are found by their names alone; each comes to this machine when
+//! [`Source::fetch`] asks for it, right before it is read.
 
 mod cargo;
 mod column;
@@ -54,12 +55,13 @@ pub(crate) struct Reader {
     endings: &'static [&'static str],
     /// Whether documents have columns that can be named.
     columns: bool,
-    /// Whether a file with such an ending is one: where several formats share an ending, the content tells, if it can.
+    /// Whether a file with such an ending is one: where several formats share an ending, the
+    /// content tells, if it can.
     is_one: fn(&Path) -> bool,
     /// Pushes a file's items from first to last.
     read: fn(&Reading<'_>, &SourceFile, &mut Sink<'_>) -> Result<()>,
-    /// How a file is cut into pieces that are parsed in parallel, and begun in the middle; without it, a file is
-    /// read from front to back by one thread.
+    /// How a file is cut into pieces that are parsed in parallel, and begun in the middle; without
+    /// it, a file is read from front to back by one thread.
     pieces: Option<&'static Pieces>,
     /// Of a tokenized format, what else can be done with it.
     tokens: Option<&'static TokenFormat>,
@@ -119,7 +121,15 @@ const fn tokenized(
     is_one: fn(&Path) -> bool,
     tokens: &'static TokenFormat,
 ) -> Reader {
-    Reader { format, endings, columns: false, is_one, read: tokens::read, pieces: None, tokens: Some(tokens) }
+    Reader {
+        format,
+        endings,
+        columns: false,
+        is_one,
+        read: tokens::read,
+        pieces: None,
+        tokens: Some(tokens),
+    }
 }
 
 impl Format {
@@ -311,8 +321,11 @@ impl Source {
         base: &Path,
         progress: &dyn Progress,
     ) -> Result<Source> {
-        let origins =
-            [("path", spec.path.is_some()), ("hub", spec.hub.is_some()), ("cargo", spec.cargo.is_some())];
+        let origins = [
+            ("path", spec.path.is_some()),
+            ("hub", spec.hub.is_some()),
+            ("cargo", spec.cargo.is_some()),
+        ];
         let given: Vec<&str> = origins.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect();
         if given.len() != 1 {
             return Err(DataError::Spec {
@@ -329,7 +342,8 @@ impl Source {
                 key: "source.max_document".to_owned(),
                 expected: format!("at least {MIN_MAX_DOCUMENT} bytes"),
                 found: max_document.to_string(),
-                hint: "it is the length at which plain-text files are cut into documents".to_owned(),
+                hint: "it is the length at which plain-text files are cut into documents"
+                    .to_owned(),
             });
         }
         if let Some(corrupt) = &spec.corrupt {
@@ -388,7 +402,10 @@ impl Source {
         if let (Some(Limit::Bytes(_)), Some(file)) = (spec.limit, source.tokenized()) {
             return Err(DataError::Spec {
                 key: "source.limit".to_owned(),
-                expected: format!("a number of documents: {} holds no text to count", file.path.display()),
+                expected: format!(
+                    "a number of documents: {} holds no text to count",
+                    file.path.display()
+                ),
                 found: "a size".to_owned(),
                 hint: "write `limit = \"100k docs\"`".to_owned(),
             });
@@ -405,12 +422,17 @@ impl Source {
     pub(crate) fn moved_since(&self, dir: &Path) -> Option<String> {
         let now = self.hub.as_ref()?;
         // Any of the domains will do: an entry's are made together.
-        let folders = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut manifests =
-            std::iter::once(dir.to_owned()).chain(folders).filter_map(|dir| Manifest::read(&dir).ok());
+        let folders =
+            std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut manifests = std::iter::once(dir.to_owned())
+            .chain(folders)
+            .filter_map(|dir| Manifest::read(&dir).ok());
         let then = manifests.next()?.source.hub?;
         (then.repository == now.repository && then.commit != now.commit).then(|| {
-            format!("{} has moved from commit {} to {}: made again", now.repository, then.commit, now.commit)
+            format!(
+                "{} has moved from commit {} to {}: made again",
+                now.repository, then.commit, now.commit
+            )
         })
     }
 
@@ -438,7 +460,8 @@ impl Source {
         (file.format.reader().read)(&Reading { source: self, advance, tokenizer }, file, sink)
     }
 
-    /// Pushes the pieces of a stretch of one file, given by its number. `tokenizer` as for [`read`](Self::read).
+    /// Pushes the pieces of a stretch of one file, given by its number. `tokenizer` as for
+    /// [`read`](Self::read).
     pub(crate) fn pieces<'a>(
         &'a self,
         file: usize,
@@ -462,9 +485,10 @@ impl Source {
         span.within.as_ref().map_or_else(whole, |within| within.end - within.start)
     }
 
-    /// What one of several workers reads, in the order of the source: its share of the bytes on disk, cut within a file
-    /// where the format allows. The shares of all workers, one after another, are the source. One with a limit is the
-    /// first worker's alone: where it ends, only reading from its start can tell.
+    /// What one of several workers reads, in the order of the source: its share of the bytes on
+    /// disk, cut within a file where the format allows. The shares of all workers, one after
+    /// another, are the source. One with a limit is the first worker's alone: where it ends, only
+    /// reading from its start can tell.
     pub(crate) fn spans(&self, share: Share) -> Vec<Span> {
         let share = match self.spec.limit {
             Some(_) if share.number() > 1 => return Vec::new(),
@@ -480,7 +504,10 @@ impl Source {
             let (from, to) = (start.max(mine.start), end.min(mine.end));
             if splits && from < to {
                 let whole = (from, to) == (start, end);
-                spans.push(Span { file: number, within: (!whole).then(|| from - start..to - start) });
+                spans.push(Span {
+                    file: number,
+                    within: (!whole).then(|| from - start..to - start),
+                });
             } else if (!splits || file.bytes == 0) && share.owns(&mine, start) {
                 spans.push(Span { file: number, within: None });
             }
@@ -610,7 +637,11 @@ impl Reading<'_> {
     /// Decides on bytes that should be text: the text, or `None` where it is to be skipped. The
     /// flag says whether something was replaced. `offset` is where the bytes start in the file's
     /// text.
-    fn text(&self, bytes: Vec<u8>, place: impl FnOnce(usize) -> DataError) -> Result<Option<(String, bool)>> {
+    fn text(
+        &self,
+        bytes: Vec<u8>,
+        place: impl FnOnce(usize) -> DataError,
+    ) -> Result<Option<(String, bool)>> {
         match (String::from_utf8(bytes), self.source.on_invalid) {
             (Ok(text), _) => Ok(Some((text, false))),
             (Err(error), OnInvalid::Error) => Err(place(error.utf8_error().valid_up_to())),

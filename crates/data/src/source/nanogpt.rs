@@ -1,7 +1,8 @@
 //! nanoGPT's and llama2.c's `.bin`: ids and nothing else, u16 unless somebody says otherwise.
 //!
-//! In: such a file, which nothing in it tells from any other, so its format must be named. Out: the documents that
-//! end-of-text separates. Written: u16, end-of-text behind each document, so ids from 65,536 on are refused.
+//! In: such a file, which nothing in it tells from any other, so its format must be named. Out: the
+//! documents that end-of-text separates. Written: u16, end-of-text behind each document, so ids
+//! from 65,536 on are refused.
 //!
 //! | bytes | field |
 //! | --- | --- |

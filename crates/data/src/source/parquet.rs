@@ -1,10 +1,11 @@
 //! Parquet: one document a row.
 //!
-//! Only the columns that are asked for are read, straight from their column chunks, a few rows at a time.
-//! A path is the name of a leaf column (`meta.language`), or reaches from one into
-//! the JSON it holds. Lists are not read. Text may be of type string or plain bytes; `null`
-//! counts as a document without text. Pages are decoded in order; what is in their rows is looked at in parallel. Row groups
-//! can be shared out among workers. Memory: a page of each column, and a piece of 1 MiB.
+//! Only the columns that are asked for are read, straight from their column chunks, a few rows at a
+//! time. A path is the name of a leaf column (`meta.language`), or reaches from one into the JSON
+//! it holds. Lists are not read. Text may be of type string or plain bytes; `null` counts as a
+//! document without text. Pages are decoded in order; what is in their rows is looked at in
+//! parallel. Row groups can be shared out among workers. Memory: a page of each column, and a piece
+//! of 1 MiB.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -47,14 +48,18 @@ fn cut<'a>(
     };
     let reader = SerializedFileReader::new(handle).map_err(corrupt(0))?;
     let schema = reader.metadata().file_metadata().schema_descr();
-    let leaves: Arc<[Leaf]> =
-        reading.columns().iter().map(|path| Leaf::find(schema, path, file)).collect::<Result<_>>()?;
+    let leaves: Arc<[Leaf]> = reading
+        .columns()
+        .iter()
+        .map(|path| Leaf::find(schema, path, file))
+        .collect::<Result<_>>()?;
     let shared = Arc::new(file.clone());
     let mut rows = Rows { first: 0, read: 0, cells: Vec::new(), bytes: 0 };
     for number in 0..reader.num_row_groups() {
         let metadata = reader.metadata().row_group(number);
         let in_group = u64::try_from(metadata.num_rows()).unwrap_or(0);
-        let begins = metadata.columns().iter().map(|column| column.byte_range().0).min().unwrap_or(0);
+        let begins =
+            metadata.columns().iter().map(|column| column.byte_range().0).min().unwrap_or(0);
         let elsewhere = stretch.within.as_ref().is_some_and(|within| !within.contains(&begins));
         if elsewhere || rows.read + in_group <= stretch.from.number {
             rows.read += in_group;
@@ -144,7 +149,8 @@ impl Rows {
             }
             Ok(Flow::Continue)
         };
-        let (bytes, next) = (std::mem::take(&mut self.bytes), Place { number: self.read, offset: 0 });
+        let (bytes, next) =
+            (std::mem::take(&mut self.bytes), Place { number: self.read, offset: 0 });
         sink(Piece { parse: Box::new(parse), bytes, next })
     }
 }

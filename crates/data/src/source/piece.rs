@@ -1,9 +1,10 @@
-//! Reading in two steps: cutting a file into pieces, in order and by one thread, and parsing them, on any.
+//! Reading in two steps: cutting a file into pieces, in order and by one thread, and parsing them,
+//! on any.
 //!
-//! In: a file and where to begin in it. Out: [`Piece`]s, each of which says where the next one begins, so that
-//! reading can go on there later. A format may bring its own way of cutting (a row's `pieces`), which makes it
-//! parsed in parallel and begun in the middle; every other is read from front to back, and begun in the middle by
-//! passing over what came before.
+//! In: a file and where to begin in it. Out: [`Piece`]s, each of which says where the next one
+//! begins, so that reading can go on there later. A format may bring its own way of cutting (a
+//! row's `pieces`), which makes it parsed in parallel and begun in the middle; every other is read
+//! from front to back, and begun in the middle by passing over what came before.
 
 use std::ops::Range;
 
@@ -12,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::{Flow, Item, Reading, Sink, SourceFile};
 use crate::error::Result;
 
-/// Bytes of text in a piece, more or less: large enough that handing it over costs nothing, small enough that
-/// some of them fit into a processor's cache.
+/// Bytes of text in a piece, more or less: large enough that handing it over costs nothing, small
+/// enough that some of them fit into a processor's cache.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
 /// Items in a piece at most, so that many small ones stay in bounds too.
 const PIECE_ITEMS: usize = 16 << 10;
@@ -36,7 +37,8 @@ pub(crate) struct Stretch {
     pub(crate) within: Option<Range<u64>>,
 }
 
-/// What one piece still needs: its items are pushed until the receiver has enough, which comes back.
+/// What one piece still needs: its items are pushed until the receiver has enough, which comes
+/// back.
 pub(crate) type Parse<'a> = Box<dyn FnOnce(&mut Sink<'_>) -> Result<Flow> + Send + 'a>;
 
 /// A part of a file, read but not parsed.
@@ -56,7 +58,8 @@ pub(crate) struct Pieces {
     /// Whether this file can be read by byte ranges, each range by itself ([`Stretch::within`]).
     pub(super) splits: fn(&SourceFile) -> bool,
     /// Cuts a stretch of a file.
-    pub(super) cut: for<'a> fn(&Reading<'a>, &SourceFile, &Stretch, &mut PieceSink<'_, 'a>) -> Result<()>,
+    pub(super) cut:
+        for<'a> fn(&Reading<'a>, &SourceFile, &Stretch, &mut PieceSink<'_, 'a>) -> Result<()>,
 }
 
 /// Reads a whole file by its pieces, each parsed as soon as it is cut.

@@ -1,10 +1,11 @@
 //! Files of documents that are tokenized already: what their formats have in common.
 //!
-//! In: a file of any of them, opened by its format as a [`TokenFile`]. Out: its documents, one after another, their ids
-//! checked against the vocabulary. A format that has no index, as nanoGPT's, says nothing about documents but by the
-//! end-of-text among its tokens: there a document ends behind each, and a stretch of more than [`LONGEST`] tokens without
-//! one is cut, so that memory stays bounded whatever the file. Memory: one document (of Megatron and datatrove, which
-//! know where each ends, as long as it is).
+//! In: a file of any of them, opened by its format as a [`TokenFile`]. Out: its documents, one
+//! after another, their ids checked against the vocabulary. A format that has no index, as
+//! nanoGPT's, says nothing about documents but by the end-of-text among its tokens: there a
+//! document ends behind each, and a stretch of more than [`LONGEST`] tokens without one is cut, so
+//! that memory stays bounded whatever the file. Memory: one document (of Megatron and datatrove,
+//! which know where each ends, as long as it is).
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -22,7 +23,8 @@ const BLOCK: usize = 1 << 16;
 
 /// What a tokenized format can do.
 pub(crate) struct TokenFormat {
-    /// Opens a file, given the type of its ids if somebody said. Checks all that can be checked without reading the ids.
+    /// Opens a file, given the type of its ids if somebody said. Checks all that can be checked
+    /// without reading the ids.
     pub(crate) open: fn(&Path, Option<TokenType>) -> Result<TokenFile>,
     /// How such files are written; `None` for a format that is only read.
     pub(crate) layout: Option<Layout>,
@@ -36,9 +38,11 @@ pub(crate) struct Layout {
     pub(crate) indexed: bool,
     /// How ids below this number are stored; `None` where they cannot be.
     pub(crate) token_type: fn(u64) -> Option<TokenType>,
-    /// What stands before the ids, given their number: always as many bytes. `None` where it cannot be told.
+    /// What stands before the ids, given their number: always as many bytes. `None` where it cannot
+    /// be told.
     pub(crate) header: fn(u64, TokenType) -> Option<Vec<u8>>,
-    /// The files beside it: their endings (in place of, or behind `ending`, see [`Beside`]) and what writes them.
+    /// The files beside it: their endings (in place of, or behind `ending`, see [`Beside`]) and
+    /// what writes them.
     pub(crate) beside: &'static [Beside],
 }
 
@@ -97,8 +101,8 @@ impl TokenFile {
         }
     }
 
-    /// Visits all documents in order until `visit` says otherwise. Without an index and without `end_of_text` the pieces
-    /// are as long as is convenient.
+    /// Visits all documents in order until `visit` says otherwise. Without an index and without
+    /// `end_of_text` the pieces are as long as is convenient.
     ///
     /// Fails where an index points outside the file, and with the errors of `visit`.
     pub(crate) fn visit(
@@ -113,7 +117,11 @@ impl TokenFile {
         }
     }
 
-    fn visit_index(&self, index: &Index, visit: &mut dyn FnMut(Piece) -> Result<Flow>) -> Result<()> {
+    fn visit_index(
+        &self,
+        index: &Index,
+        visit: &mut dyn FnMut(Piece) -> Result<Flow>,
+    ) -> Result<()> {
         let kind = self.stream.token_type();
         for number in 0..index.documents() {
             let mut tokens = Vec::new();
@@ -138,7 +146,11 @@ impl TokenFile {
         Ok(())
     }
 
-    fn visit_ends(&self, ends: &MappedFile, visit: &mut dyn FnMut(Piece) -> Result<Flow>) -> Result<()> {
+    fn visit_ends(
+        &self,
+        ends: &MappedFile,
+        visit: &mut dyn FnMut(Piece) -> Result<Flow>,
+    ) -> Result<()> {
         let mut start = 0;
         for (number, end) in ends.bytes().as_chunks::<8>().0.iter().enumerate() {
             let end = u64::from_le_bytes(*end);
@@ -177,7 +189,8 @@ impl TokenFile {
                 document.extend_from_slice(&rest[..take]);
                 rest = &rest[take..];
                 let full = document.len() == LONGEST || end_of_text.is_none();
-                if (end.is_some() || full) && push(std::mem::take(&mut document))? == Flow::NextFile {
+                if (end.is_some() || full) && push(std::mem::take(&mut document))? == Flow::NextFile
+                {
                     return Ok(());
                 }
             }

@@ -1,9 +1,9 @@
 //! Plain text: a file is a document, and a longer one is cut into several.
 //!
-//! Documents are at most `max_document` bytes. A cut falls behind the last blank line that fits, else
-//! behind the last line end, else between two characters; nothing is dropped but a byte-order
-//! mark at the start, so the documents put together are the file. Some of them at a time make a piece that is checked
-//! elsewhere. Memory: a piece of 1 MiB, and at least one document.
+//! Documents are at most `max_document` bytes. A cut falls behind the last blank line that fits,
+//! else behind the last line end, else between two characters; nothing is dropped but a byte-order
+//! mark at the start, so the documents put together are the file. Some of them at a time make a
+//! piece that is checked elsewhere. Memory: a piece of 1 MiB, and at least one document.
 
 use std::sync::Arc;
 
@@ -35,7 +35,8 @@ fn cut_file<'a>(
     let mut offset = stretch.from.offset;
     if offset > 0 {
         let skipped = stream.skip(offset, 0);
-        skipped.map_err(|error| stream.error(error, &file.path, format!("before byte {offset}")))?;
+        skipped
+            .map_err(|error| stream.error(error, &file.path, format!("before byte {offset}")))?;
     }
     let within = stream.within();
     let shared = Arc::new(file.clone());
@@ -65,7 +66,8 @@ fn cut_file<'a>(
             gathered += cut;
         }
         if gathered >= PIECE_BYTES || last && gathered > 0 {
-            let (reading, file, documents) = (*reading, shared.clone(), std::mem::take(&mut documents));
+            let (reading, file, documents) =
+                (*reading, shared.clone(), std::mem::take(&mut documents));
             let parse = move |sink: &mut Sink<'_>| parse(&reading, &file, within, documents, sink);
             let (bytes, next) = (std::mem::take(&mut gathered), Place { number: 0, offset });
             if sink(Piece { parse: Box::new(parse), bytes, next })? == Flow::NextFile {

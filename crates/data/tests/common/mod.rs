@@ -21,7 +21,8 @@ impl Place {
     pub fn new() -> Place {
         let folder = tempfile::tempdir().unwrap();
         write_file(&folder.path().join("tokenizer.json"), tiny_tokenizer_json().as_bytes());
-        let tokenizer = TokenizerSpec { file: Some("tokenizer.json".into()), ..TokenizerSpec::default() };
+        let tokenizer =
+            TokenizerSpec { file: Some("tokenizer.json".into()), ..TokenizerSpec::default() };
         let splits = SplitSpec { tune: 0.2, valid: 0.3 };
         Place { folder, tokenizer, splits, cache: false }
     }
@@ -59,7 +60,11 @@ impl Place {
     }
 
     /// Prepares one worker's part.
-    pub fn prepare_part(&self, domains: &[DomainSource], share: Share) -> Result<Vec<PreparedPart>> {
+    pub fn prepare_part(
+        &self,
+        domains: &[DomainSource],
+        share: Share,
+    ) -> Result<Vec<PreparedPart>> {
         prepare_part(&self.request(domains, self.root(), &AtomicBool::new(false)), share, &Silent)
     }
 

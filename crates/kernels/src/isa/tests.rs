@@ -1,4 +1,5 @@
-//! Kernels compiled for each set of instructions give the same bits, those of the bf16 dot product aside.
+//! Kernels compiled for each set of instructions give the same bits, those of the bf16 dot product
+//! aside.
 
 use std::cell::Cell;
 
@@ -79,7 +80,8 @@ where
     table.copy_from_slice(&values);
     kernels.lay_out(&table, &mut w);
     let mut room = kernels.room(n, n, Heads { query: 1, kv: 1, dim: 2 }, 97, d, true);
-    let (mut losses, mut dx, mut dw) = (vec![0.0; n], kernels.floats(n * d), kernels.floats(97 * d));
+    let (mut losses, mut dx, mut dw) =
+        (vec![0.0; n], kernels.floats(n * d), kernels.floats(97 * d));
     let inputs = matrix::<E>(n, d, 13);
     kernels.head_backward(
         &inputs,

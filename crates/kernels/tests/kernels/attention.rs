@@ -2,8 +2,8 @@
 
 use candle_core::{D, Tensor, Var};
 use cuvee_kernels::{
-    AttentionRoom, Cache, Element, Heads, Matrix, Rotations, attention, attention_backward, attention_step,
-    bf16, rotate,
+    AttentionRoom, Cache, Element, Heads, Matrix, Rotations, attention, attention_backward,
+    attention_step, bf16, rotate,
 };
 
 use crate::tools::{
@@ -11,7 +11,8 @@ use crate::tools::{
     rows_close_of, tensor, typical, variable, wide,
 };
 
-/// Tokens and heads: below, at and beyond a tile (12), a block (120), two blocks; shared keys; heads that fill no panel.
+/// Tokens and heads: below, at and beyond a tile (12), a block (120), two blocks; shared keys;
+/// heads that fill no panel.
 const SHAPES: [(usize, Heads); 7] = [
     (1, Heads { query: 4, kv: 2, dim: 6 }),
     (7, Heads { query: 3, kv: 1, dim: 2 }),
@@ -26,7 +27,8 @@ const SHAPES: [(usize, Heads); 7] = [
 fn oracle(qkv: &Var, t: usize, heads: Heads) -> Tensor {
     let Heads { query, kv, dim } = heads;
     let part = |first: usize, count: usize| {
-        let columns = qkv.narrow(1, first * dim, count * dim).unwrap().reshape((t, count, dim)).unwrap();
+        let columns =
+            qkv.narrow(1, first * dim, count * dim).unwrap().reshape((t, count, dim)).unwrap();
         columns.transpose(0, 1).unwrap()
     };
     // Heads of keys and values, each as often as query heads share it.
@@ -40,10 +42,15 @@ fn oracle(qkv: &Var, t: usize, heads: Heads) -> Tensor {
             .unwrap()
     };
     let (q, k, v) = (part(0, query).contiguous().unwrap(), shared(query), shared(query + kv));
-    let mask: Vec<f64> = (0..t * t).map(|i| if i % t > i / t { f64::NEG_INFINITY } else { 0.0 }).collect();
+    let mask: Vec<f64> =
+        (0..t * t).map(|i| if i % t > i / t { f64::NEG_INFINITY } else { 0.0 }).collect();
     let scores = (q.matmul(&k.t().unwrap()).unwrap() / (dim as f64).sqrt()).unwrap();
     let scores = scores.broadcast_add(&tensor(&mask, &[t, t])).unwrap();
-    let exp = scores.broadcast_sub(&scores.detach().max_keepdim(D::Minus1).unwrap()).unwrap().exp().unwrap();
+    let exp = scores
+        .broadcast_sub(&scores.detach().max_keepdim(D::Minus1).unwrap())
+        .unwrap()
+        .exp()
+        .unwrap();
     let softmax = exp.broadcast_div(&exp.sum_keepdim(D::Minus1).unwrap()).unwrap();
     softmax
         .matmul(&v)
@@ -56,8 +63,8 @@ fn oracle(qkv: &Var, t: usize, heads: Heads) -> Tensor {
         .unwrap()
 }
 
-/// A bound of the relative error of a probability: a score's (e products and sums, and the scaling) counts twice, as that of
-/// the largest does too; then the exponential's.
+/// A bound of the relative error of a probability: a score's (e products and sums, and the scaling)
+/// counts twice, as that of the largest does too; then the exponential's.
 fn probability_error<E: Kind>(qkv: &Matrix<E>, heads: Heads) -> f64 {
     let norm = |row: usize, head: usize| {
         let values = wide(&qkv.row(row)[head * heads.dim..][..heads.dim]);
@@ -70,8 +77,8 @@ fn probability_error<E: Kind>(qkv: &Matrix<E>, heads: Heads) -> f64 {
             .fold(0.0, f64::max)
     };
     // Σ |q k| is at most ‖q‖ ‖k‖.
-    let score =
-        largest(0..heads.query) * largest(heads.query..heads.query + heads.kv) / (heads.dim as f64).sqrt();
+    let score = largest(0..heads.query) * largest(heads.query..heads.query + heads.kv)
+        / (heads.dim as f64).sqrt();
     2.0 * ((heads.dim as f64 + 4.0) * U32 * score + EXP)
 }
 
@@ -123,13 +130,14 @@ fn matches_autograd<E: Kind>() {
         let expected = oracle(&variable, t, heads);
         let [expected_gradient] = gradients(&expected, &rows(&d_out), [&variable]);
         let what = |part: &str| format!("{part} of {t} tokens, {heads:?} in {}", E::NAME);
-        // Forward: the probabilities' error and a sum of t products. In bf16 each probability is rounded, and the result: two
-        // roundings of independent sign, of which the root mean square over a row is at most 2⁻⁸ each.
+        // Forward: the probabilities' error and a sum of t products. In bf16 each probability is
+        // rounded, and the result: two roundings of independent sign, of which the root mean square
+        // over a row is at most 2⁻⁸ each.
         let error = probability_error(&qkv, heads) + (t as f64 + 16.0) * U32;
         rows_close(&what("out"), &rows(&out), &flat(&expected), width, error + 2.0 * E::UNIT);
-        // Backward: the same twice over, in p and in dP − Σ out · d out, whose terms cancel where a query sees little but one
-        // key: against the size of a head's dS · k (or q) before that, and for dV of p · d out. In bf16 `out`, p, dS and the
-        // result are rounded.
+        // Backward: the same twice over, in p and in dP − Σ out · d out, whose terms cancel where a
+        // query sees little but one key: against the size of a head's dS · k (or q) before that,
+        // and for dV of p · d out. In bf16 `out`, p, dS and the result are rounded.
         let error = 2.0 * error + 4.0 * E::UNIT;
         let e = heads.dim;
         let split = |rows: &[f64], from: usize, to: usize| -> Vec<f64> {
@@ -144,7 +152,8 @@ fn matches_autograd<E: Kind>() {
             ("dK", keys, values, d_score * of_head(0, keys)),
             ("dV", values, end, d_head),
         ] {
-            let (found, expected) = (split(&rows(&gradient), from, to), split(&expected_gradient, from, to));
+            let (found, expected) =
+                (split(&rows(&gradient), from, to), split(&expected_gradient, from, to));
             rows_close_of(&what(name), &found, &expected, e, error, size);
         }
     }
@@ -215,7 +224,13 @@ fn one_at_a_time<E: Kind>() {
         let expected = flat(&oracle(&variable(&rows(&qkv), &[t, columns]), t, heads));
         // As many tokens at once; here the result alone is rounded.
         let error = probability_error(&qkv, heads) + (t as f64 + 16.0) * U32 + E::UNIT;
-        rows_close(&format!("{t} tokens, {heads:?} in {}", E::NAME), &found, &expected, width, error);
+        rows_close(
+            &format!("{t} tokens, {heads:?} in {}", E::NAME),
+            &found,
+            &expected,
+            width,
+            error,
+        );
     }
 }
 

@@ -9,7 +9,9 @@ use crate::tools::{U32, close, flat, gradients, random, variable, wide};
 fn embeddings_match_autograd_both_ways() {
     let kernels = Cpu::<f32>::new(1).unwrap();
     // Tokens that come once, thrice and never, the first and the last of the vocabulary among them.
-    for (v, d, ids) in [(97, 33, vec![0u32, 96, 5, 5, 41, 5, 0]), (1, 1, vec![0]), (3, 16, vec![2; 9])] {
+    for (v, d, ids) in
+        [(97, 33, vec![0u32, 96, 5, 5, 41, 5, 0]), (1, 1, vec![0]), (3, 16, vec![2; 9])]
+    {
         let n = ids.len();
         let mut table = Buffer::zeros(v * d);
         table.copy_from_slice(&random(v * d, 1));

@@ -4,8 +4,8 @@ use candle_core::{D, Device, Tensor};
 use cuvee_kernels::{Buffer, Cpu, CpuRoom, Heads, Kernels, Matrix, To, bf16};
 
 use crate::tools::{
-    EXP, Kind, U32, close, flat, matches_differences, narrow, random, random_matrix, rows, rows_close,
-    variable, wide,
+    EXP, Kind, U32, close, flat, matches_differences, narrow, random, random_matrix, rows,
+    rows_close, variable, wide,
 };
 
 /// A head of `v` outputs over `d` inputs, laid out, and room for `n` rows of them.
@@ -45,7 +45,13 @@ where
     }
 
     /// The gradients on top of `dw`, if it is given.
-    fn gradient(&mut self, x: &Matrix<E>, targets: &[u32], shares: &[f32], dw: Option<&[f32]>) -> Result {
+    fn gradient(
+        &mut self,
+        x: &Matrix<E>,
+        targets: &[u32],
+        shares: &[f32],
+        dw: Option<&[f32]>,
+    ) -> Result {
         let n = targets.len();
         let (mut losses, mut dx) = (vec![0.0; n], Buffer::zeros(n * self.d));
         let mut sum = Buffer::zeros(self.v * self.d);
@@ -80,26 +86,38 @@ fn matches_autograd<E: Kind>()
 where
     f32: To<E>,
 {
-    // Rows, vocabulary, width: single ones, no whole tile or panel, as many targets as tokens, more than one pass's units.
+    // Rows, vocabulary, width: single ones, no whole tile or panel, as many targets as tokens, more
+    // than one pass's units.
     for (n, v, d) in [(1, 97, 2), (13, 97, 33), (40, 23, 9), (5, 4099, 34)] {
         let w = random(v * d, 1);
         let x = random_matrix::<E>(n, d, 2.0, 2);
         let targets = targets(n, v);
         // Every fourth row has no share.
-        let shares: Vec<f32> =
-            random(n, 3).iter().enumerate().map(|(i, s)| if i % 4 == 3 { 0.0 } else { *s }).collect();
+        let shares: Vec<f32> = random(n, 3)
+            .iter()
+            .enumerate()
+            .map(|(i, s)| if i % 4 == 3 { 0.0 } else { *s })
+            .collect();
         let mut head = Head::<E>::new(n, v, d, &w);
 
         let (vx, vw) = (variable(&rows(&x), &[n, d]), variable(&wide(&narrow::<E>(&w)), &[v, d]));
         let z = vx.matmul(&vw.t().unwrap()).unwrap();
         let max = z.detach().max_keepdim(D::Minus1).unwrap();
-        let log_sum =
-            (z.broadcast_sub(&max).unwrap().exp().unwrap().sum_keepdim(D::Minus1).unwrap().log().unwrap()
-                + max)
-                .unwrap();
+        let log_sum = (z
+            .broadcast_sub(&max)
+            .unwrap()
+            .exp()
+            .unwrap()
+            .sum_keepdim(D::Minus1)
+            .unwrap()
+            .log()
+            .unwrap()
+            + max)
+            .unwrap();
         let index = Tensor::from_slice(&targets, (n, 1), &Device::Cpu).unwrap();
         let expected = (log_sum - z.gather(&index, D::Minus1).unwrap()).unwrap();
-        let weights = Tensor::new(wide(&shares).as_slice(), &Device::Cpu).unwrap().reshape((n, 1)).unwrap();
+        let weights =
+            Tensor::new(wide(&shares).as_slice(), &Device::Cpu).unwrap().reshape((n, 1)).unwrap();
         let store = (&expected * weights).unwrap().sum_all().unwrap().backward().unwrap();
         let of = |variable: &candle_core::Var| flat(store.get(variable).unwrap());
         let what = |part: &str| format!("{part} of {n}×{v}×{d} in {}", E::NAME);
@@ -107,7 +125,8 @@ where
         // A logit's error: d products and sums of numbers of at most 2 and 1; rounded, its own.
         let largest = flat(&z).iter().fold(0.0f64, |max, z| max.max(z.abs()));
         let logit = (d as f64 + 2.0) * U32 * 2.0 * d as f64 + E::UNIT * largest;
-        // A loss has it twice, in the logarithm and at the target, and the exponentials' error and their sum's.
+        // A loss has it twice, in the logarithm and at the target, and the exponentials' error and
+        // their sum's.
         let sum = EXP + (v as f64 / 16.0 + 8.0) * U32;
         let loss = 2.0 * logit + sum + 8.0 * U32 * largest;
         let losses = head.losses(&x, &targets);
@@ -116,9 +135,14 @@ where
         let before = random(v * d, 4);
         let (again, dx, dw) = head.gradient(&x, &targets, &shares, None);
         let (_, dx_too, dw_too) = head.gradient(&x, &targets, &shares, Some(&before));
-        assert_eq!((again, &dx_too), (losses, &dx), "{}", what("losses and dx do not depend on the pass"));
-        // A softmax's relative error: a logit's against the largest's, the sum's; in bf16 the exponential and the input times
-        // its factor are rounded too. Then sums over v and n.
+        assert_eq!(
+            (again, &dx_too),
+            (losses, &dx),
+            "{}",
+            what("losses and dx do not depend on the pass")
+        );
+        // A softmax's relative error: a logit's against the largest's, the sum's; in bf16 the
+        // exponential and the input times its factor are rounded too. Then sums over v and n.
         let error = 2.0 * logit + 2.0 * sum + 2.0 * E::UNIT + (v + n) as f64 * U32;
         rows_close(&what("dx"), &wide(&dx), &of(&vx), d, error);
         rows_close(&what("dW"), &wide(&dw), &of(&vw), d, error);
@@ -145,11 +169,15 @@ fn the_head_matches_central_differences() {
     let at = random((v + n) * d, 2);
     let matrix = |values: &[f32]| {
         let mut x = Matrix::zeros(n, d);
-        values.chunks(d).enumerate().for_each(|(row, values)| x.row_mut(row).copy_from_slice(values));
+        values
+            .chunks(d)
+            .enumerate()
+            .for_each(|(row, values)| x.row_mut(row).copy_from_slice(values));
         x
     };
     let loss = |at: &[f32]| {
-        let losses = Head::<f32>::new(n, v, d, &at[..v * d]).losses(&matrix(&at[v * d..]), &targets);
+        let losses =
+            Head::<f32>::new(n, v, d, &at[..v * d]).losses(&matrix(&at[v * d..]), &targets);
         losses.iter().zip(&shares).map(|(&loss, &share)| f64::from(loss) * f64::from(share)).sum()
     };
     let mut head = Head::<f32>::new(n, v, d, &at[..v * d]);
@@ -176,8 +204,10 @@ where
         (from..to).for_each(|row| rows.row_mut(row - from).copy_from_slice(x.row(row)));
         rows
     };
-    let (first, first_dx, first_dw) = head.gradient(&part(0, 16), &targets[..16], &shares[..16], None);
-    let (rest, rest_dx, sum) = head.gradient(&part(16, n), &targets[16..], &shares[16..], Some(&first_dw));
+    let (first, first_dx, first_dw) =
+        head.gradient(&part(0, 16), &targets[..16], &shares[..16], None);
+    let (rest, rest_dx, sum) =
+        head.gradient(&part(16, n), &targets[16..], &shares[16..], Some(&first_dw));
     assert_eq!((losses, dx), ([first, rest].concat(), [first_dx, rest_dx].concat()));
     assert_eq!(dw, sum, "in the same order, so to the bit");
 }
@@ -188,13 +218,16 @@ fn more_rows_than_are_held_at_once_change_no_bit() {
     some_rows_at_a_time::<bf16>();
 }
 
-/// Losses of rows of logits: products of single numbers, 1 or, to reach further, one of `rows`, with those of `logits`.
+/// Losses of rows of logits: products of single numbers, 1 or, to reach further, one of `rows`,
+/// with those of `logits`.
 fn losses_of<E: Kind>(rows: &[[f32; 2]], logits: &[[f32; 2]], targets: &[u32]) -> Vec<f32>
 where
     f32: To<E>,
 {
     let mut x = Matrix::<E>::zeros(rows.len(), 2);
-    rows.iter().enumerate().for_each(|(row, values)| x.row_mut(row).copy_from_slice(&narrow::<E>(values)));
+    rows.iter()
+        .enumerate()
+        .for_each(|(row, values)| x.row_mut(row).copy_from_slice(&narrow::<E>(values)));
     let mut head = Head::<E>::new(rows.len(), logits.len(), 2, logits.as_flattened());
     let losses = head.losses(&x, targets);
     let (same, ..) = head.gradient(&x, targets, &vec![1.0; targets.len()], None);
@@ -248,7 +281,8 @@ where
     f32: To<E>,
 {
     let (v, d) = (40, 2);
-    let values: Vec<f32> = (0..v).flat_map(|i| [if i == 7 { 128.0 } else { i as f32 / 64.0 }, 1.0]).collect();
+    let values: Vec<f32> =
+        (0..v).flat_map(|i| [if i == 7 { 128.0 } else { i as f32 / 64.0 }, 1.0]).collect();
     let mut x = Matrix::<E>::zeros(3, d);
     [[1.0, 0.5], [-1.0, 0.0], [0.5, 0.25]].iter().enumerate().for_each(|(row, values)| {
         x.row_mut(row).copy_from_slice(&narrow::<E>(values));
@@ -263,7 +297,9 @@ where
     // The softmax of rows 0 and 2 is all on output 7.
     let expected = [128.0, 0.0, 64.0, 0.0];
     close("dx", &wide(&[dx[0], dx[1], dx[4], dx[5]]), &expected, |_| 128.0 * (E::UNIT + EXP));
-    close("dW of output 7", &wide(&dw[14..16]), &[1.0 + 1.0 + 0.25, 0.5 + 0.125], |_| 4.0 * (E::UNIT + EXP));
+    close("dW of output 7", &wide(&dw[14..16]), &[1.0 + 1.0 + 0.25, 0.5 + 0.125], |_| {
+        4.0 * (E::UNIT + EXP)
+    });
 }
 
 #[test]

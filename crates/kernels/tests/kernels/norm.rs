@@ -2,7 +2,9 @@
 
 use cuvee_kernels::{Buffer, Cpu, Element, Kernels, Matrix, To, bf16, rms_norm, rms_norm_backward};
 
-use crate::tools::{Kind, U32, close, flat, gradients, matches_differences, random, rows, variable, wide};
+use crate::tools::{
+    Kind, U32, close, flat, gradients, matches_differences, random, rows, variable, wide,
+};
 
 const EPS: f32 = 1e-5;
 
@@ -32,7 +34,8 @@ where
         let expected = vx.broadcast_mul(&s).unwrap().broadcast_mul(&vg).unwrap();
         let what = |part: &str| format!("{part} of {sequences}·{context}×{d} in {}", E::NAME);
 
-        // A sum of d squares has a relative error of d roundings at most; its root, halved; then a handful of operations.
+        // A sum of d squares has a relative error of d roundings at most; its root, halved; then a
+        // handful of operations.
         let relative = (d as f64 + 8.0) * U32;
         let (expected_y, s) = (flat(&expected), flat(&s));
         close(&what("y"), &rows(&y)[..n * d], &expected_y, |i| {
@@ -47,10 +50,12 @@ where
         let [dx, dgain] = gradients(&expected, &wide(&dy), [&vx, &vg]);
         let (mut rounded, mut gains) = (Matrix::<E>::zeros(n, d), Buffer::zeros(sequences * d));
         let (x, gain, scale, dy) = (floats(&x), floats(&gain), floats(&scale), floats(&dy));
-        // Each term of the sum that dx is has a relative error of at most 2d + 16 roundings: two sums, s³, products.
+        // Each term of the sum that dx is has a relative error of at most 2d + 16 roundings: two
+        // sums, s³, products.
         let term = |i: usize| {
             let (row, column) = (i / d, i % d);
-            let sum: f64 = (0..d).map(|c| f64::from(x[row * d + c] * dy[row * d + c] * gain[c]).abs()).sum();
+            let sum: f64 =
+                (0..d).map(|c| f64::from(x[row * d + c] * dy[row * d + c] * gain[c]).abs()).sum();
             let (x, dy) = (f64::from(x[i]).abs(), f64::from(dy[i]).abs());
             dy * f64::from(gain[column]).abs() * s[row] + x * sum * s[row].powi(3) / d as f64
         };
@@ -85,9 +90,12 @@ where
                 (relative + context as f64 * U32) * size(i)
             });
         }
-        let sums: Vec<f64> = (0..d).map(|i| gains.chunks(d).map(|gains| f64::from(gains[i])).sum()).collect();
+        let sums: Vec<f64> =
+            (0..d).map(|i| gains.chunks(d).map(|gains| f64::from(gains[i])).sum()).collect();
         let size = |i: usize| {
-            (0..n).map(|row| f64::from(dy[row * d + i] * x[row * d + i]).abs() * s[row]).sum::<f64>()
+            (0..n)
+                .map(|row| f64::from(dy[row * d + i] * x[row * d + i]).abs() * s[row])
+                .sum::<f64>()
         };
         close(&what("gain"), &sums, &dgain, |i| (relative + context as f64 * U32) * size(i));
     }

@@ -37,16 +37,22 @@ fn adamw_matches_the_formula_in_f64_over_several_steps() {
                 v[i] = beta2 * v[i] + (1.0 - beta2) * g * g;
                 p[i] = keep * p[i] - lr * (m[i] * c1) / ((v[i] * c2).sqrt() + eps);
             }
-            // A step's constants and operations round a dozen times; 1 − β in f32 has β's rounding, 2⁻²⁴ of 1, which is 2⁻²⁴ / 0.05 of
-            // itself. So moments are off by 32 roundings of their terms a step (at most 1 each), parameters by those of
-            // themselves and of a change of at most lr · c₁ · 1/√(c₂ (1 − β₂)) < 5 lr: m is at most √(v / (1 − β₂)).
+            // A step's constants and operations round a dozen times; 1 − β in f32 has β's rounding,
+            // 2⁻²⁴ of 1, which is 2⁻²⁴ / 0.05 of itself. So moments are off by 32 roundings of
+            // their terms a step (at most 1 each), parameters by those of themselves and of a
+            // change of at most lr · c₁ · 1/√(c₂ (1 − β₂)) < 5 lr: m is at most √(v / (1 − β₂)).
             let steps = f64::from(t) * 32.0 * U32;
             close("first moment", &wide(&first), &m, |_| steps);
             close("second moment", &wide(&second), &v, |_| steps);
-            close("parameter", &wide(&parameters), &p, |_| f64::from(t) * 4.0 * U32 + 5.0 * lr * steps * 4.0);
+            close("parameter", &wide(&parameters), &p, |_| {
+                f64::from(t) * 4.0 * U32 + 5.0 * lr * steps * 4.0
+            });
         }
-        let kept: Vec<f64> = random(n, 1)[50..].iter().map(|&x| f64::from(x) * f64::powi(keep, 6)).collect();
-        close("without a gradient only decay moves it", &wide(&parameters)[50..], &kept, |_| 12.0 * U32);
+        let kept: Vec<f64> =
+            random(n, 1)[50..].iter().map(|&x| f64::from(x) * f64::powi(keep, 6)).collect();
+        close("without a gradient only decay moves it", &wide(&parameters)[50..], &kept, |_| {
+            12.0 * U32
+        });
         assert!(first[50..] == [0.0; 3] && second[50..] == [0.0; 3]);
     }
 }
@@ -57,7 +63,9 @@ fn sums_of_squares_are_exact_to_f64_and_hide_nothing() {
         let values: Vec<f32> = random(n, 2).iter().map(|x| x * 1e20).collect(); // squares beyond f32
         let expected: f64 = wide(&values).iter().map(|x| x * x).sum();
         // Squares of f32 are exact in f64; n additions.
-        close("Σ x²", &[sum_of_squares(&values)], &[expected], |_| n as f64 * f64::EPSILON * expected);
+        close("Σ x²", &[sum_of_squares(&values)], &[expected], |_| {
+            n as f64 * f64::EPSILON * expected
+        });
     }
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         for place in [0, 8, 18] {
@@ -94,7 +102,8 @@ fn gradients_add_up_in_order_whatever_the_threads() {
     let squares: f64 = wide(&expected).iter().map(|x| x * x).sum();
     let reduce = |threads: usize| {
         let mut each = shards(n);
-        let sum = Cpu::<f32>::new(threads).unwrap().reduce(&mut each.iter_mut().collect::<Vec<_>>());
+        let sum =
+            Cpu::<f32>::new(threads).unwrap().reduce(&mut each.iter_mut().collect::<Vec<_>>());
         (sum, each.swap_remove(0).to_vec())
     };
     let (sum, first) = reduce(1);

@@ -1,6 +1,8 @@
 //! Matrix products against a naive one in f64.
 
-use cuvee_kernels::{Element, Onto, Panels, Rounded, Sink, Summed, To, bf16, multiply, multiply_transposed};
+use cuvee_kernels::{
+    Element, Onto, Panels, Rounded, Sink, Summed, To, bf16, multiply, multiply_transposed,
+};
 use proptest::prelude::*;
 
 use crate::tools::{Kind, U32, close, narrow, number, random, wide};
@@ -8,8 +10,8 @@ use crate::tools::{Kind, U32, close, narrow, number, random, wide};
 /// What lies in a result before and between its rows.
 const UNTOUCHED: f32 = 77.0;
 
-/// m, n, k: one of everything; a tile and a panel and a bit; several passes over k; more columns of a transposed left operand
-/// than are packed at once.
+/// m, n, k: one of everything; a tile and a panel and a bit; several passes over k; more columns of
+/// a transposed left operand than are packed at once.
 const SHAPES: [(usize, usize, usize); 8] = [
     (1, 1, 1),
     (1, 33, 2),
@@ -35,7 +37,12 @@ struct Operands<E> {
     sizes: Vec<f64>,
 }
 
-fn operands<E: Element>(m: usize, n: usize, k: usize, value: impl Fn(u64, usize) -> f32) -> Operands<E> {
+fn operands<E: Element>(
+    m: usize,
+    n: usize,
+    k: usize,
+    value: impl Fn(u64, usize) -> f32,
+) -> Operands<E> {
     let (stride_k, stride_m, stride_n) = (k + k % 2 + 2, m + 5, n + 3);
     let (mut left, mut left_transposed) =
         (vec![E::default(); m * stride_k], vec![E::default(); k * stride_m]);
@@ -93,8 +100,9 @@ fn every_sink<E: Kind>() {
     for (m, n, k) in SHAPES {
         let operands = operands::<E>(m, n, k, number);
         let Operands { products, sizes, .. } = &operands;
-        // k fused multiply-adds, and another addition each time a pass over the sum or what was there before is added:
-        // each rounds by 2⁻²⁴ of at most the sum of sizes (and, to first order, nothing else: k 2⁻²⁴ < 1e-4).
+        // k fused multiply-adds, and another addition each time a pass over the sum or what was
+        // there before is added: each rounds by 2⁻²⁴ of at most the sum of sizes (and, to first
+        // order, nothing else: k 2⁻²⁴ < 1e-4).
         let rounding = (k + 8) as f64 * U32 * 1.001;
         let stride = n + 4;
         let base: Vec<f32> = random(m * stride, 3);
@@ -140,7 +148,8 @@ where
     f32: To<E>,
 {
     for (m, n, k) in SHAPES {
-        // The weights of a linear layer, `[n, k]` in f32, as forward (their rows) and backward (their columns) pack them.
+        // The weights of a linear layer, `[n, k]` in f32, as forward (their rows) and backward
+        // (their columns) pack them.
         let weights = random(n * k, 5);
         let left = narrow::<E>(&random(m * (k + 1), 6));
         let rounded = wide(&narrow::<E>(&weights));
@@ -152,7 +161,8 @@ where
         same.pack_columns::<f32>(&transposed, n, k, n);
         let product = |right: &Panels<E>| {
             let mut out = vec![0f32; m * n];
-            // One column of the row to come counts as the rest of a unit: its factor in the panel is zero.
+            // One column of the row to come counts as the rest of a unit: its factor in the panel
+            // is zero.
             let mut left = left.clone();
             left.resize(m * (k + 1) + 1, E::default());
             multiply(&left, k + 1, m, right, Summed { out: &mut out, stride: n, add: false });
@@ -160,8 +170,10 @@ where
         };
         assert_eq!(product(&forward), product(&same), "{m}×{n}×{k} in {}", E::NAME);
         let expected = |i: usize| -> (f64, f64) {
-            let terms =
-                || (0..k).map(|q| f64::from(left[i / n * (k + 1) + q].widen()) * rounded[i % n * k + q]);
+            let terms = || {
+                (0..k)
+                    .map(|q| f64::from(left[i / n * (k + 1) + q].widen()) * rounded[i % n * k + q])
+            };
             (terms().sum(), terms().map(f64::abs).sum())
         };
         let (products, sizes): (Vec<f64>, Vec<f64>) = (0..m * n).map(expected).unzip();
@@ -222,7 +234,8 @@ fn a_nan_in_an_operand_comes_out() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Small whole numbers and their sums are exact in bf16 and f32: so is the product, whatever its shape.
+    /// Small whole numbers and their sums are exact in bf16 and f32: so is the product, whatever
+    /// its shape.
     #[test]
     fn products_of_small_whole_numbers_are_exact(m in 1usize..40, n in 1usize..100, k in 1usize..600) {
         fn check<E: Element>(m: usize, n: usize, k: usize) -> Result<(), TestCaseError> {
@@ -252,10 +265,18 @@ fn rows_that_do_not_fit_are_refused_before_anything_is_written() {
         assert!(result.is_err());
     };
     refused(&|| {
-        multiply(&left, usize::MAX, 2, &panels, Summed { out: &mut [0.0; 64], stride: 32, add: false })
+        multiply(
+            &left,
+            usize::MAX,
+            2,
+            &panels,
+            Summed { out: &mut [0.0; 64], stride: 32, add: false },
+        )
     });
     for stride in [usize::MAX, usize::MAX - 31, 32] {
         refused(&|| multiply(&left, 4, 2, &panels, Rounded { out: &mut [0f32; 63], stride }));
-        refused(&|| multiply(&left, 4, 2, &panels, Summed { out: &mut [0.0; 63], stride, add: false }));
+        refused(&|| {
+            multiply(&left, 4, 2, &panels, Summed { out: &mut [0.0; 63], stride, add: false })
+        });
     }
 }

@@ -7,7 +7,8 @@ use crate::tools::{
     Kind, U32, close, flat, gradients, matches_differences, narrow, random, tensor, variable, wide,
 };
 
-/// Rows of heads: the first `turned` of `heads` are rotated; rows are further apart than they are wide.
+/// Rows of heads: the first `turned` of `heads` are rotated; rows are further apart than they are
+/// wide.
 struct Shape {
     sequences: usize,
     context: usize,
@@ -39,7 +40,9 @@ fn matches_autograd<E: Kind>() {
 
         // The turned heads, `[sequences, turned, context, e]` as Candle wants them.
         let part = |rows: &[E]| -> Vec<f64> {
-            let head = |b: usize, h: usize, t: usize| wide(&rows[(b * context + t) * stride + h * e..][..e]);
+            let head = |b: usize, h: usize, t: usize| {
+                wide(&rows[(b * context + t) * stride + h * e..][..e])
+            };
             let each = (0..sequences)
                 .flat_map(|b| (0..turned).flat_map(move |h| (0..context).map(move |t| (b, h, t))));
             each.flat_map(|(b, h, t)| head(b, h, t)).collect()
@@ -51,14 +54,22 @@ fn matches_autograd<E: Kind>() {
         let x = variable(&part(&start), &[sequences, turned, context, e]);
         let expected = rope_slow(&x, &angles.cos().unwrap(), &angles.sin().unwrap()).unwrap();
         // Two products and a sum, cosine and sine rounded once: four roundings of both terms.
-        let size = |x: &[f64], i: usize| x[i].abs() + x[if i % e < half { i + half } else { i - half }].abs();
+        let size = |x: &[f64], i: usize| {
+            x[i].abs() + x[if i % e < half { i + half } else { i - half }].abs()
+        };
         let (x0, expected_y) = (part(&start), flat(&expected));
-        let bound = |x: &[f64], y: &[f64], i: usize| 4.0 * U32 * size(x, i) + E::UNIT * 1.01 * y[i].abs();
+        let bound =
+            |x: &[f64], y: &[f64], i: usize| 4.0 * U32 * size(x, i) + E::UNIT * 1.01 * y[i].abs();
         close(&what("forward"), &part(&found), &expected_y, |i| bound(&x0, &expected_y, i));
         let rest = |rows: &[E]| -> Vec<f64> {
             rows.chunks(stride).flat_map(|row| wide(&row[turned * e..])).collect()
         };
-        assert_eq!(rest(&found), rest(&start), "{}", what("values or what lies beside was turned too"));
+        assert_eq!(
+            rest(&found),
+            rest(&start),
+            "{}",
+            what("values or what lies beside was turned too")
+        );
 
         // Backward on the gradient.
         let mut dy = narrow::<E>(&random(n * stride, 2));

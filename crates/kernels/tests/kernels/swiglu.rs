@@ -3,7 +3,8 @@
 use cuvee_kernels::{Matrix, bf16, swiglu, swiglu_backward};
 
 use crate::tools::{
-    EXP, Kind, U32, close, flat, gradients, matches_differences, random, random_matrix, rows, variable,
+    EXP, Kind, U32, close, flat, gradients, matches_differences, random, random_matrix, rows,
+    variable,
 };
 
 fn matches_autograd<E: Kind>() {
@@ -31,19 +32,27 @@ fn matches_autograd<E: Kind>() {
             let [expected] = gradients(&expected, &rows(&dh)[..n * f], [&all]);
             let before = rows(&gate_up);
             swiglu_backward(&mut gate_up, &dh, n);
-            // d gate is a sum of σ and of silu (1 − σ), where 1 − σ has σ's absolute error: each term to a few times the
-            // exponential's error of its size.
+            // d gate is a sum of σ and of silu (1 − σ), where 1 − σ has σ's absolute error: each
+            // term to a few times the exponential's error of its size.
             let bound = |i: usize| {
                 let (row, column) = (i / (2 * f), i % (2 * f));
-                let (gate, up) = (before[row * 2 * f + column % f], before[row * 2 * f + f + column % f]);
+                let (gate, up) =
+                    (before[row * 2 * f + column % f], before[row * 2 * f + f + column % f]);
                 let dh = f64::from(dh.row(row)[column % f].widen());
                 let s = 1.0 / (1.0 + (-gate).exp());
-                let size =
-                    if column < f { (dh * up).abs() * (s + (gate * s).abs()) } else { (dh * gate * s).abs() };
+                let size = if column < f {
+                    (dh * up).abs() * (s + (gate * s).abs())
+                } else {
+                    (dh * gate * s).abs()
+                };
                 3.0 * relative * size + E::UNIT * 1.01 * expected[i].abs()
             };
             close(&what("gradient"), &rows(&gate_up)[..n * 2 * f], &expected, bound);
-            assert_eq!(rows(&gate_up)[n * 2 * f..], before[n * 2 * f..], "a row beyond the last was written");
+            assert_eq!(
+                rows(&gate_up)[n * 2 * f..],
+                before[n * 2 * f..],
+                "a row beyond the last was written"
+            );
         }
     }
 }
@@ -56,7 +65,10 @@ fn swiglu_matches_autograd_both_ways() {
 
 fn matrix(values: &[f32], columns: usize) -> Matrix<f32> {
     let mut matrix = Matrix::zeros(values.len() / columns, columns);
-    values.chunks(columns).enumerate().for_each(|(row, values)| matrix.row_mut(row).copy_from_slice(values));
+    values
+        .chunks(columns)
+        .enumerate()
+        .for_each(|(row, values)| matrix.row_mut(row).copy_from_slice(values));
     matrix
 }
 
@@ -82,8 +94,9 @@ fn the_ends_of_the_range_have_their_limits() {
     let mut h = Matrix::zeros(1, 7);
     swiglu(&matrix(&gate_up, 14), &mut h, 1);
     let h = h.row(0);
-    // e⁹⁰ is beyond the kernels' range of exponentials, which ends near e⁸⁸: what should be −90 e⁻⁹⁰ is a little more, and far
-    // below anything that counts. At −1e30 the same factor leaves −1e30 · 5e-39.
+    // e⁹⁰ is beyond the kernels' range of exponentials, which ends near e⁸⁸: what should be −90
+    // e⁻⁹⁰ is a little more, and far below anything that counts. At −1e30 the same factor leaves
+    // −1e30 · 5e-39.
     assert!(h[2] <= 0.0 && h[2] > -1e-35 && h[1] <= 0.0 && h[1] > -1e-7, "{h:?}");
     assert!(h[3] == 90.0 && h[4] == 1e30 && h[5] == f32::INFINITY && h[6].is_nan(), "{h:?}");
     assert!(!h[0].is_finite(), "{h:?}: −∞ is not hidden");

@@ -78,7 +78,11 @@ pub fn flat(tensor: &Tensor) -> Vec<f64> {
 }
 
 /// The gradients of Σ `result` · `weights` by the variables.
-pub fn gradients<const N: usize>(result: &Tensor, weights: &[f64], variables: [&Var; N]) -> [Vec<f64>; N] {
+pub fn gradients<const N: usize>(
+    result: &Tensor,
+    weights: &[f64],
+    variables: [&Var; N],
+) -> [Vec<f64>; N] {
     let weights = tensor(weights, result.dims());
     let store = (result * weights).unwrap().sum_all().unwrap().backward().unwrap();
     variables.map(|variable| flat(store.get(variable).unwrap()))
@@ -97,8 +101,8 @@ pub fn close(what: &str, found: &[f64], expected: &[f64], bound: impl Fn(usize) 
     }
 }
 
-/// Every row's error at most `tolerance` of the row's norm and of what a row's norm is on average (root mean square): a row may
-/// be small because large terms cancel in it.
+/// Every row's error at most `tolerance` of the row's norm and of what a row's norm is on average
+/// (root mean square): a row may be small because large terms cancel in it.
 #[track_caller]
 pub fn rows_close(what: &str, found: &[f64], expected: &[f64], width: usize, tolerance: f64) {
     rows_close_of(what, found, expected, width, tolerance, typical(expected, width));
@@ -106,7 +110,14 @@ pub fn rows_close(what: &str, found: &[f64], expected: &[f64], width: usize, tol
 
 /// The same where a row's terms are of norm `size` before they cancel.
 #[track_caller]
-pub fn rows_close_of(what: &str, found: &[f64], expected: &[f64], width: usize, tolerance: f64, size: f64) {
+pub fn rows_close_of(
+    what: &str,
+    found: &[f64],
+    expected: &[f64],
+    width: usize,
+    tolerance: f64,
+    size: f64,
+) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (row, (found, expected)) in found.chunks(width).zip(expected.chunks(width)).enumerate() {
         let off = norm(&found.iter().zip(expected).map(|(a, b)| a - b).collect::<Vec<_>>());
@@ -127,13 +138,19 @@ fn norm(values: &[f64]) -> f64 {
     values.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// Checks a gradient along a random direction against the central difference of `loss`, which sums a kernel's f32 results in
-/// f64. The step is 2⁻⁶: with inputs and third derivatives of the order of 1, the truncation h²/6 is 4e-5 of the change; a
-/// result's rounding of at most 2⁻¹⁸ of its size (`exp`, and a sum or two), of random sign over the N results, is 2⁻¹⁸ / 2h =
-/// 1.2e-4 of √N such results, which the change is as well. A relative 1e-3 holds both several times over; `size` is √(Σ
-/// (gradient · direction)²), what a change of N terms of random sign is of.
+/// Checks a gradient along a random direction against the central difference of `loss`, which sums
+/// a kernel's f32 results in f64. The step is 2⁻⁶: with inputs and third derivatives of the order
+/// of 1, the truncation h²/6 is 4e-5 of the change; a result's rounding of at most 2⁻¹⁸ of its size
+/// (`exp`, and a sum or two), of random sign over the N results, is 2⁻¹⁸ / 2h = 1.2e-4 of √N such
+/// results, which the change is as well. A relative 1e-3 holds both several times over; `size` is
+/// √(Σ (gradient · direction)²), what a change of N terms of random sign is of.
 #[track_caller]
-pub fn matches_differences(what: &str, at: &[f32], gradient: &[f64], mut loss: impl FnMut(&[f32]) -> f64) {
+pub fn matches_differences(
+    what: &str,
+    at: &[f32],
+    gradient: &[f64],
+    mut loss: impl FnMut(&[f32]) -> f64,
+) {
     const STEP: f32 = 1.0 / 64.0;
     for seed in 100..103 {
         let direction = random(at.len(), seed);
@@ -144,6 +161,9 @@ pub fn matches_differences(what: &str, at: &[f32], gradient: &[f64], mut loss: i
         let terms = || gradient.iter().zip(&direction).map(|(g, &d)| g * f64::from(d));
         let (expected, size) = (terms().sum::<f64>(), terms().map(|x| x * x).sum::<f64>().sqrt());
         let off = (found - expected).abs();
-        assert!(off <= 1e-3 * size, "{what}: {found} against {expected}, off by {off:e} of {size:e}");
+        assert!(
+            off <= 1e-3 * size,
+            "{what}: {found} against {expected}, off by {off:e} of {size:e}"
+        );
     }
 }

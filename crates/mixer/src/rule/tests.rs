@@ -58,7 +58,10 @@ fn bound(pi: &[f64], w: &[f64], loss: &[f64], variance: &[f64], gamma: (f64, f64
 /// Statistics and weights as they must never come, but might.
 fn odd_numbers(domains: usize) -> impl Strategy<Value = Vec<f64>> {
     let odd = [0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, 1e-300, 5e-324];
-    prop::collection::vec(prop_oneof![3 => 0.01f64..10.0, 1 => prop::sample::select(odd.to_vec())], domains)
+    prop::collection::vec(
+        prop_oneof![3 => 0.01f64..10.0, 1 => prop::sample::select(odd.to_vec())],
+        domains,
+    )
 }
 
 proptest! {
@@ -108,7 +111,8 @@ proptest! {
             w = fgls(&case.pi, &w, &case.a, beta, OPEN);
             for (i, now) in w.iter().enumerate() {
                 let left = (1.0 - beta).powi(round) * (case.w[i] - fixed[i]);
-                // w is at most 10⁴ here (5/0.05 of a mean of 1 by importances of at least 0.05/40), rounded some 10 times.
+                // w is at most 10⁴ here (5/0.05 of a mean of 1 by importances of at least 0.05/40),
+                // rounded some 10 times.
                 prop_assert!((now - fixed[i] - left).abs() < 1e-10, "{now} {} {left}", fixed[i]);
             }
         }
@@ -129,8 +133,9 @@ proptest! {
         for i in 1..next.len() {
             let found = (next[i] / case.w[i]).ln() - (next[0] / case.w[0]).ln();
             let expected = descent(i) - descent(0);
-            // A quadratic has no error of its own in a central difference. Roundings: |w| < 200 and |bound| < 10⁷, so
-            // 10⁷ · 2⁻⁵² / 10⁻⁴ = 2·10⁻⁵ at the very worst; in most cases below 10⁻¹⁰.
+            // A quadratic has no error of its own in a central difference. Roundings: |w| < 200 and
+            // |bound| < 10⁷, so 10⁷ · 2⁻⁵² / 10⁻⁴ = 2·10⁻⁵ at the very worst; in most cases below
+            // 10⁻¹⁰.
             let size = bound(&case.pi, &case.w, &case.a, &case.b, (g1, g2)).abs() + 1.0;
             let tolerance = 16.0 * size * f64::EPSILON / step + 1e-11;
             // An exponent below ln of the smallest weight that is kept has underflowed.
@@ -141,9 +146,10 @@ proptest! {
 
     #[test]
     fn small_steps_by_the_objective_descend(case in instances(), g1 in 0.0f64..1.0, g2 in 0.0f64..1.0) {
-        // Mirror descent with the entropy of α descends at rates up to 1/λ where λ bounds diag(√α) H diag(√α), H the Hessian
-        // γ₁ L Lᵀ + γ₂ diag(Var/π) by α: its trace is at most 5² + 5 Σ w. Σ w ≤ 8 · max w ≤ 8/min π, and π ≥ 0.05/40.
-        // At a hundred times less than that, the Hessian's change along a step does not matter.
+        // Mirror descent with the entropy of α descends at rates up to 1/λ where λ bounds diag(√α)
+        // H diag(√α), H the Hessian γ₁ L Lᵀ + γ₂ diag(Var/π) by α: its trace is at most 5² + 5 Σ w.
+        // Σ w ≤ 8 · max w ≤ 8/min π, and π ≥ 0.05/40. At a hundred times less than that, the
+        // Hessian's change along a step does not matter.
         let trace = 25.0 + 5.0 * case.w.iter().sum::<f64>();
         let (r1, r2) = (0.01 * g1 / trace, 0.01 * g2 / trace);
         let next = erma_objective(&case.pi, &case.w, &case.a, &case.b, r1, r2, OPEN);
@@ -181,7 +187,8 @@ proptest! {
             erma_objective(&pi, &w, &a, &b, gamma[0], gamma[1], clamp),
         ] {
             prop_assert!(next.iter().all(|w| *w >= min && *w <= max), "{next:?}");
-            // `usable` lets w through whose sum is off by 10⁻⁹; what the rule changes is solved for more exactly.
+            // `usable` lets w through whose sum is off by 10⁻⁹; what the rule changes is solved for
+            // more exactly.
             prop_assert!((mean(&pi, &next) - 1.0).abs() < 2e-9, "{next:?}");
         }
         let p = va(&pi, &w, &a, 0.05);
@@ -215,14 +222,19 @@ fn the_variance_ratio_is_that_of_the_two_allocations() {
     for case in 0..20u64 {
         let rng = rng.nested(case);
         let domains = 2 + case as usize % 7;
-        let draw =
-            |kind: u64| (0..domains as u64).map(|i| 0.1 + rng.unit(100 * kind + i)).collect::<Vec<f64>>();
+        let draw = |kind: u64| {
+            (0..domains as u64).map(|i| 0.1 + rng.unit(100 * kind + i)).collect::<Vec<f64>>()
+        };
         let pi = shares(draw(0)).unwrap();
         let case = Instance { w: normalised(&pi, &draw(1)), pi, a: draw(2), b: Vec::new() };
         let uniform = variance(&case, &vec![1.0 / domains as f64; domains]);
         let best = variance(&case, &va(&case.pi, &case.w, &case.a, 0.0));
         let ratio = variance_ratio(&case.pi, &case.w, &case.a);
-        assert!((ratio - uniform / best).abs() < 1e-12 && ratio > 1.0, "{ratio} {}", uniform / best);
+        assert!(
+            (ratio - uniform / best).abs() < 1e-12 && ratio > 1.0,
+            "{ratio} {}",
+            uniform / best
+        );
     }
     assert_eq!(variance_ratio(&[0.5, 0.5], &[1.0, 1.0], &[3.0, 3.0]), 1.0);
     // a = (3, 1): 2 · 10 / 16.
@@ -245,10 +257,11 @@ fn only_the_objectives_descent_finds_the_least_bound_where_importances_differ() 
     let (mut by_weight, mut by_objective) = (vec![1.0, 1.0], vec![1.0, 1.0]);
     for _ in 0..5_000 {
         by_weight = erma(&pi, &by_weight, &loss, &noise, 0.1, 0.1, Clamp::default());
-        by_objective = erma_objective(&pi, &by_objective, &loss, &noise, 0.1, 0.1, Clamp::default());
+        by_objective =
+            erma_objective(&pi, &by_objective, &loss, &noise, 0.1, 0.1, Clamp::default());
     }
-    // The least of ½(G² + Σ π w² Var) on w = (1 + 0.2 d, 1 − 0.8 d), where G = −0.16 d·3 + 0.16 d·4 = 0.16 d:
-    // 0.0256 d + 0.8·0.3·0.2·(1 + 0.2 d) − 0.2·0.8·(1 − 0.8 d) = 0, so d = 0.112/0.1632.
+    // The least of ½(G² + Σ π w² Var) on w = (1 + 0.2 d, 1 − 0.8 d), where G = −0.16 d·3 + 0.16 d·4
+    // = 0.16 d: 0.0256 d + 0.8·0.3·0.2·(1 + 0.2 d) − 0.2·0.8·(1 − 0.8 d) = 0, so d = 0.112/0.1632.
     let d = 0.112 / 0.1632;
     assert!(close(&by_objective, &[1.0 + 0.2 * d, 1.0 - 0.8 * d], 1e-9), "{by_objective:?}");
     // The rule as printed gives the noisy domain more, not less.
@@ -265,7 +278,8 @@ fn a_noisy_domain_loses_weight_under_either_rule() {
         by_fgls = fgls(&half, &by_fgls, &[1.0, 25.0], 0.1, Clamp::default());
         by_erma = erma(&half, &by_erma, &[1.0, 1.0], &[1.0, 25.0], 0.1, 0.1, Clamp::default());
     }
-    // 1/σ² would be (25, 1)/13 = (1.92, 0.077): the bound holds the second, and the first makes up for it.
+    // 1/σ² would be (25, 1)/13 = (1.92, 0.077): the bound holds the second, and the first makes up
+    // for it.
     assert_eq!(by_fgls[1], 0.1);
     assert!((by_fgls[0] - 1.9).abs() < 1e-14, "{by_fgls:?}");
     // Equal losses: the gap is 0, and the least Σ w² Var is at w ∝ 1/Var as well.

@@ -14,10 +14,11 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     example: r#"{ strategy = "erma", gamma1 = 1, gamma2 = 1, every = 100, descent = "loss-weight", clamp_min = 0.1, clamp_max = 10 }"#,
 };
 
-/// w_i ← w_i · exp(γ₁ π_i G L_i − γ₂ π_i w_i Var_i) every `every` steps, from the `tune` split; see [`rule::erma`], and [`Descent`]
-/// for importances that differ.
+/// w_i ← w_i · exp(γ₁ π_i G L_i − γ₂ π_i w_i Var_i) every `every` steps, from the `tune` split; see
+/// [`rule::erma`], and [`Descent`] for importances that differ.
 ///
-/// The ratio γ₁ : γ₂ sets where w settles, their size how fast it gets there. The defaults are even and not tuned.
+/// The ratio γ₁ : γ₂ sets where w settles, their size how fast it gets there. The defaults are even
+/// and not tuned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Erma {
@@ -35,15 +36,16 @@ pub struct Erma {
     pub clamp_max: f64,
 }
 
-/// What ERMA's descent moves. Where the importances of the domains are equal, the two differ by a factor K in the rates.
+/// What ERMA's descent moves. Where the importances of the domains are equal, the two differ by a
+/// factor K in the rates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Descent {
     /// w: the rule as published. Where importances differ it may end far from the least bound.
     #[default]
     LossWeight,
-    /// α = π w: w_i ← w_i · exp(γ₁ G L_i − γ₂ w_i Var_i), descent on the bound at any importances. **Derived**; see
-    /// [`rule::erma_objective`].
+    /// α = π w: w_i ← w_i · exp(γ₁ G L_i − γ₂ w_i Var_i), descent on the bound at any importances.
+    /// **Derived**; see [`rule::erma_objective`].
     Objective,
 }
 
@@ -51,7 +53,14 @@ impl Default for Erma {
     fn default() -> Self {
         let clamp = Clamp::default();
         let (clamp_min, clamp_max) = (clamp.min, clamp.max);
-        Self { gamma1: 1.0, gamma2: 1.0, every: 100, descent: Descent::default(), clamp_min, clamp_max }
+        Self {
+            gamma1: 1.0,
+            gamma2: 1.0,
+            every: 100,
+            descent: Descent::default(),
+            clamp_min,
+            clamp_max,
+        }
     }
 }
 
@@ -84,7 +93,13 @@ impl LossRule for Erma {
         true
     }
 
-    fn next(&self, importance: &[f64], loss_weight: &[f64], mean: &[f64], variance: &[f64]) -> Vec<f64> {
+    fn next(
+        &self,
+        importance: &[f64],
+        loss_weight: &[f64],
+        mean: &[f64],
+        variance: &[f64],
+    ) -> Vec<f64> {
         let (gamma1, gamma2) = (self.gamma1, self.gamma2);
         let rule = match self.descent {
             Descent::LossWeight => rule::erma,

@@ -1,4 +1,5 @@
-//! FGLS: loss weights inverse to the noise of each domain, estimated on held-out text while training.
+//! FGLS: loss weights inverse to the noise of each domain, estimated on held-out text while
+//! training.
 
 use super::learned::{Learned, LossRule};
 use super::{Setup, Slots, Strategy, StrategyEntry};
@@ -34,8 +35,9 @@ pub struct Fgls {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sigma {
-    /// The held-out variance of ℓ_ij, the mean token cross-entropy of a sequence, over the sequences of the domain.
-    /// **Derived**, experimental: the paper's rule is for the squared residuals of a regression.
+    /// The held-out variance of ℓ_ij, the mean token cross-entropy of a sequence, over the
+    /// sequences of the domain. **Derived**, experimental: the paper's rule is for the squared
+    /// residuals of a regression.
     #[default]
     LossVariance,
 }
@@ -73,9 +75,17 @@ impl LossRule for Fgls {
         variance > 0.0
     }
 
-    fn next(&self, importance: &[f64], loss_weight: &[f64], _mean: &[f64], variance: &[f64]) -> Vec<f64> {
+    fn next(
+        &self,
+        importance: &[f64],
+        loss_weight: &[f64],
+        _mean: &[f64],
+        variance: &[f64],
+    ) -> Vec<f64> {
         match self.sigma {
-            Sigma::LossVariance => rule::fgls(importance, loss_weight, variance, self.beta, self.clamp()),
+            Sigma::LossVariance => {
+                rule::fgls(importance, loss_weight, variance, self.beta, self.clamp())
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
-//! Loss weights that a rule updates from held-out losses, every so many steps: what `fgls` and `erma` have in common.
+//! Loss weights that a rule updates from held-out losses, every so many steps: what `fgls` and
+//! `erma` have in common.
 //!
-//! In: held-out statistics. Out: w as proposals. State: w, the last usable statistics of each domain, and the step of the
-//! last update; a domain that was not measured, or not usably, keeps its last statistics.
+//! In: held-out statistics. Out: w as proposals. State: w, the last usable statistics of each
+//! domain, and the step of the last update; a domain that was not measured, or not usably, keeps
+//! its last statistics.
 
 use super::{Context, Setup, Strategy};
 use crate::domain::DomainId;
@@ -21,7 +23,13 @@ pub(super) trait LossRule: Send + std::fmt::Debug {
     fn accepts(&self, variance: f64) -> bool;
 
     /// The next w; `mean` and `variance` have one value a domain, NaN where nothing is known.
-    fn next(&self, importance: &[f64], loss_weight: &[f64], mean: &[f64], variance: &[f64]) -> Vec<f64>;
+    fn next(
+        &self,
+        importance: &[f64],
+        loss_weight: &[f64],
+        mean: &[f64],
+        variance: &[f64],
+    ) -> Vec<f64>;
 }
 
 /// A rule in the loss slot, with its state.
@@ -47,7 +55,12 @@ impl<R: LossRule + 'static> Learned<R> {
     ///
     /// # Errors
     /// `every` = 0, bounds that 1 does not lie within, an unusable importance.
-    pub(super) fn boxed(setup: &Setup, rule: R, every: u64, clamp: Clamp) -> Result<Box<dyn Strategy>> {
+    pub(super) fn boxed(
+        setup: &Setup,
+        rule: R,
+        every: u64,
+        clamp: Clamp,
+    ) -> Result<Box<dyn Strategy>> {
         if every == 0 {
             return Err(setup.bad_parameter("every", every, "at least 1 step"));
         }
@@ -63,7 +76,8 @@ impl<R: LossRule + 'static> Learned<R> {
         let raw: Vec<f64> = setup.domains.iter().map(|domain| domain.importance).collect();
         let importance = Simplex::normalise("importance", &setup.names(), &raw)?;
         let domains = setup.domains.len();
-        let state = State { loss_weight: vec![1.0; domains], held_out: vec![None; domains], updated: None };
+        let state =
+            State { loss_weight: vec![1.0; domains], held_out: vec![None; domains], updated: None };
         Ok(Box::new(Self { rule, every, clamp, importance, state }))
     }
 
@@ -101,11 +115,14 @@ impl<R: LossRule + 'static> Strategy for Learned<R> {
     fn estimates(&self, context: &Context) -> Estimates {
         let weights = context.importance.values().iter().zip(&self.state.loss_weight).enumerate();
         let clamped = weights.filter(|(_, (pi, w))| **pi > 0.0 && self.clamp.holds(**w));
-        Estimates { clamped: clamped.map(|(index, _)| DomainId(index)).collect(), ..Estimates::default() }
+        Estimates {
+            clamped: clamped.map(|(index, _)| DomainId(index)).collect(),
+            ..Estimates::default()
+        }
     }
 
-    /// Measurements may come more often than `every` steps, where the other slot needs them. The first one in each stretch
-    /// of `every` steps updates, from the `every`-th step on.
+    /// Measurements may come more often than `every` steps, where the other slot needs them. The
+    /// first one in each stretch of `every` steps updates, from the `every`-th step on.
     fn observe(&mut self, observation: &Observation) {
         let mut measured = false;
         for (index, seen) in observation.held_out.iter().enumerate() {
@@ -124,7 +141,8 @@ impl<R: LossRule + 'static> Strategy for Learned<R> {
         };
         let (mean, variance) = (column(|seen| seen.mean), column(|seen| seen.variance));
         let importance = self.importance.values();
-        self.state.loss_weight = self.rule.next(importance, &self.state.loss_weight, &mean, &variance);
+        self.state.loss_weight =
+            self.rule.next(importance, &self.state.loss_weight, &mean, &variance);
         self.state.updated = Some(observation.step);
     }
 

@@ -1,11 +1,11 @@
 //! Strategies: what proposes sampling weights and loss weights.
 //!
-//! In: the domains, the step, the importance, and (for online strategies) observations. Out: raw non-negative
-//! numbers, one a domain, which the mixer normalises: to a [`Simplex`] in the sampling slot, to Σ π_i w_i = 1 in
-//! the loss slot.
+//! In: the domains, the step, the importance, and (for online strategies) observations. Out: raw
+//! non-negative numbers, one a domain, which the mixer normalises: to a [`Simplex`] in the sampling
+//! slot, to Σ π_i w_i = 1 in the loss slot.
 //!
-//! A strategy is one file here and one row of the list below, from which come the config's choices, the table
-//! [`STRATEGIES`], its Markdown, and the tests that hold for all of them.
+//! A strategy is one file here and one row of the list below, from which come the config's choices,
+//! the table [`STRATEGIES`], its Markdown, and the tests that hold for all of them.
 
 mod erma;
 mod fgls;
@@ -42,12 +42,14 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 
-/// Makes the config's enum and the table from one list; the tag of a variant is its name in kebab-case.
+/// Makes the config's enum and the table from one list; the tag of a variant is its name in
+/// kebab-case.
 macro_rules! strategies {
     ($($variant:ident in $module:ident),+ $(,)?) => {
         /// A strategy and its parameters, as a config names them.
         ///
-        /// `{ strategy = "temperature", temperature = 2 }`, or just the name where no parameter is needed: `"uniform"`.
+        /// `{ strategy = "temperature", temperature = 2 }`, or just the name where no parameter is
+        /// needed: `"uniform"`.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "strategy", rename_all = "kebab-case", remote = "Self")]
         pub enum StrategySpec {
@@ -148,9 +150,9 @@ impl Slots {
 
 /// A rule that proposes one number a domain for each step.
 ///
-/// A proposal is a pure function of the step and of what was observed before it, so that asking twice
-/// changes nothing; only [`observe`](Self::observe) changes state. Randomness, where a rule needs it, comes from
-/// a counter-based generator keyed by the step.
+/// A proposal is a pure function of the step and of what was observed before it, so that asking
+/// twice changes nothing; only [`observe`](Self::observe) changes state. Randomness, where a rule
+/// needs it, comes from a counter-based generator keyed by the step.
 pub trait Strategy: Send + std::fmt::Debug {
     /// The strategy with its parameters, for people: `temperature 2`.
     fn describe(&self) -> String;
@@ -161,8 +163,9 @@ pub trait Strategy: Send + std::fmt::Debug {
     /// Whatever makes a proposal impossible.
     fn propose(&self, context: &Context) -> Result<Vec<f64>>;
 
-    /// The normalised proposals for all steps, where they are known in advance. With it a run's epochs are planned
-    /// and checked up front, and stratified counts keep their bound under any schedule.
+    /// The normalised proposals for all steps, where they are known in advance. With it a run's
+    /// epochs are planned and checked up front, and stratified counts keep their bound under any
+    /// schedule.
     fn forecast(&self) -> Option<&Trajectory> {
         None
     }
@@ -231,10 +234,12 @@ impl Setup<'_> {
         self.domains.iter().map(|domain| domain.name.as_str()).collect()
     }
 
-    /// Puts shares by name into the order of the domains and normalises them; `key` is where they stand in the slot.
+    /// Puts shares by name into the order of the domains and normalises them; `key` is where they
+    /// stand in the slot.
     ///
     /// # Errors
-    /// A name that is no domain, a domain without an entry, and what [`Simplex::normalise`] refuses.
+    /// A name that is no domain, a domain without an entry, and what [`Simplex::normalise`]
+    /// refuses.
     pub fn shares(&self, key: &str, shares: &BTreeMap<String, f64>) -> Result<Simplex> {
         let place = format!("{}.{key}", self.slot.path());
         let names = self.names();
@@ -246,10 +251,10 @@ impl Setup<'_> {
             });
         }
         let share = |name: &&str| {
-            shares
-                .get(*name)
-                .copied()
-                .ok_or_else(|| MixerError::MissingShare { place: place.clone(), domain: (*name).to_owned() })
+            shares.get(*name).copied().ok_or_else(|| MixerError::MissingShare {
+                place: place.clone(),
+                domain: (*name).to_owned(),
+            })
         };
         let raw: Vec<f64> = names.iter().map(share).collect::<Result<_>>()?;
         Simplex::normalise(&place, &names, &raw)
@@ -266,8 +271,9 @@ impl Setup<'_> {
 }
 
 impl StrategySpec {
-    /// Refuses an objective under which the numbers of the strategy would mean something else than the rule that they
-    /// come from: VA reduces the variance of an objective that sampling leaves alone, FGLS and ERMA learn w and not α.
+    /// Refuses an objective under which the numbers of the strategy would mean something else than
+    /// the rule that they come from: VA reduces the variance of an objective that sampling leaves
+    /// alone, FGLS and ERMA learn w and not α.
     pub(crate) fn check_objective(&self, slot: Slot, objective: Objective) -> Result<()> {
         let (expected, reason) = match (self, objective) {
             (Self::Va(_), Objective::Sampled) => (
@@ -308,7 +314,8 @@ impl StrategySpec {
 
 impl Serialize for StrategySpec {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        // The derived functions: `remote = "Self"` makes them inherent, so that this impl can add the bare name below.
+        // The derived functions: `remote = "Self"` makes them inherent, so that this impl can add
+        // the bare name below.
         Self::serialize(self, serializer)
     }
 }
@@ -319,14 +326,17 @@ impl<'de> Deserialize<'de> for StrategySpec {
     }
 }
 
-/// Accepts `"uniform"` for `{ strategy = "uniform" }`. An untagged enum would too, but its errors name nothing.
+/// Accepts `"uniform"` for `{ strategy = "uniform" }`. An untagged enum would too, but its errors
+/// name nothing.
 struct NameOrTable;
 
 impl<'de> Visitor<'de> for NameOrTable {
     type Value = StrategySpec;
 
     fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str("a strategy's name, or a table such as { strategy = \"temperature\", temperature = 2 }")
+        f.write_str(
+            "a strategy's name, or a table such as { strategy = \"temperature\", temperature = 2 }",
+        )
     }
 
     fn visit_str<E: serde::de::Error>(self, name: &str) -> std::result::Result<StrategySpec, E> {

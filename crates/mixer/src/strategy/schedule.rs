@@ -14,7 +14,8 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     example: r#"{ strategy = "schedule", interpolate = "linear", stages = [{ from_step = 0, shares = { web = 1, code = 1, math = 0 } }, { from_step = 6, shares = { web = 1, code = 1, math = 2 } }] }"#,
 };
 
-/// Piecewise shares: each stage's are normalised first, and `linear` moves between the normalised ones.
+/// Piecewise shares: each stage's are normalised first, and `linear` moves between the normalised
+/// ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {

@@ -49,7 +49,8 @@ impl Temperature {
         let size = |tokens: u64| (tokens as f64 * self.scale).min(limit).ln();
         let sizes: Vec<f64> = setup.domains.iter().map(|domain| size(domain.tokens)).collect();
         let largest = sizes.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let raw: Vec<f64> = sizes.iter().map(|size| ((size - largest) / self.temperature).exp()).collect();
+        let raw: Vec<f64> =
+            sizes.iter().map(|size| ((size - largest) / self.temperature).exp()).collect();
         let shares = Simplex::normalise("temperature", &setup.names(), &raw)?;
         let description = format!("{} {}", ENTRY.name, self.temperature);
         Ok(Planned::boxed(description, Trajectory::constant(shares)))

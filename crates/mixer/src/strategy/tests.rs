@@ -7,7 +7,11 @@ use crate::{GradientStatistics, LossStatistics, Mixer, MixtureSpec, Objective};
 const RUN: Run = Run { steps: 12, batch_size: 8, context: 10, seed: 3 };
 
 fn domains() -> Vec<DomainInfo> {
-    vec![DomainInfo::new("web", 6_000), DomainInfo::new("code", 1_500), DomainInfo::new("math", 300)]
+    vec![
+        DomainInfo::new("web", 6_000),
+        DomainInfo::new("code", 1_500),
+        DomainInfo::new("math", 300),
+    ]
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -23,7 +27,12 @@ fn build(text: &str, slot: Slot) -> Result<Box<dyn Strategy>> {
     build_for(text, slot, &domains(), &RUN)
 }
 
-fn build_for(text: &str, slot: Slot, domains: &[DomainInfo], run: &Run) -> Result<Box<dyn Strategy>> {
+fn build_for(
+    text: &str,
+    slot: Slot,
+    domains: &[DomainInfo],
+    run: &Run,
+) -> Result<Box<dyn Strategy>> {
     parse(text).unwrap().build(&Setup { slot, domains, run })
 }
 
@@ -31,7 +40,8 @@ fn proposal(strategy: &dyn Strategy, step: u64) -> Vec<f64> {
     let domains = domains();
     let importance = Simplex::uniform(domains.len());
     let loss = LossWeights::ones(domains.len());
-    let context = Context { step, domains: &domains, importance: &importance, loss_weight: Some(&loss) };
+    let context =
+        Context { step, domains: &domains, importance: &importance, loss_weight: Some(&loss) };
     strategy.propose(&context).unwrap()
 }
 
@@ -44,10 +54,12 @@ fn assert_close(found: &[f64], expected: &[f64]) {
     assert!(found.len() == expected.len() && near, "{found:?} is not {expected:?}");
 }
 
-/// A step after which everything was measured, except for the held-out losses of `math`; no two steps are alike.
+/// A step after which everything was measured, except for the held-out losses of `math`; no two
+/// steps are alike.
 fn observation(step: u64) -> Observation {
     let drift = 1.0 + (step as f64).sin() / 3.0;
-    let loss = |mean, variance| Some(LossStatistics { mean, variance: variance * drift, count: 40 });
+    let loss =
+        |mean, variance| Some(LossStatistics { mean, variance: variance * drift, count: 40 });
     let gradient = |sequences, variance: f64| {
         let variance = variance * drift;
         Some(GradientStatistics { sequences, variance, mean_square: 1.5 * variance })
@@ -181,7 +193,8 @@ fn temperature_scales_then_limits() {
 
 #[test]
 fn unimax_matches_a_hand_calculation() {
-    // Budget 12 · 8 · 10 = 960 tokens, N = 0.5: math ← min(960/3, 150) = 150; code ← min(810/2, 750) = 405; web ← 405.
+    // Budget 12 · 8 · 10 = 960 tokens, N = 0.5: math ← min(960/3, 150) = 150; code ← min(810/2,
+    // 750) = 405; web ← 405.
     let found = shares(r#"{ strategy = "unimax", max_epochs = 0.5 }"#);
     assert_close(&found, &[405.0 / 960.0, 405.0 / 960.0, 150.0 / 960.0]);
 }
@@ -194,8 +207,10 @@ fn unimax_never_plans_more_than_its_epochs() {
         sampling: parse(r#"{ strategy = "unimax", max_epochs = 2 }"#).unwrap(),
         ..MixtureSpec::default()
     };
-    let capped: Vec<DomainInfo> =
-        domains().into_iter().map(|domain| DomainInfo { max_epochs: Some(2.0), ..domain }).collect();
+    let capped: Vec<DomainInfo> = domains()
+        .into_iter()
+        .map(|domain| DomainInfo { max_epochs: Some(2.0), ..domain })
+        .collect();
     let mixer = Mixer::new(&spec, &capped, &run).unwrap();
     let epochs: Vec<f64> = mixer.plan().iter().map(|row| row.epochs).collect();
     // math and code are read twice, web takes the rest: 9600 − 600 − 3000 = 6000.
@@ -220,7 +235,10 @@ fn shares_must_list_exactly_the_domains() {
     assert!(unknown.contains("mixture.sampling.shares names the domain `cod`"), "{unknown}");
     assert!(unknown.contains("hint: did you mean `code`?"), "{unknown}");
     let missing = message(r#"{ strategy = "fixed", shares = { web = 1, math = 1 } }"#);
-    assert!(missing.contains("no entry for domain `code`") && missing.contains("`code = 0`"), "{missing}");
+    assert!(
+        missing.contains("no entry for domain `code`") && missing.contains("`code = 0`"),
+        "{missing}"
+    );
     let zero = message(r#"{ strategy = "fixed", shares = { web = 0, code = 0, math = 0 } }"#);
     assert!(zero.contains("0 for every domain"), "{zero}");
     let negative = message(r#"{ strategy = "fixed", shares = { web = 1, code = -2, math = 1 } }"#);
@@ -239,10 +257,16 @@ fn parameters_out_of_range_are_named() {
         (r#"{ strategy = "temperature", temperature = 0 }"#, "sampling.temperature is 0"),
         (r#"{ strategy = "temperature", temperature = nan }"#, "sampling.temperature is NaN"),
         (r#"{ strategy = "temperature", temperature = 1, scale = -1 }"#, "sampling.scale is -1"),
-        (r#"{ strategy = "temperature", temperature = 1, max_tokens = 0 }"#, "sampling.max_tokens is 0"),
+        (
+            r#"{ strategy = "temperature", temperature = 1, max_tokens = 0 }"#,
+            "sampling.max_tokens is 0",
+        ),
         (r#"{ strategy = "unimax", max_epochs = 0 }"#, "sampling.max_epochs is 0"),
         (r#"{ strategy = "unimax", max_epochs = inf }"#, "sampling.max_epochs is inf"),
-        (r#"{ strategy = "schedule", stages = [] }"#, "sampling.stages is a list with from_step = []"),
+        (
+            r#"{ strategy = "schedule", stages = [] }"#,
+            "sampling.stages is a list with from_step = []",
+        ),
         (
             r#"{ strategy = "schedule", stages = [{ from_step = 2, shares = { web = 1, code = 1, math = 1 } }] }"#,
             "from_step = [2]",

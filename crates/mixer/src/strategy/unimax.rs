@@ -14,10 +14,11 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     example: r#"{ strategy = "unimax", max_epochs = 4 }"#,
 };
 
-/// Domains by ascending size c_i: U_i = min(budget left / domains left, max_epochs · c_i); p = U / ΣU.
+/// Domains by ascending size c_i: U_i = min(budget left / domains left, max_epochs · c_i); p = U /
+/// ΣU.
 ///
-/// c_i is what one epoch serves, ⌊tokens/context⌋ · context, and the budget is steps · batch_size · context, so that
-/// `max_epochs` is exactly the limit on the epochs that the plan reports.
+/// c_i is what one epoch serves, ⌊tokens/context⌋ · context, and the budget is steps · batch_size ·
+/// context, so that `max_epochs` is exactly the limit on the epochs that the plan reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unimax {
@@ -28,19 +29,28 @@ pub struct Unimax {
 impl Unimax {
     pub(super) fn build(&self, setup: &Setup) -> Result<Box<dyn Strategy>> {
         if !(self.max_epochs.is_finite() && self.max_epochs > 0.0) {
-            return Err(setup.bad_parameter("max_epochs", self.max_epochs, "a finite number above 0"));
+            return Err(setup.bad_parameter(
+                "max_epochs",
+                self.max_epochs,
+                "a finite number above 0",
+            ));
         }
         let run = setup.run;
         let context = run.context as f64;
-        let sizes: Vec<f64> =
-            setup.domains.iter().map(|domain| run.windows(domain.tokens) as f64 * context).collect();
+        let sizes: Vec<f64> = setup
+            .domains
+            .iter()
+            .map(|domain| run.windows(domain.tokens) as f64 * context)
+            .collect();
         let step_tokens = run.batch_size as f64 * context;
         let budget = run.steps as f64 * step_tokens;
         let available = self.max_epochs * sizes.iter().sum::<f64>();
-        // A whole number of steps either fits or misses by a step; rounding is a 10⁻⁹ part of one at most.
+        // A whole number of steps either fits or misses by a step; rounding is a 10⁻⁹ part of one
+        // at most.
         let fitting_steps = (available / step_tokens + 1e-9) as u64;
         if fitting_steps < run.steps {
-            // The published ports go on and exceed their own limit here; a plan that cannot be met is refused instead.
+            // The published ports go on and exceed their own limit here; a plan that cannot be met
+            // is refused instead.
             return Err(MixerError::BudgetExceeded {
                 place: setup.slot.path().to_owned(),
                 budget,

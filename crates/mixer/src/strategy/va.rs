@@ -1,6 +1,8 @@
-//! VA: sampling weights that minimise the variance of the gradient, from gradient statistics of training steps.
+//! VA: sampling weights that minimise the variance of the gradient, from gradient statistics of
+//! training steps.
 //!
-//! In: per-domain gradient statistics of the steps that collect them. Out: p. State: four decaying sums a domain.
+//! In: per-domain gradient statistics of the steps that collect them. Out: p. State: four decaying
+//! sums a domain.
 
 use super::{Context, Setup, Slots, Strategy, StrategyEntry};
 use crate::domain::DomainId;
@@ -20,25 +22,29 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
 
 /// p_i = (1 − ε) π_i w_i v̂_i / Σ_j π_j w_j v̂_j + ε/K; see [`rule::va`].
 ///
-/// Before there is any v̂, and before `start_step`, all are taken as equal: p ∝ π w, with the floor. A domain that has not
-/// been observed yet counts at the mean v̂ of those that have.
+/// Before there is any v̂, and before `start_step`, all are taken as equal: p ∝ π w, with the
+/// floor. A domain that has not been observed yet counts at the mean v̂ of those that have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Va {
-    /// ε, above 0 and at most 1: the share of the batch that is spread evenly, so that no domain goes unobserved.
+    /// ε, above 0 and at most 1: the share of the batch that is spread evenly, so that no domain
+    /// goes unobserved.
     pub epsilon: f64,
-    /// How much of the past a step that collects keeps in the moving average of v², from 0 to below 1.
+    /// How much of the past a step that collects keeps in the moving average of v², from 0 to below
+    /// 1.
     pub smoothing: f64,
     /// First step at which v̂ counts.
     pub start_step: u64,
     /// How v² is estimated.
     pub variance: VarianceEstimator,
-    /// One step in so many collects, at least 1. `None`: each, but of `sketch`, which has a cost, one in [`SKETCH_EVERY`].
+    /// One step in so many collects, at least 1. `None`: each, but of `sketch`, which has a cost,
+    /// one in [`SKETCH_EVERY`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<u64>,
 }
 
-/// With it `sketch` costs less than 3 % of a training step on average, also where most of a step is a large vocabulary's.
+/// With it `sketch` costs less than 3 % of a training step on average, also where most of a step is
+/// a large vocabulary's.
 const SKETCH_EVERY: u64 = 8;
 
 impl Default for Va {
@@ -52,17 +58,27 @@ impl Va {
     fn every(&self) -> u64 {
         self.every.unwrap_or(match self.variance {
             VarianceEstimator::Sketch => SKETCH_EVERY,
-            VarianceEstimator::NormLayers | VarianceEstimator::Ghost | VarianceEstimator::Exact => 1,
+            VarianceEstimator::NormLayers | VarianceEstimator::Ghost | VarianceEstimator::Exact => {
+                1
+            }
         })
     }
 
     pub(super) fn build(&self, setup: &Setup) -> Result<Box<dyn Strategy>> {
         // Without a floor a domain whose v̂ is 0 once would never be observed again.
         if !(self.epsilon > 0.0 && self.epsilon <= 1.0) {
-            return Err(setup.bad_parameter("epsilon", self.epsilon, "a number above 0 and at most 1"));
+            return Err(setup.bad_parameter(
+                "epsilon",
+                self.epsilon,
+                "a number above 0 and at most 1",
+            ));
         }
         if !(self.smoothing >= 0.0 && self.smoothing < 1.0) {
-            return Err(setup.bad_parameter("smoothing", self.smoothing, "a number from 0 to below 1"));
+            return Err(setup.bad_parameter(
+                "smoothing",
+                self.smoothing,
+                "a number from 0 to below 1",
+            ));
         }
         if self.every() == 0 {
             return Err(setup.bad_parameter("every", 0, "1 or more steps"));
@@ -74,10 +90,11 @@ impl Va {
 
 /// Decaying sums over the steps at which a domain was observed.
 ///
-/// v̂² = (square / sequences) · (noise / paired): the mean squared norm times the share of it that is noise. While a
-/// domain has the same number of sequences, at least 2, in each batch, this is exactly the moving average of v², without
-/// a transient at the start. It also holds where one sequence comes at a time, of which a variance says nothing: their
-/// norms still count, and only the share of noise is older. **Derived.**
+/// v̂² = (square / sequences) · (noise / paired): the mean squared norm times the share of it that
+/// is noise. While a domain has the same number of sequences, at least 2, in each batch, this is
+/// exactly the moving average of v², without a transient at the start. It also holds where one
+/// sequence comes at a time, of which a variance says nothing: their norms still count, and only
+/// the share of noise is older. **Derived.**
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Moments {
@@ -101,9 +118,13 @@ impl Moments {
         let n = seen.sequences as f64;
         let pairs = n - 1.0;
         let variance = if pairs >= 1.0 { seen.variance } else { 0.0 };
-        // ‖mean ∇ℓ‖² ≥ 0 means that v² is at most n/(n − 1) mean squares; a source that breaks this, by rounding or by
-        // leaving the mean square out, is taken at its v².
-        let square = if pairs >= 1.0 { seen.mean_square.max(variance * pairs / n) } else { seen.mean_square };
+        // ‖mean ∇ℓ‖² ≥ 0 means that v² is at most n/(n − 1) mean squares; a source that breaks
+        // this, by rounding or by leaving the mean square out, is taken at its v².
+        let square = if pairs >= 1.0 {
+            seen.mean_square.max(variance * pairs / n)
+        } else {
+            seen.mean_square
+        };
         let mut next = *self;
         next.square = smoothing * next.square + n * square;
         next.sequences = smoothing * next.sequences + n;
@@ -142,7 +163,8 @@ impl VarianceAware {
     /// v̂, one a domain; `None` before any is known.
     fn deviations(&self) -> Option<Vec<f64>> {
         let shares: Vec<f64> = self.moments.iter().filter_map(Moments::noise_share).collect();
-        // A domain that only ever came alone has the others' share of noise, and all of it where nobody has one.
+        // A domain that only ever came alone has the others' share of noise, and all of it where
+        // nobody has one.
         let default_share = match shares.len() {
             0 => 1.0,
             count => shares.iter().sum::<f64>() / count as f64,
@@ -161,7 +183,12 @@ impl VarianceAware {
         let loss_weight = context.loss_weight.map_or(even.as_slice(), |w| w.values());
         let started = context.step >= self.config.start_step;
         let deviation = self.deviations().filter(|_| started);
-        rule::va(importance, loss_weight, deviation.as_deref().unwrap_or(&even), self.config.epsilon)
+        rule::va(
+            importance,
+            loss_weight,
+            deviation.as_deref().unwrap_or(&even),
+            self.config.epsilon,
+        )
     }
 
     fn refuse(&self, expected: String, found: impl ToString) -> MixerError {
@@ -173,13 +200,17 @@ impl VarianceAware {
 impl Strategy for VarianceAware {
     fn describe(&self) -> String {
         let Va { epsilon, smoothing, start_step, variance, .. } = &self.config;
-        let start = if *start_step > 0 { format!(", from step {start_step}") } else { String::new() };
+        let start =
+            if *start_step > 0 { format!(", from step {start_step}") } else { String::new() };
         let variance = variance.name();
         let every = match self.config.every() {
             1 => String::new(),
             every => format!(" every {every} steps"),
         };
-        format!("{}, epsilon {epsilon}, smoothing {smoothing}, variance {variance}{every}{start}", ENTRY.name)
+        format!(
+            "{}, epsilon {epsilon}, smoothing {smoothing}, variance {variance}{every}{start}",
+            ENTRY.name
+        )
     }
 
     fn propose(&self, context: &Context) -> Result<Vec<f64>> {
@@ -187,7 +218,8 @@ impl Strategy for VarianceAware {
     }
 
     fn needs(&self) -> Needs {
-        let gradient = GradientNeeds { estimator: self.config.variance, every: self.config.every() };
+        let gradient =
+            GradientNeeds { estimator: self.config.variance, every: self.config.every() };
         Needs { held_out_every: None, gradient: Some(gradient) }
     }
 
@@ -217,13 +249,16 @@ impl Strategy for VarianceAware {
 
     fn load(&mut self, state: &serde_json::Value) -> Result<()> {
         let domains = self.moments.len();
-        let expected = format!("a list of {domains} entries, one a domain, as this strategy saves them");
-        let moments: Vec<Moments> =
-            serde_json::from_value(state.clone()).map_err(|error| self.refuse(expected.clone(), error))?;
+        let expected =
+            format!("a list of {domains} entries, one a domain, as this strategy saves them");
+        let moments: Vec<Moments> = serde_json::from_value(state.clone())
+            .map_err(|error| self.refuse(expected.clone(), error))?;
         if moments.len() != domains {
             return Err(self.refuse(expected, format!("{} entries", moments.len())));
         }
-        if let Some(bad) = moments.iter().find(|m| !m.values().iter().all(|v| v.is_finite() && *v >= 0.0)) {
+        if let Some(bad) =
+            moments.iter().find(|m| !m.values().iter().all(|v| v.is_finite() && *v >= 0.0))
+        {
             return Err(self.refuse("finite sums of at least 0".to_owned(), format!("{bad:?}")));
         }
         self.moments = moments;
@@ -268,7 +303,8 @@ mod tests {
 
     #[test]
     fn single_sequences_keep_the_estimate_fresh() {
-        // Half of the squared norm is noise; then norms grow a hundredfold while sequences come one at a time.
+        // Half of the squared norm is noise; then norms grow a hundredfold while sequences come one
+        // at a time.
         let mut moments = after(&[seen(4, 2.0, 4.0)], 0.5);
         assert_eq!(moments.deviation(1.0), Some(2f64.sqrt()));
         for _ in 0..60 {
@@ -314,6 +350,10 @@ mod tests {
         // No variance at all is a fact, where the gradients themselves are not 0.
         assert_eq!(after(&[seen(4, 0.0, 4.0)], 0.9).deviation(1.0), Some(0.0));
         // A source that leaves the mean square out is taken at its variance.
-        assert!(after(&[seen(4, 2.0, 0.0)], 0.9).deviation(1.0).is_some_and(|v| (v * v - 2.0).abs() < 1e-15));
+        assert!(
+            after(&[seen(4, 2.0, 0.0)], 0.9)
+                .deviation(1.0)
+                .is_some_and(|v| (v * v - 2.0).abs() < 1e-15)
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! The decoder's forward and backward pass over some sequences, written out over the kernel set.
 //!
-//! Shapes are suffixes: n rows (positions of one sequence after the other), b sequences, d residual width, q columns of queries, keys
-//! and values side by side, a of the heads' outputs, f feed-forward width. Buffers hold as many rows as the largest micro-batch
-//! has and are reused.
+//! Shapes are suffixes: n rows (positions of one sequence after the other), b sequences, d residual
+//! width, q columns of queries, keys and values side by side, a of the heads' outputs, f
+//! feed-forward width. Buffers hold as many rows as the largest micro-batch has and are reused.
 
 use cuvee_kernels::{Heads, Kernels, Rotations};
 
@@ -78,8 +78,15 @@ fn heads(model: &ModelConfig) -> Heads {
 }
 
 impl<K: Kernels> Work<K> {
-    /// Buffers for `rows` rows in sequences of `context` tokens; with `backward`, for the way back too.
-    pub(super) fn new(kernels: &K, model: &ModelConfig, rows: usize, context: usize, backward: bool) -> Self {
+    /// Buffers for `rows` rows in sequences of `context` tokens; with `backward`, for the way back
+    /// too.
+    pub(super) fn new(
+        kernels: &K,
+        model: &ModelConfig,
+        rows: usize,
+        context: usize,
+        backward: bool,
+    ) -> Self {
         let (d, f, heads) = (model.dim, model.ffn, heads(model));
         let (q, a) = (heads.columns(), heads.query * heads.dim);
         let layer = |_| Activations {
@@ -100,9 +107,12 @@ impl<K: Kernels> Work<K> {
             gated_nf: kernels.activations(rows, f),
             attended_na: kernels.activations(rows, a),
             qkv_nq: kernels.activations(rows, q),
-            gains_bd: (0..2 * model.layers + 1).map(|_| kernels.floats(rows / context * d)).collect(),
+            gains_bd: (0..2 * model.layers + 1)
+                .map(|_| kernels.floats(rows / context * d))
+                .collect(),
         };
-        let (layers, streams) = if backward { (model.layers, 2 * model.layers + 1) } else { (1, 2) };
+        let (layers, streams) =
+            if backward { (model.layers, 2 * model.layers + 1) } else { (1, 2) };
         Self {
             rows,
             context,
@@ -134,17 +144,23 @@ impl<K: Kernels> Work<K> {
 
     /// Each sequence's mean loss, `[b]`, of the first `rows` rows.
     fn sequence_losses(&self, rows: usize) -> impl Iterator<Item = f64> {
-        let mean =
-            |losses: &[f32]| losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64;
+        let mean = |losses: &[f32]| {
+            losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64
+        };
         self.losses_n[..rows].chunks_exact(self.context).map(mean)
     }
 }
 
-/// Two neighbours of the streams, the second to be written; where there are two in all, they take turns.
+/// Two neighbours of the streams, the second to be written; where there are two in all, they take
+/// turns.
 fn step<T>(streams: &mut [T], at: usize) -> (&T, &mut T) {
     if streams.len() == 2 {
         let (first, second) = streams.split_at_mut(1);
-        return if at.is_multiple_of(2) { (&first[0], &mut second[0]) } else { (&second[0], &mut first[0]) };
+        return if at.is_multiple_of(2) {
+            (&first[0], &mut second[0])
+        } else {
+            (&second[0], &mut first[0])
+        };
     }
     let (before, after) = streams.split_at_mut(at + 1);
     (&before[at], &mut after[0])
@@ -168,13 +184,19 @@ impl<K: Kernels> Decoder<'_, K> {
         self.model.norm_eps as f32
     }
 
-    /// From tokens to the last norm's output, `work.norm_nd`: whole sequences, or, with a cache a layer, the one token after those
-    /// that they hold.
+    /// From tokens to the last norm's output, `work.norm_nd`: whole sequences, or, with a cache a
+    /// layer, the one token after those that they hold.
     fn forward(&self, ids: &[u32], mut caches: Option<&mut [K::Cache]>, work: &mut Work<K>) {
-        let (k, rows, heads, places) = (self.kernels, ids.len(), heads(self.model), Places::of(self.model));
+        let (k, rows, heads, places) =
+            (self.kernels, ids.len(), heads(self.model), Places::of(self.model));
         let Work { context, streams_nd, layers, norm_nd, scale_n, room, clock, .. } = work;
         let context = *context;
-        k.embed(&self.parameters[Places::EMBEDDING].values, self.model.dim, ids, &mut streams_nd[0]);
+        k.embed(
+            &self.parameters[Places::EMBEDDING].values,
+            self.model.dim,
+            ids,
+            &mut streams_nd[0],
+        );
         clock.lap(Part::Embedding);
         let slots = layers.len();
         for layer in 0..self.model.layers {
@@ -216,7 +238,14 @@ impl<K: Kernels> Decoder<'_, K> {
             clock.lap(Part::Linear);
 
             let (mid_nd, out_nd) = step(streams_nd, 2 * layer + 1);
-            k.norm(rows, mid_nd, &ffn_norm.values, self.eps(), &mut kept.ffn_norm_nd, &mut kept.ffn_scale_n);
+            k.norm(
+                rows,
+                mid_nd,
+                &ffn_norm.values,
+                self.eps(),
+                &mut kept.ffn_norm_nd,
+                &mut kept.ffn_scale_n,
+            );
             clock.lap(Part::Norm);
             k.linear(rows, &kept.ffn_norm_nd, matrix(gate_up), &mut kept.gate_up_n2f);
             clock.lap(Part::Linear);
@@ -252,8 +281,8 @@ impl<K: Kernels> Decoder<'_, K> {
         self.kernels.read(&logits_nv, 0..rows * self.model.vocab_size)
     }
 
-    /// Adds the gradient of Σ_b share_b ℓ_b to `gradients`, one for each parameter, or, unless `add`, puts it there; returns
-    /// each sequence's ℓ_b.
+    /// Adds the gradient of Σ_b share_b ℓ_b to `gradients`, one for each parameter, or, unless
+    /// `add`, puts it there; returns each sequence's ℓ_b.
     pub(super) fn gradient(
         &self,
         ids: &[u32],
@@ -264,7 +293,8 @@ impl<K: Kernels> Decoder<'_, K> {
         work: &mut Work<K>,
     ) -> Vec<f64> {
         self.forward(ids, None, work);
-        let (k, rows, heads, places) = (self.kernels, ids.len(), heads(self.model), Places::of(self.model));
+        let (k, rows, heads, places) =
+            (self.kernels, ids.len(), heads(self.model), Places::of(self.model));
         let (d, last) = (self.model.dim, 2 * self.model.layers);
         let Work {
             context,
@@ -279,8 +309,15 @@ impl<K: Kernels> Decoder<'_, K> {
             ..
         } = work;
         let context = *context;
-        let Some(Gradients { stream_nd, rounded_nd, normed_nd, gated_nf, attended_na, qkv_nq, gains_bd }) =
-            back
+        let Some(Gradients {
+            stream_nd,
+            rounded_nd,
+            normed_nd,
+            gated_nf,
+            attended_na,
+            qkv_nq,
+            gains_bd,
+        }) = back
         else {
             unreachable!("buffers without a way back");
         };
@@ -322,10 +359,18 @@ impl<K: Kernels> Decoder<'_, K> {
             let kept = &mut layers[layer];
             let Layer { attention_norm, qkv, o, ffn_norm, gate_up, down } =
                 places.layer(self.parameters, layer);
-            let mut dw = |part: usize, dy: &K::Activations, x: &K::Activations, clock: &mut Clock| {
-                k.linear_gradient(rows, dy, x, add, &mut gradients[places.in_layer(layer, part)], room);
-                clock.lap(Part::LinearGradient);
-            };
+            let mut dw =
+                |part: usize, dy: &K::Activations, x: &K::Activations, clock: &mut Clock| {
+                    k.linear_gradient(
+                        rows,
+                        dy,
+                        x,
+                        add,
+                        &mut gradients[places.in_layer(layer, part)],
+                        room,
+                    );
+                    clock.lap(Part::LinearGradient);
+                };
 
             k.linear_backward(rows, rounded_nd, matrix(down), gated_nf);
             clock.lap(Part::Linear);

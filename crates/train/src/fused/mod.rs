@@ -1,11 +1,14 @@
-//! The fused engine: the decoder's forward and backward written out once over the kernel set, every buffer allocated once.
+//! The fused engine: the decoder's forward and backward written out once over the kernel set, every
+//! buffer allocated once.
 //!
-//! A batch is cut into shards of whole sequences, one a thread; each runs micro-batches forward and backward into gradients of its
-//! own, which are then added up in the shards' order, clipped, and put through AdamW in place. So the bits of a result depend on the
-//! number of threads and on nothing else of how they ran.
+//! A batch is cut into shards of whole sequences, one a thread; each runs micro-batches forward and
+//! backward into gradients of its own, which are then added up in the shards' order, clipped, and
+//! put through AdamW in place. So the bits of a result depend on the number of threads and on
+//! nothing else of how they ran.
 //!
-//! Costs: a parameter is held in f32 and, laid out for products, twice in the engine's precision; with the first step come a gradient a
-//! thread and two moments; while training, the activations of one micro-batch a thread.
+//! Costs: a parameter is held in f32 and, laid out for products, twice in the engine's precision;
+//! with the first step come a gradient a thread and two moments; while training, the activations of
+//! one micro-batch a thread.
 
 mod clock;
 mod decoder;
@@ -19,7 +22,9 @@ use std::ops::Range;
 use cuvee_kernels::{AdamWStep, Cpu, Element, Kernels, Rotations, To, bf16};
 use cuvee_mixer::VarianceEstimator;
 
-use crate::engine::{Batch, Engine, KernelTime, Moments, NamedTensor, StepOutput, check_sequences, visible};
+use crate::engine::{
+    Batch, Engine, KernelTime, Moments, NamedTensor, StepOutput, check_sequences, visible,
+};
 use crate::error::{Result, TrainError};
 use crate::model::{ModelConfig, ParameterInfo, check_tensors};
 use crate::optimizer::clip_scale;
@@ -29,11 +34,12 @@ use decoder::{Decoder, Work};
 use parameters::{Parameter, named};
 use statistics::GradientSums;
 
-/// Tokens of a micro-batch where the config gives none: enough rows for a product to be worth reading its parameters, few enough
-/// for the activations of a layer to stay in the cache.
+/// Tokens of a micro-batch where the config gives none: enough rows for a product to be worth
+/// reading its parameters, few enough for the activations of a layer to stay in the cache.
 const MICRO_TOKENS: usize = 512;
 
-/// From here on a gradient's square may be beyond f32, which would leave AdamW's second moment infinite and its parameter still for good.
+/// From here on a gradient's square may be beyond f32, which would leave AdamW's second moment
+/// infinite and its parameter still for good.
 const LARGEST_NORM: f64 = 1.8e19;
 
 /// Whether this engine has the estimator.
@@ -97,12 +103,16 @@ where
     ///
     /// # Errors
     /// [`TrainError::Config`] for a model that does not fit together, [`TrainError::Threads`],
-    /// [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`] if the parameters are not the
-    /// model's.
-    pub fn on_cpu(model: &ModelConfig, train: &TrainSpec, parameters: Vec<NamedTensor>) -> Result<Self> {
+    /// [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`] if
+    /// the parameters are not the model's.
+    pub fn on_cpu(
+        model: &ModelConfig,
+        train: &TrainSpec,
+        parameters: Vec<NamedTensor>,
+    ) -> Result<Self> {
         let threads = train.thread_count();
-        let kernels =
-            Cpu::new(threads).map_err(|error| TrainError::Threads { threads, message: error.to_string() })?;
+        let kernels = Cpu::new(threads)
+            .map_err(|error| TrainError::Threads { threads, message: error.to_string() })?;
         Self::new(kernels, model, train, parameters)
     }
 }
@@ -154,7 +164,8 @@ impl<K: Kernels> FusedEngine<K> {
         })
     }
 
-    /// Rotations for positions up to `context`; twice as many each time, so that generation does not make them anew for every token.
+    /// Rotations for positions up to `context`; twice as many each time, so that generation does
+    /// not make them anew for every token.
     fn reach(&mut self, context: usize) {
         if self.rotations.positions() < context {
             let positions = context.next_power_of_two().min(self.model.max_context).max(context);
@@ -176,8 +187,8 @@ impl<K: Kernels> FusedEngine<K> {
         self.micro_batch.unwrap_or(MICRO_TOKENS / context).max(1)
     }
 
-    /// Losses and, in the first shard, the gradient of Σ_b (m_b / B) ℓ_b over `sequences` of the batch, B being all of it; returns
-    /// Σ g².
+    /// Losses and, in the first shard, the gradient of Σ_b (m_b / B) ℓ_b over `sequences` of the
+    /// batch, B being all of it; returns Σ g².
     fn forward_backward(
         &mut self,
         batch: &Batch,
@@ -190,7 +201,8 @@ impl<K: Kernels> FusedEngine<K> {
         let Self { kernels, model, parameters, rotations, shards, profiling, .. } = self;
         let decoder = Decoder { kernels, model, parameters, rotations };
         let profiling = *profiling;
-        kernels.side_by_side(shards, |shard| shard.run(decoder, batch, micro, estimator, profiling));
+        kernels
+            .side_by_side(shards, |shard| shard.run(decoder, batch, micro, estimator, profiling));
         self.clock.start(profiling);
         let mut busy: Vec<&mut Shard<K>> =
             self.shards.iter_mut().filter(|shard| !shard.sequences.is_empty()).collect();
@@ -209,14 +221,17 @@ impl<K: Kernels> FusedEngine<K> {
     fn checked(&mut self, batch: &Batch) -> Result<StepOutput> {
         batch.check(&self.model)?;
         let squares = self.forward_backward(batch, 0..batch.sequences(), self.estimator);
-        let losses: Vec<f64> = self.shards.iter().flat_map(|shard| shard.losses.iter().copied()).collect();
+        let losses: Vec<f64> =
+            self.shards.iter().flat_map(|shard| shard.losses.iter().copied()).collect();
         if let Some(sequence) = losses.iter().position(|loss| !loss.is_finite()) {
             return Err(TrainError::non_finite("loss", losses[sequence], Some(sequence), None));
         }
         let gradient = match self.estimator {
             Some(_) => {
                 let mut sums = GradientSums::default();
-                self.shards.iter_mut().for_each(|shard| sums.merge(std::mem::take(&mut shard.sums)));
+                self.shards
+                    .iter_mut()
+                    .for_each(|shard| sums.merge(std::mem::take(&mut shard.sums)));
                 sums.statistics(&batch.domains)
             }
             None => Vec::new(),
@@ -227,8 +242,9 @@ impl<K: Kernels> FusedEngine<K> {
         StepOutput::new(batch, losses, squares.sqrt(), gradient)
     }
 
-    /// The error for a gradient that is not finite although every loss is: runs the sequences one by one to name the first whose own
-    /// gradient is not finite. They may all be, and only their sum too large.
+    /// The error for a gradient that is not finite although every loss is: runs the sequences one
+    /// by one to name the first whose own gradient is not finite. They may all be, and only their
+    /// sum too large.
     fn blame(&mut self, batch: &Batch, norm: f64) -> TrainError {
         let whole = self.first_non_finite();
         for sequence in 0..batch.sequences() {
@@ -275,7 +291,9 @@ impl<K: Kernels> FusedEngine<K> {
         let Self { kernels, parameters, shards, .. } = self;
         let Some(shard) = shards.iter().find(|shard| !shard.sequences.is_empty()) else { return };
         let mut pairs: Vec<_> = parameters.iter_mut().zip(&shard.gradients).collect();
-        kernels.side_by_side(&mut pairs, |(parameter, gradient)| parameter.update(kernels, gradient, &step));
+        kernels.side_by_side(&mut pairs, |(parameter, gradient)| {
+            parameter.update(kernels, gradient, &step)
+        });
         self.clock.lap(Part::Update);
     }
 }
@@ -320,12 +338,22 @@ impl<K: Kernels> Shard<K> {
             let domains = &batch.domains[group];
             let add = first > sequences.start;
             work.clock.start(profiling);
-            self.losses.extend(decoder.gradient(ids, targets, &shares, add, &mut self.gradients, work));
+            self.losses.extend(decoder.gradient(
+                ids,
+                targets,
+                &shares,
+                add,
+                &mut self.gradients,
+                work,
+            ));
             add_gains(kernels, model, parameters, shares.len(), add, work, &mut self.gradients);
             match estimator {
                 Some(VarianceEstimator::NormLayers) => {
-                    for (b, (&domain, &share)) in
-                        domains.iter().zip(&shares).enumerate().filter(|(_, (_, share))| **share != 0.0)
+                    for (b, (&domain, &share)) in domains
+                        .iter()
+                        .zip(&shares)
+                        .enumerate()
+                        .filter(|(_, (_, share))| **share != 0.0)
                     {
                         let d = model.dim;
                         let gains: Vec<Vec<f32>> = work
@@ -342,7 +370,9 @@ impl<K: Kernels> Shard<K> {
                     }
                     // What these passes take is the statistics' time, not their kernels'.
                     let clock = std::mem::take(&mut work.clock);
-                    for (b, &domain) in domains.iter().enumerate().filter(|(b, _)| shares[*b] != 0.0) {
+                    for (b, &domain) in
+                        domains.iter().enumerate().filter(|(b, _)| shares[*b] != 0.0)
+                    {
                         let tokens = b * context..(b + 1) * context;
                         decoder.gradient(
                             &ids[tokens.clone()],
@@ -381,7 +411,8 @@ fn add_gains<K: Kernels>(
     work: &Work<K>,
     gradients: &mut [K::Floats],
 ) {
-    let norms = parameters.iter().zip(gradients).filter(|(parameter, _)| parameter.matrix.is_none());
+    let norms =
+        parameters.iter().zip(gradients).filter(|(parameter, _)| parameter.matrix.is_none());
     for ((_, gradient), gains_bd) in norms.zip(work.gains_bd()) {
         let d = model.dim;
         let mut sum = if add { kernels.read(gradient, 0..d) } else { vec![0.0; d] };
@@ -455,7 +486,12 @@ impl<K: Kernels> Engine for FusedEngine<K> {
         Ok((output, named(&self.kernels, &self.list, &self.parameters, gradients.iter())))
     }
 
-    fn sequence_losses(&mut self, inputs: &[u32], targets: &[u32], context: usize) -> Result<Vec<f64>> {
+    fn sequence_losses(
+        &mut self,
+        inputs: &[u32],
+        targets: &[u32],
+        context: usize,
+    ) -> Result<Vec<f64>> {
         let sequences = check_sequences(&self.model, inputs, targets, context)?;
         self.reach(context);
         self.divide(0..sequences);
@@ -468,15 +504,23 @@ impl<K: Kernels> Engine for FusedEngine<K> {
             if own.is_empty() {
                 return;
             }
-            // A training engine's buffers do for evaluation too, whatever they hold; one that only evaluates needs no way back.
+            // A training engine's buffers do for evaluation too, whatever they hold; one that only
+            // evaluates needs no way back.
             let work = match shard.work.take().filter(|work| work.fits(context, context, false)) {
                 Some(work) => work,
-                None => Work::new(kernels, model, micro.min(shard.sequences.len()) * context, context, false),
+                None => Work::new(
+                    kernels,
+                    model,
+                    micro.min(shard.sequences.len()) * context,
+                    context,
+                    false,
+                ),
             };
             let work = shard.work.insert(work);
             let rows = work.rows();
             work.clock.start(false);
-            for (inputs, targets) in inputs[own.clone()].chunks(rows).zip(targets[own].chunks(rows)) {
+            for (inputs, targets) in inputs[own.clone()].chunks(rows).zip(targets[own].chunks(rows))
+            {
                 shard.losses.extend(decoder.losses(inputs, targets, work));
             }
         });
@@ -487,8 +531,9 @@ impl<K: Kernels> Engine for FusedEngine<K> {
         let window = visible(&self.model, tokens)?;
         self.reach(window.len());
         // The cache serves as long as its tokens begin the window and leave something to compute.
-        let known =
-            |known: &Generation<K>| known.tokens.len() < window.len() && window.starts_with(&known.tokens);
+        let known = |known: &Generation<K>| {
+            known.tokens.len() < window.len() && window.starts_with(&known.tokens)
+        };
         let mut generation = self.generation.take().filter(known).unwrap_or_else(|| Generation {
             tokens: Vec::new(),
             caches: (0..self.model.layers).map(|_| K::Cache::default()).collect(),
@@ -523,15 +568,18 @@ impl<K: Kernels> Engine for FusedEngine<K> {
         let zeros: Vec<_> = self
             .parameters
             .iter()
-            .map(|parameter| self.kernels.floats(if parameter.moments.is_some() { 0 } else { parameter.len }))
+            .map(|parameter| {
+                self.kernels.floats(if parameter.moments.is_some() { 0 } else { parameter.len })
+            })
             .collect();
         let of = |second: bool| {
-            let floats =
-                self.parameters.iter().zip(&zeros).map(|(parameter, zeros)| match &parameter.moments {
+            let floats = self.parameters.iter().zip(&zeros).map(|(parameter, zeros)| {
+                match &parameter.moments {
                     Some((_, v)) if second => v,
                     Some((m, _)) => m,
                     None => zeros,
-                });
+                }
+            });
             named(&self.kernels, &self.list, &self.parameters, floats)
         };
         Ok(Moments { updates: self.optimizer.updates, first: of(false), second: of(true) })

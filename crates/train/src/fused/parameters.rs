@@ -5,7 +5,8 @@ use cuvee_kernels::{AdamWStep, Kernels};
 use crate::engine::NamedTensor;
 use crate::model::{ModelConfig, ParameterInfo};
 
-/// One or more parameters of the list, one below the other: queries, keys and values; gate and up; or one alone.
+/// One or more parameters of the list, one below the other: queries, keys and values; gate and up;
+/// or one alone.
 pub(super) struct Parameter<K: Kernels> {
     /// f32, `[o, i]`, or `[d]` of a norm.
     pub(super) values: K::Floats,
@@ -30,7 +31,8 @@ impl<K: Kernels> Parameter<K> {
                 [rows, columns] => (rows, columns),
                 _ => (0, len),
             };
-            let continues = ["k_proj", "v_proj", "up_proj"].iter().any(|part| info.name.contains(part));
+            let continues =
+                ["k_proj", "v_proj", "up_proj"].iter().any(|part| info.name.contains(part));
             match all.last_mut().filter(|_| continues) {
                 Some((last, o, _)) => {
                     last.parts.push((place, len));
@@ -65,7 +67,12 @@ impl<K: Kernels> Parameter<K> {
     }
 
     /// Likewise the moments.
-    pub(super) fn load_moments(&mut self, kernels: &K, first: &[&NamedTensor], second: &[&NamedTensor]) {
+    pub(super) fn load_moments(
+        &mut self,
+        kernels: &K,
+        first: &[&NamedTensor],
+        second: &[&NamedTensor],
+    ) {
         let (mut m, mut v) = (kernels.floats(self.len), kernels.floats(self.len));
         write(kernels, &self.parts, &mut m, first);
         write(kernels, &self.parts, &mut v, second);
@@ -75,7 +82,8 @@ impl<K: Kernels> Parameter<K> {
     /// One AdamW update, the decay left out where it does not apply.
     pub(super) fn update(&mut self, kernels: &K, gradient: &K::Floats, step: &AdamWStep) {
         let len = self.len;
-        let (first, second) = self.moments.get_or_insert_with(|| (kernels.floats(len), kernels.floats(len)));
+        let (first, second) =
+            self.moments.get_or_insert_with(|| (kernels.floats(len), kernels.floats(len)));
         let step = AdamWStep { keep: if self.decay { step.keep } else { 1.0 }, ..*step };
         kernels.update(&mut self.values, gradient, first, second, &step);
         self.lay_out(kernels);
@@ -118,8 +126,10 @@ pub(super) fn named<'a, K: Kernels>(
     parameters: &'a [Parameter<K>],
     floats: impl Iterator<Item = &'a K::Floats>,
 ) -> Vec<NamedTensor> {
-    let parts =
-        parameters.iter().zip(floats).flat_map(|(parameter, floats)| parameter.parts(kernels, floats));
+    let parts = parameters
+        .iter()
+        .zip(floats)
+        .flat_map(|(parameter, floats)| parameter.parts(kernels, floats));
     let name = |(place, data): (usize, Vec<f32>)| {
         let ParameterInfo { name, shape, .. } = &list[place];
         NamedTensor { name: name.clone(), shape: shape.clone(), data }

@@ -1,5 +1,6 @@
-//! Gradient variance within a domain, v² of METHOD §1, from gradients of single sequences: sums in f64, domain by domain, added up in
-//! the batch's order. The formulas are those of the reference engine.
+//! Gradient variance within a domain, v² of METHOD §1, from gradients of single sequences: sums in
+//! f64, domain by domain, added up in the batch's order. The formulas are those of the reference
+//! engine.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,12 @@ pub(super) struct GradientSums {
 
 impl GradientSums {
     /// Adds one sequence's gradient, in pieces, each number times `factor`.
-    pub(super) fn add<'a>(&mut self, domain: usize, factor: f64, pieces: impl Iterator<Item = &'a [f32]>) {
+    pub(super) fn add<'a>(
+        &mut self,
+        domain: usize,
+        factor: f64,
+        pieces: impl Iterator<Item = &'a [f32]>,
+    ) {
         let sums = self.domains.entry(domain).or_default();
         sums.sequences += 1;
         let mut at = 0;
@@ -53,11 +59,13 @@ impl GradientSums {
         }
     }
 
-    /// One entry for each of the domains 0 to the largest in `domains`; `None` with fewer than two sequences.
+    /// One entry for each of the domains 0 to the largest in `domains`; `None` with fewer than two
+    /// sequences.
     pub(super) fn statistics(&self, domains: &[usize]) -> Vec<Option<GradientStatistics>> {
         let count = domains.iter().max().map_or(0, |&largest| largest + 1);
-        let of_domain =
-            |domain| self.domains.get(&domain).filter(|sums| sums.sequences >= 2).map(Sums::statistics);
+        let of_domain = |domain| {
+            self.domains.get(&domain).filter(|sums| sums.sequences >= 2).map(Sums::statistics)
+        };
         (0..count).map(of_domain).collect()
     }
 }

@@ -1,5 +1,5 @@
-//! The promises of the fused engine: what the reference engine computes in f64, it computes in f32 and bf16, whatever the shapes
-//! of model and batch and however the batch is cut.
+//! The promises of the fused engine: what the reference engine computes in f64, it computes in f32
+//! and bf16, whatever the shapes of model and batch and however the batch is cut.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -22,7 +22,8 @@ struct Case {
     micro_batch: Option<usize>,
 }
 
-/// No length is a multiple of a tile (12) or a panel (32), nor the heads' width the model's; keys are shared.
+/// No length is a multiple of a tile (12) or a panel (32), nor the heads' width the model's; keys
+/// are shared.
 fn odd(tied: bool) -> ModelConfig {
     ModelConfig {
         vocab_size: 23,
@@ -43,8 +44,8 @@ fn case(tied: bool) -> Case {
     Case { model: odd(tied), sequences: 5, context: 7, threads: 2, micro_batch: None }
 }
 
-/// Sequences that threads do not divide and fewer than threads; micro-batches of one, some and all; one token; one layer and
-/// more tokens than attention's block; as many keys as queries.
+/// Sequences that threads do not divide and fewer than threads; micro-batches of one, some and all;
+/// one token; one layer and more tokens than attention's block; as many keys as queries.
 fn cases() -> Vec<Case> {
     let even = ModelConfig { heads: 4, kv_heads: 2, head_dim: 4, dim: 16, ffn: 32, ..odd(true) };
     vec![
@@ -100,15 +101,23 @@ impl Case {
     }
 
     fn oracle(&self, spec: &TrainSpec) -> ReferenceEngine {
-        ReferenceEngine::with_dtype(&self.model, spec, DeviceSpec::Cpu, self.parameters(), DType::F64)
-            .unwrap()
+        ReferenceEngine::with_dtype(
+            &self.model,
+            spec,
+            DeviceSpec::Cpu,
+            self.parameters(),
+            DType::F64,
+        )
+        .unwrap()
     }
 
     /// Two domains; multipliers of every size, one of them 0 and one negative.
     fn batch(&self) -> Batch {
-        let (sequences, context, vocab_size) = (self.sequences, self.context, self.model.vocab_size);
-        let ids: Vec<u32> =
-            (0..sequences * (context + 1)).map(|i| ((i * i * i + i / 6) % vocab_size) as u32).collect();
+        let (sequences, context, vocab_size) =
+            (self.sequences, self.context, self.model.vocab_size);
+        let ids: Vec<u32> = (0..sequences * (context + 1))
+            .map(|i| ((i * i * i + i / 6) % vocab_size) as u32)
+            .collect();
         let rows = || ids.chunks(context + 1);
         let mut multipliers: Vec<f64> = (0..sequences).map(|b| 0.25 + 0.5 * b as f64).collect();
         if sequences > 2 {
@@ -124,9 +133,9 @@ impl Case {
     }
 }
 
-/// How far f32 is off, of the size of what is compared: some 30 kernels lie between the first input and the last gradient, of
-/// which each adds a few dozen roundings of 2⁻²⁴ at most (sums of up to 130 terms, whose errors differ in sign, and
-/// an exponential's 2⁻²²): 30 · 24 · 2⁻²⁴.
+/// How far f32 is off, of the size of what is compared: some 30 kernels lie between the first input
+/// and the last gradient, of which each adds a few dozen roundings of 2⁻²⁴ at most (sums of up to
+/// 130 terms, whose errors differ in sign, and an exponential's 2⁻²²): 30 · 24 · 2⁻²⁴.
 const F32: f64 = 30.0 * 24.0 / 16_777_216.0;
 
 fn norm(x: &[f64]) -> f64 {
@@ -147,8 +156,9 @@ fn relative(a: &[f32], b: &[f32]) -> f64 {
     distance(a, b) / norm(&wide(b))
 }
 
-/// Tensor by tensor, off by at most `tolerance` of the tensor's norm; of all tensors' where the tensor is zero but for
-/// rounding, as queries' and keys' gradients are where one token sees none but itself.
+/// Tensor by tensor, off by at most `tolerance` of the tensor's norm; of all tensors' where the
+/// tensor is zero but for rounding, as queries' and keys' gradients are where one token sees none
+/// but itself.
 #[track_caller]
 fn all_close(what: &str, found: &[NamedTensor], expected: &[NamedTensor], tolerance: f64) {
     assert_eq!(found.len(), expected.len());
@@ -174,7 +184,10 @@ fn bits<E: Engine>(engine: &E) -> Vec<u32> {
 fn numbers_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (found, expected) in found.iter().zip(expected) {
-        assert!((found - expected).abs() <= tolerance * expected.abs(), "{what}: {found} against {expected}");
+        assert!(
+            (found - expected).abs() <= tolerance * expected.abs(),
+            "{what}: {found} against {expected}"
+        );
     }
 }
 
@@ -186,20 +199,26 @@ fn losses_and_every_gradient_are_the_references() {
         let (output, gradients) = fused.gradient(&batch).unwrap();
         let (expected, expected_gradients) = oracle.gradient(&batch).unwrap();
         numbers_close("losses", &output.sequence_losses, &expected.sequence_losses, F32);
-        let terms = expected.sequence_losses.iter().zip(&batch.multipliers).map(|(loss, m)| (loss * m).abs());
+        let terms = expected
+            .sequence_losses
+            .iter()
+            .zip(&batch.multipliers)
+            .map(|(loss, m)| (loss * m).abs());
         let size = terms.sum::<f64>() / case.sequences as f64;
         assert!((output.loss - expected.loss).abs() < F32 * size);
         numbers_close("gradient norm", &[output.gradient_norm], &[expected.gradient_norm], F32);
         all_close("gradient", &gradients, &expected_gradients, F32);
         for gradient in &gradients {
-            // Untied, only the rows of tokens that occur learn in the embedding; everywhere else every row does, but for queries
-            // and keys where one token sees none but itself.
+            // Untied, only the rows of tokens that occur learn in the embedding; everywhere else
+            // every row does, but for queries and keys where one token sees none but itself.
             let lookup = !case.model.tied && gradient.name == "model.embed_tokens.weight";
             let attention = ["q_proj", "k_proj"].iter().any(|part| gradient.name.contains(part));
             if case.context == 1 && attention {
                 continue;
             }
-            for (row, numbers) in gradient.data.chunks(gradient.shape.last().copied().unwrap()).enumerate() {
+            for (row, numbers) in
+                gradient.data.chunks(gradient.shape.last().copied().unwrap()).enumerate()
+            {
                 let learns = batch
                     .inputs
                     .chunks(case.context)
@@ -236,8 +255,8 @@ fn how_the_batch_is_cut_changes_rounding_alone() {
                 output.sequence_losses, expected.sequence_losses,
                 "{threads} threads, {micro_batch:?}"
             );
-            // 56 rows are added in another order: at most as many roundings of 2⁻²⁴ of the sum of their sizes, which is within
-            // √56 of the sum's size for terms of random sign.
+            // 56 rows are added in another order: at most as many roundings of 2⁻²⁴ of the sum of
+            // their sizes, which is within √56 of the sum's size for terms of random sign.
             all_close("gradient", &gradients, &expected_gradients, 56.0 * 7.5 / 16_777_216.0);
         }
     }
@@ -252,7 +271,8 @@ fn the_same_threads_give_the_same_bits() {
         let case = Case { threads: 3, sequences: 8, micro_batch: Some(2), ..case(true) };
         let run = || {
             let mut engine = case.fused::<E>(&case.spec());
-            let outputs: Vec<_> = (0..3).map(|_| engine.step(&case.batch(), 1e-2).unwrap()).collect();
+            let outputs: Vec<_> =
+                (0..3).map(|_| engine.step(&case.batch(), 1e-2).unwrap()).collect();
             (outputs, bits(&engine))
         };
         let first = run();
@@ -267,8 +287,9 @@ fn the_same_threads_give_the_same_bits() {
 #[test]
 fn several_steps_are_the_references_clipped_or_not() {
     for (case, clip) in cases().into_iter().zip([1.0, 0.01, 0.0, 1.0, 1e9, 0.1]) {
-        // With a large ε a step is smooth in the gradient: its change is at most 2 lr/ε times the gradient's. That is
-        // at most `largest` as it is applied, and F32 of itself off; the parameters move by up to lr · √N a step.
+        // With a large ε a step is smooth in the gradient: its change is at most 2 lr/ε times the
+        // gradient's. That is at most `largest` as it is applied, and F32 of itself off; the
+        // parameters move by up to lr · √N a step.
         let (lr, eps, steps) = (1e-2, 0.1, 4);
         let spec = TrainSpec { clip, eps, weight_decay: 0.3, ..case.spec() };
         let (mut fused, mut oracle) = (case.fused::<f32>(&spec), case.oracle(&spec));
@@ -292,7 +313,8 @@ fn several_steps_are_the_references_clipped_or_not() {
         assert_eq!(moments.updates, 4);
         all_close("first moment", &moments.first, &expected.first, F32 * 8.0);
         all_close("second moment", &moments.second, &expected.second, F32 * 16.0);
-        let (found, expected) = (data(&fused.parameters().unwrap()), data(&oracle.parameters().unwrap()));
+        let (found, expected) =
+            (data(&fused.parameters().unwrap()), data(&oracle.parameters().unwrap()));
         let off = distance(&found, &expected);
         let bound = 2.0 * lr / eps * F32 * applied + 4.0 * norm(&wide(&start)) / 16_777_216.0;
         assert!(off < bound, "off by {off:e}, bound {bound:e}, clip {clip}");
@@ -312,17 +334,20 @@ fn evaluation_sees_the_losses_of_training_and_changes_nothing() {
         let trained = engine.gradient(&case.batch()).unwrap().0.sequence_losses;
         assert_eq!(engine.sequence_losses(&inputs, &targets, case.context).unwrap(), trained);
         assert_eq!(fresh, trained);
-        // Another count of sequences, more and fewer than the buffers were made for, and another context.
+        // Another count of sequences, more and fewer than the buffers were made for, and another
+        // context.
         let twice = [inputs.clone(), inputs.clone()].concat();
         let losses = engine
             .sequence_losses(&twice, &[targets.clone(), targets.clone()].concat(), case.context)
             .unwrap();
         assert_eq!(losses, [trained.clone(), trained.clone()].concat());
-        let one =
-            engine.sequence_losses(&inputs[..case.context], &targets[..case.context], case.context).unwrap();
+        let one = engine
+            .sequence_losses(&inputs[..case.context], &targets[..case.context], case.context)
+            .unwrap();
         assert_eq!(one, trained[..1]);
         let short = engine.sequence_losses(&inputs[..1], &targets[..1], 1).unwrap();
-        let expected = case.oracle(&case.spec()).sequence_losses(&inputs[..1], &targets[..1], 1).unwrap();
+        let expected =
+            case.oracle(&case.spec()).sequence_losses(&inputs[..1], &targets[..1], 1).unwrap();
         numbers_close("one token", &short, &expected, F32);
         assert_eq!(engine.sequence_losses(&[], &[], case.context).unwrap(), Vec::<f64>::new());
         assert_eq!(engine.gradient(&case.batch()).unwrap().0.sequence_losses, trained);
@@ -333,7 +358,8 @@ fn evaluation_sees_the_losses_of_training_and_changes_nothing() {
 #[test]
 fn logits_are_the_references_at_once_and_one_by_one() {
     for tied in [true, false] {
-        let case = Case { model: ModelConfig { max_context: 6, ..odd(tied) }, context: 5, ..case(tied) };
+        let case =
+            Case { model: ModelConfig { max_context: 6, ..odd(tied) }, context: 5, ..case(tied) };
         let (mut engine, mut oracle) = (case.fused::<f32>(&case.spec()), case.oracle(&case.spec()));
         let tokens = [3u32, 1, 4, 1, 5, 9, 2, 6];
         let vocab_size = case.model.vocab_size;
@@ -396,7 +422,8 @@ fn five_steps_are_two_and_three_with_a_save_between_to_the_bit() {
         assert_eq!(run(&mut first, 0..2), expected[..2]);
         // An engine that has been elsewhere.
         let mut second =
-            FusedEngine::on_cpu(&case.model, &case.spec(), initial_parameters(&case.model, 99)).unwrap();
+            FusedEngine::on_cpu(&case.model, &case.spec(), initial_parameters(&case.model, 99))
+                .unwrap();
         run(&mut second, 0..1);
         let mut parameters = first.parameters().unwrap();
         parameters.reverse(); // a file gives them in its own order
@@ -441,13 +468,15 @@ fn parameters_come_out_as_they_went_in_and_moments_start_at_zero() {
     }
 }
 
-const ESTIMATORS: [VarianceEstimator; 2] = [VarianceEstimator::NormLayers, VarianceEstimator::Exact];
+const ESTIMATORS: [VarianceEstimator; 2] =
+    [VarianceEstimator::NormLayers, VarianceEstimator::Exact];
 
 #[test]
 fn statistics_are_the_references() {
     for estimator in ESTIMATORS {
         for case in cases() {
-            let (mut fused, mut oracle) = (case.fused::<f32>(&case.spec()), case.oracle(&case.spec()));
+            let (mut fused, mut oracle) =
+                (case.fused::<f32>(&case.spec()), case.oracle(&case.spec()));
             fused.collect(Some(estimator)).unwrap();
             oracle.collect(Some(estimator)).unwrap();
             let found = fused.gradient(&case.batch()).unwrap().0.gradient;
@@ -460,11 +489,16 @@ fn statistics_are_the_references() {
                 };
                 let GradientStatistics { sequences, variance, mean_square } = found;
                 assert_eq!(sequences, expected.sequences);
-                // Squares of gradients that are F32 off; the variance's terms are of the mean square's size.
+                // Squares of gradients that are F32 off; the variance's terms are of the mean
+                // square's size.
                 let bound = 4.0 * F32 * expected.mean_square;
-                let off =
-                    (variance - expected.variance).abs().max((mean_square - expected.mean_square).abs());
-                assert!(off < bound, "{estimator:?} of domain {domain}: {found:?} against {expected:?}");
+                let off = (variance - expected.variance)
+                    .abs()
+                    .max((mean_square - expected.mean_square).abs());
+                assert!(
+                    off < bound,
+                    "{estimator:?} of domain {domain}: {found:?} against {expected:?}"
+                );
             }
         }
     }
@@ -480,7 +514,8 @@ fn collecting_changes_no_bit_of_training() {
             let train = |estimator| {
                 let mut engine = case.fused::<E>(&case.spec());
                 engine.collect(estimator).unwrap();
-                let outputs: Vec<_> = (0..3).map(|_| engine.step(&case.batch(), 1e-2).unwrap()).collect();
+                let outputs: Vec<_> =
+                    (0..3).map(|_| engine.step(&case.batch(), 1e-2).unwrap()).collect();
                 (outputs, bits(&engine))
             };
             let (plain, parameters) = train(None);
@@ -516,8 +551,12 @@ fn equal_sequences_have_no_variance() {
         let GradientStatistics { sequences, variance, mean_square } =
             engine.gradient(&batch).unwrap().0.gradient[0].unwrap();
         assert_eq!(sequences, 5, "the one of multiplier 0 is not counted");
-        // Shares are thirds of a power of two, rounded once: 2⁻²⁴, squared in the variance, but for the sums' own rounding in f64.
-        assert!((0.0..1e-12 * mean_square).contains(&variance), "{estimator:?}: {variance} of {mean_square}");
+        // Shares are thirds of a power of two, rounded once: 2⁻²⁴, squared in the variance, but for
+        // the sums' own rounding in f64.
+        assert!(
+            (0.0..1e-12 * mean_square).contains(&variance),
+            "{estimator:?}: {variance} of {mean_square}"
+        );
     }
 }
 
@@ -546,8 +585,10 @@ fn a_loss_that_is_not_finite_stops_before_the_update() {
         engine.step(&batch, 1e-3).unwrap();
         // A token that the first two sequences do not hold.
         let first = |token: u32| batch.inputs.iter().position(|&id| id == token).map(|at| at / 7);
-        let (token, first) =
-            (0..23).filter_map(|token| Some((token, first(token)?))).find(|pair| pair.1 >= 2).unwrap();
+        let (token, first) = (0..23)
+            .filter_map(|token| Some((token, first(token)?)))
+            .find(|pair| pair.1 >= 2)
+            .unwrap();
         let mut tensors = engine.parameters().unwrap();
         tensors[0].data[token as usize * 9] = f32::NAN;
         engine.load_parameters(&tensors).unwrap();
@@ -566,7 +607,10 @@ fn a_loss_that_is_not_finite_stops_before_the_update() {
         let losses = engine.sequence_losses(&batch.inputs, &batch.targets, 7).unwrap();
         assert!(losses[first].is_nan() && losses[0].is_finite());
         engine.load_parameters(&case.parameters()).unwrap();
-        assert_eq!(engine.gradient(&batch).unwrap(), case.fused::<E>(&case.spec()).gradient(&batch).unwrap());
+        assert_eq!(
+            engine.gradient(&batch).unwrap(),
+            case.fused::<E>(&case.spec()).gradient(&batch).unwrap()
+        );
     }
     check::<f32>();
     check::<bf16>();
@@ -595,7 +639,8 @@ fn a_gradient_that_is_not_finite_stops_before_the_update() {
 
 #[test]
 fn a_gradient_whose_square_overflows_stops_before_the_update() {
-    // Finite in f32, but AdamW's second moment would not be, and its parameter would never move again.
+    // Finite in f32, but AdamW's second moment would not be, and its parameter would never move
+    // again.
     let case = case(true);
     let mut batch = case.batch();
     batch.multipliers = vec![1e22; case.sequences];
@@ -614,8 +659,9 @@ fn a_gradient_whose_square_overflows_stops_before_the_update() {
 
 #[test]
 fn a_gradient_that_only_overflows_in_the_sum_names_no_sequence() {
-    // One sequence 64 times over, multiplied so that the largest element of the sum of their gradients is 3/2 of the largest
-    // f32. Alone, each has a 42nd of the largest f32 at most, which leaves its intermediate results room as well.
+    // One sequence 64 times over, multiplied so that the largest element of the sum of their
+    // gradients is 3/2 of the largest f32. Alone, each has a 42nd of the largest f32 at most, which
+    // leaves its intermediate results room as well.
     let case = Case { sequences: 64, context: 5, micro_batch: Some(1), ..case(true) };
     let mut batch = Batch {
         inputs: [1, 2, 3, 4, 5].repeat(64),
@@ -633,7 +679,8 @@ fn a_gradient_that_only_overflows_in_the_sum_names_no_sequence() {
     assert_eq!(error.non_finite_sequence(), None);
     let message = error.at_step(7).to_string();
     assert!(
-        message.starts_with("step 7: gradient norm of the batch (each of its sequences alone has a"),
+        message
+            .starts_with("step 7: gradient norm of the batch (each of its sequences alone has a"),
         "{message}"
     );
     assert_eq!(bits(&engine), before);
@@ -646,10 +693,12 @@ fn bf16_is_the_reference_but_for_its_roundings() {
         let (output, gradients) = case.fused::<bf16>(&case.spec()).gradient(&batch).unwrap();
         let mut oracle = case.oracle(&case.spec());
         let (expected, exact) = oracle.gradient(&batch).unwrap();
-        // What these models make of roundings is measured: how far the oracle moves as its matrices are rounded to bf16, each
-        // once. For each matrix the engine rounds about eight times more: what it multiplies, what comes out, and what lies between
-        // it and the next (probabilities, gated units), and as much on the way back. Independent, they are √9 = 3 times as far;
-        // 5 leaves room for what is luck in one draw of them, and one rounding of 2⁻⁸ for a tensor that the first did not move.
+        // What these models make of roundings is measured: how far the oracle moves as its matrices
+        // are rounded to bf16, each once. For each matrix the engine rounds about eight times more:
+        // what it multiplies, what comes out, and what lies between it and the next (probabilities,
+        // gated units), and as much on the way back. Independent, they are √9 = 3 times as far; 5
+        // leaves room for what is luck in one draw of them, and one rounding of 2⁻⁸ for a tensor
+        // that the first did not move.
         let mut rounded = case.parameters();
         for tensor in rounded.iter_mut().filter(|tensor| tensor.shape.len() == 2) {
             tensor.data.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32());
@@ -665,7 +714,9 @@ fn bf16_is_the_reference_but_for_its_roundings() {
             assert!(off < bound, "{}: off by {off:e} of {size:e}, bound {bound:e}", found.name);
         }
         let (losses, exact) = (&output.sequence_losses, &expected.sequence_losses);
-        let off = |losses: &[f64]| losses.iter().zip(exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let off = |losses: &[f64]| {
+            losses.iter().zip(exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+        };
         assert!(off(losses) < 5.0 * off(&moved.sequence_losses) + 1.0 / 256.0);
         assert!(off(losses) > F32, "bf16 rounds");
     }
@@ -678,16 +729,20 @@ fn training_lowers_the_loss_on_its_batch() {
         f32: To<E>,
     {
         let case = Case { sequences: 4, ..case(true) };
-        let mut engine =
-            FusedEngine::<Cpu<E>>::on_cpu(&case.model, &case.spec(), initial_parameters(&case.model, 1))
-                .unwrap();
+        let mut engine = FusedEngine::<Cpu<E>>::on_cpu(
+            &case.model,
+            &case.spec(),
+            initial_parameters(&case.model, 1),
+        )
+        .unwrap();
         let batch = Batch { multipliers: vec![1.0; 4], ..case.batch() };
         let first = engine.step(&batch, 1e-2).unwrap().loss;
         for _ in 0..60 {
             engine.step(&batch, 1e-2).unwrap();
         }
         let last =
-            engine.sequence_losses(&batch.inputs, &batch.targets, 7).unwrap().iter().sum::<f64>() / 4.0;
+            engine.sequence_losses(&batch.inputs, &batch.targets, 7).unwrap().iter().sum::<f64>()
+                / 4.0;
         assert!(last < 0.5 * first, "{first} → {last} in {}", E::NAME);
     }
     check::<f32>();
@@ -697,11 +752,16 @@ fn training_lowers_the_loss_on_its_batch() {
 #[test]
 fn only_the_positions_that_are_seen_cost_memory() {
     let case = case(true);
-    let long = Case { model: ModelConfig { max_context: 2_000_000_000, ..odd(true) }, ..case.clone() };
-    let (mut engine, mut short) = (long.fused::<f32>(&long.spec()), case.fused::<f32>(&case.spec()));
+    let long =
+        Case { model: ModelConfig { max_context: 2_000_000_000, ..odd(true) }, ..case.clone() };
+    let (mut engine, mut short) =
+        (long.fused::<f32>(&long.spec()), case.fused::<f32>(&case.spec()));
     assert_eq!(engine.rotations.positions(), 0);
     assert_eq!(engine.all_logits(&[1, 2, 3]).unwrap(), short.all_logits(&[1, 2, 3]).unwrap());
-    assert_eq!(engine.next_logits(&[1, 2, 3, 4, 5]).unwrap(), short.next_logits(&[1, 2, 3, 4, 5]).unwrap());
+    assert_eq!(
+        engine.next_logits(&[1, 2, 3, 4, 5]).unwrap(),
+        short.next_logits(&[1, 2, 3, 4, 5]).unwrap()
+    );
     assert_eq!(engine.step(&case.batch(), 1e-3).unwrap(), short.step(&case.batch(), 1e-3).unwrap());
     assert_eq!(engine.next_logits(&[1; 9]).unwrap(), short.next_logits(&[1; 9]).unwrap());
     assert_eq!((engine.rotations.positions(), short.rotations.positions()), (16, 9));
@@ -729,7 +789,13 @@ fn batches_that_do_not_fit_are_refused() {
     check("token id 23 at position 1 of sequence 2", |b| b.inputs[11] = 23);
     check("token id 99 at position 0 of sequence 7", |b| b.targets[35] = 99);
     check("sequence or more", |b| {
-        *b = Batch { inputs: vec![], targets: vec![], domains: vec![], multipliers: vec![], context: 5 };
+        *b = Batch {
+            inputs: vec![],
+            targets: vec![],
+            domains: vec![],
+            multipliers: vec![],
+            context: 5,
+        };
     });
     assert!(engine.next_logits(&[]).is_err() && engine.all_logits(&[]).is_err());
     assert!(engine.all_logits(&[0; 10]).is_err() && engine.next_logits(&[23]).is_err());
@@ -769,7 +835,10 @@ fn a_profile_tells_the_time_of_what_ran_while_it_was_on() {
     let case = case(true);
     let mut engine = case.fused::<f32>(&case.spec());
     engine.step(&case.batch(), 1e-3).unwrap();
-    assert!(engine.profile().unwrap().iter().all(|kernel| kernel.seconds == 0.0), "off at the start");
+    assert!(
+        engine.profile().unwrap().iter().all(|kernel| kernel.seconds == 0.0),
+        "off at the start"
+    );
     engine.set_profiling(true);
     engine.step(&case.batch(), 1e-3).unwrap();
     let profile = engine.profile().unwrap();

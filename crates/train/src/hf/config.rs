@@ -1,7 +1,7 @@
 //! `config.json`: from Hugging Face's keys to a [`ModelConfig`] and back.
 //!
-//! A file that asks for other arithmetic (scaled rotary positions, biases, another activation) is refused: loaded
-//! anyway, it would give plausible and wrong numbers.
+//! A file that asks for other arithmetic (scaled rotary positions, biases, another activation) is
+//! refused: loaded anyway, it would give plausible and wrong numbers.
 
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,8 @@ use crate::model::{Misfit, ModelConfig};
 /// The model that `dir/config.json` describes.
 ///
 /// # Errors
-/// [`TrainError::Io`], [`TrainError::Json`] for a missing or malformed key, [`TrainError::UnsupportedModel`] for other
-/// arithmetic and for lengths that do not fit together.
+/// [`TrainError::Io`], [`TrainError::Json`] for a missing or malformed key,
+/// [`TrainError::UnsupportedModel`] for other arithmetic and for lengths that do not fit together.
 pub fn read_config(dir: &Path) -> Result<ModelConfig> {
     let file = ConfigFile::read(&dir.join("config.json"))?;
     file.refuse_other_arithmetic()?;
@@ -41,11 +41,13 @@ pub fn read_config(dir: &Path) -> Result<ModelConfig> {
     }
 }
 
-/// The id that ends a text: `eos_token_id` of `dir/generation_config.json`, or of `dir/config.json` where the former is
-/// not there or silent; the first one of a list. `None` where neither file has one.
+/// The id that ends a text: `eos_token_id` of `dir/generation_config.json`, or of `dir/config.json`
+/// where the former is not there or silent; the first one of a list. `None` where neither file has
+/// one.
 ///
 /// # Errors
-/// [`TrainError::Io`] for no `config.json`; [`TrainError::Json`] for a file or an id that is malformed.
+/// [`TrainError::Io`] for no `config.json`; [`TrainError::Json`] for a file or an id that is
+/// malformed.
 pub fn read_end_of_text(dir: &Path) -> Result<Option<u32>> {
     let generation = dir.join("generation_config.json");
     if generation.is_file()
@@ -87,7 +89,8 @@ pub(super) fn config_json(model: &ModelConfig, end_of_text: u32) -> Value {
     })
 }
 
-/// A `config.json`, its keys read with errors that name them. A null is an absent key, as in transformers.
+/// A `config.json`, its keys read with errors that name them. A null is an absent key, as in
+/// transformers.
 struct ConfigFile {
     path: PathBuf,
     keys: Map<String, Value>,
@@ -137,7 +140,8 @@ impl ConfigFile {
             other => other,
         };
         let read = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
-        id.map(|id| read(id).ok_or_else(|| self.wrong(KEY, "a token id, or a list of them, for"))).transpose()
+        id.map(|id| read(id).ok_or_else(|| self.wrong(KEY, "a token id, or a list of them, for")))
+            .transpose()
     }
 
     fn does_not_fit(&self, misfit: Misfit) -> TrainError {
@@ -166,9 +170,9 @@ impl ConfigFile {
     /// `rope_theta`, or where newer files keep it, `rope_parameters.rope_theta`.
     fn rope_theta(&self) -> Result<f64> {
         match self.get("rope_parameters").and_then(|parameters| parameters.get("rope_theta")) {
-            Some(theta) => {
-                theta.as_f64().ok_or_else(|| self.wrong("rope_parameters", "a number rope_theta in"))
-            }
+            Some(theta) => theta
+                .as_f64()
+                .ok_or_else(|| self.wrong("rope_parameters", "a number rope_theta in")),
             None => self.number_or("rope_theta", 10_000.0),
         }
     }
@@ -180,7 +184,8 @@ impl ConfigFile {
                 key: key.to_owned(),
                 expected: expected.to_owned(),
                 found: self.get(key).map_or("no such key".to_owned(), Value::to_string),
-                hint: "this build computes the plain Llama decoder; choose a model of that family".to_owned(),
+                hint: "this build computes the plain Llama decoder; choose a model of that family"
+                    .to_owned(),
             })
         };
         if self.get("model_type").and_then(Value::as_str) != Some("llama") {
@@ -196,10 +201,15 @@ impl ConfigFile {
         }
         for key in ["rope_scaling", "rope_parameters"] {
             if let Some(scaling) = self.get(key) {
-                let kind = scaling.get("rope_type").or_else(|| scaling.get("type")).and_then(Value::as_str);
+                let kind = scaling
+                    .get("rope_type")
+                    .or_else(|| scaling.get("type"))
+                    .and_then(Value::as_str);
                 let plain = kind == Some("default") || (key == "rope_parameters" && kind.is_none());
-                let partial =
-                    scaling.get("partial_rotary_factor").and_then(Value::as_f64).is_some_and(|f| f != 1.0);
+                let partial = scaling
+                    .get("partial_rotary_factor")
+                    .and_then(Value::as_f64)
+                    .is_some_and(|f| f != 1.0);
                 if !plain || partial {
                     return refuse(key, "null, or the type \"default\"");
                 }

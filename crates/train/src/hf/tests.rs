@@ -48,7 +48,11 @@ fn an_export_comes_back_to_the_bit() {
         assert_eq!(settings["eos_token"], "<|endoftext|>");
         let first = fs::read(dir.join("model.safetensors")).unwrap();
         write_export(&dir, &model, &tensors, tokenizer()).unwrap();
-        assert_eq!(fs::read(dir.join("model.safetensors")).unwrap(), first, "equal tensors give equal bytes");
+        assert_eq!(
+            fs::read(dir.join("model.safetensors")).unwrap(),
+            first,
+            "equal tensors give equal bytes"
+        );
     }
 }
 
@@ -63,8 +67,11 @@ fn shards_are_read_through_their_index_and_it_cannot_leave_the_folder() {
         let mut map: Map<String, Value> =
             head.iter().map(|t| (t.name.clone(), json!("model-1.safetensors"))).collect();
         map.extend(tail.iter().map(|t| (t.name.clone(), json!(file))));
-        fs::write(dir.path().join("model.safetensors.index.json"), json!({"weight_map": map}).to_string())
-            .unwrap();
+        fs::write(
+            dir.path().join("model.safetensors.index.json"),
+            json!({"weight_map": map}).to_string(),
+        )
+        .unwrap();
     };
     index("model-2.safetensors");
     assert_eq!(load_parameters(dir.path(), &model()).unwrap(), tensors);
@@ -111,7 +118,9 @@ fn missing_unknown_and_misshapen_tensors_are_named() {
     );
     let mut more = tensors.clone();
     more.push(NamedTensor { name: "score.weight".into(), shape: vec![1], data: vec![0.0] });
-    assert!(matches!(load(&more), TrainError::UnknownTensor { name, .. } if name == "score.weight"));
+    assert!(
+        matches!(load(&more), TrainError::UnknownTensor { name, .. } if name == "score.weight")
+    );
     let mut other = tensors.clone();
     other[2].shape = vec![12, 18]; // the q projection, transposed
     let error = load(&other);
@@ -128,7 +137,10 @@ fn other_arithmetic_is_refused_by_key() {
     let check = |key: &str, value: Value| {
         config_with(dir.path(), |config| config[key] = value);
         let error = read_config(dir.path()).unwrap_err();
-        assert!(matches!(&error, TrainError::UnsupportedModel { key: named, .. } if named == key), "{error}");
+        assert!(
+            matches!(&error, TrainError::UnsupportedModel { key: named, .. } if named == key),
+            "{error}"
+        );
         assert!(error.to_string().contains("\nhint: "));
     };
     check("model_type", json!("gpt2"));
@@ -195,7 +207,10 @@ fn lengths_that_do_not_fit_are_named_by_the_files_own_keys() {
     let check = |key: &str, change: &dyn Fn(&mut Value)| {
         config_with(dir.path(), change);
         let error = read_config(dir.path()).unwrap_err();
-        assert!(matches!(&error, TrainError::UnsupportedModel { key: named, .. } if named == key), "{error}");
+        assert!(
+            matches!(&error, TrainError::UnsupportedModel { key: named, .. } if named == key),
+            "{error}"
+        );
         let message = error.to_string();
         assert!(message.contains("config.json") && !message.contains("preset"), "{message}");
         assert!(!message.contains("model.") && message.contains("\nhint: "), "{message}");
@@ -220,8 +235,11 @@ fn lengths_that_do_not_fit_are_named_by_the_files_own_keys() {
 fn the_end_of_text_is_the_one_the_model_was_saved_with() {
     let dir = tempfile::tempdir().unwrap();
     let write = |file: &str, id: Value| {
-        fs::write(dir.path().join(file), json!({"eos_token_id": id, "model_type": "llama"}).to_string())
-            .unwrap();
+        fs::write(
+            dir.path().join(file),
+            json!({"eos_token_id": id, "model_type": "llama"}).to_string(),
+        )
+        .unwrap();
     };
     let read = || read_end_of_text(dir.path());
     assert!(matches!(read(), Err(TrainError::Io { .. })));
@@ -278,10 +296,12 @@ fn parameters_of_another_tokenizer_are_not_started_from() {
         fs::write(&file, &own).unwrap();
         Tokenizer::from_file(&file, Some("<end>")).unwrap()
     };
-    write_export(&init, &model(), &tensors, ExportTokenizer { json: &own, end_of_text: 3 }).unwrap();
+    write_export(&init, &model(), &tensors, ExportTokenizer { json: &own, end_of_text: 3 })
+        .unwrap();
     assert_eq!(load_initial(&init, &model(), &corpus).unwrap(), tensors);
     // The same tokenizer in another form.
-    let spaced = serde_json::to_string_pretty(&serde_json::from_str::<Value>(&own).unwrap()).unwrap();
+    let spaced =
+        serde_json::to_string_pretty(&serde_json::from_str::<Value>(&own).unwrap()).unwrap();
     fs::write(init.join("tokenizer.json"), spaced).unwrap();
     assert_eq!(load_initial(&init, &model(), &corpus).unwrap(), tensors);
     // As many tokens or fewer, all of them within the embedding: only the fingerprint tells.
@@ -291,12 +311,19 @@ fn parameters_of_another_tokenizer_are_not_started_from() {
         let found = Tokenizer::from_file(&init.join("tokenizer.json"), Some("<end>"))
             .or_else(|_| Tokenizer::from_json(&other))
             .unwrap();
-        assert!(message.contains(corpus.fingerprint()) && message.contains(found.fingerprint()), "{message}");
-        let hint = format!("\nhint: [tokenizer] file = \"{}\"", init.join("tokenizer.json").display());
+        assert!(
+            message.contains(corpus.fingerprint()) && message.contains(found.fingerprint()),
+            "{message}"
+        );
+        let hint =
+            format!("\nhint: [tokenizer] file = \"{}\"", init.join("tokenizer.json").display());
         assert!(message.ends_with(&hint), "{message}");
     }
     fs::write(init.join("tokenizer.json"), "{").unwrap();
-    assert!(matches!(load_initial(&init, &model(), &corpus), Err(TrainError::TokenizerDiffers { .. })));
+    assert!(matches!(
+        load_initial(&init, &model(), &corpus),
+        Err(TrainError::TokenizerDiffers { .. })
+    ));
     fs::remove_file(init.join("tokenizer.json")).unwrap();
     assert_eq!(load_initial(&init, &model(), &corpus).unwrap(), tensors, "nothing to compare with");
 }
@@ -305,7 +332,8 @@ fn parameters_of_another_tokenizer_are_not_started_from() {
 fn a_new_export_replaces_an_old_one_whole_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let export = dir.path().join("export");
-    let write = |seed| write_export(&export, &model(), &initial_parameters(&model(), seed), tokenizer());
+    let write =
+        |seed| write_export(&export, &model(), &initial_parameters(&model(), seed), tokenizer());
     write(1).unwrap();
     // A failure leaves the old one: no file of the new one is among its own.
     let before = fs::read(export.join("model.safetensors")).unwrap();

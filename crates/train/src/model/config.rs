@@ -8,8 +8,8 @@ use super::preset::{Preset, PresetShape};
 use crate::error::{Result, TrainError};
 use crate::hf;
 
-/// The `[model]` section: a preset, or lengths, or a pretrained checkpoint. Lengths given beside a preset
-/// override it; nothing given at all is preset `s`.
+/// The `[model]` section: a preset, or lengths, or a pretrained checkpoint. Lengths given beside a
+/// preset override it; nothing given at all is preset `s`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSpec {
@@ -40,8 +40,9 @@ pub struct ModelSpec {
     /// ε of RMSNorm; default 1e-5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm_eps: Option<f64>,
-    /// A folder with `config.json` and `model.safetensors` to continue from, relative to the config's folder. The program
-    /// also takes the name of a model on the Hub, and puts the folder it was fetched to in its place.
+    /// A folder with `config.json` and `model.safetensors` to continue from, relative to the
+    /// config's folder. The program also takes the name of a model on the Hub, and puts the folder
+    /// it was fetched to in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
     /// Rows of the embedding; default: the tokenizer's vocabulary. May be larger, never smaller.
@@ -91,15 +92,22 @@ pub(crate) struct Misfit {
 const MAX_WIDTH: usize = 1 << 20;
 
 impl ModelSpec {
-    /// The model asked for: from `init`'s `config.json` if that is given, else from the preset and lengths.
+    /// The model asked for: from `init`'s `config.json` if that is given, else from the preset and
+    /// lengths.
     ///
-    /// `tokenizer_vocab` is the tokenizer's largest id + 1, `context` the training context in tokens, `base` the
-    /// folder relative paths start from. `max_context` is `context`, or the pretrained model's if that is longer.
+    /// `tokenizer_vocab` is the tokenizer's largest id + 1, `context` the training context in
+    /// tokens, `base` the folder relative paths start from. `max_context` is `context`, or the
+    /// pretrained model's if that is longer.
     ///
     /// # Errors
-    /// [`TrainError::Config`] for lengths that do not fit together, a vocabulary smaller than the tokenizer's,
-    /// or lengths that contradict `init`; those of [`hf::read_config`].
-    pub fn resolve(&self, tokenizer_vocab: usize, context: usize, base: &Path) -> Result<ModelConfig> {
+    /// [`TrainError::Config`] for lengths that do not fit together, a vocabulary smaller than the
+    /// tokenizer's, or lengths that contradict `init`; those of [`hf::read_config`].
+    pub fn resolve(
+        &self,
+        tokenizer_vocab: usize,
+        context: usize,
+        base: &Path,
+    ) -> Result<ModelConfig> {
         let config = match self.init_dir(base)? {
             Some(dir) => self.continued(&hf::read_config(&dir)?, context)?,
             None => self.fresh(tokenizer_vocab, context)?,
@@ -219,17 +227,20 @@ impl ModelConfig {
     /// Checks that the lengths fit together.
     ///
     /// # Errors
-    /// [`TrainError::Config`] naming the config's key for the length, what it must be and what it is.
+    /// [`TrainError::Config`] naming the config's key for the length, what it must be and what it
+    /// is.
     pub fn validate(&self) -> Result<()> {
         let Some(Misfit { field, expected, found }) = self.misfit() else { return Ok(()) };
         let (key, hint) = match field {
             "max_context" => ("train.context".to_owned(), "256 to 4096 are usual"),
-            "head_dim" | "heads" => {
-                ("model.heads".to_owned(), "choose dim = heads × head width, a head being 32 to 128 wide")
-            }
-            "kv_heads" => {
-                ("model.kv_heads".to_owned(), "with kv_heads = heads every query head has its own keys")
-            }
+            "head_dim" | "heads" => (
+                "model.heads".to_owned(),
+                "choose dim = heads × head width, a head being 32 to 128 wide",
+            ),
+            "kv_heads" => (
+                "model.kv_heads".to_owned(),
+                "with kv_heads = heads every query head has its own keys",
+            ),
             field => (format!("model.{field}"), "remove the key to take its default"),
         };
         Err(TrainError::config(key, expected, found, hint))
@@ -237,9 +248,11 @@ impl ModelConfig {
 
     /// The first length that does not fit.
     pub(crate) fn misfit(&self) -> Option<Misfit> {
-        let misfit = |field, expected: String, found: String| Some(Misfit { field, expected, found });
-        // The largest values are beyond any machine's memory and keep every product within 64 bits. Nothing is
-        // allocated for positions that no sequence has, so a file may promise any number of those.
+        let misfit =
+            |field, expected: String, found: String| Some(Misfit { field, expected, found });
+        // The largest values are beyond any machine's memory and keep every product within 64 bits.
+        // Nothing is allocated for positions that no sequence has, so a file may promise any number
+        // of those.
         let lengths = [
             ("vocab_size", self.vocab_size, 1 << 24),
             ("dim", self.dim, MAX_WIDTH),
@@ -285,16 +298,21 @@ impl ModelConfig {
 
     /// Number of trained numbers, embedding included, a tied head counted once.
     pub fn parameters(&self) -> u64 {
-        self.parameter_list().iter().map(|p| p.shape.iter().map(|&n| n as u64).product::<u64>()).sum()
+        self.parameter_list()
+            .iter()
+            .map(|p| p.shape.iter().map(|&n| n as u64).product::<u64>())
+            .sum()
     }
 
-    /// Floating-point operations of forward and backward for one token of a sequence of `context` tokens:
-    /// 6·N + 12·L·H·E·T (Chowdhery et al., PaLM, 2022, appendix B). N counts the numbers a token is multiplied
-    /// with: the head is in it, an untied embedding (a lookup) is not. The causal half of attention is not taken off.
+    /// Floating-point operations of forward and backward for one token of a sequence of `context`
+    /// tokens: 6·N + 12·L·H·E·T (Chowdhery et al., PaLM, 2022, appendix B). N counts the numbers a
+    /// token is multiplied with: the head is in it, an untied embedding (a lookup) is not. The
+    /// causal half of attention is not taken off.
     pub fn flops_per_token(&self, context: usize) -> u64 {
         let lookup = if self.tied { 0 } else { self.vocab_size as u64 * self.dim as u64 };
         let multiplied = self.parameters().saturating_sub(lookup);
-        let attention = (12 * self.layers as u64 * self.q_dim() as u64).saturating_mul(context as u64);
+        let attention =
+            (12 * self.layers as u64 * self.q_dim() as u64).saturating_mul(context as u64);
         (6 * multiplied).saturating_add(attention)
     }
 }
@@ -313,7 +331,9 @@ mod tests {
         let sizes: Vec<_> = ["xs", "s", "m", "l"]
             .iter()
             .map(|name| serde_json::from_value(serde_json::json!(name)).unwrap())
-            .map(|preset| resolve(&ModelSpec { preset: Some(preset), ..ModelSpec::default() }).unwrap())
+            .map(|preset| {
+                resolve(&ModelSpec { preset: Some(preset), ..ModelSpec::default() }).unwrap()
+            })
             .map(|m| (m.dim, m.layers, m.heads, m.ffn, m.kv_heads, m.tied))
             .collect();
         assert_eq!(
@@ -329,7 +349,8 @@ mod tests {
 
     #[test]
     fn parameters_and_flops_by_hand() {
-        // s, V = 4096, tied: embedding 4096·128 = 524,288; a layer 4·128² + 3·128·352 + 2·128 = 200,960; norm 128.
+        // s, V = 4096, tied: embedding 4096·128 = 524,288; a layer 4·128² + 3·128·352 + 2·128 =
+        // 200,960; norm 128.
         let model = resolve(&ModelSpec::default()).unwrap();
         assert_eq!(model.parameters(), 524_288 + 4 * 200_960 + 128);
         assert_eq!(model.flops_per_token(128), 6 * model.parameters() + 12 * 4 * 128 * 128);
@@ -376,6 +397,8 @@ mod tests {
                 .to_string()
                 .contains("a model of the Hub is fetched by")
         );
-        assert!(resolve(&message("./some-model")).unwrap_err().to_string().contains("export folder"));
+        assert!(
+            resolve(&message("./some-model")).unwrap_err().to_string().contains("export folder")
+        );
     }
 }

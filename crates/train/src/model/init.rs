@@ -1,7 +1,7 @@
 //! Initial parameters as pure functions of (seed, parameter name, element index).
 //!
-//! No stream is shared between parameters, so adding a layer or widening the vocabulary leaves every other
-//! parameter's start untouched, and any element can be computed alone.
+//! No stream is shared between parameters, so adding a layer or widening the vocabulary leaves
+//! every other parameter's start untouched, and any element can be computed alone.
 
 use rayon::prelude::*;
 
@@ -11,8 +11,9 @@ use super::config::ModelConfig;
 use super::parameters::{Initialiser, ParameterInfo};
 use crate::engine::NamedTensor;
 
-/// Every parameter of `model`, in the order of [`ModelConfig::parameter_list`], from the run's root seed: a normal
-/// parameter's numbers are those of the counter-based generator of (seed, [`seed::INIT`], its name).
+/// Every parameter of `model`, in the order of [`ModelConfig::parameter_list`], from the run's root
+/// seed: a normal parameter's numbers are those of the counter-based generator of (seed,
+/// [`seed::INIT`], its name).
 pub fn initial_parameters(model: &ModelConfig, root_seed: u64) -> Vec<NamedTensor> {
     let init = seed::derive(root_seed, seed::INIT);
     model.parameter_list().iter().map(|info| initial_tensor(info, init)).collect()
@@ -23,15 +24,17 @@ fn initial_tensor(info: &ParameterInfo, init: u64) -> NamedTensor {
     let rng = CounterRng::new(seed::derive(init, &info.name));
     let data = match info.initialiser {
         Initialiser::Ones => (0..count).map(|_| 1.0).collect(),
-        Initialiser::Normal(std) => {
-            (0..count).into_par_iter().map(|index| (std * standard_normal(&rng, index)) as f32).collect()
-        }
+        Initialiser::Normal(std) => (0..count)
+            .into_par_iter()
+            .map(|index| (std * standard_normal(&rng, index)) as f32)
+            .collect(),
     };
     NamedTensor { name: info.name.clone(), shape: info.shape.clone(), data }
 }
 
-/// Element `index` of a stream of independent standard normal draws: (2k, 2k + 1) are the two outputs of Box & Muller
-/// (1958), √(−2 ln u)·cos 2πv and ·sin 2πv, for the uniform numbers 2k and 2k + 1 of `rng`.
+/// Element `index` of a stream of independent standard normal draws: (2k, 2k + 1) are the two
+/// outputs of Box & Muller (1958), √(−2 ln u)·cos 2πv and ·sin 2πv, for the uniform numbers 2k and
+/// 2k + 1 of `rng`.
 fn standard_normal(rng: &CounterRng, index: u64) -> f64 {
     let u = 1.0 - rng.unit(index & !1); // (0, 1]: its logarithm is finite
     let v = rng.unit(index | 1);
@@ -83,7 +86,8 @@ mod tests {
             let n = tensor.data.len() as f64;
             let z: Vec<f64> = tensor.data.iter().map(|&x| f64::from(x) / std).collect();
             let moment = |power: i32| z.iter().map(|x| x.powi(power)).sum::<f64>() / n;
-            // Moments of n standard normal draws have variances 1/n, 2/n, 96/n: five of their deviations.
+            // Moments of n standard normal draws have variances 1/n, 2/n, 96/n: five of their
+            // deviations.
             assert!(moment(1).abs() < 5.0 / n.sqrt(), "{}: mean {}", info.name, moment(1));
             assert!((moment(2) - 1.0).abs() < 5.0 * (2.0 / n).sqrt(), "{}", info.name);
             assert!((moment(4) - 3.0).abs() < 5.0 * (96.0 / n).sqrt(), "{}", info.name);
@@ -96,7 +100,8 @@ mod tests {
     #[test]
     fn seeds_and_names_give_unrelated_draws() {
         let draw = |seed, index: usize| initial_parameters(&model(2), seed).swap_remove(index).data;
-        // Parameters 2 and 3, the q and k projections, have one shape. Two of 4,096 pairs of f32 draws agree by chance.
+        // Parameters 2 and 3, the q and k projections, have one shape. Two of 4,096 pairs of f32
+        // draws agree by chance.
         let base = draw(1, 2);
         for other in [draw(2, 2), draw(1, 3)] {
             assert!(base.iter().zip(&other).filter(|(x, y)| x == y).count() <= 2);
@@ -106,7 +111,10 @@ mod tests {
     #[test]
     fn the_start_is_that_of_the_runs_init_stream() {
         let tensors = initial_parameters(&model(1), 42);
-        let rng = CounterRng::new(seed::derive(seed::derive(42, seed::INIT), "model.embed_tokens.weight"));
+        let rng = CounterRng::new(seed::derive(
+            seed::derive(42, seed::INIT),
+            "model.embed_tokens.weight",
+        ));
         let radius = (-2.0 * (1.0 - rng.unit(6)).ln()).sqrt();
         let angle = std::f64::consts::TAU * rng.unit(7);
         assert_eq!(

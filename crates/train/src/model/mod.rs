@@ -1,7 +1,8 @@
 //! The Llama-family decoder's shape: what the `[model]` section asks for, the validated
 //! [`ModelConfig`], its list of parameters and their initial values. No tensors here.
 //!
-//! [`ModelSpec`] (serde) → [`ModelSpec::resolve`] → [`ModelConfig`] → [`ModelConfig::parameter_list`].
+//! [`ModelSpec`] (serde) → [`ModelSpec::resolve`] → [`ModelConfig`] →
+//! [`ModelConfig::parameter_list`].
 
 mod config;
 mod init;

@@ -34,7 +34,8 @@ pub struct ParameterInfo {
 const INIT_STD: f64 = 0.02;
 
 impl ModelConfig {
-    /// Every parameter in the order of the forward pass. A tied head is the embedding and not listed again.
+    /// Every parameter in the order of the forward pass. A tied head is the embedding and not
+    /// listed again.
     pub fn parameter_list(&self) -> Vec<ParameterInfo> {
         let matrix = |name: String, rows: usize, columns: usize, std: f64| ParameterInfo {
             name,
@@ -48,9 +49,11 @@ impl ModelConfig {
             initialiser: Initialiser::Ones,
             decay: false,
         };
-        // Each layer adds two terms to the residual stream; scaled so, its variance does not grow with depth (GPT-2).
+        // Each layer adds two terms to the residual stream; scaled so, its variance does not grow
+        // with depth (GPT-2).
         let residual_std = INIT_STD / (2.0 * self.layers as f64).sqrt();
-        let mut list = vec![matrix("model.embed_tokens.weight".into(), self.vocab_size, self.dim, INIT_STD)];
+        let mut list =
+            vec![matrix("model.embed_tokens.weight".into(), self.vocab_size, self.dim, INIT_STD)];
         for layer in 0..self.layers {
             let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
             list.push(norm(name("input_layernorm")));
@@ -71,8 +74,8 @@ impl ModelConfig {
     }
 }
 
-/// Puts `tensors` in the order of `list`, refusing any that is missing, unknown, doubled or misshapen.
-/// `place` says in the message what was being loaded.
+/// Puts `tensors` in the order of `list`, refusing any that is missing, unknown, doubled or
+/// misshapen. `place` says in the message what was being loaded.
 ///
 /// # Errors
 /// [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`].
@@ -94,11 +97,12 @@ pub fn check_tensors<'a>(
     }
     let mut ordered = Vec::with_capacity(list.len());
     for info in list {
-        let tensor = by_name.remove(info.name.as_str()).ok_or_else(|| TrainError::MissingTensor {
-            place: place.to_owned(),
-            name: info.name.clone(),
-            expected: info.shape.clone(),
-        })?;
+        let tensor =
+            by_name.remove(info.name.as_str()).ok_or_else(|| TrainError::MissingTensor {
+                place: place.to_owned(),
+                name: info.name.clone(),
+                expected: info.shape.clone(),
+            })?;
         if tensor.shape != info.shape || tensor.data.len() != info.shape.iter().product::<usize>() {
             return Err(TrainError::TensorShape {
                 place: place.to_owned(),

@@ -25,7 +25,8 @@ pub struct PresetShape {
     pub layers: usize,
     /// Query heads.
     pub heads: usize,
-    /// Width of the feed-forward layer: 8/3 of `dim` (Shazeer, GLU variants, 2020), rounded up to a multiple of 16.
+    /// Width of the feed-forward layer: 8/3 of `dim` (Shazeer, GLU variants, 2020), rounded up to a
+    /// multiple of 16.
     pub ffn: usize,
 }
 

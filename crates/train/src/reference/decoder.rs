@@ -1,8 +1,9 @@
 //! The Llama decoder's forward pass, composed of differentiable Candle operations.
 //!
-//! Shapes are suffixes: b sequences, t positions, n = b·t, d residual width, h query heads, g key heads, r = h/g query
-//! heads a key head, e head width, s key positions, f feed-forward width, v vocabulary. Candle's fused
-//! `RmsNorm::forward`, `softmax_last_dim` and `rope*` drop gradients silently and are not used.
+//! Shapes are suffixes: b sequences, t positions, n = b·t, d residual width, h query heads, g key
+//! heads, r = h/g query heads a key head, e head width, s key positions, f feed-forward width, v
+//! vocabulary. Candle's fused `RmsNorm::forward`, `softmax_last_dim` and `rope*` drop gradients
+//! silently and are not used.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,8 +36,8 @@ pub(super) struct Decoder {
     pub(super) rotary: Arc<RotaryTables>,
 }
 
-/// cos and sin of position × frequency, `[positions, e]`, both halves alike, for as many positions as were asked for so
-/// far: a model may allow for far more than any sequence has.
+/// cos and sin of position × frequency, `[positions, e]`, both halves alike, for as many positions
+/// as were asked for so far: a model may allow for far more than any sequence has.
 pub(super) struct RotaryTables {
     model: ModelConfig,
     device: Device,
@@ -72,7 +73,9 @@ impl RotaryTables {
         let frequency = |i: usize| rope_theta.powf(-2.0 * i as f64 / head_dim as f64);
         let frequencies: Vec<f64> = (0..head_dim).map(|i| frequency(i % half)).collect();
         let angles: Vec<f64> = (0..positions)
-            .flat_map(|position| frequencies.iter().map(move |frequency| position as f64 * frequency))
+            .flat_map(|position| {
+                frequencies.iter().map(move |frequency| position as f64 * frequency)
+            })
             .collect();
         let angles_te = Tensor::from_vec(angles, (positions, head_dim), &self.device)?;
         Ok((angles_te.cos()?.to_dtype(self.dtype)?, angles_te.sin()?.to_dtype(self.dtype)?))
@@ -109,9 +112,9 @@ impl Decoder {
     ) -> Result<Self> {
         let mut parameters = parameters.into_iter();
         let mut next = || {
-            parameters
-                .next()
-                .ok_or_else(|| candle_core::Error::Msg("the parameter list is too short".to_owned()))
+            parameters.next().ok_or_else(|| {
+                candle_core::Error::Msg("the parameter list is too short".to_owned())
+            })
         };
         let embedding_vd = next()?;
         let mut layers = Vec::with_capacity(model.layers);
@@ -133,7 +136,8 @@ impl Decoder {
         Ok(Self { model: model.clone(), embedding_vd, layers, norm_d, head_vd, rotary })
     }
 
-    /// Logits `[b·t, v]` of `tokens_bt`. With a cache, the tokens follow those in it, and their keys and values are added.
+    /// Logits `[b·t, v]` of `tokens_bt`. With a cache, the tokens follow those in it, and their
+    /// keys and values are added.
     pub(super) fn logits_nv(
         &self,
         tokens_bt: &Tensor,
@@ -160,8 +164,9 @@ impl Decoder {
         trace.head(&normed_nd, &self.head_vd, normed_nd.matmul(&self.head_vd.t()?)?)
     }
 
-    /// Causal attention with grouped keys: the r query heads of a group are stacked along t and meet their one key
-    /// head in a single product, which is what repeating the keys r times would compute.
+    /// Causal attention with grouped keys: the r query heads of a group are stacked along t and
+    /// meet their one key head in a single product, which is what repeating the keys r times would
+    /// compute.
     fn attention_nd(
         &self,
         layer: &Layer,
@@ -176,7 +181,8 @@ impl Decoder {
             Ok(y_n.reshape((b, t, heads, head_dim))?.transpose(1, 2)?.contiguous()?)
         };
         let q_bhte = rotate(&split(linear(x_nd, &layer.q_qd, trace)?, heads)?, cos_te, sin_te)?;
-        let mut k_bgse = rotate(&split(linear(x_nd, &layer.k_kd, trace)?, kv_heads)?, cos_te, sin_te)?;
+        let mut k_bgse =
+            rotate(&split(linear(x_nd, &layer.k_kd, trace)?, kv_heads)?, cos_te, sin_te)?;
         let mut v_bgse = split(linear(x_nd, &layer.v_kd, trace)?, kv_heads)?;
         if let Some(past) = past {
             if let Some((k, v)) = past.as_ref() {
@@ -187,10 +193,11 @@ impl Decoder {
         }
 
         let scale = 1.0 / (head_dim as f64).sqrt();
-        let q_bgre = q_bhte.affine(scale, 0.0)?.reshape((b, kv_heads, heads / kv_heads * t, head_dim))?;
+        let q_bgre =
+            q_bhte.affine(scale, 0.0)?.reshape((b, kv_heads, heads / kv_heads * t, head_dim))?;
         let scores_bgrs = q_bgre.matmul(&k_bgse.t()?)?.broadcast_add(&positions.mask_rts)?;
-        // Softmax with its division after the product with the values, where there is less to divide; the maximum
-        // cancels and carries no gradient.
+        // Softmax with its division after the product with the values, where there is less to
+        // divide; the maximum cancels and carries no gradient.
         let max_bgr1 = scores_bgrs.detach().max_keepdim(D::Minus1)?;
         let exp_bgrs = scores_bgrs.broadcast_sub(&max_bgr1)?.exp()?;
         let sum_bgr1 = exp_bgrs.sum_keepdim(D::Minus1)?;
@@ -209,15 +216,17 @@ impl Decoder {
         rotate(x_bhte, &cos_te, &sin_te)
     }
 
-    /// 0 where a query may look and −∞ where it may not: query i of this call is at position `start` + i and sees keys
-    /// up to itself. `[r·t, start + t]`, the same t rows for each of a group's r heads.
+    /// 0 where a query may look and −∞ where it may not: query i of this call is at position
+    /// `start` + i and sees keys up to itself. `[r·t, start + t]`, the same t rows for each of a
+    /// group's r heads.
     fn causal_mask_rts(&self, start: usize, context: usize) -> Result<Tensor> {
         let (repeats, keys) = (self.model.heads / self.model.kv_heads, start + context);
         let row = |query: usize| {
             (0..keys).map(move |key| if key <= start + query { 0f32 } else { f32::NEG_INFINITY })
         };
         let mask: Vec<f32> = (0..repeats).flat_map(|_| (0..context).flat_map(row)).collect();
-        let mask_rts = Tensor::from_vec(mask, (repeats * context, keys), self.embedding_vd.device())?;
+        let mask_rts =
+            Tensor::from_vec(mask, (repeats * context, keys), self.embedding_vd.device())?;
         Ok(mask_rts.to_dtype(self.embedding_vd.dtype())?)
     }
 }
@@ -250,8 +259,8 @@ fn feed_forward_nd(layer: &Layer, x_nd: &Tensor, trace: &mut Trace) -> Result<Te
     linear(&gated_nf, &layer.down_df, trace)
 }
 
-/// Rotary positions (Su et al., RoFormer, 2021) in Hugging Face's half-split order: element i of the first half and
-/// element i of the second are one pair, turned by position · θ^(−2i/e).
+/// Rotary positions (Su et al., RoFormer, 2021) in Hugging Face's half-split order: element i of
+/// the first half and element i of the second are one pair, turned by position · θ^(−2i/e).
 fn rotate(x_bhte: &Tensor, cos_te: &Tensor, sin_te: &Tensor) -> Result<Tensor> {
     let half = x_bhte.dim(D::Minus1)? / 2;
     let first = x_bhte.narrow(D::Minus1, 0, half)?;

@@ -4,11 +4,12 @@ use candle_core::{D, Tensor};
 
 use crate::error::Result;
 
-/// ℓ_b = (1/T) Σ_t (log Σ_v exp z_btv − z_bt,y): `logits_nv` is `[B·T, V]`, `targets_bt` `[B, T]`, the result `[B]`
-/// in nats, differentiable in the logits.
+/// ℓ_b = (1/T) Σ_t (log Σ_v exp z_btv − z_bt,y): `logits_nv` is `[B·T, V]`, `targets_bt` `[B, T]`,
+/// the result `[B]` in nats, differentiable in the logits.
 pub(super) fn sequence_losses_b(logits_nv: &Tensor, targets_bt: &Tensor) -> Result<Tensor> {
     let (batch, context) = targets_bt.dims2()?;
-    // The maximum shifts both terms alike, so it carries no gradient: detached, it costs no backward.
+    // The maximum shifts both terms alike, so it carries no gradient: detached, it costs no
+    // backward.
     let max_n1 = logits_nv.detach().max_keepdim(D::Minus1)?;
     let sum_n1 = logits_nv.broadcast_sub(&max_n1)?.exp()?.sum_keepdim(D::Minus1)?;
     let log_sum_n1 = (sum_n1.log()? + max_n1)?;

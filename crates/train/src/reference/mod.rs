@@ -1,21 +1,24 @@
 //! The reference engine: Candle autograd over differentiable operations only, on any device.
 //!
-//! The oracle of every faster engine. A global batch is cut into micro-batches; each builds its graph, runs it
-//! backward and frees it; detached gradients are added in the batch's order, so a result depends on `micro_batch`
-//! only by rounding and on the number of threads not at all.
+//! The oracle of every faster engine. A global batch is cut into micro-batches; each builds its
+//! graph, runs it backward and frees it; detached gradients are added in the batch's order, so a
+//! result depends on `micro_batch` only by rounding and on the number of threads not at all.
 //!
-//! Who uses the processor's cores is decided by Candle's environment variable `CANDLE_NUM_THREADS`, which Candle reads
-//! once, at its first operation. With 1, its elementwise operations stay on the thread they are called from, and this
-//! engine runs micro-batches side by side, `train.threads` of them. With more, or without it (then one a physical core, or
-//! `RAYON_NUM_THREADS`), Candle splits large elementwise operations over threads of its own, which spin while they wait
-//! for each other; micro-batches then run one after the other and `train.threads` is without effect. Both give the same
-//! bits; the first is the faster one.
+//! Who uses the processor's cores is decided by Candle's environment variable `CANDLE_NUM_THREADS`,
+//! which Candle reads once, at its first operation. With 1, its elementwise operations stay on the
+//! thread they are called from, and this engine runs micro-batches side by side, `train.threads` of
+//! them. With more, or without it (then one a physical core, or `RAYON_NUM_THREADS`), Candle splits
+//! large elementwise operations over threads of its own, which spin while they wait for each other;
+//! micro-batches then run one after the other and `train.threads` is without effect. Both give the
+//! same bits; the first is the faster one.
 //!
-//! Backward gives each sequence's own gradient of the normalisation gains and adds them up, whether or not anything is
-//! collected from them, so that [`Engine::collect`] changes no bit of what is trained.
+//! Backward gives each sequence's own gradient of the normalisation gains and adds them up, whether
+//! or not anything is collected from them, so that [`Engine::collect`] changes no bit of what is
+//! trained.
 //!
-//! Costs: the parameters once; with the first update two moments; while training, for each micro-batch that runs at the
-//! time, the graph of its activations and one set of gradients; what [`Engine::collect`] adds to that, `variance` says.
+//! Costs: the parameters once; with the first update two moments; while training, for each
+//! micro-batch that runs at the time, the graph of its activations and one set of gradients; what
+//! [`Engine::collect`] adds to that, `variance` says.
 
 mod decoder;
 mod loss;
@@ -39,7 +42,9 @@ use candle_core::{DType, Device, Tensor, Var};
 use cuvee_mixer::VarianceEstimator;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::engine::{Batch, DeviceSpec, Engine, Moments, NamedTensor, StepOutput, check_sequences, visible};
+use crate::engine::{
+    Batch, DeviceSpec, Engine, Moments, NamedTensor, StepOutput, check_sequences, visible,
+};
 use crate::error::{Result, TrainError};
 use crate::model::{ModelConfig, ParameterInfo, check_tensors, initial_parameters};
 use crate::optimizer::{AdamW, clip_scale, norms};
@@ -49,8 +54,8 @@ use loss::sequence_losses_b;
 use trace::{Look, Trace, Traced};
 use variance::{Collecting, GradientSums, Rows};
 
-/// Tokens of a micro-batch where the config gives none: on the CPU few enough for the activations to stay near the
-/// cache, on a GPU enough to keep it busy.
+/// Tokens of a micro-batch where the config gives none: on the CPU few enough for the activations
+/// to stay near the cache, on a GPU enough to keep it busy.
 const MICRO_TOKENS_CPU: usize = 512;
 const MICRO_TOKENS_CUDA: usize = 16_384;
 
@@ -69,14 +74,16 @@ pub struct ReferenceEngine {
     clip: f64,
     /// Sequences of a micro-batch, if the config says so.
     micro_batch: Option<usize>,
-    /// Pools of one thread, on each of which a micro-batch runs; none where they run one after the other.
+    /// Pools of one thread, on each of which a micro-batch runs; none where they run one after the
+    /// other.
     workers: Vec<ThreadPool>,
     cache: Option<KvCache>,
     /// What to collect of per-sequence gradients.
     estimator: Option<VarianceEstimator>,
 }
 
-/// What one micro-batch adds: its sequences' losses, a gradient for each parameter, and what is collected.
+/// What one micro-batch adds: its sequences' losses, a gradient for each parameter, and what is
+/// collected.
 struct Partial {
     losses: Vec<f64>,
     gradients: Vec<Tensor>,
@@ -98,7 +105,12 @@ impl ReferenceEngine {
     /// # Errors
     /// [`TrainError::Config`] for a model that does not fit together, [`TrainError::Device`],
     /// [`TrainError::Tensor`] if it does not fit in memory.
-    pub fn new(model: &ModelConfig, train: &TrainSpec, device: DeviceSpec, root_seed: u64) -> Result<Self> {
+    pub fn new(
+        model: &ModelConfig,
+        train: &TrainSpec,
+        device: DeviceSpec,
+        root_seed: u64,
+    ) -> Result<Self> {
         model.validate()?;
         Self::from_parameters(model, train, device, initial_parameters(model, root_seed))
     }
@@ -117,8 +129,8 @@ impl ReferenceEngine {
         Self::with_dtype(model, train, device, parameters, DType::F32)
     }
 
-    /// The same arithmetic in another floating-point type; in [`DType::F64`] its gradients are an oracle's.
-    /// Parameters still start from and are saved as f32.
+    /// The same arithmetic in another floating-point type; in [`DType::F64`] its gradients are an
+    /// oracle's. Parameters still start from and are saved as f32.
     ///
     /// # Errors
     /// As [`ReferenceEngine::new`].
@@ -148,7 +160,11 @@ impl ReferenceEngine {
             variables,
             clip: train.clip,
             micro_batch: train.micro_batch,
-            workers: if device.is_cpu() { start_workers(train.thread_count())? } else { Vec::new() },
+            workers: if device.is_cpu() {
+                start_workers(train.thread_count())?
+            } else {
+                Vec::new()
+            },
             device,
             cache: None,
             estimator: None,
@@ -195,15 +211,22 @@ impl ReferenceEngine {
         Ok((StepOutput::new(batch, losses, norm, gradient)?, gradients))
     }
 
-    /// The error for a gradient of `norm` at parameter `index` although every loss is finite: runs the sequences one by
-    /// one to name the first whose own gradient is not finite. They may all be, and only their sum too large.
+    /// The error for a gradient of `norm` at parameter `index` although every loss is finite: runs
+    /// the sequences one by one to name the first whose own gradient is not finite. They may all
+    /// be, and only their sum too large.
     fn blame(&self, batch: &Batch, norm: f64, index: usize) -> Result<TrainError> {
         for sequence in 0..batch.sequences() {
-            let partial = self.micro_batch_gradient(batch, sequence..sequence + 1, &Collecting::Nothing)?;
+            let partial =
+                self.micro_batch_gradient(batch, sequence..sequence + 1, &Collecting::Nothing)?;
             let each = norms(&partial.gradients)?;
             if let Some(index) = each.iter().position(|norm| !norm.is_finite()) {
                 let name = self.list[index].name.clone();
-                return Ok(TrainError::non_finite("gradient norm", each[index], Some(sequence), Some(name)));
+                return Ok(TrainError::non_finite(
+                    "gradient norm",
+                    each[index],
+                    Some(sequence),
+                    Some(name),
+                ));
             }
         }
         let what = "gradient norm of the batch (each of its sequences alone has a finite one)";
@@ -216,8 +239,8 @@ impl ReferenceEngine {
         self.micro_batch.unwrap_or(tokens / context.max(1)).max(1)
     }
 
-    /// The gradient of Σ_b (m_b / B) ℓ_b over the micro-batch `sequences`, B being the *global* batch, so that
-    /// micro-batches simply add up; and what there is to collect.
+    /// The gradient of Σ_b (m_b / B) ℓ_b over the micro-batch `sequences`, B being the *global*
+    /// batch, so that micro-batches simply add up; and what there is to collect.
     fn micro_batch_gradient(
         &self,
         batch: &Batch,
@@ -242,7 +265,8 @@ impl ReferenceEngine {
             }
             Collecting::Exact => {
                 for (sequence, _) in sequences.zip(&shares).filter(|(_, share)| **share != 0.0) {
-                    let alone = self.backward(batch, sequence..sequence + 1, &[1.0], Look::Gains)?;
+                    let alone =
+                        self.backward(batch, sequence..sequence + 1, &[1.0], Look::Gains)?;
                     sums.add_sequence(batch.domains[sequence], &alone.gradients)?;
                 }
             }
@@ -284,7 +308,8 @@ impl ReferenceEngine {
         Ok(Backward { losses: to_f64(&losses_b)?, gradients, traced })
     }
 
-    /// `work` on each of `items`, at most as many as there are workers, at once; the results in the items' order.
+    /// `work` on each of `items`, at most as many as there are workers, at once; the results in the
+    /// items' order.
     fn side_by_side<T: Sync, R: Send>(
         &self,
         items: &[T],
@@ -358,11 +383,17 @@ impl Engine for ReferenceEngine {
         Ok((output, named))
     }
 
-    fn sequence_losses(&mut self, inputs: &[u32], targets: &[u32], context: usize) -> Result<Vec<f64>> {
+    fn sequence_losses(
+        &mut self,
+        inputs: &[u32],
+        targets: &[u32],
+        context: usize,
+    ) -> Result<Vec<f64>> {
         check_sequences(&self.model, inputs, targets, context)?;
         let tokens = self.micro_sequences(context).saturating_mul(context);
         let loss = |(inputs, targets): (&[u32], &[u32])| {
-            let logits_nv = self.frozen.logits_nv(&self.ids_bt(inputs, context)?, None, &mut Trace::off())?;
+            let logits_nv =
+                self.frozen.logits_nv(&self.ids_bt(inputs, context)?, None, &mut Trace::off())?;
             to_f64(&sequence_losses_b(&logits_nv, &self.ids_bt(targets, context)?)?)
         };
         let pairs: Vec<_> = inputs.chunks(tokens).zip(targets.chunks(tokens)).collect();
@@ -376,11 +407,17 @@ impl Engine for ReferenceEngine {
     fn next_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         let window = visible(&self.model, tokens)?;
         // The cache serves as long as its tokens begin the window and leave something to compute.
-        let known = |cache: &KvCache| cache.tokens.len() < window.len() && window.starts_with(&cache.tokens);
-        let mut cache = self.cache.take().filter(known).unwrap_or_else(|| KvCache::new(&self.model));
+        let known = |cache: &KvCache| {
+            cache.tokens.len() < window.len() && window.starts_with(&cache.tokens)
+        };
+        let mut cache =
+            self.cache.take().filter(known).unwrap_or_else(|| KvCache::new(&self.model));
         let new = &window[cache.tokens.len()..];
-        let logits_nv =
-            self.frozen.logits_nv(&self.ids_bt(new, new.len())?, Some(&mut cache), &mut Trace::off())?;
+        let logits_nv = self.frozen.logits_nv(
+            &self.ids_bt(new, new.len())?,
+            Some(&mut cache),
+            &mut Trace::off(),
+        )?;
         cache.tokens.extend_from_slice(new);
         self.cache = Some(cache);
         Ok(logits_nv.get(new.len() - 1)?.to_dtype(DType::F32)?.to_vec1::<f32>()?)
@@ -423,7 +460,8 @@ impl Engine for ReferenceEngine {
     }
 }
 
-/// `parameters` in the order of `list`, on the device; each leaves the host's memory as soon as it is there.
+/// `parameters` in the order of `list`, on the device; each leaves the host's memory as soon as it
+/// is there.
 fn variables(
     list: &[ParameterInfo],
     parameters: Vec<NamedTensor>,
@@ -441,8 +479,9 @@ fn variables(
     Ok(list.iter().filter_map(|info| placed.remove(&info.name)).collect())
 }
 
-/// `count` pools of one thread if Candle keeps to the thread it is called on, else none. A pool of its own keeps a
-/// micro-batch's matrix products, which Candle hands to the calling pool, on that one thread too.
+/// `count` pools of one thread if Candle keeps to the thread it is called on, else none. A pool of
+/// its own keeps a micro-batch's matrix products, which Candle hands to the calling pool, on that
+/// one thread too.
 fn start_workers(count: usize) -> Result<Vec<ThreadPool>> {
     if barrier_pool().n_workers() > 0 {
         return Ok(Vec::new());
@@ -472,7 +511,8 @@ fn open_device(spec: DeviceSpec) -> Result<Device> {
         DeviceSpec::Cuda(_) if !cfg!(feature = "cuda") => Err(TrainError::Device {
             device: spec.to_string(),
             message: "this build knows no GPU".to_owned(),
-            hint: "build with `--features cuda` (needs the CUDA toolkit), or use --device cpu".to_owned(),
+            hint: "build with `--features cuda` (needs the CUDA toolkit), or use --device cpu"
+                .to_owned(),
         }),
         DeviceSpec::Cuda(index) => Device::new_cuda(index).map_err(|error| TrainError::Device {
             device: spec.to_string(),

@@ -1,18 +1,20 @@
 //! A random sketch of every matrix gradient, sequence by sequence, without forming the gradients.
 //!
-//! With Y of [`VECTORS`] = M columns of independent signs ±1/√M over the rows of a matrix W, `[o, i]`, E‖Yᵀ G‖² = ‖G‖² for
-//! every G, since E[Y Yᵀ] = 1 (Hutchinson, 1990; Rademacher vectors). Yᵀ G is linear in G, so the sample variance of the
-//! sequences' Yᵀ G_j, summed over its elements, is an unbiased estimate of the trace of the covariance of the G_j.
+//! With Y of [`VECTORS`] = M columns of independent signs ±1/√M over the rows of a matrix W, `[o,
+//! i]`, E‖Yᵀ G‖² = ‖G‖² for every G, since E[Y Yᵀ] = 1 (Hutchinson, 1990; Rademacher vectors). Yᵀ G
+//! is linear in G, so the sample variance of the sequences' Yᵀ G_j, summed over its elements, is an
+//! unbiased estimate of the trace of the covariance of the G_j.
 //!
 //! ```text
 //! y = x Wᵀ         Yᵀ G_j = Σ_t (Yᵀ g_t) x_tᵀ      g_t = ∂ℓ_j/∂y_t                  [M, i]
 //! x = W[token]     Yᵀ G_j = Σ_t Y[token_t]ᵀ g_tᵀ   g_t = ∂ℓ_j/∂x_t                  [M, i]
 //! ```
 //!
-//! A matrix that is used twice, the tied embedding, has the same Y in both places, and the two parts add up before anything
-//! is squared.
+//! A matrix that is used twice, the tied embedding, has the same Y in both places, and the two
+//! parts add up before anything is squared.
 //!
-//! Costs: a tap a matrix product (`tap`), two thin products with the gradient and the input, and M · i numbers a sequence.
+//! Costs: a tap a matrix product (`tap`), two thin products with the gradient and the input, and M
+//! · i numbers a sequence.
 
 use std::collections::HashMap;
 
@@ -21,7 +23,8 @@ use cuvee_mixer::seed::{self, CounterRng};
 
 use crate::error::Result;
 
-/// M: the noise of v² goes with 1/√M, and a few columns share one pass over a layer's output gradient.
+/// M: the noise of v² goes with 1/√M, and a few columns share one pass over a layer's output
+/// gradient.
 pub(super) const VECTORS: usize = 4;
 
 /// Sub-seed of the signs.
@@ -34,8 +37,8 @@ pub(super) struct Sketch {
 }
 
 impl Sketch {
-    /// The signs of the step after `updates` updates: a function of that number and of each matrix's place among
-    /// `parameters`, so that a resumed run goes on with the same ones.
+    /// The signs of the step after `updates` updates: a function of that number and of each
+    /// matrix's place among `parameters`, so that a resumed run goes on with the same ones.
     pub(super) fn draw(parameters: &[Var], updates: u64) -> Result<Self> {
         let key = CounterRng::new(seed::derive(updates, SKETCH));
         let matrices = (0u64..).zip(parameters).filter(|(_, parameter)| parameter.rank() == 2);
@@ -68,10 +71,12 @@ fn signs(rng: &CounterRng, count: usize) -> Vec<f32> {
     (0..count).map(|index| if word(index) == 0 { size } else { -size }).collect()
 }
 
-/// Σ_t c_t x_tᵀ of each of the sequences of `context` positions: `[b, M·i]` from `[n, M]` and `[n, i]`.
+/// Σ_t c_t x_tᵀ of each of the sequences of `context` positions: `[b, M·i]` from `[n, M]` and `[n,
+/// i]`.
 pub(super) fn outer_sums(c_nm: &Tensor, x_ni: &Tensor, context: usize) -> Result<Tensor> {
-    let split =
-        |x_n: &Tensor| -> Result<Tensor> { Ok(x_n.reshape((x_n.dim(0)? / context, context, x_n.dim(1)?))?) };
+    let split = |x_n: &Tensor| -> Result<Tensor> {
+        Ok(x_n.reshape((x_n.dim(0)? / context, context, x_n.dim(1)?))?)
+    };
     let sums_bmi = split(c_nm)?.transpose(1, 2)?.contiguous()?.matmul(&split(x_ni)?)?;
     Ok(sums_bmi.flatten(1, 2)?)
 }
@@ -95,8 +100,9 @@ mod tests {
 
     #[test]
     fn the_mean_of_y_yt_is_one() {
-        // Off the diagonal a draw gives a sum of M independent ±1/M, whose variance is 1/M: σ = 1/√(400 M) over all draws. One
-        // of the 80 · 79 / 2 pairs of rows, of one matrix or of two, passes 6 σ once in 10⁵.
+        // Off the diagonal a draw gives a sum of M independent ±1/M, whose variance is 1/M: σ =
+        // 1/√(400 M) over all draws. One of the 80 · 79 / 2 pairs of rows, of one matrix or of two,
+        // passes 6 σ once in 10⁵.
         let draws = 400;
         let mut mean = vec![vec![0.0; 80]; 80];
         for updates in 0..draws {
@@ -112,7 +118,10 @@ mod tests {
             for (j, mean) in row.iter().enumerate() {
                 // The signs are ±½, exactly.
                 let expected = if i == j { 1.0 } else { 0.0 };
-                assert!((mean - expected).abs() < if i == j { 1e-12 } else { bound }, "{i} {j}: {mean}");
+                assert!(
+                    (mean - expected).abs() < if i == j { 1e-12 } else { bound },
+                    "{i} {j}: {mean}"
+                );
             }
         }
     }

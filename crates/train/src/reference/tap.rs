@@ -1,7 +1,8 @@
-//! A tap: an operation that passes a tensor on as it is and, in backward, shows its gradient to an observer.
+//! A tap: an operation that passes a tensor on as it is and, in backward, shows its gradient to an
+//! observer.
 //!
-//! Costs a copy of the tensor, and what Candle spends on adding a gradient to zeros. Neither the tensor nor any gradient
-//! changes by a bit.
+//! Costs a copy of the tensor, and what Candle spends on adding a gradient to zeros. Neither the
+//! tensor nor any gradient changes by a bit.
 
 use std::sync::{Arc, OnceLock};
 
@@ -31,7 +32,8 @@ struct Tap {
     seen: Arc<OnceLock<Tensor>>,
 }
 
-/// `x`, contiguous, tapped: once backward has come by, `observer` of its gradient is in what comes with it.
+/// `x`, contiguous, tapped: once backward has come by, `observer` of its gradient is in what comes
+/// with it.
 pub(super) fn tap(
     x: &Tensor,
     observer: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
@@ -55,15 +57,28 @@ impl CustomOp1 for Tap {
         "tap"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        storage: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
         copy(storage, layout)
     }
 
-    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
+    fn cuda_fwd(
+        &self,
+        storage: &CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
         copy(storage, layout)
     }
 
-    fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn bwd(
+        &self,
+        _: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> candle_core::Result<Option<Tensor>> {
         let observed = (self.observer)(gradient).map_err(candle_core::Error::wrap)?;
         // A graph goes backward once.
         let _ = self.seen.set(observed);

@@ -1,4 +1,5 @@
-//! The promises of the reference engine. Those about arithmetic run in f64, where a tolerance can be tight.
+//! The promises of the reference engine. Those about arithmetic run in f64, where a tolerance can
+//! be tight.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -26,7 +27,8 @@ pub(super) fn train(micro_batch: usize) -> TrainSpec {
     TrainSpec { batch_size: 8, context: 5, micro_batch: Some(micro_batch), ..TrainSpec::default() }
 }
 
-/// An engine whose parameters are of ordinary size, so that no gradient is small by accident of the start.
+/// An engine whose parameters are of ordinary size, so that no gradient is small by accident of the
+/// start.
 pub(super) fn engine(tied: bool, micro_batch: usize, dtype: DType) -> ReferenceEngine {
     let mut tensors = initial_parameters(&model(tied), 1);
     for tensor in &mut tensors {
@@ -50,7 +52,8 @@ pub(super) fn engine_of(
 
 pub(super) fn batch() -> Batch {
     let (sequences, context) = (8, 5);
-    let ids: Vec<u32> = (0..sequences * (context + 1)).map(|i| ((i * i * i + i / 6) % 17) as u32).collect();
+    let ids: Vec<u32> =
+        (0..sequences * (context + 1)).map(|i| ((i * i * i + i / 6) % 17) as u32).collect();
     let rows = || ids.chunks(context + 1);
     Batch {
         inputs: rows().flat_map(|row| &row[..context]).copied().collect(),
@@ -81,7 +84,12 @@ fn difference(x: &[f64], y: &[f64]) -> f64 {
 }
 
 pub(super) fn bits(engine: &ReferenceEngine) -> Vec<u32> {
-    engine.parameters().unwrap().iter().flat_map(|tensor| tensor.data.iter().map(|x| x.to_bits())).collect()
+    engine
+        .parameters()
+        .unwrap()
+        .iter()
+        .flat_map(|tensor| tensor.data.iter().map(|x| x.to_bits()))
+        .collect()
 }
 
 #[test]
@@ -93,7 +101,8 @@ fn every_parameter_gets_a_nonzero_gradient() {
         for (gradient, parameter) in gradients.iter().zip(engine.parameters().unwrap()) {
             assert_eq!((&gradient.name, &gradient.shape), (&parameter.name, &parameter.shape));
             assert!(gradient.data.iter().all(|x| x.is_finite()));
-            // Untied, only the rows of tokens that occur learn in the embedding; everywhere else every row does.
+            // Untied, only the rows of tokens that occur learn in the embedding; everywhere else
+            // every row does.
             let width = *gradient.shape.last().unwrap();
             let lookup = !tied && gradient.name == "model.embed_tokens.weight";
             for (row, numbers) in gradient.data.chunks(width).enumerate() {
@@ -115,7 +124,9 @@ fn gradients_match_central_differences() {
         let engine = engine(tied, 8, DType::F64);
         let batch = batch();
         let (_, gradients) = engine.forward_backward(&batch).unwrap();
-        for ((variable, gradient), info) in engine.variables.iter().zip(&gradients).zip(&engine.list) {
+        for ((variable, gradient), info) in
+            engine.variables.iter().zip(&gradients).zip(&engine.list)
+        {
             let (start, gradient) = (flat(variable), flat(gradient));
             assert!(norm(&gradient) > 1e-3, "{}: too small to be tested", info.name);
             // A dozen elements of each parameter, spread over it.
@@ -123,20 +134,30 @@ fn gradients_match_central_differences() {
                 let loss_at = |shift: f64| {
                     let mut moved = start.clone();
                     moved[index] += shift;
-                    let moved = Tensor::from_vec(moved, info.shape.as_slice(), &Device::Cpu).unwrap();
+                    let moved =
+                        Tensor::from_vec(moved, info.shape.as_slice(), &Device::Cpu).unwrap();
                     variable.set(&moved).unwrap();
                     engine.forward_backward(&batch).unwrap().0.loss
                 };
-                // Five-point stencil, h = 2e-4. Truncation is h⁴/30 = 5e-17 times the fifth derivative, which a norm over
-                // numbers near 0.3 can make 0.3^-5·5! = 5e4 and the layers above multiply: 1e-11 at 2e5. Rounding is
-                // 1.5/h times the error of a loss near 5, a dozen units of 2^-53·5: 5e-11. A tolerance of 1e-9 holds both.
+                // Five-point stencil, h = 2e-4. Truncation is h⁴/30 = 5e-17 times the fifth
+                // derivative, which a norm over numbers near 0.3 can make 0.3^-5·5! = 5e4 and the
+                // layers above multiply: 1e-11 at 2e5. Rounding is 1.5/h times the error of a loss
+                // near 5, a dozen units of 2^-53·5: 5e-11. A tolerance of 1e-9 holds both.
                 let h = 2e-4;
-                let slope =
-                    (8.0 * (loss_at(h) - loss_at(-h)) - (loss_at(2.0 * h) - loss_at(-2.0 * h))) / (12.0 * h);
+                let slope = (8.0 * (loss_at(h) - loss_at(-h))
+                    - (loss_at(2.0 * h) - loss_at(-2.0 * h)))
+                    / (12.0 * h);
                 let off = (slope - gradient[index]).abs();
-                assert!(off < 1e-9, "{} element {index}: {slope} against {}", info.name, gradient[index]);
+                assert!(
+                    off < 1e-9,
+                    "{} element {index}: {slope} against {}",
+                    info.name,
+                    gradient[index]
+                );
             }
-            variable.set(&Tensor::from_vec(start, info.shape.as_slice(), &Device::Cpu).unwrap()).unwrap();
+            variable
+                .set(&Tensor::from_vec(start, info.shape.as_slice(), &Device::Cpu).unwrap())
+                .unwrap();
         }
     }
 }
@@ -148,14 +169,16 @@ fn accumulation_1x8_equals_8x1() {
         let parts = gradient(&engine(true, micro_batch, DType::F64), &batch());
         assert!(difference(&parts, &whole) < 1e-10 * norm(&whole));
     }
-    // In f32 the same B·T = 40 terms are added in another order: at most 40 roundings of 2^-24 of the sum of their
-    // sizes, itself within √40 of the sum's size for terms of random sign: 40·6e-8·6.3 = 1.5e-5.
+    // In f32 the same B·T = 40 terms are added in another order: at most 40 roundings of 2^-24 of
+    // the sum of their sizes, itself within √40 of the sum's size for terms of random sign:
+    // 40·6e-8·6.3 = 1.5e-5.
     let whole = gradient(&engine(true, 8, DType::F32), &batch());
     let parts = gradient(&engine(true, 1, DType::F32), &batch());
     assert!(difference(&parts, &whole) < 1.5e-5 * norm(&whole));
     // Each f32 loss is a function of its own sequence alone.
-    let losses =
-        |micro_batch| engine(true, micro_batch, DType::F32).gradient(&batch()).unwrap().0.sequence_losses;
+    let losses = |micro_batch| {
+        engine(true, micro_batch, DType::F32).gradient(&batch()).unwrap().0.sequence_losses
+    };
     assert!(losses(1).iter().zip(losses(8)).all(|(a, b)| (a - b).abs() < 1e-5 * b));
 }
 
@@ -167,7 +190,8 @@ fn micro_batches_side_by_side_give_the_same_bits() {
         engine.gradient(&batch()).unwrap(),
         engine.sequence_losses(&batch().inputs, &batch().targets, 5).unwrap(),
     );
-    engine.workers = (0..3).map(|_| ThreadPoolBuilder::new().num_threads(1).build().unwrap()).collect();
+    engine.workers =
+        (0..3).map(|_| ThreadPoolBuilder::new().num_threads(1).build().unwrap()).collect();
     let together = (
         engine.gradient(&batch()).unwrap(),
         engine.sequence_losses(&batch().inputs, &batch().targets, 5).unwrap(),
@@ -194,7 +218,8 @@ fn the_gradient_is_linear_in_the_multipliers() {
     assert!(difference(&summed, &whole) < 1e-12 * norm(&whole));
     let (output, _) = engine.forward_backward(&batch()).unwrap();
     let by_hand: f64 =
-        output.sequence_losses.iter().zip(batch().multipliers).map(|(l, m)| l * m).sum::<f64>() / 8.0;
+        output.sequence_losses.iter().zip(batch().multipliers).map(|(l, m)| l * m).sum::<f64>()
+            / 8.0;
     assert_eq!(output.loss, by_hand);
     assert!((output.gradient_norm - norm(&whole)).abs() < 1e-12 * norm(&whole));
 }
@@ -202,7 +227,8 @@ fn the_gradient_is_linear_in_the_multipliers() {
 #[test]
 fn a_clipped_step_moves_along_the_clipped_gradient() {
     let spec = TrainSpec { clip: 0.01, weight_decay: 0.0, ..train(8) };
-    let mut engine = engine_of(&model(true), &spec, initial_parameters(&model(true), 1), DType::F64);
+    let mut engine =
+        engine_of(&model(true), &spec, initial_parameters(&model(true), 1), DType::F64);
     let full = gradient(&engine, &batch());
     let output = engine.step(&batch(), 1e-3).unwrap();
     assert!(output.gradient_norm > 0.02, "the norm is reported before clipping");
@@ -261,8 +287,9 @@ fn a_gradient_that_is_not_finite_stops_before_the_update() {
 #[test]
 fn a_gradient_that_only_overflows_in_the_sum_names_no_sequence() {
     let mut engine = engine(true, 8, DType::F32);
-    // One sequence 64 times over, multiplied so that the largest element of the sum of their gradients is 3/2 of the largest
-    // f32. Alone, each has a 42nd of the largest f32 at most, which leaves its intermediate results room as well.
+    // One sequence 64 times over, multiplied so that the largest element of the sum of their
+    // gradients is 3/2 of the largest f32. Alone, each has a 42nd of the largest f32 at most, which
+    // leaves its intermediate results room as well.
     let repeat = |ids: [u32; 5]| ids.repeat(64);
     let mut batch = Batch {
         inputs: repeat([1, 2, 3, 4, 5]),
@@ -273,14 +300,16 @@ fn a_gradient_that_only_overflows_in_the_sum_names_no_sequence() {
     };
     engine.micro_batch = Some(1);
     let (_, gradients) = engine.gradient(&batch).unwrap();
-    let largest = gradients.iter().flat_map(|tensor| &tensor.data).fold(0f32, |max, x| max.max(x.abs()));
+    let largest =
+        gradients.iter().flat_map(|tensor| &tensor.data).fold(0f32, |max, x| max.max(x.abs()));
     batch.multipliers = vec![1.5 * f64::from(f32::MAX) / f64::from(largest); 64];
     let before = bits(&engine);
     let error = engine.step(&batch, 1e-3).unwrap_err();
     assert_eq!(error.non_finite_sequence(), None);
     let message = error.at_step(7).to_string();
     assert!(
-        message.starts_with("step 7: gradient norm of the batch (each of its sequences alone has a"),
+        message
+            .starts_with("step 7: gradient norm of the batch (each of its sequences alone has a"),
         "{message}"
     );
     assert_eq!(bits(&engine), before);
@@ -288,7 +317,8 @@ fn a_gradient_that_only_overflows_in_the_sum_names_no_sequence() {
 
 #[test]
 fn a_weighted_loss_that_is_not_finite_names_its_sequence() {
-    // At 1e308 in f64 each gradient and each term stays finite unless the loss is above 1.8; sequence 5's is.
+    // At 1e308 in f64 each gradient and each term stays finite unless the loss is above 1.8;
+    // sequence 5's is.
     let mut engine = engine(true, 8, DType::F64);
     let mut batch = batch();
     batch.multipliers = vec![1.0; 8];
@@ -302,9 +332,13 @@ fn only_the_positions_that_are_seen_cost_memory() {
     let config = ModelConfig { max_context: 2_000_000_000, ..model(true) };
     let mut engine = engine_of(&config, &train(8), initial_parameters(&config, 1), DType::F32);
     assert_eq!(engine.frozen.rotary.positions(), 0);
-    let mut short = self::engine_of(&model(true), &train(8), initial_parameters(&model(true), 1), DType::F32);
+    let mut short =
+        self::engine_of(&model(true), &train(8), initial_parameters(&model(true), 1), DType::F32);
     assert_eq!(engine.all_logits(&[1, 2, 3]).unwrap(), short.all_logits(&[1, 2, 3]).unwrap());
-    assert_eq!(engine.next_logits(&[1, 2, 3, 4, 5]).unwrap(), short.next_logits(&[1, 2, 3, 4, 5]).unwrap());
+    assert_eq!(
+        engine.next_logits(&[1, 2, 3, 4, 5]).unwrap(),
+        short.next_logits(&[1, 2, 3, 4, 5]).unwrap()
+    );
     assert_eq!(engine.step(&batch(), 1e-3).unwrap(), short.step(&batch(), 1e-3).unwrap());
     assert_eq!((engine.frozen.rotary.positions(), short.frozen.rotary.positions()), (8, 6));
 }
@@ -378,21 +412,27 @@ fn a_later_token_leaves_earlier_logits_untouched() {
         other[changed] = 16;
         let logits = engine.all_logits(&other).unwrap();
         assert_eq!(logits[..changed * 17], base[..changed * 17]);
-        assert_ne!(logits[changed * 17..(changed + 1) * 17], base[changed * 17..(changed + 1) * 17]);
+        assert_ne!(
+            logits[changed * 17..(changed + 1) * 17],
+            base[changed * 17..(changed + 1) * 17]
+        );
     }
 }
 
 #[test]
 fn rotary_positions_see_distances_only() {
-    // Shifting a sequence by a prefix it does not attend to is not possible here, so look at the rotation itself:
-    // ⟨R_s q, R_t k⟩ is a function of t − s.
+    // Shifting a sequence by a prefix it does not attend to is not possible here, so look at the
+    // rotation itself: ⟨R_s q, R_t k⟩ is a function of t − s.
     let device = Device::Cpu;
     let config = ModelConfig { max_context: 12, ..model(true) };
     let engine = engine_of(&config, &train(8), initial_parameters(&config, 1), DType::F64);
-    let constant =
-        |values: [f64; 4]| Tensor::new(&values, &device).unwrap().broadcast_as((1, 1, 12, 4)).unwrap();
+    let constant = |values: [f64; 4]| {
+        Tensor::new(&values, &device).unwrap().broadcast_as((1, 1, 12, 4)).unwrap()
+    };
     let (q, k) = (constant([0.3, -1.0, 0.5, 2.0]), constant([1.0, 0.7, -0.2, 0.4]));
-    let turn = |x: Tensor| engine.frozen.rotated(&x.contiguous().unwrap()).unwrap().reshape((12, 4)).unwrap();
+    let turn = |x: Tensor| {
+        engine.frozen.rotated(&x.contiguous().unwrap()).unwrap().reshape((12, 4)).unwrap()
+    };
     let scores = turn(q).matmul(&turn(k).t().unwrap()).unwrap().to_vec2::<f64>().unwrap();
     for s in 0..11 {
         for t in 0..11 {
@@ -419,9 +459,10 @@ fn loss_at_the_start_is_ln_of_the_vocabulary() {
     let ids: Vec<u32> = (0u32..257).map(|i| i.wrapping_mul(2_654_435_761) >> 23).collect();
     let losses = engine.sequence_losses(&ids[..256], &ids[1..], 32).unwrap();
     let mean = losses.iter().sum::<f64>() / 8.0;
-    // The normed stream has length √64, so a logit is normal with variance σ² = 0.02²·64 and E log Σ exp = ln V + σ²/2.
-    // The input's own row lies along the stream: its logit is at most 0.02·64 (times its length's spread, 1.3), which adds
-    // less than e^1.7/512. The mean over 256 targets strays by σ/16, five times that at most.
+    // The normed stream has length √64, so a logit is normal with variance σ² = 0.02²·64 and E log
+    // Σ exp = ln V + σ²/2. The input's own row lies along the stream: its logit is at most 0.02·64
+    // (times its length's spread, 1.3), which adds less than e^1.7/512. The mean over 256 targets
+    // strays by σ/16, five times that at most.
     let sigma = 0.02 * 64f64.sqrt();
     let bound = sigma * sigma / 2.0 + 1.7f64.exp() / 512.0 + 5.0 * sigma / 16.0;
     assert!((mean - 512f64.ln()).abs() < bound, "{mean} against {} ± {bound}", 512f64.ln());
@@ -436,8 +477,10 @@ fn next_logits_are_the_last_of_all_logits_however_the_tokens_come() {
         let expected = fresh.all_logits(&tokens[from..to]).unwrap();
         let got = engine.next_logits(&tokens[..to]).unwrap();
         // f64 arithmetic rounded once to f32.
-        let off =
-            got.iter().zip(&expected[expected.len() - 17..]).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs());
+        let off = got
+            .iter()
+            .zip(&expected[expected.len() - 17..])
+            .all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs());
         assert!(off, "tokens {from}..{to}");
     };
     for to in 1..=6 {
@@ -476,7 +519,13 @@ fn batches_that_do_not_fit_are_refused() {
     check(&mut engine, "token id 17 at position 1 of sequence 2", |b| b.inputs[11] = 17);
     check(&mut engine, "token id 99 at position 0 of sequence 7", |b| b.targets[35] = 99);
     check(&mut engine, "sequence or more", |b| {
-        *b = Batch { inputs: vec![], targets: vec![], domains: vec![], multipliers: vec![], context: 5 };
+        *b = Batch {
+            inputs: vec![],
+            targets: vec![],
+            domains: vec![],
+            multipliers: vec![],
+            context: 5,
+        };
     });
     assert!(engine.next_logits(&[]).is_err() && engine.all_logits(&[]).is_err());
     assert!(engine.all_logits(&[0; 7]).is_err() && engine.next_logits(&[17]).is_err());
@@ -506,7 +555,8 @@ fn a_gpu_this_build_does_not_know_is_a_clear_error() {
     assert_eq!("cuda:1".parse::<DeviceSpec>().unwrap(), DeviceSpec::Cuda(1));
     assert_eq!(serde_json::from_str::<DeviceSpec>("\"cuda\"").unwrap(), DeviceSpec::Cuda(0));
     if !cfg!(feature = "cuda") {
-        let error = ReferenceEngine::new(&model(true), &train(8), DeviceSpec::Cuda(0), 1).err().unwrap();
+        let error =
+            ReferenceEngine::new(&model(true), &train(8), DeviceSpec::Cuda(0), 1).err().unwrap();
         assert!(error.to_string().contains("hint: build with `--features cuda`"), "{error}");
     }
 }

@@ -1,11 +1,13 @@
 //! What a training forward pass leaves open to look at.
 //!
-//! Two ways to look. A *gain* leaf is a normalisation gain with a row for every position instead of one for all: its
-//! gradient, summed over a sequence's rows, is that sequence's own gradient of the gain, and summed over all rows the
-//! parameter's. A *tap* (`tap`) shows the gradient of what a matrix gives: ghost keeps it, the sketch reduces it on the spot.
+//! Two ways to look. A *gain* leaf is a normalisation gain with a row for every position instead of
+//! one for all: its gradient, summed over a sequence's rows, is that sequence's own gradient of the
+//! gain, and summed over all rows the parameter's. A *tap* (`tap`) shows the gradient of what a
+//! matrix gives: ghost keeps it, the sketch reduces it on the spot.
 //!
-//! Costs: a gain leaf is one copy of a residual stream, `[n, d]`, a norm; a tap one of a layer's output, `[n, o]`. Ghost
-//! keeps the inputs and the output gradients of all its layers for as long as the trace.
+//! Costs: a gain leaf is one copy of a residual stream, `[n, d]`, a norm; a tap one of a layer's
+//! output, `[n, o]`. Ghost keeps the inputs and the output gradients of all its layers for as long
+//! as the trace.
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId, Var};
@@ -59,7 +61,13 @@ pub(super) struct Traced {
 impl<'a> Trace<'a> {
     /// Adds nothing: for passes without a backward.
     pub(super) fn off() -> Self {
-        Self { gains: None, look: Look::Gains, context: 0, linears: Vec::new(), sketches: Vec::new() }
+        Self {
+            gains: None,
+            look: Look::Gains,
+            context: 0,
+            linears: Vec::new(),
+            sketches: Vec::new(),
+        }
     }
 
     /// Gain leaves, and what `look` says, in sequences of `context` positions.
@@ -72,8 +80,8 @@ impl<'a> Trace<'a> {
         let Some(gains) = &mut self.gains else {
             return Ok(x_nd.broadcast_mul(gain_d)?);
         };
-        // A row a position, not one a sequence: Candle multiplies by a contiguous tensor several times faster than by one
-        // that repeats in the middle. Detached, so that the leaf is one.
+        // A row a position, not one a sequence: Candle multiplies by a contiguous tensor several
+        // times faster than by one that repeats in the middle. Detached, so that the leaf is one.
         let gain_nd = Var::from_tensor(&gain_d.detach().broadcast_as(x_nd.shape())?.contiguous()?)?;
         let scaled_nd = (x_nd * gain_nd.as_tensor())?;
         gains.push(gain_nd);
@@ -90,7 +98,8 @@ impl<'a> Trace<'a> {
         Ok(tapped_no)
     }
 
-    /// `y_no`, what the head makes of `x_ni`: only sketched, since its output gradients are as large as the logits.
+    /// `y_no`, what the head makes of `x_ni`: only sketched, since its output gradients are as
+    /// large as the logits.
     pub(super) fn head(&mut self, x_ni: &Tensor, w_oi: &Tensor, y_no: Tensor) -> Result<Tensor> {
         let Some(signs_om) = self.signs_om(w_oi) else {
             return Ok(y_no);
@@ -102,7 +111,12 @@ impl<'a> Trace<'a> {
     }
 
     /// `x_nd`, the rows of `table_vd` that `tokens_n` name.
-    pub(super) fn rows(&mut self, tokens_n: &Tensor, table_vd: &Tensor, x_nd: Tensor) -> Result<Tensor> {
+    pub(super) fn rows(
+        &mut self,
+        tokens_n: &Tensor,
+        table_vd: &Tensor,
+        x_nd: Tensor,
+    ) -> Result<Tensor> {
         let Some(signs_vm) = self.signs_om(table_vd) else {
             return Ok(x_nd);
         };
@@ -139,7 +153,10 @@ impl<'a> Trace<'a> {
         }
         let mut linears = Vec::new();
         for (input_ni, seen) in self.linears {
-            linears.push(LinearTrace { input_ni, output_gradient_no: seen.take("a linear layer's output")? });
+            linears.push(LinearTrace {
+                input_ni,
+                output_gradient_no: seen.take("a linear layer's output")?,
+            });
         }
         let mut matrices = Vec::<TensorId>::new();
         let mut sketches = Vec::<Tensor>::new();

@@ -1,15 +1,15 @@
 //! Gradient variance within a domain, v² of METHOD §1, from per-sequence gradients.
 //!
-//! With the gradients x_1 … x_n of a domain's sequences, each of ∇ℓ_j itself (no multiplier, no 1/B), over the parameters
-//! that the estimator looks at:
+//! With the gradients x_1 … x_n of a domain's sequences, each of ∇ℓ_j itself (no multiplier, no
+//! 1/B), over the parameters that the estimator looks at:
 //!
 //! ```text
 //! E‖x‖² ≈ S / n                 S = Σ_j ‖x_j‖²
 //! v²    ≈ (S − ‖Σ_j x_j‖² / n) / (n − 1)
 //! ```
 //!
-//! the unbiased sample variance, summed over the parameters. Both sums add up over micro-batches, in the batch's order,
-//! in f64: v² is the difference of two numbers that may be close.
+//! the unbiased sample variance, summed over the parameters. Both sums add up over micro-batches,
+//! in the batch's order, in f64: v² is the difference of two numbers that may be close.
 //!
 //! | estimator | looks at | costs |
 //! | --- | --- | --- |
@@ -18,7 +18,8 @@
 //! | sketch | every parameter, the matrices through random signs (`sketch`) | a tap and two thin products a matrix |
 //! | exact | every parameter | a forward and a backward a sequence; a copy of the gradient a domain, in f64 |
 //!
-//! A sequence of multiplier 0 is left out by all: its part of the batch's backward is 0 and tells nothing.
+//! A sequence of multiplier 0 is left out by all: its part of the batch's backward is 0 and tells
+//! nothing.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +41,11 @@ pub(super) enum Collecting {
 
 impl Collecting {
     /// For the step after `updates` updates of `parameters`.
-    pub(super) fn of(estimator: Option<VarianceEstimator>, parameters: &[Var], updates: u64) -> Result<Self> {
+    pub(super) fn of(
+        estimator: Option<VarianceEstimator>,
+        parameters: &[Var],
+        updates: u64,
+    ) -> Result<Self> {
         Ok(match estimator {
             None => Self::Nothing,
             Some(VarianceEstimator::NormLayers) => Self::NormLayers,
@@ -95,8 +100,9 @@ impl Rows {
                 unscale.push(1.0 / share);
             }
         }
-        let rows =
-            |(domain, (index, unscale))| Ok(Self { domain, index_r: Tensor::new(index, device)?, unscale });
+        let rows = |(domain, (index, unscale))| {
+            Ok(Self { domain, index_r: Tensor::new(index, device)?, unscale })
+        };
         grouped.into_iter().map(rows).collect()
     }
 
@@ -115,20 +121,32 @@ impl Rows {
 }
 
 impl GradientSums {
-    /// Adds what a micro-batch has sequence by sequence, gradients or sketches of them: `pieces` are `[b, …]` each.
+    /// Adds what a micro-batch has sequence by sequence, gradients or sketches of them: `pieces`
+    /// are `[b, …]` each.
     pub(super) fn add_each(&mut self, pieces: &[Tensor], rows: &[Rows]) -> Result<()> {
         let each_bp = Tensor::cat(pieces, 1)?.to_dtype(DType::F64)?;
         for rows in rows {
             let each_rp = rows.unscaled(&each_bp)?;
-            self.add(rows.domain, rows.unscale.len(), scalar(&each_rp.sqr()?)?, vec![each_rp.sum(0)?])?;
+            self.add(
+                rows.domain,
+                rows.unscale.len(),
+                scalar(&each_rp.sqr()?)?,
+                vec![each_rp.sum(0)?],
+            )?;
         }
         Ok(())
     }
 
-    /// Adds a micro-batch's gradients of the linear layers, without forming a sequence's own: with inputs a_t and output
-    /// gradients g_t, ‖Σ_t g_t a_tᵀ‖² = Σ_tt' (a_t · a_t') (g_t · g_t') (Goodfellow, 2015; Li et al., 2022, call it ghost
-    /// clipping). The sum over a domain is one weight gradient, g and a of all its sequences one below the other.
-    pub(super) fn add_ghost(&mut self, linears: &[LinearTrace], context: usize, rows: &[Rows]) -> Result<()> {
+    /// Adds a micro-batch's gradients of the linear layers, without forming a sequence's own: with
+    /// inputs a_t and output gradients g_t, ‖Σ_t g_t a_tᵀ‖² = Σ_tt' (a_t · a_t') (g_t · g_t')
+    /// (Goodfellow, 2015; Li et al., 2022, call it ghost clipping). The sum over a domain is one
+    /// weight gradient, g and a of all its sequences one below the other.
+    pub(super) fn add_ghost(
+        &mut self,
+        linears: &[LinearTrace],
+        context: usize,
+        rows: &[Rows],
+    ) -> Result<()> {
         for rows in rows {
             let mut squares = 0.0;
             let mut sum = Vec::with_capacity(linears.len());
@@ -141,7 +159,13 @@ impl GradientSums {
                 let inputs_rtt = a_rti.matmul(&a_rti.t()?)?;
                 let outputs_rtt = g_rto.matmul(&g_rto.t()?)?;
                 squares += scalar(&(inputs_rtt * outputs_rtt)?)?;
-                sum.push(g_rto.flatten(0, 1)?.t()?.matmul(&a_rti.flatten(0, 1)?)?.to_dtype(DType::F64)?);
+                sum.push(
+                    g_rto
+                        .flatten(0, 1)?
+                        .t()?
+                        .matmul(&a_rti.flatten(0, 1)?)?
+                        .to_dtype(DType::F64)?,
+                );
             }
             self.add(rows.domain, rows.unscale.len(), squares, sum)?;
         }
@@ -164,7 +188,8 @@ impl GradientSums {
         Ok(())
     }
 
-    /// One entry for each of the domains 0 to the largest in `domains`; `None` with fewer than two sequences.
+    /// One entry for each of the domains 0 to the largest in `domains`; `None` with fewer than two
+    /// sequences.
     pub(super) fn statistics(&self, domains: &[usize]) -> Result<Vec<Option<GradientStatistics>>> {
         let count = domains.iter().max().map_or(0, |&largest| largest + 1);
         let of_domain = |domain: usize| {
@@ -174,7 +199,13 @@ impl GradientSums {
         (0..count).map(of_domain).collect()
     }
 
-    fn add(&mut self, domain: usize, sequences: usize, squares: f64, sum: Vec<Tensor>) -> Result<()> {
+    fn add(
+        &mut self,
+        domain: usize,
+        sequences: usize,
+        squares: f64,
+        sum: Vec<Tensor>,
+    ) -> Result<()> {
         let Some(known) = self.domains.get_mut(&domain) else {
             self.domains.insert(domain, DomainSums { sequences, squares, sum });
             return Ok(());

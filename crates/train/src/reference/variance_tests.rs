@@ -1,5 +1,6 @@
-//! The promises of the gradient statistics: each estimator is the sample variance of the sequences' own gradients over the
-//! parameters it looks at, whatever the batch around them and the multipliers.
+//! The promises of the gradient statistics: each estimator is the sample variance of the sequences'
+//! own gradients over the parameters it looks at, whatever the batch around them and the
+//! multipliers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -25,8 +26,12 @@ fn looks_at(estimator: VarianceEstimator, name: &str) -> bool {
     }
 }
 
-/// What the estimator makes of a parameter's gradient: itself, or Yᵀ G of a matrix that is sketched.
-fn looked_at(engine: &ReferenceEngine, estimator: VarianceEstimator) -> impl Fn(&Var, &Tensor) -> Vec<f64> {
+/// What the estimator makes of a parameter's gradient: itself, or Yᵀ G of a matrix that is
+/// sketched.
+fn looked_at(
+    engine: &ReferenceEngine,
+    estimator: VarianceEstimator,
+) -> impl Fn(&Var, &Tensor) -> Vec<f64> {
     let sketch = Sketch::draw(&engine.variables, engine.optimizer.updates()).unwrap();
     move |variable, gradient| match sketch.signs_om(variable) {
         Some(signs_om) if estimator == VarianceEstimator::Sketch => {
@@ -40,7 +45,11 @@ fn looked_at(engine: &ReferenceEngine, estimator: VarianceEstimator) -> impl Fn(
 fn select(batch: &Batch, sequences: &[usize]) -> Batch {
     let context = batch.context;
     let ids = |ids: &[u32]| {
-        sequences.iter().flat_map(|b| &ids[b * context..(b + 1) * context]).copied().collect::<Vec<_>>()
+        sequences
+            .iter()
+            .flat_map(|b| &ids[b * context..(b + 1) * context])
+            .copied()
+            .collect::<Vec<_>>()
     };
     Batch {
         inputs: ids(&batch.inputs),
@@ -60,8 +69,13 @@ fn statistics(
     engine.gradient(batch).unwrap().0.gradient
 }
 
-/// The gradient of each sequence's loss alone, over the parameters the estimator looks at and as it looks at them.
-fn alone(engine: &mut ReferenceEngine, estimator: VarianceEstimator, batch: &Batch) -> Vec<Vec<f64>> {
+/// The gradient of each sequence's loss alone, over the parameters the estimator looks at and as it
+/// looks at them.
+fn alone(
+    engine: &mut ReferenceEngine,
+    estimator: VarianceEstimator,
+    batch: &Batch,
+) -> Vec<Vec<f64>> {
     engine.collect(None).unwrap();
     let looked_at = looked_at(engine, estimator);
     let one = |b| {
@@ -87,12 +101,14 @@ fn by_hand(gradients: &[&Vec<f64>]) -> GradientStatistics {
     GradientStatistics { sequences: gradients.len(), variance, mean_square }
 }
 
-/// In f64 each gradient is exact to some 1e-13 and v² is no smaller than a tenth of E‖x‖² here, so that ten digits hold.
+/// In f64 each gradient is exact to some 1e-13 and v² is no smaller than a tenth of E‖x‖² here, so
+/// that ten digits hold.
 fn assert_close(found: Option<GradientStatistics>, expected: GradientStatistics, place: &str) {
     let found = found.unwrap_or_else(|| panic!("{place}: nothing"));
     assert_eq!(found.sequences, expected.sequences, "{place}");
     assert!(expected.variance > 0.1 * expected.mean_square, "{place}: too small to be tested");
-    for (found, expected) in [(found.variance, expected.variance), (found.mean_square, expected.mean_square)]
+    for (found, expected) in
+        [(found.variance, expected.variance), (found.mean_square, expected.mean_square)]
     {
         assert!((found / expected - 1.0).abs() < 1e-10, "{place}: {found} against {expected}");
     }
@@ -109,7 +125,11 @@ fn each_estimator_is_the_variance_of_single_sequence_gradients_over_its_paramete
                 assert_eq!(found.len(), 2);
                 for (domain, found) in found.into_iter().enumerate() {
                     let own: Vec<_> = gradients.iter().skip(domain).step_by(2).collect();
-                    assert_close(found, by_hand(&own), &format!("{estimator:?}, tied {tied}, {micro_batch}"));
+                    assert_close(
+                        found,
+                        by_hand(&own),
+                        &format!("{estimator:?}, tied {tied}, {micro_batch}"),
+                    );
                 }
             }
         }
@@ -118,9 +138,9 @@ fn each_estimator_is_the_variance_of_single_sequence_gradients_over_its_paramete
 
 #[test]
 fn the_sketch_is_exact_on_average_over_sign_vectors() {
-    // What is averaged is quadratic in the signs, so that any set of sign vectors z whose mean of z zᵀ is 1 gives the mean
-    // over all 2^o of them: the columns of the first o rows of a Hadamard matrix, h_rc = (−1)^(ones of r & c). The widest
-    // matrix has 17 rows; 32 columns.
+    // What is averaged is quadratic in the signs, so that any set of sign vectors z whose mean of z
+    // zᵀ is 1 gives the mean over all 2^o of them: the columns of the first o rows of a Hadamard
+    // matrix, h_rc = (−1)^(ones of r & c). The widest matrix has 17 rows; 32 columns.
     let hadamard = |variable: &&Var| {
         let rows = variable.dim(0).unwrap();
         let sign = |row: usize, column: usize| match (row & column).count_ones() % 2 {
@@ -158,7 +178,8 @@ fn a_restored_engine_sketches_with_the_same_signs() {
     restored.load_parameters(&parameters).unwrap();
     restored.load_moments(&moments).unwrap();
     assert_eq!(restored.step(&batch(), 1e-3).unwrap(), expected);
-    // New signs every step, not only new parameters: the first ones on the later parameters see something else.
+    // New signs every step, not only new parameters: the first ones on the later parameters see
+    // something else.
     restored.load_parameters(&parameters).unwrap();
     restored.load_moments(&Moments { updates: 0, ..moments }).unwrap();
     let other = restored.step(&batch(), 0.0).unwrap();
@@ -169,7 +190,8 @@ fn a_restored_engine_sketches_with_the_same_signs() {
 
 #[test]
 fn the_variance_is_unbiased_over_every_subset_of_a_population() {
-    // The sample variance with n − 1, averaged over all subsets of a finite population, is the population's with N − 1.
+    // The sample variance with n − 1, averaged over all subsets of a finite population, is the
+    // population's with N − 1.
     let population = Batch { domains: vec![0; 8], multipliers: vec![2.0; 8], ..batch() };
     for estimator in ESTIMATORS {
         let mut engine = engine(true, 8, DType::F64);
@@ -177,7 +199,9 @@ fn the_variance_is_unbiased_over_every_subset_of_a_population() {
         let (mut sum, mut subsets) = (0.0, 0.0);
         for mask in (0u32..256).filter(|mask| mask.count_ones() == 3) {
             let chosen: Vec<usize> = (0..8).filter(|b| mask >> b & 1 == 1).collect();
-            sum += statistics(&mut engine, estimator, &select(&population, &chosen))[0].unwrap().variance;
+            sum += statistics(&mut engine, estimator, &select(&population, &chosen))[0]
+                .unwrap()
+                .variance;
             subsets += 1.0;
         }
         assert_eq!(subsets, 56.0);
@@ -190,7 +214,8 @@ fn neither_multipliers_nor_the_rest_of_the_batch_change_a_domains_statistics() {
     for estimator in ESTIMATORS {
         let mut engine = engine(false, 3, DType::F64);
         let expected = statistics(&mut engine, estimator, &batch());
-        // Other multipliers, one of them negative, and two more sequences of another domain: B, order and every scale change.
+        // Other multipliers, one of them negative, and two more sequences of another domain: B,
+        // order and every scale change.
         let mut larger = select(&batch(), &[7, 1, 2, 3, 4, 5, 6, 0, 2, 3]);
         larger.domains[8..].fill(2);
         larger.multipliers = (0..10).map(|b| 1e-3 * 4f64.powi(b) - 0.01).collect();
@@ -208,8 +233,11 @@ fn a_sequence_of_multiplier_zero_is_not_counted() {
         let mut engine = engine(true, 3, DType::F64);
         let mut muted = batch();
         muted.multipliers[4] = 0.0;
-        let expected = statistics(&mut engine, estimator, &select(&batch(), &[0, 1, 2, 3, 5, 6, 7]));
-        for (found, expected) in statistics(&mut engine, estimator, &muted).into_iter().zip(expected) {
+        let expected =
+            statistics(&mut engine, estimator, &select(&batch(), &[0, 1, 2, 3, 5, 6, 7]));
+        for (found, expected) in
+            statistics(&mut engine, estimator, &muted).into_iter().zip(expected)
+        {
             assert_close(found, expected.unwrap(), &format!("{estimator:?}"));
         }
         muted.multipliers.fill(0.0);
@@ -236,7 +264,10 @@ fn equal_sequences_have_no_variance() {
         let equal = Batch { domains: vec![0; 4], ..select(&batch(), &[2; 4]) };
         let GradientStatistics { variance, mean_square, .. } =
             statistics(&mut engine, estimator, &equal)[0].unwrap();
-        assert!((0.0..1e-12 * mean_square).contains(&variance), "{estimator:?}: {variance} of {mean_square}");
+        assert!(
+            (0.0..1e-12 * mean_square).contains(&variance),
+            "{estimator:?}: {variance} of {mean_square}"
+        );
     }
 }
 
@@ -266,14 +297,16 @@ fn statistics_have_the_same_bits_side_by_side() {
         let mut engine = engine(true, 1, DType::F32);
         engine.workers.clear();
         let alone = statistics(&mut engine, estimator, &batch());
-        engine.workers = (0..3).map(|_| ThreadPoolBuilder::new().num_threads(1).build().unwrap()).collect();
+        engine.workers =
+            (0..3).map(|_| ThreadPoolBuilder::new().num_threads(1).build().unwrap()).collect();
         assert_eq!(statistics(&mut engine, estimator, &batch()), alone, "{estimator:?}");
     }
 }
 
 #[test]
 fn a_variance_that_overflows_is_an_error_before_the_update() {
-    // The objective's gradient is finite thanks to its small multiplier; the products of the ghost's sums are not.
+    // The objective's gradient is finite thanks to its small multiplier; the products of the
+    // ghost's sums are not.
     let mut engine = engine(true, 8, DType::F32);
     let mut tensors = engine.parameters().unwrap();
     let head = tensors.iter_mut().find(|tensor| tensor.name == "model.norm.weight").unwrap();
