@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use cuvee_data::{Domain, Split};
-use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, Run};
+use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, RunSize};
 use cuvee_train::{ModelConfig, RunPlan, check_split};
 use serde::Serialize;
 
@@ -79,8 +79,12 @@ impl Plan {
                 max_epochs: config.domains.get(d.entry).and_then(|c| c.max_epochs),
             })
             .collect();
-        let run =
-            Run { steps, batch_size: train.batch_size, context: train.context, seed: config.seed };
+        let run = RunSize {
+            steps,
+            batch_size: train.batch_size,
+            context: train.context,
+            seed: config.seed,
+        };
         let mixer = Mixer::new(&config.mixture, &infos, &run)?;
         check_split(domains, Split::Valid, train.context)?;
         let importance = mixer.importance().values().to_vec();

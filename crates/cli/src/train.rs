@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use cuvee_fs::{FileLock, LockKind, try_lock};
 use cuvee_report::{MetricsLog, PlanRow, ResultRow};
 use cuvee_train::{
     DeviceSpec, Engine, Outcome, Precision, RunState, Trainer, build_engine, checkpoint,
@@ -23,7 +24,7 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
     let resolved = config.to_toml()?;
     let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
     let folder = run_folder(config_path, session)?;
-    let _lock = claim(&folder)?;
+    let _lock = lock_run(&folder)?;
     let from =
         if session.common.resume { find_checkpoint(&folder, &resolved, session)? } else { None };
     if session.common.verbose {
@@ -190,26 +191,22 @@ fn run_folder(config_path: &Path, session: &Session) -> anyhow::Result<PathBuf> 
     }
 }
 
-/// Makes the run folder and holds it as long as the returned file lives (also a killed process lets
-/// go of it), so that two processes never write one run.
-fn claim(folder: &Path) -> anyhow::Result<fs::File> {
-    let path = folder.join(".lock");
-    let file =
-        fs::create_dir_all(folder).and_then(|()| fs::File::create(&path)).with_context(|| {
-            format!(
-                "cannot make the run folder {}\nhint: give --out a folder that can be written",
-                folder.display()
-            )
-        })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => bail!(
+/// Makes the run folder and locks it, so that two processes never write one run.
+fn lock_run(folder: &Path) -> anyhow::Result<FileLock> {
+    let made = fs::create_dir_all(folder).map_err(anyhow::Error::from);
+    let locked = made.and_then(|()| Ok(try_lock(&folder.join(".lock"), LockKind::Exclusive)?));
+    let locked = locked.with_context(|| {
+        format!(
+            "cannot make the run folder {}\nhint: give --out a folder that can be written",
+            folder.display()
+        )
+    })?;
+    locked.with_context(|| {
+        format!(
             "another process is training in {}\nhint: wait for it, or start this run with another --out",
             folder.display()
-        ),
-        // A file system without locks does not keep anybody from training.
-        Err(fs::TryLockError::Error(_)) => Ok(file),
-    }
+        )
+    })
 }
 
 /// The checkpoint to go on from and its state, if there is one, and only under the config it was

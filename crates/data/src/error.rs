@@ -6,6 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cuvee_fs::FsError;
+
 /// What the functions of this crate return.
 pub type Result<T> = std::result::Result<T, DataError>;
 
@@ -491,6 +493,12 @@ fn nearest(names: &[String]) -> String {
 /// The first twelve characters of a fingerprint: enough to tell two apart.
 fn short(fingerprint: &str) -> &str {
     fingerprint.get(..12).unwrap_or(fingerprint)
+}
+
+impl From<FsError> for DataError {
+    fn from(FsError { action, path, source }: FsError) -> Self {
+        DataError::Io { path, doing: action, source }
+    }
 }
 
 #[cfg(test)]

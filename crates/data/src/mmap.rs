@@ -53,7 +53,7 @@ impl MappedFile {
 
     /// Tells the system that short stretches from all over will be read: it then takes from the
     /// disk what is asked for and nothing around it. It may not listen.
-    pub(crate) fn will_be_read_at_random(&self) {
+    pub(crate) fn advise_random(&self) {
         #[cfg(unix)]
         if let Some(map) = &self.map {
             // What cannot be told changes nothing but time.
@@ -99,7 +99,7 @@ mod tests {
             flags.split_whitespace().any(|flag| flag == "rr")
         };
         assert!(!is_told());
-        file.will_be_read_at_random();
+        file.advise_random();
         assert!(is_told());
         assert_eq!(file.bytes(), [7; 10_000]);
     }

@@ -72,8 +72,8 @@ impl Shard {
     /// its cache brings what lies around it, megabytes on some systems, of which nothing may be
     /// used for hours. Each page is then read by itself, and may leave the cache sooner when memory
     /// is short. Not for what goes through a shard from end to end.
-    pub fn will_be_read_at_random(&self) {
-        self.stream.will_be_read_at_random();
+    pub fn advise_random(&self) {
+        self.stream.advise_random();
     }
 
     /// Has the processor fetch `count` tokens from `start` on into its caches while it does

@@ -82,8 +82,8 @@ impl TokenStream {
     }
 
     /// Tells the system that ids from all over will be read.
-    pub(crate) fn will_be_read_at_random(&self) {
-        self.file.will_be_read_at_random();
+    pub(crate) fn advise_random(&self) {
+        self.file.advise_random();
     }
 
     /// Has the processor fetch what [`read`](Self::read) will want, as far as it lies before the

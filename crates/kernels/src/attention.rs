@@ -36,8 +36,8 @@ impl Heads {
     }
 }
 
-/// Room for one sequence's attention, reused from call to call.
-pub struct AttentionRoom<E> {
+/// Workspace for one sequence's attention, reused from call to call.
+pub struct AttentionWorkspace<E> {
     context: usize,
     /// One head's queries as products over its width read them, `[e, t]`; its keys and values are
     /// read where they lie.
@@ -74,7 +74,7 @@ struct Back<E> {
     value_gradient: Buffer<f32>,
 }
 
-impl<E: Element> AttentionRoom<E> {
+impl<E: Element> AttentionWorkspace<E> {
     /// For sequences of up to `context` tokens; with `backward`, for the way back too.
     pub fn new(context: usize, heads: Heads, backward: bool) -> Self {
         let (e, queries) = (heads.dim, context.next_multiple_of(NR));
@@ -110,7 +110,7 @@ impl<E: Element> AttentionRoom<E> {
 /// for the way back.
 ///
 /// # Panics
-/// If a slice or the room is too small.
+/// If a slice or the workspace is too small.
 #[allow(clippy::too_many_arguments)]
 pub fn attention<E: Element>(
     qkv: &[E],
@@ -120,19 +120,24 @@ pub fn attention<E: Element>(
     out: &mut [E],
     out_stride: usize,
     log_sums: &mut [f32],
-    room: &mut AttentionRoom<E>,
+    workspace: &mut AttentionWorkspace<E>,
 ) {
-    assert!(context <= room.context, "room for {} tokens, not {context}", room.context);
+    assert!(context <= workspace.context, "room for {} tokens, not {context}", workspace.context);
     let e = heads.dim;
     let repeats = heads.query / heads.kv;
     for g in 0..heads.kv {
-        room.values_te.pack_columns(&qkv[(heads.query + heads.kv + g) * e..], stride, context, e);
+        workspace.values_te.pack_columns(
+            &qkv[(heads.query + heads.kv + g) * e..],
+            stride,
+            context,
+            e,
+        );
         for head in g * repeats..(g + 1) * repeats {
-            room.queries_et.pack_rows(&qkv[head * e..], stride, context, e);
+            workspace.queries_et.pack_rows(&qkv[head * e..], stride, context, e);
             let keys = &qkv[(heads.query + g) * e..];
             let (log_sums, out) =
                 (&mut log_sums[head * context..][..context], &mut out[head * e..]);
-            forward(keys, stride, context, e, out, out_stride, log_sums, room, product::<E>());
+            forward(keys, stride, context, e, out, out_stride, log_sums, workspace, product::<E>());
         }
     }
 }
@@ -141,9 +146,9 @@ multiversion! {
     /// One head.
     fn forward<E: Element>(
         keys: &[E], stride: usize, context: usize, e: usize, out: &mut [E], out_stride: usize, log_sums: &mut [f32],
-        room: &mut AttentionRoom<E>, product: Product,
+        workspace: &mut AttentionWorkspace<E>, product: Product,
     ) {
-        let AttentionRoom { queries_et, values_te, scores, units, .. } = room;
+        let AttentionWorkspace { queries_et, values_te, scores, units, .. } = workspace;
         let mut tile = Tile::ZERO;
         let scale = 1.0 / (e as f32).sqrt();
         let (width, depth) = (e.div_ceil(E::PER_UNIT), context.div_ceil(E::PER_UNIT));
@@ -301,7 +306,7 @@ fn left_lanes(units: &[u32], lane: usize) -> Left {
 /// `log_sums`.
 ///
 /// # Panics
-/// If a slice or the room is too small, or the room was made without `backward`.
+/// If a slice or the workspace is too small, or was made without `backward`.
 #[allow(clippy::too_many_arguments)]
 pub fn attention_backward<E: Element>(
     qkv: &[E],
@@ -313,11 +318,11 @@ pub fn attention_backward<E: Element>(
     out_stride: usize,
     log_sums: &[f32],
     qkv_gradient: &mut [E],
-    room: &mut AttentionRoom<E>,
+    workspace: &mut AttentionWorkspace<E>,
 ) {
-    assert!(context <= room.context, "room for {} tokens, not {context}", room.context);
-    let AttentionRoom { queries_et, back: Some(back), .. } = room else {
-        panic!("the room was made for the way there alone");
+    assert!(context <= workspace.context, "room for {} tokens, not {context}", workspace.context);
+    let AttentionWorkspace { queries_et, back: Some(back), .. } = workspace else {
+        panic!("the workspace was made for the forward alone");
     };
     let e = heads.dim;
     let repeats = heads.query / heads.kv;

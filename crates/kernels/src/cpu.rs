@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use crate::adamw::{AdamWStep, accumulate, adamw, sum_of_squares};
-use crate::attention::{AttentionRoom, Heads, attention, attention_backward};
+use crate::attention::{AttentionWorkspace, Heads, attention, attention_backward};
+use crate::backend::Backend;
 use crate::buffer::{Buffer, Matrix};
 use crate::cache::{Cache, attention_step};
 use crate::element::Element;
@@ -21,7 +22,6 @@ use crate::micro::NR;
 use crate::norm::{rms_norm, rms_norm_backward};
 use crate::pack::{Panels, To};
 use crate::rope::{Rotations, rotate};
-use crate::set::Kernels;
 use crate::swiglu::{swiglu, swiglu_backward};
 
 /// Logits that are held at once, a thread.
@@ -57,8 +57,8 @@ pub struct PackedMatrix<E> {
 }
 
 /// What one thread needs in between.
-pub struct CpuRoom<E> {
-    attention: AttentionRoom<E>,
+pub struct CpuWorkspace<E> {
+    attention: AttentionWorkspace<E>,
     /// A strip of a transposed left operand.
     strip: Vec<u32>,
     /// The right operand of a parameter's gradient.
@@ -82,14 +82,14 @@ struct HeadRoom<E> {
     factors: Vec<f32>,
 }
 
-impl<E: Element> Kernels for Cpu<E>
+impl<E: Element> Backend for Cpu<E>
 where
     f32: To<E>,
 {
     type Floats = Buffer<f32>;
     type Activations = Matrix<E>;
     type Matrix = PackedMatrix<E>;
-    type Room = CpuRoom<E>;
+    type Workspace = CpuWorkspace<E>;
     type Cache = Cache<E>;
 
     fn precision(&self) -> &'static str {
@@ -104,7 +104,7 @@ where
         Matrix::zeros(rows, columns)
     }
 
-    fn room(
+    fn workspace(
         &self,
         rows: usize,
         context: usize,
@@ -112,10 +112,10 @@ where
         vocab_size: usize,
         widest: usize,
         backward: bool,
-    ) -> CpuRoom<E> {
+    ) -> CpuWorkspace<E> {
         let at_once = (LOGITS / vocab_size).clamp(16, rows.max(16)).min(rows).max(1);
-        CpuRoom {
-            attention: AttentionRoom::new(context, heads, backward),
+        CpuWorkspace {
+            attention: AttentionWorkspace::new(context, heads, backward),
             strip: Vec::new(),
             inputs: if backward { Panels::zeros(widest, rows) } else { Panels::zeros(0, 0) },
             head: HeadRoom {
@@ -315,9 +315,9 @@ where
         x_ni: &Matrix<E>,
         add: bool,
         dw_oi: &mut Buffer<f32>,
-        room: &mut CpuRoom<E>,
+        workspace: &mut CpuWorkspace<E>,
     ) {
-        let CpuRoom { inputs, strip, .. } = room;
+        let CpuWorkspace { inputs, strip, .. } = workspace;
         let i = x_ni.columns();
         inputs.pack_columns(x_ni.data(), x_ni.stride(), rows, i);
         multiply_transposed(
@@ -359,7 +359,7 @@ where
         qkv: &Matrix<E>,
         out: &mut Matrix<E>,
         log_sums: &mut Buffer<f32>,
-        room: &mut CpuRoom<E>,
+        workspace: &mut CpuWorkspace<E>,
     ) {
         let (stride, out_stride) = (qkv.stride(), out.stride());
         for b in 0..rows / context {
@@ -373,7 +373,7 @@ where
                 &mut out.data_mut()[from * out_stride..],
                 out_stride,
                 log_sums,
-                &mut room.attention,
+                &mut workspace.attention,
             );
         }
     }
@@ -388,7 +388,7 @@ where
         d_out: &Matrix<E>,
         log_sums: &Buffer<f32>,
         d_qkv: &mut Matrix<E>,
-        room: &mut CpuRoom<E>,
+        workspace: &mut CpuWorkspace<E>,
     ) {
         let (stride, out_stride) = (qkv.stride(), out.stride());
         for b in 0..rows / context {
@@ -403,7 +403,7 @@ where
                 out_stride,
                 &log_sums[from * heads.query..][..context * heads.query],
                 &mut d_qkv.data_mut()[from * stride..],
-                &mut room.attention,
+                &mut workspace.attention,
             );
         }
     }
@@ -433,14 +433,14 @@ where
         w: &PackedMatrix<E>,
         targets: &[u32],
         losses: &mut [f32],
-        room: &mut CpuRoom<E>,
+        workspace: &mut CpuWorkspace<E>,
     ) {
-        let at_once = room.head.shifts.len();
+        let at_once = workspace.head.shifts.len();
         for (chunk, (targets, losses)) in
             targets.chunks(at_once).zip(losses.chunks_mut(at_once)).enumerate()
         {
             let x = &x_nd.data()[chunk * at_once * x_nd.stride()..];
-            cross_entropy(x, x_nd.stride(), w, targets, losses, &mut room.head, None);
+            cross_entropy(x, x_nd.stride(), w, targets, losses, &mut workspace.head, None);
         }
     }
 
@@ -455,9 +455,9 @@ where
         dx_nd: &mut Buffer<f32>,
         add: bool,
         dw_vd: &mut Buffer<f32>,
-        room: &mut CpuRoom<E>,
+        workspace: &mut CpuWorkspace<E>,
     ) {
-        let CpuRoom { inputs, head, .. } = room;
+        let CpuWorkspace { inputs, head, .. } = workspace;
         let (at_once, d, stride) = (head.shifts.len(), x_nd.columns(), x_nd.stride());
         let chunks = targets
             .chunks(at_once)
@@ -476,8 +476,8 @@ where
             }
             scale_rows(x, stride, d, factors, rows, scaled);
             inputs.pack_columns(scaled.data(), scaled.stride(), rows, d);
-            let sink = Summed { out: &mut *dw_vd, stride: d, add: add || chunk > 0 };
-            multiply_packed(units, w.forward.lanes(), inputs, sink);
+            let epilogue = Summed { out: &mut *dw_vd, stride: d, add: add || chunk > 0 };
+            multiply_packed(units, w.forward.lanes(), inputs, epilogue);
             for (row, (dx, factor)) in dx.chunks_exact_mut(d).zip(factors).enumerate().take(rows) {
                 let (at, share) = (targets[row] as usize * d, shares[row]);
                 let (values, dw) = (&values[at..][..d], &mut dw_vd[at..][..d]);
@@ -552,20 +552,20 @@ multiversion! {
     }
 }
 
-/// Losses of rows `x`, `stride` apart, and each one's sum of exponentials in `room`; with `dx`,
-/// `[n, d]`, its gradient but for a factor a row, and the exponentials packed in `room`.
+/// Losses of rows `x`, `stride` apart, and each one's sum of exponentials in `workspace`; with `dx`,
+/// `[n, d]`, its gradient but for a factor a row, and the exponentials packed in `workspace`.
 fn cross_entropy<E: Element>(
     x: &[E],
     stride: usize,
     w: &PackedMatrix<E>,
     targets: &[u32],
     losses: &mut [f32],
-    room: &mut HeadRoom<E>,
+    workspace: &mut HeadRoom<E>,
     mut dx: Option<&mut [f32]>,
 ) {
     let rows = targets.len();
     let (v, depth) = (w.forward.lanes(), 0..w.forward.depth().div_ceil(E::PER_UNIT));
-    let HeadRoom { exponentials, units, at_target, shifts, sums, .. } = room;
+    let HeadRoom { exponentials, units, at_target, shifts, sums, .. } = workspace;
     let (at_target, shifts, sums) =
         (&mut at_target[..rows], &mut shifts[..rows], &mut sums[..rows]);
     target_logits(x, stride, &w.backward, targets, at_target);
@@ -581,11 +581,11 @@ fn cross_entropy<E: Element>(
                 units: &mut units[first * rows.div_ceil(E::PER_UNIT)..],
                 depth: rows.div_ceil(E::PER_UNIT),
             });
-            let sink = Softmax { shifts, sums, kept };
-            multiply_part(x, stride, rows, &w.forward, outputs.clone(), depth.clone(), sink);
+            let epilogue = Softmax { shifts, sums, kept };
+            multiply_part(x, stride, rows, &w.forward, outputs.clone(), depth.clone(), epilogue);
             if let Some(dx) = &mut dx {
                 let of_depth = first / E::PER_UNIT..outputs.end.div_ceil(E::PER_UNIT);
-                let sink = Summed { out: dx, stride: w.backward.lanes(), add: first > 0 };
+                let epilogue = Summed { out: dx, stride: w.backward.lanes(), add: first > 0 };
                 multiply_part(
                     exponentials.data(),
                     kept_stride,
@@ -593,7 +593,7 @@ fn cross_entropy<E: Element>(
                     &w.backward,
                     0..w.backward.lanes(),
                     of_depth,
-                    sink,
+                    epilogue,
                 );
             }
         }

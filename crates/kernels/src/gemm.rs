@@ -21,7 +21,7 @@ const LONG_PASS: usize = 512;
 /// Columns of a transposed left operand that are packed at once: with a pass of them, 256 KiB.
 const STRIP: usize = 4 * NR;
 
-/// The crate's own sinks alone: the loops around tiles trust what they say of their room.
+/// The crate's own sinks alone: the loops around tiles trust what they say of their workspace.
 mod sealed {
     pub trait Sealed {}
     impl<E> Sealed for super::Rounded<'_, E> {}
@@ -39,7 +39,7 @@ pub(crate) fn span(rows: usize, stride: usize, width: usize) -> usize {
 }
 
 /// Where the rows of a product of `E` go.
-pub trait Sink<E>: sealed::Sealed {
+pub trait Epilogue<E>: sealed::Sealed {
     /// Whether a later pass over the summed dimension can add to what an earlier one left.
     const ADDS: bool;
 
@@ -102,7 +102,7 @@ pub struct Rounded<'a, E> {
     pub stride: usize,
 }
 
-impl<E: Element> Sink<E> for Rounded<'_, E> {
+impl<E: Element> Epilogue<E> for Rounded<'_, E> {
     const ADDS: bool = false;
 
     #[inline(always)]
@@ -139,7 +139,7 @@ pub struct Onto<'a> {
     pub stride: usize,
 }
 
-impl<E: Element> Sink<E> for Onto<'_> {
+impl<E: Element> Epilogue<E> for Onto<'_> {
     const ADDS: bool = true;
 
     #[inline(always)]
@@ -171,7 +171,7 @@ pub struct Summed<'a> {
     pub add: bool,
 }
 
-impl<E: Element> Sink<E> for Summed<'_> {
+impl<E: Element> Epilogue<E> for Summed<'_> {
     const ADDS: bool = true;
 
     #[inline(always)]
@@ -251,32 +251,32 @@ fn prefetch(row: &[f32], column: usize) {
     let _ = (row, column);
 }
 
-/// `sink` ← A B, zeros for a depth of nothing: A is the first `rows` rows of `left`, `stride`
+/// `epilogue` ← A B, zeros for a depth of nothing: A is the first `rows` rows of `left`, `stride`
 /// elements apart and as wide as `right` is deep, with zeros up to a whole unit.
 ///
 /// # Panics
-/// If `left` is shorter than that, or the sink's room.
-pub fn multiply<E: Element, S: Sink<E>>(
+/// If `left` is shorter than that, or the epilogue's workspace.
+pub fn multiply<E: Element, S: Epilogue<E>>(
     left: &[E],
     stride: usize,
     rows: usize,
     right: &Panels<E>,
-    sink: S,
+    epilogue: S,
 ) {
     let units = right.depth().div_ceil(E::PER_UNIT);
-    multiply_part(left, stride, rows, right, 0..right.lanes(), 0..units, sink);
+    multiply_part(left, stride, rows, right, 0..right.lanes(), 0..units, epilogue);
 }
 
 /// The same of some columns of B, from a multiple of NR on, and some units of its depth, which A
-/// has alone: columns of the sink count from the first of them.
-pub(crate) fn multiply_part<E: Element, S: Sink<E>>(
+/// has alone: columns of the epilogue count from the first of them.
+pub(crate) fn multiply_part<E: Element, S: Epilogue<E>>(
     left: &[E],
     stride: usize,
     rows: usize,
     right: &Panels<E>,
     columns: Range<usize>,
     units: Range<usize>,
-    sink: S,
+    epilogue: S,
 ) {
     let depth = right.depth().div_ceil(E::PER_UNIT);
     assert!(columns.start.is_multiple_of(NR) && columns.end <= right.lanes() && units.end <= depth);
@@ -293,17 +293,17 @@ pub(crate) fn multiply_part<E: Element, S: Sink<E>>(
         depth,
         columns.len(),
         units,
-        sink,
+        epilogue,
         product::<E>(),
     );
 }
 
 multiversion! {
-    fn products<E: Element, S: Sink<E>>(
-        left: &[E], stride: usize, rows: usize, right: &[u32], depth: usize, lanes: usize, units: Range<usize>, sink: S,
+    fn products<E: Element, S: Epilogue<E>>(
+        left: &[E], stride: usize, rows: usize, right: &[u32], depth: usize, lanes: usize, units: Range<usize>, epilogue: S,
         product: Product,
     ) {
-        let mut sink = sink;
+        let mut epilogue = epilogue;
         let mut tile = Tile::ZERO;
         let pass = if S::ADDS { PASS } else { units.len().max(1) };
         // A depth of nothing sums to zero, in one pass of no unit.
@@ -314,11 +314,11 @@ multiversion! {
                 for row in (0..rows).step_by(MR) {
                     let height = MR.min(rows - row);
                     for r in 0..height {
-                        sink.expect(row + r, column);
+                        epilogue.expect(row + r, column);
                     }
                     let start = left.get(row * stride + done * E::PER_UNIT..).unwrap_or_default().as_ptr().cast();
                     let left = Left { start, row: stride * size_of::<E>(), unit: 4 };
-                    let direct = if lanes - column >= NR { sink.direct(row, height, column, done == 0) } else { None };
+                    let direct = if lanes - column >= NR { epilogue.direct(row, height, column, done == 0) } else { None };
                     let out = direct.map_or_else(|| Out::tile(&mut tile), |direct| direct.0);
                     // SAFETY: `left` has `height` rows of `count` units from there on, `panel` as
                     // many units; a tile is as large as can be, and a direct place has been
@@ -327,33 +327,33 @@ multiversion! {
                     if out.start != tile.0.as_mut_ptr().cast() {
                         continue;
                     }
-                    sink.take_tile(row, column, &tile.0[..height], NR.min(lanes - column), done == 0);
+                    epilogue.take_tile(row, column, &tile.0[..height], NR.min(lanes - column), done == 0);
                 }
             }
         }
     }
 }
 
-/// `sink` ← Aᵀ B: A is `[depth, columns]`, as deep as `right`, in rows `stride` apart. `strip` is
+/// `epilogue` ← Aᵀ B: A is `[depth, columns]`, as deep as `right`, in rows `stride` apart. `strip` is
 /// room that is reused.
 ///
-/// The sum is taken in passes, so the sink must be one that adds: any other does not compile.
+/// The sum is taken in passes, so the epilogue must be one that adds: any other does not compile.
 ///
 /// # Panics
-/// If `left` is shorter than that, or the sink's room.
-pub fn multiply_transposed<E: Element, S: Sink<E>>(
+/// If `left` is shorter than that, or the epilogue's workspace.
+pub fn multiply_transposed<E: Element, S: Epilogue<E>>(
     left: &[E],
     stride: usize,
     columns: usize,
     right: &Panels<E>,
-    sink: S,
+    epilogue: S,
     strip: &mut Vec<u32>,
 ) {
     const { assert!(S::ADDS, "a later pass over the summed dimension adds to what an earlier one left") };
     let depth = right.depth();
     assert!(depth == 0 || left.len() >= span(depth, stride, columns));
     strip.resize(LONG_PASS * STRIP, 0);
-    let mut sink = sink;
+    let mut epilogue = epilogue;
     let units = depth.div_ceil(E::PER_UNIT);
     for done in (0..units.max(1)).step_by(LONG_PASS) {
         let count = LONG_PASS.min(units - done);
@@ -375,7 +375,7 @@ pub fn multiply_transposed<E: Element, S: Sink<E>>(
                 width,
                 right,
                 done..done + count,
-                &mut sink,
+                &mut epilogue,
                 first,
                 done == 0,
                 product::<E>(),
@@ -384,18 +384,18 @@ pub fn multiply_transposed<E: Element, S: Sink<E>>(
     }
 }
 
-/// `sink` ← Aᵀ B: A is `[depth, columns]`, as deep as `right`, and packed.
+/// `epilogue` ← Aᵀ B: A is `[depth, columns]`, as deep as `right`, and packed.
 ///
 /// # Panics
-/// If `left` is shorter than that, or the sink's room.
-pub(crate) fn multiply_packed<E: Element, S: Sink<E>>(
+/// If `left` is shorter than that, or the epilogue's workspace.
+pub(crate) fn multiply_packed<E: Element, S: Epilogue<E>>(
     left: &[u32],
     columns: usize,
     right: &Panels<E>,
-    sink: S,
+    epilogue: S,
 ) {
     const { assert!(S::ADDS, "a later pass over the summed dimension adds to what an earlier one left") };
-    let mut sink = sink;
+    let mut epilogue = epilogue;
     let units = right.depth().div_ceil(E::PER_UNIT);
     for done in (0..units.max(1)).step_by(LONG_PASS) {
         let pass = done..units.min(done + LONG_PASS);
@@ -408,7 +408,7 @@ pub(crate) fn multiply_packed<E: Element, S: Sink<E>>(
                 width,
                 right,
                 pass.clone(),
-                &mut sink,
+                &mut epilogue,
                 first,
                 done == 0,
                 product::<E>(),
@@ -420,8 +420,8 @@ pub(crate) fn multiply_packed<E: Element, S: Sink<E>>(
 multiversion! {
     /// One pass, over the units `pass` of B, of `width` columns of the result's rows from `first`
     /// on: A's panels are `depth` units deep, and those of the pass begin at `from`.
-    fn lanes_by_lanes<E: Element, S: Sink<E>>(
-        left: &[u32], depth: usize, from: usize, width: usize, right: &Panels<E>, pass: Range<usize>, sink: &mut S, first: usize,
+    fn lanes_by_lanes<E: Element, S: Epilogue<E>>(
+        left: &[u32], depth: usize, from: usize, width: usize, right: &Panels<E>, pass: Range<usize>, epilogue: &mut S, first: usize,
         fresh: bool, product: Product,
     ) {
         let mut tile = Tile::ZERO;
@@ -432,7 +432,7 @@ multiversion! {
                 let (row, height) = (first + rows.start, rows.len());
                 let start = &left[rows.start / NR * depth * NR + from * NR..][..count * NR];
                 let left = Left { start: start.as_ptr().wrapping_add(rows.start % NR).cast(), row: 4, unit: 4 * NR };
-                let direct = if lanes - column >= NR { sink.direct(row, height, column, fresh) } else { None };
+                let direct = if lanes - column >= NR { epilogue.direct(row, height, column, fresh) } else { None };
                 let out = direct.map_or_else(|| Out::tile(&mut tile), |direct| direct.0);
                 // SAFETY: from its start on A's panel has `height` lanes of `count` units, `panel`
                 // as many units; a tile is as large as can be, and a direct place has been checked.
@@ -440,7 +440,7 @@ multiversion! {
                 if out.start != tile.0.as_mut_ptr().cast() {
                     continue;
                 }
-                sink.take_tile(row, column, &tile.0[..height], NR.min(lanes - column), fresh);
+                epilogue.take_tile(row, column, &tile.0[..height], NR.min(lanes - column), fresh);
             }
         }
     }

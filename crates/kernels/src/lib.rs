@@ -15,7 +15,7 @@
 //! 32 columns, in each the units one after the other, in each unit its columns. The left one is
 //! read where it lies, 12 rows at a time, or, if it comes transposed, packed like the right one,
 //! each panel's lanes 12, 12 and 8 at a time. The 12 × 32 sums of a tile stay in registers and go
-//! from there through a [`Sink`], which rounds, adds, or turns logits into exponentials. A producer
+//! from there through a [`Epilogue`], which rounds, adds, or turns logits into exponentials. A producer
 //! whose result a later product sums over rows (softmax in the head and in attention) writes it
 //! packed as it comes: nothing is transposed afterwards.
 //!
@@ -41,7 +41,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `set` | [`Kernels`], the set that an engine is written over |
+//! | `backend` | [`Backend`], the set that an engine is written over |
 //! | `cpu` | [`Cpu`], the set on the processor; the head, in chunks of rows |
 //! | `norm`, `rope`, `swiglu` | row by row: RMSNorm, rotary positions, SwiGLU |
 //! | `loss` | softmax and cross-entropy of logits as they come out of the head's product |
@@ -75,6 +75,7 @@ compile_error!(
 
 mod adamw;
 mod attention;
+mod backend;
 mod buffer;
 mod cache;
 mod cpu;
@@ -88,21 +89,20 @@ mod norm;
 mod pack;
 mod peak;
 mod rope;
-mod set;
 mod swiglu;
 
 pub use adamw::{AdamWStep, accumulate, adamw, sum_of_squares};
-pub use attention::{AttentionRoom, Heads, attention, attention_backward};
+pub use attention::{AttentionWorkspace, Heads, attention, attention_backward};
+pub use backend::Backend;
 pub use buffer::{Buffer, Matrix};
 pub use cache::{Cache, attention_step};
-pub use cpu::{Cpu, CpuRoom, PackedMatrix};
+pub use cpu::{Cpu, CpuWorkspace, PackedMatrix};
 pub use element::Element;
-pub use gemm::{Onto, Rounded, Sink, Summed, multiply, multiply_transposed};
+pub use gemm::{Epilogue, Onto, Rounded, Summed, multiply, multiply_transposed};
 pub use half::bf16;
 pub use isa::{fast, fast_bf16};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use pack::{Panels, To};
 pub use peak::peak_flops;
 pub use rope::{Rotations, rotate};
-pub use set::Kernels;
 pub use swiglu::{swiglu, swiglu_backward};

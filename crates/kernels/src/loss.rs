@@ -7,7 +7,7 @@
 
 use crate::attention::{lanes, pack, put};
 use crate::element::Element;
-use crate::gemm::Sink;
+use crate::gemm::Epilogue;
 use crate::math::LANES;
 use crate::micro::{NR, Tile};
 
@@ -35,7 +35,7 @@ pub(crate) struct Kept<'a, E> {
     pub(crate) depth: usize,
 }
 
-impl<E: Element> Sink<E> for Softmax<'_, E> {
+impl<E: Element> Epilogue<E> for Softmax<'_, E> {
     const ADDS: bool = false;
 
     #[inline(always)]
@@ -56,7 +56,7 @@ impl<E: Element> Sink<E> for Softmax<'_, E> {
 
     #[inline(always)]
     fn take(&mut self, row: usize, column: usize, sums: &[f32; NR], count: usize, first: bool) {
-        Sink::<E>::take_tile(self, row, column, std::slice::from_ref(sums), count, first);
+        Epilogue::<E>::take_tile(self, row, column, std::slice::from_ref(sums), count, first);
     }
 }
 
@@ -113,7 +113,7 @@ pub(crate) struct Largest<'a> {
     pub(crate) largest: &'a mut [f32],
 }
 
-impl<E: Element> Sink<E> for Largest<'_> {
+impl<E: Element> Epilogue<E> for Largest<'_> {
     const ADDS: bool = false;
 
     #[inline(always)]

@@ -41,7 +41,7 @@ pub struct Panels<E> {
 }
 
 impl<E: Element> Panels<E> {
-    /// Room for `[depth, lanes]`.
+    /// Workspace for `[depth, lanes]`.
     pub fn zeros(lanes: usize, depth: usize) -> Self {
         let units = Buffer::zeros(lanes.next_multiple_of(NR) * depth.div_ceil(E::PER_UNIT));
         Self { units, lanes, depth, of: PhantomData }

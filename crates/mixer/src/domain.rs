@@ -30,7 +30,7 @@ impl DomainInfo {
 
 /// The size of the run that a mixture is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct RunSize {
     /// Optimizer steps.
     pub steps: u64,
     /// Sequences in a global batch, over all ranks and micro-batches.
@@ -44,7 +44,7 @@ pub struct Run {
 /// The largest batch: it bounds the memory of one step's draws at a gigabyte.
 const MAX_BATCH_SIZE: usize = 1 << 24;
 
-impl Run {
+impl RunSize {
     /// Windows in one pass over `tokens` tokens: ⌊tokens / context⌋.
     pub fn windows(&self, tokens: u64) -> u64 {
         tokens.checked_div(self.context as u64).unwrap_or(0)
@@ -78,7 +78,7 @@ impl Run {
 
 /// Refuses an empty list, repeated names, splits without a whole window and meaningless epoch
 /// limits.
-pub(crate) fn check_domains(domains: &[DomainInfo], run: &Run) -> Result<()> {
+pub(crate) fn check_domains(domains: &[DomainInfo], run: &RunSize) -> Result<()> {
     if domains.is_empty() {
         return Err(MixerError::NoDomains);
     }

@@ -17,10 +17,10 @@
 //! weights change its variance and never its mean (Salmani et al., arXiv:2511.06913).
 //!
 //! ```
-//! use cuvee_mixer::{DomainInfo, Mixer, MixtureSpec, Run};
+//! use cuvee_mixer::{DomainInfo, Mixer, MixtureSpec, RunSize};
 //!
 //! let domains = [DomainInfo::new("web", 9_000), DomainInfo::new("code", 3_000)];
-//! let run = Run { steps: 10, batch_size: 4, context: 100, seed: 0 };
+//! let run = RunSize { steps: 10, batch_size: 4, context: 100, seed: 0 };
 //! let mut mixer = Mixer::new(&MixtureSpec::default(), &domains, &run)?;
 //! let first = mixer.next_step()?;
 //! assert_eq!(first.counts, [3, 1]); // proportional to tokens
@@ -31,31 +31,31 @@
 mod counts;
 mod domain;
 mod error;
+mod measurements;
 mod mixer;
 mod mixture;
-mod needs;
 mod observation;
 mod order;
 mod plan;
 pub mod rule;
 pub mod seed;
+mod share_schedule;
 mod simplex;
 mod state;
 pub mod strategy;
-mod trajectory;
 
-pub use domain::{DomainId, DomainInfo, Run};
+pub use domain::{DomainId, DomainInfo, RunSize};
 pub use error::{MixerError, Result};
+pub use measurements::{GradientRequest, Measurements, ObservationRequest, VarianceEstimator};
 pub use mixer::{Draw, Mixer, StepDraw};
 pub use mixture::{Counts, MixtureSpec, Normalise, Objective};
-pub use needs::{Estimates, GradientNeeds, Needs, VarianceEstimator};
 pub use observation::{GradientStatistics, LossStatistics, Observation};
 pub use order::{Window, WindowOrder};
 pub use plan::DomainPlan;
+pub use share_schedule::{Interpolate, ShareSchedule};
 pub use simplex::{LossWeights, Simplex};
 pub use state::{DomainState, MixerState, SlotState};
 pub use strategy::{
     Context, STRATEGIES, Setup, Slot, Slots, Strategy, StrategyEntry, StrategySpec,
     strategies_markdown,
 };
-pub use trajectory::{Interpolate, Trajectory};

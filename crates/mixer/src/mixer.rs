@@ -1,14 +1,14 @@
 //! The mixer: asks the strategies, draws the batch, keeps the books.
 //!
-//! In: [`MixtureSpec`], domains, [`Run`]; then observations. Out: a [`StepDraw`] a step, a pure
+//! In: [`MixtureSpec`], domains, [`RunSize`]; then observations. Out: a [`StepDraw`] a step, a pure
 //! function of (seed, step, weight history). State is one count and one residual a domain plus
 //! whatever the strategies keep. Everything that cannot work is refused when the mixer is built.
 
 use crate::counts;
-use crate::domain::{DomainId, DomainInfo, Run, check_domains};
+use crate::domain::{DomainId, DomainInfo, RunSize, check_domains};
 use crate::error::{MixerError, Result};
+use crate::measurements::{Measurements, ObservationRequest};
 use crate::mixture::{Counts, MixtureSpec, Normalise, Objective};
-use crate::needs::{Estimates, Needs};
 use crate::observation::Observation;
 use crate::order::WindowOrder;
 use crate::plan::{DomainPlan, check_epochs, plan};
@@ -24,11 +24,11 @@ pub struct Mixer {
     counts: Counts,
     normalise: Normalise,
     domains: Vec<DomainInfo>,
-    run: Run,
+    run: RunSize,
     importance: Simplex,
     sampling: Box<dyn Strategy>,
     loss: Box<dyn Strategy>,
-    needs: Needs,
+    needs: ObservationRequest,
     orders: Vec<WindowOrder>,
     plan: Vec<DomainPlan>,
     step: u64,
@@ -50,7 +50,7 @@ pub struct StepDraw {
     /// m_i = α_i / p_i, after [`Normalise`]; 0 for a domain outside the objective.
     pub multipliers: Vec<f64>,
     /// What adaptive strategies believe, and where their bounds bite.
-    pub estimates: Estimates,
+    pub estimates: Measurements,
     /// b_i: sequences of each domain in the batch; they sum to the batch size.
     pub counts: Vec<usize>,
     /// The sequences, grouped by domain in the order of the domains.
@@ -79,7 +79,7 @@ pub(crate) struct Mixture {
     pub(crate) objective: Simplex,
     /// α_i / p_i, before any normalisation by the batch.
     pub(crate) multipliers: Vec<f64>,
-    pub(crate) estimates: Estimates,
+    pub(crate) estimates: Measurements,
 }
 
 /// Bounds on a restored domain: a state from a file may hold anything.
@@ -94,7 +94,7 @@ impl Mixer {
     /// negative or all-zero shares, p = 0 where α > 0 at any forecast step, a domain shorter than a
     /// window, more epochs than `max_epochs`, a strategy in a slot, or under an objective, where it
     /// has no meaning or no effect.
-    pub fn new(spec: &MixtureSpec, domains: &[DomainInfo], run: &Run) -> Result<Self> {
+    pub fn new(spec: &MixtureSpec, domains: &[DomainInfo], run: &RunSize) -> Result<Self> {
         run.check()?;
         check_domains(domains, run)?;
         let strategy = |slot: Slot, spec: &StrategySpec| spec.build(&Setup { slot, domains, run });
@@ -118,7 +118,7 @@ impl Mixer {
         sampling: Box<dyn Strategy>,
         loss: Box<dyn Strategy>,
         domains: &[DomainInfo],
-        run: &Run,
+        run: &RunSize,
     ) -> Result<Self> {
         run.check()?;
         check_domains(domains, run)?;
@@ -221,7 +221,7 @@ impl Mixer {
     }
 
     /// What both strategies have to be told after a step, besides the training losses.
-    pub fn needs(&self) -> Needs {
+    pub fn needs(&self) -> ObservationRequest {
         self.needs
     }
 

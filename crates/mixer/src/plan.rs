@@ -3,10 +3,10 @@
 //! In: the forecast of the sampling strategy. Out: expected sequences, tokens and epochs per domain
 //! — and a refusal, with the numbers, where a domain's `max_epochs` cannot be met.
 
-use crate::domain::{DomainInfo, Run};
+use crate::domain::{DomainInfo, RunSize};
 use crate::error::{MixerError, Result};
 use crate::mixer::Mixture;
-use crate::trajectory::Trajectory;
+use crate::share_schedule::ShareSchedule;
 use serde::Serialize;
 
 /// One row of the plan table.
@@ -38,9 +38,9 @@ const TOLERANCE: f64 = 1e-9;
 /// Plans the run from its first mixture and, where the strategy knows it, the shares of all steps.
 pub(crate) fn plan(
     domains: &[DomainInfo],
-    run: &Run,
+    run: &RunSize,
     first: &Mixture,
-    forecast: Option<&Trajectory>,
+    forecast: Option<&ShareSchedule>,
 ) -> Vec<DomainPlan> {
     let steps = run.steps as f64;
     let row = |(index, domain): (usize, &DomainInfo)| {
@@ -69,9 +69,9 @@ pub(crate) fn plan(
 /// steps that would fit.
 pub(crate) fn check_epochs(
     domains: &[DomainInfo],
-    run: &Run,
+    run: &RunSize,
     plan: &[DomainPlan],
-    forecast: &Trajectory,
+    forecast: &ShareSchedule,
 ) -> Result<()> {
     let excess =
         |domain: &DomainInfo, epochs: f64| domain.max_epochs.map_or(0.0, |max| epochs / max);

@@ -4,11 +4,12 @@
 
 use cuvee_mixer::seed::CounterRng;
 use cuvee_mixer::{
-    DomainId, DomainInfo, GradientNeeds, GradientStatistics, LossStatistics, Mixer, MixerError,
-    MixerState, MixtureSpec, Needs, Objective, Observation, Run, StepDraw, VarianceEstimator, rule,
+    DomainId, DomainInfo, GradientRequest, GradientStatistics, LossStatistics, Mixer, MixerError,
+    MixerState, MixtureSpec, Objective, Observation, ObservationRequest, RunSize, StepDraw,
+    VarianceEstimator, rule,
 };
 
-const RUN: Run = Run { steps: 400, batch_size: 12, context: 16, seed: 5 };
+const RUN: RunSize = RunSize { steps: 400, batch_size: 12, context: 16, seed: 5 };
 
 fn domains() -> Vec<DomainInfo> {
     let domain = |name, importance| DomainInfo { importance, ..DomainInfo::new(name, 2_000) };
@@ -279,12 +280,15 @@ fn bounds_are_reported_where_they_bite() {
 
 #[test]
 fn needs_are_those_of_both_slots() {
-    let held_out = |every| Needs { held_out_every: Some(every), gradient: None };
-    assert_eq!(mixer("'uniform'", "'uniform'").needs(), Needs::default());
+    let held_out = |every| ObservationRequest { held_out_every: Some(every), gradient: None };
+    assert_eq!(mixer("'uniform'", "'uniform'").needs(), ObservationRequest::default());
     assert_eq!(mixer("'uniform'", "{ strategy = 'erma', every = 7 }").needs(), held_out(7));
     let both = mixer("{ strategy = 'va', variance = 'exact' }", "'fgls'").needs();
-    let gradient = |estimator, every| Some(GradientNeeds { estimator, every });
-    assert_eq!(both, Needs { gradient: gradient(VarianceEstimator::Exact, 1), ..held_out(100) });
+    let gradient = |estimator, every| Some(GradientRequest { estimator, every });
+    assert_eq!(
+        both,
+        ObservationRequest { gradient: gradient(VarianceEstimator::Exact, 1), ..held_out(100) }
+    );
     for (sampling, every) in [("'norm-layers'", 1), ("'sketch'", 8), ("'sketch', every = 2", 2)] {
         let needs =
             mixer(&format!("{{ strategy = 'va', variance = {sampling} }}"), "'uniform'").needs();

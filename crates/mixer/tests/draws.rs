@@ -5,12 +5,12 @@
 use cuvee_mixer::strategy::{Fixed, Planned, Unimax};
 use cuvee_mixer::{
     Context, Counts, DomainInfo, Draw, Mixer, MixerError, MixerState, MixtureSpec, Normalise,
-    Objective, Observation, Result, Run, StepDraw, Strategy, StrategySpec, Trajectory,
+    Objective, Observation, Result, RunSize, ShareSchedule, StepDraw, Strategy, StrategySpec,
 };
 use proptest::prelude::*;
 use std::collections::HashSet;
 
-const RUN: Run = Run { steps: 60, batch_size: 10, context: 16, seed: 11 };
+const RUN: RunSize = RunSize { steps: 60, batch_size: 10, context: 16, seed: 11 };
 
 fn domains() -> Vec<DomainInfo> {
     vec![DomainInfo::new("web", 1_000), DomainInfo::new("code", 500), DomainInfo::new("math", 90)]
@@ -129,7 +129,7 @@ fn resume_at_any_step_equals_an_uninterrupted_run_to_the_bit() {
 
 #[test]
 fn seeds_change_the_windows_and_equal_seeds_do_not() {
-    let build = |seed| Mixer::new(&spec(""), &domains(), &Run { seed, ..RUN }).unwrap();
+    let build = |seed| Mixer::new(&spec(""), &domains(), &RunSize { seed, ..RUN }).unwrap();
     let run = |seed| all_steps(&mut build(seed));
     assert_eq!(run(1), run(1));
     assert_ne!(run(1)[0].draws, run(2)[0].draws);
@@ -337,11 +337,11 @@ fn domains_must_exist_and_differ() {
 #[test]
 fn a_run_of_nothing_or_of_too_much_is_refused() {
     for run in [
-        Run { steps: 0, ..RUN },
-        Run { batch_size: 0, ..RUN },
-        Run { context: 0, ..RUN },
-        Run { batch_size: usize::MAX, ..RUN },
-        Run { context: usize::MAX, ..RUN },
+        RunSize { steps: 0, ..RUN },
+        RunSize { batch_size: 0, ..RUN },
+        RunSize { context: 0, ..RUN },
+        RunSize { batch_size: usize::MAX, ..RUN },
+        RunSize { context: usize::MAX, ..RUN },
     ] {
         let error = Mixer::new(&spec(""), &domains(), &run).unwrap_err();
         assert!(matches!(error, MixerError::BadParameter { .. }), "{error}");
@@ -353,7 +353,8 @@ fn more_epochs_than_allowed_are_refused_with_the_steps_that_fit() {
     // math: 5 windows, 10/3 sequences a step: 3 epochs = 15 sequences = 4.5 steps.
     let mut capped = domains();
     capped[2].max_epochs = Some(3.0);
-    let build = |steps| Mixer::new(&spec("sampling = 'uniform'"), &capped, &Run { steps, ..RUN });
+    let build =
+        |steps| Mixer::new(&spec("sampling = 'uniform'"), &capped, &RunSize { steps, ..RUN });
     let error = build(60).unwrap_err();
     match &error {
         MixerError::EpochsExceeded { domain, epochs, fitting_steps: 4, windows: 5, .. } => {
@@ -370,7 +371,7 @@ fn more_epochs_than_allowed_are_refused_with_the_steps_that_fit() {
     assert!(mixer.epochs()[2] <= 3.0);
     // An exact fit is a fit: 3 steps of 10/3 sequences are 2 epochs of 5 windows.
     capped[2].max_epochs = Some(2.0);
-    let exact = Mixer::new(&spec("sampling = 'uniform'"), &capped, &Run { steps: 3, ..RUN });
+    let exact = Mixer::new(&spec("sampling = 'uniform'"), &capped, &RunSize { steps: 3, ..RUN });
     assert!(exact.is_ok());
     capped[2].max_epochs = Some(-1.0);
     assert!(refusal("", &capped).contains("max_epochs of domain `math` is -1"));
@@ -402,7 +403,7 @@ fn the_plan_is_what_the_run_then_takes() {
 fn starting_costs_the_same_at_any_token_count() {
     // 2⁶³ tokens: anything proportional to them would not fit into memory, let alone finish.
     let huge = [DomainInfo::new("web", 1 << 63), DomainInfo::new("code", u64::MAX)];
-    let mut mixer = Mixer::new(&spec(""), &huge, &Run { steps: u64::MAX, ..RUN }).unwrap();
+    let mut mixer = Mixer::new(&spec(""), &huge, &RunSize { steps: u64::MAX, ..RUN }).unwrap();
     let step = mixer.next_step().unwrap();
     assert_eq!(step.draws.len(), 10);
     assert!(step.draws.iter().all(|draw| draw.epoch == 0));
@@ -495,7 +496,7 @@ impl Strategy for FollowLosses {
 }
 
 fn online(domains: &[DomainInfo]) -> Mixer {
-    let shares = Trajectory::constant(
+    let shares = ShareSchedule::constant(
         cuvee_mixer::Simplex::normalise("loss", &["web", "code", "math"], &[1.0, 2.0, 5.0])
             .unwrap(),
     );

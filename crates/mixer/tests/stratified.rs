@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use cuvee_mixer::strategy::{Schedule, Stage};
-use cuvee_mixer::{DomainInfo, Interpolate, Mixer, MixtureSpec, Run, StrategySpec};
+use cuvee_mixer::{DomainInfo, Interpolate, Mixer, MixtureSpec, RunSize, StrategySpec};
 use proptest::prelude::*;
 
 fn domains(count: usize) -> Vec<DomainInfo> {
@@ -22,7 +22,7 @@ fn mixer(stages: Vec<Stage>, interpolate: Interpolate, steps: u64, batch_size: u
         sampling: StrategySpec::Schedule(Schedule { stages, interpolate }),
         ..MixtureSpec::default()
     };
-    Mixer::new(&spec, &domains, &Run { steps, batch_size, context: 100, seed: 0 }).unwrap()
+    Mixer::new(&spec, &domains, &RunSize { steps, batch_size, context: 100, seed: 0 }).unwrap()
 }
 
 /// Neumaier's compensated sum: its error does not grow with the number of terms.

@@ -19,7 +19,7 @@ use cuvee_data::{
     TrainTokenizerSpec, prepare,
 };
 use cuvee_mixer::rule::{va, variance_ratio};
-use cuvee_mixer::{DomainInfo, GradientStatistics, Mixer, MixtureSpec, Run, VarianceEstimator};
+use cuvee_mixer::{DomainInfo, GradientStatistics, Mixer, MixtureSpec, RunSize, VarianceEstimator};
 use cuvee_train::{
     Batch, DeviceSpec, Engine, ModelSpec, NamedTensor, ReferenceEngine, TrainSpec, read_batch,
 };
@@ -90,7 +90,7 @@ fn main() -> Result<()> {
     let mut mixer = Mixer::new(
         &mixture,
         &infos,
-        &Run { steps: steps + 1, batch_size: BATCH, context: CONTEXT, seed },
+        &RunSize { steps: steps + 1, batch_size: BATCH, context: CONTEXT, seed },
     )?;
     let names: Vec<String> = corpus.domains.iter().map(|domain| domain.name.clone()).collect();
     let shards: Vec<_> = corpus.domains.iter().map(|domain| domain.shard(Split::Train)).collect();

@@ -3,7 +3,7 @@
 //! A checkpoint is a folder `step-00001000/` with `model.safetensors`, `config.json` and
 //! `tokenizer.json` (so that it loads anywhere a Hugging Face Llama does), `optimizer.safetensors`
 //! (both AdamW moments) and `state.json` (everything else). It is written under a temporary name,
-//! synced, then renamed; older ones are removed only after that (`folder.rs`). Costs three times
+//! synced, then renamed; older ones are removed only after that. Costs three times
 //! the parameters in bytes on disk.
 
 use std::fs;
@@ -11,13 +11,13 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use cuvee_data::{Domain, Split, Tokenizer};
+use cuvee_fs::{remove_folder, replace_folder, sweep_folders};
 use cuvee_mixer::MixerState;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, Moments, NamedTensor};
 use crate::error::{Result, TrainError};
 use crate::evaluate::Evaluation;
-use crate::folder::{remove_folder, replace_folder, sweep_folders};
 use crate::hf;
 use crate::spec::Precision;
 use crate::tensors::{read_safetensors, write_safetensors};

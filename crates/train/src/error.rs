@@ -6,6 +6,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use cuvee_fs::FsError;
 use thiserror::Error;
 
 /// Result of the functions of this crate.
@@ -406,5 +407,11 @@ impl TrainError {
             found: found.to_string(),
             hint: hint.into(),
         }
+    }
+}
+
+impl From<FsError> for TrainError {
+    fn from(FsError { action, path, source }: FsError) -> Self {
+        TrainError::Io { action, path, source }
     }
 }

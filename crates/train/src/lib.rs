@@ -29,7 +29,6 @@ pub mod checkpoint;
 mod engine;
 mod error;
 mod evaluate;
-pub mod folder;
 mod fused;
 mod generate;
 pub mod hf;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use cuvee_data::{Domain, Shard, Split, Tokenizer};
-use cuvee_mixer::{DomainId, LossStatistics, Mixer, Needs, Observation, StepDraw};
+use cuvee_mixer::{DomainId, LossStatistics, Mixer, Observation, ObservationRequest, StepDraw};
 
 use crate::batch::read_batch;
 use crate::checkpoint::{self, CheckpointSpec, RunState};
@@ -144,7 +144,7 @@ pub struct Trainer<'a> {
     tokenizer: &'a Tokenizer,
     mixer: Mixer,
     /// What the strategies want measured besides the losses of the steps.
-    needs: Needs,
+    needs: ObservationRequest,
     engine: Box<dyn Engine>,
     state: RunState,
     /// The step whose checkpoint is on disk already.
@@ -217,7 +217,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Outcome> {
         let names: Vec<String> = self.domains.iter().map(|d| d.name.clone()).collect();
         let shards: Vec<&Shard> = self.domains.iter().map(|d| d.shard(Split::Train)).collect();
-        shards.iter().for_each(|shard| shard.will_be_read_at_random());
+        shards.iter().for_each(|shard| shard.advise_random());
         let vocab_size = self.engine.model().vocab_size;
         loop {
             let done = self.state.step;

@@ -76,21 +76,7 @@ pub fn write_safetensors(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
     let views = tensors.iter().map(|tensor| (tensor.name.as_str(), F32View(tensor)));
     let bytes =
         safetensors::serialize(views, Some(metadata)).map_err(|error| refuse(error.to_string()))?;
-    write_file(path, &bytes)
-}
-
-/// Writes a file whole or not at all: to a neighbour of temporary name, synced, renamed.
-pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".partial");
-    let temporary = PathBuf::from(temporary);
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(TrainError::io("write", path))
+    Ok(cuvee_fs::write_file(path, &bytes)?)
 }
 
 /// Lends a tensor's bytes to the writer without copying them where memory is little-endian, as the

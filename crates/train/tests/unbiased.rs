@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use cuvee_mixer::{DomainInfo, Mixer, MixtureSpec, Run};
+use cuvee_mixer::{DomainInfo, Mixer, MixtureSpec, RunSize};
 use cuvee_train::{Batch, DeviceSpec, Engine, ModelSpec, ReferenceEngine, TrainSpec};
 
 const VOCABULARY: u32 = 32;
@@ -64,7 +64,7 @@ fn deviations(
 ) -> Vec<f64> {
     let streams = [stream(0), stream(1)];
     let domains = ["skewed", "rare"].map(|name| DomainInfo::new(name, streams[0].len() as u64));
-    let run = Run { steps: STEPS, batch_size: BATCH, context: CONTEXT, seed: 11 };
+    let run = RunSize { steps: STEPS, batch_size: BATCH, context: CONTEXT, seed: 11 };
     let mut mixer = Mixer::new(spec, &domains, &run).unwrap();
     let mut projections = vec![Vec::new(); directions.len()];
     for _ in 0..STEPS {

@@ -111,7 +111,7 @@ fn rates(folder: &Path, seconds: f64) -> anyhow::Result<Rates> {
     let dir = folder.join("windows");
     write_synthetic(&dir, "windows", SHARD_TOKENS, true)?;
     let shard = Shard::open(&dir.join("train"))?;
-    shard.will_be_read_at_random();
+    shard.advise_random();
     let memory = std::fs::read(dir.join("train.bin"))?;
     let mut copy = vec![0u8; memory.len()];
     // Odd steps around the stream come to every place; the places are as good as random for caches
@@ -187,7 +187,7 @@ fn first_batch(config: &Path, dirs: &[std::path::PathBuf], folder: &Path) -> any
     let vocab_size = domains[0].manifest.vocab_size;
     let (plan, mut mixer) = Plan::new(&config, &domains, vocab_size, folder)?;
     let shards: Vec<&Shard> = domains.iter().map(|domain| domain.shard(Split::Train)).collect();
-    shards.iter().for_each(|shard| shard.will_be_read_at_random());
+    shards.iter().for_each(|shard| shard.advise_random());
     let names: Vec<String> = domains.iter().map(|domain| domain.name.clone()).collect();
     let draws = mixer.next_step()?.draws;
     let batch = read_batch(&draws, &shards, &names, plan.run.train.context, vocab_size)?;

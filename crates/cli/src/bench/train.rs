@@ -186,7 +186,7 @@ struct Measured {
     first_loss: f64,
     /// Loss of the last.
     last_loss: f64,
-    /// Kernels' times over the timed steps, if they were asked for and the engine can tell.
+    /// Backend' times over the timed steps, if they were asked for and the engine can tell.
     profile: Option<Vec<KernelTime>>,
 }
 

@@ -1,4 +1,4 @@
-//! Kernels compiled for each set of instructions give the same bits, those of the bf16 dot product
+//! Backend compiled for each set of instructions give the same bits, those of the bf16 dot product
 //! aside.
 
 use std::cell::Cell;
@@ -79,7 +79,7 @@ where
     let (mut w, mut table) = (kernels.matrix(97, d), kernels.floats(97 * d));
     table.copy_from_slice(&values);
     kernels.lay_out(&table, &mut w);
-    let mut room = kernels.room(n, n, Heads { query: 1, kv: 1, dim: 2 }, 97, d, true);
+    let mut workspace = kernels.workspace(n, n, Heads { query: 1, kv: 1, dim: 2 }, 97, d, true);
     let (mut losses, mut dx, mut dw) =
         (vec![0.0; n], kernels.floats(n * d), kernels.floats(97 * d));
     let inputs = matrix::<E>(n, d, 13);
@@ -93,7 +93,7 @@ where
         &mut dx,
         false,
         &mut dw,
-        &mut room,
+        &mut workspace,
     );
     all.push(("head", [losses, dx.to_vec(), dw.to_vec()].concat()));
 
@@ -138,9 +138,18 @@ where
     let (qkv, d_out) = (matrix::<E>(n, heads.columns(), 11), matrix::<E>(n, 12, 12));
     let (mut out, mut log_sums, mut gradient) =
         (Matrix::<E>::zeros(n, 12), vec![0.0; 2 * n], Matrix::<E>::zeros(n, heads.columns()));
-    let (mut room, stride, out_stride) =
-        (AttentionRoom::<E>::new(n, heads, true), qkv.stride(), out.stride());
-    attention(qkv.data(), stride, n, heads, out.data_mut(), out_stride, &mut log_sums, &mut room);
+    let (mut workspace, stride, out_stride) =
+        (AttentionWorkspace::<E>::new(n, heads, true), qkv.stride(), out.stride());
+    attention(
+        qkv.data(),
+        stride,
+        n,
+        heads,
+        out.data_mut(),
+        out_stride,
+        &mut log_sums,
+        &mut workspace,
+    );
     attention_backward(
         qkv.data(),
         stride,
@@ -151,7 +160,7 @@ where
         out_stride,
         &log_sums,
         gradient.data_mut(),
-        &mut room,
+        &mut workspace,
     );
     let (mut cache, mut one) = (Cache::default(), vec![E::default(); 12]);
     let rotations = Rotations::new(3, 6, 100.0);

@@ -2,7 +2,7 @@
 
 use candle_core::{D, Tensor, Var};
 use cuvee_kernels::{
-    AttentionRoom, Cache, Element, Heads, Matrix, Rotations, attention, attention_backward,
+    AttentionWorkspace, Cache, Element, Heads, Matrix, Rotations, attention, attention_backward,
     attention_step, bf16, rotate,
 };
 
@@ -92,13 +92,13 @@ fn both_ways<E: Element>(
     qkv: &Matrix<E>,
     d_out: &Matrix<E>,
     heads: Heads,
-    room: &mut AttentionRoom<E>,
+    workspace: &mut AttentionWorkspace<E>,
 ) -> Found<E> {
     let (t, stride) = (qkv.rows(), qkv.stride());
     let (mut out, mut gradient) =
         (Matrix::zeros(t, heads.query * heads.dim), Matrix::zeros(t, heads.columns()));
     let (mut log_sums, out_stride) = (vec![0.0; t * heads.query], out.stride());
-    attention(qkv.data(), stride, t, heads, out.data_mut(), out_stride, &mut log_sums, room);
+    attention(qkv.data(), stride, t, heads, out.data_mut(), out_stride, &mut log_sums, workspace);
     attention_backward(
         qkv.data(),
         stride,
@@ -109,7 +109,7 @@ fn both_ways<E: Element>(
         out_stride,
         &log_sums,
         gradient.data_mut(),
-        room,
+        workspace,
     );
     Found { out, gradient }
 }
@@ -119,12 +119,12 @@ fn matches_autograd<E: Kind>() {
         let (columns, width) = (heads.columns(), heads.query * heads.dim);
         let qkv = random_matrix::<E>(t, columns, 2.0, 1);
         let d_out = random_matrix::<E>(t, width, 1.0, 2);
-        // Room for longer sequences, in which another one has left its traces.
-        let mut room = AttentionRoom::<E>::new(t + 5, heads, true);
+        // Workspace for longer sequences, in which another one has left its traces.
+        let mut workspace = AttentionWorkspace::<E>::new(t + 5, heads, true);
         let (longer, d_longer) =
             (random_matrix::<E>(t + 5, columns, 9.0, 3), random_matrix::<E>(t + 5, width, 9.0, 4));
-        both_ways(&longer, &d_longer, heads, &mut room);
-        let Found { out, gradient } = both_ways(&qkv, &d_out, heads, &mut room);
+        both_ways(&longer, &d_longer, heads, &mut workspace);
+        let Found { out, gradient } = both_ways(&qkv, &d_out, heads, &mut workspace);
 
         let variable = variable(&rows(&qkv), &[t, columns]);
         let expected = oracle(&variable, t, heads);
@@ -169,7 +169,7 @@ fn attention_matches_autograd_both_ways() {
 fn attention_matches_central_differences() {
     let (t, heads) = (14, Heads { query: 2, kv: 1, dim: 4 });
     let columns = heads.columns();
-    let mut room = AttentionRoom::<f32>::new(t, heads, true);
+    let mut workspace = AttentionWorkspace::<f32>::new(t, heads, true);
     let d_out = random_matrix::<f32>(t, 8, 1.0, 1);
     let weights = rows(&d_out);
     let at = random(t * columns, 2);
@@ -181,9 +181,9 @@ fn attention_matches_central_differences() {
             .for_each(|(row, values)| matrix.row_mut(row).copy_from_slice(values));
         matrix
     };
-    let gradient = rows(&both_ways(&matrix(&at), &d_out, heads, &mut room).gradient);
+    let gradient = rows(&both_ways(&matrix(&at), &d_out, heads, &mut workspace).gradient);
     let loss = |at: &[f32]| {
-        let Found { out, .. } = both_ways(&matrix(at), &d_out, heads, &mut room);
+        let Found { out, .. } = both_ways(&matrix(at), &d_out, heads, &mut workspace);
         rows(&out).iter().zip(&weights).map(|(out, w)| out * w).sum()
     };
     matches_differences("attention", &at, &gradient, loss);
@@ -192,13 +192,13 @@ fn attention_matches_central_differences() {
 #[test]
 fn a_later_token_changes_no_bit_of_earlier_rows() {
     let (t, heads) = (30, Heads { query: 2, kv: 1, dim: 6 });
-    let mut room = AttentionRoom::<bf16>::new(t, heads, true);
+    let mut workspace = AttentionWorkspace::<bf16>::new(t, heads, true);
     let d_out = Matrix::zeros(t, 12);
     let mut qkv = random_matrix::<bf16>(t, heads.columns(), 2.0, 1);
-    let base = rows(&both_ways(&qkv, &d_out, heads, &mut room).out);
+    let base = rows(&both_ways(&qkv, &d_out, heads, &mut workspace).out);
     for changed in [29, 13, 12, 1] {
         qkv.row_mut(changed).fill(bf16::narrow(3.0));
-        let out = rows(&both_ways(&qkv, &d_out, heads, &mut room).out);
+        let out = rows(&both_ways(&qkv, &d_out, heads, &mut workspace).out);
         assert_eq!(out[..changed * 12], base[..changed * 12], "token {changed}");
         assert_ne!(out[changed * 12..(changed + 1) * 12], base[changed * 12..(changed + 1) * 12]);
     }
@@ -243,11 +243,11 @@ fn one_token_at_a_time_is_all_at_once() {
 #[test]
 fn a_nan_reaches_every_row_that_sees_it() {
     let (t, heads) = (15, Heads { query: 1, kv: 1, dim: 4 });
-    let mut room = AttentionRoom::<f32>::new(t, heads, true);
+    let mut workspace = AttentionWorkspace::<f32>::new(t, heads, true);
     let d_out = random_matrix::<f32>(t, 4, 1.0, 1);
     let mut qkv = random_matrix::<f32>(t, 12, 1.0, 2);
     qkv.row_mut(13)[5] = f32::NAN; // a key
-    let Found { out, gradient } = both_ways(&qkv, &d_out, heads, &mut room);
+    let Found { out, gradient } = both_ways(&qkv, &d_out, heads, &mut workspace);
     for row in 0..t {
         assert_eq!(out.row(row).iter().all(|x| x.is_nan()), row >= 13, "row {row}");
     }

@@ -1,7 +1,7 @@
 //! Rows of a table by token, and their gradient.
 
 use candle_core::{Device, Tensor};
-use cuvee_kernels::{Buffer, Cpu, Kernels};
+use cuvee_kernels::{Backend, Buffer, Cpu};
 
 use crate::tools::{U32, close, flat, gradients, random, variable, wide};
 

@@ -1,7 +1,7 @@
 //! The output head and its cross-entropy.
 
 use candle_core::{D, Device, Tensor};
-use cuvee_kernels::{Buffer, Cpu, CpuRoom, Heads, Kernels, Matrix, To, bf16};
+use cuvee_kernels::{Backend, Buffer, Cpu, CpuWorkspace, Heads, Matrix, To, bf16};
 
 use crate::tools::{
     EXP, Kind, U32, close, flat, matches_differences, narrow, random, random_matrix, rows,
@@ -15,8 +15,8 @@ where
 {
     kernels: Cpu<E>,
     values: Buffer<f32>,
-    matrix: <Cpu<E> as Kernels>::Matrix,
-    room: CpuRoom<E>,
+    matrix: <Cpu<E> as Backend>::Matrix,
+    workspace: CpuWorkspace<E>,
     v: usize,
     d: usize,
 }
@@ -34,13 +34,13 @@ where
         kernels.write(&mut floats, 0, values);
         let mut matrix = kernels.matrix(v, d);
         kernels.lay_out(&floats, &mut matrix);
-        let room = kernels.room(n, 1, Heads { query: 1, kv: 1, dim: 2 }, v, d, true);
-        Self { kernels, values: floats, matrix, room, v, d }
+        let workspace = kernels.workspace(n, 1, Heads { query: 1, kv: 1, dim: 2 }, v, d, true);
+        Self { kernels, values: floats, matrix, workspace, v, d }
     }
 
     fn losses(&mut self, x: &Matrix<E>, targets: &[u32]) -> Vec<f32> {
         let mut losses = vec![0.0; targets.len()];
-        self.kernels.head(x, &self.matrix, targets, &mut losses, &mut self.room);
+        self.kernels.head(x, &self.matrix, targets, &mut losses, &mut self.workspace);
         losses
     }
 
@@ -60,7 +60,7 @@ where
         if let Some(dw) = dw {
             sum.copy_from_slice(dw);
         }
-        let Self { kernels, values, matrix, room, .. } = self;
+        let Self { kernels, values, matrix, workspace, .. } = self;
         kernels.head_backward(
             x,
             matrix,
@@ -71,7 +71,7 @@ where
             &mut dx,
             dw.is_some(),
             &mut sum,
-            room,
+            workspace,
         );
         (losses, dx.to_vec(), sum.to_vec())
     }

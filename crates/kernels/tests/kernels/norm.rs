@@ -1,6 +1,6 @@
 //! RMSNorm.
 
-use cuvee_kernels::{Buffer, Cpu, Element, Kernels, Matrix, To, bf16, rms_norm, rms_norm_backward};
+use cuvee_kernels::{Backend, Buffer, Cpu, Element, Matrix, To, bf16, rms_norm, rms_norm_backward};
 
 use crate::tools::{
     Kind, U32, close, flat, gradients, matches_differences, random, rows, variable, wide,
@@ -24,7 +24,7 @@ where
         let n = sequences * context;
         let (x, gain) = (random(n * d, 1), random(d, 2));
         let (dy, before) = (random(n * d, 3), random(n * d, 4));
-        // Room for more rows than there are.
+        // Workspace for more rows than there are.
         let (mut y, mut scale) = (Matrix::<E>::zeros(n + 2, d), vec![9.0; n + 2]);
         rms_norm(&x, &gain, EPS, &mut y, &mut scale);
 

@@ -1,6 +1,6 @@
 //! AdamW, and the sums that go before it.
 
-use cuvee_kernels::{AdamWStep, Buffer, Cpu, Kernels, accumulate, adamw, sum_of_squares};
+use cuvee_kernels::{AdamWStep, Backend, Buffer, Cpu, accumulate, adamw, sum_of_squares};
 
 use crate::tools::{U32, close, random, wide};
 

@@ -1,7 +1,7 @@
 //! Matrix products against a naive one in f64.
 
 use cuvee_kernels::{
-    Element, Onto, Panels, Rounded, Sink, Summed, To, bf16, multiply, multiply_transposed,
+    Element, Epilogue, Onto, Panels, Rounded, Summed, To, bf16, multiply, multiply_transposed,
 };
 use proptest::prelude::*;
 
@@ -77,12 +77,12 @@ fn operands<E: Element>(
 /// Both ways to the same product.
 const WAYS: [&str; 2] = ["multiply", "multiply_transposed"];
 
-fn by<E: Element>(way: &str, operands: &Operands<E>, m: usize, sink: impl Sink<E>) {
+fn by<E: Element>(way: &str, operands: &Operands<E>, m: usize, epilogue: impl Epilogue<E>) {
     let Operands { left, left_transposed, right, stride_k, stride_m, .. } = operands;
     if way == "multiply" {
-        multiply(left, *stride_k, m, right, sink);
+        multiply(left, *stride_k, m, right, epilogue);
     } else {
-        multiply_transposed(left_transposed, *stride_m, m, right, sink, &mut Vec::new());
+        multiply_transposed(left_transposed, *stride_m, m, right, epilogue, &mut Vec::new());
     }
 }
 
@@ -108,7 +108,7 @@ fn every_sink<E: Kind>() {
         let base: Vec<f32> = random(m * stride, 3);
         let at = |i: usize| f64::from(base[i / n * stride + i % n]);
         for way in WAYS {
-            let what = |sink: &str| format!("{way} {m}×{n}×{k} in {}, {sink}", E::NAME);
+            let what = |epilogue: &str| format!("{way} {m}×{n}×{k} in {}, {epilogue}", E::NAME);
             let mut sums = vec![UNTOUCHED; m * stride];
             by(way, &operands, m, Summed { out: &mut sums, stride, add: false });
             close(&what("summed"), &inside(&sums, stride, n), products, |i| rounding * sizes[i]);
@@ -206,11 +206,11 @@ fn panels_that_held_more_keep_nothing_of_it() {
 fn a_depth_of_nothing_sums_to_zero() {
     let panels = Panels::<bf16>::zeros(33, 0);
     for way in WAYS {
-        let (mut out, mut room) = ([UNTOUCHED; 2 * 33], Vec::new());
+        let (mut out, mut workspace) = ([UNTOUCHED; 2 * 33], Vec::new());
         let sums = Summed { out: &mut out, stride: 33, add: false };
         match way {
             "multiply" => multiply(&[], 0, 2, &panels, sums),
-            _ => multiply_transposed(&[], 2, 2, &panels, sums, &mut room),
+            _ => multiply_transposed(&[], 2, 2, &panels, sums, &mut workspace),
         }
         assert_eq!(out, [0.0; 2 * 33], "{way}");
     }

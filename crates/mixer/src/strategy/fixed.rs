@@ -2,7 +2,7 @@
 
 use super::{Planned, Setup, Slots, Strategy, StrategyEntry};
 use crate::error::Result;
-use crate::trajectory::Trajectory;
+use crate::share_schedule::ShareSchedule;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -25,6 +25,6 @@ pub struct Fixed {
 impl Fixed {
     pub(super) fn build(&self, setup: &Setup) -> Result<Box<dyn Strategy>> {
         let shares = setup.shares("shares", &self.shares)?;
-        Ok(Planned::boxed(ENTRY.name, Trajectory::constant(shares)))
+        Ok(Planned::boxed(ENTRY.name, ShareSchedule::constant(shares)))
     }
 }

@@ -8,7 +8,7 @@
 use super::{Context, Setup, Strategy};
 use crate::domain::DomainId;
 use crate::error::{MixerError, Result};
-use crate::needs::{Estimates, Needs};
+use crate::measurements::{Measurements, ObservationRequest};
 use crate::observation::{LossStatistics, Observation};
 use crate::rule::Clamp;
 use crate::simplex::Simplex;
@@ -108,16 +108,16 @@ impl<R: LossRule + 'static> Strategy for Learned<R> {
         Ok(self.state.loss_weight.clone())
     }
 
-    fn needs(&self) -> Needs {
-        Needs { held_out_every: Some(self.every), gradient: None }
+    fn needs(&self) -> ObservationRequest {
+        ObservationRequest { held_out_every: Some(self.every), gradient: None }
     }
 
-    fn estimates(&self, context: &Context) -> Estimates {
+    fn estimates(&self, context: &Context) -> Measurements {
         let weights = context.importance.values().iter().zip(&self.state.loss_weight).enumerate();
         let clamped = weights.filter(|(_, (pi, w))| **pi > 0.0 && self.clamp.holds(**w));
-        Estimates {
+        Measurements {
             clamped: clamped.map(|(index, _)| DomainId(index)).collect(),
-            ..Estimates::default()
+            ..Measurements::default()
         }
     }
 

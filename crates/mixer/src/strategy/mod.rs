@@ -30,13 +30,13 @@ pub use uniform::Uniform;
 pub use unimax::Unimax;
 pub use va::Va;
 
-use crate::domain::{DomainInfo, Run};
+use crate::domain::{DomainInfo, RunSize};
 use crate::error::{MixerError, Result, nearest_hint};
+use crate::measurements::{Measurements, ObservationRequest};
 use crate::mixture::Objective;
-use crate::needs::{Estimates, Needs};
 use crate::observation::Observation;
+use crate::share_schedule::ShareSchedule;
 use crate::simplex::{LossWeights, Simplex};
-use crate::trajectory::Trajectory;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -166,18 +166,18 @@ pub trait Strategy: Send + std::fmt::Debug {
     /// The normalised proposals for all steps, where they are known in advance. With it a run's
     /// epochs are planned and checked up front, and stratified counts keep their bound under any
     /// schedule.
-    fn forecast(&self) -> Option<&Trajectory> {
+    fn forecast(&self) -> Option<&ShareSchedule> {
         None
     }
 
     /// What it has to be told besides the training losses; the same throughout a run.
-    fn needs(&self) -> Needs {
-        Needs::default()
+    fn needs(&self) -> ObservationRequest {
+        ObservationRequest::default()
     }
 
     /// What it believes at the step that it proposes for, and where its bounds bite.
-    fn estimates(&self, _context: &Context) -> Estimates {
-        Estimates::default()
+    fn estimates(&self, _context: &Context) -> Measurements {
+        Measurements::default()
     }
 
     /// Takes in what is known after a step.
@@ -225,7 +225,7 @@ pub struct Setup<'a> {
     /// The domains.
     pub domains: &'a [DomainInfo],
     /// The size of the run.
-    pub run: &'a Run,
+    pub run: &'a RunSize,
 }
 
 impl Setup<'_> {

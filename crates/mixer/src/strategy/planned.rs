@@ -2,18 +2,18 @@
 
 use super::{Context, Strategy};
 use crate::error::Result;
-use crate::trajectory::Trajectory;
+use crate::share_schedule::ShareSchedule;
 
-/// Proposes the shares of a [`Trajectory`] and keeps no state.
+/// Proposes the shares of a [`ShareSchedule`] and keeps no state.
 #[derive(Clone, Debug)]
 pub struct Planned {
     description: String,
-    trajectory: Trajectory,
+    trajectory: ShareSchedule,
 }
 
 impl Planned {
     /// A strategy that follows `trajectory`, ready for a slot.
-    pub fn boxed(description: impl Into<String>, trajectory: Trajectory) -> Box<dyn Strategy> {
+    pub fn boxed(description: impl Into<String>, trajectory: ShareSchedule) -> Box<dyn Strategy> {
         Box::new(Self { description: description.into(), trajectory })
     }
 }
@@ -27,7 +27,7 @@ impl Strategy for Planned {
         Ok(self.trajectory.at(context.step))
     }
 
-    fn forecast(&self) -> Option<&Trajectory> {
+    fn forecast(&self) -> Option<&ShareSchedule> {
         Some(&self.trajectory)
     }
 }

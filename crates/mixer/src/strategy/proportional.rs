@@ -2,8 +2,8 @@
 
 use super::{Planned, Setup, Slots, Strategy, StrategyEntry};
 use crate::error::Result;
+use crate::share_schedule::ShareSchedule;
 use crate::simplex::Simplex;
-use crate::trajectory::Trajectory;
 use serde::{Deserialize, Serialize};
 
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
@@ -23,6 +23,6 @@ impl Proportional {
     pub(super) fn build(&self, setup: &Setup) -> Result<Box<dyn Strategy>> {
         let raw: Vec<f64> = setup.domains.iter().map(|domain| domain.tokens as f64).collect();
         let shares = Simplex::normalise("tokens", &setup.names(), &raw)?;
-        Ok(Planned::boxed(ENTRY.name, Trajectory::constant(shares)))
+        Ok(Planned::boxed(ENTRY.name, ShareSchedule::constant(shares)))
     }
 }

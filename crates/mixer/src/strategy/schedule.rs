@@ -2,7 +2,7 @@
 
 use super::{Planned, Setup, Slots, Strategy, StrategyEntry};
 use crate::error::Result;
-use crate::trajectory::{Interpolate, Trajectory};
+use crate::share_schedule::{Interpolate, ShareSchedule};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ impl Schedule {
             Ok((stage.from_step, setup.shares(&key, &stage.shares)?))
         };
         let stages = self.stages.iter().enumerate().map(shares).collect::<Result<Vec<_>>>()?;
-        let trajectory = Trajectory::piecewise(stages, self.interpolate).ok_or_else(|| {
+        let trajectory = ShareSchedule::piecewise(stages, self.interpolate).ok_or_else(|| {
             let found: Vec<u64> = self.stages.iter().map(|stage| stage.from_step).collect();
             let expected = "at least one stage, the first with from_step = 0, from_step ascending";
             setup.bad_parameter("stages", format!("a list with from_step = {found:?}"), expected)

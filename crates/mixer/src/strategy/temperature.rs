@@ -2,8 +2,8 @@
 
 use super::{Planned, Setup, Slots, Strategy, StrategyEntry};
 use crate::error::Result;
+use crate::share_schedule::ShareSchedule;
 use crate::simplex::Simplex;
-use crate::trajectory::Trajectory;
 use serde::{Deserialize, Serialize};
 
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
@@ -53,6 +53,6 @@ impl Temperature {
             sizes.iter().map(|size| ((size - largest) / self.temperature).exp()).collect();
         let shares = Simplex::normalise("temperature", &setup.names(), &raw)?;
         let description = format!("{} {}", ENTRY.name, self.temperature);
-        Ok(Planned::boxed(description, Trajectory::constant(shares)))
+        Ok(Planned::boxed(description, ShareSchedule::constant(shares)))
     }
 }

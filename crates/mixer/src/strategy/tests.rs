@@ -4,7 +4,7 @@
 use super::*;
 use crate::{GradientStatistics, LossStatistics, Mixer, MixtureSpec, Objective};
 
-const RUN: Run = Run { steps: 12, batch_size: 8, context: 10, seed: 3 };
+const RUN: RunSize = RunSize { steps: 12, batch_size: 8, context: 10, seed: 3 };
 
 fn domains() -> Vec<DomainInfo> {
     vec![
@@ -31,7 +31,7 @@ fn build_for(
     text: &str,
     slot: Slot,
     domains: &[DomainInfo],
-    run: &Run,
+    run: &RunSize,
 ) -> Result<Box<dyn Strategy>> {
     parse(text).unwrap().build(&Setup { slot, domains, run })
 }
@@ -103,7 +103,12 @@ fn every_strategy_keeps_the_promises_of_the_table() {
                 strategy.observe(&observation(step));
             }
             // Whoever asks for something looks at it, and nobody else keeps a state.
-            assert_eq!(strategy.save() != start, needs != Needs::default(), "{}", entry.name);
+            assert_eq!(
+                strategy.save() != start,
+                needs != ObservationRequest::default(),
+                "{}",
+                entry.name
+            );
             let state = serde_json::to_string(&strategy.save()).unwrap();
             let mut resumed = build(entry.example, slot).unwrap();
             resumed.load(&serde_json::from_str(&state).unwrap()).unwrap();
@@ -202,7 +207,7 @@ fn unimax_matches_a_hand_calculation() {
 #[test]
 fn unimax_never_plans_more_than_its_epochs() {
     // 120 steps · 80 = 9,600 tokens of 2 · 7,800 allowed.
-    let run = Run { steps: 120, ..RUN };
+    let run = RunSize { steps: 120, ..RUN };
     let spec = MixtureSpec {
         sampling: parse(r#"{ strategy = "unimax", max_epochs = 2 }"#).unwrap(),
         ..MixtureSpec::default()
@@ -223,7 +228,7 @@ fn unimax_refuses_a_run_longer_than_the_data() {
     let error = build(r#"{ strategy = "unimax", max_epochs = 0.1 }"#, Slot::Sampling).unwrap_err();
     assert!(matches!(error, MixerError::BudgetExceeded { fitting_steps: 9, .. }), "{error}");
     assert!(error.to_string().contains("960 tokens"), "{error}");
-    let run = Run { steps: 9, ..RUN };
+    let run = RunSize { steps: 9, ..RUN };
     let text = r#"{ strategy = "unimax", max_epochs = 0.1 }"#;
     assert!(build_for(text, Slot::Sampling, &domains(), &run).is_ok());
 }

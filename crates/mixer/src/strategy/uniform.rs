@@ -2,8 +2,8 @@
 
 use super::{Planned, Setup, Slots, Strategy, StrategyEntry};
 use crate::error::Result;
+use crate::share_schedule::ShareSchedule;
 use crate::simplex::Simplex;
-use crate::trajectory::Trajectory;
 use serde::{Deserialize, Serialize};
 
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
@@ -22,6 +22,6 @@ pub struct Uniform {}
 impl Uniform {
     pub(super) fn build(&self, setup: &Setup) -> Result<Box<dyn Strategy>> {
         let shares = Simplex::uniform(setup.domains.len());
-        Ok(Planned::boxed(ENTRY.name, Trajectory::constant(shares)))
+        Ok(Planned::boxed(ENTRY.name, ShareSchedule::constant(shares)))
     }
 }

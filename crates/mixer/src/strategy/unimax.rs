@@ -2,8 +2,8 @@
 
 use super::{Planned, Setup, Slots, Strategy, StrategyEntry};
 use crate::error::{MixerError, Result};
+use crate::share_schedule::ShareSchedule;
 use crate::simplex::Simplex;
-use crate::trajectory::Trajectory;
 use serde::{Deserialize, Serialize};
 
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
@@ -62,7 +62,7 @@ impl Unimax {
         let raw = allocate(&sizes, budget, self.max_epochs);
         let shares = Simplex::normalise("unimax", &setup.names(), &raw)?;
         let description = format!("{}, at most {} epochs", ENTRY.name, self.max_epochs);
-        Ok(Planned::boxed(description, Trajectory::constant(shares)))
+        Ok(Planned::boxed(description, ShareSchedule::constant(shares)))
     }
 }
 

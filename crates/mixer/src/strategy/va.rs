@@ -7,7 +7,7 @@
 use super::{Context, Setup, Slots, Strategy, StrategyEntry};
 use crate::domain::DomainId;
 use crate::error::{MixerError, Result};
-use crate::needs::{Estimates, GradientNeeds, Needs, VarianceEstimator};
+use crate::measurements::{GradientRequest, Measurements, ObservationRequest, VarianceEstimator};
 use crate::observation::{GradientStatistics, Observation};
 use crate::rule;
 use serde::{Deserialize, Serialize};
@@ -217,21 +217,21 @@ impl Strategy for VarianceAware {
         Ok(self.sampling(context))
     }
 
-    fn needs(&self) -> Needs {
+    fn needs(&self) -> ObservationRequest {
         let gradient =
-            GradientNeeds { estimator: self.config.variance, every: self.config.every() };
-        Needs { held_out_every: None, gradient: Some(gradient) }
+            GradientRequest { estimator: self.config.variance, every: self.config.every() };
+        ObservationRequest { held_out_every: None, gradient: Some(gradient) }
     }
 
-    fn estimates(&self, context: &Context) -> Estimates {
+    fn estimates(&self, context: &Context) -> Measurements {
         let sampling = self.sampling(context);
         let inside = sampling.iter().filter(|p| **p > 0.0).count();
         let floor = self.config.epsilon / inside.max(1) as f64;
         let floored = sampling.iter().enumerate().filter(|(_, p)| **p > 0.0 && **p < 2.0 * floor);
-        Estimates {
+        Measurements {
             gradient_deviation: self.deviations(),
             floored: floored.map(|(index, _)| DomainId(index)).collect(),
-            ..Estimates::default()
+            ..Measurements::default()
         }
     }
 

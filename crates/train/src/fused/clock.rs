@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// Kernels that are told apart.
+/// Backend that are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Embedding,

@@ -4,14 +4,14 @@
 //! width, q columns of queries, keys and values side by side, a of the heads' outputs, f
 //! feed-forward width. Buffers hold as many rows as the largest micro-batch has and are reused.
 
-use cuvee_kernels::{Heads, Kernels, Rotations};
+use cuvee_kernels::{Backend, Heads, Rotations};
 
 use super::clock::{Clock, Part};
 use super::parameters::{Layer, Parameter, Places};
 use crate::model::ModelConfig;
 
 /// A decoder's parameters and constants, shared by all threads.
-pub(super) struct Decoder<'a, K: Kernels> {
+pub(super) struct Decoder<'a, K: Backend> {
     pub(super) kernels: &'a K,
     pub(super) model: &'a ModelConfig,
     pub(super) parameters: &'a [Parameter<K>],
@@ -19,16 +19,16 @@ pub(super) struct Decoder<'a, K: Kernels> {
 }
 
 // Shared, not owned: a copy costs nothing, whatever K is.
-impl<K: Kernels> Clone for Decoder<'_, K> {
+impl<K: Backend> Clone for Decoder<'_, K> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<K: Kernels> Copy for Decoder<'_, K> {}
+impl<K: Backend> Copy for Decoder<'_, K> {}
 
 /// What forward leaves for backward in one layer.
-struct Activations<K: Kernels> {
+struct Activations<K: Backend> {
     attention_norm_nd: K::Activations,
     attention_scale_n: K::Floats,
     /// Queries and keys turned to their positions; after backward, their gradient's place.
@@ -43,7 +43,7 @@ struct Activations<K: Kernels> {
 }
 
 /// What only backward needs.
-struct Gradients<K: Kernels> {
+struct Gradients<K: Backend> {
     /// Of the residual stream, and the same rounded.
     stream_nd: K::Floats,
     rounded_nd: K::Activations,
@@ -57,7 +57,7 @@ struct Gradients<K: Kernels> {
 }
 
 /// One thread's buffers.
-pub(super) struct Work<K: Kernels> {
+pub(super) struct Work<K: Backend> {
     /// Rows and sequence length they were made for.
     rows: usize,
     context: usize,
@@ -69,7 +69,7 @@ pub(super) struct Work<K: Kernels> {
     scale_n: K::Floats,
     gradients: Option<Gradients<K>>,
     losses_n: Vec<f32>,
-    room: K::Room,
+    workspace: K::Workspace,
     pub(super) clock: Clock,
 }
 
@@ -77,7 +77,7 @@ fn heads(model: &ModelConfig) -> Heads {
     Heads { query: model.heads, kv: model.kv_heads, dim: model.head_dim }
 }
 
-impl<K: Kernels> Work<K> {
+impl<K: Backend> Work<K> {
     /// Buffers for `rows` rows in sequences of `context` tokens; with `backward`, for the way back
     /// too.
     pub(super) fn new(
@@ -122,7 +122,14 @@ impl<K: Kernels> Work<K> {
             scale_n: kernels.floats(rows),
             gradients: backward.then(gradients),
             losses_n: vec![0.0; rows],
-            room: kernels.room(rows, context, heads, model.vocab_size, d.max(f).max(a), backward),
+            workspace: kernels.workspace(
+                rows,
+                context,
+                heads,
+                model.vocab_size,
+                d.max(f).max(a),
+                backward,
+            ),
             clock: Clock::default(),
         }
     }
@@ -171,7 +178,7 @@ fn stream<T>(streams: &[T], at: usize) -> &T {
     &streams[if streams.len() == 2 { at % 2 } else { at }]
 }
 
-fn matrix<K: Kernels>(parameter: &Parameter<K>) -> &K::Matrix {
+fn matrix<K: Backend>(parameter: &Parameter<K>) -> &K::Matrix {
     // Every parameter that a product reads has two dimensions, and so a matrix.
     match &parameter.matrix {
         Some(matrix) => matrix,
@@ -179,7 +186,7 @@ fn matrix<K: Kernels>(parameter: &Parameter<K>) -> &K::Matrix {
     }
 }
 
-impl<K: Kernels> Decoder<'_, K> {
+impl<K: Backend> Decoder<'_, K> {
     fn eps(&self) -> f32 {
         self.model.norm_eps as f32
     }
@@ -189,7 +196,7 @@ impl<K: Kernels> Decoder<'_, K> {
     fn forward(&self, ids: &[u32], mut caches: Option<&mut [K::Cache]>, work: &mut Work<K>) {
         let (k, rows, heads, places) =
             (self.kernels, ids.len(), heads(self.model), Places::of(self.model));
-        let Work { context, streams_nd, layers, norm_nd, scale_n, room, clock, .. } = work;
+        let Work { context, streams_nd, layers, norm_nd, scale_n, workspace, clock, .. } = work;
         let context = *context;
         k.embed(
             &self.parameters[Places::EMBEDDING].values,
@@ -230,7 +237,7 @@ impl<K: Kernels> Decoder<'_, K> {
                     &kept.qkv_nq,
                     &mut kept.attended_na,
                     &mut kept.log_sums,
-                    room,
+                    workspace,
                 );
                 clock.lap(Part::Attention);
             }
@@ -263,7 +270,13 @@ impl<K: Kernels> Decoder<'_, K> {
     pub(super) fn losses(&self, ids: &[u32], targets: &[u32], work: &mut Work<K>) -> Vec<f64> {
         self.forward(ids, None, work);
         let head = &self.parameters[Places::of(self.model).head()];
-        self.kernels.head(&work.norm_nd, matrix(head), targets, &mut work.losses_n, &mut work.room);
+        self.kernels.head(
+            &work.norm_nd,
+            matrix(head),
+            targets,
+            &mut work.losses_n,
+            &mut work.workspace,
+        );
         work.clock.lap(Part::Head);
         work.sequence_losses(ids.len()).collect()
     }
@@ -304,7 +317,7 @@ impl<K: Kernels> Decoder<'_, K> {
             scale_n,
             gradients: back,
             losses_n,
-            room,
+            workspace,
             clock,
             ..
         } = work;
@@ -336,7 +349,7 @@ impl<K: Kernels> Decoder<'_, K> {
             normed_nd,
             add,
             dw_vd,
-            room,
+            workspace,
         );
         clock.lap(Part::Head);
         let gain = &self.parameters[places.norm()].values;
@@ -367,7 +380,7 @@ impl<K: Kernels> Decoder<'_, K> {
                         x,
                         add,
                         &mut gradients[places.in_layer(layer, part)],
-                        room,
+                        workspace,
                     );
                     clock.lap(Part::LinearGradient);
                 };
@@ -407,7 +420,7 @@ impl<K: Kernels> Decoder<'_, K> {
                 attended_na,
                 &kept.log_sums,
                 qkv_nq,
-                room,
+                workspace,
             );
             clock.lap(Part::Attention);
             k.rotate(rows, context, heads, self.rotations, true, qkv_nq);
@@ -420,7 +433,7 @@ impl<K: Kernels> Decoder<'_, K> {
                 &kept.attention_norm_nd,
                 add,
                 &mut gradients[places.in_layer(layer, Places::QKV)],
-                room,
+                workspace,
             );
             clock.lap(Part::LinearGradient);
             let (x_nd, gains) = (&streams_nd[2 * layer], &mut gains_bd[2 * layer]);

@@ -19,7 +19,7 @@ mod tests;
 
 use std::ops::Range;
 
-use cuvee_kernels::{AdamWStep, Cpu, Element, Kernels, Rotations, To, bf16};
+use cuvee_kernels::{AdamWStep, Backend, Cpu, Element, Rotations, To, bf16};
 use cuvee_mixer::VarianceEstimator;
 
 use crate::engine::{
@@ -48,7 +48,7 @@ pub(crate) fn collects(estimator: VarianceEstimator) -> bool {
 }
 
 /// One thread's part of a batch.
-struct Shard<K: Kernels> {
+struct Shard<K: Backend> {
     work: Option<Work<K>>,
     /// One a parameter; empty before the first backward.
     gradients: Vec<K::Floats>,
@@ -62,7 +62,7 @@ struct Shard<K: Kernels> {
 }
 
 /// The written-out decoder behind [`Engine`].
-pub struct FusedEngine<K: Kernels> {
+pub struct FusedEngine<K: Backend> {
     kernels: K,
     model: ModelConfig,
     list: Vec<ParameterInfo>,
@@ -89,7 +89,7 @@ struct Optimizer {
 }
 
 /// Keys and values of the tokens seen so far.
-struct Generation<K: Kernels> {
+struct Generation<K: Backend> {
     tokens: Vec<u32>,
     caches: Vec<K::Cache>,
     work: Work<K>,
@@ -117,7 +117,7 @@ where
     }
 }
 
-impl<K: Kernels> FusedEngine<K> {
+impl<K: Backend> FusedEngine<K> {
     /// An engine over `kernels` around given parameters, in any order.
     ///
     /// # Errors
@@ -298,7 +298,7 @@ impl<K: Kernels> FusedEngine<K> {
     }
 }
 
-impl<K: Kernels> Shard<K> {
+impl<K: Backend> Shard<K> {
     /// Forward and backward of its sequences of the batch.
     fn run(
         &mut self,
@@ -402,7 +402,7 @@ impl<K: Kernels> Shard<K> {
 }
 
 /// The gains' gradients: those of `sequences` sequences added up.
-fn add_gains<K: Kernels>(
+fn add_gains<K: Backend>(
     kernels: &K,
     model: &ModelConfig,
     parameters: &[Parameter<K>],
@@ -426,7 +426,7 @@ fn add_gains<K: Kernels>(
 }
 
 /// Fills `parameters` from tensors that are known to be the model's.
-fn load<K: Kernels>(
+fn load<K: Backend>(
     kernels: &K,
     list: &[ParameterInfo],
     parameters: &mut [Parameter<K>],
@@ -437,7 +437,7 @@ fn load<K: Kernels>(
     Ok(())
 }
 
-impl<K: Kernels> Engine for FusedEngine<K> {
+impl<K: Backend> Engine for FusedEngine<K> {
     fn name(&self) -> &'static str {
         "fused"
     }

@@ -1,13 +1,13 @@
 //! The parameters as the kernels want them: what one product reads lies together.
 
-use cuvee_kernels::{AdamWStep, Kernels};
+use cuvee_kernels::{AdamWStep, Backend};
 
 use crate::engine::NamedTensor;
 use crate::model::{ModelConfig, ParameterInfo};
 
 /// One or more parameters of the list, one below the other: queries, keys and values; gate and up;
 /// or one alone.
-pub(super) struct Parameter<K: Kernels> {
+pub(super) struct Parameter<K: Backend> {
     /// f32, `[o, i]`, or `[d]` of a norm.
     pub(super) values: K::Floats,
     /// AdamW's, from the first update on.
@@ -21,7 +21,7 @@ pub(super) struct Parameter<K: Kernels> {
     parts: Vec<(usize, usize)>,
 }
 
-impl<K: Kernels> Parameter<K> {
+impl<K: Backend> Parameter<K> {
     /// The parameters of `list` in its order, zero.
     pub(super) fn all(kernels: &K, list: &[ParameterInfo]) -> Vec<Self> {
         let mut all: Vec<(Self, usize, usize)> = Vec::new();
@@ -106,7 +106,7 @@ impl<K: Kernels> Parameter<K> {
     }
 }
 
-fn write<K: Kernels>(
+fn write<K: Backend>(
     kernels: &K,
     parts: &[(usize, usize)],
     floats: &mut K::Floats,
@@ -120,7 +120,7 @@ fn write<K: Kernels>(
 }
 
 /// `floats`, one for each of `parameters`, under the list's names and in its order.
-pub(super) fn named<'a, K: Kernels>(
+pub(super) fn named<'a, K: Backend>(
     kernels: &K,
     list: &[ParameterInfo],
     parameters: &'a [Parameter<K>],

@@ -653,7 +653,7 @@ fn a_gradient_whose_square_overflows_stops_before_the_update() {
         "{message}"
     );
     assert_eq!((bits(&engine), engine.moments().unwrap().updates), (before, 0));
-    // Clipped it has room.
+    // Clipped it has workspace.
     case.fused::<f32>(&TrainSpec { clip: 1.0, ..case.spec() }).step(&batch, 1e-3).unwrap();
 }
 

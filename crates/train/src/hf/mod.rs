@@ -11,13 +11,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cuvee_data::Tokenizer;
+use cuvee_fs::{replace_folder, write_file};
 use serde_json::{Map, Value, json};
 
 use crate::engine::NamedTensor;
 use crate::error::{Result, TrainError};
-use crate::folder::replace_folder;
 use crate::model::{ModelConfig, check_tensors};
-use crate::tensors::{read_safetensors, write_file, write_safetensors};
+use crate::tensors::{read_safetensors, write_safetensors};
 
 use config::config_json;
 pub use config::{read_config, read_end_of_text};
@@ -230,7 +230,7 @@ fn token_text(tokenizer: ExportTokenizer, path: &Path) -> Result<String> {
 fn write_json(path: &Path, value: &Value) -> Result<()> {
     let mut text = format!("{value:#}");
     text.push('\n');
-    write_file(path, text.as_bytes())
+    Ok(write_file(path, text.as_bytes())?)
 }
 
 fn read_json(path: &Path) -> Result<Map<String, Value>> {

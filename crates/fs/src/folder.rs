@@ -1,18 +1,20 @@
 //! Folders that are replaced whole or not at all, whatever moment the power fails at.
 //!
-//! A folder NAME is written as its hidden neighbour `.NAME.partial`, put on the disk, and swapped
-//! in by two renames: the old one aside to `.NAME.old`, the new one to NAME. Only then is the old
-//! one deleted. Costs the space of both.
+//! A folder NAME is written as its hidden neighbour `.NAME.partial`, synced, and swapped in by two
+//! renames: the old one aside to `.NAME.old`, the new one to NAME. Only then is the old one
+//! removed. Costs the space of both.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Result, TrainError};
+use crate::error::{FsError, Result};
+use crate::path::{create_parent, neighbour, parent_of};
+use crate::sync::{sync_file, sync_folder};
 
-const PARTIAL: &str = ".partial";
-const OLD: &str = ".old";
+/// Endings of the hidden neighbours.
+const PARTIAL: &str = "partial";
+const OLD: &str = "old";
 
 /// Makes what `write` puts into the folder it is given (empty, beside `target`) the contents of
 /// `target`.
@@ -22,58 +24,72 @@ const OLD: &str = ".old";
 /// is followed.
 ///
 /// # Errors
-/// Those of `write`; [`TrainError::Io`] with the path in question.
-pub fn replace_folder(target: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    // The true path: a link's own name would be swapped instead of the folder it stands for.
-    let target = match fs::canonicalize(target) {
-        Ok(true_path) => true_path,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => target.to_path_buf(),
-        Err(error) => return Err(TrainError::io("read", target)(error)),
-    };
-    if target.is_file() {
-        return Err(TrainError::io("write", &target)(io::ErrorKind::NotADirectory.into()));
-    }
-    let nameless = || TrainError::io("write", &target)(io::ErrorKind::InvalidFilename.into());
-    let name = target.file_name().ok_or_else(nameless)?;
-    let parent = parent_of(&target);
-    fs::create_dir_all(parent).map_err(TrainError::io("create", parent))?;
-    let (partial, old) = (hidden(parent, name, PARTIAL), hidden(parent, name, OLD));
+/// Those of `write`; [`FsError`] with the path in question.
+pub fn replace_folder<E: From<FsError>>(
+    target: &Path,
+    write: impl FnOnce(&Path) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let target = true_path(target)?;
+    let (partial, old) = (neighbour(&target, PARTIAL), neighbour(&target, OLD));
     clear_partial(&partial)?;
     settle_old(&old, &target)?;
-
-    fs::create_dir(&partial).map_err(TrainError::io("create", &partial))?;
-    let written = write(&partial).and_then(|()| sync_tree(&partial));
+    fs::create_dir(&partial).map_err(FsError::of("create", &partial))?;
+    let written = write(&partial).and_then(|()| Ok(sync_tree(&partial)?));
     if let Err(error) = written {
         // The reason of the failure matters more than whether it can be cleared away; the next call
         // tries again.
         let _ = fs::remove_dir_all(&partial);
         return Err(error);
     }
-    let replaces = exists(&target)?;
+    Ok(swap(&partial, &target, &old)?)
+}
+
+/// Where a folder is to stand: behind a link, whose own name would be swapped otherwise. Makes the
+/// folder above it.
+fn true_path(target: &Path) -> Result<PathBuf> {
+    let target = match fs::canonicalize(target) {
+        Ok(true_path) => true_path,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => target.to_path_buf(),
+        Err(error) => return Err(FsError::of("read", target)(error)),
+    };
+    if target.is_file() {
+        return Err(FsError::of("write", &target)(io::ErrorKind::NotADirectory.into()));
+    }
+    if target.file_name().is_none() {
+        return Err(FsError::of("write", &target)(io::ErrorKind::InvalidFilename.into()));
+    }
+    create_parent(&target)?;
+    Ok(target)
+}
+
+/// Moves what may stand at `target` aside to `old`, gives `partial` its name, and removes `old`.
+fn swap(partial: &Path, target: &Path, old: &Path) -> Result<()> {
+    let replaces = exists(target)?;
     if replaces {
-        fs::rename(&target, &old).map_err(TrainError::io("move aside", &target))?;
+        fs::rename(target, old).map_err(FsError::of("move aside", target))?;
     }
-    if let Err(error) = fs::rename(&partial, &target) {
+    if let Err(error) = fs::rename(partial, target) {
         if replaces {
-            fs::rename(&old, &target).map_err(TrainError::io("put back", &target))?;
+            fs::rename(old, target).map_err(FsError::of("put back", target))?;
         }
-        return Err(TrainError::io("write", &target)(error));
+        return Err(FsError::of("write", target)(error));
     }
-    sync_folder(parent)?;
-    if replaces { remove(&old) } else { Ok(()) }
+    sync_folder(parent_of(target))?;
+    if replaces { remove(old) } else { Ok(()) }
 }
 
 /// Removes `folder` so that no crash leaves half of it under its name: it is renamed to that of an
 /// unfinished one first.
 ///
 /// # Errors
-/// [`TrainError::Io`].
+/// [`FsError`].
 pub fn remove_folder(folder: &Path) -> Result<()> {
-    let nameless = || TrainError::io("remove", folder)(io::ErrorKind::InvalidFilename.into());
-    let name = folder.file_name().ok_or_else(nameless)?;
-    let going = hidden(parent_of(folder), name, PARTIAL);
+    if folder.file_name().is_none() {
+        return Err(FsError::of("remove", folder)(io::ErrorKind::InvalidFilename.into()));
+    }
+    let going = neighbour(folder, PARTIAL);
     clear_partial(&going)?;
-    fs::rename(folder, &going).map_err(TrainError::io("remove", folder))?;
+    fs::rename(folder, &going).map_err(FsError::of("remove", folder))?;
     remove(&going)
 }
 
@@ -84,23 +100,23 @@ pub fn remove_folder(folder: &Path) -> Result<()> {
 /// Only for folders that are the program's own, such as a run's checkpoints.
 ///
 /// # Errors
-/// [`TrainError::Io`].
+/// [`FsError`].
 pub fn sweep_folders(parent: &Path) -> Result<()> {
     let entries = match fs::read_dir(parent) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(TrainError::io("read", parent)(error)),
+        Err(error) => return Err(FsError::of("read", parent)(error)),
     };
     for entry in entries {
-        let path = entry.map_err(TrainError::io("read", parent))?.path();
+        let path = entry.map_err(FsError::of("read", parent))?.path();
         let Some(hidden) = path.file_name().and_then(|name| name.to_str()?.strip_prefix('.'))
         else {
             continue;
         };
-        if hidden.ends_with(PARTIAL) {
-            clear_partial(&path)?;
-        } else if let Some(name) = hidden.strip_suffix(OLD) {
-            settle_old(&path, &parent.join(name))?;
+        match hidden.rsplit_once('.') {
+            Some((_, PARTIAL)) => clear_partial(&path)?,
+            Some((name, OLD)) => settle_old(&path, &parent.join(name))?,
+            _ => {}
         }
     }
     Ok(())
@@ -115,57 +131,26 @@ fn settle_old(old: &Path, target: &Path) -> Result<()> {
     match (exists(old)?, exists(target)?) {
         (false, _) => Ok(()),
         (true, true) => remove(old),
-        (true, false) => fs::rename(old, target).map_err(TrainError::io("put back", target)),
-    }
-}
-
-fn hidden(parent: &Path, name: &std::ffi::OsStr, suffix: &str) -> PathBuf {
-    let mut hidden = OsString::from(".");
-    hidden.push(name);
-    hidden.push(suffix);
-    parent.join(hidden)
-}
-
-fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+        (true, false) => fs::rename(old, target).map_err(FsError::of("put back", target)),
     }
 }
 
 /// Unlike `Path::exists`, tells "not there" from "cannot be looked at".
 fn exists(path: &Path) -> Result<bool> {
-    path.try_exists().map_err(TrainError::io("read", path))
+    path.try_exists().map_err(FsError::of("read", path))
 }
 
 fn remove(folder: &Path) -> Result<()> {
-    fs::remove_dir_all(folder).map_err(TrainError::io("remove", folder))
+    fs::remove_dir_all(folder).map_err(FsError::of("remove", folder))
 }
 
-/// Flushes every file below `folder`, then the folder.
+/// Syncs every file below `folder`, then the folder.
 fn sync_tree(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(TrainError::io("read", folder))? {
-        let path = entry.map_err(TrainError::io("read", folder))?.path();
-        if path.is_dir() {
-            sync_tree(&path)?;
-        } else {
-            // Opened for writing: on Windows a file opened for reading cannot be flushed.
-            let file = File::options().write(true).open(&path);
-            file.and_then(|file| file.sync_all()).map_err(TrainError::io("flush", &path))?;
-        }
+    for entry in fs::read_dir(folder).map_err(FsError::of("read", folder))? {
+        let path = entry.map_err(FsError::of("read", folder))?.path();
+        if path.is_dir() { sync_tree(&path)? } else { sync_file(&path)? }
     }
     sync_folder(folder)
-}
-
-/// Flushes a folder's list of names. Windows cannot open a folder as a file and keeps that list by
-/// itself.
-fn sync_folder(folder: &Path) -> Result<()> {
-    if cfg!(unix) {
-        File::open(folder)
-            .and_then(|file| file.sync_all())
-            .map_err(TrainError::io("flush", folder))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -217,9 +202,9 @@ mod tests {
             assert_ne!(folder, target);
             assert_eq!(names(&target), ["old"], "untouched while the new one is written");
             put(folder, "half", "");
-            Err(TrainError::io("write", folder)(io::ErrorKind::StorageFull.into()))
+            Err(FsError::of("write", folder)(io::ErrorKind::StorageFull.into()))
         });
-        assert!(matches!(failed, Err(TrainError::Io { .. })));
+        assert!(matches!(failed, Err(FsError { .. })));
         assert_eq!(
             (names(&target), names(dir.path())),
             (vec!["old".to_owned()], vec!["export".to_owned()])
@@ -252,7 +237,7 @@ mod tests {
             let target = dir.path().join(name);
             let failed = replace_folder(&target, |folder| {
                 assert_eq!(names(folder), [""; 0], "a fresh folder");
-                Err(TrainError::io("write", folder)(io::ErrorKind::StorageFull.into()))
+                Err(FsError::of("write", folder)(io::ErrorKind::StorageFull.into()))
             });
             assert!(failed.is_err());
         }
@@ -269,7 +254,7 @@ mod tests {
         put(&dir.path().join("b"), "file", "");
         remove_folder(&dir.path().join("a")).unwrap();
         assert_eq!(names(dir.path()), ["b"]);
-        assert!(matches!(remove_folder(&dir.path().join("a")), Err(TrainError::Io { .. })));
+        assert!(matches!(remove_folder(&dir.path().join("a")), Err(FsError { .. })));
     }
 
     #[cfg(unix)]
@@ -289,7 +274,7 @@ mod tests {
     fn a_file_in_the_way_is_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("export"), "a file").unwrap();
-        assert!(matches!(replace(&dir.path().join("export"), ""), Err(TrainError::Io { .. })));
+        assert!(matches!(replace(&dir.path().join("export"), ""), Err(FsError { .. })));
         assert_eq!(fs::read_to_string(dir.path().join("export")).unwrap(), "a file");
         assert_eq!(names(dir.path()), ["export"]);
     }

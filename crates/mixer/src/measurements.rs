@@ -1,7 +1,7 @@
 //! What adaptive strategies need to have measured, and what they believe.
 //!
-//! In: nothing. Out: [`Needs`], which tell a run what to measure besides training losses, and
-//! [`Estimates`], which go into its records. Static strategies have neither, and cost nothing.
+//! In: nothing. Out: [`ObservationRequest`], which tell a run what to measure besides training losses, and
+//! [`Measurements`], which go into its records. Static strategies have neither, and cost nothing.
 
 use crate::domain::DomainId;
 use crate::error::{MixerError, Result};
@@ -40,7 +40,7 @@ impl VarianceEstimator {
 
 /// Gradient statistics, of some steps or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GradientNeeds {
+pub struct GradientRequest {
     /// How they are estimated.
     pub estimator: VarianceEstimator,
     /// Of one step in so many, at least 1: steps 0, `every`, 2 · `every`, …
@@ -49,14 +49,14 @@ pub struct GradientNeeds {
 
 /// What a strategy needs to observe besides the training losses. The default is nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
+pub struct ObservationRequest {
     /// Held-out losses after every so many steps, at least 1.
     pub held_out_every: Option<u64>,
     /// Gradient statistics.
-    pub gradient: Option<GradientNeeds>,
+    pub gradient: Option<GradientRequest>,
 }
 
-impl Needs {
+impl ObservationRequest {
     /// What `step`, counted from 0, is to collect: a function of its number, so that a resumed run
     /// collects at the same ones.
     pub fn estimator_at(&self, step: u64) -> Option<VarianceEstimator> {
@@ -76,10 +76,10 @@ impl Needs {
         };
         let gradient = match (self.gradient, other.gradient) {
             (Some(a), Some(b)) if a.estimator != b.estimator => {
-                let name = |needs: GradientNeeds| needs.estimator.name().to_owned();
+                let name = |needs: GradientRequest| needs.estimator.name().to_owned();
                 return Err(MixerError::TwoEstimators { sampling: name(a), loss: name(b) });
             }
-            (Some(a), Some(b)) => Some(GradientNeeds { every: a.every.min(b.every), ..a }),
+            (Some(a), Some(b)) => Some(GradientRequest { every: a.every.min(b.every), ..a }),
             (a, b) => a.or(b),
         };
         Ok(Self { held_out_every, gradient })
@@ -89,7 +89,7 @@ impl Needs {
 /// What an adaptive strategy believes and where its bounds bite, for the records of a run. The
 /// default is nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Estimates {
+pub struct Measurements {
     /// v̂_i, one a domain, once there is one for any: the root of the estimated gradient variance.
     pub gradient_deviation: Option<Vec<f64>>,
     /// Domains whose loss weight a clamp holds.
@@ -99,7 +99,7 @@ pub struct Estimates {
     pub floored: Vec<DomainId>,
 }
 
-impl Estimates {
+impl Measurements {
     /// What both slots say.
     pub(crate) fn merge(mut self, other: Self) -> Self {
         self.gradient_deviation = self.gradient_deviation.or(other.gradient_deviation);
@@ -116,18 +116,24 @@ mod tests {
 
     #[test]
     fn merged_needs_serve_both_slots() {
-        let gradient = |estimator, every| Some(GradientNeeds { estimator, every });
-        let none = Needs::default();
-        let loss = Needs { held_out_every: Some(100), gradient: None };
-        let sampling =
-            Needs { held_out_every: Some(30), gradient: gradient(VarianceEstimator::Ghost, 4) };
+        let gradient = |estimator, every| Some(GradientRequest { estimator, every });
+        let none = ObservationRequest::default();
+        let loss = ObservationRequest { held_out_every: Some(100), gradient: None };
+        let sampling = ObservationRequest {
+            held_out_every: Some(30),
+            gradient: gradient(VarianceEstimator::Ghost, 4),
+        };
         assert_eq!(none.merge(none), Ok(none));
         assert_eq!(sampling.merge(loss), Ok(sampling));
         assert_eq!(loss.merge(none), Ok(loss));
         assert_eq!(sampling.merge(sampling), Ok(sampling));
-        let often = Needs { gradient: gradient(VarianceEstimator::Ghost, 3), ..sampling };
+        let often =
+            ObservationRequest { gradient: gradient(VarianceEstimator::Ghost, 3), ..sampling };
         assert_eq!(sampling.merge(often), Ok(often));
-        let exact = Needs { held_out_every: None, gradient: gradient(VarianceEstimator::Exact, 1) };
+        let exact = ObservationRequest {
+            held_out_every: None,
+            gradient: gradient(VarianceEstimator::Exact, 1),
+        };
         let error = sampling.merge(exact).unwrap_err().to_string();
         assert!(
             error.contains("`ghost`") && error.contains("`exact`") && error.contains("hint: "),
@@ -137,12 +143,12 @@ mod tests {
 
     #[test]
     fn statistics_are_collected_at_the_multiples_of_every() {
-        let gradient = Some(GradientNeeds { estimator: VarianceEstimator::Sketch, every: 3 });
-        let needs = Needs { gradient, ..Needs::default() };
+        let gradient = Some(GradientRequest { estimator: VarianceEstimator::Sketch, every: 3 });
+        let needs = ObservationRequest { gradient, ..ObservationRequest::default() };
         let collected: Vec<u64> =
             (0..8).filter(|&step| needs.estimator_at(step).is_some()).collect();
         assert_eq!(collected, [0, 3, 6]);
-        assert_eq!(Needs::default().estimator_at(0), None);
+        assert_eq!(ObservationRequest::default().estimator_at(0), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::rope::Rotations;
 ///
 /// # Panics
 /// Every method, where a buffer is smaller than its shape.
-pub trait Kernels: Send + Sync + 'static {
+pub trait Backend: Send + Sync + 'static {
     /// f32 numbers.
     type Floats: Send + Sync;
     /// `[rows, columns]` of the set's element type.
@@ -24,7 +24,7 @@ pub trait Kernels: Send + Sync + 'static {
     /// A parameter `[o, i]` as products read it, forward and backward.
     type Matrix: Send + Sync;
     /// What attention and products need in between, one for each thread.
-    type Room: Send;
+    type Workspace: Send;
     /// One layer's keys and values of the tokens seen so far.
     type Cache: Default + Send;
 
@@ -37,9 +37,9 @@ pub trait Kernels: Send + Sync + 'static {
     /// `[rows, columns]` zeros.
     fn activations(&self, rows: usize, columns: usize) -> Self::Activations;
 
-    /// Room for `rows` rows in sequences of up to `context`, of a model with these heads,
+    /// Workspace for `rows` rows in sequences of up to `context`, of a model with these heads,
     /// `vocab_size` logits and no layer wider than `widest`; with `backward`, for the way back too.
-    fn room(
+    fn workspace(
         &self,
         rows: usize,
         context: usize,
@@ -47,7 +47,7 @@ pub trait Kernels: Send + Sync + 'static {
         vocab_size: usize,
         widest: usize,
         backward: bool,
-    ) -> Self::Room;
+    ) -> Self::Workspace;
 
     /// `values` into `floats` from `at` on.
     fn write(&self, floats: &mut Self::Floats, at: usize, values: &[f32]);
@@ -58,7 +58,7 @@ pub trait Kernels: Send + Sync + 'static {
     /// Zeros where `floats` held anything.
     fn clear(&self, floats: &mut Self::Floats);
 
-    /// `[o, i]` of zeros, to be filled by [`Kernels::lay_out`].
+    /// `[o, i]` of zeros, to be filled by [`Backend::lay_out`].
     fn matrix(&self, o: usize, i: usize) -> Self::Matrix;
 
     /// Rounds and lays out the values, `[o, i]`, for products.
@@ -160,7 +160,7 @@ pub trait Kernels: Send + Sync + 'static {
         x_ni: &Self::Activations,
         add: bool,
         dw_oi: &mut Self::Floats,
-        room: &mut Self::Room,
+        workspace: &mut Self::Workspace,
     );
 
     /// [`crate::rotate`] on the queries and keys of `qkv`, rows being positions 0, 1, … of
@@ -185,7 +185,7 @@ pub trait Kernels: Send + Sync + 'static {
         qkv: &Self::Activations,
         out: &mut Self::Activations,
         log_sums: &mut Self::Floats,
-        room: &mut Self::Room,
+        workspace: &mut Self::Workspace,
     );
 
     /// [`crate::attention_backward`], sequence by sequence.
@@ -200,7 +200,7 @@ pub trait Kernels: Send + Sync + 'static {
         d_out: &Self::Activations,
         log_sums: &Self::Floats,
         d_qkv: &mut Self::Activations,
-        room: &mut Self::Room,
+        workspace: &mut Self::Workspace,
     );
 
     /// [`crate::attention_step`] on row 0 of `qkv` and `out`.
@@ -232,7 +232,7 @@ pub trait Kernels: Send + Sync + 'static {
         w: &Self::Matrix,
         targets: &[u32],
         losses: &mut [f32],
-        room: &mut Self::Room,
+        workspace: &mut Self::Workspace,
     );
 
     /// The same, and the gradient of Σ share · loss: dx ← share (softmax z − 1_target) W, dW ← or,
@@ -249,7 +249,7 @@ pub trait Kernels: Send + Sync + 'static {
         dx_nd: &mut Self::Floats,
         add: bool,
         dw_vd: &mut Self::Floats,
-        room: &mut Self::Room,
+        workspace: &mut Self::Workspace,
     );
 
     /// Shards of a batch that run side by side: one a thread.

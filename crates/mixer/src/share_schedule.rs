@@ -21,13 +21,13 @@ pub enum Interpolate {
 
 /// Shares as a function of the step, from step 0 on; the last stage's hold for ever.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Trajectory {
+pub struct ShareSchedule {
     /// Stages by ascending first step, the first at 0. Never empty.
     stages: Vec<(u64, Simplex)>,
     interpolate: Interpolate,
 }
 
-impl Trajectory {
+impl ShareSchedule {
     /// The same shares at every step.
     pub fn constant(shares: Simplex) -> Self {
         Self { stages: vec![(0, shares)], interpolate: Interpolate::Hold }
@@ -177,7 +177,7 @@ mod tests {
         Simplex::normalise("shares", &["a", "b", "c"], raw).unwrap()
     }
 
-    fn trajectories() -> impl Strategy<Value = Trajectory> {
+    fn trajectories() -> impl Strategy<Value = ShareSchedule> {
         let shares = prop::collection::vec(prop_oneof![Just(0.0), 1e-3f64..1.0], 3)
             .prop_filter("some share", |raw| raw.iter().any(|v| *v > 0.0));
         let stages = prop::collection::vec((1u64..40, shares), 1..5);
@@ -192,19 +192,19 @@ mod tests {
                 })
                 .collect();
             let interpolate = if linear { Interpolate::Linear } else { Interpolate::Hold };
-            Trajectory::piecewise(stages, interpolate).unwrap()
+            ShareSchedule::piecewise(stages, interpolate).unwrap()
         })
     }
 
     #[test]
     fn linear_shares_move_in_a_straight_line() {
         let stages = vec![(0, simplex(&[1.0, 0.0, 0.0])), (4, simplex(&[0.0, 1.0, 0.0]))];
-        let linear = Trajectory::piecewise(stages.clone(), Interpolate::Linear).unwrap();
+        let linear = ShareSchedule::piecewise(stages.clone(), Interpolate::Linear).unwrap();
         assert_eq!(linear.at(0), [1.0, 0.0, 0.0]);
         assert_eq!(linear.at(1), [0.75, 0.25, 0.0]);
         assert_eq!(linear.at(4), [0.0, 1.0, 0.0]);
         assert_eq!(linear.at(u64::MAX), [0.0, 1.0, 0.0]);
-        let hold = Trajectory::piecewise(stages, Interpolate::Hold).unwrap();
+        let hold = ShareSchedule::piecewise(stages, Interpolate::Hold).unwrap();
         assert_eq!(hold.at(3), [1.0, 0.0, 0.0]);
         assert_eq!(hold.at(4), [0.0, 1.0, 0.0]);
     }
@@ -214,13 +214,13 @@ mod tests {
         let shares = simplex(&[1.0, 1.0, 1.0]);
         for steps in [vec![], vec![1], vec![0, 5, 5], vec![0, 7, 3]] {
             let stages = steps.iter().map(|step| (*step, shares.clone())).collect();
-            assert_eq!(Trajectory::piecewise(stages, Interpolate::Hold), None, "{steps:?}");
+            assert_eq!(ShareSchedule::piecewise(stages, Interpolate::Hold), None, "{steps:?}");
         }
     }
 
     #[test]
     fn a_share_that_stays_zero_never_reaches_anything() {
-        let trajectory = Trajectory::constant(simplex(&[1.0, 0.0, 0.0]));
+        let trajectory = ShareSchedule::constant(simplex(&[1.0, 0.0, 0.0]));
         assert_eq!(trajectory.first_step_reaching(1, 0, 1e-9), u64::MAX);
         assert_eq!(trajectory.first_step_reaching(0, 5, 1.0), 5);
         assert_eq!(trajectory.first_step_reaching(0, 5, 1.5), 6);

@@ -1,0 +1,142 @@
+//! One file, written whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::error::{FsError, Result};
+use crate::path::{neighbour, parent_of, unique_neighbour};
+use crate::sync::sync_folder;
+
+/// Makes `content` the content of the file at `path`; its folder must be there.
+///
+/// The new file is `.NAME.part` beside `path`, so that what a killed process left is overwritten and
+/// not kept for ever. One writer at a time: hold a lock, or use [`write_file_concurrently`].
+///
+/// # Errors
+/// [`FsError`] with the path; what was at `path` is then still there, unchanged.
+pub fn write_file(path: &Path, content: &[u8]) -> Result<()> {
+    write_file_with(path, |file| file.write_all(content))
+}
+
+/// As [`write_file`], with what `write` puts into the new file it is given.
+///
+/// # Errors
+/// As [`write_file`]; those of `write` with the path.
+pub fn write_file_with<T>(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<T>,
+) -> Result<T> {
+    replace(path, &neighbour(path, "part"), write)
+}
+
+/// As [`write_file`], where several threads or processes may write the same file at once: the last
+/// one to finish wins. A killed process leaves its [`unique_neighbour`].
+///
+/// # Errors
+/// As [`write_file`].
+pub fn write_file_concurrently(path: &Path, content: &[u8]) -> Result<()> {
+    replace(path, &unique_neighbour(path), |file| file.write_all(content))
+}
+
+/// Writes `new`, syncs it, and renames it to `path`.
+fn replace<T>(
+    path: &Path,
+    new: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<T>,
+) -> Result<T> {
+    let written = || -> io::Result<T> {
+        let mut file = File::create(new)?;
+        let value = write(&mut file)?;
+        file.sync_all()?;
+        // Windows does not rename a file that is open.
+        drop(file);
+        fs::rename(new, path)?;
+        Ok(value)
+    };
+    let value = written().map_err(|error| {
+        // The reason of the failure matters more than whether the new file can be removed.
+        let _ = fs::remove_file(new);
+        FsError::of("write", path)(error)
+    })?;
+    sync_folder(parent_of(path))?;
+    Ok(value)
+}
+
+/// Gives a file that is whole and synced its name, in place of what may be there. The folder is not
+/// synced, so that several renames can share one [`sync_folder`].
+///
+/// # Errors
+/// [`FsError`] with the new path.
+pub fn rename_file(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(FsError::of("write", to))
+}
+
+/// Removes a file; one that is not there is as good.
+///
+/// # Errors
+/// [`FsError`] with the path.
+pub fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(FsError::of("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        write_file(&path, b"first, and longer").unwrap();
+        write_file(&path, b"second").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(names(folder.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_content_and_no_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        write_file(&path, b"old").unwrap();
+        let error = write_file_with(&path, |file| {
+            file.write_all(b"half")?;
+            Err::<(), _>(io::Error::other("disk full"))
+        });
+        let error = error.unwrap_err();
+        assert_eq!((error.action, error.path.as_path()), ("write", path.as_path()));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn an_open_reader_keeps_the_old_content() {
+        use std::io::Read;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        write_file(&path, b"old").unwrap();
+        let mut reader = File::open(&path).unwrap();
+        write_file(&path, b"").unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "old");
+    }
+
+    #[test]
+    fn removing_what_is_not_there_is_no_error_and_a_folder_is() {
+        let folder = tempfile::tempdir().unwrap();
+        remove_file(&folder.path().join("missing")).unwrap();
+        assert_eq!(remove_file(folder.path()).unwrap_err().action, "remove");
+    }
+}
