@@ -98,6 +98,28 @@ pub(crate) fn stratified(
     counts
 }
 
+/// [`stratified`] counts where nobody knows the shares of later steps, as while a strategy learns:
+/// deadlines are those of the present p.
+///
+/// `residuals` are one number a domain, 0 before the first step; afterwards they are those of this
+/// step. `sampling` is p, one number a domain, and the counts sum to `batch_size`. Domains beyond
+/// the end of the shorter list are left out.
+///
+/// ```
+/// let mut residuals = [0.0; 2];
+/// let mut draw = || cuvee_mixer::stratified_counts(&mut residuals, &[0.7, 0.3], 5);
+/// assert_eq!([draw(), draw()], [[4, 1], [3, 2]]);
+/// ```
+pub fn stratified_counts(residuals: &mut [f64], sampling: &[f64], batch_size: usize) -> Vec<usize> {
+    let domains = residuals.len().min(sampling.len());
+    let sampling = &sampling[..domains];
+    // In steps from now; saturates, to "never", for p = 0.
+    let deadline = |domain: usize, missing: f64| {
+        (missing / batch_size as f64 / sampling[domain]).ceil() as u64
+    };
+    stratified(&mut residuals[..domains], sampling, batch_size, deadline)
+}
+
 /// B independent draws from p, a pure function of the generator: `rng` is keyed by (seed, step).
 pub(crate) fn multinomial(rng: &CounterRng, sampling: &[f64], batch_size: usize) -> Vec<usize> {
     let mut counts = vec![0; sampling.len()];
