@@ -28,6 +28,11 @@
 //! # Ok::<(), cuvee_mixer::MixerError>(())
 //! ```
 
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod counts;
 mod domain;
 mod draw;
