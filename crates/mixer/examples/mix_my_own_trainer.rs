@@ -60,14 +60,14 @@ fn train(theta: &mut Parameters, draw: &StepDraw) -> Observation {
             *parameter -= LEARNING_RATE * draw.multiplier * g / RUN.batch_size as f64;
         }
     }
-    // Gradient statistics of each domain, which VA asks for.
+    // Gradient statistics of each domain, which VA asks for: a variance takes two sequences.
     let statistics = |domain: usize| {
         let own = draw.draws.iter().zip(&gradients).filter(|(draw, _)| draw.domain.0 == domain);
         let own: Vec<&Parameters> = own.map(|(_, gradient)| gradient).collect();
         let squares: f64 = own.iter().flat_map(|g| g.iter()).map(|g| g * g).sum();
         let sums = (0..3).map(|i| own.iter().map(|gradient| gradient[i]).sum::<f64>());
         let sum_squared: f64 = sums.map(|sum| sum * sum).sum();
-        (!own.is_empty()).then(|| GradientStatistics::from_sums(own.len(), squares, sum_squared))
+        (own.len() >= 2).then(|| GradientStatistics::from_sums(own.len(), squares, sum_squared))
     };
     draw.observation(&losses).with_gradient((0..3).map(statistics).collect())
 }
