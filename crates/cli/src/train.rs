@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use cuvee_fs::{FileLock, LockKind, try_lock};
 use cuvee_report::{MetricsLog, PlanRow, ResultRow};
 use cuvee_train::{
@@ -12,14 +12,23 @@ use cuvee_train::{
 };
 use serde_json::json;
 
-use crate::checkpoint_source::fetched_model;
 use crate::config::{Config, ConfigError, differences};
+use crate::model_source::fetched_model;
 use crate::plan::Plan;
+use crate::prepare;
 use crate::progress::TrainProgress;
-use crate::{Interrupted, Session, prepare};
+use crate::session::{Interrupted, Session};
+
+/// What `train` is asked to do.
+#[derive(clap::Args, Debug, Clone)]
+pub struct TrainArgs {
+    /// The config
+    pub config: PathBuf,
+}
 
 /// Does the whole job.
-pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
+pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
+    let config_path = args.config.as_path();
     let mut config = Config::load(config_path, &session.common.set, session.common.seed)?;
     let resolved = config.to_toml()?;
     let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;

@@ -238,7 +238,7 @@ pub fn save(
 /// # Errors
 /// [`TrainError::Io`].
 pub fn recover(root: &Path) -> Result<()> {
-    sweep_folders(root)
+    Ok(sweep_folders(root)?)
 }
 
 /// The checkpoints under `root`, oldest first; empty when there is no such folder.

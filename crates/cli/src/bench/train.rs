@@ -21,9 +21,10 @@ use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{machine, median};
+use super::median::median;
 use crate::config::{ConfigError, overridden};
-use crate::{Interrupted, Session};
+use crate::machine;
+use crate::session::{Interrupted, Session};
 
 /// What the command line says about the measurement besides `--set`, which reaches every key of
 /// `[model]` and `[train]`.

@@ -8,7 +8,7 @@ use cuvee_data::{DataError, Tokenizer};
 use cuvee_train::{DeviceSpec, Engine, TrainSpec, checkpoint, engine_from_parameters, hf};
 
 use crate::progress::PrepareProgress;
-use crate::{Interrupted, Session};
+use crate::session::{Interrupted, Session};
 
 /// The folder that the model called `name` on the Hub was fetched to; `None` where `path` or the
 /// folder it would be in is there, which goes before (a path that is mistyped is nobody else's
@@ -34,14 +34,14 @@ pub fn fetched_model(
 
 /// A folder with `config.json`, `model.safetensors` and `tokenizer.json`, and the run it belongs
 /// to, if any.
-pub struct Source {
+pub struct ModelSource {
     /// Where the model is.
     pub folder: PathBuf,
     /// The run's resolved config.
     pub run_config: Option<PathBuf>,
 }
 
-impl Source {
+impl ModelSource {
     /// What `path` means.
     ///
     /// # Errors
