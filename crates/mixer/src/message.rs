@@ -20,7 +20,8 @@ impl MixerError {
     /// use cuvee_mixer::{DomainInfo, Mixer, MixtureSpec, RunSize};
     ///
     /// let run = RunSize { steps: 0, batch_size: 4, context: 100, seed: 0 };
-    /// let error = Mixer::new(&MixtureSpec::default(), &[DomainInfo::new("web", 900)], &run).unwrap_err();
+    /// let domains = [DomainInfo::new("web", 900)];
+    /// let error = Mixer::new(&MixtureSpec::default(), &domains, &run).unwrap_err();
     /// assert!(error.to_string().starts_with("steps is 0"));
     /// assert!(error.in_config("mixture", "train").starts_with("train.steps is 0"));
     /// ```

@@ -2,7 +2,8 @@
 //!
 //! In: π, w and statistics, one number a domain in each list. Out: the next loss weights w, or the
 //! sampling weights p. No randomness, and no state but [`GradientMoments`]: the strategies keep it,
-//! and studies outside of language models use the same rules. One file a rule. Source: Salmani, Worah, Razaviyayn, Mirrokni,
+//! and studies outside of language models use the same rules. One file a rule; a loss rule needs but
+//! its proposal, `update.rs` does the rest. Source: Salmani, Worah, Razaviyayn, Mirrokni,
 //! *Sampling and Loss Weights in Multi-Domain Training*, arXiv:2511.06913 (2025); what was worked
 //! out for Cuvee instead of read there is marked **derived**.
 //!
@@ -14,7 +15,7 @@ mod erma;
 mod fgls;
 mod moments;
 mod shares;
-mod update;
+pub(crate) mod update;
 mod va;
 
 pub use clamp::Clamp;

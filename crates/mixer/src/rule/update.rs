@@ -9,14 +9,14 @@ use super::shares::{shares, valid};
 const TOLERANCE: f64 = 1e-9;
 
 /// π and w that are known to be usable: Σ π_i = 1, Σ π_i w_i = 1, w within the bounds.
-pub(super) struct Current {
-    pub(super) pi: Vec<f64>,
-    pub(super) w: Vec<f64>,
+pub(crate) struct Current {
+    pub(crate) pi: Vec<f64>,
+    pub(crate) w: Vec<f64>,
 }
 
 /// Replaces w of the domains for which `proposal` has a value, in any scale, by what
 /// [`Clamp::project`] makes of them; the others keep theirs.
-pub(super) fn update(
+pub(crate) fn update(
     importance: &[f64],
     loss_weight: &[f64],
     clamp: Clamp,
