@@ -85,7 +85,8 @@ impl Plan {
             context: train.context,
             seed: config.seed,
         };
-        let mixer = Mixer::new(&config.mixture, &infos, &run)?;
+        let mixer = Mixer::new(&config.mixture, &infos, &run)
+            .map_err(|error| ConfigError(error.in_config("mixture", "train")))?;
         check_split(domains, Split::Valid, train.context)?;
         let importance = mixer.importance().values().to_vec();
         let plan = Self {

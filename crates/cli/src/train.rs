@@ -49,7 +49,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let corpus = prepare::corpus(&config, &config.tokenizer, config.store(None), session)?;
     let (mut plan, mixer) =
         Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
-    let estimator = mixer.needs().gradient.map(|gradient| gradient.estimator);
+    let estimator = mixer.observation_request().gradient.map(|gradient| gradient.estimator);
     plan.run.train.engine = plan.run.train.engine.collecting(estimator);
     // What the config leaves open stays as the run began.
     let begun = from

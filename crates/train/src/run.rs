@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use cuvee_data::{Domain, Shard, Split, Tokenizer};
-use cuvee_mixer::{DomainId, LossStatistics, Mixer, Observation, ObservationRequest, StepDraw};
+use cuvee_mixer::{DomainId, LossStatistics, Mixer, ObservationRequest, StepDraw};
 
 use crate::batch::read_batch;
 use crate::checkpoint::{self, CheckpointSpec, RunState};
@@ -165,7 +165,7 @@ impl<'a> Trainer<'a> {
         config: String,
     ) -> Result<Self> {
         check_split(domains, Split::Valid, plan.train.context)?;
-        let needs = mixer.needs();
+        let needs = mixer.observation_request();
         if needs.held_out_every.is_some() {
             check_split(domains, Split::Tune, plan.train.context)?;
         }
@@ -262,8 +262,7 @@ impl<'a> Trainer<'a> {
                 .step(&batch, rate)
                 .map_err(|e| place(e, done + 1, &batch.domains, &names))?;
             let mut observation =
-                Observation::of_step(done, names.len(), &batch.domains, &output.sequence_losses)
-                    .with_gradient(output.gradient);
+                draw.observation(&output.sequence_losses).with_gradient(output.gradient);
             if self.needs.held_out_every.is_some_and(|every| is_due(done + 1, every)) {
                 observation = observation.with_held_out(self.measure_held_out(done + 1, observer)?);
             }
@@ -284,8 +283,8 @@ impl<'a> Trainer<'a> {
                     gradient_norm: output.gradient_norm,
                     tokens_per_second: tokens as f64 / seconds.max(1e-9),
                     domains: self.domain_steps(&names, &draw, &observation.training),
-                    clamped: names_of(&draw.estimates.clamped, &names),
-                    floored: names_of(&draw.estimates.floored, &names),
+                    clamped: names_of(&draw.measurements.clamped, &names),
+                    floored: names_of(&draw.measurements.floored, &names),
                 })
                 .map_err(|e| TrainError::Log { step: done + 1, source: e })?;
         }
@@ -379,7 +378,7 @@ impl<'a> Trainer<'a> {
                 multiplier: draw.multipliers[i],
                 sequences: draw.counts[i],
                 epochs: epochs[i],
-                gradient_deviation: draw.estimates.gradient_deviation.as_ref().map(|v| v[i]),
+                gradient_deviation: draw.measurements.gradient_deviation.as_ref().map(|v| v[i]),
             })
             .collect()
     }

@@ -32,14 +32,11 @@ fn initial_tensor(info: &ParameterInfo, init: u64) -> NamedTensor {
     NamedTensor { name: info.name.clone(), shape: info.shape.clone(), data }
 }
 
-/// Element `index` of a stream of independent standard normal draws: (2k, 2k + 1) are the two
-/// outputs of Box & Muller (1958), √(−2 ln u)·cos 2πv and ·sin 2πv, for the uniform numbers 2k and
-/// 2k + 1 of `rng`.
+/// Element `index` of a sequence of independent standard normal draws: 2k and 2k + 1 are the two of
+/// pair k.
 fn standard_normal(rng: &CounterRng, index: u64) -> f64 {
-    let u = 1.0 - rng.unit(index & !1); // (0, 1]: its logarithm is finite
-    let v = rng.unit(index | 1);
-    let (sin, cos) = (std::f64::consts::TAU * v).sin_cos();
-    (-2.0 * u.ln()).sqrt() * if index & 1 == 0 { cos } else { sin }
+    let (even, odd) = rng.normal_pair(index / 2);
+    if index & 1 == 0 { even } else { odd }
 }
 
 #[cfg(test)]

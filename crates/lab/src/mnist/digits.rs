@@ -5,37 +5,29 @@
 
 use std::path::{Path, PathBuf};
 
+use super::{idx, parquet};
 use crate::error::{LabError, Result};
-use crate::{idx, parquet};
 
 /// Non-zero pixels of an image: (position, value in (0, 1]).
-pub(crate) type Image = Vec<(u16, f64)>;
+pub(super) type Image = Vec<(u16, f64)>;
 
 /// Images and labels of one split.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Digits {
+pub(super) struct Digits {
     /// One an example.
-    pub(crate) images: Vec<Image>,
+    pub(super) images: Vec<Image>,
     /// 0 to 9, one an example.
-    pub(crate) labels: Vec<u8>,
+    pub(super) labels: Vec<u8>,
     /// Pixels of an image.
-    pub(crate) pixels: usize,
-}
-
-/// What the files of one split hold: as many images as labels.
-pub(crate) struct Bytes {
-    pub(crate) image_path: PathBuf,
-    pub(crate) label_path: PathBuf,
-    /// One byte a pixel, one image behind another.
-    pub(crate) images: Vec<u8>,
-    pub(crate) labels: Vec<u8>,
-    /// Pixels of an image.
-    pub(crate) pixels: usize,
+    pub(super) pixels: usize,
 }
 
 impl Digits {
     /// Reads a split from `folder`.
-    pub(crate) fn read(folder: &Path, training: bool) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Files that are missing or damaged, no image, or a label that is no digit.
+    pub(super) fn read(folder: &Path, training: bool) -> Result<Self> {
         let bytes = match parquet::find(folder, training) {
             Some(path) => parquet::read(path)?,
             None => idx::read(folder, training)?,

@@ -1,119 +1,25 @@
-//! The model of a regression study: θ, its error, and the gradients of its domains' samples.
+//! Gradients of a regression: those of drawn batches, and their exact mean and variance.
 //!
 //! Samples are drawn with replacement, so that a batch's gradient has variance Σ π²w²/b v² with v²
-//! taken over the n training samples, exactly. Cost: O(B · d) a step, and O(K n d) a probe.
+//! taken over the n training samples, exactly. Cost: O(B · d) a batch, O(n d) a domain's exact
+//! statistics.
 
 use cuvee_mixer::seed::CounterRng;
+use cuvee_mixer::{GradientStatistics, stratified_counts};
 
+use super::data::{Data, Samples};
+use super::family::Family;
 use crate::linalg::{axpy, distance_square, dot};
-use crate::random::stream;
-use crate::regression::{Data, Family, RegressionSettings, Samples};
-use crate::sgd::Learner;
-use crate::weighting::{HeldOut, Weighting, held_out, next_counts};
-
-/// Batches drawn to measure the variance of g at a probe.
-const PROBE_BATCHES: u64 = 20;
-
-/// θ on one seed's data.
-pub(crate) struct Regression<'a> {
-    settings: &'a RegressionSettings,
-    family: Family,
-    data: &'a Data,
-    theta: Vec<f64>,
-    order: CounterRng,
-    probes: CounterRng,
-}
-
-impl<'a> Regression<'a> {
-    /// θ = 0 on the data of seed number `index`.
-    pub(crate) fn new(
-        settings: &'a RegressionSettings,
-        family: Family,
-        data: &'a Data,
-        index: u64,
-    ) -> Self {
-        Self {
-            settings,
-            family,
-            data,
-            theta: vec![0.0; settings.features],
-            order: stream(settings.seed, index, "order"),
-            probes: stream(settings.seed, index, "probes"),
-        }
-    }
-}
-
-impl Learner for Regression<'_> {
-    fn error(&self) -> f64 {
-        error(self.family, &self.theta, &self.data.truth)
-    }
-
-    fn probe(&self, weighting: &Weighting, step: u64) -> (f64, f64) {
-        let spread: Vec<Spread> =
-            self.data.train.iter().map(|domain| spread(self.family, domain, &self.theta)).collect();
-        let v2: Vec<f64> = spread.iter().map(|s| s.variance).collect();
-        let draw = Draw {
-            data: self.data,
-            family: self.family,
-            batch_size: self.settings.batch_size,
-            multiplier: &weighting.multiplier(),
-            sampling: weighting.sampling_weight(),
-        };
-        let measured =
-            draw.variance(&self.theta, &spread, PROBE_BATCHES, &self.probes.nested(step));
-        (measured, weighting.variance(self.settings.batch_size, &v2))
-    }
-
-    fn step(
-        &mut self,
-        step: u64,
-        counts: &[usize],
-        multiplier: &[f64],
-        _: bool,
-    ) -> Vec<Option<f64>> {
-        let order = self.order.nested(step);
-        let batch = gradient(self.family, self.data, &self.theta, counts, multiplier, &order);
-        axpy(&mut self.theta, -self.settings.lr, &batch.gradient);
-        batch.variance
-    }
-
-    fn held_out(&self) -> Vec<HeldOut> {
-        self.data.held_out.iter().map(|domain| tell(self.family, domain, &self.theta)).collect()
-    }
-}
-
-/// Linear: ‖θ − θ_gt‖². Logistic: the share (%) of all x whose side of the boundary θ gets wrong.
-/// For spherical x that is the angle between θ and θ_gt over π; half where θ = 0.
-fn error(family: Family, theta: &[f64], truth: &[f64]) -> f64 {
-    match family {
-        Family::Linear => distance_square(theta, truth),
-        Family::Logistic => {
-            let lengths = (dot(theta, theta) * dot(truth, truth)).sqrt();
-            if lengths == 0.0 {
-                return 50.0;
-            }
-            100.0 * (dot(theta, truth) / lengths).clamp(-1.0, 1.0).acos() / std::f64::consts::PI
-        }
-    }
-}
-
-/// What the held-out split says about θ.
-fn tell(family: Family, samples: &Samples, theta: &[f64]) -> HeldOut {
-    let residual = |x: &[f64], y: f64| family.residual(dot(theta, x), y);
-    let losses: Vec<f64> = samples.iter().map(|(x, y)| family.loss(dot(theta, x), y)).collect();
-    let squares: Vec<f64> = samples.iter().map(|(x, y)| residual(x, y).powi(2)).collect();
-    held_out(&losses, &squares)
-}
 
 /// A batch's gradient, and what it says about each domain's.
-struct Batch {
-    gradient: Vec<f64>,
-    variance: Vec<Option<f64>>,
+pub(super) struct Batch {
+    pub(super) gradient: Vec<f64>,
+    /// `None` for a domain with fewer than two samples, as in training.
+    pub(super) statistics: Vec<Option<GradientStatistics>>,
 }
 
-/// g = (1/B) Σ m_i ∇ℓ_ij on `counts` samples, sample j of domain i by number (i, j) of `rng`; and
-/// the unbiased v̂_i² = b/(b − 1) (mean ‖∇ℓ‖² − ‖mean ∇ℓ‖²) where b_i ≥ 2.
-fn gradient(
+/// g = (1/B) Σ m_i ∇ℓ_ij on `counts` samples, sample j of domain i by number (i, j) of `rng`.
+pub(super) fn gradient(
     family: Family,
     data: &Data,
     theta: &[f64],
@@ -122,7 +28,8 @@ fn gradient(
     rng: &CounterRng,
 ) -> Batch {
     let batch_size: usize = counts.iter().sum();
-    let mut batch = Batch { gradient: vec![0.0; theta.len()], variance: vec![None; counts.len()] };
+    let mut batch =
+        Batch { gradient: vec![0.0; theta.len()], statistics: vec![None; counts.len()] };
     let mut sum = vec![0.0; theta.len()];
     for (domain, (samples, count)) in data.train.iter().zip(counts).enumerate() {
         let draws = rng.nested(domain as u64);
@@ -136,8 +43,8 @@ fn gradient(
         }
         axpy(&mut batch.gradient, multiplier[domain] / batch_size as f64, &sum);
         if *count >= 2 {
-            let b = *count as f64;
-            batch.variance[domain] = Some((square - dot(&sum, &sum) / b) / (b - 1.0));
+            batch.statistics[domain] =
+                Some(GradientStatistics::from_sums(*count, square, dot(&sum, &sum)));
         }
     }
     batch
@@ -145,13 +52,13 @@ fn gradient(
 
 /// Mean of a domain's ∇ℓ over its training samples, and the trace of their covariance (over n, not
 /// n − 1).
-pub(crate) struct Spread {
-    pub(crate) mean: Vec<f64>,
-    pub(crate) variance: f64,
+pub(super) struct Spread {
+    pub(super) mean: Vec<f64>,
+    pub(super) variance: f64,
 }
 
 /// Exact gradient statistics of a domain at θ.
-pub(crate) fn spread(family: Family, samples: &Samples, theta: &[f64]) -> Spread {
+pub(super) fn spread(family: Family, samples: &Samples, theta: &[f64]) -> Spread {
     let mut mean = vec![0.0; theta.len()];
     let (mut square, share) = (0.0, 1.0 / samples.len() as f64);
     for (x, y) in samples.iter() {
@@ -164,17 +71,17 @@ pub(crate) fn spread(family: Family, samples: &Samples, theta: &[f64]) -> Spread
 }
 
 /// How batches are drawn at a fixed θ.
-pub(crate) struct Draw<'a> {
-    pub(crate) data: &'a Data,
-    pub(crate) family: Family,
-    pub(crate) batch_size: usize,
-    pub(crate) multiplier: &'a [f64],
-    pub(crate) sampling: &'a [f64],
+pub(super) struct Draw<'a> {
+    pub(super) data: &'a Data,
+    pub(super) family: Family,
+    pub(super) batch_size: usize,
+    pub(super) multiplier: &'a [f64],
+    pub(super) sampling: &'a [f64],
 }
 
 impl Draw<'_> {
     /// Mean of ‖g − ∇L̂‖² over `batches` batches, where ∇L̂ = Σ m_i p_i ∇L_i is known exactly.
-    pub(crate) fn variance(
+    pub(super) fn variance(
         &self,
         theta: &[f64],
         spread: &[Spread],
@@ -188,7 +95,7 @@ impl Draw<'_> {
         let mut residual = vec![0.0; self.sampling.len()];
         let total: f64 = (0..batches)
             .map(|batch| {
-                let counts = next_counts(&mut residual, self.sampling, self.batch_size);
+                let counts = stratified_counts(&mut residual, self.sampling, self.batch_size);
                 let g = gradient(
                     self.family,
                     self.data,
@@ -207,6 +114,8 @@ impl Draw<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::stream;
+    use crate::regression::settings::RegressionSettings;
 
     fn small() -> (RegressionSettings, Data) {
         let settings =
@@ -271,8 +180,8 @@ mod tests {
         for batch in 0..batches {
             let g =
                 gradient(Family::Linear, &data, &theta, &[3, 3], &[1.0, 1.0], &rng.nested(batch));
-            for (mean, v2) in mean.iter_mut().zip(&g.variance) {
-                *mean += v2.unwrap_or(f64::NAN) / batches as f64;
+            for (mean, seen) in mean.iter_mut().zip(&g.statistics) {
+                *mean += seen.map_or(f64::NAN, |seen| seen.variance) / batches as f64;
             }
         }
         for (mean, domain) in mean.iter().zip(&data.train) {
@@ -288,17 +197,6 @@ mod tests {
         let (_, data) = small();
         let batch =
             gradient(Family::Linear, &data, &[0.0; 5], &[1, 2], &[1.0; 2], &stream(0, 0, "x"));
-        assert!(batch.variance[0].is_none() && batch.variance[1].is_some());
-    }
-
-    #[test]
-    fn the_logistic_error_is_the_angle() {
-        let near = |found: f64, expected: f64| {
-            assert!((found - expected).abs() < 1e-6, "{found} {expected}")
-        };
-        near(error(Family::Logistic, &[0.0, 0.0], &[1.0, 0.0]), 50.0);
-        near(error(Family::Logistic, &[3.0, 0.0], &[1.0, 0.0]), 0.0);
-        near(error(Family::Logistic, &[1.0, 1.0], &[1.0, 0.0]), 25.0);
-        near(error(Family::Logistic, &[-2.0, 0.0], &[1.0, 0.0]), 100.0);
+        assert!(batch.statistics[0].is_none() && batch.statistics[1].is_some());
     }
 }

@@ -7,7 +7,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::digits::Bytes;
+use super::bytes::Bytes;
 use crate::error::{LabError, Result};
 
 /// No file of MNIST is larger than this when unpacked; a damaged one may claim to be.
@@ -15,7 +15,10 @@ const LARGEST: u64 = 256 << 20;
 
 /// Reads `{prefix}-images-idx3-ubyte` and `{prefix}-labels-idx1-ubyte`, or the two with `.gz`, from
 /// `folder`.
-pub(crate) fn read(folder: &Path, training: bool) -> Result<Bytes> {
+///
+/// # Errors
+/// A file is missing or not what its header says, or the numbers of images and labels differ.
+pub(super) fn read(folder: &Path, training: bool) -> Result<Bytes> {
     let (images, labels) = if training {
         ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
     } else {
@@ -90,7 +93,7 @@ fn read_idx(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use crate::digits::Digits;
+    use crate::mnist::digits::Digits;
     use std::io::Write;
 
     /// Two images of 1×3 pixels, the labels 7 and 0.

@@ -5,15 +5,29 @@
 //! forms. Logistic compares uniform, ERMA, VA and ERMA+VA with uniform training on labels that
 //! nobody turned over.
 
-use crate::closed_form::{covariance_trace, minimiser};
-use crate::descent::Regression;
+mod allocation;
+mod closed_form;
+mod data;
+mod descent;
+mod family;
+mod settings;
+mod spread;
+
+pub use settings::RegressionSettings;
+
 use crate::error::Result;
+use crate::interval::interval;
 use crate::linalg::distance_square;
-use crate::regression::{Data, Family, RegressionSettings};
+use crate::schedule::{Path, Progress, Schedule};
 use crate::sgd::Plan;
-use crate::study::{Estimator, Path, Progress, Schedule, Study, interval, run_all, summarise};
-use crate::variance::allocation;
-use crate::weighting::{Arm, Exploration, LossRule, Weighting, four_arms};
+use crate::study::{Estimator, Study};
+use crate::summary::{run_all, summarise};
+use crate::weighting::{Arm, Exploration, LossRule, ORACLE, Weighting, four_arms};
+use allocation::allocation;
+use closed_form::{covariance_trace, minimiser};
+use data::Data;
+use descent::Regression;
+use family::Family;
 
 /// Recorded steps, and probes of the variance of g.
 const RECORDS: (u64, u64) = (600, 15);
@@ -37,16 +51,19 @@ fn weighting(settings: &RegressionSettings, arm: &Arm) -> Weighting {
 }
 
 /// The linear study; `Ok(None)` where `progress` stopped it.
+///
+/// # Errors
+/// [`LabError::Setting`](crate::LabError::Setting) for a setting out of its range.
 pub fn linear(settings: &RegressionSettings, progress: Progress) -> Result<Option<Study>> {
-    settings.check("linear")?;
+    settings.check(Family::Linear)?;
     let arms = four_arms("fgls", "fgls+va", LossRule::Fgls { beta: settings.beta });
     let plan = plan(settings, progress);
     let d = settings.features;
     let inverse: Vec<f64> = settings.sigma.iter().map(|sigma| 1.0 / (sigma * sigma)).collect();
     let equal = vec![1.0; settings.domains()];
-    let runs = run_all(settings.seeds, &arms, |seed, arm| {
+    let runs = run_all(settings.seeds, arms.len(), |seed, arm| {
         let data = Data::draw(settings, Family::Linear, seed, false);
-        let mut weighting = weighting(settings, arm);
+        let mut weighting = weighting(settings, &arms[arm]);
         let path =
             plan.run(&mut Regression::new(settings, Family::Linear, &data, seed), &mut weighting)?;
         // All domains have n samples and equal π: w itself is what weighs a sample.
@@ -57,7 +74,7 @@ pub fn linear(settings: &RegressionSettings, progress: Progress) -> Result<Optio
         let trace =
             |a: &[f64]| covariance_trace(&data.train, a, &settings.sigma, d).unwrap_or(f64::NAN);
         // What does not depend on the arm is computed in the first one.
-        let fixed = (arm.name == "uniform")
+        let fixed = (arm == 0)
             .then(|| [(solved(&inverse), trace(&inverse)), (solved(&equal), trace(&equal))]);
         Some((path, solved(weighting.loss_weight()), fixed))
     });
@@ -87,7 +104,7 @@ pub fn linear(settings: &RegressionSettings, progress: Progress) -> Result<Optio
     let paths: Vec<Vec<Path>> =
         runs.into_iter().map(|arm| arm.into_iter().map(|run| run.0).collect()).collect();
     Ok(Some(Study {
-        study: "linear",
+        study: Family::Linear.name(),
         metric: "‖θ − θ_gt‖²",
         settings: serde_json::json!(settings),
         arms: summarise(settings.seed, &arms, &plan.schedule, &paths),
@@ -101,15 +118,18 @@ pub fn linear(settings: &RegressionSettings, progress: Progress) -> Result<Optio
 }
 
 /// The logistic study; `Ok(None)` where `progress` stopped it.
+///
+/// # Errors
+/// [`LabError::Setting`](crate::LabError::Setting) for a setting out of its range.
 pub fn logistic(settings: &RegressionSettings, progress: Progress) -> Result<Option<Study>> {
-    settings.check("logistic")?;
+    settings.check(Family::Logistic)?;
     let loss = LossRule::Erma { gamma1: settings.gamma1, gamma2: settings.gamma2 };
     let arms = four_arms("erma", "erma+va", loss);
-    let oracle = Arm { name: "oracle", loss: None, variance_aware: false };
-    let all: Vec<Arm> = arms.iter().copied().chain([oracle]).collect();
+    let all: Vec<Arm> = arms.iter().copied().chain([ORACLE]).collect();
     let plan = plan(settings, progress);
-    let runs = run_all(settings.seeds, &all, |seed, arm| {
-        let data = Data::draw(settings, Family::Logistic, seed, *arm == oracle);
+    let runs = run_all(settings.seeds, all.len(), |seed, arm| {
+        let arm = &all[arm];
+        let data = Data::draw(settings, Family::Logistic, seed, arm.clean);
         let mut learner = Regression::new(settings, Family::Logistic, &data, seed);
         plan.run(&mut learner, &mut weighting(settings, arm))
     });
@@ -118,7 +138,7 @@ pub fn logistic(settings: &RegressionSettings, progress: Progress) -> Result<Opt
     let finals: Vec<f64> = clean.iter().filter_map(|path| path.error.last().copied()).collect();
     let oracle = interval(&finals);
     Ok(Some(Study {
-        study: "logistic",
+        study: Family::Logistic.name(),
         metric: "share of x on the wrong side of the boundary, %",
         settings: serde_json::json!(settings),
         arms: summarise(settings.seed, &arms, &plan.schedule, &paths),

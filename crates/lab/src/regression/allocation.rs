@@ -7,34 +7,16 @@
 
 use cuvee_mixer::rule;
 use rayon::prelude::*;
-use serde::Serialize;
 
-use crate::descent::{Draw, Spread, spread};
-use crate::random::{normal, stream};
-use crate::regression::{Data, Family, RegressionSettings};
+use super::data::Data;
+use super::family::Family;
+use super::settings::RegressionSettings;
+use super::spread::{Draw, Spread, spread};
+use crate::random::stream;
+use crate::study::{Allocation, Instance};
 
 /// Samples in a batch: so many that rounding b_i to whole numbers does not show.
 const BATCH_SIZE: usize = 240;
-
-/// Measured and predicted ratios of variances.
-#[derive(Clone, Debug, Serialize)]
-pub struct Allocation {
-    /// One a random instance.
-    pub instances: Vec<Instance>,
-    /// Largest |measured/formula − 1| of all.
-    pub largest_relative_error: f64,
-}
-
-/// One random instance.
-#[derive(Clone, Debug, Serialize)]
-pub struct Instance {
-    /// Number of domains.
-    pub domains: usize,
-    /// Measured variance with equal sampling weights over that under VA.
-    pub measured: f64,
-    /// K Σ a²/(Σ a)².
-    pub formula: f64,
-}
 
 /// Measures `instances` random instances with `batches` batches for either sampling.
 pub(crate) fn allocation(seed: u64, instances: u64, batches: u64) -> Allocation {
@@ -70,7 +52,7 @@ fn instance(seed: u64, index: u64, batches: u64) -> Instance {
     let data = Data::draw(&settings, Family::Linear, index, false);
     let away = rng.nested(5);
     let theta: Vec<f64> =
-        data.truth.iter().zip(0..).map(|(t, i)| t + 0.02 * normal(&away, i)).collect();
+        data.truth.iter().zip(0..).map(|(t, i)| t + 0.02 * away.normal(i)).collect();
     let spread: Vec<Spread> =
         data.train.iter().map(|d| spread(Family::Linear, d, &theta)).collect();
     let deviation: Vec<f64> = spread.iter().map(|s| s.variance.sqrt()).collect();

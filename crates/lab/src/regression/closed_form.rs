@@ -5,11 +5,11 @@
 //! estimator by Aitken, 1935) this is A⁻¹ itself; at a_i = 1 it is that of ordinary least squares.
 //! Cost: O(n d² + d³).
 
+use super::data::Samples;
 use crate::linalg::{axpy, cholesky, solve};
-use crate::regression::Samples;
 
 /// The minimiser at per-domain weights `a`; `None` where A is singular.
-pub(crate) fn minimiser(domains: &[Samples], a: &[f64], d: usize) -> Option<Vec<f64>> {
+pub(super) fn minimiser(domains: &[Samples], a: &[f64], d: usize) -> Option<Vec<f64>> {
     let factor = cholesky(&gram(domains, a, d), d)?;
     let mut right = vec![0.0; d];
     for (samples, a) in domains.iter().zip(a) {
@@ -22,7 +22,7 @@ pub(crate) fn minimiser(domains: &[Samples], a: &[f64], d: usize) -> Option<Vec<
 
 /// Trace of the minimiser's covariance given X, where domain i's noise has standard deviation
 /// `sigma[i]`.
-pub(crate) fn covariance_trace(
+pub(super) fn covariance_trace(
     domains: &[Samples],
     a: &[f64],
     sigma: &[f64],
@@ -59,7 +59,9 @@ mod tests {
     use super::*;
     use crate::linalg::{distance_square, dot};
     use crate::random::{normals, stream};
-    use crate::regression::{Data, Family, RegressionSettings};
+    use crate::regression::data::Data;
+    use crate::regression::family::Family;
+    use crate::regression::settings::RegressionSettings;
     use proptest::prelude::*;
 
     fn settings() -> RegressionSettings {

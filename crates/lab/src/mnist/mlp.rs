@@ -7,16 +7,16 @@
 //! matrices (Goodfellow, *Efficient per-example gradient computations*, 2015). Cost: O(non-zero
 //! pixels · hidden) a sample; O(non-zero pixels + hidden) an inner product.
 
-use crate::digits::Image;
+use super::digits::Image;
 use crate::linalg::{axpy, dot};
 use crate::random::{normals, stream};
 
 /// Number of digits.
-pub(crate) const CLASSES: usize = 10;
+pub(super) const CLASSES: usize = 10;
 
 /// Parameters; `w1` is [pixels][hidden], `w2` is [hidden][10].
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Mlp {
+pub(super) struct Mlp {
     w1: Vec<f64>,
     b1: Vec<f64>,
     w2: Vec<f64>,
@@ -25,7 +25,7 @@ pub(crate) struct Mlp {
 
 /// One sample's activations and output gradients.
 #[derive(Clone, Debug)]
-pub(crate) struct Factors<'a> {
+pub(super) struct Factors<'a> {
     image: &'a Image,
     hidden: Vec<f64>,
     delta1: Vec<f64>,
@@ -34,7 +34,7 @@ pub(crate) struct Factors<'a> {
 
 impl Mlp {
     /// Normal values of variance 2/fan-in (He and others, 2015); biases 0.
-    pub(crate) fn new(seed: u64, index: u64, pixels: usize, hidden: usize) -> Self {
+    pub(super) fn new(seed: u64, index: u64, pixels: usize, hidden: usize) -> Self {
         Self {
             w1: normals(&stream(seed, index, "w1"), pixels * hidden, 2.0 / pixels as f64),
             b1: vec![0.0; hidden],
@@ -61,7 +61,7 @@ impl Mlp {
     }
 
     /// Cross-entropy of `label`, nats.
-    pub(crate) fn loss(&self, image: &Image, label: u8) -> f64 {
+    pub(super) fn loss(&self, image: &Image, label: u8) -> f64 {
         let logits = self.forward(image).1;
         let largest = logits.iter().copied().fold(f64::MIN, f64::max);
         let sum: f64 = logits.iter().map(|l| (l - largest).exp()).sum();
@@ -69,7 +69,7 @@ impl Mlp {
     }
 
     /// The likeliest digit; the smaller of equals.
-    pub(crate) fn predict(&self, image: &Image) -> u8 {
+    pub(super) fn predict(&self, image: &Image) -> u8 {
         let logits = self.forward(image).1;
         let mut best = 0;
         for (class, logit) in (0u8..).zip(logits) {
@@ -81,7 +81,7 @@ impl Mlp {
     }
 
     /// Factors of ∇ℓ at one sample.
-    pub(crate) fn factors<'a>(&self, image: &'a Image, label: u8) -> Factors<'a> {
+    pub(super) fn factors<'a>(&self, image: &'a Image, label: u8) -> Factors<'a> {
         let (hidden, logits) = self.forward(image);
         let largest = logits.iter().copied().fold(f64::MIN, f64::max);
         let mut delta2 = logits.map(|l| (l - largest).exp());
@@ -96,7 +96,7 @@ impl Mlp {
     }
 
     /// θ ← θ + scale·∇ℓ.
-    pub(crate) fn add(&mut self, scale: f64, gradient: &Factors) {
+    pub(super) fn add(&mut self, scale: f64, gradient: &Factors) {
         let width = self.b1.len();
         for (pixel, value) in gradient.image {
             let row = usize::from(*pixel) * width;
@@ -111,7 +111,7 @@ impl Mlp {
 }
 
 /// ⟨∇_j, ∇_k⟩ of all pairs, [n][n].
-pub(crate) fn gram(factors: &[Factors], pixels: usize) -> Vec<f64> {
+pub(super) fn gram(factors: &[Factors], pixels: usize) -> Vec<f64> {
     let n = factors.len();
     let (mut gram, mut dense) = (vec![0.0; n * n], vec![0.0; pixels]);
     for (j, first) in factors.iter().enumerate() {

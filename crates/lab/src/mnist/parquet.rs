@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Row, RowAccessor};
 
-use crate::digits::Bytes;
+use super::bytes::Bytes;
 use crate::error::{LabError, Result};
 
 /// A digit is 28 pixels wide; a PNG that claims to unpack to more than this is none.
 const LARGEST: usize = 1 << 20;
 
 /// The split's file in `folder`; `None` where there is none.
-pub(crate) fn find(folder: &Path, training: bool) -> Option<PathBuf> {
+pub(super) fn find(folder: &Path, training: bool) -> Option<PathBuf> {
     let split = if training { "train-" } else { "test-" };
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).collect();
@@ -30,8 +30,9 @@ pub(crate) fn find(folder: &Path, training: bool) -> Option<PathBuf> {
 
 /// Reads all rows.
 ///
-/// Fails where the file is no Parquet, has other columns, or a row holds no such image.
-pub(crate) fn read(path: PathBuf) -> Result<Bytes> {
+/// # Errors
+/// The file is no Parquet, has other columns, or a row holds no such image.
+pub(super) fn read(path: PathBuf) -> Result<Bytes> {
     let wrong = |what: &'static str, expected: &str, found: String| LabError::Digits {
         path: path.clone(),
         what,
@@ -100,7 +101,7 @@ fn grey(png: &[u8]) -> std::result::Result<((u32, u32), Vec<u8>), String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::digits::Digits;
+    use crate::mnist::digits::Digits;
 
     fn written(images: &[(&[u8], i64)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
