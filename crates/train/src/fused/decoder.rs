@@ -193,7 +193,7 @@ impl<K: Backend> Decoder<'_, K> {
 
     /// From tokens to the last norm's output, `work.norm_nd`: whole sequences, or, with a cache a
     /// layer, the one token after those that they hold.
-    fn forward(&self, ids: &[u32], mut caches: Option<&mut [K::Cache]>, work: &mut Work<K>) {
+    fn forward(&self, ids: &[u32], mut caches: Option<&mut [K::KvCache]>, work: &mut Work<K>) {
         let (k, rows, heads, places) =
             (self.kernels, ids.len(), heads(self.model), Places::of(self.model));
         let Work { context, streams_nd, layers, norm_nd, scale_n, workspace, clock, .. } = work;
@@ -241,7 +241,7 @@ impl<K: Backend> Decoder<'_, K> {
                 );
                 clock.lap(Part::Attention);
             }
-            k.linear_onto(rows, &kept.attended_na, matrix(o), x_nd, mid_nd);
+            k.linear_residual(rows, &kept.attended_na, matrix(o), x_nd, mid_nd);
             clock.lap(Part::Linear);
 
             let (mid_nd, out_nd) = step(streams_nd, 2 * layer + 1);
@@ -258,7 +258,7 @@ impl<K: Backend> Decoder<'_, K> {
             clock.lap(Part::Linear);
             k.swiglu(rows, &kept.gate_up_n2f, &mut kept.gated_nf);
             clock.lap(Part::SwiGlu);
-            k.linear_onto(rows, &kept.gated_nf, matrix(down), mid_nd, out_nd);
+            k.linear_residual(rows, &kept.gated_nf, matrix(down), mid_nd, out_nd);
             clock.lap(Part::Linear);
         }
         let x_nd = stream(streams_nd, 2 * self.model.layers);
@@ -461,7 +461,7 @@ impl<K: Backend> Decoder<'_, K> {
     }
 
     /// Logits `[v]` of the token after `id`, the caches, one a layer, holding all tokens before it.
-    pub(super) fn next(&self, id: u32, caches: &mut [K::Cache], work: &mut Work<K>) -> Vec<f32> {
+    pub(super) fn next(&self, id: u32, caches: &mut [K::KvCache], work: &mut Work<K>) -> Vec<f32> {
         self.forward(&[id], Some(caches), work);
         self.head_logits(1, &work.norm_nd)
     }

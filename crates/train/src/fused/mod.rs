@@ -19,7 +19,7 @@ mod tests;
 
 use std::ops::Range;
 
-use cuvee_kernels::{AdamWStep, Backend, Cpu, Element, Rotations, To, bf16};
+use cuvee_kernels::{AdamWStep, Backend, Cpu, Element, Rotations, RoundTo, bf16};
 use cuvee_mixer::VarianceEstimator;
 
 use crate::engine::{
@@ -91,13 +91,13 @@ struct Optimizer {
 /// Keys and values of the tokens seen so far.
 struct Generation<K: Backend> {
     tokens: Vec<u32>,
-    caches: Vec<K::Cache>,
+    caches: Vec<K::KvCache>,
     work: Work<K>,
 }
 
 impl<E: Element> FusedEngine<Cpu<E>>
 where
-    f32: To<E>,
+    f32: RoundTo<E>,
 {
     /// An engine on the processor around given parameters, in any order.
     ///
@@ -142,7 +142,7 @@ impl<K: Backend> FusedEngine<K> {
             clock: Clock::default(),
         };
         Ok(Self {
-            shards: (0..kernels.shards()).map(shard).collect(),
+            shards: (0..kernels.workers()).map(shard).collect(),
             parameters: own,
             rotations: Rotations::new(0, model.head_dim, model.rope_theta),
             optimizer: Optimizer {
@@ -201,8 +201,7 @@ impl<K: Backend> FusedEngine<K> {
         let Self { kernels, model, parameters, rotations, shards, profiling, .. } = self;
         let decoder = Decoder { kernels, model, parameters, rotations };
         let profiling = *profiling;
-        kernels
-            .side_by_side(shards, |shard| shard.run(decoder, batch, micro, estimator, profiling));
+        kernels.parallel(shards, |shard| shard.run(decoder, batch, micro, estimator, profiling));
         self.clock.start(profiling);
         let mut busy: Vec<&mut Shard<K>> =
             self.shards.iter_mut().filter(|shard| !shard.sequences.is_empty()).collect();
@@ -279,19 +278,19 @@ impl<K: Backend> FusedEngine<K> {
         // Beyond 2^31 updates the corrections have long been 1 to the last bit.
         let t = i32::try_from(*updates).unwrap_or(i32::MAX);
         let step = AdamWStep {
-            scale: scale as f32,
+            gradient_scale: scale as f32,
             lr: lr as f32,
             beta1: beta1 as f32,
             beta2: beta2 as f32,
             eps: eps as f32,
             first_correction: (1.0 / (1.0 - beta1.powi(t))) as f32,
             second_correction: (1.0 / (1.0 - beta2.powi(t))) as f32,
-            keep: (1.0 - lr * weight_decay) as f32,
+            decay_factor: (1.0 - lr * weight_decay) as f32,
         };
         let Self { kernels, parameters, shards, .. } = self;
         let Some(shard) = shards.iter().find(|shard| !shard.sequences.is_empty()) else { return };
         let mut pairs: Vec<_> = parameters.iter_mut().zip(&shard.gradients).collect();
-        kernels.side_by_side(&mut pairs, |(parameter, gradient)| {
+        kernels.parallel(&mut pairs, |(parameter, gradient)| {
             parameter.update(kernels, gradient, &step)
         });
         self.clock.lap(Part::Update);
@@ -433,7 +432,7 @@ fn load<K: Backend>(
     tensors: &[NamedTensor],
 ) -> Result<()> {
     let ordered = check_tensors(list, tensors, "parameters")?;
-    kernels.side_by_side(parameters, |parameter| parameter.load(kernels, &ordered));
+    kernels.parallel(parameters, |parameter| parameter.load(kernels, &ordered));
     Ok(())
 }
 
@@ -498,7 +497,7 @@ impl<K: Backend> Engine for FusedEngine<K> {
         let micro = self.micro_sequences(context);
         let Self { kernels, model, parameters, rotations, shards, .. } = self;
         let decoder = Decoder { kernels, model, parameters, rotations };
-        kernels.side_by_side(shards, |shard| {
+        kernels.parallel(shards, |shard| {
             shard.losses.clear();
             let own = shard.sequences.start * context..shard.sequences.end * context;
             if own.is_empty() {
@@ -536,7 +535,7 @@ impl<K: Backend> Engine for FusedEngine<K> {
         };
         let mut generation = self.generation.take().filter(known).unwrap_or_else(|| Generation {
             tokens: Vec::new(),
-            caches: (0..self.model.layers).map(|_| K::Cache::default()).collect(),
+            caches: (0..self.model.layers).map(|_| K::KvCache::default()).collect(),
             work: Work::new(&self.kernels, &self.model, 1, 1, false),
         });
         let Self { kernels, model, parameters, rotations, .. } = self;
@@ -607,7 +606,7 @@ impl<K: Backend> Engine for FusedEngine<K> {
 
     fn profile(&self) -> Option<Vec<KernelTime>> {
         // What the shards do not do, all threads do together.
-        let all = self.kernels.shards() as f64;
+        let all = self.kernels.workers() as f64;
         let own = self.shards.iter().map(|shard| (&shard.clock, 1.0));
         let clocks = || own.clone().chain([(&self.clock, all)]);
         let time = |(index, &(_, name)): (usize, &(Part, &'static str))| KernelTime {

@@ -84,14 +84,15 @@ impl<K: Backend> Parameter<K> {
         let len = self.len;
         let (first, second) =
             self.moments.get_or_insert_with(|| (kernels.floats(len), kernels.floats(len)));
-        let step = AdamWStep { keep: if self.decay { step.keep } else { 1.0 }, ..*step };
-        kernels.update(&mut self.values, gradient, first, second, &step);
+        let step =
+            AdamWStep { decay_factor: if self.decay { step.decay_factor } else { 1.0 }, ..*step };
+        kernels.adamw(&mut self.values, gradient, first, second, &step);
         self.lay_out(kernels);
     }
 
     fn lay_out(&mut self, kernels: &K) {
         if let Some(matrix) = &mut self.matrix {
-            kernels.lay_out(&self.values, matrix);
+            kernels.pack(&self.values, matrix);
         }
     }
 

@@ -95,7 +95,7 @@ impl Case {
 
     fn fused<E: Element>(&self, spec: &TrainSpec) -> FusedEngine<Cpu<E>>
     where
-        f32: To<E>,
+        f32: RoundTo<E>,
     {
         FusedEngine::on_cpu(&self.model, spec, self.parameters()).unwrap()
     }
@@ -266,7 +266,7 @@ fn how_the_batch_is_cut_changes_rounding_alone() {
 fn the_same_threads_give_the_same_bits() {
     fn check<E: Element>()
     where
-        f32: To<E>,
+        f32: RoundTo<E>,
     {
         let case = Case { threads: 3, sequences: 8, micro_batch: Some(2), ..case(true) };
         let run = || {
@@ -409,7 +409,7 @@ fn a_later_token_leaves_earlier_logits_untouched() {
 fn five_steps_are_two_and_three_with_a_save_between_to_the_bit() {
     fn check<E: Element>(tied: bool)
     where
-        f32: To<E>,
+        f32: RoundTo<E>,
     {
         let case = case(tied);
         let run = |engine: &mut FusedEngine<Cpu<E>>, steps: std::ops::Range<usize>| {
@@ -508,7 +508,7 @@ fn statistics_are_the_references() {
 fn collecting_changes_no_bit_of_training() {
     fn check<E: Element>()
     where
-        f32: To<E>,
+        f32: RoundTo<E>,
     {
         for case in cases() {
             let train = |estimator| {
@@ -578,7 +578,7 @@ fn an_estimator_it_does_not_have_is_refused_and_changes_nothing() {
 fn a_loss_that_is_not_finite_stops_before_the_update() {
     fn check<E: Element>()
     where
-        f32: To<E>,
+        f32: RoundTo<E>,
     {
         let case = Case { micro_batch: Some(1), ..case(false) };
         let (mut engine, batch) = (case.fused::<E>(&case.spec()), case.batch());
@@ -726,7 +726,7 @@ fn bf16_is_the_reference_but_for_its_roundings() {
 fn training_lowers_the_loss_on_its_batch() {
     fn check<E: Element>()
     where
-        f32: To<E>,
+        f32: RoundTo<E>,
     {
         let case = Case { sequences: 4, ..case(true) };
         let mut engine = FusedEngine::<Cpu<E>>::on_cpu(

@@ -1,20 +1,23 @@
-//! Attention of one new token at a time, over the keys and values of those before it.
+//! Generation: attention of one new token over the cached keys and values of those before it.
 
-use crate::attention::Heads;
+use crate::dot::dot;
 use crate::element::Element;
 use crate::isa::multiversion;
-use crate::math::{dot, exp};
-use crate::rope::{Rotations, rotate};
+use crate::math::exp;
+use crate::ops::attention::Heads;
+use crate::ops::rope::{Rotations, rotate};
 
-/// Keys, turned to their positions, and values of the tokens so far: `[t, G e]` each.
+/// One layer's keys, rotated to their positions, and values of the t tokens so far, `[t, G e]` each.
 #[derive(Debug, Clone, Default)]
-pub struct Cache<E> {
+pub struct KvCache<E> {
     keys: Vec<E>,
     values: Vec<E>,
 }
 
-/// Turns the queries and keys of `qkv`, `[(H + 2G) e]`, to the position after the cache's, adds its
-/// keys and values to the cache and attends to all of them: `out` is `[H e]`. The same numbers as
+/// Attention of the token that follows those in `cache`.
+///
+/// Rotates the queries and keys of `qkv`, `[(H + 2G) e]`, to the token's position, appends its keys
+/// and values to the cache, and attends to all that it holds: `out` is `[H e]`. Agrees with
 /// [`crate::attention`] up to rounding.
 ///
 /// # Panics
@@ -23,7 +26,7 @@ pub fn attention_step<E: Element>(
     qkv: &mut [E],
     heads: Heads,
     rotations: &Rotations,
-    cache: &mut Cache<E>,
+    cache: &mut KvCache<E>,
     out: &mut [E],
 ) {
     let (e, width) = (heads.dim, heads.kv * heads.dim);
@@ -38,7 +41,8 @@ pub fn attention_step<E: Element>(
 }
 
 multiversion! {
-    fn attend<E: Element>(queries: &[E], heads: Heads, cache: &Cache<E>, out: &mut [E]) {
+    /// out = softmax(q kᵀ / √e) v over all that the cache holds, head by head.
+    fn attend<E: Element>(queries: &[E], heads: Heads, cache: &KvCache<E>, out: &mut [E]) {
         let (e, width) = (heads.dim, heads.kv * heads.dim);
         let scale = 1.0 / (e as f32).sqrt();
         let mut scores = Vec::with_capacity(cache.keys.len() / width);

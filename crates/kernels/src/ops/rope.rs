@@ -1,28 +1,29 @@
-//! Rotary positions (Su et al., RoFormer, 2021), in Hugging Face's half-split order.
+//! Rotary position embedding (Su et al., RoFormer, 2021), in Hugging Face's order: element i of a
+//! head is paired with element i + e/2.
 
 use crate::element::Element;
 use crate::isa::multiversion;
-use crate::math::LANES;
+use crate::lanes::LANES;
 
-/// cos and sin of position × frequency, `[positions, e/2]` each.
+/// cos and sin of each position's angles, `[positions, e/2]` each.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rotations {
     /// Width of a head, e.
     pub head_dim: usize,
-    /// Of angle position · θ^(−2i/e).
+    /// cos(position · θ^(−2i/e)).
     pub cos: Vec<f32>,
-    /// Likewise.
+    /// sin of the same angle.
     pub sin: Vec<f32>,
 }
 
 impl Rotations {
-    /// Positions there are rows for.
+    /// Number of positions.
     pub fn positions(&self) -> usize {
         self.cos.len() / (self.head_dim / 2).max(1)
     }
 
-    /// Of the first `positions` positions, for heads of `head_dim`, which is even, and base
-    /// `theta`; computed in f64.
+    /// The first `positions` positions, for heads of width `head_dim`, which is even, and base
+    /// `theta`. Computed in f64 and rounded once.
     pub fn new(positions: usize, head_dim: usize, theta: f64) -> Self {
         let half = head_dim / 2;
         let frequencies: Vec<f64> =
@@ -35,10 +36,12 @@ impl Rotations {
 }
 
 multiversion! {
-    /// Turns the first `heads` heads of each row, elements i and i + e/2 of a head by the angle of
-    /// the row's position; `backward` turns the other way. Rows of `[heads e]` or wider, `stride`
-    /// apart, are positions `first`, `first` + 1, … of one sequence after the other, `context`
-    /// each.
+    /// Rotates the first `heads` heads of each row: elements (x, y) = (i, i + e/2) of a head become
+    /// (x cos − y sin, y cos + x sin) with the angle of the row's position.
+    ///
+    /// Rows are `[heads e]` or wider, `stride` apart, in sequences of `context` rows, whose positions
+    /// are `first`, `first` + 1 and so on. `backward` rotates by the negative angle, which is what
+    /// backward does to the gradient.
     ///
     /// # Panics
     /// If `rotations` end before the last position, or rows are shorter than their heads.
@@ -55,24 +58,24 @@ multiversion! {
                 let ((firsts, first_rest), (seconds, second_rest)) = (first.as_chunks_mut::<LANES>(), second.as_chunks_mut::<LANES>());
                 let ((all_cos, cos_rest), (all_sin, sin_rest)) = (cos.as_chunks::<LANES>(), sin.as_chunks::<LANES>());
                 for (((a, b), cos), sin) in firsts.iter_mut().zip(seconds).zip(all_cos).zip(all_sin) {
-                    // Through arrays: the compiler then knows that nothing overlaps.
+                    // Through local arrays: the compiler then knows that nothing overlaps.
                     let (mut x, mut y) = ([E::default(); LANES], [E::default(); LANES]);
                     for i in 0..LANES {
-                        (x[i], y[i]) = turn(a[i], b[i], cos[i], sign * sin[i]);
+                        (x[i], y[i]) = rotate_pair(a[i], b[i], cos[i], sign * sin[i]);
                     }
                     (*a, *b) = (x, y);
                 }
                 for (((a, b), &cos), &sin) in first_rest.iter_mut().zip(second_rest).zip(cos_rest).zip(sin_rest) {
-                    (*a, *b) = turn(*a, *b, cos, sign * sin);
+                    (*a, *b) = rotate_pair(*a, *b, cos, sign * sin);
                 }
             }
         }
     }
 }
 
-/// A point turned, rounded.
+/// The pair (x, y) rotated, and rounded.
 #[inline(always)]
-fn turn<E: Element>(x: E, y: E, cos: f32, sin: f32) -> (E, E) {
+fn rotate_pair<E: Element>(x: E, y: E, cos: f32, sin: f32) -> (E, E) {
     let (x, y) = (x.widen(), y.widen());
     (E::narrow(x * cos - y * sin), E::narrow(y * cos + x * sin))
 }

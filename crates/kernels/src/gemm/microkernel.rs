@@ -1,4 +1,8 @@
-//! The innermost loops of a matrix product: one tile of the result, its sums in registers.
+//! The microkernel of a matrix product: one tile of the result, its sums in registers (the term and
+//! the structure are those of BLIS; Van Zee & van de Geijn, 2015).
+//!
+//! A tile is at most [`MR`] × [`NR`]. Operands are read in units of 32 bits along the summed
+//! dimension (see [`Element`]).
 
 #[cfg(target_arch = "x86_64")]
 use std::any::TypeId;
@@ -6,14 +10,15 @@ use std::any::TypeId;
 #[cfg(target_arch = "x86_64")]
 use half::bf16;
 
+use crate::buffer::span;
 use crate::element::Element;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Isa, isa};
 
-/// Most rows of a tile. 12 × 2 registers of 16 sums leave enough of AVX-512's 32 for what is
-/// multiplied.
+/// Most rows of a tile. A tile's sums take 12 × 2 of the 32 AVX-512 registers, which leaves enough
+/// for the operands.
 pub(crate) const MR: usize = 12;
-/// Columns of a tile: the width of the right operand's panels.
+/// Columns of a tile, which is the width of the right operand's panels.
 pub(crate) const NR: usize = 32;
 
 /// One tile of sums, `[MR, NR]`.
@@ -22,66 +27,94 @@ pub(crate) const NR: usize = 32;
 pub(crate) struct Tile(pub(crate) [[f32; NR]; MR]);
 
 impl Tile {
+    /// A tile of zeros.
     pub(crate) const ZERO: Tile = Tile([[0.0; NR]; MR]);
 }
 
-/// The left operand of a tile: its unit (r, q) lies at `start + r·row + q·unit`, in bytes.
+/// The left operand of a tile: unit q of row r lies at `start + r · row_stride + q · unit_stride`, in
+/// bytes.
 #[derive(Clone, Copy)]
-pub(crate) struct Left {
+pub(crate) struct LeftOperand {
     pub(crate) start: *const u8,
-    pub(crate) row: usize,
-    /// 4 for rows as they lie in a matrix, 4 · NR for lanes of packed panels.
-    pub(crate) unit: usize,
+    pub(crate) row_stride: usize,
+    /// 4 for rows of a matrix, 4 · NR for lanes of packed panels; no other value.
+    pub(crate) unit_stride: usize,
 }
 
-/// What becomes of a tile's sums.
+impl LeftOperand {
+    /// Rows `first..first + height` of `rows`, which are `stride` elements apart, for a sum over
+    /// `units`.
+    ///
+    /// # Panics
+    /// If `rows` ends before the last of these units.
+    #[inline(always)]
+    pub(crate) fn rows<E: Element>(
+        rows: &[E],
+        stride: usize,
+        first: usize,
+        height: usize,
+        units: usize,
+    ) -> Self {
+        let from = &rows[first * stride..];
+        assert!(from.len() >= span(height, stride, units * E::PER_UNIT));
+        Self { start: from.as_ptr().cast(), row_stride: stride * size_of::<E>(), unit_stride: 4 }
+    }
+
+    /// The lanes of one packed panel from `lane` on, as rows.
+    #[inline(always)]
+    pub(crate) fn lanes(panel: &[u32], lane: usize) -> Self {
+        Self { start: panel[lane..].as_ptr().cast(), row_stride: 4, unit_stride: 4 * NR }
+    }
+}
+
+/// What the microkernel does with a tile's sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Put there in f32.
+pub(crate) enum StoreMode {
+    /// Writes them in f32.
     Store,
-    /// Added in f32 to what is there.
+    /// Adds them in f32 to what is there.
     Add,
-    /// Put there rounded to the operands' type.
+    /// Writes them rounded to the operands' type.
     Round,
 }
 
-/// Where a tile's sums go: row r to `start + r·stride`, in bytes, NR columns of it.
+/// Where a tile's sums go: the NR columns of row r to `start + r · stride`, in bytes.
 #[derive(Clone, Copy)]
-pub(crate) struct Out {
+pub(crate) struct TileOutput {
     pub(crate) start: *mut u8,
     pub(crate) stride: usize,
-    pub(crate) kind: Kind,
+    pub(crate) mode: StoreMode,
 }
 
-impl Out {
-    /// Into the tile.
+impl TileOutput {
+    /// In f32 into a tile.
     #[inline(always)]
     pub(crate) fn tile(tile: &mut Tile) -> Self {
         Self {
             start: tile.0.as_mut_ptr().cast(),
             stride: size_of::<[f32; NR]>(),
-            kind: Kind::Store,
+            mode: StoreMode::Store,
         }
     }
 }
 
-/// Puts the products of the first `rows` rows of `left` and of one panel, `[units, NR]` at `right`,
-/// summed over `units`, where `out` says.
+/// Computes the tile A B, `[rows, NR]`, and hands its sums to `out`: A is `left`, `[rows, units]`, B
+/// is one panel at `right`, `[units, NR]`.
 ///
 /// # Safety
-/// `left` and `right` point at as many units as that, and `out` at as many rows, each with room for
-/// NR columns.
-pub(crate) type Product =
-    unsafe fn(rows: usize, units: usize, left: Left, right: *const u32, out: Out);
+/// `rows` is from 1 to MR. `left` points at `rows` rows of `units` units, `right` at `units` · NR
+/// units, and `out` at `rows` rows that each have room for NR columns in its mode's type.
+pub(crate) type Microkernel =
+    unsafe fn(rows: usize, units: usize, left: LeftOperand, right: *const u32, out: TileOutput);
 
-/// The fastest product this processor has for elements `E`.
-pub(crate) fn product<E: Element>() -> Product {
+/// The fastest microkernel for elements `E` on this processor.
+pub(crate) fn microkernel<E: Element>() -> Microkernel {
     #[cfg(target_arch = "x86_64")]
     {
         let is_bf16 = TypeId::of::<E>() == TypeId::of::<bf16>();
         match isa() {
-            Isa::Avx512Bf16 if is_bf16 => return x86::bf16_product,
-            Isa::Avx512Bf16 | Isa::Avx512 if !is_bf16 => return x86::f32_product,
+            Isa::Avx512Bf16 if is_bf16 => return x86::bf16_microkernel,
+            Isa::Avx512Bf16 | Isa::Avx512 if !is_bf16 => return x86::f32_microkernel,
             Isa::Avx512Bf16 | Isa::Avx512 => return x86::portable_avx512::<E>,
             Isa::Avx2 => return x86::portable_avx2::<E>,
             Isa::Baseline => {}
@@ -90,14 +123,20 @@ pub(crate) fn product<E: Element>() -> Product {
     portable::<E>
 }
 
-/// In plain Rust, for the compiler to vectorise: NR columns at a time, few rows, so that the sums
-/// fit in registers.
+/// The microkernel in plain Rust, for the compiler to vectorise: 6 rows by 16 columns at a time,
+/// whose sums fit in AVX2's 16 registers together with the operands.
 ///
 /// # Safety
-/// As [`Product`].
+/// As [`Microkernel`].
 #[inline(always)]
-unsafe fn portable<E: Element>(rows: usize, units: usize, left: Left, right: *const u32, out: Out) {
-    /// Rows and columns whose sums 12 registers of 8 hold.
+unsafe fn portable<E: Element>(
+    rows: usize,
+    units: usize,
+    left: LeftOperand,
+    right: *const u32,
+    out: TileOutput,
+) {
+    /// Rows and columns whose sums 12 registers of 8 floats hold.
     const ROWS: usize = 6;
     const COLUMNS: usize = 16;
     let mut first = 0;
@@ -109,13 +148,13 @@ unsafe fn portable<E: Element>(rows: usize, units: usize, left: Left, right: *co
                 // SAFETY: the caller's promise.
                 let b = unsafe { right.add(q * NR + column).cast::<[u32; COLUMNS]>().read() };
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    // Rows beyond the last read the last one again: a fixed count keeps the sums in
-                    // registers.
+                    // Rows beyond the last read the last one again: with a fixed number of rows the
+                    // compiler keeps the sums in registers.
                     let row = first + r.min(count - 1);
                     // SAFETY: the caller's promise.
                     let a = unsafe {
                         left.start
-                            .add(row * left.row + q * left.unit)
+                            .add(row * left.row_stride + q * left.unit_stride)
                             .cast::<u32>()
                             .read_unaligned()
                     };
@@ -127,10 +166,10 @@ unsafe fn portable<E: Element>(rows: usize, units: usize, left: Left, right: *co
             for (r, sums) in sums.iter().enumerate().take(count) {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    put::<E, COLUMNS>(
+                    store_row::<E, COLUMNS>(
                         out.start.add((first + r) * out.stride),
                         column,
-                        out.kind,
+                        out.mode,
                         *sums,
                     )
                 }
@@ -140,24 +179,25 @@ unsafe fn portable<E: Element>(rows: usize, units: usize, left: Left, right: *co
     }
 }
 
-/// Columns `column..column + N` of one row at `row`.
+/// Writes, adds or rounds `sums`, as `mode` says, to columns `column..column + N` of the row at
+/// `row`.
 ///
 /// # Safety
-/// They are there.
+/// The row has these columns, in the mode's type.
 #[inline(always)]
-unsafe fn put<E: Element, const N: usize>(
+unsafe fn store_row<E: Element, const N: usize>(
     row: *mut u8,
     column: usize,
-    kind: Kind,
+    mode: StoreMode,
     mut sums: [f32; N],
 ) {
     let floats = row.cast::<f32>().wrapping_add(column).cast::<[f32; N]>();
-    match kind {
-        Kind::Store => {
+    match mode {
+        StoreMode::Store => {
             // SAFETY: the caller's promise.
             unsafe { floats.write_unaligned(sums) }
         }
-        Kind::Add => {
+        StoreMode::Add => {
             // SAFETY: the caller's promise.
             let old = unsafe { floats.read_unaligned() };
             for (sum, old) in sums.iter_mut().zip(old) {
@@ -166,7 +206,7 @@ unsafe fn put<E: Element, const N: usize>(
             // SAFETY: the caller's promise.
             unsafe { floats.write_unaligned(sums) }
         }
-        Kind::Round => {
+        StoreMode::Round => {
             let mut rounded = [E::default(); N];
             for (rounded, sum) in rounded.iter_mut().zip(sums) {
                 *rounded = E::narrow(sum);
@@ -181,49 +221,49 @@ unsafe fn put<E: Element, const N: usize>(
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Element, Kind, Left, NR, Out};
+    use super::{Element, LeftOperand, NR, StoreMode, TileOutput};
 
     /// # Safety
-    /// As [`super::Product`]; the processor has AVX2 and FMA.
+    /// As [`super::Microkernel`]; the processor has AVX2 and FMA.
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn portable_avx2<E: Element>(
         rows: usize,
         units: usize,
-        left: Left,
+        left: LeftOperand,
         right: *const u32,
-        out: Out,
+        out: TileOutput,
     ) {
         // SAFETY: the caller's promise.
         unsafe { super::portable::<E>(rows, units, left, right, out) }
     }
 
     /// # Safety
-    /// As [`super::Product`]; the processor has AVX-512.
+    /// As [`super::Microkernel`]; the processor has AVX-512.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub(super) unsafe fn portable_avx512<E: Element>(
         rows: usize,
         units: usize,
-        left: Left,
+        left: LeftOperand,
         right: *const u32,
-        out: Out,
+        out: TileOutput,
     ) {
         // SAFETY: the caller's promise.
         unsafe { super::portable::<E>(rows, units, left, right, out) }
     }
 
-    /// A product with the count of rows known to the compiler, which then keeps every sum in a
-    /// register.
+    /// A microkernel that calls the tile with the number of rows as a constant, for which the
+    /// compiler keeps every sum in a register.
     macro_rules! by_rows {
         ($name:ident, $tile:ident, $features:literal) => {
             /// # Safety
-            /// As [`super::Product`]; the processor has the features named.
+            /// As [`super::Microkernel`]; the processor has the features `$features`.
             #[target_feature(enable = $features)]
             pub(super) unsafe fn $name(
                 rows: usize,
                 units: usize,
-                left: Left,
+                left: LeftOperand,
                 right: *const u32,
-                out: Out,
+                out: TileOutput,
             ) {
                 macro_rules! call {
                     ($unit:expr) => {
@@ -246,33 +286,36 @@ mod x86 {
                         }
                     };
                 }
-                if left.unit == 4 { call!(4) } else { call!(4 * NR) }
+                if left.unit_stride == 4 { call!(4) } else { call!(4 * NR) }
             }
         };
     }
-    by_rows!(bf16_product, bf16_tile, "avx512f,avx512bw,avx512vl,avx512bf16");
-    by_rows!(f32_product, f32_tile, "avx512f");
+    by_rows!(bf16_microkernel, bf16_tile, "avx512f,avx512bw,avx512vl,avx512bf16");
+    by_rows!(f32_microkernel, f32_tile, "avx512f");
 
+    /// A tile of R rows: `$load` reads 16 units of the right operand, `$splat` spreads one unit of
+    /// the left one, `$step` multiplies and adds, `$round` writes a row of sums rounded.
     macro_rules! tile {
         ($name:ident, $features:literal, $load:expr, $splat:expr, $step:expr, $round:expr) => {
             /// # Safety
-            /// As [`super::Product`], with R rows and units `UNIT` bytes apart.
+            /// As [`super::Microkernel`], with R rows and the left operand's units `UNIT` bytes
+            /// apart; the processor has the features `$features`.
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn $name<const R: usize, const UNIT: usize>(
                 units: usize,
-                left: Left,
+                left: LeftOperand,
                 right: *const u32,
-                out: Out,
+                out: TileOutput,
             ) {
                 let mut sums = [[_mm512_setzero_ps(); 2]; R];
-                let row = if UNIT == 4 { left.row } else { 4 };
+                let row = if UNIT == 4 { left.row_stride } else { 4 };
                 let (mut a, mut b) = (left.start, right);
                 let mut ahead = out.start;
                 let mut left_over = units;
                 while left_over > 0 {
-                    // Where the sums go may lie in memory. A row of it now and then: all rows at
-                    // once would hold up the operands.
+                    // The place of the sums may not be in the cache yet. One of its rows is fetched
+                    // every 16 units: all at once would delay the operands.
                     _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                     _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64).cast());
                     ahead = ahead.wrapping_add(out.stride);
@@ -297,12 +340,12 @@ mod x86 {
                     let floats = row.cast::<f32>();
                     // SAFETY: the caller's promise.
                     unsafe {
-                        match out.kind {
-                            Kind::Store => {
+                        match out.mode {
+                            StoreMode::Store => {
                                 _mm512_storeu_ps(floats, low);
                                 _mm512_storeu_ps(floats.add(16), high);
                             }
-                            Kind::Add => {
+                            StoreMode::Add => {
                                 _mm512_storeu_ps(
                                     floats,
                                     _mm512_add_ps(low, _mm512_loadu_ps(floats)),
@@ -313,7 +356,7 @@ mod x86 {
                                     _mm512_add_ps(high, _mm512_loadu_ps(above)),
                                 );
                             }
-                            Kind::Round => $round(row, low, high),
+                            StoreMode::Round => $round(row, low, high),
                         }
                     }
                 }
@@ -361,9 +404,10 @@ mod tests {
         (0..count).map(|_| E::unit(number(), number())).collect()
     }
 
-    /// Every product of this processor against the portable one, for each count of rows and both
-    /// layouts of the left side: to the bit, as each takes the same fused steps in the same order,
-    /// unless it is `loose`: then to the rounding of a sum of `2 · units` terms of at most 1.
+    /// Every microkernel of this processor against the portable one, for each number of rows and both
+    /// layouts of the left operand. They take the same fused steps in the same order, so the bits
+    /// agree, unless the set is `loose`: then to the rounding of a sum of `2 · units` terms of at
+    /// most 1.
     fn matches_portable<E: Element>(loose: impl Fn(Isa) -> bool) {
         for count in [1, 2, 7, 64] {
             let (rows, panel, right) = (
@@ -372,28 +416,36 @@ mod tests {
                 units::<E>(count * NR, 3),
             );
             let layouts = [
-                Left { start: rows.as_ptr().cast(), row: 4 * (count + 3), unit: 4 },
-                Left { start: panel.as_ptr().cast(), row: 4, unit: 4 * NR },
+                LeftOperand {
+                    start: rows.as_ptr().cast(),
+                    row_stride: 4 * (count + 3),
+                    unit_stride: 4,
+                },
+                LeftOperand { start: panel.as_ptr().cast(), row_stride: 4, unit_stride: 4 * NR },
             ];
             for left in layouts {
                 for height in 1..=MR {
-                    for kind in [Kind::Store, Kind::Add, Kind::Round] {
-                        let run = |product: Product| {
+                    for mode in [StoreMode::Store, StoreMode::Add, StoreMode::Round] {
+                        let run = |microkernel: Microkernel| {
                             let mut tile = Tile([[9.0; NR]; MR]);
-                            let width = if kind == Kind::Round { size_of::<E>() } else { 4 };
-                            let out = Out { stride: NR * width, kind, ..Out::tile(&mut tile) };
+                            let width = if mode == StoreMode::Round { size_of::<E>() } else { 4 };
+                            let out = TileOutput {
+                                stride: NR * width,
+                                mode,
+                                ..TileOutput::tile(&mut tile)
+                            };
                             // SAFETY: both sides have `count` units, and a tile is as large as can
                             // be.
-                            unsafe { product(height, count, left, right.as_ptr(), out) };
+                            unsafe { microkernel(height, count, left, right.as_ptr(), out) };
                             let bytes = bytemuck::cast_slice::<[f32; NR], u8>(&tile.0);
                             let (put, rest) = bytes.split_at(height * NR * width);
                             let nine = 9f32.to_ne_bytes();
                             assert!(
                                 rest.chunks_exact(4).all(|bytes| bytes == nine),
-                                "{kind:?} goes beyond {height} rows"
+                                "{mode:?} goes beyond {height} rows"
                             );
-                            match kind {
-                                Kind::Round => bytemuck::cast_slice::<u8, E>(put)
+                            match mode {
+                                StoreMode::Round => bytemuck::cast_slice::<u8, E>(put)
                                     .iter()
                                     .map(|x| x.widen())
                                     .collect(),
@@ -402,10 +454,11 @@ mod tests {
                         };
                         let expected: Vec<f32> = run(portable::<E>);
                         for isa in available() {
-                            let found = run(on(isa, product::<E>));
+                            let found = run(on(isa, microkernel::<E>));
                             // Sums that lie on both sides of the middle between two numbers round
                             // to neighbours.
-                            let step = if kind == Kind::Round { 1.0 / 128.0 } else { f32::EPSILON };
+                            let step =
+                                if mode == StoreMode::Round { 1.0 / 128.0 } else { f32::EPSILON };
                             for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
                                 let bound = if loose(isa) {
                                     (4 * count * count) as f32 * f32::EPSILON
@@ -416,7 +469,7 @@ mod tests {
                                 let off = (found - expected).abs();
                                 assert!(
                                     off <= bound,
-                                    "{isa:?}, {kind:?}, {height} rows, {count} units, sum {i}: off by {off:e}"
+                                    "{isa:?}, {mode:?}, {height} rows, {count} units, sum {i}: off by {off:e}"
                                 );
                             }
                         }
@@ -427,23 +480,30 @@ mod tests {
     }
 
     #[test]
-    fn every_product_is_the_portable_one() {
+    fn every_microkernel_is_the_portable_one() {
         matches_portable::<f32>(|_| false);
         matches_portable::<bf16>(|isa| isa == Isa::Avx512Bf16);
     }
 
     #[test]
-    fn a_product_takes_each_unit_of_its_row_and_lane() {
+    fn a_microkernel_takes_each_unit_of_its_row_and_lane() {
         // Row r is 1 at unit r and 0 elsewhere: its sums are the right side's row r.
         let mut left = vec![0f32; MR * MR];
         (0..MR).for_each(|r| left[r * MR + r] = 1.0);
         let right: Vec<f32> = (0..MR * NR).map(|i| i as f32).collect();
         for isa in available() {
             let mut tile = Tile::ZERO;
-            let rows = Left { start: left.as_ptr().cast(), row: 4 * MR, unit: 4 };
+            let rows =
+                LeftOperand { start: left.as_ptr().cast(), row_stride: 4 * MR, unit_stride: 4 };
             // SAFETY: both sides have MR units.
             unsafe {
-                on(isa, product::<f32>)(MR, MR, rows, right.as_ptr().cast(), Out::tile(&mut tile))
+                on(isa, microkernel::<f32>)(
+                    MR,
+                    MR,
+                    rows,
+                    right.as_ptr().cast(),
+                    TileOutput::tile(&mut tile),
+                )
             };
             assert_eq!(tile.0.as_flattened(), right, "{isa:?}");
         }

@@ -1,37 +1,20 @@
-//! Operands of matrix products laid out in the order in which a product reads them.
+//! Packing: operands of matrix products laid out in the order in which the microkernel reads them.
 
 use std::marker::PhantomData;
 
-use half::bf16;
-
 use crate::buffer::Buffer;
-use crate::element::Element;
+use crate::element::{Element, RoundTo};
+use crate::gemm::microkernel::NR;
 use crate::isa::{Isa, isa, multiversion};
-use crate::micro::NR;
+use crate::lanes::{LANES, lanes};
 
-/// A number that packing turns into an `E`: an `E` itself, or f32 that is rounded.
-pub trait To<E>: Copy {
-    /// The nearest `E`.
-    fn to(self) -> E;
-}
-
-impl<E: Element> To<E> for E {
-    #[inline(always)]
-    fn to(self) -> E {
-        self
-    }
-}
-
-impl To<bf16> for f32 {
-    #[inline(always)]
-    fn to(self) -> bf16 {
-        bf16::narrow(self)
-    }
-}
-
-/// The right operand of a product, `[depth, lanes]`, depth being what is summed over: panels of 32
-/// lanes, in each the units one after the other, in each unit its lanes. What is missing to a whole
-/// panel or unit is zero.
+/// The right operand of a product, packed: `[depth, lanes]`, where depth is the summed dimension and
+/// the lanes are the product's columns.
+///
+/// The lanes are cut into panels of 32. A panel holds its units of the summed dimension in order,
+/// each for all 32 lanes: `[lanes / 32, depth / unit, 32]` units (the layout of BLIS, with the two
+/// bf16 of a unit next to each other). Lanes that are missing to a whole panel are zeros, and so is
+/// an element that is missing to a whole unit.
 #[derive(Clone, Default)]
 pub struct Panels<E> {
     units: Buffer<u32>,
@@ -41,31 +24,32 @@ pub struct Panels<E> {
 }
 
 impl<E: Element> Panels<E> {
-    /// Workspace for `[depth, lanes]`.
+    /// Panels of zeros with room for `[depth, lanes]`.
     pub fn zeros(lanes: usize, depth: usize) -> Self {
         let units = Buffer::zeros(lanes.next_multiple_of(NR) * depth.div_ceil(E::PER_UNIT));
         Self { units, lanes, depth, of: PhantomData }
     }
 
-    /// Columns of the product.
+    /// Number of lanes: the columns of the product.
     pub fn lanes(&self) -> usize {
         self.lanes
     }
 
-    /// What is summed over, in elements.
+    /// Length of the summed dimension, in elements.
     pub fn depth(&self) -> usize {
         self.depth
     }
 
+    /// All units, panel after panel.
     pub(crate) fn units(&self) -> &[u32] {
         &self.units
     }
 
-    /// Takes `source` as it lies, `[depth, lanes]` in rows `stride` apart.
+    /// Packs `source`, `[depth, lanes]` in rows `stride` apart, in place of what was packed before.
     ///
     /// # Panics
-    /// If there is no room for it, or `source` is too short.
-    pub fn pack_columns<S: To<E>>(
+    /// If the panels have no room for it, or `source` is too short.
+    pub fn pack_columns<S: RoundTo<E>>(
         &mut self,
         source: &[S],
         stride: usize,
@@ -76,21 +60,27 @@ impl<E: Element> Panels<E> {
         pack_columns::<E, S>(&mut self.units, source, stride, depth, lanes);
     }
 
-    /// Takes the transpose of `source`, which is `[lanes, depth]` in rows `stride` apart.
+    /// Packs the transpose of `source`, which is `[lanes, depth]` in rows `stride` apart.
     ///
     /// # Panics
     /// As [`Panels::pack_columns`].
-    pub fn pack_rows<S: To<E>>(&mut self, source: &[S], stride: usize, lanes: usize, depth: usize) {
+    pub fn pack_rows<S: RoundTo<E>>(
+        &mut self,
+        source: &[S],
+        stride: usize,
+        lanes: usize,
+        depth: usize,
+    ) {
         (self.lanes, self.depth) = (lanes, depth);
         pack_rows::<E, S>(&mut self.units, source, stride, lanes, depth);
     }
 }
 
 multiversion! {
-    /// Panels for the right side of `source`, `[depth, lanes]` in rows `stride` apart.
-    pub(crate) fn pack_columns<E: Element, S: To<E>>(panels: &mut [u32], source: &[S], stride: usize, depth: usize, lanes: usize) {
+    /// Writes `source`, `[depth, lanes]` in rows `stride` apart, into `panels`.
+    pub(crate) fn pack_columns<E: Element, S: RoundTo<E>>(panels: &mut [u32], source: &[S], stride: usize, depth: usize, lanes: usize) {
         let units = depth.div_ceil(E::PER_UNIT);
-        // Row by row, as the source lies in memory, some lanes of each panel at a time.
+        // In the order of the source's memory: a row or two at a time into the panels of all lanes.
         for q in 0..units {
             let k = q * E::PER_UNIT;
             let upper = &source[k * stride..][..lanes];
@@ -101,11 +91,11 @@ multiversion! {
                 let mut packed = [0u32; NR];
                 if let Some(lower) = lowers.get(panel) {
                     for lane in 0..NR {
-                        packed[lane] = E::unit(upper[lane].to(), lower[lane].to());
+                        packed[lane] = E::unit(upper[lane].round_to(), lower[lane].round_to());
                     }
                 } else {
                     for lane in 0..NR {
-                        packed[lane] = E::unit(upper[lane].to(), E::default());
+                        packed[lane] = E::unit(upper[lane].round_to(), E::default());
                     }
                 }
                 panels[(panel * units + q) * NR..][..NR].copy_from_slice(&packed);
@@ -113,8 +103,8 @@ multiversion! {
             if !upper_rest.is_empty() {
                 let mut packed = [0u32; NR];
                 for (lane, upper) in upper_rest.iter().enumerate() {
-                    let lower = lower_rest.get(lane).map_or(E::default(), |lower| lower.to());
-                    packed[lane] = E::unit(upper.to(), lower);
+                    let lower = lower_rest.get(lane).map_or(E::default(), |lower| lower.round_to());
+                    packed[lane] = E::unit(upper.round_to(), lower);
                 }
                 panels[(uppers.len() * units + q) * NR..][..NR].copy_from_slice(&packed);
             }
@@ -122,13 +112,12 @@ multiversion! {
     }
 }
 
-/// Units and lanes of a block that is transposed at once.
+/// Units and lanes of a block that is transposed at once: AVX-512 does it in 16 registers of 16.
 const BLOCK: usize = 16;
 
 multiversion! {
-    /// Panels for the right side of the transpose of `source`, `[lanes, depth]` in rows `stride`
-    /// apart.
-    fn pack_rows<E: Element, S: To<E>>(
+    /// Writes the transpose of `source`, `[lanes, depth]` in rows `stride` apart, into `panels`.
+    fn pack_rows<E: Element, S: RoundTo<E>>(
         panels: &mut [u32], source: &[S], stride: usize, lanes: usize, depth: usize,
     ) {
         let units = depth.div_ceil(E::PER_UNIT);
@@ -149,14 +138,14 @@ multiversion! {
                         if count == BLOCK && (q + BLOCK) * E::PER_UNIT <= depth {
                             let row = &row[..BLOCK * E::PER_UNIT];
                             for u in 0..BLOCK {
-                                block[u] = E::unit(row[u * E::PER_UNIT].to(), row[u * E::PER_UNIT + E::PER_UNIT - 1].to());
+                                block[u] = E::unit(row[u * E::PER_UNIT].round_to(), row[u * E::PER_UNIT + E::PER_UNIT - 1].round_to());
                             }
                         } else {
                             for (u, unit) in block.iter_mut().enumerate().take(count) {
                                 let k = u * E::PER_UNIT;
                                 let whole = q * E::PER_UNIT + k + E::PER_UNIT <= depth;
-                                let second = if whole { row[k + E::PER_UNIT - 1].to() } else { E::default() };
-                                *unit = E::unit(row[k].to(), second);
+                                let second = if whole { row[k + E::PER_UNIT - 1].round_to() } else { E::default() };
+                                *unit = E::unit(row[k].round_to(), second);
                             }
                         }
                     }
@@ -170,12 +159,12 @@ multiversion! {
     }
 }
 
-/// Transposes in place.
+/// Transposes `block` in place.
 #[inline(always)]
 fn transpose(block: &mut [[u32; BLOCK]; BLOCK], avx512: bool) {
     #[cfg(target_arch = "x86_64")]
     if avx512 {
-        // SAFETY: the processor has AVX-512.
+        // SAFETY: the caller found AVX-512 on this processor.
         return unsafe { x86::transpose(block) };
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -194,8 +183,8 @@ mod x86 {
 
     use super::BLOCK;
 
-    /// In four rounds, each of which doubles how much of a column lies together: pairs, fours, then
-    /// the four lanes of 128 bits of a register.
+    /// Transposes in four rounds. Each doubles how many numbers of a column lie together: pairs,
+    /// fours, then the four parts of 128 bits of a register.
     #[target_feature(enable = "avx512f")]
     #[inline]
     pub(super) fn transpose(block: &mut [[u32; BLOCK]; BLOCK]) {
@@ -209,7 +198,7 @@ mod x86 {
             t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
             t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
         }
-        // r[4g + c] gets, in its lane of 128 bits L, column 4L + c of rows 4g to 4g + 3.
+        // r[4g + c] gets, in its part L of 128 bits, column 4L + c of rows 4g to 4g + 3.
         for i in 0..4 {
             r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
             r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
@@ -233,8 +222,38 @@ mod x86 {
     }
 }
 
+/// Writes `values`, rounded, to the first NR elements of `row`.
+///
+/// # Panics
+/// If `row` is shorter.
+#[inline(always)]
+pub(crate) fn store_row<E: Element>(values: &[f32; NR], row: &mut [E]) {
+    let row = &mut row[..NR];
+    for half in [0, LANES] {
+        let (values, mut near) = (lanes(values, half), [E::default(); LANES]);
+        for lane in 0..LANES {
+            near[lane] = E::narrow_ties_away(values[lane]);
+        }
+        row[half..][..LANES].copy_from_slice(&near);
+    }
+}
+
+/// Writes the units of two rows of numbers, rounded; of `upper` alone for f32.
+#[inline(always)]
+pub(crate) fn pack_row<E: Element>(upper: &[f32; NR], lower: &[f32; NR], units: &mut [u32; NR]) {
+    for half in [0, LANES] {
+        let (upper, lower, mut packed) = (lanes(upper, half), lanes(lower, half), [0u32; LANES]);
+        for lane in 0..LANES {
+            packed[lane] = E::unit_ties_away(upper[lane], lower[lane]);
+        }
+        units[half..][..LANES].copy_from_slice(&packed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
     use super::*;
 
     #[test]

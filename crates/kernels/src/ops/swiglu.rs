@@ -1,13 +1,15 @@
-//! SwiGLU: h = silu(gate) · up, silu(g) = g / (1 + e⁻ᵍ) (Shazeer, GLU variants, 2020).
+//! SwiGLU: h = silu(gate) · up with silu(g) = g · σ(g), σ(g) = 1 / (1 + e⁻ᵍ) (Shazeer, GLU Variants
+//! Improve Transformer, 2020).
 
 use crate::buffer::Matrix;
 use crate::element::Element;
 use crate::isa::multiversion;
-use crate::math::{LANES, sigmoid};
+use crate::lanes::LANES;
+use crate::math::sigmoid;
 
 multiversion! {
-    /// `gate_up` is `[n, 2f]`, gates first; `h` `[n, f]`. The first `rows` rows; others stay as
-    /// they are.
+    /// h ← silu(gate) · up in the first `rows` rows: `gate_up` is `[n, 2f]`, gates first, `h`
+    /// `[n, f]`.
     ///
     /// # Panics
     /// If there are fewer rows, or `gate_up` is not twice as wide.
@@ -23,8 +25,12 @@ multiversion! {
 }
 
 multiversion! {
-    /// Turns `gate_up`, `[n, 2f]`, into its gradient, given h's, `dh`, `[n, f]`: d gate = dh · up ·
-    /// (σ + silu (1 − σ)), d up = dh · silu. The first `rows` rows; others stay as they are.
+    /// Replaces `gate_up`, `[n, 2f]`, by its gradient in the first `rows` rows, given h's gradient
+    /// `dh`, `[n, f]`:
+    ///
+    /// ```text
+    /// d gate = dh · up · (σ(gate) + silu(gate) (1 − σ(gate)))        d up = dh · silu(gate)
+    /// ```
     ///
     /// # Panics
     /// As [`swiglu`].
@@ -35,7 +41,7 @@ multiversion! {
             let ((gates, gate_rest), (ups, up_rest)) = (gate.as_chunks_mut::<LANES>(), up.as_chunks_mut::<LANES>());
             let (dhs, dh_rest) = dh.as_chunks::<LANES>();
             for ((gate, up), dh) in gates.iter_mut().zip(ups).zip(dhs) {
-                // Through arrays: the compiler then knows that nothing overlaps.
+                // Through local arrays: the compiler then knows that nothing overlaps.
                 let (mut d_gate, mut d_up) = ([E::default(); LANES], [E::default(); LANES]);
                 for i in 0..LANES {
                     (d_gate[i], d_up[i]) = gradients(gate[i], up[i], dh[i]);
@@ -49,7 +55,7 @@ multiversion! {
     }
 }
 
-/// Of one gate and what it gates, rounded.
+/// The gradients of one gate and its up, rounded.
 #[inline(always)]
 fn gradients<E: Element>(gate: E, up: E, dh: E) -> (E, E) {
     let (gate, dh) = (gate.widen(), dh.widen());
