@@ -68,8 +68,7 @@ impl Plan {
             ))
             .into());
         }
-        let model =
-            hf::resolve_model(&config.model, vocab_size, train.context, &config.base)?;
+        let model = hf::resolve_model(&config.model, vocab_size, train.context, &config.base)?;
         let infos: Vec<DomainInfo> = domains
             .iter()
             .zip(importances)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use cuvee_fs::{FileLock, LockKind, try_lock};
 use cuvee_report::{MetricsLog, PlanRow, ResultRow};
 use cuvee_train::{

@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use cuvee_mixer::{DomainId, VarianceEstimator};
 use cuvee_mixer::seed::{CounterRng, derive};
+use cuvee_mixer::{DomainId, VarianceEstimator};
 use cuvee_report::{bytes, count, thousands};
 use cuvee_train::{
     Batch, DeviceSpec, Engine, EngineKind, KernelTime, ModelConfig, ModelSpec, Preset, Schedule,
