@@ -28,11 +28,13 @@
 //! | `variance` | gradient variance within a domain, by four estimators |
 //! | `gradient_capture`, `gradient_hook`, `sketch` | what they see of a backward pass |
 //! | `workers` | micro-batches side by side |
+//! | `placement` | numbers onto the device and back |
 
 mod decoder;
 mod gradient_capture;
 mod gradient_hook;
 mod loss;
+mod placement;
 mod sketch;
 #[cfg(test)]
 mod tests;
@@ -40,7 +42,6 @@ mod updates;
 mod variance;
 mod workers;
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -59,6 +60,7 @@ use crate::tensor::NamedTensor;
 use decoder::{Decoder, KvCache, RotaryTables};
 use gradient_capture::{Captured, GradientCapture, Look};
 use loss::sequence_losses_b;
+use placement::{open_device, to_device, to_f64, variables};
 use updates::{Updates, norms};
 use variance::{Collecting, GradientSums, Rows};
 use workers::Workers;
@@ -97,11 +99,12 @@ struct Partial {
     sums: GradientSums,
 }
 
-/// One backward.
+/// What one backward pass gives.
 struct Backward {
     losses: Vec<f64>,
-    /// One a parameter.
+    /// One for each parameter.
     gradients: Vec<Tensor>,
+    /// Sequence by sequence, as far as it was asked for.
     captured: Captured,
 }
 
@@ -448,50 +451,7 @@ impl Engine for ReferenceEngine {
     }
 }
 
-/// `parameters` in the order of `list`, on the device; each leaves the host's memory as soon as it
-/// is there.
-fn variables(
-    list: &[ParameterInfo],
-    parameters: Vec<NamedTensor>,
-    device: &Device,
-    dtype: DType,
-) -> Result<Vec<Var>> {
-    check_tensors(list, &parameters, "parameters")?;
-    let mut placed = parameters
-        .into_iter()
-        .map(|NamedTensor { name, shape, data }| {
-            let tensor = Tensor::from_vec(data, shape, device)?.to_dtype(dtype)?;
-            Ok((name, Var::from_tensor(&tensor)?))
-        })
-        .collect::<Result<HashMap<_, _>>>()?;
-    Ok(list.iter().filter_map(|info| placed.remove(&info.name)).collect())
-}
-
+/// Element by element.
 fn add(left: &[Tensor], right: &[Tensor]) -> Result<Vec<Tensor>> {
     left.iter().zip(right).map(|(left, right)| Ok((left + right)?)).collect()
-}
-
-fn to_f64(tensor_b: &Tensor) -> Result<Vec<f64>> {
-    Ok(tensor_b.to_dtype(DType::F64)?.to_vec1::<f64>()?)
-}
-
-fn to_device(tensor: &NamedTensor, device: &Device, dtype: DType) -> Result<Tensor> {
-    Ok(Tensor::from_slice(&tensor.data, tensor.shape.as_slice(), device)?.to_dtype(dtype)?)
-}
-
-fn open_device(spec: DeviceSpec) -> Result<Device> {
-    match spec {
-        DeviceSpec::Cpu => Ok(Device::Cpu),
-        DeviceSpec::Cuda(_) if !cfg!(feature = "cuda") => Err(TrainError::Device {
-            device: spec.to_string(),
-            message: "this build knows no GPU".to_owned(),
-            hint: "build with `--features cuda` (needs the CUDA toolkit), or use --device cpu"
-                .to_owned(),
-        }),
-        DeviceSpec::Cuda(index) => Device::new_cuda(index).map_err(|error| TrainError::Device {
-            device: spec.to_string(),
-            message: error.to_string(),
-            hint: "look at the GPUs with `nvidia-smi`, or use --device cpu".to_owned(),
-        }),
-    }
 }
