@@ -5,7 +5,7 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `model.safetensors`, `config.json`, `tokenizer.json`, … | the model, as Hugging Face's Llama loads it |
+//! | `model.safetensors`, `config.json`, `tokenizer.json`, … | an export, see [`hf`] |
 //! | `optimizer.safetensors` | the optimizer's state, each tensor as `KIND.PARAMETER` |
 //! | `state.json` | everything else: [`RunState`] |
 //!

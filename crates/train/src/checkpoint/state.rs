@@ -1,10 +1,10 @@
 //! `state.json` of a checkpoint: everything but tensors.
 //!
-//! **Versions.** A field is added with `#[serde(default)]` and nothing else changes: a state of
-//! before lacks it and reads with its default, a program of before ignores it. [`STATE_VERSION`]
-//! goes up only when a field that is there gets another meaning or form. A reader accepts its own
-//! version and all older ones, which it must then bring up to date in [`load_state`]; it refuses newer
-//! ones.
+//! **Versions.** A field is added with `#[serde(default)]`, and nothing else changes: a state that
+//! was written before lacks it and reads with its default, and a program from before ignores it.
+//! [`STATE_VERSION`] goes up only when a field that exists gets another meaning or form. A reader
+//! accepts its own version and all older ones, which it must then bring up to date in
+//! [`load_state`]. It refuses newer ones.
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The Hugging Face layout of a Llama model.
 //!
-//! `config.json` and `model.safetensors` in; the same with tokenizer and generation settings out. So
-//! `transformers` opens what Cuvee trained, and Cuvee continues what others did.
+//! `config.json` and `model.safetensors` in; the same with tokenizer and generation settings out.
+//! So `transformers` opens what Cuvee trained, and Cuvee continues what others did.
 //!
 //! | file | what it does |
 //! | --- | --- |

@@ -3,7 +3,7 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | `preset` | named sizes |
-//! | `config` | [`ModelSpec`], the `[model]` section, and [`ModelConfig`], lengths that fit together |
+//! | `config` | [`ModelSpec`], the `[model]` section; [`ModelConfig`], lengths that fit together |
 //! | `parameters` | the table of parameters and the list that a [`ModelConfig`] has of them |
 //! | `init` | their initial values |
 

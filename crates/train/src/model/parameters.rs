@@ -131,8 +131,8 @@ struct Row(
     fn(&ModelConfig) -> bool,
 );
 
-/// All parameters in the order of the forward pass, which is that of [`ModelConfig::parameter_list`]
-/// and of every list of tensors that an engine gives.
+/// All parameters in the order of the forward pass. [`ModelConfig::parameter_list`] and every list
+/// of tensors that an engine gives have the same order.
 #[rustfmt::skip]
 const TABLE: [Row; 12] = {
     use Copies::{EachLayer, Once};

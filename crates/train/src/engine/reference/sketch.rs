@@ -13,8 +13,8 @@
 //! A matrix that is used twice, the tied embedding, has the same Y in both places, and the two
 //! parts add up before anything is squared.
 //!
-//! Costs: a hook a matrix product (`gradient_hook`), two thin products with the gradient and the input, and M
-//! · i numbers a sequence.
+//! Costs: a hook a matrix product (`gradient_hook`), two thin products with the gradient and the
+//! input, and M · i numbers a sequence.
 
 use std::collections::HashMap;
 

@@ -11,12 +11,15 @@
 //! the unbiased sample variance, summed over the parameters. Both sums add up over micro-batches,
 //! in the batch's order, in f64: v² is the difference of two numbers that may be close.
 //!
-//! | estimator | looks at | costs |
-//! | --- | --- | --- |
-//! | norm layers | the normalisation gains | sums of what backward has anyway |
-//! | ghost | the projections of attention and feed-forward; not embedding, head and norms | a second weight gradient and, a sequence and layer, T² (i + o) products; a copy of the projections' gradient a domain, in f64 |
-//! | sketch | every parameter, the matrices through random signs (`sketch`) | a hook and two thin products a matrix |
-//! | exact | every parameter | a forward and a backward a sequence; a copy of the gradient a domain, in f64 |
+//! - Norm layers looks at the normalisation gains. It costs sums of what the backward pass has
+//!   anyway.
+//! - Ghost looks at the projections of attention and feed-forward; not at embedding, head and norms.
+//!   It costs a second weight gradient and, for each sequence and layer, T² (i + o) products; and a
+//!   copy of the projections' gradient for each domain, in f64.
+//! - Sketch looks at every parameter, at the matrices through random signs (`sketch`). It costs a
+//!   hook and two thin products for each matrix.
+//! - Exact looks at every parameter. It costs a forward and a backward pass for each sequence, and a
+//!   copy of the gradient for each domain, in f64.
 //!
 //! Every estimator leaves out sequences of multiplier 0: their part of the batch's backward pass is
 //! 0 and says nothing of their own gradients.

@@ -52,7 +52,8 @@ fn a_gradient_that_is_not_finite_stops_before_the_update() {
     for (sequence, multiplier) in [(2, 1e300), (4, 1.7e308), (0, f64::INFINITY), (3, f64::NAN)] {
         let mut engine = case.fused::<f32>(&case.spec());
         let mut batch = case.batch();
-        batch.multipliers[sequence] = multiplier; // its loss is finite, its gradient alone is not in f32
+        // Its loss is finite, its gradient alone is not in f32.
+        batch.multipliers[sequence] = multiplier;
         let before = bits(&engine);
         match engine.step(&batch, 1e-3).unwrap_err() {
             TrainError::NonFinite(place) => {
