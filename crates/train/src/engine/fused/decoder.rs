@@ -293,13 +293,13 @@ impl<K: Backend> Decoder<'_, K> {
         self.kernels.read(&logits_nv, 0..rows * self.model.vocab_size)
     }
 
-    /// The gradient of Σ_b share_b ℓ_b: added to `gradients`, one for each parameter, or, unless
-    /// `add`, written there. Returns each sequence's ℓ_b, in nats a token.
+    /// The gradient of Σ_b s_b ℓ_b, s being `loss_scales`: added to `gradients`, one for each
+    /// parameter, or, unless `add`, written there. Returns each sequence's ℓ_b, in nats a token.
     pub(super) fn gradient(
         &self,
         ids: &[u32],
         targets: &[u32],
-        shares: &[f64],
+        loss_scales: &[f64],
         add: bool,
         gradients: &mut [K::Floats],
         work: &mut Work<K>,
@@ -333,8 +333,8 @@ impl<K: Backend> Decoder<'_, K> {
             unreachable!("buffers made for the forward pass alone");
         };
 
-        let shares_n: Vec<f32> =
-            (0..rows).map(|row| (shares[row / context] / context as f64) as f32).collect();
+        let loss_scales_n: Vec<f32> =
+            (0..rows).map(|row| (loss_scales[row / context] / context as f64) as f32).collect();
         let head = self.once(FusedGroup::Head);
         let dw_vd = &mut gradients[self.layout.once(FusedGroup::Head)];
         k.head_backward(
@@ -342,7 +342,7 @@ impl<K: Backend> Decoder<'_, K> {
             matrix(head),
             &head.values,
             targets,
-            &shares_n,
+            &loss_scales_n,
             losses_n,
             normed_nd,
             add,
@@ -459,7 +459,7 @@ impl<K: Backend> Decoder<'_, K> {
         });
         let norms = layers.chain([self.layout.once(FusedGroup::Norm)]);
         for (norm, gains_bd) in norms.zip(&*gains_bd) {
-            self.sum_gains(gains_bd, shares.len(), add, &mut gradients[norm]);
+            self.sum_gains(gains_bd, loss_scales.len(), add, &mut gradients[norm]);
         }
         work.sequence_losses(rows).collect()
     }

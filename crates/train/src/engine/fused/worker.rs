@@ -101,30 +101,32 @@ impl<K: Backend> WorkerSlice<K> {
         if self.gradients.is_empty() {
             self.gradients = zeros();
         }
-        let share = |m: &f64| m / batch.sequences() as f64;
+        let scale = |m: &f64| m / batch.sequences() as f64;
         for first in own.clone().step_by(micro) {
             let group = first..(first + micro).min(own.end);
             gather(batch.tokens.inputs(group.clone()), &mut self.inputs);
             gather(batch.tokens.targets(group.clone()), &mut self.targets);
-            let shares: Vec<f64> = batch.multipliers[group.clone()].iter().map(share).collect();
+            let loss_scales: Vec<f64> =
+                batch.multipliers[group.clone()].iter().map(scale).collect();
             // A sequence of multiplier 0 has no part in the gradient, and none in its statistics.
-            let counted = group.zip(&shares).enumerate().filter(|(_, (_, share))| **share != 0.0);
-            let counted = counted.map(|(row, (b, share))| (row, batch.domains[b], *share));
+            let counted =
+                group.zip(&loss_scales).enumerate().filter(|(_, (_, scale))| **scale != 0.0);
+            let counted = counted.map(|(row, (b, scale))| (row, batch.domains[b], *scale));
             let (inputs, targets) = (&self.inputs[..], &self.targets[..]);
             work.clock.start(profiling);
             self.losses.extend(decoder.gradient(
                 inputs,
                 targets,
-                &shares,
+                &loss_scales,
                 first > own.start,
                 &mut self.gradients,
                 work,
             ));
             match estimator {
                 Some(VarianceEstimator::NormLayers) => {
-                    for (row, domain, share) in counted {
+                    for (row, domain, scale) in counted {
                         let gains = work.gains_d(kernels, model, row);
-                        self.sums.add(domain, 1.0 / share, gains.iter().map(Vec::as_slice));
+                        self.sums.add(domain, 1.0 / scale, gains.iter().map(Vec::as_slice));
                     }
                 }
                 Some(VarianceEstimator::Exact) => {

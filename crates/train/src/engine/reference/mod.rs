@@ -255,25 +255,27 @@ impl ReferenceEngine {
         sequences: Range<usize>,
         collecting: &Collecting,
     ) -> Result<Partial> {
-        let share = |m: &f64| m / batch.sequences() as f64;
-        let shares: Vec<f64> = batch.multipliers[sequences.clone()].iter().map(share).collect();
+        let scale = |m: &f64| m / batch.sequences() as f64;
+        let loss_scales: Vec<f64> =
+            batch.multipliers[sequences.clone()].iter().map(scale).collect();
         let domains = &batch.domains[sequences.clone()];
         let Backward { losses, gradients, captured } =
-            self.backward(batch, sequences.clone(), &shares, collecting.look())?;
+            self.backward(batch, sequences.clone(), &loss_scales, collecting.look())?;
         let mut sums = GradientSums::default();
         match collecting {
             Collecting::Nothing => {}
             Collecting::NormLayers | Collecting::Sketch(_) => {
                 let gains = captured.gains.into_iter().map(|(_, gain_bd)| gain_bd);
                 let pieces: Vec<Tensor> = gains.chain(captured.sketches).collect();
-                sums.add_each(&pieces, &Rows::group(domains, &shares, &self.device)?)?;
+                sums.add_each(&pieces, &Rows::group(domains, &loss_scales, &self.device)?)?;
             }
             Collecting::Ghost => {
-                let rows = Rows::group(domains, &shares, &self.device)?;
+                let rows = Rows::group(domains, &loss_scales, &self.device)?;
                 sums.add_ghost(&captured.linears, batch.context(), &rows)?;
             }
             Collecting::Exact => {
-                for (sequence, _) in sequences.zip(&shares).filter(|(_, share)| **share != 0.0) {
+                for (sequence, _) in sequences.zip(&loss_scales).filter(|(_, scale)| **scale != 0.0)
+                {
                     let alone =
                         self.backward(batch, sequence..sequence + 1, &[1.0], Look::Gains)?;
                     sums.add_sequence(batch.domains[sequence], &alone.gradients)?;
@@ -283,21 +285,21 @@ impl ReferenceEngine {
         Ok(Partial { losses, gradients, sums })
     }
 
-    /// Forward and backward of Σ_b s_b ℓ_b over `sequences` of the batch, s being `shares`.
+    /// Forward and backward of Σ_b s_b ℓ_b over `sequences` of the batch, s being `loss_scales`.
     fn backward(
         &self,
         batch: &Batch,
         sequences: Range<usize>,
-        shares: &[f64],
+        loss_scales: &[f64],
         look: Look,
     ) -> Result<Backward> {
         let [inputs_bt, targets_bt] = self.views_bt(&batch.tokens, sequences)?;
-        let shares_b = Tensor::new(shares, &self.device)?.to_dtype(self.dtype)?;
+        let loss_scales_b = Tensor::new(loss_scales, &self.device)?.to_dtype(self.dtype)?;
 
         let mut capture = GradientCapture::on(look, batch.context());
         let logits_nv = self.trained.logits_nv(&inputs_bt, None, &mut capture)?;
         let losses_b = sequence_losses_b(&logits_nv, &targets_bt)?;
-        let objective = (&losses_b * shares_b)?.sum_all()?;
+        let objective = (&losses_b * loss_scales_b)?.sum_all()?;
         let mut store = objective.backward()?;
 
         let captured = capture.after_backward(&mut store)?;

@@ -93,18 +93,18 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Groups a micro-batch by domain; `shares[b]` is what the objective multiplies ℓ_b by.
+    /// Groups a micro-batch by domain; `loss_scales[b]` is what the objective multiplies ℓ_b by.
     pub(super) fn group(
         domains: &[DomainId],
-        shares: &[f64],
+        loss_scales: &[f64],
         device: &Device,
     ) -> Result<Vec<Self>> {
         let mut grouped = BTreeMap::<DomainId, (Vec<u32>, Vec<f64>)>::new();
-        for (row, (&domain, &share)) in (0u32..).zip(domains.iter().zip(shares)) {
-            if share != 0.0 {
+        for (row, (&domain, &scale)) in (0u32..).zip(domains.iter().zip(loss_scales)) {
+            if scale != 0.0 {
                 let (index, unscale) = grouped.entry(domain).or_default();
                 index.push(row);
-                unscale.push(1.0 / share);
+                unscale.push(1.0 / scale);
             }
         }
         let rows = |(domain, (index, unscale))| {
@@ -118,7 +118,7 @@ impl Rows {
         Ok(x.index_select(&self.index_r, 0)?)
     }
 
-    /// These rows of a gradient, `[b, …]`, each freed of its share.
+    /// These rows of a gradient, `[b, …]`, each freed of its scale.
     fn unscaled(&self, gradient: &Tensor) -> Result<Tensor> {
         let mut shape = vec![1; gradient.rank()];
         shape[0] = self.unscale.len();
