@@ -35,7 +35,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let folder = run_folder(config_path, session)?;
     let _lock = lock_run(&folder)?;
     let from =
-        if session.common.resume { find_checkpoint(&folder, &resolved, session)? } else { None };
+        if session.common.resume { find_checkpoint(&folder, &config, session)? } else { None };
     if session.common.verbose {
         session.say(&resolved);
     }
@@ -222,7 +222,7 @@ fn lock_run(folder: &Path) -> anyhow::Result<FileLock> {
 /// made with.
 fn find_checkpoint(
     folder: &Path,
-    resolved: &str,
+    config: &Config,
     session: &Session,
 ) -> anyhow::Result<Option<(PathBuf, RunState)>> {
     let root = folder.join("checkpoints");
@@ -235,9 +235,7 @@ fn find_checkpoint(
         return Ok(None);
     };
     let state = checkpoint::load_state(&newest)?;
-    let parse =
-        |text: &str| text.parse::<toml::Table>().context("a resolved config does not read back");
-    let changed = differences(&parse(&state.config)?, &parse(resolved)?);
+    let changed = differences(&Config::from_toml(&state.config)?, config)?;
     if !changed.is_empty() {
         return Err(ConfigError(format!(
             "{} was made with another config; changed since:\n  {}\nhint: resume with the config it was made with ({}), or start a new run with --out",

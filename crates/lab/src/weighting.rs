@@ -192,8 +192,8 @@ impl Weighting {
     /// p ∝ π w v̂ with the floor, as in training; p ∝ π w until a domain was observed.
     fn allocate(&mut self) {
         if self.arm.variance_aware {
-            let deviation = rule::deviations(&self.moments)
-                .unwrap_or_else(|| vec![1.0; self.importance.len()]);
+            let deviation =
+                rule::deviations(&self.moments).unwrap_or_else(|| vec![1.0; self.importance.len()]);
             self.sampling_weight =
                 rule::va(&self.importance, &self.loss_weight, &deviation, self.exploration.epsilon);
         }
