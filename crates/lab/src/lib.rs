@@ -14,7 +14,8 @@
 //! use std::ops::ControlFlow;
 //! use cuvee_lab::{RegressionSettings, linear};
 //!
-//! let settings = RegressionSettings { seeds: 4, steps: 100, features: 3, instances: 0, ..RegressionSettings::linear() };
+//! let start = RegressionSettings::linear();
+//! let settings = RegressionSettings { seeds: 4, steps: 100, instances: 0, ..start };
 //! let study = linear(&settings, &|_| ControlFlow::Continue(()))?.expect("nobody stopped it");
 //! assert_eq!(study.arms.len(), 4);
 //! # Ok::<(), cuvee_lab::LabError>(())

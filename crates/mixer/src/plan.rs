@@ -68,8 +68,8 @@ pub(crate) fn plan(
 /// Checks that the forecast keeps every domain's `max_epochs`.
 ///
 /// # Errors
-/// [`MixerError::EpochsExceeded`] with the domain that exceeds its limit the most, and the number of
-/// steps that would fit.
+/// [`MixerError::EpochsExceeded`] with the domain that exceeds its limit the most, and the number
+/// of steps that would fit.
 pub(crate) fn check_epochs(
     domains: &[DomainInfo],
     run: &RunSize,

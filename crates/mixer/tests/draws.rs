@@ -191,8 +191,8 @@ fn dividing_by_the_realised_multipliers_keeps_the_scale_of_every_batch() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Σ p_i m_i = Σ α_i = 1, so that a batch's weighted loss has the mean of the objective, whatever
-    /// p is (arXiv:2511.06913).
+    /// Σ p_i m_i = Σ α_i = 1, so that a batch's weighted loss has the mean of the objective,
+    /// whatever p is (arXiv:2511.06913).
     #[test]
     fn the_multiplier_is_unbiased_in_expectation(
         p in prop::collection::vec(1e-3f64..1.0, 3),

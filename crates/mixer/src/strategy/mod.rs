@@ -1,8 +1,8 @@
 //! Strategies: what proposes sampling weights and loss weights.
 //!
 //! In: the domains, the step, the importance, and (for online strategies) observations. Out: raw
-//! non-negative numbers, one a domain, which the mixer normalises: to a [`Simplex`] in the sampling
-//! slot, to Σ π_i w_i = 1 in the loss slot.
+//! non-negative numbers, one a domain, which the mixer normalises: to a
+//! [`Simplex`](crate::Simplex) in the sampling slot, to Σ π_i w_i = 1 in the loss slot.
 //!
 //! A strategy is one file here and one row of the list below, from which come the config's choices,
 //! the table [`STRATEGIES`], its Markdown, and the tests that hold for all of them. `interface.rs`
