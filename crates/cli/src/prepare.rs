@@ -104,6 +104,7 @@ fn request<'a>(
         splits: &config.data.split,
         base: &config.base,
         store,
+        options: config.data.options(),
         interrupted: &session.interrupted,
     }
 }
