@@ -1,11 +1,26 @@
 //! Text in, memory-mapped tokens out.
 //!
 //! ```text
-//! SourceSpec ──► documents ──► Tokenizer ──► train / tune / valid shards ──► Corpus
-//!  txt, jsonl, parquet,       a file, the Hub's,  Megatron .bin and .idx,
-//!  tokens, the Hub's data       or trained        beside them shard.json
-//!  sets, Cargo's sources
+//! SourceSpec ──► documents ──► Tokenizer ──► train, tune, valid ──► Corpus
+//!  txt, jsonl, parquet,         a file, the    Megatron's .bin
+//!  tokenized files, the Hub's   Hub's, or      and .idx, beside
+//!  data sets, Cargo's sources   trained        them shard.json
 //! ```
+//!
+//! The rooms, ground floor first; a file imports only from those before it:
+//!
+//! | room | what it holds |
+//! | --- | --- |
+//! | [`units`], `hash`, `token_type`, `error`, `progress` | quantities, fingerprints, how an id is stored |
+//! | `spec` | what a config says about data |
+//! | `document` | a text, and what is done to it before it is tokenized |
+//! | `tokenizer` | text to ids and back; training one |
+//! | `hub` | repositories of the Hugging Face Hub |
+//! | `tokens` | files of ids on disk, in five formats |
+//! | `shard` | Cuvee's own folder of a domain |
+//! | `source` | a domain's documents, wherever they stand |
+//! | `prepare` | from sources to shards |
+//! | `inspect`, `convert` | what a tokenized file is; the same in another format |
 //!
 //! [`convert`](convert()) writes shards and other tokenized files in the formats of other programs.
 //! [`prepare`] does all of it and only what is missing; [`Shard::read`] is what training calls.
@@ -91,3 +106,8 @@ pub use spec::{
 };
 pub use token_type::TokenType;
 pub use tokenizer::{DecodeStream, END_OF_TEXT_TOKENS, Tokenizer};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Hears about the stages of [`prepare`](crate::prepare). One stage runs at a time; `advance`
-/// may be called from another thread than the rest.
+/// Is told of the stages of [`prepare`](crate::prepare()). One stage runs at a time; `advance` may
+/// be called from another thread than the rest.
 pub trait Progress: Sync {
     /// A stage begins; `total_bytes` is what the sum of `advance` comes to, where known (bytes on
     /// disk, so compressed where the source is).
@@ -24,7 +24,7 @@ pub trait Progress: Sync {
     fn note(&self, _line: &str) {}
 }
 
-/// Says nothing.
+/// Ignores everything it is told.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

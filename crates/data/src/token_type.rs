@@ -105,7 +105,7 @@ impl TokenType {
         }
     }
 
-    /// Ids out of their bytes, which must be as many as `out` asks for. What `u32` cannot hold
+    /// Reads ids from their bytes, which must be as many as `out` needs. What `u32` cannot hold
     /// becomes `u32::MAX`.
     pub(crate) fn widen(self, bytes: &[u8], out: &mut [u32]) {
         /// A loop over arrays of known length, which the compiler turns into vector instructions.
@@ -129,9 +129,10 @@ impl TokenType {
         }
     }
 
-    /// Ids as bytes, appended to `out`.
+    /// Appends ids to `out` as bytes.
     ///
-    /// Fails with the place of the first id that the type cannot hold; then nothing is appended.
+    /// # Errors
+    /// The index of the first id that the type cannot hold; then nothing is appended.
     pub(crate) fn narrow(self, ids: &[u32], out: &mut Vec<u8>) -> std::result::Result<(), usize> {
         let largest = self.largest();
         if ids.iter().any(|id| *id > largest) {

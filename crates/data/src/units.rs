@@ -74,7 +74,7 @@ fn decimal(digits: &str, scale: u64) -> Option<u64> {
 
 /// A number in its shortest form without a fraction: how many of which suffix. `suffixes` are those
 /// of 10¹², 10⁹, 10⁶ and 10³.
-pub(crate) fn shortest<'a>(number: u64, suffixes: [&'a str; 4]) -> (u64, &'a str) {
+pub(crate) fn shortest(number: u64, suffixes: [&str; 4]) -> (u64, &str) {
     let scale = SCALES.iter().zip(suffixes).find(|(scale, _)| number.is_multiple_of(**scale));
     scale.map_or((number, ""), |(scale, suffix)| (number / scale, suffix))
 }

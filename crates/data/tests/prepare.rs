@@ -148,8 +148,8 @@ fn options_of_the_work_enter_no_identity() {
     assert!(error.is_usage() && error.to_string().contains("data.remember_documents"), "{error}");
 }
 
-/// A source's keys enter its identity as this JSON: what is not given is left out, so that a new key
-/// with a default makes no older shard out of date.
+/// A source's keys enter its identity as this JSON: what is not given is left out, so that a new
+/// key with a default makes no older shard out of date.
 #[test]
 fn keys_that_are_not_given_enter_no_identity() {
     let spec = SourceSpec { text: "body".into(), min_chars: Some(3), ..path("x") };

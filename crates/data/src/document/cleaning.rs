@@ -4,7 +4,7 @@
 //! In: a document's text. Out: the text that is counted, split, compared and tokenized, or why it
 //! is left out. The order is fixed: carriage returns, normal form, blank texts, length. Everything
 //! later (duplicates, the split's hash, the tokenizer, its training sample) sees what comes out of
-//! here. Costs a look at each byte for each step that is on; a text that needs no change is not
+//! here. Costs one pass over the bytes for each step that is on; a text that needs no change is not
 //! copied.
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
@@ -39,7 +39,10 @@ pub(crate) struct Changes {
 }
 
 impl Cleaning {
-    /// Fails where the lengths contradict each other.
+    /// The steps that a config asks for.
+    ///
+    /// # Errors
+    /// The lengths contradict each other.
     pub(crate) fn new(spec: &SourceSpec) -> Result<Cleaning> {
         let (min_chars, max_chars) = (spec.min_chars.unwrap_or(0), spec.max_chars);
         if let Some(max) = max_chars.filter(|max| *max < min_chars.max(1)) {

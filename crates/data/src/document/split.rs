@@ -57,8 +57,11 @@ impl std::fmt::Display for Split {
 }
 
 impl SplitSpec {
-    /// That both shares are in 0..=1, together too. With nothing left to train on, a model can
-    /// still be evaluated.
+    /// Checks that both shares are from 0 to 1, together too. With nothing left to train on, a
+    /// model can still be evaluated.
+    ///
+    /// # Errors
+    /// They are not.
     pub(crate) fn check(&self) -> Result<()> {
         for (key, share) in [("data.split.tune", self.tune), ("data.split.valid", self.valid)] {
             if !(0.0..=1.0).contains(&share) {

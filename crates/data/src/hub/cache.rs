@@ -1,11 +1,13 @@
 //! The cache of Hugging Face's tools, as far as one repository is concerned.
 //!
 //! ```text
-//! $HF_HUB_CACHE/datasets--org--name/blobs/HASH                  a content, called by its hash
-//!                                  /snapshots/COMMIT/PATH       a link to it, called as in the repository
-//!                                  /refs/main                   the commit a revision meant when it was last looked up
-//!                                  /.cuvee/COMMIT.json          ours: the tree of a commit, for work without a network
-//!              /.locks/datasets--org--name/HASH.lock            held while a blob is being written
+//! $HF_HUB_CACHE/datasets--org--name/
+//!     blobs/HASH               a content, called by its hash
+//!     snapshots/COMMIT/PATH    a link to it, called as in the repository
+//!     refs/main                the commit that a revision meant when it was last looked up
+//!     .cuvee/COMMIT.json       ours: the tree of a commit, for work without a network
+//! $HF_HUB_CACHE/.locks/datasets--org--name/
+//!     HASH.lock                held while a blob is being written
 //! ```
 //!
 //! What other tools fetched is found here, and what we fetch is found by them. Names of blobs are

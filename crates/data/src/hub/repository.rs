@@ -65,7 +65,7 @@ impl Repository {
         format!("{}--{}", self.kind.plural(), self.id.replace('/', "--"))
     }
 
-    /// How people are told of one of its files.
+    /// The name of one of its files in messages.
     pub(super) fn file(&self, path: &str) -> String {
         format!("{}/{path}", self.id)
     }

@@ -265,8 +265,8 @@ fn may_repeat(job: &Job<'_>, parts: &[PartRecord]) -> bool {
     job.source.deduplicate && (parts.len() > 1 || parts.iter().any(|part| part.forgetful))
 }
 
-/// Of each part, the numbers in its document records of the documents that came before, in it or in an earlier
-/// part.
+/// Of each part, the numbers in its document records of the documents that came before, in it or in
+/// an earlier part.
 fn repetitions(job: &Job<'_>, parts: &[PartRecord], interrupted: &AtomicBool) -> Result<Vec<Bits>> {
     let mut repeated: Vec<Bits> = parts.iter().map(|_| Bits::default()).collect();
     if !may_repeat(job, parts) {

@@ -1,8 +1,8 @@
 //! From documents to tokens: the work that runs on all threads.
 //!
 //! In: a [`Chunk`]. Out: an [`EncodedChunk`]: what is known of each of its documents, in order, and
-//! the bytes of their tokens. A pure function of the chunk, apart from one shortcut: a document that
-//! is known to have come before is not tokenized. Whether it counts is decided later, where
+//! the bytes of their tokens. A pure function of the chunk, apart from one shortcut: a document
+//! that is known to have come before is not tokenized. Whether it counts is decided later, where
 //! documents are in order.
 
 use std::ops::ControlFlow;

@@ -1,9 +1,9 @@
 //! Corpora to shards, as far as they are missing or out of date.
 //!
-//! In: the `[tokenizer]` and `[[domain]]` parts of a config. Out: a [`Corpus`](crate::Corpus), every
-//! domain's shards written and opened; or, for one of several workers, its part of them. One pass
-//! over each source: a thread reads, all threads parse, clean and tokenize, and what comes out is
-//! written in the order of the source, so that the result does not depend on how many there are.
+//! In: the `[tokenizer]` and `[[domain]]` parts of a config. Out: a [`Corpus`](crate::Corpus),
+//! every domain's shards written and opened; or, for one of several workers, its part of them. One
+//! pass over each source: a thread reads, all threads parse, clean and tokenize, and what comes out
+//! is written in the order of the source, so that the result does not depend on how many there are.
 //!
 //! | stage | file | in → out |
 //! | --- | --- | --- |
@@ -18,9 +18,9 @@
 //! files, and, where duplicates are left out, 20 to 40 bytes a document up to 285 MB.
 //!
 //! A [`part`] is written so that it can be gone on with after a kill. Shards are given their names
-//! only when they are whole and synced, `shard.json` last: whatever happens meanwhile, a folder with
-//! a `shard.json` is whole. Two processes that want to write one folder do so one after the other,
-//! and the second finds the work done.
+//! only when they are whole and synced, `shard.json` last: whatever happens meanwhile, a folder
+//! with a `shard.json` is whole. Two processes that want to write one folder do so one after the
+//! other, and the second finds the work done.
 
 mod assemble;
 mod dedup;

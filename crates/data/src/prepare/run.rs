@@ -44,7 +44,6 @@ pub fn prepare(request: &Prepare<'_>, progress: &dyn Progress) -> Result<Corpus>
         domains.extend(make(job, workers, control).map_err(|error| error.in_domain(job.name))?);
     }
     check_names(domains.iter().map(|domain| domain.name.as_str()))?;
-    drop(jobs);
     Ok(Corpus { tokenizer, domains })
 }
 

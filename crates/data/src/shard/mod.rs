@@ -1,9 +1,9 @@
 //! Cuvee's own folder of a domain: three splits of tokens, and `shard.json`, which describes them.
 //!
 //! ```text
-//! train.bin train.idx  tune.bin tune.idx  valid.bin valid.idx     Megatron's format
-//! shard.json                                                      what they hold, of what, by which tokenizer
-//! tokenizer.json                                                  the tokenizer (beside domains.json for domain_by)
+//! train.bin train.idx tune.bin tune.idx valid.bin valid.idx   tokens, in Megatron's format
+//! shard.json                                                  what they hold and were made of
+//! tokenizer.json                                              with domain_by, beside domains.json
 //! ```
 //!
 //! In: a folder. Out: a [`Domain`](corpus::Domain) with its manifest and an opened

@@ -16,7 +16,7 @@ use crate::document::split::Split;
 use crate::error::{DataError, Result};
 use crate::spec::SourceSpec;
 use crate::token_type::TokenType;
-use crate::tokens::megatron_index;
+use crate::tokens::megatron_index::{self, LengthSink};
 
 /// Tokens a document.
 const DOCUMENT: u64 = 1_000;
@@ -83,9 +83,7 @@ pub fn write_synthetic(dir: &Path, name: &str, tokens: u64, drawn: bool) -> Resu
 fn write_index(path: &Path, token_type: TokenType, lengths: &[i32]) -> Result<()> {
     let part = cuvee_fs::unique_neighbour(path);
     let mut out = BufWriter::new(File::create(&part).map_err(DataError::io("create", &part))?);
-    let each = |sink: &mut dyn FnMut(i32) -> Result<()>| {
-        lengths.iter().try_for_each(|length| sink(*length))
-    };
+    let each = |sink: &mut LengthSink<'_>| lengths.iter().try_for_each(|length| sink(*length));
     megatron_index::write(&mut out, &part, token_type, lengths.len() as u64, &each)?;
     let file = out.into_inner().map_err(std::io::IntoInnerError::into_error);
     file.and_then(|file| file.sync_all()).map_err(DataError::io("write", &part))?;

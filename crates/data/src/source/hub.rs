@@ -25,6 +25,7 @@ use crate::hub::{RepoEntry, RepoKind, Snapshot};
 use crate::progress::Progress;
 use crate::shard::manifest::{FileRecord, HubRecord};
 use crate::spec::{Format, OneOrMany, SourceSpec};
+use crate::tokens;
 
 /// The file whose header may list configurations.
 const README: &str = "README.md";
@@ -113,7 +114,7 @@ fn choose<'a>(
     let format = |entry: &'a RepoEntry| {
         let known = spec.format.or_else(|| registry::recognise(Path::new(&entry.path)));
         known
-            .filter(|format| !registry::is_of_several_files(*format))
+            .filter(|format| !is_of_several_files(*format))
             .map(|format| (entry, format))
             .ok_or_else(|| {
                 refusal(
@@ -149,6 +150,12 @@ fn paths<'a>(entries: impl Iterator<Item = &'a RepoEntry>) -> String {
     list(&entries.map(|entry| entry.path.clone()).collect::<Vec<_>>())
 }
 
+/// Whether what is one file to a config is several on disk, which all must be there.
+fn is_of_several_files(format: Format) -> bool {
+    let layout = tokens::row(format).and_then(|row| row.layout.as_ref());
+    layout.is_some_and(|layout| !layout.beside.is_empty())
+}
+
 /// Could a file hold documents, by its name? Not those that describe a repository.
 fn is_data(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
@@ -163,8 +170,8 @@ fn is_data(path: &str) -> bool {
         "state.json",
     ];
     let hidden = path.split('/').any(|part| part.starts_with('.'));
-    let known = registry::recognise(Path::new(path))
-        .is_some_and(|format| !registry::is_of_several_files(format));
+    let known =
+        registry::recognise(Path::new(path)).is_some_and(|format| !is_of_several_files(format));
     known && !hidden && !name.ends_with(".md") && !about.iter().any(|word| name.starts_with(word))
 }
 

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `resolve` | from a spec to a source; `files`, `cargo` and `hub` find its files |
 //! | `read` | from a source to chunks and items |
-//! | `registry` | which reader a file has; `txt`, `jsonl`, `parquet` and `tokenized` are the readers |
+//! | `registry` | which reader a file has: `txt`, `jsonl`, `parquet` or `tokenized` |
 //! | `reading`, `chunk`, `file` | what readers are handed and what they push |
 //! | `share`, `meter` | how much of a source one worker reads, and how much a limit takes |
 
@@ -27,7 +27,7 @@ pub(crate) mod meter;
 mod parquet;
 pub(crate) mod read;
 pub(crate) mod reading;
-pub(crate) mod registry;
+mod registry;
 pub(crate) mod resolve;
 pub(crate) mod share;
 pub(crate) mod texts;

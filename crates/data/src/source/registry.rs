@@ -102,7 +102,7 @@ fn text(format: Format) -> Option<&'static TextFormat> {
 }
 
 /// The format that a file's name tells of, or where it leaves several, its content.
-pub(crate) fn recognise(path: &Path) -> Option<Format> {
+pub(super) fn recognise(path: &Path) -> Option<Format> {
     rows().find(|row| row.takes(path)).map(|row| row.format())
 }
 
@@ -115,12 +115,6 @@ pub(super) fn has_ending(format: Format, path: &Path) -> bool {
 pub(super) fn endings(format: Option<Format>) -> String {
     let wanted = rows().filter(|row| format.is_none_or(|format| format == row.format()));
     wanted.flat_map(|row| row.endings().iter().copied()).collect::<Vec<_>>().join(", ")
-}
-
-/// Whether what is one file to a config is several on disk, which all must be there.
-#[cfg(feature = "hub")]
-pub(super) fn is_of_several_files(format: Format) -> bool {
-    tokens::row(format).is_some_and(|row| row.several_files)
 }
 
 /// Whether documents of the format have columns that can be named.

@@ -14,7 +14,10 @@ pub struct CorruptSpec {
 }
 
 impl CorruptSpec {
-    /// That the share is one.
+    /// Checks that the share is from 0 to 1.
+    ///
+    /// # Errors
+    /// It is not.
     pub(crate) fn check(&self) -> Result<()> {
         if (0.0..=1.0).contains(&self.shuffle_tokens) {
             return Ok(());

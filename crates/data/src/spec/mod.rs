@@ -63,7 +63,10 @@ impl TrainTokenizerSpec {
         100_000_000
     }
 
-    /// That both numbers are in their ranges, for a sample of this many domains.
+    /// Checks that both numbers are in their ranges, for a sample of this many domains.
+    ///
+    /// # Errors
+    /// One of them is not.
     pub(crate) fn check(&self, domains: usize) -> Result<()> {
         if self.vocab_size < LEAST_VOCABULARY || self.vocab_size > 1 << 24 {
             return Err(DataError::Spec {

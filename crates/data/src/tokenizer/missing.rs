@@ -120,14 +120,17 @@ impl DecodeStream<'_> {
 }
 
 pub(crate) mod training {
-    use super::refusal;
-    use crate::error::Result;
+    use crate::error::{DataError, Result};
 
     /// The end-of-text of a trained tokenizer.
     pub(crate) const END_OF_TEXT: &str = "<|endoftext|>";
 
     /// Refuses.
     pub(crate) fn train(_texts: &[String], _vocab_size: usize) -> Result<String> {
-        Err(refusal("a tokenizer is to be trained".to_owned()))
+        Err(DataError::MissingFeature {
+            what: "a tokenizer is to be trained".to_owned(),
+            feature: "tokenizers",
+            hint: "build cuvee-data with the feature",
+        })
     }
 }

@@ -430,7 +430,8 @@ fn fill_missing_bytes(canonical: &mut Value) -> Option<Gap> {
     Some(Gap { start, count })
 }
 
-/// That the library gives the added tokens the ids that the file declares: it counts them itself.
+/// Checks that the library gives the added tokens the ids that the file declares: it counts them
+/// itself.
 fn check_added_tokens(
     pipeline: &PipelineTokenizer,
     gap: Option<Gap>,

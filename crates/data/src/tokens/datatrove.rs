@@ -2,15 +2,15 @@
 //! made them.
 //!
 //! In: the `.ds`; `.ds.index` must lie beside it, `.ds.metadata` should (without it ids are u16
-//! unless the config states another type). Out: the documents that the index names. Written: u16 where all
-//! ids fit, else u32, with both files; the tokenizer is called by its fingerprint. All numbers are
-//! little-endian.
+//! unless the config states another type). Out: the documents that the index names. Written: u16
+//! where all ids fit, else u32, with both files; the tokenizer is called by its fingerprint. All
+//! numbers are little-endian.
 //!
 //! | file | content |
 //! | --- | --- |
 //! | `.ds` | u16 or u32 ids |
 //! | `.ds.index` | u64 end of each document, in tokens |
-//! | `.ds.metadata` | text: the tokenizer, a bar and the bytes of an id; the number of ids; the same for people |
+//! | `.ds.metadata` | three lines: `TOKENIZER\|BYTES` of an id; the number of ids; the same for people |
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,6 @@ pub(super) const FORMAT: TokenFormat = TokenFormat {
     format: Format::Datatrove,
     endings: &[".ds"],
     is_one: |_| true,
-    several_files: true,
     open,
     layout: Some(Layout {
         ending: ".ds",
@@ -83,7 +82,10 @@ fn open(path: &Path, stated: Option<TokenType>) -> Result<TokenFile> {
     Ok(TokenFile { stream, documents: Documents::Ends(ends), tokenizer })
 }
 
-/// That the ends count up to the number of tokens. Reads the whole index.
+/// Checks that the ends count up to the number of tokens. Reads the whole index.
+///
+/// # Errors
+/// They do not.
 fn check_ends(path: &Path, ends: &MappedFile, tokens: u64) -> Result<()> {
     let wrong = |expected: String, found: String| {
         let hint =

@@ -32,10 +32,8 @@ pub(crate) struct TokenFormat {
     /// Whether a file with such an ending is one: where several formats share an ending, the
     /// content tells, if it can.
     pub(crate) is_one: fn(&Path) -> bool,
-    /// Whether what is one file to a config is several on disk, which all must be there.
-    pub(crate) several_files: bool,
-    /// Opens a file, given the type of its ids where the config states it. Checks all that can be checked
-    /// without reading the ids.
+    /// Opens a file, given the type of its ids where the config states it. Checks all that can be
+    /// checked without reading the ids.
     pub(crate) open: fn(&Path, Option<TokenType>) -> Result<TokenFile>,
     /// How such files are written; `None` for a format that is only read.
     pub(crate) layout: Option<Layout>,

@@ -35,7 +35,6 @@ pub(super) const FORMAT: TokenFormat = TokenFormat {
     format: Format::Llmc,
     endings: &[".bin"],
     is_one,
-    several_files: false,
     open,
     layout: Some(Layout {
         ending: ".bin",

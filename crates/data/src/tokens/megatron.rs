@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use super::file::{Beside, Documents, Layout, TokenFile, TokenFormat, agree};
-use super::megatron_index::{self, Index};
+use super::megatron_index::{self, Index, LengthSink};
 use super::mmap::MappedFile;
 use super::stream::TokenStream;
 use crate::error::{DataError, Result};
@@ -19,7 +19,6 @@ pub(super) const FORMAT: TokenFormat = TokenFormat {
     format: Format::Megatron,
     endings: &[".idx"],
     is_one: |_| true,
-    several_files: true,
     open: |path, stated| {
         let file = open(path)?;
         agree(path, file.stream.token_type(), stated)?;
@@ -37,9 +36,8 @@ pub(super) const FORMAT: TokenFormat = TokenFormat {
             ending: ".idx",
             write: |out, path, written| {
                 let lengths = written.lengths;
-                let each = |sink: &mut dyn FnMut(i32) -> Result<()>| {
-                    lengths.iter().try_for_each(|length| sink(*length))
-                };
+                let each =
+                    |sink: &mut LengthSink<'_>| lengths.iter().try_for_each(|length| sink(*length));
                 let documents = lengths.len() as u64;
                 megatron_index::write(out, path, written.token_type, documents, &each)
             },

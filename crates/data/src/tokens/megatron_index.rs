@@ -1,8 +1,8 @@
 //! Megatron's `.idx`: where in the `.bin` each document's tokens stand.
 //!
 //! In: the bytes of an index. Out: counts, and the byte ranges of a document. The arrays start at
-//! byte 34 and are not aligned, so each number is copied out. Opening costs the same at any size; nothing is
-//! loaded. All numbers are little-endian.
+//! byte 34 and are not aligned, so each number is copied out. Opening costs the same at any size;
+//! nothing is loaded. All numbers are little-endian.
 //!
 //! | bytes | field |
 //! | --- | --- |
@@ -11,7 +11,8 @@
 //! | 17 | u8 type code of a token |
 //! | 18–25 | u64 S, sequences |
 //! | 26–33 | u64 D, entries of the document index (documents + 1) |
-//! | 34… | i32\[S\] lengths in tokens, i64\[S\] byte offsets, i64\[D\] document index, maybe i8\[S\] modes |
+//! | 34… | i32\[S\] lengths in tokens, i64\[S\] byte offsets, i64\[D\] document index |
+//! | behind | maybe i8\[S\] modes |
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -166,8 +167,8 @@ impl Index {
         }
     }
 
-    /// That the sequences fill the `.bin` from its first byte without gaps and in order, as every
-    /// writer known does, so that the `.bin` is one stream of tokens. Reads the whole index.
+    /// Checks that the sequences fill the `.bin` from its first byte without gaps and in order, as
+    /// every writer known does, so that the `.bin` is one stream of tokens. Reads the whole index.
     pub(crate) fn check_contiguous(&self) -> Result<()> {
         let mut end = 0;
         for i in 0..self.sequences {
@@ -185,6 +186,12 @@ impl Index {
     }
 }
 
+/// Pushes the lengths of documents in tokens into the sink it is given.
+pub(crate) type Lengths<'a> = dyn Fn(&mut LengthSink<'_>) -> Result<()> + 'a;
+
+/// The receiver of lengths.
+pub(crate) type LengthSink<'a> = dyn FnMut(i32) -> Result<()> + 'a;
+
 /// Writes the index of documents of one sequence each. `lengths` pushes their lengths in tokens,
 /// `documents` of them, the same ones each of the two times that it is asked. Nothing is held in
 /// memory.
@@ -197,7 +204,7 @@ pub(crate) fn write(
     path: &Path,
     token_type: TokenType,
     documents: u64,
-    lengths: &dyn Fn(&mut dyn FnMut(i32) -> Result<()>) -> Result<()>,
+    lengths: &Lengths<'_>,
 ) -> Result<()> {
     let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(DataError::io("write", path));
     let code = token_type.code().ok_or_else(|| DataError::Index {
@@ -225,7 +232,7 @@ pub(crate) fn write(
 #[cfg(test)]
 pub(crate) fn encode(token_type: TokenType, lengths: &[i32]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER + lengths.len() * 20 + 8);
-    let each = |sink: &mut dyn FnMut(i32) -> Result<()>| lengths.iter().try_for_each(|l| sink(*l));
+    let each = |sink: &mut LengthSink<'_>| lengths.iter().try_for_each(|l| sink(*l));
     // Writing into memory does not fail.
     let _ = write(&mut out, Path::new("memory"), token_type, lengths.len() as u64, &each);
     out

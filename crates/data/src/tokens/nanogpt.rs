@@ -1,4 +1,5 @@
-//! nanoGPT's and llama2.c's `.bin`: ids and nothing else, u16 unless the config states another type.
+//! nanoGPT's and llama2.c's `.bin`: ids and nothing else, u16 unless the config states another
+//! type.
 //!
 //! In: such a file, which nothing in it tells from any other, so its format must be named. Out: the
 //! documents that end-of-text separates. Written: u16, end-of-text behind each document, so ids
@@ -19,7 +20,6 @@ pub(super) const FORMAT: TokenFormat = TokenFormat {
     endings: &[".bin"],
     // Nothing tells its files from others: it has to be named.
     is_one: |_| false,
-    several_files: false,
     open: |path, stated| {
         let kind = stated.unwrap_or(TokenType::U16);
         let file = MappedFile::open(path)?;

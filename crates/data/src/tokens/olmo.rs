@@ -23,14 +23,8 @@ use crate::token_type::TokenType;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
-pub(super) const FORMAT: TokenFormat = TokenFormat {
-    format: Format::Olmo,
-    endings: &[".npy"],
-    is_one: |_| true,
-    several_files: false,
-    open,
-    layout: None,
-};
+pub(super) const FORMAT: TokenFormat =
+    TokenFormat { format: Format::Olmo, endings: &[".npy"], is_one: |_| true, open, layout: None };
 
 fn open(path: &Path, stated: Option<TokenType>) -> Result<TokenFile> {
     let file = MappedFile::open(path)?;

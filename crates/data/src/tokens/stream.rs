@@ -85,8 +85,8 @@ impl TokenStream {
         self.file.advise_random();
     }
 
-    /// Prefetches what [`read`](Self::read) of the same range will copy, as far as it lies before the
-    /// stream's end.
+    /// Prefetches what [`read`](Self::read) of the same range will copy, as far as it lies before
+    /// the stream's end.
     pub(crate) fn prefetch(&self, start: u64, count: usize) {
         let (tokens, size) = (self.tokens(), self.token_type.size());
         if tokens > 0 {

@@ -25,7 +25,7 @@ const FOLDER: &str = ".parts";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PartRecord {
     pub(crate) version: u32,
-    /// That of the shards to be made.
+    /// The signature of the shards to be made.
     pub(crate) signature: String,
     pub(crate) share: Share,
     /// Where to go on; none where everything has been read.
@@ -68,7 +68,7 @@ pub(crate) struct PartDomain {
 }
 
 impl PartRecord {
-    /// That of a part's folder, if it has one that can be read.
+    /// The record in a part's folder, if it has one that can be read.
     pub(crate) fn read(part: &Path) -> Option<PartRecord> {
         let text = std::fs::read(part.join(FILE_NAME)).ok()?;
         let record: PartRecord = serde_json::from_slice(&text).ok()?;

@@ -114,7 +114,8 @@ impl<'a> PartWriter<'a> {
             forgetful: false,
             domains: Vec::new(),
         };
-        // What the records of a part that could not be gone on with have told `known` is read again.
+        // What the records of a part that could not be gone on with have told `known` is read
+        // again.
         if let Some(known) = known {
             known.clear();
         }

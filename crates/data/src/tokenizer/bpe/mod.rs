@@ -33,7 +33,7 @@ const STAGE: usize = 1024;
 /// and up to 32 if it was one word.
 const MOST_TEXT: usize = 1 << 20;
 
-/// What would decide ids besides the merges.
+/// Keys of a model that would decide ids besides the merges.
 const MUST_BE_ABSENT: [&str; 5] =
     ["dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"];
 
@@ -42,7 +42,7 @@ pub(crate) struct ByteBpe {
     merges: Merges,
 }
 
-/// What one thread needs: what it remembers, and working memory.
+/// What one thread needs: its cache of words, and buffers.
 pub(crate) struct Workspace {
     words: WordCache,
     ids: Vec<u32>,
