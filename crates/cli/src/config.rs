@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cuvee_data::{Domain, DomainSource, ShardStore, SourceSpec, SplitSpec, TokenizerSpec};
+use cuvee_data::units::{Bytes, Count};
+use cuvee_data::{
+    Domain, DomainSource, PrepareOptions, ShardStore, SourceSpec, SplitSpec, TokenizerSpec,
+};
 use cuvee_mixer::MixtureSpec;
 use cuvee_train::{CheckpointSpec, EvalSpec, ModelSpec, TrainSpec};
 use serde::de::DeserializeOwned;
@@ -63,6 +66,23 @@ pub struct DataConfig {
     pub dir: Option<PathBuf>,
     /// Shares of the documents held out.
     pub split: SplitSpec,
+    /// Bytes of text between two commits of a preparation; default: 256 MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit_every: Option<Bytes>,
+    /// Documents remembered at once where duplicates are left out; default: 14 million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remember_documents: Option<Count>,
+}
+
+impl DataConfig {
+    /// How preparing is done; nothing of it changes what comes out.
+    pub fn options(&self) -> PrepareOptions {
+        let default = PrepareOptions::default();
+        PrepareOptions {
+            commit_every: self.commit_every.map_or(default.commit_every, u64::from),
+            remember_documents: self.remember_documents.map_or(default.remember_documents, u64::from),
+        }
+    }
 }
 
 /// One `[[domain]]`.
@@ -260,7 +280,9 @@ pub fn differences(old: &Config, new: &Config) -> Result<Vec<String>, ConfigErro
     /// How often to look and to save does not change what is trained; and whether data that lies
     /// elsewhere now is the same data, its checksums tell better than its path.
     fn free(key: &str) -> bool {
-        ["base", "data.dir", "tokenizer.file"].contains(&key)
+        let keys =
+            ["base", "data.dir", "data.commit_every", "data.remember_documents", "tokenizer.file"];
+        keys.contains(&key)
             || ["eval.", "checkpoint."].iter().any(|section| key.starts_with(section))
             || (key.starts_with("domain.") && key.ends_with(".source.path"))
     }

@@ -90,9 +90,9 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         ));
     }
     // Only now that nothing can be refused any more is anything written.
-    cuvee_data::write_whole(&folder.join("config.toml"), resolved.as_bytes())?;
+    cuvee_fs::write_file(&folder.join("config.toml"), resolved.as_bytes())?;
     let document = serde_json::to_string_pretty(&plan.document())?;
-    cuvee_data::write_whole(&folder.join("plan.json"), document.as_bytes())?;
+    cuvee_fs::write_file(&folder.join("plan.json"), document.as_bytes())?;
     let metrics = folder.join("metrics.jsonl");
     let log = match &from {
         Some(_) if metrics.exists() => MetricsLog::resume(&metrics, trainer.state().log_bytes)?,
