@@ -80,7 +80,9 @@ impl DataConfig {
         let default = PrepareOptions::default();
         PrepareOptions {
             commit_every: self.commit_every.map_or(default.commit_every, u64::from),
-            remember_documents: self.remember_documents.map_or(default.remember_documents, u64::from),
+            remember_documents: self
+                .remember_documents
+                .map_or(default.remember_documents, u64::from),
         }
     }
 }

@@ -15,8 +15,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use cuvee_data::{
-    Corpus, DomainSource, Prepare, ShardStore, Silent, Split, SplitSpec, TokenizerSpec,
-    TrainTokenizerSpec, prepare,
+    Corpus, DomainSource, Prepare, PrepareOptions, ShardStore, Silent, Split, SplitSpec,
+    TokenizerSpec, TrainTokenizerSpec, prepare,
 };
 use cuvee_mixer::rule::{va, variance_ratio};
 use cuvee_mixer::{
@@ -141,6 +141,7 @@ fn open(data: &Path, folder: &Path) -> Result<Corpus> {
         splits: &SplitSpec::default(),
         base: data,
         store: ShardStore::Folder(folder.to_path_buf()),
+        options: PrepareOptions::default(),
         interrupted: &AtomicBool::new(false),
     };
     Ok(prepare(&request, &Silent)?)
