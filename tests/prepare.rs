@@ -104,7 +104,8 @@ fn duplicates_are_left_out_however_few_documents_are_remembered() {
         let out = format!("known-{known}-{workers}");
         let prepare = |more: &[&str]| {
             let mut command = place.cuvee(&["prepare", "prepare.toml", "--out", &out, "-q"]);
-            let output = command.args(more).env("CUVEE_KNOWN_DOCUMENTS", known).output().unwrap();
+            let remembered = format!("data.remember_documents={known}");
+            let output = command.args(more).args(["--set", &remembered]).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         };
         for worker in 1..=workers {
@@ -134,8 +135,7 @@ fn a_run_that_is_killed_again_and_again_makes_the_same_files() {
         let mut child = Command::new(env!("CARGO_BIN_EXE_cuvee"))
             .current_dir(place.path("."))
             .args(["prepare", "prepare.toml", "--out", "killed", "-q"])
-            .env("CUVEE_COMMIT_BYTES", "200000")
-            .env("CUVEE_KNOWN_DOCUMENTS", "700")
+            .args(["--set", "data.commit_every=200kB", "--set", "data.remember_documents=700"])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -270,7 +270,7 @@ fn a_full_disk_says_what_is_needed_and_loses_nothing() {
     };
     let output = place
         .cuvee(&["prepare", "prepare.toml", "--out", "disk/shards"])
-        .env("CUVEE_COMMIT_BYTES", "200000")
+        .args(["--set", "data.commit_every=200kB"])
         .output()
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();

@@ -118,9 +118,9 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
     session.emit(&json!({ "domains": rows, "mean_loss": result.mean_loss, "context": context }))
 }
 
-/// π of each domain, summing to 1.
-fn importance(config: &Config, domains: &[Domain]) -> anyhow::Result<Vec<f64>> {
+/// π of each domain.
+fn importance(config: &Config, domains: &[Domain]) -> anyhow::Result<Simplex> {
     let names: Vec<&str> = domains.iter().map(|d| d.name.as_str()).collect();
     let raw = config.importances(domains)?;
-    Ok(Simplex::normalise("importance", &names, &raw)?.values().to_vec())
+    Ok(Simplex::normalise("importance", &names, &raw)?)
 }

@@ -115,6 +115,7 @@ fn request<'a>(
         splits: &config.data.split,
         base: &config.base,
         store,
+        options: config.data.options(),
         interrupted: &session.interrupted,
     }
 }

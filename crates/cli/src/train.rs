@@ -35,7 +35,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let folder = run_folder(config_path, session)?;
     let _lock = lock_run(&folder)?;
     let from =
-        if session.common.resume { find_checkpoint(&folder, &resolved, session)? } else { None };
+        if session.common.resume { find_checkpoint(&folder, &config, session)? } else { None };
     if session.common.verbose {
         session.say(&resolved);
     }
@@ -90,9 +90,9 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         ));
     }
     // Only now that nothing can be refused any more is anything written.
-    cuvee_data::write_whole(&folder.join("config.toml"), resolved.as_bytes())?;
+    cuvee_fs::write_file(&folder.join("config.toml"), resolved.as_bytes())?;
     let document = serde_json::to_string_pretty(&plan.document())?;
-    cuvee_data::write_whole(&folder.join("plan.json"), document.as_bytes())?;
+    cuvee_fs::write_file(&folder.join("plan.json"), document.as_bytes())?;
     let metrics = folder.join("metrics.jsonl");
     let log = match &from {
         Some(_) if metrics.exists() => MetricsLog::resume(&metrics, trainer.state().log_bytes)?,
@@ -222,7 +222,7 @@ fn lock_run(folder: &Path) -> anyhow::Result<FileLock> {
 /// made with.
 fn find_checkpoint(
     folder: &Path,
-    resolved: &str,
+    config: &Config,
     session: &Session,
 ) -> anyhow::Result<Option<(PathBuf, RunState)>> {
     let root = folder.join("checkpoints");
@@ -235,9 +235,7 @@ fn find_checkpoint(
         return Ok(None);
     };
     let state = checkpoint::load_state(&newest)?;
-    let parse =
-        |text: &str| text.parse::<toml::Table>().context("a resolved config does not read back");
-    let changed = differences(&parse(&state.config)?, &parse(resolved)?);
+    let changed = differences(&Config::from_toml(&state.config)?, config)?;
     if !changed.is_empty() {
         return Err(ConfigError(format!(
             "{} was made with another config; changed since:\n  {}\nhint: resume with the config it was made with ({}), or start a new run with --out",

@@ -12,22 +12,22 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+use crate::document::split::Split;
 use crate::error::{DataError, Result};
-use crate::index::TokenType;
 use crate::inspect::{self, TokensAs};
-use crate::manifest::{FILE_NAME, Manifest, remove_file};
-use crate::prepare::DOMAIN_LIST;
 use crate::progress::Progress;
-use crate::source::Flow;
-use crate::source::tokens::{Documents, Layout, Piece, TokenFile, Written};
+use crate::shard::manifest::{FILE_NAME, Manifest, split_file};
+use crate::shard::{domain_list, store};
 use crate::spec::Format;
-use crate::split::Split;
-use crate::store;
+use crate::token_type::TokenType;
+use crate::tokens;
+use crate::tokens::file::{Documents, Layout, TokenFile, TokenRun, Written};
 
 /// Bytes gathered before a write.
 const BUFFER: usize = 1 << 20;
@@ -69,7 +69,7 @@ pub struct Converted {
 }
 
 /// One file to be read, and where it goes.
-struct Job {
+struct Conversion {
     from: PathBuf,
     opened: TokenFile,
     /// Main file first, then those beside it, as in the layout.
@@ -85,9 +85,9 @@ struct Known {
 
 /// Converts and says what was written, a row a file.
 ///
-/// Fails, before anything is written, where the input is no tokenized file, a file of that name is
-/// there already, or the format cannot hold the ids; and with what reading and writing can run
-/// into.
+/// # Errors
+/// Before anything is written: the input is no tokenized file, a file of that name is there
+/// already, or the format cannot hold the ids. Later: the input is damaged, the disk is full.
 pub fn convert(request: &Convert<'_>, progress: &dyn Progress) -> Result<Vec<Converted>> {
     let layout = layout(request.to)?;
     let (jobs, known) = jobs(request, layout)?;
@@ -105,23 +105,23 @@ pub fn convert(request: &Convert<'_>, progress: &dyn Progress) -> Result<Vec<Con
 }
 
 fn layout(to: Format) -> Result<&'static Layout> {
-    to.tokens().and_then(|format| format.layout.as_ref()).ok_or_else(|| DataError::Spec {
+    tokens::row(to).and_then(|row| row.layout.as_ref()).ok_or_else(|| DataError::Spec {
         key: "--to".to_owned(),
-        expected: Format::written().join(", "),
+        expected: tokens::written().join(", "),
         found: to.name().to_owned(),
         hint: "other formats are only read".to_owned(),
     })
 }
 
 /// Everything that is to be done, checked as far as can be before it is begun.
-fn jobs(request: &Convert<'_>, layout: &Layout) -> Result<(Vec<Job>, Option<Known>)> {
+fn jobs(request: &Convert<'_>, layout: &Layout) -> Result<(Vec<Conversion>, Option<Known>)> {
     let (input, split) = (request.input, request.split);
     if input.join(FILE_NAME).is_file() {
         let known = known(input)?;
         let mut jobs = Vec::new();
         for split in split.map_or_else(|| Split::ALL.to_vec(), |split| vec![split]) {
-            let from = input.join(format!("{split}.idx"));
-            let opened = Format::Megatron.open(&from, None)?;
+            let from = split_file(input, split, "idx");
+            let opened = tokens::open(Format::Megatron, &from, None)?;
             if opened.stream.tokens() == 0 && request.split.is_none() {
                 continue;
             }
@@ -130,7 +130,7 @@ fn jobs(request: &Convert<'_>, layout: &Layout) -> Result<(Vec<Job>, Option<Know
                 Some(_) if request.output.is_dir() => request.output.join(split.name()),
                 Some(_) => request.output.to_owned(),
             };
-            jobs.push(Job { from, opened, files: free_files(&output, layout)? });
+            jobs.push(Conversion { from, opened, files: free_files(&output, layout)? });
         }
         return Ok((jobs, Some(known)));
     }
@@ -142,11 +142,11 @@ fn jobs(request: &Convert<'_>, layout: &Layout) -> Result<(Vec<Job>, Option<Know
             hint: format!("splits are those of a folder with a {FILE_NAME}"),
         });
     }
-    if input.join(DOMAIN_LIST).is_file() || input.is_dir() {
+    if input.join(domain_list::FILE_NAME).is_file() || input.is_dir() {
         return Err(inspect::not_inspectable(input));
     }
     let (format, from) = inspect::recognise(input, request.input_as.format)?;
-    let opened = format.open(&from, request.input_as.token_type)?;
+    let opened = tokens::open(format, &from, request.input_as.token_type)?;
     let known = match from.with_file_name(FILE_NAME).is_file() {
         true => Some(known(from.parent().unwrap_or(Path::new(".")))?),
         false => None,
@@ -156,7 +156,7 @@ fn jobs(request: &Convert<'_>, layout: &Layout) -> Result<(Vec<Job>, Option<Know
         false => request.output.to_owned(),
     };
     let files = free_files(&output, layout)?;
-    Ok((vec![Job { from, opened, files }], known))
+    Ok((vec![Conversion { from, opened, files }], known))
 }
 
 fn known(dir: &Path) -> Result<Known> {
@@ -189,7 +189,7 @@ fn name(path: &Path) -> String {
 struct Writer<'a> {
     request: &'a Convert<'a>,
     layout: &'a Layout,
-    job: &'a Job,
+    job: &'a Conversion,
     token_type: TokenType,
     end_of_text: Option<u32>,
     known: &'a Option<Known>,
@@ -204,7 +204,7 @@ impl<'a> Writer<'a> {
     fn new(
         request: &'a Convert<'a>,
         layout: &'a Layout,
-        job: &'a Job,
+        job: &'a Conversion,
         known: &'a Option<Known>,
     ) -> Result<Writer<'a>> {
         let opened = &job.opened;
@@ -256,16 +256,15 @@ impl<'a> Writer<'a> {
         let mut begun = parts.clone();
         let done = self.write(&parts, progress).and_then(|()| {
             for (part, file) in parts.iter().zip(&self.job.files) {
-                std::fs::rename(part, file).map_err(DataError::io("write", file))?;
+                cuvee_fs::rename_file(part, file)?;
                 begun.push(file.clone());
             }
-            store::sync_folder(
-                main.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")),
-            )
+            let folder = main.parent().filter(|folder| !folder.as_os_str().is_empty());
+            Ok(cuvee_fs::sync_folder(folder.unwrap_or(Path::new(".")))?)
         });
         if done.is_err() {
             // One that is not there is as good.
-            begun.iter().for_each(|file| drop(remove_file(file)));
+            begun.iter().for_each(|file| drop(cuvee_fs::remove_file(file)));
         }
         done?;
         let counted = self.end_of_text.is_some() || self.job.opened.documents().is_some();
@@ -287,15 +286,15 @@ impl<'a> Writer<'a> {
         // Its length is always the same; the number of tokens is known at the end.
         out.write_all(&(self.layout.header)(0, self.token_type).unwrap_or_default())
             .map_err(failed)?;
-        job.opened.visit(self.end_of_text, &mut |piece| {
+        job.opened.visit(self.end_of_text, &mut |run| {
             if self.request.interrupted.load(Ordering::Relaxed) {
                 return Err(DataError::Interrupted);
             }
-            let read = piece.tokens.len() * job.opened.stream.token_type().size();
-            self.encode(piece)?;
+            let read = run.tokens.len() * job.opened.stream.token_type().size();
+            self.encode(run)?;
             out.write_all(&self.bytes).map_err(failed)?;
             progress.advance(read as u64);
-            Ok(Flow::Continue)
+            Ok(ControlFlow::Continue(()))
         })?;
         let header = (self.layout.header)(self.tokens, self.token_type).ok_or_else(|| {
             DataError::TokenFile {
@@ -326,45 +325,43 @@ impl<'a> Writer<'a> {
         let written = Written { token_type, lengths: &self.lengths, tokens, tokenizer };
         for (beside, part) in self.layout.beside.iter().zip(&parts[1..]) {
             let mut out = BufWriter::with_capacity(BUFFER, create(part)?);
-            let write = || {
-                (beside.write)(&mut out, &written)?;
-                out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
-            };
-            write().map_err(DataError::io("write", part))?;
+            (beside.write)(&mut out, part, &written)?;
+            let file = out.into_inner().map_err(io::IntoInnerError::into_error);
+            file.and_then(|file| file.sync_all()).map_err(DataError::io("write", part))?;
         }
         Ok(())
     }
 
-    /// A piece as bytes of the output, in the buffer.
-    fn encode(&mut self, mut piece: Piece) -> Result<()> {
+    /// A run of tokens as bytes of the output, in the buffer.
+    fn encode(&mut self, mut run: TokenRun) -> Result<()> {
         let vocab_size = self.known.as_ref().map_or(u32::MAX as usize, |known| known.vocab_size);
         let beyond = |at: usize, tokens: &[u32], vocab_size: usize| DataError::IdBeyondVocabulary {
             path: self.job.opened.stream.path().to_owned(),
-            document: piece.number,
+            document: run.number,
             id: tokens.get(at).map_or(0, |id| i64::from(*id)),
             vocab_size,
         };
-        if let Some(at) = piece.tokens.iter().position(|id| *id as usize >= vocab_size) {
-            return Err(beyond(at, &piece.tokens, vocab_size));
+        if let Some(at) = run.tokens.iter().position(|id| *id as usize >= vocab_size) {
+            return Err(beyond(at, &run.tokens, vocab_size));
         }
         let indexed_source = !matches!(self.job.opened.documents, Documents::EndOfText);
         if let (true, false, Some(end)) = (indexed_source, self.layout.indexed, self.end_of_text)
-            && piece.tokens.last() != Some(&end)
+            && run.tokens.last() != Some(&end)
         {
-            piece.tokens.push(end);
+            run.tokens.push(end);
             self.added += 1;
         }
         self.bytes.clear();
-        if let Err(at) = self.token_type.narrow(&piece.tokens, &mut self.bytes) {
-            return Err(beyond(at, &piece.tokens, self.token_type.largest() as usize + 1));
+        if let Err(at) = self.token_type.narrow(&run.tokens, &mut self.bytes) {
+            return Err(beyond(at, &run.tokens, self.token_type.largest() as usize + 1));
         }
-        self.tokens += piece.tokens.len() as u64;
+        self.tokens += run.tokens.len() as u64;
         self.documents += 1;
         if self.layout.indexed {
-            let length = i32::try_from(piece.tokens.len()).map_err(|_| DataError::TokenFile {
+            let length = i32::try_from(run.tokens.len()).map_err(|_| DataError::TokenFile {
                 path: self.job.opened.stream.path().to_owned(),
                 expected: format!("documents of at most {} tokens", i32::MAX),
-                found: format!("document {} of {}", piece.number, piece.tokens.len()),
+                found: format!("document {} of {}", run.number, run.tokens.len()),
                 hint: "cut it into several".to_owned(),
             })?;
             self.lengths.push(length);

@@ -334,7 +334,7 @@ pub enum DataError {
         missing: Vec<(String, &'static str)>,
     },
     /// A disk that is full.
-    #[error("cannot write {}: {source}: {}\nhint: {}", path.display(), room(*needed, *free, *done), MAKE_ROOM)]
+    #[error("cannot write {}: {source}: {}\nhint: {}", path.display(), space_needed(*needed, *free, *done), MAKE_ROOM)]
     DiskFull {
         /// The file.
         path: PathBuf,
@@ -369,6 +369,16 @@ pub enum DataError {
         /// What to do.
         hint: String,
     },
+    /// Something that needs a Cargo feature which this build does not have.
+    #[error("{what}: it needs the feature `{feature}`, which is not in this build\nhint: {hint}")]
+    MissingFeature {
+        /// What was asked for.
+        what: String,
+        /// The feature of `cuvee-data`.
+        feature: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
     /// The work was interrupted by request; what was done is kept, and gone on with by the next
     /// call.
     #[error("interrupted")]
@@ -383,8 +393,8 @@ const REBUILD: &str = "remove the file and run `cuvee prepare CONFIG` to make it
 const MAKE_ROOM: &str = "make room there and run the same command again: it goes on where it stopped; another place \
                          (`--out`, or `dir` under [data]) would begin anew";
 
-fn room(needed: Option<u64>, free: Option<u64>, done: Option<(u64, f64)>) -> String {
-    use crate::space::words;
+fn space_needed(needed: Option<u64>, free: Option<u64>, done: Option<(u64, f64)>) -> String {
+    use crate::units::bytes_in_words as words;
     let needed = match (needed, done) {
         (Some(needed), Some((written, done))) => format!(
             "about {} more are needed, as {} are written and {:.0} % of the source is read",

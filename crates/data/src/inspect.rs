@@ -1,23 +1,25 @@
 //! What a tokenized file, or a folder of shards, is.
 //!
-//! In: a path. Out: its manifest, or for a file without one what it says itself. Costs the
-//! headers of the files, and for a single file one pass over it.
+//! In: a path. Out: its manifest, or for a file without one what it says itself. A folder costs its
+//! manifest and the headers of its indexes. A single file costs one pass over its index and two
+//! over its ids: one for the longest document, where documents are counted, and one for the largest
+//! id.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::corpus::Domain;
 use crate::error::{DataError, Result};
-use crate::index::TokenType;
-use crate::manifest::{Counts, FILE_NAME, Manifest};
-use crate::prepare::{DOMAIN_LIST, read_list};
-use crate::shard;
-use crate::source::Flow;
+use crate::shard::corpus::Domain;
+use crate::shard::domain_list::{self, DomainList};
+use crate::shard::manifest::{Counts, FILE_NAME, Manifest};
 use crate::source::files;
-use crate::source::tokens::Documents;
 use crate::spec::Format;
+use crate::token_type::TokenType;
+use crate::tokens::file::Documents;
+use crate::tokens::{self, megatron};
 
 /// More folders than this are not named in a hint.
 const MOST_NAMED: usize = 5;
@@ -81,7 +83,7 @@ pub enum Inspection {
     },
 }
 
-/// What somebody says of a tokenized file that does not tell by itself.
+/// What a tokenized file is, where it does not tell itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TokensAs {
     /// Its format.
@@ -94,25 +96,27 @@ pub struct TokensAs {
 /// `domain_by` entry or the `domains.json` in it, or a tokenized file, a Megatron shard by its
 /// `.idx`, `.bin` or prefix.
 ///
-/// Fails with [`DataError::NotInspectable`] where it is none of these, and where it is damaged.
+/// # Errors
+/// [`DataError::NotInspectable`] where it is none of these; it is damaged.
 pub fn inspect(path: &Path) -> Result<Inspection> {
     inspect_as(path, TokensAs::default())
 }
 
 /// As [`inspect`], for a tokenized file that does not tell what it is.
 ///
-/// Fails as `inspect` does.
-pub fn inspect_as(path: &Path, said: TokensAs) -> Result<Inspection> {
+/// # Errors
+/// Those of `inspect`.
+pub fn inspect_as(path: &Path, stated: TokensAs) -> Result<Inspection> {
     let named = |name: &str| path.file_name().is_some_and(|found| found == name) && path.is_file();
-    let is_description = named(FILE_NAME) || named(DOMAIN_LIST);
+    let is_description = named(FILE_NAME) || named(domain_list::FILE_NAME);
     let dir = if is_description { path.parent().unwrap_or(path) } else { path };
     let holds = |name: &str| if is_description { named(name) } else { dir.join(name).is_file() };
     if holds(FILE_NAME) {
         let manifest = Domain::open(dir)?.manifest;
         return Ok(Inspection::Domain { dir: dir.to_owned(), manifest: Box::new(manifest) });
     }
-    if holds(DOMAIN_LIST) {
-        let list = read_list(dir)?;
+    if holds(domain_list::FILE_NAME) {
+        let list = DomainList::read(dir)?;
         let open = |folder: &String| Domain::open(&dir.join(folder)).map(|domain| domain.manifest);
         let domains = list.folders.values().map(open).collect::<Result<_>>()?;
         return Ok(Inspection::Entry {
@@ -121,36 +125,38 @@ pub fn inspect_as(path: &Path, said: TokensAs) -> Result<Inspection> {
             without_text: list.without_text,
         });
     }
-    let (format, path) = recognise(path, said.format)?;
-    inspect_tokens(format, &path, said.token_type)
+    let (format, path) = recognise(path, stated.format)?;
+    inspect_tokens(format, &path, stated.token_type)
 }
 
 /// The format of a tokenized file and the path it is opened by. A prefix may also be the name of a
 /// folder beside its two files.
-pub(crate) fn recognise(path: &Path, said: Option<Format>) -> Result<(Format, PathBuf)> {
-    let idx = shard::files(path).0;
-    if said.is_none_or(|format| format == Format::Megatron) && idx.is_file() {
+pub(crate) fn recognise(path: &Path, stated: Option<Format>) -> Result<(Format, PathBuf)> {
+    let idx = megatron::files(path).0;
+    if stated.is_none_or(|format| format == Format::Megatron) && idx.is_file() {
         return Ok((Format::Megatron, idx));
     }
     if path.is_file() {
-        let found = said.or_else(|| files::format_of(path));
-        if let Some(format) = found.filter(|format| said.is_some() || format.tokens().is_some()) {
+        let found = stated.or_else(|| files::format_of(path));
+        if let Some(format) =
+            found.filter(|format| stated.is_some() || tokens::row(*format).is_some())
+        {
             return Ok((format, path.to_owned()));
         }
     }
     Err(not_inspectable(path))
 }
 
-fn inspect_tokens(format: Format, path: &Path, said: Option<TokenType>) -> Result<Inspection> {
-    let file = format.open(path, said)?;
+fn inspect_tokens(format: Format, path: &Path, stated: Option<TokenType>) -> Result<Inspection> {
+    let file = tokens::open(format, path, stated)?;
     if let Documents::Index(index) = &file.documents {
         index.check_contiguous()?;
     }
     let mut longest = 0;
     if file.documents().is_some() {
-        file.visit(None, &mut |piece| {
-            longest = longest.max(piece.tokens.len() as u64);
-            Ok(Flow::Continue)
+        file.visit(None, &mut |run| {
+            longest = longest.max(run.tokens.len() as u64);
+            Ok(ControlFlow::Continue(()))
         })?;
     }
     let (path, token_type) = (file.stream.path().to_owned(), file.stream.token_type());
@@ -179,14 +185,14 @@ fn inspect_tokens(format: Format, path: &Path, said: Option<TokenType>) -> Resul
 }
 
 pub(crate) fn not_inspectable(path: &Path) -> DataError {
-    let (idx, bin) = shard::files(path);
+    let (idx, bin) = megatron::files(path);
     let (found, hint) = if bin.is_file() {
         let hint = format!(
             "a Megatron shard's index, {}, belongs beside it; if it holds ids alone, pass --format nanogpt",
             idx.display()
         );
         ("a .bin without its .idx", hint)
-    } else if path.join(DOMAIN_LIST).is_file() {
+    } else if path.join(domain_list::FILE_NAME).is_file() {
         ("the folder of an entry with several domains", "pass the folder of one of them".to_owned())
     } else if path.is_dir() {
         let mut folders = folders_of_shards(path);
@@ -215,8 +221,9 @@ const PREPARE: &str = "`cuvee prepare CONFIG` makes shards of text; then pass th
 fn folders_of_shards(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
-    let is_one =
-        |path: &PathBuf| path.join(FILE_NAME).is_file() || path.join(DOMAIN_LIST).is_file();
+    let is_one = |path: &PathBuf| {
+        path.join(FILE_NAME).is_file() || path.join(domain_list::FILE_NAME).is_file()
+    };
     let mut folders: Vec<String> =
         paths.filter(is_one).map(|path| path.display().to_string()).collect();
     folders.sort();

@@ -1,11 +1,26 @@
 //! Text in, memory-mapped tokens out.
 //!
 //! ```text
-//! SourceSpec ──► documents ──► Tokenizer ──► train / tune / valid shards ──► Corpus
-//!  txt, jsonl, parquet,       a file, the Hub's,  Megatron .bin and .idx,
-//!  tokens, the Hub's data       or trained        beside them shard.json
-//!  sets, Cargo's sources
+//! SourceSpec ──► documents ──► Tokenizer ──► train, tune, valid ──► Corpus
+//!  txt, jsonl, parquet,         a file, the    Megatron's .bin
+//!  tokenized files, the Hub's   Hub's, or      and .idx, beside
+//!  data sets, Cargo's sources   trained        them shard.json
 //! ```
+//!
+//! The rooms, ground floor first; a file imports only from those before it:
+//!
+//! | room | what it holds |
+//! | --- | --- |
+//! | [`units`], `hash`, `token_type`, `error`, `progress` | quantities, fingerprints, how an id is stored |
+//! | `spec` | what a config says about data |
+//! | `document` | a text, and what is done to it before it is tokenized |
+//! | `tokenizer` | text to ids and back; training one |
+//! | `hub` | repositories of the Hugging Face Hub |
+//! | `tokens` | files of ids on disk, in five formats |
+//! | `shard` | Cuvee's own folder of a domain |
+//! | `source` | a domain's documents, wherever they stand |
+//! | `prepare` | from sources to shards |
+//! | `inspect`, `convert` | what a tokenized file is; the same in another format |
 //!
 //! [`convert`](convert()) writes shards and other tokenized files in the formats of other programs.
 //! [`prepare`] does all of it and only what is missing; [`Shard::read`] is what training calls.
@@ -34,6 +49,7 @@
 //!         splits: &SplitSpec::default(),
 //!         base: &folder,
 //!         store: ShardStore::Folder(folder.join("shards")),
+//!         options: PrepareOptions::default(),
 //!         interrupted: &AtomicBool::new(false),
 //!     },
 //!     &Silent,
@@ -46,65 +62,52 @@
 //! # Ok::<(), DataError>(())
 //! ```
 
-mod assemble;
-mod bpe;
-mod cleaning;
 mod convert;
-mod corpus;
-mod corrupt;
-mod encoder;
-mod entry;
+mod document;
 mod error;
+mod hash;
 #[cfg_attr(not(feature = "hub"), path = "hub/missing.rs")]
 mod hub;
-mod index;
 mod inspect;
-mod manifest;
-mod mmap;
-mod part;
-mod part_files;
-mod part_writer;
-mod pipeline;
 mod prepare;
 mod progress;
-mod seen;
 mod shard;
-mod share;
 mod source;
-mod space;
 mod spec;
-mod split;
-mod store;
-mod stream;
-mod synthetic;
-mod texts;
+mod token_type;
+#[cfg_attr(not(feature = "tokenizers"), path = "tokenizer/missing.rs")]
 mod tokenizer;
-mod tokenizer_choice;
-mod tokenizer_training;
-mod work;
+mod tokens;
+pub mod units;
 
 pub use convert::{Convert, Converted, convert};
-pub use corpus::{Corpus, Domain, Work};
-pub use corrupt::CorruptSpec;
+pub use document::split::Split;
 pub use error::{DataError, Result};
 pub use hub::{fetch_dataset, fetch_model, is_model_name};
-pub use index::TokenType;
 pub use inspect::{Inspection, TokensAs, inspect, inspect_as};
-pub use manifest::{
-    Counts, FORMAT_VERSION, FileRecord, HubRecord, Manifest, SourceRecord, SplitRecord,
-    SplitRecords, write_whole,
-};
-pub use prepare::{Prepare, PreparedPart, prepare, prepare_part};
+pub use prepare::request::{Prepare, PrepareOptions, PreparedPart};
+pub use prepare::run::{prepare, prepare_part};
 pub use progress::{Progress, Silent};
-pub use shard::Shard;
-pub use share::Share;
-pub use source::Limit;
+pub use shard::corpus::{Corpus, Domain, Work};
+pub use shard::manifest::{
+    Counts, FORMAT_VERSION, FileRecord, HubRecord, Manifest, SourceRecord, SplitRecord,
+    SplitRecords,
+};
+pub use shard::shard_file::Shard;
+pub use shard::store::ShardStore;
+pub use shard::synthetic::write_synthetic;
+pub use source::share::Share;
+pub use source::texts::read_texts;
+pub use spec::corrupt::CorruptSpec;
+pub use spec::limit::Limit;
 pub use spec::{
     CargoKind, DomainSource, Format, NormalForm, OnInvalid, OneOrMany, SourceSpec, SplitSpec,
     TokenizerSpec, TrainTokenizerSpec,
 };
-pub use split::Split;
-pub use store::ShardStore;
-pub use synthetic::write_synthetic;
-pub use texts::read_texts;
+pub use token_type::TokenType;
 pub use tokenizer::{DecodeStream, END_OF_TEXT_TOKENS, Tokenizer};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,9 +1,9 @@
 //! How long work tells the outside how far it is.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Hears about the stages of [`prepare`](crate::prepare). One stage runs at a time; `advance`
-/// may be called from another thread than the rest.
+/// Is told of the stages of [`prepare`](crate::prepare()). One stage runs at a time; `advance` may
+/// be called from another thread than the rest.
 pub trait Progress: Sync {
     /// A stage begins; `total_bytes` is what the sum of `advance` comes to, where known (bytes on
     /// disk, so compressed where the source is).
@@ -24,7 +24,7 @@ pub trait Progress: Sync {
     fn note(&self, _line: &str) {}
 }
 
-/// Says nothing.
+/// Ignores everything it is told.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
@@ -32,6 +32,15 @@ impl Progress for Silent {
     fn start(&self, _stage: &str, _total_bytes: Option<u64>) {}
     fn advance(&self, _bytes: u64) {}
     fn finish(&self, _summary: &str) {}
+}
+
+/// The two ways in which work is in touch with the outside: what it tells, and whether it is to
+/// stop.
+#[derive(Clone, Copy)]
+pub(crate) struct Control<'a> {
+    pub(crate) progress: &'a dyn Progress,
+    /// Set from outside to stop.
+    pub(crate) interrupted: &'a AtomicBool,
 }
 
 /// How far a part of the work is: passes on what is read, but never more than there is.

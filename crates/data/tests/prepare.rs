@@ -87,6 +87,76 @@ fn what_is_up_to_date_is_left_alone() {
     }
 }
 
+/// Only what can change a token enters a source's identity.
+#[test]
+fn another_licence_is_written_down_and_nothing_is_tokenized_again() {
+    for cache in [false, true] {
+        let place = Place { cache, ..Place::new() };
+        let docs: Vec<_> =
+            prose(16, 30).into_iter().map(|text| (text, json!({"language": "C"}))).collect();
+        write_jsonl(&place.path("a.jsonl"), &docs);
+        let entries = |license: Option<&str>| {
+            let license = license.map(str::to_owned);
+            let source = SourceSpec { license, ..path("a.jsonl") };
+            let by = DomainSource {
+                domain_by: Some("meta.language".into()),
+                ..domain("by", source.clone())
+            };
+            [domain("d", source), by]
+        };
+        let first = place.prepare(&entries(None)).unwrap();
+        let (signature, dir) = (&first.domains[0].manifest.signature, &first.domains[0].dir);
+        for license in [Some("MIT"), Some("CC0-1.0"), None] {
+            let again = place.prepare(&entries(license)).unwrap();
+            assert!(again.domains.iter().all(|domain| domain.reused));
+            assert_eq!(
+                (&again.domains[0].manifest.signature, &again.domains[0].dir),
+                (signature, dir)
+            );
+            for domain in &again.domains {
+                let written = Manifest::read(&domain.dir).unwrap();
+                assert_eq!(written, domain.manifest);
+                assert_eq!(written.license.as_deref(), license);
+                assert_eq!(written.source.spec.license.as_deref(), license);
+            }
+        }
+        assert_eq!(
+            place.prepare(&entries(None)).unwrap().domains[0].manifest,
+            first.domains[0].manifest
+        );
+    }
+}
+
+/// How the work is done changes nothing of what comes out, and makes nothing out of date.
+#[test]
+fn options_of_the_work_enter_no_identity() {
+    let mut place = Place::new();
+    let mut docs = prose(17, 60);
+    docs.extend(docs.clone());
+    write_texts(&place.path("a.jsonl"), &docs);
+    let entry = domain("d", SourceSpec { deduplicate: Some(true), ..path("a.jsonl") });
+    let entries = std::slice::from_ref(&entry);
+    let first = place.prepare(entries).unwrap();
+    let files = common::files_in(&place.path("shards"));
+    place.options = PrepareOptions { commit_every: 1, remember_documents: 7 };
+    assert!(place.prepare(entries).unwrap().domains[0].reused);
+    std::fs::remove_dir_all(&first.domains[0].dir).unwrap();
+    assert!(!place.prepare(entries).unwrap().domains[0].reused);
+    assert_eq!(common::files_in(&place.path("shards")), files);
+    place.options.remember_documents = 0;
+    let error = place.prepare(entries).unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("data.remember_documents"), "{error}");
+}
+
+/// A source's keys enter its identity as this JSON: what is not given is left out, so that a new
+/// key with a default makes no older shard out of date.
+#[test]
+fn keys_that_are_not_given_enter_no_identity() {
+    let spec = SourceSpec { text: "body".into(), min_chars: Some(3), ..path("x") };
+    let json = serde_json::to_string(&SourceSpec { path: None, ..spec }).unwrap();
+    assert_eq!(json, r#"{"text":"body","min_chars":3}"#);
+}
+
 #[test]
 fn the_cache_is_shared_by_name_and_folder() {
     let place = Place { cache: true, ..Place::new() };

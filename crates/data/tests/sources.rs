@@ -598,6 +598,7 @@ fn cargos_sources_are_a_corpus() {
         splits: &place.splits,
         base: &root,
         store: place.store(),
+        options: PrepareOptions::default(),
         interrupted: &NEVER,
     };
     let entries = [entry];

@@ -27,6 +27,15 @@ pub enum LockKind {
 #[must_use = "the lock is released when this is dropped"]
 pub struct FileLock {
     _file: File,
+    supported: bool,
+}
+
+impl FileLock {
+    /// Whether the lock really keeps others out: `false` on a file system without locks, where what
+    /// others are in the middle of writing must be left alone.
+    pub fn is_supported(&self) -> bool {
+        self.supported
+    }
 }
 
 /// Takes the lock that the file at `path` stands for; `None` when another process holds it. The
@@ -39,7 +48,7 @@ pub struct FileLock {
 /// [`FsError`] when the file cannot be made.
 pub fn try_lock(path: &Path, kind: LockKind) -> Result<Option<FileLock>> {
     let file = open(path)?;
-    Ok(acquired(&file, kind).then_some(FileLock { _file: file }))
+    Ok(acquired(&file, kind).map(|supported| FileLock { _file: file, supported }))
 }
 
 /// As [`try_lock`], waiting for others. `waiting` is called each time the lock is found held by
@@ -53,25 +62,32 @@ pub fn wait_for_lock(
     mut waiting: impl FnMut() -> ControlFlow<()>,
 ) -> Result<Option<FileLock>> {
     let file = open(path)?;
-    while !acquired(&file, kind) {
+    loop {
+        if let Some(supported) = acquired(&file, kind) {
+            return Ok(Some(FileLock { _file: file, supported }));
+        }
         if waiting().is_break() {
             return Ok(None);
         }
         std::thread::sleep(POLL);
     }
-    Ok(Some(FileLock { _file: file }))
 }
 
 fn open(path: &Path) -> Result<File> {
     File::create(path).map_err(FsError::of("create", path))
 }
 
-fn acquired(file: &File, kind: LockKind) -> bool {
+/// `None` when another process holds it; else whether there are locks at all.
+fn acquired(file: &File, kind: LockKind) -> Option<bool> {
     let tried = match kind {
         LockKind::Exclusive => file.try_lock(),
         LockKind::Shared => file.try_lock_shared(),
     };
-    !matches!(tried, Err(TryLockError::WouldBlock))
+    match tried {
+        Ok(()) => Some(true),
+        Err(TryLockError::WouldBlock) => None,
+        Err(TryLockError::Error(_)) => Some(false),
+    }
 }
 
 #[cfg(test)]
@@ -84,6 +100,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".lock");
         let held = try_lock(&path, LockKind::Exclusive).unwrap().unwrap();
+        assert!(held.is_supported());
         assert!(try_lock(&path, LockKind::Exclusive).unwrap().is_none());
         assert!(try_lock(&path, LockKind::Shared).unwrap().is_none());
         drop(held);

@@ -1,25 +1,28 @@
 //! The cache of Hugging Face's tools, as far as one repository is concerned.
 //!
 //! ```text
-//! $HF_HUB_CACHE/datasets--org--name/blobs/HASH                  a content, called by its hash
-//!                                  /snapshots/COMMIT/PATH       a link to it, called as in the repository
-//!                                  /refs/main                   the commit a revision meant when it was last looked up
-//!                                  /.cuvee/COMMIT.json          ours: the tree of a commit, for work without a network
-//!              /.locks/datasets--org--name/HASH.lock            held while a blob is being written
+//! $HF_HUB_CACHE/datasets--org--name/
+//!     blobs/HASH               a content, called by its hash
+//!     snapshots/COMMIT/PATH    a link to it, called as in the repository
+//!     refs/main                the commit that a revision meant when it was last looked up
+//!     .cuvee/COMMIT.json       ours: the tree of a commit, for work without a network
+//! $HF_HUB_CACHE/.locks/datasets--org--name/
+//!     HASH.lock                held while a blob is being written
 //! ```
 //!
 //! What other tools fetched is found here, and what we fetch is found by them. Names of blobs are
 //! hashes from a checked tree, never what a server wrote into an ETag.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use cuvee_fs::{FileLock, LockKind, create_parent, unique_neighbour};
 use walkdir::WalkDir;
 
-use super::tree::{Entry, Oid, is_commit, is_inside};
+use super::tree::{Oid, RepoEntry, is_commit, is_inside};
 use crate::error::{DataError, Result};
 
 /// One repository's part of the cache.
@@ -50,7 +53,7 @@ impl RepoCache {
     }
 
     /// Where a file is read from, once it is there.
-    pub(super) fn pointer(&self, commit: &str, entry: &Entry) -> PathBuf {
+    pub(super) fn pointer(&self, commit: &str, entry: &RepoEntry) -> PathBuf {
         self.snapshot(commit).join(&entry.path)
     }
 
@@ -68,7 +71,7 @@ impl RepoCache {
         if self.read_ref(revision).as_deref() == Some(commit) {
             return Ok(());
         }
-        replace(&self.root.join("refs").join(revision), commit.as_bytes())
+        write_shared(&self.root.join("refs").join(revision), commit.as_bytes())
     }
 
     fn tree_file(&self, commit: &str) -> PathBuf {
@@ -77,30 +80,30 @@ impl RepoCache {
 
     /// A tree that was remembered. One that cannot be read, or could not be trusted, counts as
     /// none.
-    pub(super) fn read_tree(&self, commit: &str) -> Option<Vec<Entry>> {
+    pub(super) fn read_tree(&self, commit: &str) -> Option<Vec<RepoEntry>> {
         let text = fs::read(self.tree_file(commit)).ok()?;
-        let entries: Vec<Entry> = serde_json::from_slice(&text).ok()?;
+        let entries: Vec<RepoEntry> = serde_json::from_slice(&text).ok()?;
         entries.iter().all(|entry| entry.check().is_ok()).then_some(entries)
     }
 
-    pub(super) fn write_tree(&self, commit: &str, entries: &[Entry]) -> Result<()> {
+    pub(super) fn write_tree(&self, commit: &str, entries: &[RepoEntry]) -> Result<()> {
         let path = self.tree_file(commit);
         let text = serde_json::to_vec(entries).map_err(|error| DataError::Manifest {
             path: path.clone(),
             message: error.to_string(),
         })?;
-        replace(&path, &text)
+        write_shared(&path, &text)
     }
 
     /// The files of a commit that are in the cache already, from the links to their blobs: some of
     /// the tree, where nobody remembered all of it.
-    pub(super) fn scan(&self, commit: &str) -> Vec<Entry> {
+    pub(super) fn scan(&self, commit: &str) -> Vec<RepoEntry> {
         let folder = self.snapshot(commit);
         let entry = |file: &Path| {
             let path = file.strip_prefix(&folder).ok()?.to_str()?.replace('\\', "/");
             let oid = Oid::parse(fs::read_link(file).ok()?.file_name()?.to_str()?)?;
             let size = fs::metadata(file).ok()?.len();
-            is_inside(&path).then_some(Entry { path, size, oid })
+            is_inside(&path).then_some(RepoEntry { path, size, oid })
         };
         let files = WalkDir::new(&folder).into_iter().filter_map(|file| file.ok());
         files.filter_map(|file| entry(file.path())).collect()
@@ -108,7 +111,7 @@ impl RepoCache {
 
     /// Looks for a file and reads it whole to check it. Another tool's blob that nothing points to
     /// in this commit gets its link.
-    pub(super) fn find(&self, commit: &str, entry: &Entry) -> Result<Cached> {
+    pub(super) fn find(&self, commit: &str, entry: &RepoEntry) -> Result<Cached> {
         let pointer = self.pointer(commit, entry);
         let path = match pointer.is_file() {
             true => pointer.clone(),
@@ -141,35 +144,33 @@ impl RepoCache {
     }
 
     /// Removes a file's link and its blob.
-    pub(super) fn remove(&self, commit: &str, entry: &Entry) -> Result<()> {
+    pub(super) fn remove(&self, commit: &str, entry: &RepoEntry) -> Result<()> {
         // The link goes and not what it points to: that may be anybody's.
-        crate::manifest::remove_file(&self.pointer(commit, entry))?;
-        crate::manifest::remove_file(&self.blob(&entry.oid))
+        cuvee_fs::remove_file(&self.pointer(commit, entry))?;
+        Ok(cuvee_fs::remove_file(&self.blob(&entry.oid))?)
     }
 
-    /// Holds a blob: whoever else wants to write it, Hugging Face's tools included, waits. What a
-    /// process that was killed had begun is removed. Ends with the returned file.
+    /// Locks a blob: whoever else wants to write it, Hugging Face's tools included, waits. What a
+    /// process that was killed had begun is removed. On a file system without locks two processes
+    /// may fetch a file twice, each for itself.
     ///
-    /// Fails where the system refuses, and on interruption while waiting.
-    pub(super) fn lock(&self, oid: &Oid, interrupted: &AtomicBool) -> Result<File> {
+    /// # Errors
+    /// The system refuses; [`DataError::Interrupted`] while waiting.
+    pub(super) fn lock(&self, oid: &Oid, interrupted: &AtomicBool) -> Result<FileLock> {
         let path = self.locks.join(format!("{}.lock", oid.as_str()));
         create_parent(&path)?;
-        let file = File::create(&path).map_err(DataError::io("create", &path))?;
-        loop {
-            match file.try_lock() {
-                Ok(()) => {
-                    self.remove_parts(oid);
-                    return Ok(file);
-                }
-                Err(TryLockError::WouldBlock) if interrupted.load(Ordering::Relaxed) => {
-                    return Err(DataError::Interrupted);
-                }
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
-                // A file system without locks: two processes may fetch a file twice, each for
-                // itself.
-                Err(TryLockError::Error(_)) => return Ok(file),
+        let taken = cuvee_fs::wait_for_lock(&path, LockKind::Exclusive, || {
+            match interrupted.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
             }
+        })?;
+        let lock = taken.ok_or(DataError::Interrupted)?;
+        // Without locks they may be another process's that is still at it.
+        if lock.is_supported() {
+            self.remove_parts(oid);
         }
+        Ok(lock)
     }
 
     fn remove_parts(&self, oid: &Oid) {
@@ -182,14 +183,14 @@ impl RepoCache {
 
     /// A new file to write a blob's content into.
     pub(super) fn begin(&self, oid: &Oid) -> Result<Part> {
-        let path = unique(&self.blob(oid));
+        let path = unique_neighbour(&self.blob(oid));
         create_parent(&path)?;
         let file = File::create_new(&path).map_err(DataError::io("create", &path))?;
         Ok(Part { path, file })
     }
 
     /// Gives a whole, checked content its name, and the link that makes it a file of the commit.
-    pub(super) fn publish(&self, commit: &str, entry: &Entry, part: &Part) -> Result<()> {
+    pub(super) fn publish(&self, commit: &str, entry: &RepoEntry, part: &Part) -> Result<()> {
         let blob = self.blob(&entry.oid);
         part.file
             .sync_all()
@@ -199,13 +200,13 @@ impl RepoCache {
     }
 
     /// Makes the link, in the place of any other. Where the system has no links, a copy.
-    fn point(&self, commit: &str, entry: &Entry) -> Result<()> {
+    fn point(&self, commit: &str, entry: &RepoEntry) -> Result<()> {
         let pointer = self.pointer(commit, entry);
         create_parent(&pointer)?;
         // Up from the file's folder to the repository's.
         let up = "../".repeat(entry.path.split('/').count() + 1);
         let target = format!("{up}blobs/{}", entry.oid.as_str());
-        let new = unique(&pointer);
+        let new = unique_neighbour(&pointer);
         #[cfg(unix)]
         let made = std::os::unix::fs::symlink(target, &new);
         #[cfg(not(unix))]
@@ -226,27 +227,8 @@ impl Drop for Part {
     }
 }
 
-/// A name beside `path` that no other thread or process uses.
-fn unique(path: &Path) -> PathBuf {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    path.with_file_name(format!(".{name}.{}-{number}.part", std::process::id()))
-}
-
-fn create_parent(path: &Path) -> Result<()> {
-    let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder).map_err(DataError::io("create", folder))
-}
-
-/// Writes a small file whole or not at all, also where others do the same.
-fn replace(path: &Path, content: &[u8]) -> Result<()> {
+/// Writes a small file whole or not at all, also where other processes do the same.
+fn write_shared(path: &Path, content: &[u8]) -> Result<()> {
     create_parent(path)?;
-    let new = unique(path);
-    fs::write(&new, content)
-        .and_then(|()| fs::rename(&new, path))
-        .inspect_err(|_| {
-            let _ = fs::remove_file(&new);
-        })
-        .map_err(DataError::io("write", path))
+    Ok(cuvee_fs::write_file_concurrently(path, content)?)
 }

@@ -21,9 +21,9 @@ use reqwest::{Response, StatusCode, Url, header};
 use tokio::runtime::Runtime;
 
 use super::cache::Part;
+use super::repository::{RepoKind, Repository};
 use super::settings::{Settings, Token};
-use super::tree::{Entry, Listed, is_commit};
-use super::{RepoKind, Repository};
+use super::tree::{Listed, RepoEntry, is_commit};
 use crate::error::{DataError, list};
 use crate::progress::Progress;
 
@@ -76,6 +76,19 @@ pub(super) enum Failure {
 impl Failure {
     fn refused(message: impl Into<String>, hint: impl Into<String>) -> Failure {
         Failure::Refused { message: message.into(), hint: hint.into() }
+    }
+
+    /// The error for a failure that nothing in the cache makes good.
+    pub(super) fn into_error(self, repository: &Repository) -> DataError {
+        match self {
+            Failure::Here(error) => error,
+            Failure::Refused { message, hint } => repository.error(message, hint),
+            Failure::Unreachable(message) => repository.error(
+                format!("it cannot be reached, and it is not in the cache ({message})"),
+                "look at the network and at HF_ENDPOINT, and run again: files that are whole stay"
+                    .to_owned(),
+            ),
+        }
     }
 }
 
@@ -140,7 +153,7 @@ impl Client {
     }
 
     /// All files of a commit, in the order of the server.
-    pub(super) fn tree(&self, commit: &str) -> Answer<Vec<Entry>> {
+    pub(super) fn tree(&self, commit: &str) -> Answer<Vec<RepoEntry>> {
         let address = format!("{}/tree/{commit}?recursive=true", self.api(self.repository.kind()));
         let first = Url::parse(&address);
         let mut next =
@@ -229,7 +242,7 @@ impl Client {
     }
 
     /// A file's bytes, through `hf-hub`.
-    async fn bytes(&self, commit: &str, entry: &Entry) -> Answer<HFByteStream> {
+    async fn bytes(&self, commit: &str, entry: &RepoEntry) -> Answer<HFByteStream> {
         let answer = with!(&self.handle, repository => {
             repository.download_file_stream().filename(entry.path.as_str()).revision(commit).send().await
         });
@@ -253,12 +266,14 @@ impl Client {
         }
     }
 
-    /// Writes a file's bytes into `part` and checks them: length and hash are the entry's, or it
-    /// fails.
+    /// Writes a file's bytes into `part` and checks them.
+    ///
+    /// # Errors
+    /// Their length or hash is not the entry's; the connection breaks; an interruption.
     pub(super) fn download(
         &self,
         commit: &str,
-        entry: &Entry,
+        entry: &RepoEntry,
         part: &mut Part,
         progress: &dyn Progress,
         interrupted: &AtomicBool,

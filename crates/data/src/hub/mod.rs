@@ -13,6 +13,7 @@
 mod cache;
 pub(crate) mod card;
 mod client;
+mod repository;
 mod settings;
 #[cfg(all(test, unix))]
 mod tests;
@@ -29,118 +30,20 @@ use crate::error::{DataError, Result, list};
 use crate::progress::Progress;
 use cache::{Cached, RepoCache};
 use client::{Client, Failure};
+pub(crate) use repository::RepoKind;
+use repository::{Repository, is_repository};
 use settings::Settings;
-pub(crate) use tree::Entry;
+pub(crate) use tree::RepoEntry;
 
 /// What a revision is unless it is said.
 const REVISION: &str = "main";
-
-/// What a repository holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RepoKind {
-    Dataset,
-    Model,
-}
-
-impl RepoKind {
-    fn singular(self) -> &'static str {
-        match self {
-            RepoKind::Dataset => "dataset",
-            RepoKind::Model => "model",
-        }
-    }
-
-    fn plural(self) -> &'static str {
-        match self {
-            RepoKind::Dataset => "datasets",
-            RepoKind::Model => "models",
-        }
-    }
-}
-
-/// A repository by its name, which has been looked at: it makes no path and no address but its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Repository {
-    kind: RepoKind,
-    id: String,
-}
-
-impl Repository {
-    /// Fails where `id` is no name that the Hub would give. `key` is where it stands in the config.
-    fn new(kind: RepoKind, id: &str, key: &str) -> Result<Repository> {
-        if is_repository(id) {
-            return Ok(Repository { kind, id: id.to_owned() });
-        }
-        Err(DataError::Spec {
-            key: key.to_owned(),
-            expected: format!(
-                "the name of a {} on the Hub, as `organisation/name`",
-                kind.singular()
-            ),
-            found: format!("{id:?}"),
-            hint: "it is what follows the host in the address of its page".to_owned(),
-        })
-    }
-
-    fn kind(&self) -> RepoKind {
-        self.kind
-    }
-
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Its folder in the cache.
-    fn folder(&self) -> String {
-        format!("{}--{}", self.kind.plural(), self.id.replace('/', "--"))
-    }
-
-    /// How people are told of one of its files.
-    fn file(&self, path: &str) -> String {
-        format!("{}/{path}", self.id)
-    }
-
-    fn error(&self, message: String, hint: String) -> DataError {
-        DataError::Hub { repository: self.id.clone(), message, hint }
-    }
-
-    fn failed(&self, failure: Failure) -> DataError {
-        match failure {
-            Failure::Here(error) => error,
-            Failure::Refused { message, hint } => self.error(message, hint),
-            Failure::Unreachable(message) => self.error(
-                format!("it cannot be reached, and it is not in the cache ({message})"),
-                "look at the network and at HF_ENDPOINT, and run again: files that are whole stay"
-                    .to_owned(),
-            ),
-        }
-    }
-}
-
-/// Could `id` be the name of a repository? One or two parts of letters, digits, `-`, `_` and `.`.
-fn is_repository(id: &str) -> bool {
-    let part = |part: &str| {
-        let edge = |c: char| matches!(c, '-' | '.');
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        !part.is_empty()
-            && part.chars().all(plain)
-            && !part.starts_with(edge)
-            && !part.ends_with(edge)
-    };
-    let parts = id.split('/').count();
-    parts <= 2
-        && id.split('/').all(part)
-        && !id.contains("--")
-        && !id.contains("..")
-        && id.len() <= 193
-}
 
 /// A repository at one commit.
 pub(crate) struct Snapshot {
     repository: Repository,
     commit: String,
     /// Sorted by path.
-    entries: Vec<Entry>,
+    entries: Vec<RepoEntry>,
     /// Whether the entries are all of the commit's files, and not just those that are in the cache.
     complete: bool,
     cache: RepoCache,
@@ -155,7 +58,7 @@ impl std::fmt::Debug for Snapshot {
         write!(
             f,
             "Snapshot({} at {}, {} files)",
-            self.repository.id,
+            self.repository.id(),
             self.commit,
             self.entries.len()
         )
@@ -166,8 +69,9 @@ impl Snapshot {
     /// Finds out which commit a revision (default `main`) is and which files that has. `key` is
     /// where the repository's name stands in the config.
     ///
-    /// Fails where there is no such repository or revision, the token does not open it, or neither
-    /// the network nor the cache knows.
+    /// # Errors
+    /// There is no such repository or revision, the token does not open it, or neither the network
+    /// nor the cache knows.
     pub(crate) fn open(
         kind: RepoKind,
         id: &str,
@@ -197,7 +101,9 @@ impl Snapshot {
         let cache = RepoCache::new(&settings.cache, &repository.folder());
         let mut client = match settings.offline {
             true => None,
-            false => Some(Client::new(settings, &repository).map_err(|f| repository.failed(f))?),
+            false => {
+                Some(Client::new(settings, &repository).map_err(|f| f.into_error(&repository))?)
+            }
         };
         let commit = match &client {
             _ if tree::is_commit(revision) => revision.to_owned(),
@@ -208,12 +114,12 @@ impl Snapshot {
                     progress.note(&format!(
                         "warning: the Hub cannot be reached ({message}): `{revision}` of {} is taken to be \
                          {commit}, as it was when last seen",
-                        repository.id
+                        repository.id()
                     ));
                     client = None;
                     commit
                 }
-                (Err(failure), _) => return Err(repository.failed(failure)),
+                (Err(failure), _) => return Err(failure.into_error(&repository)),
             },
         };
         let (mut entries, complete) = match (cache.read_tree(&commit), &client) {
@@ -225,7 +131,7 @@ impl Snapshot {
                 }
                 Err(failure) => match (failure, cache.scan(&commit)) {
                     (Failure::Unreachable(_), cached) if !cached.is_empty() => (cached, false),
-                    (failure, _) => return Err(repository.failed(failure)),
+                    (failure, _) => return Err(failure.into_error(&repository)),
                 },
             },
             (None, None) => match cache.scan(&commit) {
@@ -250,9 +156,10 @@ impl Snapshot {
 
     /// All files, sorted by path.
     ///
-    /// Fails where only those are known that other tools had put into the cache: nobody could tell
-    /// what is missing.
-    pub(crate) fn files(&self) -> Result<&[Entry]> {
+    /// # Errors
+    /// Only those are known that other tools had put into the cache: nobody could tell what is
+    /// missing.
+    pub(crate) fn files(&self) -> Result<&[RepoEntry]> {
         match self.complete {
             true => Ok(&self.entries),
             false => Err(self.repository.error(
@@ -269,18 +176,18 @@ impl Snapshot {
     }
 
     /// Where a file lies, once it was fetched.
-    pub(crate) fn place(&self, entry: &Entry) -> PathBuf {
+    pub(crate) fn place(&self, entry: &RepoEntry) -> PathBuf {
         self.cache.pointer(&self.commit, entry)
     }
 
-    fn entry(&self, path: &str) -> Option<&Entry> {
+    fn entry(&self, path: &str) -> Option<&RepoEntry> {
         self.entries.iter().find(|entry| entry.path == path)
     }
 
     /// Makes sure that a file is in the cache, and what the tree says it is. Where it lies.
     ///
-    /// Fails where there is no such file, what arrives is not it, or there is no network to fetch
-    /// it over.
+    /// # Errors
+    /// There is no such file, what arrives is not it, or there is no network to fetch it over.
     pub(crate) fn fetch(
         &self,
         path: &str,
@@ -302,7 +209,7 @@ impl Snapshot {
 
     fn fetch_missing(
         &self,
-        entry: &Entry,
+        entry: &RepoEntry,
         progress: &dyn Progress,
         interrupted: &AtomicBool,
     ) -> Result<()> {
@@ -333,7 +240,7 @@ impl Snapshot {
         let mut part = self.cache.begin(&entry.oid)?;
         let whole = client.download(&self.commit, entry, &mut part, progress, interrupted);
         progress.fetched(&name);
-        whole.map_err(|failure| self.repository.failed(failure))?;
+        whole.map_err(|failure| failure.into_error(&self.repository))?;
         self.cache.publish(&self.commit, entry, &part)
     }
 
@@ -366,8 +273,8 @@ pub fn is_model_name(text: &str) -> bool {
 /// Fetches what it takes to use a Llama: its `config.json`, its parameters (in one file or
 /// several), and where it has them, tokenizer and generation settings. The folder they lie in.
 ///
-/// Fails where there is no such model, or it keeps its parameters in another format than
-/// safetensors.
+/// # Errors
+/// There is no such model, or it keeps its parameters in another format than safetensors.
 pub fn fetch_model(id: &str, progress: &dyn Progress, interrupted: &AtomicBool) -> Result<PathBuf> {
     let model = Snapshot::open(RepoKind::Model, id, None, "model.init", progress)?;
     fetch_llama(&model, progress, interrupted)
@@ -375,7 +282,8 @@ pub fn fetch_model(id: &str, progress: &dyn Progress, interrupted: &AtomicBool) 
 
 /// Fetches files of a data set: where each lies, in the order of `files`.
 ///
-/// Fails where there is no such data set, or it has not all of them.
+/// # Errors
+/// There is no such data set, or it has not all of them.
 pub fn fetch_dataset(
     id: &str,
     files: &[&str],

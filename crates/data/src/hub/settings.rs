@@ -48,7 +48,8 @@ impl fmt::Debug for Token {
 impl Settings {
     /// Reads the environment.
     ///
-    /// Fails where `HF_ENDPOINT` is no address or a token has characters that no header can carry.
+    /// # Errors
+    /// `HF_ENDPOINT` is no address, or a token has characters that no header can carry.
     pub(super) fn from_environment() -> Result<Settings> {
         Settings::from_variables(|name| std::env::var_os(name))
     }

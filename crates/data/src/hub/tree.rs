@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::manifest::hex;
+use crate::hash::hex;
 
 /// A file of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
+pub(crate) struct RepoEntry {
     /// Its path, with `/` between the parts.
     pub(crate) path: String,
     /// Its length in bytes.
@@ -91,8 +91,9 @@ struct Lfs {
 impl Listed {
     /// The file, or `None` for a folder.
     ///
-    /// Fails, in words, on a path or a hash that must not be trusted.
-    pub(super) fn entry(self) -> Result<Option<Entry>, String> {
+    /// # Errors
+    /// In words: a path or a hash that must not be trusted.
+    pub(super) fn entry(self) -> Result<Option<RepoEntry>, String> {
         if self.r#type != "file" {
             return Ok(None);
         }
@@ -100,13 +101,16 @@ impl Listed {
             Some(lfs) => (lfs.oid, lfs.size),
             None => (self.oid, self.size),
         };
-        let entry = Entry { path: self.path, size, oid: Oid::try_from(oid)? };
+        let entry = RepoEntry { path: self.path, size, oid: Oid::try_from(oid)? };
         entry.check().map(|()| Some(entry))
     }
 }
 
-impl Entry {
-    /// That the path stays inside the repository.
+impl RepoEntry {
+    /// Checks that the path stays inside the repository.
+    ///
+    /// # Errors
+    /// In words: it does not.
     pub(super) fn check(&self) -> Result<(), String> {
         match is_inside(&self.path) {
             true => Ok(()),
@@ -149,8 +153,11 @@ impl Hasher {
         self.length
     }
 
-    /// That the content was the entry's. Fails in words: what was expected, what was found.
-    pub(super) fn check(self, entry: &Entry) -> Result<(), String> {
+    /// Checks that the content was the entry's.
+    ///
+    /// # Errors
+    /// In words: what was expected, what was found.
+    pub(super) fn check(self, entry: &RepoEntry) -> Result<(), String> {
         if self.length != entry.size {
             return Err(format!("expected {} bytes, found {}", entry.size, self.length));
         }
@@ -170,11 +177,11 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    fn entry(size: u64, oid: &str) -> Entry {
-        Entry { path: "a".into(), size, oid: Oid::parse(oid).unwrap() }
+    fn entry(size: u64, oid: &str) -> RepoEntry {
+        RepoEntry { path: "a".into(), size, oid: Oid::parse(oid).unwrap() }
     }
 
-    fn check(content: &[u8], entry: &Entry) -> Result<(), String> {
+    fn check(content: &[u8], entry: &RepoEntry) -> Result<(), String> {
         let mut hasher = entry.hasher();
         content.chunks(3).for_each(|chunk| hasher.update(chunk));
         hasher.check(entry)

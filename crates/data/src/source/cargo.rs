@@ -15,31 +15,14 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 use serde_json::json;
 use walkdir::WalkDir;
 
-use super::{SourceFile, files};
+use super::file::{Found, PackageName, SourceFile};
+use super::files;
 use crate::error::{DataError, Result};
-use crate::manifest::FileRecord;
+use crate::shard::manifest::FileRecord;
 use crate::spec::{CargoKind, Format};
 
 /// Longer files are mostly generated.
 const MAX_FILE: u64 = 120_000;
-
-/// What a document's package is called, and under which licence it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PackageName {
-    pub(super) name: String,
-    pub(super) license: String,
-}
-
-/// What there is.
-pub(super) struct Found {
-    /// The workspace.
-    pub(super) root: PathBuf,
-    pub(super) files: Vec<SourceFile>,
-    /// One record a package, with the sum of its files.
-    pub(super) records: Vec<FileRecord>,
-    /// All the licences.
-    pub(super) license: String,
-}
 
 impl CargoKind {
     fn takes(self, name: &str) -> bool {
@@ -55,10 +38,11 @@ impl CargoKind {
     }
 }
 
-/// Finds the files of a kind.
+/// Finds the files of a kind, and the workspace that they are found from.
 ///
-/// Fails where there is no workspace, Cargo does not run, or no package is unpacked.
-pub(super) fn find(kind: CargoKind, base: &Path) -> Result<Found> {
+/// # Errors
+/// There is no workspace, Cargo does not run, or no package is unpacked.
+pub(super) fn find(kind: CargoKind, base: &Path) -> Result<(Found, PathBuf)> {
     let manifest = workspace_manifest(base)?;
     let root = manifest.parent().unwrap_or(base).to_owned();
     let mut packages = packages(&manifest)?;
@@ -66,7 +50,7 @@ pub(super) fn find(kind: CargoKind, base: &Path) -> Result<Found> {
         package.source.as_ref().is_some_and(is_registry) && package.manifest_path.is_file()
     });
     packages.sort_by(|a, b| (a.name.as_str(), &a.version).cmp(&(b.name.as_str(), &b.version)));
-    let mut found = Found { root, files: Vec::new(), records: Vec::new(), license: String::new() };
+    let mut found = Found::default();
     let mut licenses = BTreeSet::new();
     for package in &packages {
         if add(package, kind, &mut found)? {
@@ -83,8 +67,8 @@ pub(super) fn find(kind: CargoKind, base: &Path) -> Result<Found> {
             ),
         });
     }
-    found.license = licenses.into_iter().collect::<Vec<_>>().join("; ");
-    Ok(found)
+    found.license = Some(licenses.into_iter().collect::<Vec<_>>().join("; "));
+    Ok((found, root))
 }
 
 /// Adds a package's files; whether there were any.

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::SourceFile;
+use super::file::SourceFile;
 use crate::error::{DataError, Result};
 
 /// The value at `path`.
@@ -36,7 +36,8 @@ pub(super) fn find<'a>(value: &'a Value, path: &str) -> Option<Cow<'a, Value>> {
 /// The value at `path` as the name of a split unit or a domain: text, or a number or truth
 /// value as it is written.
 ///
-/// Fails where the column is missing or holds something else.
+/// # Errors
+/// The column is missing or holds something else.
 pub(super) fn key(
     row: &Value,
     path: &str,

@@ -11,15 +11,16 @@ use std::time::UNIX_EPOCH;
 
 use walkdir::WalkDir;
 
-use super::{SourceFile, endings};
+use super::file::SourceFile;
+use super::registry::{self, endings};
 use crate::error::{DataError, Result};
-use crate::manifest::FileRecord;
-use crate::shard;
+use crate::shard::manifest::FileRecord;
 use crate::spec::Format;
+use crate::tokens::megatron;
 
 /// A path of the config: what is literal of it, and the pattern that is left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PathPattern {
     /// As typed.
     typed: String,
     /// Everything up to the first part that is a pattern; all of it where none is.
@@ -28,10 +29,10 @@ pub(super) struct Place {
     pattern: String,
 }
 
-impl Place {
+impl PathPattern {
     /// Takes a path apart. A part with `*`, `?` or `[` in it that is there as written, such as a
     /// folder called `[x]`, is literal.
-    pub(super) fn new(typed: &str, base: &Path) -> Place {
+    pub(super) fn new(typed: &str, base: &Path) -> PathPattern {
         let mut folder = base.to_owned();
         let mut pattern: Vec<&str> = Vec::new();
         for part in Path::new(typed).components().filter(|part| *part != Component::CurDir) {
@@ -49,10 +50,10 @@ impl Place {
             // A pattern for folders alone.
             pattern.push('/');
         }
-        Place { typed: typed.to_owned(), folder, pattern }
+        PathPattern { typed: typed.to_owned(), folder, pattern }
     }
 
-    /// What tells this place from any other, wherever the config lies: without links, `.` and
+    /// What tells this path from any other, wherever the config lies: without links, `.` and
     /// `..`, and the literal part apart from the pattern.
     pub(super) fn identity(&self) -> [String; 2] {
         // A shard's prefix is no file, but the folder it is in is there.
@@ -70,16 +71,17 @@ impl Place {
     }
 }
 
-/// The files of all `places`.
+/// The files of all `patterns`.
 ///
-/// Fails where one of them gives no file, or a file that was named has an unknown type.
-pub(super) fn find(places: &[Place], format: Option<Format>) -> Result<Vec<SourceFile>> {
+/// # Errors
+/// One of them gives no file, or a file that was named has an unknown type.
+pub(super) fn find(patterns: &[PathPattern], format: Option<Format>) -> Result<Vec<SourceFile>> {
     let mut files = Vec::new();
-    for place in places {
+    for pattern in patterns {
         let before = files.len();
-        for path in expand(place)? {
+        for path in expand(pattern)? {
             // Labels start where the pattern does, or in the folder that was named.
-            let from = (!place.pattern.is_empty()).then_some(place.folder.as_path());
+            let from = (!pattern.pattern.is_empty()).then_some(pattern.folder.as_path());
             if path.is_dir() {
                 walk(&path, from.unwrap_or(&path), format, &mut files)?;
             } else {
@@ -90,8 +92,8 @@ pub(super) fn find(places: &[Place], format: Option<Format>) -> Result<Vec<Sourc
         }
         if files.len() == before {
             return Err(DataError::NoFiles {
-                pattern: place.typed.clone(),
-                looked: place.looked(),
+                pattern: pattern.typed.clone(),
+                looked: pattern.looked(),
                 known: endings(format),
             });
         }
@@ -102,6 +104,9 @@ pub(super) fn find(places: &[Place], format: Option<Format>) -> Result<Vec<Sourc
 }
 
 /// What the manifest says of a file.
+///
+/// # Errors
+/// The file cannot be looked at.
 pub(super) fn record(file: &SourceFile) -> Result<FileRecord> {
     let changed = std::fs::metadata(&file.path)
         .and_then(|metadata| metadata.modified())
@@ -121,15 +126,15 @@ pub(super) fn nanoseconds(time: std::time::SystemTime) -> String {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos().to_string()
 }
 
-/// Also knows the second half of a shard.
+/// Also knows the `.bin` of a Megatron shard.
 pub(crate) fn format_of(path: &Path) -> Option<Format> {
-    if is_half(path) { Some(Format::Megatron) } else { Format::of(path) }
+    if is_half(path) { Some(Format::Megatron) } else { registry::recognise(path) }
 }
 
 /// Whether a file is the `.bin` of a Megatron shard.
 fn is_half(path: &Path) -> bool {
     let is_bin = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("bin"));
-    is_bin && shard::files(path).0.is_file()
+    is_bin && megatron::files(path).0.is_file()
 }
 
 /// The refusal of a file whose format nobody knows.
@@ -146,25 +151,25 @@ pub(crate) fn unknown(path: &Path) -> DataError {
 }
 
 /// A path as it is, a shard's prefix as its index, or what a pattern matches.
-fn expand(place: &Place) -> Result<Vec<PathBuf>> {
-    let looked = place.looked();
-    if place.pattern.is_empty() && looked.exists() {
+fn expand(pattern: &PathPattern) -> Result<Vec<PathBuf>> {
+    let looked = pattern.looked();
+    if pattern.pattern.is_empty() && looked.exists() {
         return Ok(vec![looked]);
     }
-    let (idx, bin) = shard::files(&looked);
+    let (idx, bin) = megatron::files(&looked);
     if idx.is_file() && bin.is_file() {
         return Ok(vec![idx]);
     }
-    if place.pattern.is_empty() {
+    if pattern.pattern.is_empty() {
         return Ok(Vec::new());
     }
-    let folder = glob::Pattern::escape(&place.folder.to_string_lossy());
-    let full = Path::new(&folder).join(&place.pattern).to_string_lossy().into_owned();
+    let folder = glob::Pattern::escape(&pattern.folder.to_string_lossy());
+    let full = Path::new(&folder).join(&pattern.pattern).to_string_lossy().into_owned();
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
     let matches = glob::glob_with(&full, options).map_err(|error| DataError::Spec {
         key: "source.path".to_owned(),
         expected: "a path or a pattern".to_owned(),
-        found: format!("\"{}\": {error}", place.typed),
+        found: format!("\"{}\": {error}", pattern.typed),
         hint: "write a literal `[` as `[[]`".to_owned(),
     })?;
     let mut paths = Vec::new();
@@ -175,7 +180,7 @@ fn expand(place: &Place) -> Result<Vec<PathBuf>> {
         })?);
     }
     // Both halves of a shard match `*`: the index stands for it.
-    paths.retain(|path| !(is_half(path) && place.pattern.ends_with('*')));
+    paths.retain(|path| !(is_half(path) && pattern.pattern.ends_with('*')));
     paths.sort();
     Ok(paths)
 }
@@ -205,8 +210,8 @@ fn walk(
         })?;
         let path = entry.path();
         // A format that was named decides about endings that several share.
-        let named = |format: &Format| format.reader().has_ending(path) && !is_half(path);
-        let kind = if format.is_some() { format.filter(named) } else { Format::of(path) };
+        let named = |format: &Format| registry::has_ending(*format, path) && !is_half(path);
+        let kind = if format.is_some() { format.filter(named) } else { registry::recognise(path) };
         let Some(kind) = kind.filter(|_| entry.file_type().is_file()) else { continue };
         if is_own_description(path) {
             continue;
@@ -228,7 +233,7 @@ fn file(path: &Path, format: Format, label: String) -> Result<SourceFile> {
         Ok(std::fs::metadata(path).map_err(DataError::io("read", path))?.len())
     };
     let (path, bytes) = if format == Format::Megatron {
-        let (idx, bin) = shard::files(path);
+        let (idx, bin) = megatron::files(path);
         let bytes = length(&idx)? + length(&bin)?;
         (idx, bytes)
     } else {

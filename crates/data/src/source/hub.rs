@@ -17,30 +17,25 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use super::{SourceFile, endings};
+use super::file::{Found, SourceFile};
+use super::registry::{self, endings};
 use crate::error::{DataError, Result, list};
 use crate::hub::card::{Config, DataFiles, configs};
-use crate::hub::{Entry, RepoKind, Snapshot};
-use crate::manifest::{FileRecord, HubRecord};
+use crate::hub::{RepoEntry, RepoKind, Snapshot};
 use crate::progress::Progress;
+use crate::shard::manifest::{FileRecord, HubRecord};
 use crate::spec::{Format, OneOrMany, SourceSpec};
+use crate::tokens;
 
 /// The file whose header may list configurations.
 const README: &str = "README.md";
 /// The split that is trained on.
 const TRAIN: &str = "train";
 
-/// A data set with its files chosen.
-pub(super) struct Found {
-    pub(super) snapshot: Snapshot,
-    pub(super) files: Vec<SourceFile>,
-    pub(super) records: Vec<FileRecord>,
-    pub(super) record: HubRecord,
-}
-
 /// Finds the files of the data set called `name`.
 ///
-/// Fails as [`Snapshot::open`] does, and where the spec's choice is no file, or not one choice.
+/// # Errors
+/// Those of [`Snapshot::open`]; the spec chooses no file, or does not choose one of several.
 pub(super) fn find(spec: &SourceSpec, name: &str, progress: &dyn Progress) -> Result<Found> {
     let revision = spec.revision.as_deref();
     let snapshot = Snapshot::open(RepoKind::Dataset, name, revision, "source.hub", progress)?;
@@ -59,15 +54,10 @@ pub(super) fn find(spec: &SourceSpec, name: &str, progress: &dyn Progress) -> Re
         }
         false => Vec::new(),
     };
-    let mut found = Found {
-        files: Vec::new(),
-        records: Vec::new(),
-        record: HubRecord { repository: name.to_owned(), commit: snapshot.commit().to_owned() },
-        snapshot,
-    };
-    for (entry, format) in choose(spec, found.snapshot.files()?, &configs)? {
+    let mut found = Found::default();
+    for (entry, format) in choose(spec, snapshot.files()?, &configs)? {
         found.files.push(SourceFile {
-            path: found.snapshot.place(entry),
+            path: snapshot.place(entry),
             format,
             bytes: entry.size,
             label: entry.path.clone(),
@@ -80,21 +70,26 @@ pub(super) fn find(spec: &SourceSpec, name: &str, progress: &dyn Progress) -> Re
             oid: Some(entry.oid.as_str().to_owned()),
         });
     }
+    let record = HubRecord { repository: name.to_owned(), commit: snapshot.commit().to_owned() };
+    found.repository = Some((record, snapshot));
     Ok(found)
 }
 
 /// The files that a spec means, and what they are.
 fn choose<'a>(
     spec: &SourceSpec,
-    entries: &'a [Entry],
+    entries: &'a [RepoEntry],
     configs: &[Config],
-) -> Result<Vec<(&'a Entry, Format)>> {
-    let mut files: Vec<&Entry> = match &spec.files {
-        Some(patterns) => matching(entries.iter().collect(), patterns.as_slice(), "source.files")?,
+) -> Result<Vec<(&'a RepoEntry, Format)>> {
+    let mut files: Vec<&RepoEntry> = match &spec.files {
+        Some(patterns) => {
+            let all = entries.iter().collect();
+            matching(all, patterns.as_slice(), PatternsOf::Config)?
+        }
         None => entries.iter().filter(|entry| is_data(&entry.path)).collect(),
     };
     if let (Some(format), None) = (spec.format, &spec.files) {
-        files.retain(|entry| Format::of(Path::new(&entry.path)) == Some(format));
+        files.retain(|entry| registry::recognise(Path::new(&entry.path)) == Some(format));
     }
     if files.is_empty() {
         return Err(refusal(
@@ -116,20 +111,21 @@ fn choose<'a>(
             None => of_split(spec, of_folder(spec, listed, files)?)?,
         };
     }
-    let format = |entry: &'a Entry| {
-        let known = spec.format.or_else(|| Format::of(Path::new(&entry.path)));
-        known.filter(|format| !format.of_several_files()).map(|format| (entry, format)).ok_or_else(
-            || {
+    let format = |entry: &'a RepoEntry| {
+        let known = spec.format.or_else(|| registry::recognise(Path::new(&entry.path)));
+        known
+            .filter(|format| !is_of_several_files(*format))
+            .map(|format| (entry, format))
+            .ok_or_else(|| {
                 refusal(
                     "source.files",
                     format!("files of text (known endings are {})", endings(None)),
                     format!("`{}`", entry.path),
                     "narrow `files`, or name what they are with `format`".to_owned(),
                 )
-            },
-        )
+            })
     };
-    let files: Vec<(&Entry, Format)> = files.into_iter().map(format).collect::<Result<_>>()?;
+    let files: Vec<(&RepoEntry, Format)> = files.into_iter().map(format).collect::<Result<_>>()?;
     let formats: BTreeSet<Format> = files.iter().map(|(_, format)| *format).collect();
     if formats.len() > 1 && spec.files.is_none() {
         let example = |format: &Format| {
@@ -150,8 +146,14 @@ fn refusal(key: &str, expected: String, found: String, hint: String) -> DataErro
     DataError::Spec { key: key.to_owned(), expected, found, hint }
 }
 
-fn paths<'a>(entries: impl Iterator<Item = &'a Entry>) -> String {
+fn paths<'a>(entries: impl Iterator<Item = &'a RepoEntry>) -> String {
     list(&entries.map(|entry| entry.path.clone()).collect::<Vec<_>>())
+}
+
+/// Whether what is one file to a config is several on disk, which all must be there.
+fn is_of_several_files(format: Format) -> bool {
+    let layout = tokens::row(format).and_then(|row| row.layout.as_ref());
+    layout.is_some_and(|layout| !layout.beside.is_empty())
 }
 
 /// Could a file hold documents, by its name? Not those that describe a repository.
@@ -168,15 +170,36 @@ fn is_data(path: &str) -> bool {
         "state.json",
     ];
     let hidden = path.split('/').any(|part| part.starts_with('.'));
-    let known = Format::of(Path::new(path)).is_some_and(|format| !format.of_several_files());
+    let known =
+        registry::recognise(Path::new(path)).is_some_and(|format| !is_of_several_files(format));
     known && !hidden && !name.ends_with(".md") && !about.iter().any(|word| name.starts_with(word))
+}
+
+/// Who wrote patterns of files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PatternsOf {
+    /// The user, as `files`.
+    Config,
+    /// The data set's README, some of whose patterns may match nothing.
+    Readme,
 }
 
 /// Those that match one of the patterns, in the order of the patterns. `*` stays within a folder,
 /// `**` does not.
-fn matching<'a>(entries: Vec<&'a Entry>, patterns: &[String], key: &str) -> Result<Vec<&'a Entry>> {
+///
+/// # Errors
+/// A pattern is none; one of the config's matches nothing.
+fn matching<'a>(
+    entries: Vec<&'a RepoEntry>,
+    patterns: &[String],
+    of: PatternsOf,
+) -> Result<Vec<&'a RepoEntry>> {
+    let key = match of {
+        PatternsOf::Config => "source.files",
+        PatternsOf::Readme => README,
+    };
     let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
-    let mut chosen: Vec<&Entry> = Vec::new();
+    let mut chosen: Vec<&RepoEntry> = Vec::new();
     let mut seen = BTreeSet::new();
     for typed in patterns {
         let text = typed.strip_prefix("./").unwrap_or(typed).trim_end_matches('/');
@@ -186,9 +209,9 @@ fn matching<'a>(entries: Vec<&'a Entry>, patterns: &[String], key: &str) -> Resu
         })?;
         let is_in = |path: &str| path.strip_prefix(text).is_some_and(|rest| rest.starts_with('/'));
         let fits =
-            |entry: &&&Entry| pattern.matches_with(&entry.path, options) || is_in(&entry.path);
-        let fitting: Vec<&Entry> = entries.iter().filter(fits).copied().collect();
-        if fitting.is_empty() && key == "source.files" {
+            |entry: &&&RepoEntry| pattern.matches_with(&entry.path, options) || is_in(&entry.path);
+        let fitting: Vec<&RepoEntry> = entries.iter().filter(fits).copied().collect();
+        if fitting.is_empty() && of == PatternsOf::Config {
             let hint = "`*` stays within a folder, `**` does not".to_owned();
             return Err(refusal(
                 key,
@@ -228,8 +251,8 @@ fn of_config<'a>(
     spec: &SourceSpec,
     config: &Config,
     data_files: &DataFiles,
-    files: Vec<&'a Entry>,
-) -> Result<Vec<&'a Entry>> {
+    files: Vec<&'a RepoEntry>,
+) -> Result<Vec<&'a RepoEntry>> {
     let wanted = spec.split.as_deref().unwrap_or(TRAIN);
     let splits: Vec<(&str, &OneOrMany<String>)> = match data_files {
         DataFiles::Train(patterns) => vec![(TRAIN, patterns)],
@@ -247,7 +270,7 @@ fn of_config<'a>(
     let patterns: Vec<String> =
         patterns.as_slice().iter().map(|pattern| format!("{folder}{pattern}")).collect();
     let all = paths(files.iter().copied());
-    let chosen = matching(files, &patterns, "README.md")?;
+    let chosen = matching(files, &patterns, PatternsOf::Readme)?;
     match chosen.is_empty() {
         false => Ok(chosen),
         true => Err(refusal(
@@ -268,8 +291,8 @@ fn no_split(wanted: &str, there: String) -> DataError {
 fn of_folder<'a>(
     spec: &SourceSpec,
     listed: Option<&Config>,
-    files: Vec<&'a Entry>,
-) -> Result<Vec<&'a Entry>> {
+    files: Vec<&'a RepoEntry>,
+) -> Result<Vec<&'a RepoEntry>> {
     let names: BTreeSet<String> = files.iter().map(|entry| folder_of(&entry.path)).collect();
     let found = list(
         &names
@@ -294,7 +317,7 @@ fn of_folder<'a>(
     };
     let folder = folder.trim_matches('/');
     let is_in = |path: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
-    let chosen: Vec<&Entry> = files
+    let chosen: Vec<&RepoEntry> = files
         .into_iter()
         .filter(|entry| is_in(&entry.path) || entry.path.strip_prefix("data/").is_some_and(is_in))
         .collect();
@@ -321,7 +344,7 @@ fn folder_of(path: &str) -> String {
 /// The files of one split, by their names: the one that is asked for, else `train`. Where no name
 /// tells of a split, all is `train`; where some do, those that do not are `train` unless others say
 /// that they are.
-fn of_split<'a>(spec: &SourceSpec, files: Vec<&'a Entry>) -> Result<Vec<&'a Entry>> {
+fn of_split<'a>(spec: &SourceSpec, files: Vec<&'a RepoEntry>) -> Result<Vec<&'a RepoEntry>> {
     let wanted = match (&spec.split, &spec.files) {
         (Some(split), _) => split.as_str(),
         (None, Some(_)) => return Ok(files),
@@ -329,7 +352,7 @@ fn of_split<'a>(spec: &SourceSpec, files: Vec<&'a Entry>) -> Result<Vec<&'a Entr
     };
     let wanted = canonical(wanted).unwrap_or(wanted);
     let labels: Vec<Option<String>> = files.iter().map(|entry| split_of(&entry.path)).collect();
-    let of = |wanted: Option<&str>| -> Vec<&'a Entry> {
+    let of = |wanted: Option<&str>| -> Vec<&'a RepoEntry> {
         let pairs = files.iter().zip(&labels).filter(|(_, label)| label.as_deref() == wanted);
         pairs.map(|(entry, _)| *entry).collect()
     };
@@ -456,7 +479,7 @@ configs:
 # FineWeb
 "#;
 
-    fn entries(paths: &[&str]) -> Vec<Entry> {
+    fn entries(paths: &[&str]) -> Vec<RepoEntry> {
         let oid = "0".repeat(40);
         let entry = |path: &&str| serde_json::json!({"path": path, "size": 1, "oid": oid});
         paths.iter().map(|path| serde_json::from_value(entry(path)).unwrap()).collect()

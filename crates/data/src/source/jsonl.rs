@@ -1,22 +1,26 @@
 //! JSON lines: one object a line, one document an object.
 //!
-//! Files are cut behind line feeds into pieces of about 1 MiB, which are parsed in parallel; files
+//! Files are cut behind line feeds into chunks of about 1 MiB, which are parsed in parallel; files
 //! that are not compressed can also be begun at any byte, which then counts from the next line on.
 //! Only the columns that are asked for are kept while a line is parsed. Blank lines are passed
-//! over. A document whose text is `null` counts as one without text. Memory: a piece, and at least
+//! over. A document whose text is `null` counts as one without text. Memory: a chunk, and at least
 //! one line, which may have 64 MiB at most.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, Read};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use memchr::{memchr, memchr_iter, memrchr};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::piece::{self, PIECE_BYTES, Piece, PieceSink, Pieces, Place, Stretch};
-use super::{Content, Document, Flow, Item, Reading, Sink, SourceFile, column, decompress};
+use super::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
+use super::file::SourceFile;
+use super::reading::{Item, Reading, Sink};
+use super::{column, decompress};
+use crate::document::{Content, Document};
 use crate::error::{DataError, Result};
 use crate::spec::OnInvalid;
 
@@ -25,18 +29,14 @@ use crate::spec::OnInvalid;
 const MAX_LINE: u64 = 64 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-pub(super) const PIECES: Pieces =
-    Pieces { splits: |file| !decompress::is_compressed(&file.path), cut };
-
-pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>) -> Result<()> {
-    piece::read_through(&PIECES, reading, file, sink)
-}
+pub(super) static CHUNKER: Chunker =
+    Chunker { splits: |file| !decompress::is_compressed(&file.path), cut };
 
 fn cut<'a>(
     reading: &Reading<'a>,
     file: &SourceFile,
     stretch: &Stretch,
-    sink: &mut PieceSink<'_, 'a>,
+    sink: &mut ChunkSink<'_, 'a>,
 ) -> Result<()> {
     let mut stream = decompress::open(&file.path, reading.advance)?;
     let within = stream.within();
@@ -46,7 +46,7 @@ fn cut<'a>(
     let read_error = |stream: &decompress::Stream<'_>, error, line| {
         stream.error(error, &file.path, format!("after line {line}"))
     };
-    if at == Place::default() && start > 0 {
+    if at == Cursor::default() && start > 0 {
         // The line that the byte before belongs to is another's.
         let skip = |stream: &mut decompress::Stream<'_>| {
             stream.skip(start - 1, start)?;
@@ -54,15 +54,15 @@ fn cut<'a>(
         };
         at.offset =
             start - 1 + skip(&mut stream).map_err(|error| read_error(&stream, error, 0))? as u64;
-    } else if at != Place::default() {
+    } else if at != Cursor::default() {
         let skipped = stream.skip(at.offset, start);
         skipped.map_err(|error| read_error(&stream, error, at.number))?;
     }
     let shared = Arc::new(file.clone());
     while at.offset < end {
-        let mut bytes = Vec::with_capacity(PIECE_BYTES + 4096);
+        let mut bytes = Vec::with_capacity(CHUNK_BYTES + 4096);
         let mut fill = |stream: &mut decompress::Stream<'_>| {
-            stream.fill((end - at.offset).min(PIECE_BYTES as u64), &mut bytes)?;
+            stream.fill((end - at.offset).min(CHUNK_BYTES as u64), &mut bytes)?;
             // A line belongs to where its first byte lies.
             let tail = bytes.len() - last_line(&bytes);
             if tail > 0 {
@@ -84,7 +84,7 @@ fn cut<'a>(
         }
         let (reading, size) = (*reading, bytes.len());
         let parse = move |sink: &mut Sink<'_>| parse_lines(&reading, &lines, bytes, sink);
-        if sink(Piece { parse: Box::new(parse), bytes: size, next: at })? == Flow::NextFile {
+        if sink(Chunk { parse: Box::new(parse), bytes: size, next: at })?.is_break() {
             return Ok(());
         }
         if endless {
@@ -100,17 +100,17 @@ fn last_line(bytes: &[u8]) -> usize {
     memrchr(b'\n', bytes).map_or(0, |at| at + 1)
 }
 
-/// Where the lines of a piece stand, for messages.
+/// Where the lines of a chunk stand, for messages.
 struct Lines {
     file: Arc<SourceFile>,
     /// Where the lines are counted from, in bytes of the file.
     begun: u64,
-    at: Place,
+    at: Cursor,
     within: &'static str,
 }
 
 impl Lines {
-    /// The number in the file of the piece's line `number`, from 1. Where the file was begun in the
+    /// The number in the file of the chunk's line `number`, from 1. Where the file was begun in the
     /// middle, the lines before are counted only now, when somebody wants to know.
     fn number(&self, number: u64) -> u64 {
         let count = || {
@@ -141,7 +141,7 @@ fn parse_lines(
     lines: &Lines,
     mut bytes: Vec<u8>,
     sink: &mut Sink<'_>,
-) -> Result<Flow> {
+) -> Result<ControlFlow<()>> {
     let columns = reading.columns();
     let (mut number, mut start) = (0u64, 0);
     while start < bytes.len() {
@@ -177,11 +177,11 @@ fn parse_lines(
             bytes = Vec::new();
             start = 0;
         }
-        if sink(item)? == Flow::NextFile {
-            return Ok(Flow::NextFile);
+        if sink(item)?.is_break() {
+            return Ok(ControlFlow::Break(()));
         }
     }
-    Ok(Flow::Continue)
+    Ok(ControlFlow::Continue(()))
 }
 
 fn parse_line(
@@ -198,7 +198,7 @@ fn parse_line(
             document.replaced = replaced;
             Ok(Item::Document(document))
         }
-        Err(_) if reading.source.on_invalid == OnInvalid::Skip => Ok(Item::Skipped),
+        Err(_) if reading.options.on_invalid == OnInvalid::Skip => Ok(Item::Skipped),
         Err(error) if lines.number(number) == 1 && text.trim_start().starts_with('[') => {
             let message =
                 format!("a JSON array ({error}); write each of its objects on a line of its own");
@@ -223,7 +223,7 @@ fn document(
         Some(_) => column::key(&row, path, file, &place),
         None => column::key(&whole(), path, file, &place),
     })?;
-    let name = reading.source.spec.text.as_str();
+    let name = reading.options.text.as_str();
     // Moved out where it can be, copied where it stands deeper.
     let found = match row.get_mut(name) {
         Some(value) => Some(value.take()),

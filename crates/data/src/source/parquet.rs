@@ -4,10 +4,11 @@
 //! time. A path is the name of a leaf column (`meta.language`), or reaches from one into the JSON
 //! it holds. Lists are not read. Text may be of type string or plain bytes; `null` counts as a
 //! document without text. Pages are decoded in order; what is in their rows is looked at in
-//! parallel. Row groups can be shared out among workers. Memory: a page of each column, and a piece
+//! parallel. Row groups can be shared out among workers. Memory: a page of each column, and a chunk
 //! of 1 MiB.
 
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use parquet::basic::Type as PhysicalType;
@@ -17,25 +18,24 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 use serde_json::{Value, json};
 
-use super::piece::{self, PIECE_BYTES, Piece, PieceSink, Pieces, Place, Stretch};
-use super::{Content, Document, Flow, Item, Reading, Sink, SourceFile, column};
+use super::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
+use super::column;
+use super::file::SourceFile;
+use super::reading::{Item, Reading, Sink};
+use crate::document::{Content, Document};
 use crate::error::{DataError, Result};
 
 /// Rows read at once. Documents are kept until the next ones are read, so it bounds memory too.
 const ROWS: usize = 64;
 
 /// Row groups can be read each by itself.
-pub(super) const PIECES: Pieces = Pieces { splits: |_| true, cut };
-
-pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>) -> Result<()> {
-    piece::read_through(&PIECES, reading, file, sink)
-}
+pub(super) static CHUNKER: Chunker = Chunker { splits: |_| true, cut };
 
 fn cut<'a>(
     reading: &Reading<'a>,
     file: &SourceFile,
     stretch: &Stretch,
-    sink: &mut PieceSink<'_, 'a>,
+    sink: &mut ChunkSink<'_, 'a>,
 ) -> Result<()> {
     let handle = File::open(&file.path).map_err(DataError::io("open", &file.path))?;
     let corrupt = |row: u64| {
@@ -73,9 +73,9 @@ fn cut<'a>(
             while rows.read < end {
                 let count = usize::try_from(end - rows.read).unwrap_or(ROWS).min(ROWS);
                 let result = rows.gather(&leaves, &mut columns, count, stretch.from.number);
-                let full = rows.bytes >= PIECE_BYTES || rows.read == end || result.is_err();
+                let full = rows.bytes >= CHUNK_BYTES || rows.read == end || result.is_err();
                 // What came before an error counts.
-                if full && rows.send(reading, &shared, &leaves, sink)? == Flow::NextFile {
+                if full && rows.send(reading, &shared, &leaves, sink)?.is_break() {
                     return Ok(());
                 }
                 result.map_err(corrupt(rows.read))?;
@@ -128,30 +128,30 @@ impl Rows {
         Ok(())
     }
 
-    /// Sends what there is off as a piece.
+    /// Sends what there is off as a chunk.
     fn send<'a>(
         &mut self,
         reading: &Reading<'a>,
         file: &Arc<SourceFile>,
         leaves: &Arc<[Leaf]>,
-        sink: &mut PieceSink<'_, 'a>,
-    ) -> Result<Flow> {
+        sink: &mut ChunkSink<'_, 'a>,
+    ) -> Result<ControlFlow<()>> {
         if self.cells.is_empty() {
-            return Ok(Flow::Continue);
+            return Ok(ControlFlow::Continue(()));
         }
         let (reading, file, leaves) = (*reading, file.clone(), leaves.clone());
         let (first, cells) = (self.first, std::mem::take(&mut self.cells));
         let parse = move |sink: &mut Sink<'_>| {
             for (cells, row) in cells.into_iter().zip(first..) {
-                if sink(item(&reading, &file, &leaves, cells, row)?)? == Flow::NextFile {
-                    return Ok(Flow::NextFile);
+                if sink(item(&reading, &file, &leaves, cells, row)?)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
                 }
             }
-            Ok(Flow::Continue)
+            Ok(ControlFlow::Continue(()))
         };
         let (bytes, next) =
-            (std::mem::take(&mut self.bytes), Place { number: self.read, offset: 0 });
-        sink(Piece { parse: Box::new(parse), bytes, next })
+            (std::mem::take(&mut self.bytes), Cursor { number: self.read, offset: 0 });
+        sink(Chunk { parse: Box::new(parse), bytes, next })
     }
 }
 
@@ -326,7 +326,7 @@ fn item(
             return Err(DataError::ColumnType {
                 path: file.path.clone(),
                 place: place(),
-                column: reading.source.spec.text.clone(),
+                column: reading.options.text.clone(),
                 expected: "text",
                 found: column::kind(&other).to_owned(),
             });

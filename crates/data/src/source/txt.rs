@@ -3,33 +3,33 @@
 //! Documents are at most `max_document` bytes. A cut falls behind the last blank line that fits,
 //! else behind the last line end, else between two characters; nothing is dropped but a byte-order
 //! mark at the start, so the documents put together are the file. Some of them at a time make a
-//! piece that is checked elsewhere. Memory: a piece of 1 MiB, and at least one document.
+//! chunk that is checked elsewhere. Memory: a chunk of 1 MiB, and at least one document.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use memchr::memmem::rfind;
 
-use super::piece::{self, PIECE_BYTES, Piece, PieceSink, Pieces, Place, Stretch};
-use super::{Content, Document, Flow, Item, Reading, Sink, SourceFile, decompress};
+use super::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
+use super::decompress;
+use super::file::SourceFile;
+use super::reading::{Item, Reading, Sink};
+use crate::document::{Content, Document};
 use crate::error::{DataError, Result};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Where a document begins depends on all that came before it, so a file is not split.
-pub(super) const PIECES: Pieces = Pieces { splits: |_| false, cut: cut_file };
-
-pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>) -> Result<()> {
-    piece::read_through(&PIECES, reading, file, sink)
-}
+pub(super) static CHUNKER: Chunker = Chunker { splits: |_| false, cut: cut_file };
 
 fn cut_file<'a>(
     reading: &Reading<'a>,
     file: &SourceFile,
     stretch: &Stretch,
-    sink: &mut PieceSink<'_, 'a>,
+    sink: &mut ChunkSink<'_, 'a>,
 ) -> Result<()> {
     let mut stream = decompress::open(&file.path, reading.advance)?;
-    let max = reading.source.max_document;
+    let max = reading.options.max_document;
     let mut buffer = Vec::new();
     // Where the buffer starts in the text.
     let mut offset = stretch.from.offset;
@@ -65,12 +65,12 @@ fn cut_file<'a>(
             offset += cut as u64;
             gathered += cut;
         }
-        if gathered >= PIECE_BYTES || last && gathered > 0 {
+        if gathered >= CHUNK_BYTES || last && gathered > 0 {
             let (reading, file, documents) =
                 (*reading, shared.clone(), std::mem::take(&mut documents));
             let parse = move |sink: &mut Sink<'_>| parse(&reading, &file, within, documents, sink);
-            let (bytes, next) = (std::mem::take(&mut gathered), Place { number: 0, offset });
-            if sink(Piece { parse: Box::new(parse), bytes, next })? == Flow::NextFile {
+            let (bytes, next) = (std::mem::take(&mut gathered), Cursor { number: 0, offset });
+            if sink(Chunk { parse: Box::new(parse), bytes, next })?.is_break() {
                 return Ok(());
             }
         }
@@ -86,7 +86,7 @@ fn parse(
     within: &'static str,
     documents: Vec<(u64, Vec<u8>)>,
     sink: &mut Sink<'_>,
-) -> Result<Flow> {
+) -> Result<ControlFlow<()>> {
     for (start, bytes) in documents {
         let text = reading.text(bytes, |valid| DataError::InvalidUtf8 {
             path: file.path.clone(),
@@ -104,11 +104,11 @@ fn parse(
             }
             None => Item::Skipped,
         };
-        if sink(item)? == Flow::NextFile {
-            return Ok(Flow::NextFile);
+        if sink(item)?.is_break() {
+            return Ok(ControlFlow::Break(()));
         }
     }
-    Ok(Flow::Continue)
+    Ok(ControlFlow::Continue(()))
 }
 
 /// Where to cut a buffer that is longer than `max`; at least 1 and at most `max`.

@@ -14,6 +14,7 @@ pub struct Place {
     pub tokenizer: TokenizerSpec,
     pub splits: SplitSpec,
     pub cache: bool,
+    pub options: PrepareOptions,
 }
 
 impl Place {
@@ -24,7 +25,7 @@ impl Place {
         let tokenizer =
             TokenizerSpec { file: Some("tokenizer.json".into()), ..TokenizerSpec::default() };
         let splits = SplitSpec { tune: 0.2, valid: 0.3 };
-        Place { folder, tokenizer, splits, cache: false }
+        Place { folder, tokenizer, splits, cache: false, options: PrepareOptions::default() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -85,6 +86,7 @@ impl Place {
             splits: &self.splits,
             base,
             store: self.store(),
+            options: self.options,
             interrupted,
         }
     }

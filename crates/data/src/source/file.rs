@@ -1,0 +1,50 @@
+//! The files of a source, as they were found.
+
+use std::path::PathBuf;
+
+use super::decompress;
+use crate::hub::Snapshot;
+use crate::shard::manifest::{FileRecord, HubRecord};
+use crate::spec::Format;
+
+/// One file to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SourceFile {
+    /// Where it is; for Megatron shards, the `.idx`; for files on the Hub, where it will be.
+    pub(crate) path: PathBuf,
+    pub(crate) format: Format,
+    /// Length on disk, of both files for a Megatron shard.
+    pub(crate) bytes: u64,
+    /// Its name for `split_by = "file"`: relative to what was asked for, so that it does not
+    /// depend on the machine.
+    pub(crate) label: String,
+    /// The package it belongs to (Cargo sources).
+    pub(crate) package: Option<PackageName>,
+}
+
+/// What a document's package is called, and under which licence it stands.
+#[cfg_attr(not(feature = "cargo"), expect(dead_code, reason = "only Cargo sources have packages"))]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PackageName {
+    pub(crate) name: String,
+    pub(crate) license: String,
+}
+
+impl SourceFile {
+    /// Whether there is more text in it than bytes on disk.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.format == Format::Parquet || decompress::is_compressed(&self.path)
+    }
+}
+
+/// What `path`, `hub` or `cargo` was found to mean.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) files: Vec<SourceFile>,
+    /// What `shard.json` says of the files; of Cargo sources, of the packages.
+    pub(crate) records: Vec<FileRecord>,
+    /// What the packages say (Cargo sources).
+    pub(crate) license: Option<String>,
+    /// Where the files come from (Hub sources).
+    pub(crate) repository: Option<(HubRecord, Snapshot)>,
+}

@@ -1,0 +1,346 @@
+//! Megatron's `.idx`: where in the `.bin` each document's tokens stand.
+//!
+//! In: the bytes of an index. Out: counts, and the byte ranges of a document. The arrays start at
+//! byte 34 and are not aligned, so each number is copied out. Opening costs the same at any size;
+//! nothing is loaded. All numbers are little-endian.
+//!
+//! | bytes | field |
+//! | --- | --- |
+//! | 0–8 | `MMIDIDX\0\0` |
+//! | 9–16 | u64 version = 1 |
+//! | 17 | u8 type code of a token |
+//! | 18–25 | u64 S, sequences |
+//! | 26–33 | u64 D, entries of the document index (documents + 1) |
+//! | 34… | i32\[S\] lengths in tokens, i64\[S\] byte offsets, i64\[D\] document index |
+//! | behind | maybe i8\[S\] modes |
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::mmap::MappedFile;
+use crate::error::{DataError, Result};
+use crate::token_type::TokenType;
+
+/// The first nine bytes.
+const MAGIC: &[u8; 9] = b"MMIDIDX\0\0";
+/// Bytes before the arrays.
+const HEADER: usize = 34;
+
+/// An opened index.
+#[derive(Debug)]
+pub(crate) struct Index {
+    path: PathBuf,
+    file: MappedFile,
+    token_type: TokenType,
+    sequences: usize,
+    /// Entries of the document index: documents + 1.
+    entries: usize,
+}
+
+impl Index {
+    /// Opens an index and checks magic, version, type, counts and length.
+    ///
+    /// # Errors
+    /// [`DataError::Index`] or [`DataError::Length`], with what was expected and found.
+    pub(crate) fn open(path: &Path) -> Result<Index> {
+        let file = MappedFile::open(path)?;
+        let bytes = file.bytes();
+        let wrong = |expected: &str, found: String| DataError::Index {
+            path: path.to_owned(),
+            expected: expected.to_owned(),
+            found,
+        };
+        if bytes.len() < HEADER {
+            return Err(DataError::Length {
+                path: path.to_owned(),
+                expected: HEADER as u64,
+                found: bytes.len() as u64,
+            });
+        }
+        if &bytes[..9] != MAGIC {
+            let found = format!("{:?}", String::from_utf8_lossy(&bytes[..9]));
+            return Err(wrong("a Megatron index, which starts with \"MMIDIDX\\0\\0\"", found));
+        }
+        let version = read_u64(bytes, 9);
+        if version != 1 {
+            return Err(wrong("index version 1", format!("version {version}")));
+        }
+        let Some(token_type) = TokenType::from_code(bytes[17]) else {
+            return Err(wrong(
+                "an integer type code of a token (1, 2, 3, 4, 5 or 8)",
+                format!("type code {}", bytes[17]),
+            ));
+        };
+        let (sequences, entries) = (read_u64(bytes, 18), read_u64(bytes, 26));
+        // Lengths, offsets and document index; checked, since a damaged count can be anything.
+        let expected = sequences
+            .checked_mul(12)
+            .and_then(|arrays| entries.checked_mul(8)?.checked_add(arrays))
+            .and_then(|arrays| arrays.checked_add(HEADER as u64))
+            .filter(|expected| usize::try_from(*expected).is_ok());
+        let Some(expected) = expected else {
+            return Err(wrong(
+                "counts that a file can hold",
+                format!("{sequences} sequences and {entries} document entries"),
+            ));
+        };
+        let found = bytes.len() as u64;
+        if found != expected && Some(found) != expected.checked_add(sequences) {
+            return Err(DataError::Length { path: path.to_owned(), expected, found });
+        }
+        if entries == 0 {
+            return Err(wrong("a document index that starts with 0", "an empty one".to_owned()));
+        }
+        let (sequences, entries) = (sequences as usize, entries as usize);
+        Ok(Index { path: path.to_owned(), file, token_type, sequences, entries })
+    }
+
+    pub(crate) fn token_type(&self) -> TokenType {
+        self.token_type
+    }
+
+    pub(crate) fn sequences(&self) -> usize {
+        self.sequences
+    }
+
+    pub(crate) fn documents(&self) -> usize {
+        self.entries - 1
+    }
+
+    /// The byte range in the `.bin` of sequence `i`, which must be below
+    /// [`sequences`](Self::sequences). Not yet compared with the `.bin`'s length.
+    ///
+    /// # Errors
+    /// A negative length or offset.
+    fn sequence(&self, i: usize) -> Result<std::ops::Range<u64>> {
+        let bytes = self.file.bytes();
+        let length = read_i32(bytes, HEADER + 4 * i);
+        let offset = read_i64(bytes, HEADER + 4 * self.sequences + 8 * i);
+        let range = u64::try_from(offset).ok().zip(u64::try_from(length).ok()).and_then(
+            |(offset, length)| {
+                let end = offset.checked_add(length * self.token_type.size() as u64)?;
+                Some(offset..end)
+            },
+        );
+        range.ok_or_else(|| DataError::Index {
+            path: self.path.clone(),
+            expected: format!("sequence {i} to lie in the .bin"),
+            found: format!("{length} tokens at byte {offset}"),
+        })
+    }
+
+    /// The byte ranges in the `.bin` of document `i`'s sequences.
+    ///
+    /// # Errors
+    /// A document index that does not count up to the number of sequences; a negative length or
+    /// offset.
+    pub(crate) fn document(&self, i: usize) -> Result<Vec<std::ops::Range<u64>>> {
+        let wrong = |expected: String, found: String| DataError::Index {
+            path: self.path.clone(),
+            expected,
+            found,
+        };
+        if i >= self.documents() {
+            return Err(wrong(
+                format!("a document below {}", self.documents()),
+                format!("document {i}"),
+            ));
+        }
+        let bytes = self.file.bytes();
+        let array = HEADER + 12 * self.sequences;
+        let (start, end) = (read_i64(bytes, array + 8 * i), read_i64(bytes, array + 8 * i + 8));
+        let inside = 0 <= start && start <= end && end as u64 <= self.sequences as u64;
+        if !inside {
+            return Err(wrong(
+                format!("document {i} to hold some of the {} sequences", self.sequences),
+                format!("sequences {start} to {end}"),
+            ));
+        }
+        (start as usize..end as usize).map(|sequence| self.sequence(sequence)).collect()
+    }
+
+    /// The end of the last sequence, in bytes of the `.bin`.
+    pub(crate) fn end(&self) -> Result<u64> {
+        match self.sequences.checked_sub(1) {
+            Some(last) => Ok(self.sequence(last)?.end),
+            None => Ok(0),
+        }
+    }
+
+    /// Checks that the sequences fill the `.bin` from its first byte without gaps and in order, as
+    /// every writer known does, so that the `.bin` is one stream of tokens. Reads the whole index.
+    pub(crate) fn check_contiguous(&self) -> Result<()> {
+        let mut end = 0;
+        for i in 0..self.sequences {
+            let range = self.sequence(i)?;
+            if range.start != end {
+                return Err(DataError::Index {
+                    path: self.path.clone(),
+                    expected: format!("sequence {i} at byte {end} of the .bin, after the last"),
+                    found: format!("byte {}", range.start),
+                });
+            }
+            end = range.end;
+        }
+        Ok(())
+    }
+}
+
+/// Pushes the lengths of documents in tokens into the sink it is given.
+pub(crate) type Lengths<'a> = dyn Fn(&mut LengthSink<'_>) -> Result<()> + 'a;
+
+/// The receiver of lengths.
+pub(crate) type LengthSink<'a> = dyn FnMut(i32) -> Result<()> + 'a;
+
+/// Writes the index of documents of one sequence each. `lengths` pushes their lengths in tokens,
+/// `documents` of them, the same ones each of the two times that it is asked. Nothing is held in
+/// memory.
+///
+/// # Errors
+/// Those of `lengths` and of writing to `out`, which is the file at `path`;
+/// [`DataError::Index`] for a token type that Megatron does not have.
+pub(crate) fn write(
+    out: &mut dyn Write,
+    path: &Path,
+    token_type: TokenType,
+    documents: u64,
+    lengths: &Lengths<'_>,
+) -> Result<()> {
+    let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(DataError::io("write", path));
+    let code = token_type.code().ok_or_else(|| DataError::Index {
+        path: path.to_owned(),
+        expected: "a token type that Megatron has".to_owned(),
+        found: token_type.name().to_owned(),
+    })?;
+    put(MAGIC)?;
+    put(&1u64.to_le_bytes())?;
+    put(&[code])?;
+    put(&documents.to_le_bytes())?;
+    put(&(documents + 1).to_le_bytes())?;
+    lengths(&mut |length| put(&length.to_le_bytes()))?;
+    let mut offset = 0i64;
+    lengths(&mut |length| {
+        put(&offset.to_le_bytes())?;
+        offset += i64::from(length) * token_type.size() as i64;
+        Ok(())
+    })?;
+    (0..=documents).try_for_each(|document| put(&document.to_le_bytes()))
+}
+
+/// The bytes that [`write`] writes for these lengths; nothing for a token type that Megatron does
+/// not have.
+#[cfg(test)]
+pub(crate) fn encode(token_type: TokenType, lengths: &[i32]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER + lengths.len() * 20 + 8);
+    let each = |sink: &mut LengthSink<'_>| lengths.iter().try_for_each(|l| sink(*l));
+    // Writing into memory does not fail.
+    let _ = write(&mut out, Path::new("memory"), token_type, lengths.len() as u64, &each);
+    out
+}
+
+// The callers below have compared the length of `bytes` with what the counts ask for.
+
+fn read_u64(bytes: &[u8], at: usize) -> u64 {
+    let mut number = [0; 8];
+    number.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(number)
+}
+
+fn read_i64(bytes: &[u8], at: usize) -> i64 {
+    read_u64(bytes, at) as i64
+}
+
+fn read_i32(bytes: &[u8], at: usize) -> i32 {
+    let mut number = [0; 4];
+    number.copy_from_slice(&bytes[at..at + 4]);
+    i32::from_le_bytes(number)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    /// Two documents of 3 and 1 tokens, u16, written out by hand from the table above.
+    const GOLDEN: &[u8] = &[
+        b'M', b'M', b'I', b'D', b'I', b'D', b'X', 0, 0, // magic
+        1, 0, 0, 0, 0, 0, 0, 0, // version
+        8, // u16
+        2, 0, 0, 0, 0, 0, 0, 0, // sequences
+        3, 0, 0, 0, 0, 0, 0, 0, // document entries
+        3, 0, 0, 0, 1, 0, 0, 0, // lengths
+        0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, // offsets
+        0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, // documents
+    ];
+
+    fn open(bytes: &[u8]) -> Result<Index> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.idx");
+        std::fs::write(&path, bytes).unwrap();
+        Index::open(&path)
+    }
+
+    #[test]
+    fn index_bytes_are_megatrons() {
+        assert_eq!(encode(TokenType::U16, &[3, 1]), GOLDEN);
+        let index = open(GOLDEN).unwrap();
+        assert_eq!(index.token_type(), TokenType::U16);
+        assert_eq!((index.sequences(), index.documents()), (2, 2));
+        assert_eq!(index.document(0).unwrap(), vec![0..6]);
+        assert_eq!(index.document(1).unwrap(), vec![6..8]);
+        assert_eq!(index.end().unwrap(), 8);
+        index.check_contiguous().unwrap();
+        assert!(index.document(2).is_err());
+    }
+
+    #[test]
+    fn modes_after_the_document_index_are_allowed() {
+        let mut bytes = GOLDEN.to_vec();
+        bytes.extend_from_slice(&[0, 0]);
+        open(&bytes).unwrap();
+    }
+
+    #[test]
+    fn every_truncation_is_an_error_with_both_lengths() {
+        for length in 0..GOLDEN.len() {
+            let error = open(&GOLDEN[..length]).unwrap_err().to_string();
+            let expected = if length < 34 { 34 } else { GOLDEN.len() };
+            assert!(
+                error.contains(&format!("expected {expected} bytes, found {length}")),
+                "{error}"
+            );
+            assert!(error.contains("truncated") && error.contains("hint: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn damaged_headers_are_named() {
+        for (at, value, words) in [
+            (0, b'X', "expected a Megatron index"),
+            (9, 2, "expected index version 1, found version 2"),
+            (17, 7, "type code 7"),
+            (25, 0xff, "expected counts that a file can hold"),
+            // One document fewer: eight bytes too many, where S modes would be two.
+            (26, 2, "expected 74 bytes, found 82"),
+        ] {
+            let mut bytes = GOLDEN.to_vec();
+            bytes[at] = value;
+            let error = open(&bytes).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn ranges_outside_are_errors() {
+        // A negative length, a negative offset, a document that ends before it starts.
+        for (at, value) in [(37, 0xff), (49, 0xff), (74, 3)] {
+            let mut bytes = GOLDEN.to_vec();
+            bytes[at] = value;
+            let index = open(&bytes).unwrap();
+            assert!(index.document(0).and(index.document(1)).is_err(), "byte {at}");
+        }
+        let mut gap = GOLDEN.to_vec();
+        gap[50] = 8;
+        assert!(open(&gap).unwrap().check_contiguous().is_err());
+    }
+}
