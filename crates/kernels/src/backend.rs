@@ -9,8 +9,8 @@ use crate::ops::{AdamWStep, Heads, Rotations};
 ///
 /// **Shapes** are suffixes of the parameters' names. n is rows: the positions of one sequence after
 /// the other. d is the width of the residual stream, o and i are the outputs and inputs of a linear
-/// layer, f is the feed-forward width, v the vocabulary, b the sequences. `qkv` is `[n, (H + 2G) e]`
-/// and `gate_up` `[n, 2f]`: queries, keys, values, and gates, ups, side by side.
+/// layer, f is the feed-forward width, v the vocabulary, b the sequences. `qkv` holds queries, keys
+/// and values side by side, `[n, (H + 2G) e]` (see [`Heads`]), `gate_up` gates and ups, `[n, 2f]`.
 ///
 /// **Buffers** are *floats*, which are f32; *activations*, which are of the backend's element type
 /// and which products read; and *matrices*, which are parameters packed for products and must be
@@ -45,9 +45,9 @@ pub trait Backend: Send + Sync + 'static {
     /// `[o, i]` of zeros, to be filled by [`Backend::pack`].
     fn matrix(&self, o: usize, i: usize) -> Self::Matrix;
 
-    /// A workspace for up to `rows` rows in sequences of up to `context`, of a model with these heads,
-    /// `vocab_size` logits and no layer with more than `widest` inputs; with `backward`, for the
-    /// methods of backward too.
+    /// A workspace for up to `rows` rows in sequences of up to `context`, of a model with these
+    /// heads, `vocab_size` logits and no layer with more than `widest` inputs; with `backward`, for
+    /// the methods of backward too.
     fn workspace(
         &self,
         rows: usize,
@@ -94,8 +94,8 @@ pub trait Backend: Send + Sync + 'static {
         scale_n: &mut Self::Floats,
     );
 
-    /// [`crate::rms_norm_backward`]: adds to dx, or with `overwrite` replaces it, and gives it rounded
-    /// too. `gains_bd` ← each sequence's gradient of the gain.
+    /// [`crate::rms_norm_backward`]: adds to dx, or with `overwrite` replaces it, and gives it
+    /// rounded too. `gains_bd` ← each sequence's gradient of the gain.
     #[allow(clippy::too_many_arguments)]
     fn norm_backward(
         &self,
@@ -168,8 +168,8 @@ pub trait Backend: Send + Sync + 'static {
         workspace: &mut Self::Workspace,
     );
 
-    /// [`crate::rotate`] on the queries and keys of `qkv`, whose rows are positions 0, 1 and so on of
-    /// sequences of `context`; with `backward`, the same for their gradient.
+    /// [`crate::rotate`] on the queries and keys of `qkv`, whose rows are positions 0, 1 and so on
+    /// of sequences of `context`; with `backward`, the same for their gradient.
     fn rotate(
         &self,
         rows: usize,
@@ -241,8 +241,8 @@ pub trait Backend: Send + Sync + 'static {
     );
 
     /// [`Backend::head`], and the gradient of Σ loss_scale · loss: dx ← loss_scale (softmax z −
-    /// 1_target) W, and dW ← the product of that bracket with x, or dW += with `add`. `values_vd` is
-    /// W in f32.
+    /// 1_target) W, and dW ← the product of that bracket with x, or dW += with `add`. `values_vd`
+    /// is W in f32.
     #[allow(clippy::too_many_arguments)]
     fn head_backward(
         &self,

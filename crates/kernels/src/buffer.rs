@@ -60,8 +60,8 @@ impl<E: Element> Matrix<E> {
     pub fn zeros(rows: usize, columns: usize) -> Self {
         let line = 64 / size_of::<E>();
         let mut stride = columns.next_multiple_of(line);
-        // Rows a multiple of 1 KiB apart fall into few sets of the first-level cache and would evict
-        // each other: a product reads a dozen rows at once.
+        // Rows a multiple of 1 KiB apart fall into few sets of the first-level cache and would
+        // evict each other: a product reads a dozen rows at once.
         if (stride * size_of::<E>()).is_multiple_of(1024) {
             stride += line;
         }

@@ -22,8 +22,8 @@ pub trait Element: sealed::Sealed + Pod + Default + Send + Sync + 'static {
     /// The type's name in a config: `f32` or `bf16`.
     const NAME: &'static str;
 
-    /// The nearest element, ties to even. Infinity stays infinity, and the NaNs that arithmetic makes
-    /// stay NaN; one whose upper mantissa bits are all set becomes a zero in bf16.
+    /// The nearest element, ties to even. Infinity stays infinity, and the NaNs that arithmetic
+    /// makes stay NaN; one whose upper mantissa bits are all set becomes a zero in bf16.
     fn narrow(value: f32) -> Self;
 
     /// The same number in f32, exactly.
@@ -33,8 +33,8 @@ pub trait Element: sealed::Sealed + Pod + Default + Send + Sync + 'static {
     /// results that are hardly ever half way between two elements, such as exponentials.
     fn narrow_ties_away(value: f32) -> Self;
 
-    /// The unit of two numbers, each rounded as by [`Element::narrow_ties_away`]; of the first alone
-    /// for f32.
+    /// The unit of two numbers, each rounded as by [`Element::narrow_ties_away`]; of the first
+    /// alone for f32.
     fn unit_ties_away(first: f32, second: f32) -> u32;
 
     /// eˣ for a softmax whose result is rounded to this type, with an error well below that of the
@@ -92,8 +92,8 @@ impl Element for bf16 {
     const PER_UNIT: usize = 2;
     const NAME: &'static str = "bf16";
 
-    /// In integer arithmetic, so that the compiler vectorises loops over it: adds half a unit in the
-    /// last kept place, less one where the kept part is even, and cuts off the rest.
+    /// In integer arithmetic, so that the compiler vectorises loops over it: adds half a unit in
+    /// the last kept place, less one where the kept part is even, and cuts off the rest.
     #[inline(always)]
     fn narrow(value: f32) -> Self {
         let bits = value.to_bits();

@@ -1,4 +1,5 @@
-//! Sums in lanes: [`LANES`] running sums side by side, which the compiler keeps in vector registers.
+//! Sums in lanes: [`LANES`] running sums side by side, which the compiler keeps in vector
+//! registers.
 //!
 //! Every sum over a slice puts element i into lane i mod LANES and adds the lanes up in the order
 //! of [`total`]. So the result has the same bits whatever the width of the registers.

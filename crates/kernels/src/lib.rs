@@ -14,10 +14,10 @@
 //! A kernel's gradient takes what its forward kept: one scale a row, or one logarithm a query.
 //! Nothing of the size of context × context or rows × vocabulary is ever held.
 //!
-//! Values that are not finite are never hidden. A NaN among a row's logits gives a loss that is NaN,
-//! and a gradient that is not finite gives a sum of squares that is not finite. Kernels check nothing
-//! else. (A NaN that arithmetic does not make, one whose upper mantissa bits are all set, becomes a
-//! zero when rounded to bf16.)
+//! Values that are not finite are never hidden. A NaN among a row's logits gives a loss that is
+//! NaN, and a gradient that is not finite gives a sum of squares that is not finite. Kernels check
+//! nothing else. (A NaN that arithmetic does not make, one whose upper mantissa bits are all set,
+//! becomes a zero when rounded to bf16.)
 //!
 //! # Memory layout
 //!
@@ -25,20 +25,21 @@
 //! line and fills it up with zeros, so that a product can read whole *units*: 32 bits along the
 //! summed dimension, one f32 or two bf16.
 //!
-//! The right operand of a product is packed once for many products ([`Panels`]). The left operand is
-//! read from its rows. If it comes transposed, it is packed a strip at a time. A tile of 12 × 32 sums
-//! stays in registers, and an [`Epilogue`] then rounds, adds, or turns logits into exponentials.
-//! Where a later product sums over the rows of a result, as over the softmax of the head and of
-//! attention, the result is packed as it is computed: nothing is transposed afterwards.
+//! The right operand of a product is packed once for many products ([`Panels`]). The left operand
+//! is read from its rows. If it comes transposed, it is packed a strip at a time. A tile of 12 × 32
+//! sums stays in registers, and an [`Epilogue`] then rounds, adds, or turns logits into
+//! exponentials. Where a later product sums over the rows of a result, as over the softmax of the
+//! head and of attention, the result is packed as it is computed: nothing is transposed afterwards.
 //!
 //! # Instruction sets
 //!
-//! Each kernel is compiled for the target's baseline, for AVX2 with FMA and for AVX-512, and the best
-//! that the processor has is chosen at run time; no build flag is needed. For AVX-512, products are
-//! written with intrinsics, and those of bf16 use the dot product `vdpbf16ps` where the processor has
-//! it. All other kernels are plain loops, which the compiler vectorises. They sum in 16 lanes that
-//! are added in the same order everywhere, so results have the same bits on every instruction set,
-//! those of `vdpbf16ps` aside. [`fast`] tells whether the processor has more than the baseline.
+//! Each kernel is compiled for the target's baseline, for AVX2 with FMA and for AVX-512, and the
+//! best that the processor has is chosen at run time; no build flag is needed. For AVX-512,
+//! products are written with intrinsics, and those of bf16 use the dot product `vdpbf16ps` where
+//! the processor has it. All other kernels are plain loops, which the compiler vectorises. They sum
+//! in 16 lanes that are added in the same order everywhere, so results have the same bits on every
+//! instruction set, those of `vdpbf16ps` aside. [`fast`] tells whether the processor has more than
+//! the baseline.
 //!
 //! # Memory and threads of [`Cpu`]
 //!
@@ -47,11 +48,12 @@
 //! | a parameter matrix | its f32 values, and two packings in the element's type |
 //! | a worker's products | the packed inputs of one parameter's gradient, and a strip of 256 KiB |
 //! | a worker's head | 2²³ exponentials at most, or those of 16 rows |
-//! | a worker's attention | the scores of 32 queries, the score gradients of 240 keys and a dozen rows of both; of one head packed queries, keys, values and output gradients, and f32 gradients |
+//! | a worker's attention, scores | those of 32 queries, the gradients of 240 keys', 12 rows of both |
+//! | a worker's attention, one head | packed operands of its products, gradients in f32 |
 //!
 //! A kernel runs on the thread that calls it: the engine splits a batch among workers. Only the
-//! packing of parameters, the sum of gradients and the update use the backend's own thread pool, and
-//! their results do not depend on its number of threads.
+//! packing of parameters, the sum of gradients and the update use the backend's own thread pool,
+//! and their results do not depend on its number of threads.
 //!
 //! # Floors
 //!

@@ -12,8 +12,8 @@ pub(crate) mod sealed {
 /// What becomes of the rows of a product of `E`.
 ///
 /// Rows and columns are those of the product, of which an epilogue knows neither the size nor the
-/// order in which tiles come. In a product that takes several passes over the summed dimension, each
-/// pass hands over its own sums.
+/// order in which tiles come. In a product that takes several passes over the summed dimension,
+/// each pass hands over its own sums.
 pub trait Epilogue<E>: sealed::Sealed {
     /// Whether sums of a later pass over the summed dimension can be added to those of an earlier
     /// one.
@@ -36,8 +36,8 @@ pub trait Epilogue<E>: sealed::Sealed {
         }
     }
 
-    /// Takes `sums[..count]` as columns `column..column + count` of row `row`. `first_pass` tells the
-    /// first pass.
+    /// Takes `sums[..count]` as columns `column..column + count` of row `row`. `first_pass` tells
+    /// the first pass.
     fn store_row(
         &mut self,
         row: usize,
@@ -47,8 +47,8 @@ pub trait Epilogue<E>: sealed::Sealed {
         first_pass: bool,
     );
 
-    /// The memory into which the microkernel can write a tile of `height` rows by NR columns itself,
-    /// if there is such.
+    /// The memory into which the microkernel can write a tile of `height` rows by NR columns
+    /// itself, if there is such.
     #[doc(hidden)]
     #[inline(always)]
     fn direct(

@@ -31,8 +31,8 @@ impl Tile {
     pub(crate) const ZERO: Tile = Tile([[0.0; NR]; MR]);
 }
 
-/// The left operand of a tile: unit q of row r lies at `start + r · row_stride + q · unit_stride`, in
-/// bytes.
+/// The left operand of a tile: unit q of row r lies at `start + r · row_stride + q · unit_stride`,
+/// in bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct LeftOperand {
     pub(crate) start: *const u8,
@@ -98,8 +98,8 @@ impl TileOutput {
     }
 }
 
-/// Computes the tile A B, `[rows, NR]`, and hands its sums to `out`: A is `left`, `[rows, units]`, B
-/// is one panel at `right`, `[units, NR]`.
+/// Computes the tile A B, `[rows, NR]`, and hands its sums to `out`: A is `left`, `[rows, units]`,
+/// B is one panel at `right`, `[units, NR]`.
 ///
 /// # Safety
 /// `rows` is from 1 to MR. `left` points at `rows` rows of `units` units, `right` at `units` · NR
@@ -404,10 +404,10 @@ mod tests {
         (0..count).map(|_| E::unit(number(), number())).collect()
     }
 
-    /// Every microkernel of this processor against the portable one, for each number of rows and both
-    /// layouts of the left operand. They take the same fused steps in the same order, so the bits
-    /// agree, unless the set is `loose`: then to the rounding of a sum of `2 · units` terms of at
-    /// most 1.
+    /// Every microkernel of this processor against the portable one, for each number of rows and
+    /// both layouts of the left operand. They take the same fused steps in the same order, so the
+    /// bits agree, unless the set is `loose`: then to the rounding of a sum of `2 · units` terms of
+    /// at most 1.
     fn matches_portable<E: Element>(loose: impl Fn(Isa) -> bool) {
         for count in [1, 2, 7, 64] {
             let (rows, panel, right) = (

@@ -2,8 +2,8 @@
 //!
 //! The result is computed tile by tile, 12 rows by 32 columns, with each tile's sums in registers
 //! for the whole of a pass over the summed dimension. The right operand is packed ([`Panels`]). The
-//! left operand is read from its rows ([`multiply`]) or, if it comes transposed, packed a strip at a
-//! time ([`multiply_transposed`]). An [`Epilogue`] says what becomes of the sums.
+//! left operand is read from its rows ([`multiply`]) or, if it comes transposed, packed a strip at
+//! a time ([`multiply_transposed`]). An [`Epilogue`] says what becomes of the sums.
 //!
 //! | file | holds |
 //! |---|---|
@@ -39,8 +39,8 @@ const STRIP: usize = 4 * NR;
 
 /// Hands A B, `[rows, lanes]`, to `epilogue`.
 ///
-/// A is the first `rows` rows of `left`, `stride` elements apart, each as wide as `right` is deep and
-/// filled up with zeros to a whole unit. B is `right`, `[depth, lanes]`. For a depth of 0 the
+/// A is the first `rows` rows of `left`, `stride` elements apart, each as wide as `right` is deep
+/// and filled up with zeros to a whole unit. B is `right`, `[depth, lanes]`. For a depth of 0 the
 /// product is zeros.
 ///
 /// # Panics
@@ -91,9 +91,17 @@ pub(crate) fn multiply_part<E: Element, S: Epilogue<E>>(
 
 multiversion! {
     /// The loops of [`multiply_part`]: pass by pass over the summed dimension, panel by panel of B,
-    /// tile by tile of A's rows. `right` begins at the part's first panel; a panel has `depth` units.
+    /// tile by tile of A's rows. `right` begins at the part's first panel; a panel has `depth`
+    /// units.
     fn multiply_rows<E: Element, S: Epilogue<E>>(
-        left: &[E], stride: usize, rows: usize, right: &[u32], depth: usize, lanes: usize, units: Range<usize>, epilogue: S,
+        left: &[E],
+        stride: usize,
+        rows: usize,
+        right: &[u32],
+        depth: usize,
+        lanes: usize,
+        units: Range<usize>,
+        epilogue: S,
         microkernel: Microkernel,
     ) {
         let mut epilogue = epilogue;
@@ -109,18 +117,33 @@ multiversion! {
                     for r in 0..height {
                         epilogue.prefetch(row + r, column);
                     }
-                    let start = left.get(row * stride + done * E::PER_UNIT..).unwrap_or_default().as_ptr().cast();
-                    let left = LeftOperand { start, row_stride: stride * size_of::<E>(), unit_stride: 4 };
-                    let direct = if lanes - column >= NR { epilogue.direct(row, height, column, done == 0) } else { None };
+                    let start = left
+                        .get(row * stride + done * E::PER_UNIT..)
+                        .unwrap_or_default()
+                        .as_ptr()
+                        .cast();
+                    let left =
+                        LeftOperand { start, row_stride: stride * size_of::<E>(), unit_stride: 4 };
+                    let direct = if lanes - column >= NR {
+                        epilogue.direct(row, height, column, done == 0)
+                    } else {
+                        None
+                    };
                     let out = direct.map_or_else(|| TileOutput::tile(&mut tile), |direct| direct.0);
-                    // SAFETY: `height` is from 1 to MR. The caller checked that A has `rows` rows of
-                    // all units, and `left` begins at one of them. `panel` is a slice of `count`
+                    // SAFETY: `height` is from 1 to MR. The caller checked that A has `rows` rows
+                    // of all units, and `left` begins at one of them. `panel` is a slice of `count`
                     // units of NR lanes. `tile` holds any tile, and `Direct` is checked memory.
                     unsafe { microkernel(height, count, left, panel.as_ptr(), out) };
                     if out.start != tile.0.as_mut_ptr().cast() {
                         continue;
                     }
-                    epilogue.store_tile(row, column, &tile.0[..height], NR.min(lanes - column), done == 0);
+                    epilogue.store_tile(
+                        row,
+                        column,
+                        &tile.0[..height],
+                        NR.min(lanes - column),
+                        done == 0,
+                    );
                 }
             }
         }
@@ -129,8 +152,8 @@ multiversion! {
 
 /// Hands Aᵀ B, `[columns, lanes]`, to `epilogue`.
 ///
-/// A is `left`, `[depth, columns]` in rows `stride` apart, B is `right`, `[depth, lanes]`. `strip` is
-/// memory for packed columns of A, reused from call to call.
+/// A is `left`, `[depth, columns]` in rows `stride` apart, B is `right`, `[depth, lanes]`. `strip`
+/// is memory for packed columns of A, reused from call to call.
 ///
 /// The sum is taken in passes, so the epilogue must be one that accumulates: any other does not
 /// compile.
@@ -216,38 +239,61 @@ pub(crate) fn multiply_packed<E: Element, S: Epilogue<E>>(
 multiversion! {
     /// One pass of Aᵀ B over the units `pass` of B, for rows `first..first + width` of the result.
     ///
-    /// `left` begins at the panel of row `first`; a panel has `depth` units, of which the pass begins
-    /// at unit `from`. `first_pass` goes to the epilogue.
+    /// `left` begins at the panel of row `first`; a panel has `depth` units, of which the pass
+    /// begins at unit `from`. `first_pass` goes to the epilogue.
     fn multiply_pass<E: Element, S: Epilogue<E>>(
-        left: &[u32], depth: usize, from: usize, width: usize, right: &Panels<E>, pass: Range<usize>, epilogue: &mut S, first: usize,
-        first_pass: bool, microkernel: Microkernel,
+        left: &[u32],
+        depth: usize,
+        from: usize,
+        width: usize,
+        right: &Panels<E>,
+        pass: Range<usize>,
+        epilogue: &mut S,
+        first: usize,
+        first_pass: bool,
+        microkernel: Microkernel,
     ) {
         let mut tile = Tile::ZERO;
-        let (lanes, units, count) = (right.lanes(), right.depth().div_ceil(E::PER_UNIT), pass.len());
+        let (lanes, units, count) =
+            (right.lanes(), right.depth().div_ceil(E::PER_UNIT), pass.len());
         for column in (0..lanes).step_by(NR) {
             let panel = &right.units()[column * units + pass.start * NR..][..count * NR];
             for rows in tiles(width) {
                 let (row, height) = (first + rows.start, rows.len());
                 let start = &left[rows.start / NR * depth * NR + from * NR..][..count * NR];
-                let left = LeftOperand { start: start.as_ptr().wrapping_add(rows.start % NR).cast(), row_stride: 4, unit_stride: 4 * NR };
-                let direct = if lanes - column >= NR { epilogue.direct(row, height, column, first_pass) } else { None };
+                let left = LeftOperand {
+                    start: start.as_ptr().wrapping_add(rows.start % NR).cast(),
+                    row_stride: 4,
+                    unit_stride: 4 * NR,
+                };
+                let direct = if lanes - column >= NR {
+                    epilogue.direct(row, height, column, first_pass)
+                } else {
+                    None
+                };
                 let out = direct.map_or_else(|| TileOutput::tile(&mut tile), |direct| direct.0);
-                // SAFETY: `height` is from 1 to MR. `start` is a slice of `count` units of NR lanes,
-                // and `rows` are lanes of one panel, so that `left` has `height` of them. `panel` is
-                // a slice of `count` units too. `tile` holds any tile, and `Direct` is checked
-                // memory.
+                // SAFETY: `height` is from 1 to MR. `start` is a slice of `count` units of NR
+                // lanes, and `rows` are lanes of one panel, so that `left` has `height` of them.
+                // `panel` is a slice of `count` units too. `tile` holds any tile, and `Direct` is
+                // checked memory.
                 unsafe { microkernel(height, count, left, panel.as_ptr(), out) };
                 if out.start != tile.0.as_mut_ptr().cast() {
                     continue;
                 }
-                epilogue.store_tile(row, column, &tile.0[..height], NR.min(lanes - column), first_pass);
+                epilogue.store_tile(
+                    row,
+                    column,
+                    &tile.0[..height],
+                    NR.min(lanes - column),
+                    first_pass,
+                );
             }
         }
     }
 }
 
-/// The rows of each tile whose left operand is packed, `lanes` lanes in all. No tile crosses panels,
-/// so a panel of 32 lanes gives tiles of 12, 12 and 8 rows.
+/// The rows of each tile whose left operand is packed, `lanes` lanes in all. No tile crosses
+/// panels, so a panel of 32 lanes gives tiles of 12, 12 and 8 rows.
 #[inline(always)]
 pub(crate) fn tiles(lanes: usize) -> impl Iterator<Item = Range<usize>> {
     (0..lanes).step_by(NR).flat_map(move |panel| {

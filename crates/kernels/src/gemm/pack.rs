@@ -8,8 +8,8 @@ use crate::gemm::microkernel::NR;
 use crate::isa::{Isa, isa, multiversion};
 use crate::lanes::{LANES, lanes};
 
-/// The right operand of a product, packed: `[depth, lanes]`, where depth is the summed dimension and
-/// the lanes are the product's columns.
+/// The right operand of a product, packed: `[depth, lanes]`, where depth is the summed dimension
+/// and the lanes are the product's columns.
 ///
 /// The lanes are cut into panels of 32. A panel holds its units of the summed dimension in order,
 /// each for all 32 lanes: `[lanes / 32, depth / unit, 32]` units (the layout of BLIS, with the two
@@ -78,13 +78,20 @@ impl<E: Element> Panels<E> {
 
 multiversion! {
     /// Writes `source`, `[depth, lanes]` in rows `stride` apart, into `panels`.
-    pub(crate) fn pack_columns<E: Element, S: RoundTo<E>>(panels: &mut [u32], source: &[S], stride: usize, depth: usize, lanes: usize) {
+    pub(crate) fn pack_columns<E: Element, S: RoundTo<E>>(
+        panels: &mut [u32],
+        source: &[S],
+        stride: usize,
+        depth: usize,
+        lanes: usize,
+    ) {
         let units = depth.div_ceil(E::PER_UNIT);
         // In the order of the source's memory: a row or two at a time into the panels of all lanes.
         for q in 0..units {
             let k = q * E::PER_UNIT;
             let upper = &source[k * stride..][..lanes];
-            let lower = (E::PER_UNIT == 2 && k + 1 < depth).then(|| &source[(k + 1) * stride..][..lanes]);
+            let lower =
+                (E::PER_UNIT == 2 && k + 1 < depth).then(|| &source[(k + 1) * stride..][..lanes]);
             let (uppers, upper_rest) = upper.as_chunks::<NR>();
             let (lowers, lower_rest) = lower.unwrap_or_default().as_chunks::<NR>();
             for (panel, upper) in uppers.iter().enumerate() {
@@ -118,7 +125,11 @@ const BLOCK: usize = 16;
 multiversion! {
     /// Writes the transpose of `source`, `[lanes, depth]` in rows `stride` apart, into `panels`.
     fn pack_rows<E: Element, S: RoundTo<E>>(
-        panels: &mut [u32], source: &[S], stride: usize, lanes: usize, depth: usize,
+        panels: &mut [u32],
+        source: &[S],
+        stride: usize,
+        lanes: usize,
+        depth: usize,
     ) {
         let units = depth.div_ceil(E::PER_UNIT);
         let avx512 = isa() >= Isa::Avx512;
@@ -138,13 +149,20 @@ multiversion! {
                         if count == BLOCK && (q + BLOCK) * E::PER_UNIT <= depth {
                             let row = &row[..BLOCK * E::PER_UNIT];
                             for u in 0..BLOCK {
-                                block[u] = E::unit(row[u * E::PER_UNIT].round_to(), row[u * E::PER_UNIT + E::PER_UNIT - 1].round_to());
+                                block[u] = E::unit(
+                                    row[u * E::PER_UNIT].round_to(),
+                                    row[u * E::PER_UNIT + E::PER_UNIT - 1].round_to(),
+                                );
                             }
                         } else {
                             for (u, unit) in block.iter_mut().enumerate().take(count) {
                                 let k = u * E::PER_UNIT;
                                 let whole = q * E::PER_UNIT + k + E::PER_UNIT <= depth;
-                                let second = if whole { row[k + E::PER_UNIT - 1].round_to() } else { E::default() };
+                                let second = if whole {
+                                    row[k + E::PER_UNIT - 1].round_to()
+                                } else {
+                                    E::default()
+                                };
                                 *unit = E::unit(row[k].round_to(), second);
                             }
                         }

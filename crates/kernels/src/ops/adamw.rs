@@ -38,9 +38,22 @@ multiversion! {
     /// ```
     ///
     /// Where one slice is longer than another, its rest stays as it is.
-    pub fn adamw(parameters: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], step: &AdamWStep) {
+    pub fn adamw(
+        parameters: &mut [f32],
+        gradient: &[f32],
+        first: &mut [f32],
+        second: &mut [f32],
+        step: &AdamWStep,
+    ) {
         let AdamWStep {
-            gradient_scale, lr, beta1, beta2, eps, first_correction, second_correction, decay_factor,
+            gradient_scale,
+            lr,
+            beta1,
+            beta2,
+            eps,
+            first_correction,
+            second_correction,
+            decay_factor,
         } = *step;
         let (rest1, rest2, rate) = (1.0 - beta1, 1.0 - beta2, lr * first_correction);
         for (((p, &g), m), v) in parameters.iter_mut().zip(gradient).zip(first).zip(second) {

@@ -7,7 +7,8 @@ use crate::math::exp;
 use crate::ops::attention::Heads;
 use crate::ops::rope::{Rotations, rotate};
 
-/// One layer's keys, rotated to their positions, and values of the t tokens so far, `[t, G e]` each.
+/// One layer's keys, rotated to their positions, and values of the t tokens so far, `[t, G e]`
+/// each.
 #[derive(Debug, Clone, Default)]
 pub struct KvCache<E> {
     keys: Vec<E>,
@@ -47,10 +48,13 @@ multiversion! {
         let scale = 1.0 / (e as f32).sqrt();
         let mut scores = Vec::with_capacity(cache.keys.len() / width);
         let mut sums = vec![0f32; e];
-        for (head, (query, out)) in queries.chunks_exact(e).zip(out.chunks_exact_mut(e)).enumerate() {
+        for (head, (query, out)) in queries.chunks_exact(e).zip(out.chunks_exact_mut(e)).enumerate()
+        {
             let at = head / (heads.query / heads.kv) * e;
             scores.clear();
-            scores.extend(cache.keys.chunks_exact(width).map(|key| dot(query, &key[at..][..e]) * scale));
+            scores.extend(
+                cache.keys.chunks_exact(width).map(|key| dot(query, &key[at..][..e]) * scale),
+            );
             let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let mut total = 0.0;
             sums.fill(0.0);

@@ -1,7 +1,7 @@
 //! Linear layers y = x Wᵀ: forward, and the gradients of the input and of the parameter.
 //!
-//! Shapes: n rows, o outputs and i inputs of the layer; W is `[o, i]`. Functions take the first `rows`
-//! rows of n. Results in f32 are `[rows, o]` or `[rows, i]` without gaps between their rows.
+//! Shapes: n rows, o outputs and i inputs of the layer; W is `[o, i]`. Functions take the first
+//! `rows` rows of n. Results in f32 are `[rows, o]` or `[rows, i]` without gaps between their rows.
 
 use crate::buffer::Matrix;
 use crate::element::{Element, RoundTo};

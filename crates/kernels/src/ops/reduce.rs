@@ -11,8 +11,8 @@ const CHUNK: usize = 1 << 14;
 /// Adds up `gradients`, all of one length, in the first of them, and returns Σ g² of the sum. Uses
 /// rayon's current thread pool.
 ///
-/// Gradients are added in the order given, and the partial sums of the chunks' squares in theirs: the
-/// result does not depend on the number of threads.
+/// Gradients are added in the order given, and the partial sums of the chunks' squares in theirs:
+/// the result does not depend on the number of threads.
 ///
 /// # Panics
 /// If a gradient is shorter than the first.
@@ -39,8 +39,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Σ x² in f64, where the square of a f32 is exact and does not overflow. The sum is finite only
-    /// if every x is.
+    /// Σ x² in f64, where the square of a f32 is exact and does not overflow. The sum is finite
+    /// only if every x is.
     pub fn sum_of_squares(values: &[f32]) -> f64 {
         let mut sums = [0f64; 8];
         let (chunks, rest) = values.as_chunks::<8>();

@@ -39,14 +39,20 @@ multiversion! {
     /// Rotates the first `heads` heads of each row: elements (x, y) = (i, i + e/2) of a head become
     /// (x cos − y sin, y cos + x sin) with the angle of the row's position.
     ///
-    /// Rows are `[heads e]` or wider, `stride` apart, in sequences of `context` rows, whose positions
-    /// are `first`, `first` + 1 and so on. `backward` rotates by the negative angle, which is what
-    /// backward does to the gradient.
+    /// Rows are `[heads e]` or wider, `stride` apart, in sequences of `context` rows, whose
+    /// positions are `first`, `first` + 1 and so on. `backward` rotates by the negative angle,
+    /// which is what backward does to the gradient.
     ///
     /// # Panics
     /// If `rotations` end before the last position, or rows are shorter than their heads.
     pub fn rotate<E: Element>(
-        rows: &mut [E], stride: usize, first: usize, context: usize, heads: usize, rotations: &Rotations, backward: bool,
+        rows: &mut [E],
+        stride: usize,
+        first: usize,
+        context: usize,
+        heads: usize,
+        rotations: &Rotations,
+        backward: bool,
     ) {
         let (e, half) = (rotations.head_dim, rotations.head_dim / 2);
         let sign = if backward { -1.0 } else { 1.0 };
@@ -55,9 +61,12 @@ multiversion! {
             let (cos, sin) = (&rotations.cos[at..][..half], &rotations.sin[at..][..half]);
             for head in rows[..heads * e].chunks_exact_mut(e) {
                 let (first, second) = head.split_at_mut(half);
-                let ((firsts, first_rest), (seconds, second_rest)) = (first.as_chunks_mut::<LANES>(), second.as_chunks_mut::<LANES>());
-                let ((all_cos, cos_rest), (all_sin, sin_rest)) = (cos.as_chunks::<LANES>(), sin.as_chunks::<LANES>());
-                for (((a, b), cos), sin) in firsts.iter_mut().zip(seconds).zip(all_cos).zip(all_sin) {
+                let ((firsts, first_rest), (seconds, second_rest)) =
+                    (first.as_chunks_mut::<LANES>(), second.as_chunks_mut::<LANES>());
+                let ((all_cos, cos_rest), (all_sin, sin_rest)) =
+                    (cos.as_chunks::<LANES>(), sin.as_chunks::<LANES>());
+                for (((a, b), cos), sin) in firsts.iter_mut().zip(seconds).zip(all_cos).zip(all_sin)
+                {
                     // Through local arrays: the compiler then knows that nothing overlaps.
                     let (mut x, mut y) = ([E::default(); LANES], [E::default(); LANES]);
                     for i in 0..LANES {
@@ -65,7 +74,9 @@ multiversion! {
                     }
                     (*a, *b) = (x, y);
                 }
-                for (((a, b), &cos), &sin) in first_rest.iter_mut().zip(second_rest).zip(cos_rest).zip(sin_rest) {
+                for (((a, b), &cos), &sin) in
+                    first_rest.iter_mut().zip(second_rest).zip(cos_rest).zip(sin_rest)
+                {
                     (*a, *b) = rotate_pair(*a, *b, cos, sign * sin);
                 }
             }

@@ -38,7 +38,8 @@ multiversion! {
         for row in 0..rows {
             let dh = dh.row(row);
             let (gate, up) = gate_up.row_mut(row).split_at_mut(dh.len());
-            let ((gates, gate_rest), (ups, up_rest)) = (gate.as_chunks_mut::<LANES>(), up.as_chunks_mut::<LANES>());
+            let ((gates, gate_rest), (ups, up_rest)) =
+                (gate.as_chunks_mut::<LANES>(), up.as_chunks_mut::<LANES>());
             let (dhs, dh_rest) = dh.as_chunks::<LANES>();
             for ((gate, up), dh) in gates.iter_mut().zip(ups).zip(dhs) {
                 // Through local arrays: the compiler then knows that nothing overlaps.

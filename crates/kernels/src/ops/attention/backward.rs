@@ -1,8 +1,11 @@
 //! Attention backward: the gradients of queries, keys and values.
 //!
-//! With p the probabilities, which are computed again from the scores, and dp = d_out vᵀ:
-//! d_score = p · (dp − delta) / √e where delta = Σ out · d_out of a query (FlashAttention, algorithm
-//! 4), and then dv = pᵀ d_out, dk = d_scoreᵀ q, dq = d_score k.
+//! The probabilities p are computed again from the scores (FlashAttention, algorithm 4):
+//!
+//! ```text
+//! delta = Σ out · d_out  of each query        dp = d_out vᵀ        d_score = p · (dp − delta) / √e
+//! dv = pᵀ d_out                               dk = d_scoreᵀ q      dq = d_score k
+//! ```
 
 use crate::buffer::{Matrix, span};
 use crate::dot::dot;
@@ -16,10 +19,11 @@ use crate::isa::multiversion;
 use crate::lanes::{LANES, lanes};
 use crate::ops::attention::workspace::{AttentionWorkspace, BLOCK, BackwardWorkspace, Heads};
 
-/// The gradient of [`attention`] by queries, keys and values, for sequences of `context` = t tokens.
+/// The gradient of [`attention`] by queries, keys and values, for sequences of `context` = t
+/// tokens.
 ///
-/// `d_qkv`, `[n, (H + 2G) e]` as `qkv`, gets the gradient, given `d_out`, the gradient of `out`, both
-/// `[n, H e]`. `log_sums` is as [`attention`] left it.
+/// `d_qkv`, `[n, (H + 2G) e]` as `qkv`, gets the gradient, given `d_out`, the gradient of `out`,
+/// both `[n, H e]`. `log_sums` is as [`attention`] left it.
 ///
 /// # Panics
 /// If a matrix, `log_sums` or the workspace is too small, or the workspace was made without
@@ -136,12 +140,29 @@ multiversion! {
     /// With `add`, the gradients of keys and values are added to what is there: heads that share
     /// them add up.
     fn one_head<E: Element>(
-        keys: &[E], values: &[E], stride: usize, context: usize, e: usize, add: bool, queries_et: &Panels<E>,
-        backward: &mut BackwardWorkspace<E>, microkernel: Microkernel,
+        keys: &[E],
+        values: &[E],
+        stride: usize,
+        context: usize,
+        e: usize,
+        add: bool,
+        queries_et: &Panels<E>,
+        backward: &mut BackwardWorkspace<E>,
+        microkernel: Microkernel,
     ) {
         let BackwardWorkspace {
-            d_out_et, d_out_te, queries_te, keys_te, probabilities, d_scores, d_score_units, log_sums, delta,
-            query_gradient, key_gradient, value_gradient,
+            d_out_et,
+            d_out_te,
+            queries_te,
+            keys_te,
+            probabilities,
+            d_scores,
+            d_score_units,
+            log_sums,
+            delta,
+            query_gradient,
+            key_gradient,
+            value_gradient,
         } = backward;
         let (mut scores, mut d_probabilities) = (Tile::ZERO, Tile::ZERO);
         let scale = 1.0 / (e as f32).sqrt();
@@ -152,28 +173,63 @@ multiversion! {
             let block_units = (end - block).div_ceil(E::PER_UNIT);
             for key in (block..end).step_by(MR) {
                 let height = MR.min(end - key);
-                let (keys, values) = (LeftOperand::rows(keys, stride, key, height, width), LeftOperand::rows(values, stride, key, height, width));
+                let (keys, values) = (
+                    LeftOperand::rows(keys, stride, key, height, width),
+                    LeftOperand::rows(values, stride, key, height, width),
+                );
                 for first in (key / NR * NR..context).step_by(NR) {
                     let panel = first * width..(first + NR) * width;
-                    let (queries, d_out) = (&queries_et.units()[panel.clone()], &d_out_et.units()[panel]);
+                    let (queries, d_out) =
+                        (&queries_et.units()[panel.clone()], &d_out_et.units()[panel]);
                     // SAFETY: `height` is from 1 to MR. `LeftOperand::rows` checked the rows. Both
                     // panels are slices of `width` units of NR lanes. A tile holds any tile.
                     unsafe {
-                        microkernel(height, width, keys, queries.as_ptr(), TileOutput::tile(&mut scores));
-                        microkernel(height, width, values, d_out.as_ptr(), TileOutput::tile(&mut d_probabilities));
+                        microkernel(
+                            height,
+                            width,
+                            keys,
+                            queries.as_ptr(),
+                            TileOutput::tile(&mut scores),
+                        );
+                        microkernel(
+                            height,
+                            width,
+                            values,
+                            d_out.as_ptr(),
+                            TileOutput::tile(&mut d_probabilities),
+                        );
                     }
-                    for (row, key) in scores.0.iter_mut().zip(key..key + height).filter(|(_, key)| *key > first) {
+                    for (row, key) in
+                        scores.0.iter_mut().zip(key..key + height).filter(|(_, key)| *key > first)
+                    {
                         row[..NR.min(key - first)].fill(f32::NEG_INFINITY);
                     }
-                    let units = &mut d_score_units[first * block_units..][(key - block) / E::PER_UNIT * NR..];
+                    let units = &mut d_score_units[first * block_units..]
+                        [(key - block) / E::PER_UNIT * NR..];
                     let query = (row_of(log_sums, first), row_of(delta, first));
-                    for (q, unit) in units.as_chunks_mut::<NR>().0.iter_mut().enumerate().take(height.div_ceil(E::PER_UNIT)) {
+                    for (q, unit) in units
+                        .as_chunks_mut::<NR>()
+                        .0
+                        .iter_mut()
+                        .enumerate()
+                        .take(height.div_ceil(E::PER_UNIT))
+                    {
                         // A unit is one key, or two, of which the second is zero if there is none.
                         let mut pair = [[0f32; NR]; 2];
-                        for (r, d_score) in (q * E::PER_UNIT..height).take(E::PER_UNIT).zip(&mut pair) {
+                        for (r, d_score) in
+                            (q * E::PER_UNIT..height).take(E::PER_UNIT).zip(&mut pair)
+                        {
                             let mut p = [0f32; NR];
                             for half in [0, LANES] {
-                                score_gradient::<E>(&scores.0[r], &d_probabilities.0[r], half, &query, scale, &mut p, d_score);
+                                score_gradient::<E>(
+                                    &scores.0[r],
+                                    &d_probabilities.0[r],
+                                    half,
+                                    &query,
+                                    scale,
+                                    &mut p,
+                                    d_score,
+                                );
                             }
                             store_row(&p, &mut probabilities.data_mut()[r * rows_stride + first..]);
                             store_row(d_score, &mut d_scores.data_mut()[r * rows_stride + first..]);
@@ -181,30 +237,71 @@ multiversion! {
                         pack_row::<E>(&pair[0], &pair[1], unit);
                     }
                 }
-                // The sums over queries leave out those before the first of these keys, which do not see
-                // them.
+                // The sums over queries leave out those before the first of these keys, which do
+                // not see them.
                 let skipped = key / E::PER_UNIT;
                 let mode = if add { StoreMode::Add } else { StoreMode::Store };
-                for (rows, right, out) in [(&*probabilities, &*d_out_te, &mut *value_gradient), (d_scores, queries_te, key_gradient)] {
-                    let left = LeftOperand::rows(&rows.data()[key..], rows.stride(), 0, height, depth - skipped);
+                for (rows, right, out) in [
+                    (&*probabilities, &*d_out_te, &mut *value_gradient),
+                    (d_scores, queries_te, key_gradient),
+                ] {
+                    let left = LeftOperand::rows(
+                        &rows.data()[key..],
+                        rows.stride(),
+                        0,
+                        height,
+                        depth - skipped,
+                    );
                     for column in (0..e).step_by(NR) {
                         let panel = &right.units()[column * depth..][skipped * NR..depth * NR];
                         // SAFETY: `height` is from 1 to MR. `LeftOperand::rows` checked the rows.
-                        unsafe { store_tile(microkernel, depth - skipped, left, panel, out, key, height, column, e, mode) };
+                        unsafe {
+                            store_tile(
+                                microkernel,
+                                depth - skipped,
+                                left,
+                                panel,
+                                out,
+                                key,
+                                height,
+                                column,
+                                e,
+                                mode,
+                            )
+                        };
                     }
                 }
             }
             let mode = if block == 0 { StoreMode::Store } else { StoreMode::Add };
             for first in (block / NR * NR..context).step_by(NR) {
-                for lanes in tiles(NR.min(context - first)).filter(|lanes| first + lanes.end > block) {
+                for lanes in
+                    tiles(NR.min(context - first)).filter(|lanes| first + lanes.end > block)
+                {
                     let seen = (end.min(first + lanes.end) - block).div_ceil(E::PER_UNIT);
-                    let left = LeftOperand::lanes(&d_score_units[first * block_units..][..seen * NR], lanes.start);
+                    let left = LeftOperand::lanes(
+                        &d_score_units[first * block_units..][..seen * NR],
+                        lanes.start,
+                    );
                     for column in (0..e).step_by(NR) {
-                        let panel = &keys_te.units()[column * depth..][block / E::PER_UNIT * NR..][..seen * NR];
+                        let panel = &keys_te.units()[column * depth..][block / E::PER_UNIT * NR..]
+                            [..seen * NR];
                         let (row, height) = (first + lanes.start, lanes.len());
-                        // SAFETY: `lanes` are 1 to MR lanes of one panel, and `left` was made from a
-                        // slice of `seen` units of NR lanes.
-                        unsafe { store_tile(microkernel, seen, left, panel, query_gradient, row, height, column, e, mode) };
+                        // SAFETY: `lanes` are 1 to MR lanes of one panel, and `left` was made from
+                        // a slice of `seen` units of NR lanes.
+                        unsafe {
+                            store_tile(
+                                microkernel,
+                                seen,
+                                left,
+                                panel,
+                                query_gradient,
+                                row,
+                                height,
+                                column,
+                                e,
+                                mode,
+                            )
+                        };
                     }
                 }
             }
@@ -212,8 +309,8 @@ multiversion! {
     }
 }
 
-/// Of one key's scores with LANES queries from `half` on: the softmax p = e^(scale · score − log_sum)
-/// into `p`, and the score's gradient scale · p (dp − delta) into `d_scores`.
+/// Of one key's scores with LANES queries from `half` on: the softmax p = e^(scale · score −
+/// log_sum) into `p`, and the score's gradient scale · p (dp − delta) into `d_scores`.
 #[inline(always)]
 fn score_gradient<E: Element>(
     scores: &[f32; NR],

@@ -71,8 +71,15 @@ fn one_sequence<E: Element>(
 multiversion! {
     /// One head: NR queries at a time, all keys before them.
     fn one_head<E: Element>(
-        keys: &[E], stride: usize, context: usize, e: usize, out: &mut [E], out_stride: usize, log_sums: &mut [f32],
-        workspace: &mut AttentionWorkspace<E>, microkernel: Microkernel,
+        keys: &[E],
+        stride: usize,
+        context: usize,
+        e: usize,
+        out: &mut [E],
+        out_stride: usize,
+        log_sums: &mut [f32],
+        workspace: &mut AttentionWorkspace<E>,
+        microkernel: Microkernel,
     ) {
         let AttentionWorkspace { queries_et, values_te, scores, probabilities, .. } = workspace;
         let mut tile = Tile::ZERO;
@@ -86,7 +93,11 @@ multiversion! {
                 let height = MR.min(seen - key);
                 let left = LeftOperand::rows(keys, stride, key, height, width);
                 let place = &mut scores[key * NR..][..height * NR];
-                let out = TileOutput { start: place.as_mut_ptr().cast(), stride: size_of::<[f32; NR]>(), mode: StoreMode::Store };
+                let out = TileOutput {
+                    start: place.as_mut_ptr().cast(),
+                    stride: size_of::<[f32; NR]>(),
+                    mode: StoreMode::Store,
+                };
                 // SAFETY: `height` is from 1 to MR. `LeftOperand::rows` checked the rows. `queries`
                 // is a slice of `width` units of NR lanes, `place` one of `height` rows.
                 unsafe { microkernel(height, width, left, queries.as_ptr(), out) };
@@ -108,9 +119,18 @@ multiversion! {
                     let panel = &values_te.units()[column * depth..][..seen * NR];
                     // SAFETY: `lanes` are 1 to MR lanes of one panel. Both operands are slices of
                     // `seen` units of NR lanes. `tile` holds any tile.
-                    unsafe { microkernel(lanes.len(), seen, left, panel.as_ptr(), TileOutput::tile(&mut tile)) };
+                    unsafe {
+                        microkernel(
+                            lanes.len(),
+                            seen,
+                            left,
+                            panel.as_ptr(),
+                            TileOutput::tile(&mut tile),
+                        )
+                    };
                     for (sums, lane) in tile.0.iter().zip(lanes.clone()) {
-                        let out = &mut out[(first + lane) * out_stride + column..][..NR.min(e - column)];
+                        let out =
+                            &mut out[(first + lane) * out_stride + column..][..NR.min(e - column)];
                         store_rounded(out, sums, inverse[lane]);
                     }
                 }
@@ -120,7 +140,8 @@ multiversion! {
 }
 
 /// The softmax of NR queries up to its denominator: `units` ← e^(scale · score − max) for each key,
-/// where max is the query's largest scale · score. Returns each query's max and sum of exponentials.
+/// where max is the query's largest scale · score. Returns each query's max and sum of
+/// exponentials.
 #[inline(always)]
 fn softmax<E: Element>(scores: &[f32], scale: f32, units: &mut [u32]) -> ([f32; NR], [f32; NR]) {
     let (rows, _) = scores.as_chunks::<NR>();

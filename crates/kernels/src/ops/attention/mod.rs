@@ -3,9 +3,9 @@
 //! Ainslie et al., 2023).
 //!
 //! **Scores are transposed**: a row is a key and a lane is a query. What a softmax and its gradient
-//! need of a query, its largest score, its sum and its delta, is then a lane of whole registers, and
-//! nothing is added across lanes. Two keys' probabilities side by side are a unit: what is written
-//! lane by lane is packed for the sums over keys as it stands.
+//! need of a query, its largest score, its sum and its delta, is then a lane of whole registers,
+//! and nothing is added across lanes. Two keys' probabilities side by side are a unit: what is
+//! written lane by lane is packed for the sums over keys as it stands.
 
 mod backward;
 mod forward;

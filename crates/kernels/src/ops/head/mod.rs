@@ -1,13 +1,13 @@
-//! The output head with its softmax cross-entropy, some rows at a time, so that no `[n, v]` of logits
-//! is ever held.
+//! The output head with its softmax cross-entropy, some rows at a time, so that no `[n, v]` of
+//! logits is ever held.
 //!
 //! Shapes: n rows, d inputs, v outputs; W is `[v, d]`. For a row x with logits z = W x and target t
 //! the loss is log Σ e^z − z_t. The steps for each chunk of rows, which any backend can take:
 //!
 //! 1. **Shift**: c = z_t, the target's logit ([`target_logits`]). Subtracting it from the logits
 //!    makes a pass over them for the largest one unnecessary.
-//! 2. **Exponentials** ([`exponentials`]): of each row e = e^(z − c) and S = Σ e, as the logits come
-//!    out of the product. For the gradient the exponentials are saved, and dx ← e W.
+//! 2. **Exponentials** ([`exponentials`]): of each row e = e^(z − c) and S = Σ e, as the logits
+//!    come out of the product. For the gradient the exponentials are saved, and dx ← e W.
 //! 3. **Rows out of range**: where S is at least [`LARGEST_SUM`] (a loss of 66 nats) or NaN, c
 //!    becomes the row's largest logit ([`raise_shifts`]), and step 2 is repeated for the chunk.
 //! 4. **Loss**: log S + (c − z_t).
@@ -35,8 +35,8 @@ const CHUNK_LOGITS: usize = 1 << 23;
 /// Outputs of the head whose exponentials go through the gradient of the input at once: few enough
 /// for those of a chunk to stay in the cache. A multiple of NR.
 const OUTPUTS: usize = 512;
-/// From this sum of exponentials on a row's shift is replaced. Far enough below f32's largest number
-/// for products with the exponentials.
+/// From this sum of exponentials on a row's shift is replaced. Far enough below f32's largest
+/// number for products with the exponentials.
 const LARGEST_SUM: f32 = (1u128 << 95) as f32;
 
 /// What one thread's head needs for a chunk of rows, reused from call to call.
@@ -102,8 +102,9 @@ pub(crate) fn head_loss<E: Element>(
     }
 }
 
-/// [`head_loss`], and the gradient of Σ loss_scale · loss: `dx`, `[n, d]`, and `dw`, `[v, d]`, which
-/// with `add` is added to what is there. `values` is W in f32. `inputs` is memory for packed inputs.
+/// [`head_loss`], and the gradient of Σ loss_scale · loss: `dx`, `[n, d]`, and `dw`, `[v, d]`,
+/// which with `add` is added to what is there. `values` is W in f32. `inputs` is memory for packed
+/// inputs.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn head_backward<E: Element>(
     x: &Matrix<E>,
@@ -160,7 +161,13 @@ fn cross_entropy<E: Element>(
 
 multiversion! {
     /// Step 1, the logit of each row's target. `w` is W packed for the sum over outputs, `[v, d]`.
-    fn target_logits<E: Element>(x: &[E], stride: usize, w: &Panels<E>, targets: &[u32], logits: &mut [f32]) {
+    fn target_logits<E: Element>(
+        x: &[E],
+        stride: usize,
+        w: &Panels<E>,
+        targets: &[u32],
+        logits: &mut [f32],
+    ) {
         let (d, depth) = (w.lanes(), w.depth().div_ceil(E::PER_UNIT));
         for (row, (logit, &target)) in logits.iter_mut().zip(targets).enumerate() {
             let (x, unit) = (&x[row * stride..][..d], target as usize / E::PER_UNIT);
@@ -169,7 +176,8 @@ multiversion! {
             for (panel, x) in x.chunks(NR).enumerate() {
                 let units = &w.units()[(panel * depth + unit) * NR..][..NR];
                 for ((sum, &unit), &x) in sums.iter_mut().zip(units).zip(x) {
-                    let x = if second { E::unit(E::default(), x) } else { E::unit(x, E::default()) };
+                    let x =
+                        if second { E::unit(E::default(), x) } else { E::unit(x, E::default()) };
                     *sum = E::multiply_add(x, unit, *sum);
                 }
             }
@@ -268,7 +276,14 @@ fn chunk_gradient<E: Element>(
 
 multiversion! {
     /// `scaled` ← the first `rows` rows of x, d wide, each times its factor.
-    fn scale_rows<E: Element>(x: &[E], stride: usize, d: usize, factors: &[f32], rows: usize, scaled: &mut Matrix<E>) {
+    fn scale_rows<E: Element>(
+        x: &[E],
+        stride: usize,
+        d: usize,
+        factors: &[f32],
+        rows: usize,
+        scaled: &mut Matrix<E>,
+    ) {
         for (row, (x, &factor)) in x.chunks(stride).zip(factors).enumerate().take(rows) {
             for (scaled, x) in scaled.row_mut(row)[..d].iter_mut().zip(x) {
                 *scaled = E::narrow(x.widen() * factor);
@@ -278,9 +293,16 @@ multiversion! {
 }
 
 multiversion! {
-    /// Of one row: dx ← factor · dx − loss_scale · W_t, dW_t ← dW_t − loss_scale · x. `values` is W_t
-    /// in f32, which is rounded as products read it.
-    fn subtract_target<E: Element>(x: &[E], values: &[f32], factor: f32, loss_scale: f32, dx: &mut [f32], dw: &mut [f32]) {
+    /// Of one row: dx ← factor · dx − loss_scale · W_t, dW_t ← dW_t − loss_scale · x. `values` is
+    /// W_t in f32, which is rounded as products read it.
+    fn subtract_target<E: Element>(
+        x: &[E],
+        values: &[f32],
+        factor: f32,
+        loss_scale: f32,
+        dx: &mut [f32],
+        dw: &mut [f32],
+    ) {
         for (((x, value), dx), dw) in x.iter().zip(values).zip(dx).zip(dw) {
             *dx = *dx * factor - loss_scale * E::narrow(*value).widen();
             *dw -= loss_scale * x.widen();
