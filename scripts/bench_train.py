@@ -38,7 +38,8 @@ PROGRAMS = {
     "burn-f32": ("burn (flex)", "f32", []),
     "candle-f32": ("Candle (the reference engine)", "f32", ["--engine", "reference"]),
 }
-# Memory is kept instead of given back to the system between steps: PyTorch is 1.1 to 1.3 times faster with it.
+# Memory is kept instead of given back to the system between steps: PyTorch is 1.1 to 1.3 times
+# faster with it.
 TORCH_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000", "MALLOC_TOP_PAD_": "268435456"}
 
 

@@ -78,7 +78,8 @@ def check_folder(binary, folder):
         greedy = cuvee(binary, "generate", folder, "--prompt", prompt, "--tokens", count, "--temperature", 0)["tokens"]
         expected = peer.continuation(ids, count)
         if greedy != expected:
-            # Two logits within rounding of each other may swap places: a difference only where the choice was clear.
+            # Two logits within rounding of each other may swap places: a difference only where the
+            # choice was clear.
             at = next((i for i, pair in enumerate(zip(greedy, expected)) if pair[0] != pair[1]), None)
             if at is None:
                 problems.append(f"{prompt!r}: {len(greedy)} greedy tokens, in transformers {len(expected)}")

@@ -60,7 +60,8 @@ class Layer(nn.Module):
         batch, context, width = stream.shape
         qkv = self.qkv(self.attention_norm(stream)).chunk(3, dim=-1)
         q, k, v = (part.view(batch, context, self.heads, -1).transpose(1, 2) for part in qkv)
-        # The tables are f32: back to the products' type, which the library's attention wants for all three.
+        # The tables are f32: back to the products' type, which the library's attention wants for
+        # all three.
         q, k = turn(q, cos, sin).to(v.dtype), turn(k, cos, sin).to(v.dtype)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         stream = stream + self.out(mixed.transpose(1, 2).reshape(batch, context, width))

@@ -241,6 +241,15 @@ impl Config {
         })
     }
 
+    /// A config as [`Config::to_toml`] wrote it, by this program or an earlier one.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the key that is not known any more, or what it does not take.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let origin = "the config that the run was begun with";
+        toml::from_str(text).map_err(|e| ConfigError(explain(origin, Some(text), "", &e)))
+    }
+
     /// The config as TOML, paths absolute: what goes into the run folder.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
         toml::to_string(self)
@@ -260,7 +269,14 @@ pub fn cache_folder() -> PathBuf {
 
 /// Keys of `new` that differ from `old`, as `key: old → new`, without those that may change between
 /// a run and its resumption.
-pub fn differences(old: &toml::Table, new: &toml::Table) -> Vec<String> {
+///
+/// What the configs mean is compared, not how they are written: a key that one of them lacks has
+/// its default there, and both are written anew. So a run goes on after a key was added to the
+/// program or a value was written in another way.
+///
+/// # Errors
+/// A config that cannot be written as TOML.
+pub fn differences(old: &Config, new: &Config) -> Result<Vec<String>, ConfigError> {
     /// How often to look and to save does not change what is trained; and whether data that lies
     /// elsewhere now is the same data, its checksums tell better than its path.
     fn free(key: &str) -> bool {
@@ -270,17 +286,23 @@ pub fn differences(old: &toml::Table, new: &toml::Table) -> Vec<String> {
             || ["eval.", "checkpoint."].iter().any(|section| key.starts_with(section))
             || (key.starts_with("domain.") && key.ends_with(".source.path"))
     }
-    let (mut a, mut b) = (BTreeMap::new(), BTreeMap::new());
-    flatten("", &toml::Value::Table(old.clone()), &mut a);
-    flatten("", &toml::Value::Table(new.clone()), &mut b);
+    let leaves = |config: &Config| {
+        let table = toml::Table::try_from(config)
+            .map_err(|e| ConfigError(format!("cannot write the config: {e}")))?;
+        let mut leaves = BTreeMap::new();
+        flatten("", &toml::Value::Table(table), &mut leaves);
+        Ok(leaves)
+    };
+    let (a, b) = (leaves(old)?, leaves(new)?);
     let show = |v: Option<&String>| v.cloned().unwrap_or_else(|| "absent".into());
     let mut keys: Vec<_> = a.keys().chain(b.keys()).collect();
     keys.sort();
     keys.dedup();
-    keys.into_iter()
+    Ok(keys
+        .into_iter()
         .filter(|k| !free(k) && a.get(*k) != b.get(*k))
         .map(|k| format!("{k}: {} → {}", show(a.get(k)), show(b.get(k))))
-        .collect()
+        .collect())
 }
 
 fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
@@ -503,22 +525,54 @@ mod tests {
         let text = config.to_toml().unwrap();
         let again = load(&text, &[]).unwrap();
         assert_eq!(text, again.to_toml().unwrap());
-        assert!(
-            differences(&text.parse().unwrap(), &again.to_toml().unwrap().parse().unwrap())
-                .is_empty()
-        );
+        assert!(differences(&config, &again).unwrap().is_empty());
+        assert!(differences(&Config::from_toml(&text).unwrap(), &again).unwrap().is_empty());
     }
 
     #[test]
     fn differences_name_the_key_and_both_values() {
-        let a = load(MINIMAL, &["train.lr=0.001"]).unwrap().to_toml().unwrap().parse().unwrap();
-        let b = load(MINIMAL, &["train.lr=0.002", "eval.every=3"])
-            .unwrap()
-            .to_toml()
-            .unwrap()
-            .parse()
-            .unwrap();
-        assert_eq!(differences(&a, &b), ["train.lr: 0.001 → 0.002"]);
+        let a = load(MINIMAL, &["train.lr=0.001"]).unwrap();
+        let b = load(MINIMAL, &["train.lr=0.002", "eval.every=3"]).unwrap();
+        assert_eq!(differences(&a, &b).unwrap(), ["train.lr: 0.001 → 0.002"]);
+    }
+
+    /// What changed between a run that was begun with `old` and the config `new`.
+    fn changed(old: &str, new: &str) -> Vec<String> {
+        let text = |rest: &str| format!("{MINIMAL}{rest}");
+        let old = Config::from_toml(&text(old)).unwrap();
+        differences(&old, &load(&text(new), &[]).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_key_that_the_old_config_lacks_has_its_default() {
+        for new in [
+            "[train]\nschedule = \"cosine\"\nclip = 1.0\nlr = 0.001\n",
+            "[mixture]\nobjective = \"sampled\"\ncounts = \"stratified\"\n",
+            "[eval]\nsequences = 64\n[checkpoint]\nkeep = 2\n",
+        ] {
+            assert_eq!(changed("", new), [""; 0], "{new}");
+            assert_eq!(changed(new, ""), [""; 0], "{new}");
+        }
+        assert_eq!(changed("", "[train]\nclip = 2.0\n"), ["train.clip: 1.0 → 2.0"]);
+    }
+
+    #[test]
+    fn a_value_that_is_written_differently_is_the_same() {
+        let mixture = |sampling: &str| format!("[mixture]\nsampling = {sampling}\n");
+        assert_eq!(
+            changed(&mixture("\"uniform\""), &mixture("{ strategy = \"uniform\" }")),
+            [""; 0]
+        );
+        let tokens = |tokens: &str| format!("[train]\ntokens = {tokens}\nlr = 1e-3\n");
+        assert_eq!(changed(&tokens("\"50M\""), &tokens("50_000_000")), [""; 0]);
+        assert_eq!(
+            changed(&tokens("\"50M\""), &tokens("\"60M\"")),
+            ["train.tokens: 50000000 → 60000000"]
+        );
+        assert_eq!(
+            changed(&mixture("\"uniform\""), &mixture("\"proportional\"")),
+            ["mixture.sampling.strategy: \"uniform\" → \"proportional\""]
+        );
     }
 
     #[test]

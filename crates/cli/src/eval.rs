@@ -1,7 +1,7 @@
 //! `cuvee eval CHECKPOINT`: what each domain's held-out text costs a model.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use anyhow::bail;
@@ -12,23 +12,35 @@ use cuvee_train::{EvalPlan, evaluate};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use crate::checkpoint_source::Source;
 use crate::config::{Config, ConfigError, cache_folder};
-use crate::{Interrupted, Session, prepare};
+use crate::model_source::ModelSource;
+use crate::prepare;
+use crate::session::{Interrupted, Session};
 
-/// Evaluates `checkpoint` on the domains of `data` (default: the run's own config).
-pub fn run(
-    checkpoint: &Path,
-    data: Option<&Path>,
-    sequences: Option<usize>,
-    context: Option<usize>,
-    session: &Session,
-) -> anyhow::Result<()> {
-    let source = Source::find(checkpoint, session)?;
-    let Some(path) = data.or(source.run_config.as_deref()) else {
+/// What `eval` is asked to do.
+#[derive(clap::Args, Debug, Clone)]
+pub struct EvalArgs {
+    /// A run folder, a checkpoint, an export, any Hugging Face Llama folder, or a Llama's name
+    /// on the Hub
+    pub checkpoint: PathBuf,
+    /// The config whose domains are evaluated (default: the run's own)
+    #[arg(long, value_name = "CONFIG")]
+    pub data: Option<PathBuf>,
+    /// Windows a domain (default: the config's eval.sequences)
+    #[arg(long, value_name = "N")]
+    pub sequences: Option<usize>,
+    /// Tokens a window (default: the config's train.context, at most what the model takes)
+    #[arg(long, value_name = "N")]
+    pub context: Option<usize>,
+}
+
+/// Evaluates the checkpoint on the domains of `--data` (default: the run's own config).
+pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
+    let source = ModelSource::find(&args.checkpoint, session)?;
+    let Some(path) = args.data.as_deref().or(source.run_config.as_deref()) else {
         bail!(
             "{} belongs to no run, so there is no config to take the domains from\nhint: --data CONFIG, a file with [[domain]] entries",
-            checkpoint.display()
+            args.checkpoint.display()
         );
     };
     let config = Config::load(path, &session.common.set, session.common.seed)?;
@@ -39,7 +51,7 @@ pub fn run(
     // that those of a run with another tokenizer stay as they are.
     let own = source.has_tokenizer().then(|| source.tokenizer()).transpose()?;
     let (spec, store) = match &own {
-        Some(own) if data.is_some() => (
+        Some(own) if args.data.is_some() => (
             TokenizerSpec {
                 file: Some(std::path::absolute(source.tokenizer_file())?),
                 end_of_text: Some(own.end_of_text_token().to_string()),
@@ -59,8 +71,8 @@ pub fn run(
         );
     }
 
-    let context = context.unwrap_or(config.train.context).min(engine.model().max_context);
-    let sequences = sequences.unwrap_or(config.eval.sequences);
+    let context = args.context.unwrap_or(config.train.context).min(engine.model().max_context);
+    let sequences = args.sequences.unwrap_or(config.eval.sequences);
     if context == 0 || sequences == 0 {
         return Err(ConfigError(format!(
             "nothing to evaluate: {sequences} windows of {context} tokens\nhint: both must be at least 1"
@@ -106,9 +118,9 @@ pub fn run(
     session.emit(&json!({ "domains": rows, "mean_loss": result.mean_loss, "context": context }))
 }
 
-/// π of each domain, summing to 1.
-fn importance(config: &Config, domains: &[Domain]) -> anyhow::Result<Vec<f64>> {
+/// π of each domain.
+fn importance(config: &Config, domains: &[Domain]) -> anyhow::Result<Simplex> {
     let names: Vec<&str> = domains.iter().map(|d| d.name.as_str()).collect();
     let raw = config.importances(domains)?;
-    Ok(Simplex::normalise("importance", &names, &raw)?.values().to_vec())
+    Ok(Simplex::normalise("importance", &names, &raw)?)
 }

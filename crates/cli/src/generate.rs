@@ -1,51 +1,58 @@
 //! `cuvee generate CHECKPOINT --prompt TEXT`: a continuation on stdout, as it is made.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use cuvee_train::{Sampler, SamplingSpec, generate};
 use serde_json::json;
 
-use crate::checkpoint_source::Source;
-use crate::{Interrupted, Session, write_stdout};
+use crate::model_source::ModelSource;
+use crate::session::{Interrupted, Session, write_stdout};
 
-/// What to generate.
-pub struct Request<'a> {
-    /// The text to continue.
-    pub prompt: &'a str,
-    /// Tokens to add at most.
+/// What `generate` is asked to do.
+#[derive(clap::Args, Debug, Clone)]
+pub struct GenerateArgs {
+    /// A run folder, a checkpoint, an export, any Hugging Face Llama folder, or a Llama's name
+    /// on the Hub
+    pub checkpoint: PathBuf,
+    /// The text to continue
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: String,
+    /// How many tokens to add at most
+    #[arg(long, value_name = "N", default_value_t = 200)]
     pub tokens: usize,
-    /// 0 is greedy.
+    /// 0 takes the likeliest token each time; 0.8 gives variety (see --seed)
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
     pub temperature: f64,
-    /// Among how many of the likeliest; `None` for all.
+    /// Sample among the N likeliest tokens only
+    #[arg(long, value_name = "N")]
     pub top_k: Option<usize>,
-    /// Among the likeliest that have this probability together; `None` for all.
+    /// Sample among the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P")]
     pub top_p: Option<f64>,
+    /// Generate nothing; print the logits of every position of the prompt as JSON
+    #[arg(long)]
+    pub logits: bool,
 }
 
 /// Continues the prompt, or with `logits` prints what the model says at each of its positions.
-pub fn run(
-    checkpoint: &Path,
-    request: &Request,
-    logits: bool,
-    session: &Session,
-) -> anyhow::Result<()> {
+pub fn run(args: &GenerateArgs, session: &Session) -> anyhow::Result<()> {
     let sampler = Sampler::new(SamplingSpec {
-        temperature: request.temperature,
-        top_k: request.top_k,
-        top_p: request.top_p,
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
         seed: session.common.seed.unwrap_or(0),
     })?;
-    let source = Source::find(checkpoint, session)?;
+    let source = ModelSource::find(&args.checkpoint, session)?;
     let tokenizer = source.tokenizer()?;
     let mut engine = source.engine(session)?;
-    let mut ids = tokenizer.encode_prompt(request.prompt)?;
+    let mut ids = tokenizer.encode_prompt(&args.prompt)?;
     if ids.is_empty() {
         // Nothing to continue: begin a document, which is what follows an end of text.
         ids.push(tokenizer.end_of_text());
     }
-    if logits {
+    if args.logits {
         let flat = engine.all_logits(&ids)?;
         let rows: Vec<&[f32]> = flat.chunks(engine.model().vocab_size.max(1)).collect();
         write_stdout(&format!("{}\n", json!({ "tokens": ids, "logits": rows })))?;
@@ -54,7 +61,7 @@ pub fn run(
 
     let stream = !session.common.json;
     if stream {
-        write_stdout(request.prompt)?;
+        write_stdout(&args.prompt)?;
     }
     // A token may end in the middle of a character: the stream holds its bytes back until the
     // character is whole.
@@ -66,7 +73,7 @@ pub fn run(
     let new = generate(
         engine.as_mut(),
         &ids,
-        request.tokens,
+        args.tokens,
         Some(tokenizer.end_of_text()),
         &sampler,
         |id| {
@@ -86,6 +93,6 @@ pub fn run(
     if stream {
         write_stdout(&format!("{rest}\n"))?;
     }
-    session.emit(&json!({ "prompt": request.prompt, "text": text, "tokens": new }))?;
+    session.emit(&json!({ "prompt": args.prompt, "text": text, "tokens": new }))?;
     if session.interrupted.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
 }

@@ -1,6 +1,6 @@
 //! `cuvee inspect PATH`: what a thing on disk is, in words on stdout, or as JSON.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use cuvee_data::{Inspection, Manifest, Split};
@@ -8,11 +8,22 @@ use cuvee_report::{bytes, count, thousands};
 use cuvee_train::{checkpoint, hf};
 use serde_json::{Value, json};
 
-use crate::args::Said;
-use crate::{Session, write_stdout};
+use crate::session::{Session, write_stdout};
+use crate::token_file::TokenFileArgs;
 
-/// Says what `path` is.
-pub fn run(path: &Path, said: Said, session: &Session) -> anyhow::Result<()> {
+/// What `inspect` is asked to do.
+#[derive(clap::Args, Debug, Clone)]
+pub struct InspectArgs {
+    /// A shard folder, a tokenized file, a run folder, a checkpoint, or the word `strategies`
+    pub path: PathBuf,
+    /// What a tokenized file is and how it is read, where it does not tell
+    #[command(flatten)]
+    pub read_as: TokenFileArgs,
+}
+
+/// Says what the path is.
+pub fn run(args: &InspectArgs, session: &Session) -> anyhow::Result<()> {
+    let path = args.path.as_path();
     let (text, document) = if path == Path::new("strategies") {
         strategies()
     } else if path.join("plan.json").is_file() {
@@ -22,7 +33,7 @@ pub fn run(path: &Path, said: Said, session: &Session) -> anyhow::Result<()> {
     } else if let Some(newest) = checkpoint::list(path)?.pop() {
         model_folder(&newest)?
     } else {
-        shards(path, said)?
+        shards(path, args.read_as)?
     };
     if session.common.json {
         session.emit(&document)
@@ -41,8 +52,8 @@ fn strategies() -> (String, Value) {
 }
 
 /// A shard folder, the folder of an entry with several, or one tokenized file.
-fn shards(path: &Path, said: Said) -> anyhow::Result<(String, Value)> {
-    let inspection = cuvee_data::inspect_as(path, said.into())?;
+fn shards(path: &Path, read_as: TokenFileArgs) -> anyhow::Result<(String, Value)> {
+    let inspection = cuvee_data::inspect_as(path, read_as.into())?;
     let text = match &inspection {
         Inspection::Domain { dir, manifest } => format!("{}: {}", dir.display(), domain(manifest)),
         Inspection::Entry { dir, domains, .. } => {

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::config::ConfigError;
 use crate::progress::PrepareProgress;
-use crate::{Interrupted, Session};
+use crate::session::{Interrupted, Session};
 
 /// Which experiment.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

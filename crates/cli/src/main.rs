@@ -2,63 +2,32 @@
 
 mod args;
 mod bench;
-mod checkpoint_source;
 mod config;
 mod convert;
 mod eval;
 mod generate;
 mod inspect;
 mod lab;
+mod machine;
+mod model_source;
 mod plan;
 mod prepare;
 mod progress;
+mod session;
+mod token_file;
 mod train;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use args::{Args, Command};
 use clap::Parser;
+
+use args::Args;
+use session::{Interrupted, Session};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// What every command gets besides its own arguments.
-pub struct Session {
-    /// Flags that every command takes.
-    pub common: args::Common,
-    /// Turns true at the first Ctrl-C.
-    pub interrupted: Arc<AtomicBool>,
-}
-
-impl Session {
-    /// Prints one line for people, unless they asked for quiet.
-    pub fn say(&self, line: impl AsRef<str>) {
-        if !self.common.quiet {
-            eprintln!("{}", line.as_ref());
-        }
-    }
-
-    /// Prints the command's JSON document when asked for.
-    pub fn emit(&self, document: &serde_json::Value) -> anyhow::Result<()> {
-        if self.common.json {
-            write_stdout(&format!("{}\n", serde_json::to_string_pretty(document)?))?;
-        }
-        Ok(())
-    }
-}
-
-/// Writes data to stdout. A closed pipe (`cuvee … | head`) is no error: it says that nobody reads
-/// any more, and so does the answer `false`.
-pub fn write_stdout(text: &str) -> std::io::Result<bool> {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        other => other.map(|()| true),
-    }
-}
 
 /// Candle splits every elementwise operation over threads that spin while they wait for each other,
 /// which made the reference engine three times slower than whole micro-batches side by side. It
@@ -85,11 +54,6 @@ fn leave_threads_to_the_engine() {
     }
 }
 
-/// The run was interrupted and everything worth keeping is on disk.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted")]
-pub struct Interrupted;
-
 fn main() -> ExitCode {
     #[cfg(unix)]
     leave_threads_to_the_engine();
@@ -109,32 +73,13 @@ fn main() -> ExitCode {
         eprintln!("warning: Ctrl-C cannot be caught ({e}); it will stop without a checkpoint");
     }
     let session = Session { common: args.common, interrupted };
-    match run(&args.command, &session) {
+    match args.command.run(&session) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => ExitCode::from(130),
         Err(error) => {
             eprintln!("error: {}", describe(&error));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
-    }
-}
-
-fn run(command: &Command, session: &Session) -> anyhow::Result<()> {
-    match command {
-        Command::Prepare { config, shard } => prepare::run(config, *shard, session),
-        Command::Train { config } => train::run(config, session),
-        Command::Eval { checkpoint, data, sequences, context } => {
-            eval::run(checkpoint, data.as_deref(), *sequences, *context, session)
-        }
-        Command::Generate { checkpoint, prompt, tokens, temperature, top_k, top_p, logits } => {
-            let (tokens, temperature, top_k, top_p) = (*tokens, *temperature, *top_k, *top_p);
-            let request = generate::Request { prompt, tokens, temperature, top_k, top_p };
-            generate::run(checkpoint, &request, *logits, session)
-        }
-        Command::Inspect { path, said } => inspect::run(path, *said, session),
-        Command::Convert(args) => convert::run(args, session),
-        Command::Lab(args) => lab::run(args, session),
-        Command::Bench(args) => bench::run(args, session),
     }
 }
 

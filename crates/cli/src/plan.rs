@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cuvee_data::{Domain, Split};
 use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, RunSize};
-use cuvee_train::{ModelConfig, RunPlan, check_split};
+use cuvee_train::{ModelConfig, RunPlan, check_split, hf};
 use serde::Serialize;
 
 use crate::config::{Config, ConfigError};
@@ -68,7 +68,7 @@ impl Plan {
             ))
             .into());
         }
-        let model = config.model.resolve(vocab_size, train.context, &config.base)?;
+        let model = hf::resolve_model(&config.model, vocab_size, train.context, &config.base)?;
         let infos: Vec<DomainInfo> = domains
             .iter()
             .zip(importances)
@@ -85,9 +85,10 @@ impl Plan {
             context: train.context,
             seed: config.seed,
         };
-        let mixer = Mixer::new(&config.mixture, &infos, &run)?;
+        let mixer = Mixer::new(&config.mixture, &infos, &run)
+            .map_err(|error| ConfigError(error.in_config("mixture", "train")))?;
         check_split(domains, Split::Valid, train.context)?;
-        let importance = mixer.importance().values().to_vec();
+        let importance = mixer.importance().clone();
         let plan = Self {
             domains: mixer.plan().to_vec(),
             documents: domains.iter().map(|d| d.shard(Split::Train).documents()).collect(),

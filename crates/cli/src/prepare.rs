@@ -1,24 +1,35 @@
 //! `cuvee prepare CONFIG`: corpora to shards, only what is missing or out of date; with `--shard
 //! I/N`, one worker's part.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use cuvee_data::{Corpus, DataError, Prepare, ShardStore, Share, Split, TokenizerSpec, Work};
 use cuvee_report::PreparedRow;
 use serde_json::{Value, json};
 
-use crate::bench::machine;
 use crate::config::Config;
+use crate::machine;
 use crate::progress::PrepareProgress;
-use crate::{Interrupted, Session};
+use crate::session::{Interrupted, Session};
+
+/// What `prepare` is asked to do.
+#[derive(clap::Args, Debug, Clone)]
+pub struct PrepareArgs {
+    /// The config (only [tokenizer], [data] and [[domain]] are needed)
+    pub config: PathBuf,
+    /// Prepare part I of N only (from 1), as one of N workers that share the folder of the
+    /// shards; when all are done, `cuvee prepare CONFIG` puts the parts together
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Share>,
+}
 
 /// Prepares and prints what there is.
-pub fn run(config: &Path, shard: Option<Share>, session: &Session) -> anyhow::Result<()> {
-    let settings = Config::load(config, &session.common.set, session.common.seed)?;
+pub fn run(args: &PrepareArgs, session: &Session) -> anyhow::Result<()> {
+    let settings = Config::load(&args.config, &session.common.set, session.common.seed)?;
     let store = settings.store(session.common.out.as_deref());
-    if let Some(share) = shard {
-        return part(config, &settings, store, share, session);
+    if let Some(share) = args.shard {
+        return part(&args.config, &settings, store, share, session);
     }
     let begun = Instant::now();
     let corpus = corpus(&settings, &settings.tokenizer, store, session)?;

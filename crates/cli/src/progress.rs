@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cuvee_report::{EvalDomainRecord, EvalRecord, MetricsLog, StepDomainRecord, StepRecord};
-use cuvee_train::{Evaluation, HeldOut, Observer, StepReport};
+use cuvee_report::{EvalRecord, MetricsLog, StepRecord};
+use cuvee_train::Observer;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Without a terminal, a training line at least this often.
@@ -130,7 +130,7 @@ impl cuvee_data::Progress for PrepareProgress {
     }
 }
 
-/// The training run's witness: writes the metrics log and draws the bar.
+/// Watches a training run: writes the metrics log and draws the bar.
 pub struct TrainProgress {
     log: MetricsLog,
     bar: ProgressBar,
@@ -182,36 +182,8 @@ impl TrainProgress {
 }
 
 impl Observer for TrainProgress {
-    fn step(&mut self, r: &StepReport) -> std::io::Result<()> {
-        self.log
-            .step(&StepRecord {
-                step: r.step,
-                tokens: r.tokens,
-                loss: r.loss,
-                lr: r.learning_rate,
-                gradient_norm: r.gradient_norm,
-                tokens_per_second: r.tokens_per_second,
-                domains: r
-                    .domains
-                    .iter()
-                    .map(|d| {
-                        let record = StepDomainRecord {
-                            loss: d.loss,
-                            importance: d.importance,
-                            sampling_weight: d.sampling_weight,
-                            loss_weight: d.loss_weight,
-                            multiplier: d.multiplier,
-                            sequences: d.sequences as u64,
-                            epochs: d.epochs,
-                            gradient_deviation: d.gradient_deviation,
-                        };
-                        (d.name.clone(), record)
-                    })
-                    .collect(),
-                clamped: r.clamped.clone(),
-                floored: r.floored.clone(),
-            })
-            .map_err(std::io::Error::other)?;
+    fn step(&mut self, r: &StepRecord) -> std::io::Result<()> {
+        self.log.step(r).map_err(std::io::Error::other)?;
         self.bar.set_position(r.step);
         self.bar.set_message(format!("loss {:.3}  {:.0} tokens/s", r.loss, r.tokens_per_second));
         let due = self.verbose || self.last_line.elapsed() >= LINE_EVERY;
@@ -239,49 +211,17 @@ impl Observer for TrainProgress {
         self.evaluation_bar.inc(windows as u64);
     }
 
-    fn evaluation(&mut self, e: &Evaluation) -> std::io::Result<()> {
+    fn evaluation(&mut self, record: &EvalRecord) -> std::io::Result<()> {
         self.evaluation_bar.finish_and_clear();
-        self.log
-            .eval(&EvalRecord {
-                step: e.step,
-                split: "valid".to_string(),
-                domains: e
-                    .domains
-                    .iter()
-                    .map(|d| {
-                        let record = EvalDomainRecord {
-                            loss: d.loss,
-                            perplexity: d.perplexity(),
-                            bits_per_byte: d.bits_per_byte,
-                            loss_variance: None,
-                        };
-                        (d.name.clone(), record)
-                    })
-                    .collect(),
-            })
-            .map_err(std::io::Error::other)?;
-        let each: Vec<String> =
-            e.domains.iter().map(|d| format!("{} {:.3}", d.name, d.loss)).collect();
-        self.line(&format!("step {:>5}  valid loss  {}", e.step, each.join("  ")));
+        self.log.eval(record).map_err(std::io::Error::other)?;
+        let domains = record.domains.0.iter();
+        let each: Vec<String> = domains.map(|(name, d)| format!("{name} {:.3}", d.loss)).collect();
+        self.line(&format!("step {:>5}  valid loss  {}", record.step, each.join("  ")));
         Ok(())
     }
 
-    fn held_out(&mut self, step: u64, domains: &[HeldOut]) -> std::io::Result<()> {
-        let record = |d: &HeldOut| {
-            let record = EvalDomainRecord {
-                loss: d.statistics.mean,
-                perplexity: d.statistics.mean.exp(),
-                bits_per_byte: d.bits_per_byte,
-                loss_variance: Some(d.statistics.variance),
-            };
-            (d.name.clone(), record)
-        };
-        let record = EvalRecord {
-            step,
-            split: "tune".to_string(),
-            domains: domains.iter().map(record).collect(),
-        };
-        self.log.eval(&record).map_err(std::io::Error::other)
+    fn held_out(&mut self, record: &EvalRecord) -> std::io::Result<()> {
+        self.log.eval(record).map_err(std::io::Error::other)
     }
 
     fn checkpoint(&mut self, folder: &Path) {

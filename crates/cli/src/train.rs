@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use cuvee_fs::{FileLock, LockKind, try_lock};
 use cuvee_report::{MetricsLog, PlanRow, ResultRow};
 use cuvee_train::{
@@ -12,21 +12,30 @@ use cuvee_train::{
 };
 use serde_json::json;
 
-use crate::checkpoint_source::fetched_model;
 use crate::config::{Config, ConfigError, differences};
+use crate::model_source::fetched_model;
 use crate::plan::Plan;
+use crate::prepare;
 use crate::progress::TrainProgress;
-use crate::{Interrupted, Session, prepare};
+use crate::session::{Interrupted, Session};
+
+/// What `train` is asked to do.
+#[derive(clap::Args, Debug, Clone)]
+pub struct TrainArgs {
+    /// The config
+    pub config: PathBuf,
+}
 
 /// Does the whole job.
-pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
+pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
+    let config_path = args.config.as_path();
     let mut config = Config::load(config_path, &session.common.set, session.common.seed)?;
     let resolved = config.to_toml()?;
     let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
     let folder = run_folder(config_path, session)?;
     let _lock = lock_run(&folder)?;
     let from =
-        if session.common.resume { find_checkpoint(&folder, &resolved, session)? } else { None };
+        if session.common.resume { find_checkpoint(&folder, &config, session)? } else { None };
     if session.common.verbose {
         session.say(&resolved);
     }
@@ -40,7 +49,7 @@ pub fn run(config_path: &Path, session: &Session) -> anyhow::Result<()> {
     let corpus = prepare::corpus(&config, &config.tokenizer, config.store(None), session)?;
     let (mut plan, mixer) =
         Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
-    let estimator = mixer.needs().gradient.map(|gradient| gradient.estimator);
+    let estimator = mixer.observation_request().gradient.map(|gradient| gradient.estimator);
     plan.run.train.engine = plan.run.train.engine.collecting(estimator);
     // What the config leaves open stays as the run began.
     let begun = from
@@ -213,7 +222,7 @@ fn lock_run(folder: &Path) -> anyhow::Result<FileLock> {
 /// made with.
 fn find_checkpoint(
     folder: &Path,
-    resolved: &str,
+    config: &Config,
     session: &Session,
 ) -> anyhow::Result<Option<(PathBuf, RunState)>> {
     let root = folder.join("checkpoints");
@@ -226,9 +235,7 @@ fn find_checkpoint(
         return Ok(None);
     };
     let state = checkpoint::load_state(&newest)?;
-    let parse =
-        |text: &str| text.parse::<toml::Table>().context("a resolved config does not read back");
-    let changed = differences(&parse(&state.config)?, &parse(resolved)?);
+    let changed = differences(&Config::from_toml(&state.config)?, config)?;
     if !changed.is_empty() {
         return Err(ConfigError(format!(
             "{} was made with another config; changed since:\n  {}\nhint: resume with the config it was made with ({}), or start a new run with --out",

@@ -10,8 +10,9 @@ use crate::sync::sync_folder;
 
 /// Makes `content` the content of the file at `path`; its folder must be there.
 ///
-/// The new file is `.NAME.part` beside `path`, so that what a killed process left is overwritten and
-/// not kept for ever. One writer at a time: hold a lock, or use [`write_file_concurrently`].
+/// The new file is `.NAME.part` beside `path`. Its name is always the same, so that the next write
+/// replaces what a killed process left. One writer at a time: hold a lock, or use
+/// [`write_file_concurrently`].
 ///
 /// # Errors
 /// [`FsError`] with the path; what was at `path` is then still there, unchanged.

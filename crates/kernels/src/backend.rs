@@ -1,32 +1,37 @@
-//! The kernel set: what a decoder's training step is made of, whatever it runs on.
+//! The trait that an engine is written over: the kernels of a decoder's training step, whatever
+//! device they run on.
 
 use std::ops::Range;
 
-use crate::adamw::AdamWStep;
-use crate::attention::Heads;
-use crate::rope::Rotations;
+use crate::ops::{AdamWStep, Heads, Rotations};
 
-/// The kernels a decoder is trained with.
+/// The kernels that a decoder is trained with, on one device.
 ///
-/// Shapes are suffixes: n rows (positions of one sequence after the other), d residual width, o and
-/// i outputs and inputs of a linear layer. *Floats* are f32; *activations* are of the set's own
-/// element type and take part in products; a *matrix* is a parameter laid out for products, and is
-/// made anew from its f32 values after an update. Methods take as many rows as `rows` says from
-/// buffers that may have room for more, and are called from several threads at once.
+/// **Shapes** are suffixes of the parameters' names. n is rows: the positions of one sequence after
+/// the other. d is the width of the residual stream, o and i are the outputs and inputs of a linear
+/// layer, f is the feed-forward width, v the vocabulary, b the sequences. `qkv` is `[n, (H + 2G) e]`
+/// and `gate_up` `[n, 2f]`: queries, keys, values, and gates, ups, side by side.
+///
+/// **Buffers** are *floats*, which are f32; *activations*, which are of the backend's element type
+/// and which products read; and *matrices*, which are parameters packed for products and must be
+/// packed again when their f32 values change. Methods take `rows` rows (or as many as there are ids
+/// or targets) of buffers that may be longer. Gradients are named d_ or d after what they are of.
+///
+/// **Threads**: methods are called from several workers at once, each with its own workspace.
 ///
 /// # Panics
-/// Every method, where a buffer is smaller than its shape.
+/// Every method, if a buffer is smaller than its shape.
 pub trait Backend: Send + Sync + 'static {
     /// f32 numbers.
     type Floats: Send + Sync;
-    /// `[rows, columns]` of the set's element type.
+    /// `[rows, columns]` of the backend's element type.
     type Activations: Send + Sync;
-    /// A parameter `[o, i]` as products read it, forward and backward.
+    /// A parameter `[o, i]`, packed for the products of forward and backward.
     type Matrix: Send + Sync;
-    /// What attention and products need in between, one for each thread.
+    /// One worker's memory for what kernels need in between.
     type Workspace: Send;
-    /// One layer's keys and values of the tokens seen so far.
-    type Cache: Default + Send;
+    /// One layer's keys and values of the tokens so far.
+    type KvCache: Default + Send;
 
     /// Element type of activations, such as `bf16`.
     fn precision(&self) -> &'static str;
@@ -34,11 +39,15 @@ pub trait Backend: Send + Sync + 'static {
     /// `len` zeros.
     fn floats(&self, len: usize) -> Self::Floats;
 
-    /// `[rows, columns]` zeros.
+    /// `[rows, columns]` of zeros.
     fn activations(&self, rows: usize, columns: usize) -> Self::Activations;
 
-    /// Workspace for `rows` rows in sequences of up to `context`, of a model with these heads,
-    /// `vocab_size` logits and no layer wider than `widest`; with `backward`, for the way back too.
+    /// `[o, i]` of zeros, to be filled by [`Backend::pack`].
+    fn matrix(&self, o: usize, i: usize) -> Self::Matrix;
+
+    /// A workspace for up to `rows` rows in sequences of up to `context`, of a model with these heads,
+    /// `vocab_size` logits and no layer with more than `widest` inputs; with `backward`, for the
+    /// methods of backward too.
     fn workspace(
         &self,
         rows: usize,
@@ -49,34 +58,31 @@ pub trait Backend: Send + Sync + 'static {
         backward: bool,
     ) -> Self::Workspace;
 
-    /// `values` into `floats` from `at` on.
+    /// `floats[at..]` ← `values`, as many as these are.
     fn write(&self, floats: &mut Self::Floats, at: usize, values: &[f32]);
 
     /// `floats[range]`.
     fn read(&self, floats: &Self::Floats, range: Range<usize>) -> Vec<f32>;
 
-    /// Zeros where `floats` held anything.
+    /// `floats` ← 0.
     fn clear(&self, floats: &mut Self::Floats);
 
-    /// `[o, i]` of zeros, to be filled by [`Backend::lay_out`].
-    fn matrix(&self, o: usize, i: usize) -> Self::Matrix;
+    /// Rounds `values`, `[o, i]`, and packs them into `matrix`.
+    fn pack(&self, values: &Self::Floats, matrix: &mut Self::Matrix);
 
-    /// Rounds and lays out the values, `[o, i]`, for products.
-    fn lay_out(&self, values: &Self::Floats, matrix: &mut Self::Matrix);
+    /// x ← rows `ids` of `table_vd`.
+    fn embed(&self, table_vd: &Self::Floats, d: usize, ids: &[u32], x_nd: &mut Self::Floats);
 
-    /// x ← rows `ids` of `table`, `[v, d]`.
-    fn embed(&self, table: &Self::Floats, d: usize, ids: &[u32], x_nd: &mut Self::Floats);
-
-    /// Rows `ids` of `gradient`, `[v, d]`, += those of dx.
+    /// Rows `ids` of `gradient_vd` += the rows of dx.
     fn embed_backward(
         &self,
         d: usize,
         ids: &[u32],
         dx_nd: &Self::Floats,
-        gradient: &mut Self::Floats,
+        gradient_vd: &mut Self::Floats,
     );
 
-    /// [`crate::rms_norm`].
+    /// [`crate::rms_norm`]: y ← x · s · gain, `scale` ← s = 1 / √(mean x² + eps).
     #[allow(clippy::too_many_arguments)]
     fn norm(
         &self,
@@ -88,9 +94,8 @@ pub trait Backend: Send + Sync + 'static {
         scale_n: &mut Self::Floats,
     );
 
-    /// [`crate::rms_norm_backward`], sequence by sequence of `context` rows: `gains` ← each
-    /// sequence's gradient of the gain, `[n / context, d]`. With `fresh`, what dx held before
-    /// counts as zero.
+    /// [`crate::rms_norm_backward`]: adds to dx, or with `overwrite` replaces it, and gives it rounded
+    /// too. `gains_bd` ← each sequence's gradient of the gain.
     #[allow(clippy::too_many_arguments)]
     fn norm_backward(
         &self,
@@ -100,7 +105,7 @@ pub trait Backend: Send + Sync + 'static {
         gain_d: &Self::Floats,
         scale_n: &Self::Floats,
         dy_nd: &Self::Floats,
-        fresh: bool,
+        overwrite: bool,
         dx_nd: &mut Self::Floats,
         rounded_nd: &mut Self::Activations,
         gains_bd: &mut Self::Floats,
@@ -115,13 +120,13 @@ pub trait Backend: Send + Sync + 'static {
         y_no: &mut Self::Activations,
     );
 
-    /// y ← base + x Wᵀ.
-    fn linear_onto(
+    /// y ← residual + x Wᵀ.
+    fn linear_residual(
         &self,
         rows: usize,
         x_ni: &Self::Activations,
         w: &Self::Matrix,
-        base_no: &Self::Floats,
+        residual_no: &Self::Floats,
         y_no: &mut Self::Floats,
     );
 
@@ -152,7 +157,7 @@ pub trait Backend: Send + Sync + 'static {
         dx_ni: &mut Self::Floats,
     );
 
-    /// dW ← dyᵀ x, or += with `add`.
+    /// dW ← dyᵀ x, or dW += dyᵀ x with `add`.
     fn linear_gradient(
         &self,
         rows: usize,
@@ -163,8 +168,8 @@ pub trait Backend: Send + Sync + 'static {
         workspace: &mut Self::Workspace,
     );
 
-    /// [`crate::rotate`] on the queries and keys of `qkv`, rows being positions 0, 1, … of
-    /// sequences of `context`.
+    /// [`crate::rotate`] on the queries and keys of `qkv`, whose rows are positions 0, 1 and so on of
+    /// sequences of `context`; with `backward`, the same for their gradient.
     fn rotate(
         &self,
         rows: usize,
@@ -175,7 +180,7 @@ pub trait Backend: Send + Sync + 'static {
         qkv: &mut Self::Activations,
     );
 
-    /// [`crate::attention`], sequence by sequence.
+    /// [`crate::attention`]: out ← softmax(mask(q kᵀ / √e)) v in sequences of `context`.
     #[allow(clippy::too_many_arguments)]
     fn attention(
         &self,
@@ -188,7 +193,7 @@ pub trait Backend: Send + Sync + 'static {
         workspace: &mut Self::Workspace,
     );
 
-    /// [`crate::attention_backward`], sequence by sequence.
+    /// [`crate::attention_backward`]: `d_qkv` ← the gradient, given that of `out`.
     #[allow(clippy::too_many_arguments)]
     fn attention_backward(
         &self,
@@ -203,20 +208,20 @@ pub trait Backend: Send + Sync + 'static {
         workspace: &mut Self::Workspace,
     );
 
-    /// [`crate::attention_step`] on row 0 of `qkv` and `out`.
+    /// [`crate::attention_step`]: the attention of one new token, in row 0 of `qkv` and `out`.
     fn attention_step(
         &self,
         heads: Heads,
         rotations: &Rotations,
         qkv: &mut Self::Activations,
-        cache: &mut Self::Cache,
+        cache: &mut Self::KvCache,
         out: &mut Self::Activations,
     );
 
-    /// [`crate::swiglu`].
+    /// [`crate::swiglu`]: h ← silu(gate) · up.
     fn swiglu(&self, rows: usize, gate_up: &Self::Activations, h_nf: &mut Self::Activations);
 
-    /// [`crate::swiglu_backward`].
+    /// [`crate::swiglu_backward`]: `gate_up` ← its gradient, given that of h.
     fn swiglu_backward(
         &self,
         rows: usize,
@@ -224,7 +229,7 @@ pub trait Backend: Send + Sync + 'static {
         gate_up: &mut Self::Activations,
     );
 
-    /// The head and its loss, some rows at a time, so that no `[n, v]` is held: logits z = x Wᵀ,
+    /// The head's loss, some rows at a time, so that no `[n, v]` is held: with logits z = x Wᵀ,
     /// `losses` ← log Σ e^z − z_target of each row, in nats.
     fn head(
         &self,
@@ -235,16 +240,17 @@ pub trait Backend: Send + Sync + 'static {
         workspace: &mut Self::Workspace,
     );
 
-    /// The same, and the gradient of Σ share · loss: dx ← share (softmax z − 1_target) W, dW ← or,
-    /// with `add`, += its product with x. `values` is W in f32.
+    /// [`Backend::head`], and the gradient of Σ loss_scale · loss: dx ← loss_scale (softmax z −
+    /// 1_target) W, and dW ← the product of that bracket with x, or dW += with `add`. `values_vd` is
+    /// W in f32.
     #[allow(clippy::too_many_arguments)]
     fn head_backward(
         &self,
         x_nd: &Self::Activations,
         w: &Self::Matrix,
-        values: &Self::Floats,
+        values_vd: &Self::Floats,
         targets: &[u32],
-        shares: &[f32],
+        loss_scales: &[f32],
         losses: &mut [f32],
         dx_nd: &mut Self::Floats,
         add: bool,
@@ -252,18 +258,19 @@ pub trait Backend: Send + Sync + 'static {
         workspace: &mut Self::Workspace,
     );
 
-    /// Shards of a batch that run side by side: one a thread.
-    fn shards(&self) -> usize;
+    /// Number of workers: parts of a batch that [`Backend::parallel`] runs at the same time.
+    fn workers(&self) -> usize;
 
-    /// `work` on each of `items` at once.
-    fn side_by_side<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Sync + Send);
+    /// Calls `work` on each of `items`, in parallel.
+    fn parallel<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Sync + Send);
 
-    /// Adds up the shards' gradients in the first of them, in the order given, and returns Σ g² in
-    /// f64.
+    /// Adds up the workers' gradients in the first of them, in the order given, and returns Σ g² of
+    /// the sum in f64.
     fn reduce(&self, gradients: &mut [&mut Self::Floats]) -> f64;
 
-    /// [`crate::adamw`].
-    fn update(
+    /// [`crate::adamw`]: one AdamW update of `values` and the two moments. Packed matrices of them
+    /// stay as they are.
+    fn adamw(
         &self,
         values: &mut Self::Floats,
         gradient: &Self::Floats,

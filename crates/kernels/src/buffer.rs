@@ -1,4 +1,4 @@
-//! Memory that starts on a cache line, and matrices whose rows do.
+//! Memory that starts on a cache line, and matrices each of whose rows starts on one.
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -12,8 +12,8 @@ use crate::element::Element;
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// `len` elements, zero at the start, the first on a cache line, with a line of zeros behind the
-/// last.
+/// `len` elements, made as zeros. The first starts on a cache line, and at least one line of zeros
+/// follows the last.
 #[derive(Clone, Default)]
 pub struct Buffer<T> {
     lines: Vec<Line>,
@@ -43,10 +43,10 @@ impl<T: Pod> DerefMut for Buffer<T> {
     }
 }
 
-/// A row-major matrix, each row on a cache line of its own.
+/// A row-major matrix, each row of which starts on a cache line.
 ///
-/// Rows are `stride` elements apart; what lies between a row's last column and the next row stays
-/// zero, so that a product may read whole units.
+/// Rows are `stride` elements apart. The elements between a row's last column and the next row are
+/// zero and must stay so: a product reads whole units.
 #[derive(Clone, Default)]
 pub struct Matrix<E> {
     data: Buffer<E>,
@@ -60,20 +60,20 @@ impl<E: Element> Matrix<E> {
     pub fn zeros(rows: usize, columns: usize) -> Self {
         let line = 64 / size_of::<E>();
         let mut stride = columns.next_multiple_of(line);
-        // Rows a multiple of 1 KiB apart would share few sets of the first-level cache, and a
-        // product reads a dozen at once.
+        // Rows a multiple of 1 KiB apart fall into few sets of the first-level cache and would evict
+        // each other: a product reads a dozen rows at once.
         if (stride * size_of::<E>()).is_multiple_of(1024) {
             stride += line;
         }
         Self { data: Buffer::zeros(rows * stride), rows, columns, stride }
     }
 
-    /// Rows.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Columns.
+    /// Number of columns.
     pub fn columns(&self) -> usize {
         self.columns
     }
@@ -104,4 +104,13 @@ impl<E: Element> Matrix<E> {
     pub fn data_mut(&mut self) -> &mut [E] {
         &mut self.data
     }
+}
+
+/// Elements from the start of the first of `rows` rows to the end of the last, the rows `stride`
+/// apart and `width` long.
+///
+/// Saturates where the count does not fit: no slice is that long, so a check against it fails.
+#[inline(always)]
+pub(crate) fn span(rows: usize, stride: usize, width: usize) -> usize {
+    rows.saturating_sub(1).saturating_mul(stride).saturating_add(width)
 }

@@ -1,50 +1,50 @@
-//! The number types activations and packed parameters are kept in: f32, and bf16 with f32
-//! arithmetic.
+//! The number types of activations and packed parameters: f32, and bf16 with f32 arithmetic.
 
 use bytemuck::Pod;
 use half::bf16;
 
 use crate::math::{exp_or_zero, short_exp};
 
-/// These types alone: products read and write them as raw units.
+/// Closed to other crates' types: matrix products read and write elements as raw bits.
 mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
     impl Sealed for half::bf16 {}
 }
 
-/// What activations and packed parameters are made of. Sums are always f32.
+/// A number type of activations and packed parameters, f32 or bf16. Sums are f32 for both.
 ///
 /// Matrix products read operands in *units* of 32 bits along the summed dimension: one f32, or two
-/// bf16, the lower half first.
+/// bf16, of which the first is the lower half (the layout of the instruction `vdpbf16ps`).
 pub trait Element: sealed::Sealed + Pod + Default + Send + Sync + 'static {
     /// Elements in a unit.
     const PER_UNIT: usize;
-    /// Its name in the config, such as `bf16`.
+    /// The type's name in a config: `f32` or `bf16`.
     const NAME: &'static str;
 
-    /// The nearest element, ties to even; the same for what is not finite, if a NaN is the
-    /// processor's own.
+    /// The nearest element, ties to even. Infinity stays infinity, and the NaNs that arithmetic makes
+    /// stay NaN; one whose upper mantissa bits are all set becomes a zero in bf16.
     fn narrow(value: f32) -> Self;
 
     /// The same number in f32, exactly.
     fn widen(self) -> f32;
 
-    /// As [`Element::narrow`], ties away from zero, which is quicker: for numbers that are anything
-    /// between two elements.
-    fn near(value: f32) -> Self;
+    /// As [`Element::narrow`], but ties go away from zero, which takes fewer instructions. For
+    /// results that are hardly ever half way between two elements, such as exponentials.
+    fn narrow_ties_away(value: f32) -> Self;
 
-    /// The unit of two such.
-    fn near_unit(first: f32, second: f32) -> u32;
+    /// The unit of two numbers, each rounded as by [`Element::narrow_ties_away`]; of the first alone
+    /// for f32.
+    fn unit_ties_away(first: f32, second: f32) -> u32;
 
-    /// eˣ for a softmax that is then rounded to this type, as exact as that shows; 0 far below 0.
+    /// eˣ for a softmax whose result is rounded to this type, with an error well below that of the
+    /// rounding; 0 for x below −88.
     fn exp(x: f32) -> f32;
 
-    /// The unit of elements at places 2k and 2k + 1 of the summed dimension; of the first alone for
-    /// f32.
+    /// The unit of elements 2k and 2k + 1 of the summed dimension; of the first alone for f32.
     fn unit(first: Self, second: Self) -> u32;
 
-    /// Σ of the products of two units' elements, added to `sum`.
+    /// `sum` plus the products of two units' elements.
     fn multiply_add(a: u32, b: u32, sum: f32) -> f32;
 }
 
@@ -63,12 +63,12 @@ impl Element for f32 {
     }
 
     #[inline(always)]
-    fn near(value: f32) -> Self {
+    fn narrow_ties_away(value: f32) -> Self {
         value
     }
 
     #[inline(always)]
-    fn near_unit(first: f32, _: f32) -> u32 {
+    fn unit_ties_away(first: f32, _: f32) -> u32 {
         first.to_bits()
     }
 
@@ -92,9 +92,8 @@ impl Element for bf16 {
     const PER_UNIT: usize = 2;
     const NAME: &'static str = "bf16";
 
-    /// In integers, so that loops over it are vectorised: half of the last kept place is added,
-    /// less one where the kept part is even. The processor's own NaN, 0x7fc00000, stays one;
-    /// infinity stays infinity.
+    /// In integer arithmetic, so that the compiler vectorises loops over it: adds half a unit in the
+    /// last kept place, less one where the kept part is even, and cuts off the rest.
     #[inline(always)]
     fn narrow(value: f32) -> Self {
         let bits = value.to_bits();
@@ -107,12 +106,12 @@ impl Element for bf16 {
     }
 
     #[inline(always)]
-    fn near(value: f32) -> Self {
+    fn narrow_ties_away(value: f32) -> Self {
         bf16::from_bits((value.to_bits().wrapping_add(0x8000) >> 16) as u16)
     }
 
     #[inline(always)]
-    fn near_unit(first: f32, second: f32) -> u32 {
+    fn unit_ties_away(first: f32, second: f32) -> u32 {
         let (first, second) =
             (first.to_bits().wrapping_add(0x8000), second.to_bits().wrapping_add(0x8000));
         first >> 16 | second & 0xffff_0000
@@ -132,6 +131,26 @@ impl Element for bf16 {
     fn multiply_add(a: u32, b: u32, sum: f32) -> f32 {
         let low = f32::from_bits(a << 16).mul_add(f32::from_bits(b << 16), sum);
         f32::from_bits(a & 0xffff_0000).mul_add(f32::from_bits(b & 0xffff_0000), low)
+    }
+}
+
+/// A number that can be rounded to an `E`: f32 to either type, an `E` to itself.
+pub trait RoundTo<E>: Copy {
+    /// The nearest `E`, ties to even.
+    fn round_to(self) -> E;
+}
+
+impl<E: Element> RoundTo<E> for E {
+    #[inline(always)]
+    fn round_to(self) -> E {
+        self
+    }
+}
+
+impl RoundTo<bf16> for f32 {
+    #[inline(always)]
+    fn round_to(self) -> bf16 {
+        bf16::narrow(self)
     }
 }
 

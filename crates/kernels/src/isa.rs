@@ -1,12 +1,12 @@
-//! Which instructions this processor has, and functions compiled for each set of them.
+//! Instruction sets: which one this processor has, and functions compiled once for each.
 
 use std::sync::OnceLock;
 
-/// Sets of instructions the kernels are compiled for, best last.
+/// The instruction sets that kernels are compiled for, best last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) enum Isa {
-    /// What every processor of the target has.
+    /// What every processor of the compilation target has.
     Baseline,
     /// AVX2 and FMA: 8 floats at once.
     Avx2,
@@ -16,19 +16,19 @@ pub(crate) enum Isa {
     Avx512Bf16,
 }
 
-/// Whether this processor has the wide fused multiply-adds that the kernels are written for.
-/// Without them they still work, slowly.
+/// Whether this processor has the fused multiply-adds on vectors that the kernels are written for.
+/// Without them the kernels work, slowly.
 pub fn fast() -> bool {
     cfg!(target_arch = "aarch64") || isa() > Isa::Baseline
 }
 
-/// Whether this processor multiplies bf16 faster than f32. Elsewhere bf16 is widened to f32 first,
-/// and slower.
+/// Whether this processor multiplies bf16 faster than f32. Elsewhere bf16 is widened to f32 before
+/// each multiplication, which makes it slower than f32.
 pub fn fast_bf16() -> bool {
     isa() == Isa::Avx512Bf16
 }
 
-/// The best set this processor has.
+/// The best instruction set this processor has.
 pub(crate) fn isa() -> Isa {
     #[cfg(test)]
     if let Some(isa) = tests::forced() {
@@ -58,8 +58,9 @@ fn detect() -> Isa {
     Isa::Baseline
 }
 
-/// Defines a function that is compiled once for each set of instructions and picks the best one at
-/// run time. What it calls must be `#[inline(always)]` to be compiled with it.
+/// Defines a function that is compiled once for each instruction set and picks the best one when it
+/// is called. Functions that it calls must be `#[inline(always)]`: only then are they compiled for
+/// the same set.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($generic:ident : $bound:path),+>)? ($($arg:ident : $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$meta])*
@@ -81,7 +82,7 @@ macro_rules! multiversion {
                     body $(::<$($generic),+>)? ($($arg),*)
                 }
                 match $crate::isa::isa() {
-                    // SAFETY: the processor was asked for these features.
+                    // SAFETY: `isa` found all features of the function on this processor.
                     $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 => unsafe { return avx512 $(::<$($generic),+>)? ($($arg),*) },
                     // SAFETY: as above.
                     $crate::isa::Isa::Avx2 => unsafe { return avx2 $(::<$($generic),+>)? ($($arg),*) },

@@ -1,62 +1,81 @@
-//! The few numeric kernels of a decoder's training step, and no policy: what is computed when, and
-//! on what, the engine in `cuvee-train` decides.
+//! The numeric kernels of a decoder's training step: matrix products, RMSNorm, rotary positions,
+//! causal attention, SwiGLU, the output head with its loss, and AdamW, each with its gradient.
 //!
-//! **In and out.** Slices of f32 and matrices of an [`Element`], f32 or bf16, come in; results go
-//! into buffers of the caller's. Every sum is f32 whatever the element, and what is only added to
-//! (the residual stream, gradients of parameters, moments) is f32 throughout; bf16 is for what
-//! products read. Each kernel's way back stands beside its way there and takes what that one kept:
-//! a scale a row, a logarithm a query. Nothing of the size of context × context or rows ×
-//! vocabulary is ever held.
+//! The crate has no policy: which kernel runs when, and on what data, is the engine's decision (in
+//! `cuvee-train`). An engine is written over the trait [`Backend`]. [`Cpu`] is the backend on the
+//! processor.
 //!
-//! **Layout.** All matrices are row-major, parameters `[out, in]`. A [`Matrix`] has each row on a
-//! cache line of its own, with zeros from its last column to the next row, so that a product may
-//! read whole units. A *unit* is 32 bits along the summed dimension: one f32, or two bf16, the
-//! lower half first. The right operand of a product is packed once for many ([`Panels`]): panels of
-//! 32 columns, in each the units one after the other, in each unit its columns. The left one is
-//! read where it lies, 12 rows at a time, or, if it comes transposed, packed like the right one,
-//! each panel's lanes 12, 12 and 8 at a time. The 12 × 32 sums of a tile stay in registers and go
-//! from there through a [`Epilogue`], which rounds, adds, or turns logits into exponentials. A producer
-//! whose result a later product sums over rows (softmax in the head and in attention) writes it
-//! packed as it comes: nothing is transposed afterwards.
+//! # Numbers
 //!
-//! **Instructions.** Each kernel is compiled for the target's baseline, for AVX2 with FMA and for
-//! AVX-512, and picks the best the processor has when it is called; no build flag is needed.
-//! AVX-512 has products written out, for bf16 where there is the dot product `vdpbf16ps`;
-//! everything else is plain loops that the compiler vectorises, in 16 lanes whose sums are added in
-//! the same order everywhere. So the bits do not depend on the instructions, those of `vdpbf16ps`
-//! aside. [`fast`] tells whether there are any but the baseline's.
+//! Inputs of matrix products have an [`Element`] type, f32 or bf16. Every sum is taken in f32,
+//! whatever the element. What is only ever added to, the residual stream, the gradients of
+//! parameters and the optimizer's moments, is stored in f32.
 //!
-//! **What is not finite** is not hidden: a NaN among a row's logits gives a loss that is one, and
-//! any such gradient a sum of squares that is not finite. Nothing is checked in between. (A NaN
-//! that no arithmetic makes, all of its bits set, rounds to bf16's −0.)
+//! A kernel's gradient takes what its forward kept: one scale a row, or one logarithm a query.
+//! Nothing of the size of context × context or rows × vocabulary is ever held.
 //!
-//! **Costs.** On the processor ([`Cpu`]): a parameter matrix three times, in f32 and packed both
-//! ways in the element's size; for each thread the packed inputs of one parameter's gradient, a
-//! strip of 256 KiB, 2²³ exponentials of logits at most (or of 16 rows), and in attention 32
-//! queries' scores, the score gradients of 240 keys, a dozen rows of both, packed copies of a
-//! head's queries, keys, values and output gradients, and its gradients in f32. Work is split by
-//! the caller: a kernel runs on the thread it is called from, but for the layout of parameters, the
-//! sum of gradients and the update, which use the set's own pool and do not depend on how many
-//! threads it has.
+//! Values that are not finite are never hidden. A NaN among a row's logits gives a loss that is NaN,
+//! and a gradient that is not finite gives a sum of squares that is not finite. Kernels check nothing
+//! else. (A NaN that arithmetic does not make, one whose upper mantissa bits are all set, becomes a
+//! zero when rounded to bf16.)
 //!
-//! | file | holds |
+//! # Memory layout
+//!
+//! Matrices are row-major and parameters are `[out, in]`. A [`Matrix`] starts each row on a cache
+//! line and fills it up with zeros, so that a product can read whole *units*: 32 bits along the
+//! summed dimension, one f32 or two bf16.
+//!
+//! The right operand of a product is packed once for many products ([`Panels`]). The left operand is
+//! read from its rows. If it comes transposed, it is packed a strip at a time. A tile of 12 × 32 sums
+//! stays in registers, and an [`Epilogue`] then rounds, adds, or turns logits into exponentials.
+//! Where a later product sums over the rows of a result, as over the softmax of the head and of
+//! attention, the result is packed as it is computed: nothing is transposed afterwards.
+//!
+//! # Instruction sets
+//!
+//! Each kernel is compiled for the target's baseline, for AVX2 with FMA and for AVX-512, and the best
+//! that the processor has is chosen at run time; no build flag is needed. For AVX-512, products are
+//! written with intrinsics, and those of bf16 use the dot product `vdpbf16ps` where the processor has
+//! it. All other kernels are plain loops, which the compiler vectorises. They sum in 16 lanes that
+//! are added in the same order everywhere, so results have the same bits on every instruction set,
+//! those of `vdpbf16ps` aside. [`fast`] tells whether the processor has more than the baseline.
+//!
+//! # Memory and threads of [`Cpu`]
+//!
+//! | what | memory |
 //! |---|---|
-//! | `backend` | [`Backend`], the set that an engine is written over |
-//! | `cpu` | [`Cpu`], the set on the processor; the head, in chunks of rows |
-//! | `norm`, `rope`, `swiglu` | row by row: RMSNorm, rotary positions, SwiGLU |
-//! | `loss` | softmax and cross-entropy of logits as they come out of the head's product |
-//! | `attention`, `cache` | causal attention of a sequence, and of one new token over those before it |
-//! | `adamw` | the update, and the sums before it |
-//! | `gemm`, `pack`, `micro` | matrix products: the loops around tiles, packed operands, one tile |
-//! | `peak` | the ceiling that products are measured against |
-//! | `math` | exponentials, and sums in 16 lanes |
-//! | `element`, `buffer` | number types; aligned memory and matrices |
-//! | `isa` | which instructions there are, and a function for each |
+//! | a parameter matrix | its f32 values, and two packings in the element's type |
+//! | a worker's products | the packed inputs of one parameter's gradient, and a strip of 256 KiB |
+//! | a worker's head | 2²³ exponentials at most, or those of 16 rows |
+//! | a worker's attention | the scores of 32 queries, the score gradients of 240 keys and a dozen rows of both; of one head packed queries, keys, values and output gradients, and f32 gradients |
+//!
+//! A kernel runs on the thread that calls it: the engine splits a batch among workers. Only the
+//! packing of parameters, the sum of gradients and the update use the backend's own thread pool, and
+//! their results do not depend on its number of threads.
+//!
+//! # Floors
+//!
+//! Modules import from those above them in this table alone.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `math` | exponential, logarithm, sigmoid |
+//! | `element` | the number types f32 and bf16 |
+//! | `buffer` | aligned memory and matrices |
+//! | `isa` | instruction sets, and functions compiled for each |
+//! | `lanes`, `dot` | sums in 16 lanes, with the same bits on every instruction set |
+//! | `gemm` | matrix products: microkernel, packing, epilogues, the loops around them |
+//! | `peak` | the processor's highest rate of multiplications, to compare products with |
+//! | `ops` | the kernels, one a file |
+//! | `backend` | the trait [`Backend`] |
+//! | `cpu` | [`Cpu`], the backend on the processor |
+//!
+//! # Example
 //!
 //! A linear layer y = x Wᵀ:
 //!
 //! ```
-//! use cuvee_kernels::{Matrix, Panels, Summed, bf16, multiply};
+//! use cuvee_kernels::{Matrix, Panels, StoreF32, bf16, multiply};
 //!
 //! let weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]; // [2, 3]
 //! let mut panels = Panels::<bf16>::zeros(2, 3);
@@ -64,7 +83,7 @@
 //! let mut x = Matrix::<bf16>::zeros(1, 3);
 //! x.row_mut(0).copy_from_slice(&[1.0, 0.0, -1.0].map(bf16::from_f32));
 //! let mut y = [0.0; 2];
-//! multiply(x.data(), x.stride(), 1, &panels, Summed { out: &mut y, stride: 2, add: false });
+//! multiply(x.data(), x.stride(), 1, &panels, StoreF32 { out: &mut y, stride: 2, add: false });
 //! assert_eq!(y, [-2.0, -2.0]);
 //! ```
 
@@ -73,36 +92,26 @@ compile_error!(
     "a unit's first element is its lower half, which in memory comes first on little-endian machines alone"
 );
 
-mod adamw;
-mod attention;
 mod backend;
 mod buffer;
-mod cache;
 mod cpu;
+mod dot;
 mod element;
 mod gemm;
 mod isa;
-mod loss;
+mod lanes;
 mod math;
-mod micro;
-mod norm;
-mod pack;
+mod ops;
 mod peak;
-mod rope;
-mod swiglu;
 
-pub use adamw::{AdamWStep, accumulate, adamw, sum_of_squares};
-pub use attention::{AttentionWorkspace, Heads, attention, attention_backward};
 pub use backend::Backend;
 pub use buffer::{Buffer, Matrix};
-pub use cache::{Cache, attention_step};
-pub use cpu::{Cpu, CpuWorkspace, PackedMatrix};
-pub use element::Element;
-pub use gemm::{Epilogue, Onto, Rounded, Summed, multiply, multiply_transposed};
+pub use cpu::{Cpu, CpuWorkspace};
+pub use element::{Element, RoundTo};
+pub use gemm::{
+    AddResidual, Epilogue, Panels, StoreF32, StoreRounded, multiply, multiply_transposed,
+};
 pub use half::bf16;
 pub use isa::{fast, fast_bf16};
-pub use norm::{rms_norm, rms_norm_backward};
-pub use pack::{Panels, To};
+pub use ops::*;
 pub use peak::peak_flops;
-pub use rope::{Rotations, rotate};
-pub use swiglu::{swiglu, swiglu_backward};

@@ -1,37 +1,36 @@
-//! Sums and exponentials over slices, in loops of fixed width that the compiler vectorises and that
-//! add up in the same order on every processor.
+//! Exponential, logarithm and sigmoid as straight-line arithmetic.
+//!
+//! A loop over them has no call and no branch, so the compiler vectorises it, and the result has
+//! the same bits on every processor.
 
-use crate::element::Element;
-
-/// Sums that run side by side.
-pub(crate) const LANES: usize = 16;
-
-/// 1.5 · 2²³ + 127: a sum with it has no room for a fraction, and n + 127 of a whole number n in
-/// the lowest bits.
+/// 1.5 · 2²³ + 127. Adding it to x rounds x to a whole number n, since a f32 of this size has no
+/// fraction bits, and leaves n + 127, the exponent bits of 2ⁿ, in the lowest bits of the sum.
 const ROUND: f32 = 12_583_039.0;
 
-/// eˣ to a relative error of 2⁻²² for x from −87 to 88, beyond which it stays at the range's end.
+/// eˣ with a relative error of at most 2⁻²² for x from −87 to 88. Beyond that range the result is
+/// that of the range's nearer end.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     exp_from(x, -87.3)
 }
 
-/// The same, 0 below the range: for a softmax, where −∞ hides what must not be seen.
+/// As [`exp`], but 0 below the range: for a softmax, where a masked score is −∞.
 #[inline(always)]
 pub(crate) fn exp_or_zero(x: f32) -> f32 {
     exp_from(x, BELOW)
 }
 
-/// Where n = −127, and so 2ⁿ has no bits.
+/// Here n = −127, and the exponent bits of 2ⁿ are all zero: the product is 0.
 const BELOW: f32 = -88.0;
 
-/// 2ⁿ times a polynomial of degree 6 in x − n ln 2 (coefficients of Cephes' `expf`, S. Moshier).
+/// eˣ = 2ⁿ · p(x − n ln 2) with n = round(x log₂ e) and a polynomial p of degree 6 (coefficients of
+/// `expf` in Cephes, S. Moshier). Below `least` the result is that of `least`.
 #[inline(always)]
 fn exp_from(x: f32, least: f32) -> f32 {
     let x = x.clamp(least, 88.3);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    // ln 2 in two parts, the first exact in few bits.
+    // ln 2 in two parts (Cody & Waite): the first has few bits, so that n times it is exact.
     let r = n.mul_add(-0.693_359_4, x);
     let r = n.mul_add(2.121_944_4e-4, r);
     let p = 1.987_569_1e-4f32;
@@ -41,14 +40,16 @@ fn exp_from(x: f32, least: f32) -> f32 {
     let p = p.mul_add(r, 0.166_666_66);
     let p = p.mul_add(r, 0.5);
     let p = (p * r).mul_add(r, r) + 1.0;
-    // 2ⁿ: its exponent's bits are n + 127; the other bits of ROUND are shifted out. A NaN stays one
-    // in the product.
+    // The shift moves n + 127 into the exponent and the other bits of ROUND out. Where x is NaN, p
+    // is NaN and so is the product.
     p * f32::from_bits(shifted.to_bits() << 23)
 }
 
-/// [`exp_or_zero`] to a relative error of 2⁻¹⁷, two hundredths of what rounding to bf16 may add, in
-/// half the multiplications: 2ⁿ times a polynomial of degree 4 in the fraction of x log₂ e (Remez,
-/// least relative error).
+/// [`exp_or_zero`] with a relative error of at most 2⁻¹⁷, in half the multiplications.
+///
+/// That error is a 512th of the largest that rounding to bf16 adds, 2⁻⁸. Computed as 2ⁿ · p(f) with
+/// n = round(x log₂ e), f = x log₂ e − n and a polynomial p of degree 4 (Remez, least relative
+/// error).
 #[inline(always)]
 pub(crate) fn short_exp(x: f32) -> f32 {
     let y = x.clamp(BELOW, 88.3) * std::f32::consts::LOG2_E;
@@ -62,12 +63,13 @@ pub(crate) fn short_exp(x: f32) -> f32 {
     p * f32::from_bits(shifted.to_bits() << 23)
 }
 
-/// ln x to 2⁻²² or a relative error of it, for positive normal x: the exponent's share and, of the
-/// mantissa m between √½ and √2, twice the series of artanh in (m − 1) / (m + 1). ∞, NaN and what
-/// is not positive give something that is not finite.
+/// ln x with an error of at most 2⁻²² · max(1, |ln x|), for positive normal x.
+///
+/// With x = 2ᵏ m and m between √½ and √2, ln x = k ln 2 + 2 artanh((m − 1) / (m + 1)), artanh by
+/// its power series. The result is NaN for x that is infinite, NaN, zero or negative.
 #[inline(always)]
 pub(crate) fn ln(x: f32) -> f32 {
-    // In units of the exponent, how far x is above √½.
+    // k: the exponent of x / √½, rounded down.
     let above = x.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits()) as i32 >> 23;
     let m = f32::from_bits(x.to_bits().wrapping_sub((above << 23) as u32));
     let s = (m - 1.0) / (m + 1.0);
@@ -84,42 +86,6 @@ pub(crate) fn ln(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
-}
-
-/// The sum of a lane of sums.
-#[inline(always)]
-pub(crate) fn total(sums: [f32; LANES]) -> f32 {
-    let mut sums = sums;
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            sums[i] += sums[i + width];
-        }
-        width /= 2;
-    }
-    sums[0]
-}
-
-/// Σ f(aᵢ, bᵢ), LANES at a time. `f` is given what it adds to.
-#[inline(always)]
-pub(crate) fn fold<A: Copy, B: Copy>(a: &[A], b: &[B], f: impl Fn(A, B, f32) -> f32) -> f32 {
-    let mut sums = [0f32; LANES];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..LANES {
-            sums[i] = f(a[i], b[i], sums[i]);
-        }
-    }
-    for (sum, (&a, &b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-        *sum = f(a, b, *sum);
-    }
-    total(sums)
-}
-
-/// Σ aᵢ bᵢ.
-#[inline(always)]
-pub(crate) fn dot<A: Element, B: Element>(a: &[A], b: &[B]) -> f32 {
-    fold(a, b, |a, b, sum| a.widen().mul_add(b.widen(), sum))
 }
 
 #[cfg(test)]
@@ -183,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn exp_and_sigmoid_of_what_is_not_a_number_are_none() {
+    fn exp_and_sigmoid_of_nan_are_nan() {
         // The processor's own; widened from bf16; with any other bits, as a damaged file may have.
         let widened = [0x7f81, 0x7fc0, 0x7fff, 0xffc1].map(|bits| bf16::from_bits(bits).to_f32());
         let damaged = (0..23)
@@ -205,18 +171,5 @@ mod tests {
         }
         assert_eq!((sigmoid(0.0), sigmoid(f32::INFINITY)), (0.5, 1.0));
         assert!((0.0..1e-37).contains(&sigmoid(f32::NEG_INFINITY)));
-    }
-
-    #[test]
-    fn sums_take_every_element_once() {
-        for len in [0, 1, 15, 16, 17, 40] {
-            // Powers of two would show an element that is missed or taken twice; small sums of
-            // whole numbers are exact.
-            let a: Vec<f32> = (0..len).map(|i| (i % 13 + 1) as f32).collect();
-            let b: Vec<bf16> = (0..len).map(|i| bf16::from_f32((i % 7 * 3) as f32 - 8.0)).collect();
-            let expected: f32 = a.iter().zip(&b).map(|(a, b)| a * b.to_f32()).sum();
-            assert_eq!(dot(&a, &b), expected, "{len}");
-        }
-        assert_eq!(total(std::array::from_fn(|i| (1 << i) as f32)), 65535.0);
     }
 }

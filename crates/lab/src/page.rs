@@ -164,8 +164,7 @@ fn weight_chart(study: &Study, y_label: &str, of: fn(&ArmResult) -> &Vec<Vec<f64
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::regression::RegressionSettings;
-    use crate::regression_study::logistic;
+    use crate::regression::{RegressionSettings, logistic};
     use std::ops::ControlFlow;
 
     #[test]

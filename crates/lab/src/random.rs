@@ -8,18 +8,10 @@ pub(crate) fn stream(root: u64, index: u64, name: &str) -> CounterRng {
     CounterRng::new(seed::derive(seed::derive(root, name).wrapping_add(seed::mix(index)), name))
 }
 
-/// Number `index` of N(0, 1), by Box and Muller (1958) from the uniform numbers 2·index and 2·index
-/// + 1.
-pub(crate) fn normal(rng: &CounterRng, index: u64) -> f64 {
-    // 1 − u lies in (0, 1], so that the logarithm is finite.
-    let radius = (-2.0 * (1.0 - rng.unit(2 * index)).ln()).sqrt();
-    radius * (std::f64::consts::TAU * rng.unit(2 * index + 1)).cos()
-}
-
 /// The first `count` numbers of N(0, variance).
 pub(crate) fn normals(rng: &CounterRng, count: usize, variance: f64) -> Vec<f64> {
     let scale = variance.sqrt();
-    (0..count as u64).map(|index| scale * normal(rng, index)).collect()
+    (0..count as u64).map(|index| scale * rng.normal(index)).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! SGD under one arm: a model and its data in, the path through training out. What all studies do
 //! alike.
 
-use crate::study::{Path, Progress, Schedule};
+use cuvee_mixer::GradientStatistics;
+
+use crate::schedule::{Path, Progress, Schedule};
 use crate::weighting::{HeldOut, Weighting};
 
 /// A model with its domains' data, trained by one SGD step at a time.
@@ -14,15 +16,15 @@ pub(crate) trait Learner {
     fn probe(&self, weighting: &Weighting, step: u64) -> (f64, f64);
 
     /// Step number `step` on `counts` samples a domain, each domain's gradient times its
-    /// `multiplier`. Where `observed`, gives v² of the batch, one a domain, `None` where it had
-    /// fewer than two samples.
+    /// `multiplier`. Where `observed`, gives the batch's gradient statistics, one a domain, `None`
+    /// where it had fewer than two samples.
     fn step(
         &mut self,
         step: u64,
         counts: &[usize],
         multiplier: &[f64],
         observed: bool,
-    ) -> Vec<Option<f64>>;
+    ) -> Vec<Option<GradientStatistics>>;
 
     /// What the held-out splits say, one a domain.
     fn held_out(&self) -> Vec<HeldOut>;
@@ -49,7 +51,8 @@ impl Plan<'_> {
         learner: &mut impl Learner,
         weighting: &mut Weighting,
     ) -> Option<Path> {
-        let (needs_gradient, needs_held_out) = weighting.needs();
+        let (needs_gradient, needs_held_out) =
+            (weighting.needs_gradient(), weighting.needs_held_out());
         let steps = self.schedule.steps;
         let mut path = Path::default();
         for step in 0..=steps {
@@ -72,9 +75,9 @@ impl Plan<'_> {
                 return None;
             }
             let counts = weighting.next_counts(self.batch_size);
-            let variance = learner.step(step, &counts, &weighting.multiplier(), needs_gradient);
+            let gradient = learner.step(step, &counts, &weighting.multiplier(), needs_gradient);
             if needs_gradient {
-                weighting.observe_gradient(&variance);
+                weighting.observe_gradient(&gradient);
             }
             if needs_held_out && (step + 1).is_multiple_of(self.every) {
                 weighting.observe_held_out(&learner.held_out());

@@ -2,7 +2,8 @@
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 
-use crate::study::{ArmResult, Interval, Study};
+use crate::interval::Interval;
+use crate::study::{ArmResult, Study};
 
 /// One line an arm, and the oracle's: errors and weights.
 pub fn arm_table(study: &Study) -> String {
@@ -89,8 +90,7 @@ fn list(values: &[f64]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::regression::RegressionSettings;
-    use crate::regression_study::{linear, logistic};
+    use crate::regression::{RegressionSettings, linear, logistic};
     use std::ops::ControlFlow;
 
     #[test]

@@ -98,6 +98,28 @@ pub(crate) fn stratified(
     counts
 }
 
+/// [`stratified`] counts where nobody knows the shares of later steps, as while a strategy learns:
+/// deadlines are those of the present p.
+///
+/// `residuals` are one number a domain, 0 before the first step; afterwards they are those of this
+/// step. `sampling` is p, one number a domain, and the counts sum to `batch_size`. Domains beyond
+/// the end of the shorter list are left out.
+///
+/// ```
+/// let mut residuals = [0.0; 2];
+/// let mut draw = || cuvee_mixer::stratified_counts(&mut residuals, &[0.7, 0.3], 5);
+/// assert_eq!([draw(), draw()], [[4, 1], [3, 2]]);
+/// ```
+pub fn stratified_counts(residuals: &mut [f64], sampling: &[f64], batch_size: usize) -> Vec<usize> {
+    let domains = residuals.len().min(sampling.len());
+    let sampling = &sampling[..domains];
+    // In steps from now; saturates, to "never", for p = 0.
+    let deadline = |domain: usize, missing: f64| {
+        (missing / batch_size as f64 / sampling[domain]).ceil() as u64
+    };
+    stratified(&mut residuals[..domains], sampling, batch_size, deadline)
+}
+
 /// B independent draws from p, a pure function of the generator: `rng` is keyed by (seed, step).
 pub(crate) fn multinomial(rng: &CounterRng, sampling: &[f64], batch_size: usize) -> Vec<usize> {
     let mut counts = vec![0; sampling.len()];
@@ -122,6 +144,32 @@ pub(crate) fn multinomial(rng: &CounterRng, sampling: &[f64], batch_size: usize)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn counts_sum_to_the_batch_and_follow_p(p in 0.01f64..0.99, batch_size in 1usize..40) {
+            let (sampling, mut residual) = ([p, 1.0 - p], [0.0; 2]);
+            let mut total = [0.0; 2];
+            for step in 1..=50 {
+                let counts = stratified_counts(&mut residual, &sampling, batch_size);
+                prop_assert_eq!(counts.iter().sum::<usize>(), batch_size);
+                for i in 0..2 {
+                    total[i] += counts[i] as f64;
+                    let expected = f64::from(step) * batch_size as f64 * sampling[i];
+                    prop_assert!((total[i] - expected).abs() < 1.0 + 1e-6);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lists_of_different_lengths_are_taken_to_the_shorter() {
+        let mut residuals = [0.0; 3];
+        assert_eq!(stratified_counts(&mut residuals, &[0.5, 0.5], 4), [2, 2]);
+        assert_eq!(stratified_counts(&mut residuals, &[0.5, 0.25, 0.25, 0.0], 4), [2, 1, 1]);
+        assert_eq!(stratified_counts(&mut residuals, &[], 4), Vec::<usize>::new());
+    }
 
     #[test]
     fn multinomial_counts_follow_the_shares() {

@@ -1,6 +1,6 @@
 //! What the mixer knows of a domain and of the run: names and sizes, nothing else.
 
-use crate::error::{MixerError, Result};
+use crate::error::{MixerError, Place, Result};
 use serde::{Deserialize, Serialize};
 
 /// Position of a domain in the list given to the mixer.
@@ -28,6 +28,11 @@ impl DomainInfo {
     }
 }
 
+/// The domains' names, in order: what messages call their numbers.
+pub(crate) fn names(domains: &[DomainInfo]) -> Vec<&str> {
+    domains.iter().map(|domain| domain.name.as_str()).collect()
+}
+
 /// The size of the run that a mixture is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunSize {
@@ -50,34 +55,36 @@ impl RunSize {
         tokens.checked_div(self.context as u64).unwrap_or(0)
     }
 
-    /// Refuses runs of no steps, sequences or tokens, and batches beyond 2²⁴ sequences.
+    /// Checks that there are steps, sequences and tokens, and at most 2²⁴ sequences a batch.
+    ///
+    /// # Errors
+    /// [`MixerError::BadParameter`], with the field.
     pub(crate) fn check(&self) -> Result<()> {
-        let bad = |place: &str, value: u64, expected: &str| {
+        let bad = |field: &'static str, value: u64, expected: &str| {
             Err(MixerError::BadParameter {
-                place: place.to_owned(),
+                place: Place::Run(field),
                 value: value.to_string(),
                 expected: expected.to_owned(),
             })
         };
         if self.steps == 0 {
-            return bad("train.steps", 0, "at least 1");
+            return bad("steps", 0, "at least 1");
         }
         if self.batch_size == 0 || self.batch_size > MAX_BATCH_SIZE {
-            return bad(
-                "train.batch_size",
-                self.batch_size as u64,
-                "between 1 and 16777216 sequences",
-            );
+            return bad("batch_size", self.batch_size as u64, "between 1 and 16777216 sequences");
         }
         if self.context == 0 || self.context > u32::MAX as usize {
-            return bad("train.context", self.context as u64, "between 1 and 4294967295 tokens");
+            return bad("context", self.context as u64, "between 1 and 4294967295 tokens");
         }
         Ok(())
     }
 }
 
-/// Refuses an empty list, repeated names, splits without a whole window and meaningless epoch
-/// limits.
+/// Checks that there are domains, with distinct names, at least one window each, and finite epoch
+/// limits above 0.
+///
+/// # Errors
+/// The first domain that does not comply.
 pub(crate) fn check_domains(domains: &[DomainInfo], run: &RunSize) -> Result<()> {
     if domains.is_empty() {
         return Err(MixerError::NoDomains);
@@ -99,7 +106,7 @@ pub(crate) fn check_domains(domains: &[DomainInfo], run: &RunSize) -> Result<()>
             && !(max.is_finite() && max > 0.0)
         {
             return Err(MixerError::BadParameter {
-                place: format!("max_epochs of domain `{}`", domain.name),
+                place: format!("max_epochs of domain `{}`", domain.name).into(),
                 value: max.to_string(),
                 expected: "a finite number above 0".to_owned(),
             });

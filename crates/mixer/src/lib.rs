@@ -28,12 +28,21 @@
 //! # Ok::<(), cuvee_mixer::MixerError>(())
 //! ```
 
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod counts;
 mod domain;
+mod draw;
 mod error;
 mod measurements;
+mod message;
 mod mixer;
 mod mixture;
+mod nearest;
+mod objective;
 mod observation;
 mod order;
 mod plan;
@@ -41,21 +50,27 @@ pub mod rule;
 pub mod seed;
 mod share_schedule;
 mod simplex;
+mod slot;
+mod spec;
 mod state;
 pub mod strategy;
 
+pub use counts::stratified_counts;
 pub use domain::{DomainId, DomainInfo, RunSize};
-pub use error::{MixerError, Result};
+pub use draw::{Draw, StepDraw};
+pub use error::{MixerError, Place, Result};
 pub use measurements::{GradientRequest, Measurements, ObservationRequest, VarianceEstimator};
-pub use mixer::{Draw, Mixer, StepDraw};
-pub use mixture::{Counts, MixtureSpec, Normalise, Objective};
+pub use mixer::Mixer;
+pub use objective::{Counts, MixtureOptions, Normalise, Objective};
 pub use observation::{GradientStatistics, LossStatistics, Observation};
 pub use order::{Window, WindowOrder};
 pub use plan::DomainPlan;
 pub use share_schedule::{Interpolate, ShareSchedule};
 pub use simplex::{LossWeights, Simplex};
+pub use slot::{Slot, Slots};
+pub use spec::MixtureSpec;
 pub use state::{DomainState, MixerState, SlotState};
 pub use strategy::{
-    Context, STRATEGIES, Setup, Slot, Slots, Strategy, StrategyEntry, StrategySpec,
+    Context, Objectives, STRATEGIES, Setup, Strategy, StrategyEntry, StrategySpec,
     strategies_markdown,
 };

@@ -1,7 +1,7 @@
-//! What adaptive strategies need to have measured, and what they believe.
+//! What adaptive strategies need to be told, and what they make of it.
 //!
-//! In: nothing. Out: [`ObservationRequest`], which tell a run what to measure besides training losses, and
-//! [`Measurements`], which go into its records. Static strategies have neither, and cost nothing.
+//! An [`ObservationRequest`] tells a trainer what to measure besides the training losses;
+//! [`Measurements`] go into the records of the run. Static strategies have neither.
 
 use crate::domain::DomainId;
 use crate::error::{MixerError, Result};
@@ -76,7 +76,7 @@ impl ObservationRequest {
         };
         let gradient = match (self.gradient, other.gradient) {
             (Some(a), Some(b)) if a.estimator != b.estimator => {
-                let name = |needs: GradientRequest| needs.estimator.name().to_owned();
+                let name = |request: GradientRequest| request.estimator.name().to_owned();
                 return Err(MixerError::TwoEstimators { sampling: name(a), loss: name(b) });
             }
             (Some(a), Some(b)) => Some(GradientRequest { every: a.every.min(b.every), ..a }),
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn merged_needs_serve_both_slots() {
+    fn a_merged_request_serves_both_slots() {
         let gradient = |estimator, every| Some(GradientRequest { estimator, every });
         let none = ObservationRequest::default();
         let loss = ObservationRequest { held_out_every: Some(100), gradient: None };
@@ -144,9 +144,9 @@ mod tests {
     #[test]
     fn statistics_are_collected_at_the_multiples_of_every() {
         let gradient = Some(GradientRequest { estimator: VarianceEstimator::Sketch, every: 3 });
-        let needs = ObservationRequest { gradient, ..ObservationRequest::default() };
+        let request = ObservationRequest { gradient, ..ObservationRequest::default() };
         let collected: Vec<u64> =
-            (0..8).filter(|&step| needs.estimator_at(step).is_some()).collect();
+            (0..8).filter(|&step| request.estimator_at(step).is_some()).collect();
         assert_eq!(collected, [0, 3, 6]);
         assert_eq!(ObservationRequest::default().estimator_at(0), None);
     }

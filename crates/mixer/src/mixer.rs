@@ -1,90 +1,42 @@
 //! The mixer: asks the strategies, draws the batch, keeps the books.
 //!
 //! In: [`MixtureSpec`], domains, [`RunSize`]; then observations. Out: a [`StepDraw`] a step, a pure
-//! function of (seed, step, weight history). State is one count and one residual a domain plus
+//! function of (seed, step, weight history). State is one count and one residual a domain, and
 //! whatever the strategies keep. Everything that cannot work is refused when the mixer is built.
 
-use crate::counts;
-use crate::domain::{DomainId, DomainInfo, RunSize, check_domains};
+use crate::counts::{self, stratified_counts};
+use crate::domain::{self, DomainId, DomainInfo, RunSize, check_domains};
+use crate::draw::{Draw, StepDraw};
 use crate::error::{MixerError, Result};
-use crate::measurements::{Measurements, ObservationRequest};
-use crate::mixture::{Counts, MixtureSpec, Normalise, Objective};
+use crate::measurements::ObservationRequest;
+use crate::mixture::Mixture;
+use crate::objective::{Counts, MixtureOptions, Normalise, Objective};
 use crate::observation::Observation;
 use crate::order::WindowOrder;
 use crate::plan::{DomainPlan, check_epochs, plan};
 use crate::seed::{self, CounterRng};
-use crate::simplex::{LossWeights, Simplex};
+use crate::simplex::Simplex;
+use crate::slot::Slot;
+use crate::spec::MixtureSpec;
 use crate::state::{DomainState, MixerState, SlotState};
-use crate::strategy::{Context, Setup, Slot, Strategy, StrategySpec};
+use crate::strategy::{Setup, Strategy, StrategySpec};
 
 /// Decides which sequences come next and how much each counts.
 #[derive(Debug)]
 pub struct Mixer {
-    objective: Objective,
-    counts: Counts,
-    normalise: Normalise,
+    options: MixtureOptions,
     domains: Vec<DomainInfo>,
     run: RunSize,
     importance: Simplex,
     sampling: Box<dyn Strategy>,
     loss: Box<dyn Strategy>,
-    needs: ObservationRequest,
+    request: ObservationRequest,
     orders: Vec<WindowOrder>,
     plan: Vec<DomainPlan>,
     step: u64,
     consumed: Vec<u64>,
     residuals: Vec<f64>,
 }
-
-/// Everything a step needs to know of the mixture. Lists have one entry a domain.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StepDraw {
-    /// The step, counted from 0.
-    pub step: u64,
-    /// p.
-    pub sampling: Simplex,
-    /// w.
-    pub loss: LossWeights,
-    /// α.
-    pub objective: Simplex,
-    /// m_i = α_i / p_i, after [`Normalise`]; 0 for a domain outside the objective.
-    pub multipliers: Vec<f64>,
-    /// What adaptive strategies believe, and where their bounds bite.
-    pub estimates: Measurements,
-    /// b_i: sequences of each domain in the batch; they sum to the batch size.
-    pub counts: Vec<usize>,
-    /// The sequences, grouped by domain in the order of the domains.
-    pub draws: Vec<Draw>,
-}
-
-/// One sequence of a batch.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Draw {
-    /// Where it comes from.
-    pub domain: DomainId,
-    /// Pass over the domain, from 0.
-    pub epoch: u64,
-    /// Place in the epoch's grid of windows.
-    pub window: u64,
-    /// First of its `context` + 1 tokens in the domain's circular training stream.
-    pub start: u64,
-    /// What its loss is multiplied by.
-    pub multiplier: f64,
-}
-
-/// What the strategies agree on for a step.
-pub(crate) struct Mixture {
-    pub(crate) sampling: Simplex,
-    pub(crate) loss: LossWeights,
-    pub(crate) objective: Simplex,
-    /// α_i / p_i, before any normalisation by the batch.
-    pub(crate) multipliers: Vec<f64>,
-    pub(crate) estimates: Measurements,
-}
-
-/// Bounds on a restored domain: a state from a file may hold anything.
-const RESIDUAL_LIMIT: f64 = (1u64 << 32) as f64;
-const CONSUMED_LIMIT: u64 = 1 << 62;
 
 impl Mixer {
     /// Builds the strategies that `spec` names and plans the run.
@@ -105,16 +57,15 @@ impl Mixer {
         }
         spec.sampling.check_objective(Slot::Sampling, spec.objective)?;
         spec.loss.check_objective(Slot::Loss, spec.objective)?;
-        Self::with_strategies(spec, sampling, loss, domains, run)
+        Self::with_strategies(spec.options(), sampling, loss, domains, run)
     }
 
-    /// As [`new`](Self::new), with strategies from outside the table in place of those that `spec`
-    /// names.
+    /// As [`new`](Self::new), with strategies that need not be in the table.
     ///
     /// # Errors
-    /// As [`new`](Self::new), except for what only the config can get wrong.
+    /// As [`new`](Self::new), except for what only a [`MixtureSpec`] can get wrong.
     pub fn with_strategies(
-        spec: &MixtureSpec,
+        options: MixtureOptions,
         sampling: Box<dyn Strategy>,
         loss: Box<dyn Strategy>,
         domains: &[DomainInfo],
@@ -122,16 +73,13 @@ impl Mixer {
     ) -> Result<Self> {
         run.check()?;
         check_domains(domains, run)?;
-        let names: Vec<&str> = domains.iter().map(|domain| domain.name.as_str()).collect();
         let raw: Vec<f64> = domains.iter().map(|domain| domain.importance).collect();
         let order = |domain: &DomainInfo| {
             WindowOrder::new(run.seed, &domain.name, domain.tokens, run.context)
         };
         let mut mixer = Self {
-            objective: spec.objective,
-            counts: spec.counts,
-            normalise: spec.normalise,
-            importance: Simplex::normalise("importance", &names, &raw)?,
+            options,
+            importance: Simplex::normalise("importance", &domain::names(domains), &raw)?,
             orders: domains.iter().map(order).collect(),
             plan: Vec::new(),
             step: 0,
@@ -139,7 +87,7 @@ impl Mixer {
             residuals: vec![0.0; domains.len()],
             domains: domains.to_vec(),
             run: *run,
-            needs: sampling.needs().merge(loss.needs())?,
+            request: sampling.observation_request().merge(loss.observation_request())?,
             sampling,
             loss,
         };
@@ -174,14 +122,8 @@ impl Mixer {
         let counts = self.draw_counts(mixture.sampling.values(), &mut residuals);
         self.check_exhaustion(&counts)?;
 
-        if self.normalise == Normalise::Multipliers {
-            let realised: f64 =
-                counts.iter().zip(&mixture.multipliers).map(|(b, m)| *b as f64 * m).sum();
-            // A batch of nothing but domains outside the objective has no scale to restore.
-            if realised > 0.0 {
-                let factor = run.batch_size as f64 / realised;
-                mixture.multipliers.iter_mut().for_each(|m| *m *= factor);
-            }
+        if self.options.normalise == Normalise::Multipliers {
+            mixture.normalise_multipliers(&counts, run.batch_size);
         }
 
         let mut draws = Vec::with_capacity(run.batch_size);
@@ -208,7 +150,7 @@ impl Mixer {
             loss: mixture.loss,
             objective: mixture.objective,
             multipliers: mixture.multipliers,
-            estimates: mixture.estimates,
+            measurements: mixture.measurements,
             counts,
             draws,
         })
@@ -221,8 +163,8 @@ impl Mixer {
     }
 
     /// What both strategies have to be told after a step, besides the training losses.
-    pub fn needs(&self) -> ObservationRequest {
-        self.needs
+    pub fn observation_request(&self) -> ObservationRequest {
+        self.request
     }
 
     /// The state after the steps done so far.
@@ -259,43 +201,7 @@ impl Mixer {
     /// Another seed, context, list of domains or token count, or a strategy's state that does not
     /// fit.
     pub fn restore(&mut self, state: &MixerState) -> Result<()> {
-        let differs = |what: &str, expected: String, found: String| {
-            Err(MixerError::State { what: what.to_owned(), expected, found })
-        };
-        if state.seed != self.run.seed {
-            return differs("seed", self.run.seed.to_string(), state.seed.to_string());
-        }
-        if state.context != self.run.context {
-            return differs("context", self.run.context.to_string(), state.context.to_string());
-        }
-        let expected: Vec<&str> = self.domains.iter().map(|domain| domain.name.as_str()).collect();
-        let found: Vec<&str> = state.domains.iter().map(|domain| domain.name.as_str()).collect();
-        if expected != found {
-            return differs("the list of domains", expected.join(", "), found.join(", "));
-        }
-        for (domain, saved) in self.domains.iter().zip(&state.domains) {
-            if domain.tokens != saved.tokens {
-                let what = format!("the number of training tokens of domain `{}`", domain.name);
-                return differs(&what, domain.tokens.to_string(), saved.tokens.to_string());
-            }
-            // Far beyond what any run reaches; within it no sum below can overflow.
-            if saved.residual.is_nan() || saved.residual.abs() >= RESIDUAL_LIMIT {
-                let what = format!("residual of domain `{}`", domain.name);
-                return differs(
-                    &what,
-                    format!("within ±{RESIDUAL_LIMIT}"),
-                    saved.residual.to_string(),
-                );
-            }
-            if saved.consumed >= CONSUMED_LIMIT {
-                let what = format!("the number of sequences consumed of domain `{}`", domain.name);
-                return differs(
-                    &what,
-                    format!("below {CONSUMED_LIMIT}"),
-                    saved.consumed.to_string(),
-                );
-            }
-        }
+        state.check(&self.domains, &self.run)?;
         let before = self.sampling.save();
         self.sampling.load(&state.sampling.state)?;
         if let Err(error) = self.loss.load(&state.loss.state) {
@@ -344,66 +250,26 @@ impl Mixer {
         &self.residuals
     }
 
-    /// Asks the strategies for `step`, the loss first since the sampling may depend on it, and
-    /// combines the answers.
+    /// The weights of `step`.
     fn mixture(&self, step: u64) -> Result<Mixture> {
-        let names: Vec<&str> = self.domains.iter().map(|domain| domain.name.as_str()).collect();
-        let context = Context {
-            step,
-            domains: &self.domains,
-            importance: &self.importance,
-            loss_weight: None,
-        };
-        let role = |strategy: &dyn Strategy, what: &str| {
-            format!("{what} (strategy {}, step {step})", strategy.describe())
-        };
-        let beliefs = self.loss.estimates(&context);
-        let (loss, reweighted) = match self.objective {
-            Objective::Sampled => (LossWeights::ones(names.len()), None),
-            Objective::Importance => {
-                let raw = self.loss.propose(&context)?;
-                let role = role(self.loss.as_ref(), "loss_weight");
-                (LossWeights::normalise(&role, &names, &self.importance, &raw)?, None)
-            }
-            Objective::Reweighted => {
-                let raw = self.loss.propose(&context)?;
-                let alpha =
-                    Simplex::normalise(&role(self.loss.as_ref(), "objective"), &names, &raw)?;
-                (LossWeights::implied(&names, &alpha, &self.importance)?, Some(alpha))
-            }
-        };
-        let context = Context { loss_weight: Some(&loss), ..context };
-        let raw = self.sampling.propose(&context)?;
-        let estimates = self.sampling.estimates(&context).merge(beliefs);
-        let sampling =
-            Simplex::normalise(&role(self.sampling.as_ref(), "sampling_weight"), &names, &raw)?;
-        let (objective, multipliers) = match (self.objective, reweighted) {
-            (Objective::Sampled, _) => (sampling.clone(), vec![1.0; names.len()]),
-            (_, alpha) => {
-                let alpha = alpha.unwrap_or_else(|| Simplex::product(&self.importance, &loss));
-                let multipliers = multipliers(&names, &alpha, &sampling, step)?;
-                (alpha, multipliers)
-            }
-        };
-        Ok(Mixture { sampling, loss, objective, multipliers, estimates })
+        let (sampling, loss) = (self.sampling.as_ref(), self.loss.as_ref());
+        let objective = self.options.objective;
+        Mixture::at_step(step, objective, &self.domains, &self.importance, sampling, loss)
     }
 
     /// Whole counts for this step; `residuals` are brought up to date.
     fn draw_counts(&self, sampling: &[f64], residuals: &mut [f64]) -> Vec<usize> {
         let batch_size = self.run.batch_size;
-        match self.counts {
-            Counts::Stratified => {
-                let step = self.step;
-                let deadline = |domain: usize, missing: f64| {
-                    let shares = missing / batch_size as f64;
-                    match self.sampling.forecast() {
-                        Some(forecast) => forecast.first_step_reaching(domain, step + 1, shares),
-                        // Saturates, to "never", for p = 0.
-                        None => step.saturating_add((shares / sampling[domain]).ceil() as u64),
-                    }
-                };
-                counts::stratified(residuals, sampling, batch_size, deadline)
-            }
+        match self.options.counts {
+            Counts::Stratified => match self.sampling.forecast() {
+                None => stratified_counts(residuals, sampling, batch_size),
+                Some(forecast) => {
+                    let next = self.step + 1;
+                    counts::stratified(residuals, sampling, batch_size, |domain, missing| {
+                        forecast.first_step_reaching(domain, next, missing / batch_size as f64)
+                    })
+                }
+            },
             Counts::Multinomial => {
                 let rng = CounterRng::new(seed::derive(self.run.seed, seed::DATA));
                 let counts = counts::multinomial(&rng.nested(self.step), sampling, batch_size);
@@ -415,7 +281,10 @@ impl Mixer {
         }
     }
 
-    /// Refuses to exceed `max_epochs` where no forecast could be checked up front.
+    /// Keeps `max_epochs` while training, where no forecast could be checked up front.
+    ///
+    /// # Errors
+    /// [`MixerError::DomainExhausted`] where `counts` more sequences exceed it.
     fn check_exhaustion(&self, counts: &[usize]) -> Result<()> {
         if self.sampling.forecast().is_some() {
             return Ok(());
@@ -437,14 +306,4 @@ impl Mixer {
         }
         Ok(())
     }
-}
-
-/// m_i = α_i / p_i; 0 for a domain outside the objective, whatever its p.
-fn multipliers(names: &[&str], alpha: &Simplex, p: &Simplex, step: u64) -> Result<Vec<f64>> {
-    let quotient = |((alpha, p), name): ((&f64, &f64), &&str)| match alpha / p {
-        _ if *alpha == 0.0 => Ok(0.0),
-        m if m.is_finite() => Ok(m),
-        _ => Err(MixerError::ZeroSampling { domain: (*name).to_owned(), step, objective: *alpha }),
-    };
-    alpha.values().iter().zip(p.values()).zip(names).map(quotient).collect()
 }

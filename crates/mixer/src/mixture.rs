@@ -1,90 +1,91 @@
-//! The `[mixture]` section of a config: objective, sampling strategy, loss strategy, and how counts
-//! are drawn.
+//! What the two strategies propose for a step, combined.
+//!
+//! In: both proposals. Out: p, w, α and the multipliers m_i = α_i / p_i, with which the gradient
+//! estimates the objective whatever p is (Salmani et al., arXiv:2511.06913).
 
-use crate::strategy::StrategySpec;
-use serde::{Deserialize, Serialize};
+use crate::domain::{self, DomainInfo};
+use crate::error::{MixerError, Result};
+use crate::measurements::Measurements;
+use crate::objective::Objective;
+use crate::simplex::{LossWeights, Simplex};
+use crate::strategy::{Context, Strategy};
 
-/// The `[mixture]` section. Its default is what most trainers do: sample in proportion to size,
-/// count each sequence once.
-///
-/// ```toml
-/// [mixture]
-/// objective = "importance"
-/// sampling = { strategy = "temperature", temperature = 2 }
-/// loss = "uniform"
-/// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct MixtureSpec {
-    /// Which objective the gradient is an estimate of.
-    pub objective: Objective,
-    /// Proposes the sampling weights p. Default: `proportional`.
-    pub sampling: StrategySpec,
-    /// Proposes the loss weights w, or α under `reweighted`. Default: `uniform`.
-    pub loss: StrategySpec,
-    /// How the B p_i sequences of a step become whole numbers.
-    pub counts: Counts,
-    /// What the weighted losses of a batch are divided by.
-    pub normalise: Normalise,
+/// The weights of a step.
+pub(crate) struct Mixture {
+    pub(crate) sampling: Simplex,
+    pub(crate) loss: LossWeights,
+    pub(crate) objective: Simplex,
+    /// α_i / p_i, before any normalisation by the batch.
+    pub(crate) multipliers: Vec<f64>,
+    pub(crate) measurements: Measurements,
 }
 
-impl Default for MixtureSpec {
-    fn default() -> Self {
-        Self {
-            objective: Objective::default(),
-            sampling: StrategySpec::Proportional(Default::default()),
-            loss: StrategySpec::Uniform(Default::default()),
-            counts: Counts::default(),
-            normalise: Normalise::default(),
+impl Mixture {
+    /// Asks the strategies for `step`, the loss first since the sampling may depend on it.
+    ///
+    /// # Errors
+    /// A proposal that cannot be normalised, π_i = 0 or p_i = 0 where α_i > 0.
+    pub(crate) fn at_step(
+        step: u64,
+        objective: Objective,
+        domains: &[DomainInfo],
+        importance: &Simplex,
+        sampling: &dyn Strategy,
+        loss: &dyn Strategy,
+    ) -> Result<Self> {
+        let names = domain::names(domains);
+        let context = Context { step, domains, importance, loss_weight: None };
+        let role = |strategy: &dyn Strategy, what: &str| {
+            format!("{what} (strategy {}, step {step})", strategy.describe())
+        };
+        let of_loss = loss.measurements(&context);
+        let (loss_weight, alpha) = match objective {
+            Objective::Sampled => (LossWeights::ones(names.len()), None),
+            Objective::Importance => {
+                let raw = loss.propose(&context)?;
+                let w =
+                    LossWeights::normalise(role(loss, "loss_weight"), &names, importance, &raw)?;
+                let alpha = Simplex::product(importance, &w);
+                (w, Some(alpha))
+            }
+            Objective::Reweighted => {
+                let raw = loss.propose(&context)?;
+                let alpha = Simplex::normalise(role(loss, "objective"), &names, &raw)?;
+                (LossWeights::implied(&names, &alpha, importance)?, Some(alpha))
+            }
+        };
+        let context = Context { loss_weight: Some(&loss_weight), ..context };
+        let raw = sampling.propose(&context)?;
+        let measurements = sampling.measurements(&context).merge(of_loss);
+        let p = Simplex::normalise(role(sampling, "sampling_weight"), &names, &raw)?;
+        let (objective, multipliers) = match alpha {
+            None => (p.clone(), vec![1.0; names.len()]),
+            Some(alpha) => {
+                let multipliers = multipliers(&names, &alpha, &p, step)?;
+                (alpha, multipliers)
+            }
+        };
+        Ok(Self { sampling: p, loss: loss_weight, objective, multipliers, measurements })
+    }
+
+    /// Scales the multipliers so that they sum to the batch size over `counts` sequences: see
+    /// [`Normalise::Multipliers`](crate::Normalise::Multipliers).
+    pub(crate) fn normalise_multipliers(&mut self, counts: &[usize], batch_size: usize) {
+        let realised: f64 = counts.iter().zip(&self.multipliers).map(|(b, m)| *b as f64 * m).sum();
+        // A batch of nothing but domains outside the objective has no scale to restore.
+        if realised > 0.0 {
+            let factor = batch_size as f64 / realised;
+            self.multipliers.iter_mut().for_each(|m| *m *= factor);
         }
     }
 }
 
-/// The training objective L̂ = Σ α_i L_i, by how α comes about (METHOD: one code path, three α).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Objective {
-    /// α = p and every multiplier is 1: what is sampled is the objective, as in every other
-    /// trainer.
-    #[default]
-    Sampled,
-    /// α_i = π_i w_i, with the importance π of the domains and w from the loss strategy.
-    Importance,
-    /// α from the loss strategy, as in DoReMi's proxy run; w_i = α_i / π_i is reported.
-    Reweighted,
-}
-
-impl Objective {
-    /// Its name in configs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sampled => "sampled",
-            Self::Importance => "importance",
-            Self::Reweighted => "reweighted",
-        }
-    }
-}
-
-/// How expected counts B p_i become whole sequences.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Counts {
-    /// Every domain's cumulative count stays within 1 of its cumulative expectation.
-    #[default]
-    Stratified,
-    /// B independent draws from p. A domain's `max_epochs` is then kept in expectation, not by
-    /// every draw.
-    Multinomial,
-}
-
-/// What the weighted losses of a batch are divided by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Normalise {
-    /// The number of sequences B: unbiased, since the multiplier is 1 in expectation.
-    #[default]
-    Sequences,
-    /// The realised Σ m over the batch, as in DoReMi's code: a steady scale, at the price of a
-    /// small bias.
-    Multipliers,
+/// m_i = α_i / p_i; 0 for a domain outside the objective, whatever its p.
+fn multipliers(names: &[&str], alpha: &Simplex, p: &Simplex, step: u64) -> Result<Vec<f64>> {
+    let quotient = |((alpha, p), name): ((&f64, &f64), &&str)| match alpha / p {
+        _ if *alpha == 0.0 => Ok(0.0),
+        m if m.is_finite() => Ok(m),
+        _ => Err(MixerError::ZeroSampling { domain: (*name).to_owned(), step, objective: *alpha }),
+    };
+    alpha.values().iter().zip(p.values()).zip(names).map(quotient).collect()
 }

@@ -4,6 +4,7 @@
 //! text and gradient statistics. Out: mean, variance and count per domain. A domain without a
 //! sequence is `None`, never a loss of 0.
 
+use crate::domain::DomainId;
 use serde::{Deserialize, Serialize};
 
 /// Mean and variance of per-sequence losses of one domain, in nats a token.
@@ -81,17 +82,18 @@ pub struct Observation {
 impl Observation {
     /// Groups the losses of a batch by domain.
     ///
-    /// `sequence_domains[j]` and `sequence_losses[j]` belong to sequence j; domains beyond
-    /// `domains` are ignored.
+    /// `sequence_domains[j]` and `sequence_losses[j]` belong to sequence j; `domains` is the number
+    /// of domains, and a domain beyond it is ignored. See also
+    /// [`StepDraw::observation`](crate::StepDraw::observation).
     pub fn of_step(
         step: u64,
         domains: usize,
-        sequence_domains: &[usize],
+        sequence_domains: &[DomainId],
         sequence_losses: &[f64],
     ) -> Self {
         let mut grouped = vec![Vec::new(); domains];
         for (domain, loss) in sequence_domains.iter().zip(sequence_losses) {
-            if let Some(group) = grouped.get_mut(*domain) {
+            if let Some(group) = grouped.get_mut(domain.0) {
                 group.push(*loss);
             }
         }
@@ -119,7 +121,8 @@ mod tests {
 
     #[test]
     fn losses_are_grouped_and_an_absent_domain_has_none() {
-        let observation = Observation::of_step(3, 3, &[2, 0, 2, 2], &[1.0, 5.0, 2.0, 6.0]);
+        let observation =
+            Observation::of_step(3, 3, &[2, 0, 2, 2].map(DomainId), &[1.0, 5.0, 2.0, 6.0]);
         assert_eq!(observation.step, 3);
         let single = LossStatistics { mean: 5.0, variance: 0.0, count: 1 };
         let triple = LossStatistics { mean: 3.0, variance: 7.0, count: 3 }; // (4 + 1 + 9) / 2

@@ -1,11 +1,11 @@
 //! What a run will take from each domain, before it starts.
 //!
-//! In: the forecast of the sampling strategy. Out: expected sequences, tokens and epochs per domain
-//! — and a refusal, with the numbers, where a domain's `max_epochs` cannot be met.
+//! In: the forecast of the sampling strategy. Out: expected sequences, tokens and epochs of each
+//! domain, or an error with these numbers where they exceed a domain's `max_epochs`.
 
 use crate::domain::{DomainInfo, RunSize};
 use crate::error::{MixerError, Result};
-use crate::mixer::Mixture;
+use crate::mixture::Mixture;
 use crate::share_schedule::ShareSchedule;
 use serde::Serialize;
 
@@ -45,7 +45,7 @@ pub(crate) fn plan(
     let steps = run.steps as f64;
     let row = |(index, domain): (usize, &DomainInfo)| {
         let share = match forecast {
-            Some(trajectory) => trajectory.total(index, 0, run.steps) / steps,
+            Some(forecast) => forecast.total(index, 0, run.steps) / steps,
             None => first.sampling.values()[index],
         };
         let windows = run.windows(domain.tokens);
@@ -65,8 +65,11 @@ pub(crate) fn plan(
     domains.iter().enumerate().map(row).collect()
 }
 
-/// Refuses a run whose forecast exceeds a domain's `max_epochs`, naming the worst domain and the
-/// steps that would fit.
+/// Checks that the forecast keeps every domain's `max_epochs`.
+///
+/// # Errors
+/// [`MixerError::EpochsExceeded`] with the domain that exceeds its limit the most, and the number
+/// of steps that would fit.
 pub(crate) fn check_epochs(
     domains: &[DomainInfo],
     run: &RunSize,

@@ -81,6 +81,22 @@ impl CounterRng {
         (self.bits(index) >> 11) as f64 / (1u64 << 53) as f64
     }
 
+    /// Numbers 2·`index` and 2·`index` + 1 as two independent draws from N(0, 1), by Box & Muller
+    /// (1958): √(−2 ln u)·cos 2πv and √(−2 ln u)·sin 2πv of uniform u and v.
+    pub fn normal_pair(&self, index: u64) -> (f64, f64) {
+        let first = index.wrapping_mul(2);
+        let u = 1.0 - self.unit(first); // (0, 1]: its logarithm is finite
+        let radius = (-2.0 * u.ln()).sqrt();
+        let (sin, cos) = (std::f64::consts::TAU * self.unit(first.wrapping_add(1))).sin_cos();
+        (radius * cos, radius * sin)
+    }
+
+    /// The first of [`normal_pair`](Self::normal_pair): number `index` of a sequence of independent
+    /// draws from N(0, 1).
+    pub fn normal(&self, index: u64) -> f64 {
+        self.normal_pair(index).0
+    }
+
     /// Number `index` as a uniform integer in [0, `bound`); 0 where `bound` is 0.
     ///
     /// The high half of a 128-bit product: no division, and a bias of at most `bound` / 2⁶⁴.
@@ -160,6 +176,23 @@ mod tests {
             let correlation = sum / n as f64 * 12.0;
             assert!(correlation.abs() < 5.0 / (n as f64).sqrt(), "lag {lag}: {correlation}");
         }
+    }
+
+    #[test]
+    fn normal_pairs_have_their_moments_and_are_uncorrelated() {
+        // N = 40,000: the mean has σ = 1/√N, the variance √(2/N), the fourth moment √(96/N), the
+        // mean product of independent draws 1/√N; bounds at 5σ.
+        let rng = CounterRng::new(derive(4, "normal"));
+        let pairs: Vec<(f64, f64)> = (0..20_000).map(|i| rng.normal_pair(i)).collect();
+        let all: Vec<f64> = pairs.iter().flat_map(|(a, b)| [*a, *b]).collect();
+        let (n, root) = (all.len() as f64, (all.len() as f64).sqrt());
+        let moment = |k: i32| all.iter().map(|x| x.powi(k)).sum::<f64>() / n;
+        assert!(moment(1).abs() < 5.0 / root);
+        assert!((moment(2) - 1.0).abs() < 5.0 * 2f64.sqrt() / root);
+        assert!((moment(4) - 3.0).abs() < 5.0 * 96f64.sqrt() / root);
+        let product = pairs.iter().map(|(a, b)| a * b).sum::<f64>() / pairs.len() as f64;
+        assert!(product.abs() < 5.0 / (pairs.len() as f64).sqrt());
+        assert_eq!(rng.normal(7), rng.normal_pair(7).0);
     }
 
     #[test]

@@ -177,7 +177,7 @@ mod tests {
         Simplex::normalise("shares", &["a", "b", "c"], raw).unwrap()
     }
 
-    fn trajectories() -> impl Strategy<Value = ShareSchedule> {
+    fn schedules() -> impl Strategy<Value = ShareSchedule> {
         let shares = prop::collection::vec(prop_oneof![Just(0.0), 1e-3f64..1.0], 3)
             .prop_filter("some share", |raw| raw.iter().any(|v| *v > 0.0));
         let stages = prop::collection::vec((1u64..40, shares), 1..5);
@@ -220,34 +220,34 @@ mod tests {
 
     #[test]
     fn a_share_that_stays_zero_never_reaches_anything() {
-        let trajectory = ShareSchedule::constant(simplex(&[1.0, 0.0, 0.0]));
-        assert_eq!(trajectory.first_step_reaching(1, 0, 1e-9), u64::MAX);
-        assert_eq!(trajectory.first_step_reaching(0, 5, 1.0), 5);
-        assert_eq!(trajectory.first_step_reaching(0, 5, 1.5), 6);
-        assert_eq!(trajectory.first_step_reaching(7, 0, 1.0), u64::MAX);
+        let schedule = ShareSchedule::constant(simplex(&[1.0, 0.0, 0.0]));
+        assert_eq!(schedule.first_step_reaching(1, 0, 1e-9), u64::MAX);
+        assert_eq!(schedule.first_step_reaching(0, 5, 1.0), 5);
+        assert_eq!(schedule.first_step_reaching(0, 5, 1.5), 6);
+        assert_eq!(schedule.first_step_reaching(7, 0, 1.0), u64::MAX);
     }
 
     proptest! {
         #[test]
-        fn totals_are_the_sums_of_the_steps(trajectory in trajectories(), from in 0u64..100, length in 0u64..100) {
+        fn totals_are_the_sums_of_the_steps(schedule in schedules(), from in 0u64..100, length in 0u64..100) {
             for domain in 0..3 {
-                let summed: f64 = (from..from + length).map(|step| trajectory.at(step)[domain]).sum();
-                let closed = trajectory.total(domain, from, from + length);
+                let summed: f64 = (from..from + length).map(|step| schedule.at(step)[domain]).sum();
+                let closed = schedule.total(domain, from, from + length);
                 // At most 100 additions of numbers up to 100, each rounded to half a unit of 2⁻⁴⁶.
                 prop_assert!((summed - closed).abs() < 1e-11, "{summed} {closed}");
             }
         }
 
         #[test]
-        fn the_step_reaching_a_target_is_the_first(trajectory in trajectories(), from in 0u64..100, target in 1e-3f64..60.0) {
+        fn the_step_reaching_a_target_is_the_first(schedule in schedules(), from in 0u64..100, target in 1e-3f64..60.0) {
             for domain in 0..3 {
-                let step = trajectory.first_step_reaching(domain, from, target);
+                let step = schedule.first_step_reaching(domain, from, target);
                 if step == u64::MAX {
-                    prop_assert!(trajectory.total(domain, from, from + 200_000) < target);
+                    prop_assert!(schedule.total(domain, from, from + 200_000) < target);
                     continue;
                 }
-                prop_assert!(trajectory.total(domain, from, step + 1) >= target - 1e-11);
-                prop_assert!(trajectory.total(domain, from, step) < target + 1e-11);
+                prop_assert!(schedule.total(domain, from, step + 1) >= target - 1e-11);
+                prop_assert!(schedule.total(domain, from, step) < target + 1e-11);
             }
         }
     }

@@ -4,7 +4,7 @@
 //! π_i w_i = 1). Negative, infinite or undefined values and all-zero proposals are errors that name
 //! the domain.
 
-use crate::error::{MixerError, Result};
+use crate::error::{MixerError, Place, Result};
 use serde::Serialize;
 
 /// Non-negative numbers that sum to 1, one a domain: sampling weights p, importance π, objective α.
@@ -18,8 +18,8 @@ impl Simplex {
     ///
     /// # Errors
     /// A negative, infinite or NaN value; all zero; a length other than that of `names`.
-    pub fn normalise(role: &str, names: &[&str], raw: &[f64]) -> Result<Self> {
-        let scaled = check(role, names, raw)?;
+    pub fn normalise(role: impl Into<Place>, names: &[&str], raw: &[f64]) -> Result<Self> {
+        let scaled = check(&role.into(), names, raw)?;
         let sum: f64 = scaled.iter().sum();
         Ok(Self(scaled.iter().map(|value| value / sum).collect()))
     }
@@ -52,19 +52,17 @@ impl LossWeights {
     /// # Errors
     /// As [`Simplex::normalise`]; also when `raw` is 0 wherever the importance is above 0.
     pub fn normalise(
-        role: &str,
+        role: impl Into<Place>,
         names: &[&str],
         importance: &Simplex,
         raw: &[f64],
     ) -> Result<Self> {
-        let scaled = check(role, names, raw)?;
+        let role = role.into();
+        let scaled = check(&role, names, raw)?;
         let sum: f64 = importance.0.iter().zip(&scaled).map(|(pi, w)| pi * w).sum();
         // Below the normal range the quotient could overflow: such a sum is zero for every purpose.
         if sum < f64::MIN_POSITIVE {
-            return Err(MixerError::AllZero {
-                role: role.to_owned(),
-                domains: counted(names, importance),
-            });
+            return Err(MixerError::AllZero { role, domains: counted(names, importance) });
         }
         Ok(Self(scaled.iter().map(|value| value / sum).collect()))
     }
@@ -99,10 +97,10 @@ impl LossWeights {
 }
 
 /// Checks a proposal and divides it by its largest value, so that sums neither overflow nor vanish.
-fn check(role: &str, names: &[&str], raw: &[f64]) -> Result<Vec<f64>> {
+fn check(role: &Place, names: &[&str], raw: &[f64]) -> Result<Vec<f64>> {
     if raw.len() != names.len() {
         return Err(MixerError::WrongLength {
-            role: role.to_owned(),
+            role: role.clone(),
             expected: names.len(),
             found: raw.len(),
         });
@@ -110,7 +108,7 @@ fn check(role: &str, names: &[&str], raw: &[f64]) -> Result<Vec<f64>> {
     for (value, name) in raw.iter().zip(names) {
         if !value.is_finite() || *value < 0.0 {
             return Err(MixerError::BadWeight {
-                role: role.to_owned(),
+                role: role.clone(),
                 domain: (*name).to_owned(),
                 value: *value,
             });
@@ -119,7 +117,7 @@ fn check(role: &str, names: &[&str], raw: &[f64]) -> Result<Vec<f64>> {
     let max = raw.iter().copied().fold(0.0, f64::max);
     if max == 0.0 {
         return Err(MixerError::AllZero {
-            role: role.to_owned(),
+            role: role.clone(),
             domains: names.iter().map(|name| (*name).to_owned()).collect(),
         });
     }

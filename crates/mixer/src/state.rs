@@ -1,5 +1,7 @@
 //! The mixer's state for checkpoints: O(domains), exact to the bit through JSON.
 
+use crate::domain::{self, DomainInfo, RunSize};
+use crate::error::{MixerError, Result};
 use serde::{Deserialize, Serialize};
 
 /// Everything that decides the draws to come, besides the config.
@@ -42,4 +44,52 @@ pub struct SlotState {
     pub strategy: String,
     /// What it saved; null where it keeps nothing.
     pub state: serde_json::Value,
+}
+
+/// Bounds on a domain's books: a state from a file may hold anything. Both are far beyond what any
+/// run reaches, and within them no later sum overflows.
+const RESIDUAL_LIMIT: f64 = (1u64 << 32) as f64;
+const CONSUMED_LIMIT: u64 = 1 << 62;
+
+impl MixerState {
+    /// Checks that the state is one of a run on `domains` with the seed and context of `run`.
+    ///
+    /// # Errors
+    /// [`MixerError::State`] with the first thing that differs.
+    pub(crate) fn check(&self, domains: &[DomainInfo], run: &RunSize) -> Result<()> {
+        let differs = |what: &str, expected: String, found: String| {
+            Err(MixerError::State { what: what.to_owned(), expected, found })
+        };
+        if self.seed != run.seed {
+            return differs("seed", run.seed.to_string(), self.seed.to_string());
+        }
+        if self.context != run.context {
+            return differs("context", run.context.to_string(), self.context.to_string());
+        }
+        let expected = domain::names(domains);
+        let found: Vec<&str> = self.domains.iter().map(|domain| domain.name.as_str()).collect();
+        if expected != found {
+            return differs("the list of domains", expected.join(", "), found.join(", "));
+        }
+        for (domain, saved) in domains.iter().zip(&self.domains) {
+            let of_domain = |what: &str| format!("{what} of domain `{}`", domain.name);
+            if domain.tokens != saved.tokens {
+                let what = of_domain("the number of training tokens");
+                return differs(&what, domain.tokens.to_string(), saved.tokens.to_string());
+            }
+            if saved.residual.is_nan() || saved.residual.abs() >= RESIDUAL_LIMIT {
+                let (what, expected) = (of_domain("residual"), format!("within ±{RESIDUAL_LIMIT}"));
+                return differs(&what, expected, saved.residual.to_string());
+            }
+            if saved.consumed >= CONSUMED_LIMIT {
+                let what = of_domain("the number of sequences consumed");
+                return differs(
+                    &what,
+                    format!("below {CONSUMED_LIMIT}"),
+                    saved.consumed.to_string(),
+                );
+            }
+        }
+        Ok(())
+    }
 }

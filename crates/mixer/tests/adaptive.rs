@@ -41,11 +41,9 @@ fn observation(step: &StepDraw) -> Observation {
     let of = |draw: fn(&StepDraw) -> &[usize]| draw(step).iter().copied().enumerate();
     let gradient = of(|step| &step.counts)
         .map(|(i, count)| gradients(count, [1.0, 9.0, 4.0][i] * drift(i)).filter(|_| count > 0));
-    let sequence_domains: Vec<usize> = step.draws.iter().map(|draw| draw.domain.0).collect();
     let sequence_losses: Vec<f64> =
         step.draws.iter().map(|draw| 2.0 + draw.start as f64 / 1e4).collect();
-    let observed = Observation::of_step(step.step, 3, &sequence_domains, &sequence_losses)
-        .with_gradient(gradient.collect());
+    let observed = step.observation(&sequence_losses).with_gradient(gradient.collect());
     match (step.step + 1).is_multiple_of(10) {
         true => observed
             .with_held_out((0..3).map(|i| losses(3.0 - 0.2 * i as f64, 0.4 * drift(i))).collect()),
@@ -105,7 +103,7 @@ fn va_follows_the_loss_weights_of_the_same_step_and_leaves_the_objective_alone()
             let step = advance(&mut mixer);
             let w = step.loss.values();
             let deviation =
-                step.estimates.gradient_deviation.clone().unwrap_or_else(|| vec![1.0; 3]);
+                step.measurements.gradient_deviation.clone().unwrap_or_else(|| vec![1.0; 3]);
             let p = rule::va(&importance, w, &deviation, 0.05);
             for i in 0..3 {
                 // The mixer normalises once more: a few roundings.
@@ -125,7 +123,7 @@ fn va_starts_at_the_importance_and_ends_at_the_closed_form() {
     let prior: Vec<f64> = [0.5, 0.3, 0.2].iter().map(|pi| 0.9 * pi + 0.1 / 3.0).collect();
     for expected in 0..60 {
         let step = mixer.next_step().unwrap();
-        assert_eq!(step.estimates.gradient_deviation.is_some(), expected > 0);
+        assert_eq!(step.measurements.gradient_deviation.is_some(), expected > 0);
         let gradient = [1.0, 9.0, 4.0].map(|variance| gradients(4, variance)).to_vec();
         mixer.observe(&Observation::of_step(expected, 3, &[], &[]).with_gradient(gradient));
         // π v = (0.5, 0.9, 0.4) of 1.8.
@@ -263,15 +261,17 @@ fn bounds_are_reported_where_they_bite() {
         "{ strategy = 'fgls', every = 1, beta = 1, clamp_min = 0.5 }",
     );
     let first = mixer.next_step().unwrap();
-    assert!(first.estimates.clamped.is_empty() && first.estimates.gradient_deviation.is_none());
+    assert!(
+        first.measurements.clamped.is_empty() && first.measurements.gradient_deviation.is_none()
+    );
     let observed = Observation::of_step(0, 3, &[], &[])
         .with_held_out(vec![losses(2.0, 1.0), losses(2.0, 1.0), losses(2.0, 100.0)])
         .with_gradient(vec![gradients(4, 100.0), gradients(4, 100.0), gradients(4, 1.0)]);
     mixer.observe(&observed);
     let second = mixer.next_step().unwrap();
-    assert_eq!(second.estimates.clamped, [DomainId(2)]);
+    assert_eq!(second.measurements.clamped, [DomainId(2)]);
     assert!((second.loss.values()[2] - 0.5).abs() < 1e-15);
-    assert_eq!(second.estimates.floored, [DomainId(2)]);
+    assert_eq!(second.measurements.floored, [DomainId(2)]);
     // π w v = (0.5, 0.3) · 1.125 · 10 and 0.2 · 0.5 · 1: of 9.1, 0.1 of the rule's 0.7 and 0.1 of
     // the floor.
     let p = second.sampling.values()[2];
@@ -279,20 +279,26 @@ fn bounds_are_reported_where_they_bite() {
 }
 
 #[test]
-fn needs_are_those_of_both_slots() {
+fn a_request_is_that_of_both_slots() {
     let held_out = |every| ObservationRequest { held_out_every: Some(every), gradient: None };
-    assert_eq!(mixer("'uniform'", "'uniform'").needs(), ObservationRequest::default());
-    assert_eq!(mixer("'uniform'", "{ strategy = 'erma', every = 7 }").needs(), held_out(7));
-    let both = mixer("{ strategy = 'va', variance = 'exact' }", "'fgls'").needs();
+    assert_eq!(
+        mixer("'uniform'", "'uniform'").observation_request(),
+        ObservationRequest::default()
+    );
+    assert_eq!(
+        mixer("'uniform'", "{ strategy = 'erma', every = 7 }").observation_request(),
+        held_out(7)
+    );
+    let both = mixer("{ strategy = 'va', variance = 'exact' }", "'fgls'").observation_request();
     let gradient = |estimator, every| Some(GradientRequest { estimator, every });
     assert_eq!(
         both,
         ObservationRequest { gradient: gradient(VarianceEstimator::Exact, 1), ..held_out(100) }
     );
     for (sampling, every) in [("'norm-layers'", 1), ("'sketch'", 8), ("'sketch', every = 2", 2)] {
-        let needs =
-            mixer(&format!("{{ strategy = 'va', variance = {sampling} }}"), "'uniform'").needs();
-        assert_eq!(needs.gradient.map(|needs| needs.every), Some(every), "{sampling}");
+        let request = mixer(&format!("{{ strategy = 'va', variance = {sampling} }}"), "'uniform'")
+            .observation_request();
+        assert_eq!(request.gradient.map(|gradient| gradient.every), Some(every), "{sampling}");
     }
 }
 
@@ -304,7 +310,7 @@ fn adaptive_strategies_are_refused_where_they_mean_something_else() {
         assert_eq!(unused, MixerError::LossUnused { strategy: loss.to_owned() });
         let shares = error(&format!("objective = 'reweighted'\nloss = '{loss}'"));
         assert!(matches!(shares, MixerError::WrongObjective { .. }), "{shares}");
-        let text = shares.to_string();
+        let text = shares.in_config("mixture", "train");
         assert!(
             text.contains(&format!("mixture.loss = \"{loss}\"")) && text.contains("hint: "),
             "{text}"
@@ -312,7 +318,7 @@ fn adaptive_strategies_are_refused_where_they_mean_something_else() {
         let slot = error(&format!("objective = 'importance'\nsampling = '{loss}'"));
         assert!(slot.to_string().contains("does not serve this slot"), "{slot}");
     }
-    let text = error("sampling = 'va'").to_string();
+    let text = error("sampling = 'va'").in_config("mixture", "train");
     assert!(text.contains("mixture.sampling = \"va\"") && text.contains("\"sampled\""), "{text}");
     let allowed = MixtureSpec { objective: Objective::Reweighted, ..spec("sampling = 'va'") };
     assert!(Mixer::new(&allowed, &domains(), &RUN).is_ok());

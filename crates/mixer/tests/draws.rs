@@ -4,8 +4,9 @@
 
 use cuvee_mixer::strategy::{Fixed, Planned, Unimax};
 use cuvee_mixer::{
-    Context, Counts, DomainInfo, Draw, Mixer, MixerError, MixerState, MixtureSpec, Normalise,
-    Objective, Observation, Result, RunSize, ShareSchedule, StepDraw, Strategy, StrategySpec,
+    Context, Counts, DomainInfo, Draw, Mixer, MixerError, MixerState, MixtureOptions, MixtureSpec,
+    Normalise, Objective, Observation, Result, RunSize, ShareSchedule, StepDraw, Strategy,
+    StrategySpec,
 };
 use proptest::prelude::*;
 use std::collections::HashSet;
@@ -190,8 +191,8 @@ fn dividing_by_the_realised_multipliers_keeps_the_scale_of_every_batch() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// METHOD §2: Σ p_i m_i = Σ α_i = 1, so that a batch's weighted loss has the mean of the
-    /// objective, whatever p is.
+    /// Σ p_i m_i = Σ α_i = 1, so that a batch's weighted loss has the mean of the objective,
+    /// whatever p is (arXiv:2511.06913).
     #[test]
     fn the_multiplier_is_unbiased_in_expectation(
         p in prop::collection::vec(1e-3f64..1.0, 3),
@@ -243,7 +244,7 @@ fn both_kinds_of_counts_realise_the_objective() {
 }
 
 fn refusal(text: &str, domains: &[DomainInfo]) -> String {
-    Mixer::new(&spec(text), domains, &RUN).unwrap_err().to_string()
+    Mixer::new(&spec(text), domains, &RUN).unwrap_err().in_config("mixture", "train")
 }
 
 #[test]
@@ -500,15 +501,14 @@ fn online(domains: &[DomainInfo]) -> Mixer {
         cuvee_mixer::Simplex::normalise("loss", &["web", "code", "math"], &[1.0, 2.0, 5.0])
             .unwrap(),
     );
-    let mixture = MixtureSpec { objective: Objective::Importance, ..MixtureSpec::default() };
+    let options = MixtureOptions { objective: Objective::Importance, ..MixtureOptions::default() };
     let loss = Planned::boxed("fixed", shares);
-    Mixer::with_strategies(&mixture, Box::<FollowLosses>::default(), loss, domains, &RUN).unwrap()
+    Mixer::with_strategies(options, Box::<FollowLosses>::default(), loss, domains, &RUN).unwrap()
 }
 
 fn observe(mixer: &mut Mixer, step: &StepDraw) {
-    let domains: Vec<usize> = step.draws.iter().map(|draw| draw.domain.0).collect();
     let losses: Vec<f64> = step.draws.iter().map(|d| 1.0 + (d.start % 7) as f64 / 3.0).collect();
-    mixer.observe(&Observation::of_step(step.step, 3, &domains, &losses));
+    mixer.observe(&step.observation(&losses));
 }
 
 #[test]
@@ -559,6 +559,7 @@ fn unimax_is_a_sampling_strategy_only() {
         loss: StrategySpec::Unimax(Unimax { max_epochs: 1.0 }),
         ..MixtureSpec::default()
     };
-    let error = Mixer::new(&mixture, &domains(), &RUN).unwrap_err().to_string();
+    let error = Mixer::new(&mixture, &domains(), &RUN).unwrap_err();
+    let error = error.in_config("mixture", "train");
     assert!(error.contains("mixture.loss: strategy `unimax` does not serve this slot"), "{error}");
 }

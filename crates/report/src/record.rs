@@ -1,4 +1,5 @@
-//! The records of `metrics.jsonl`: one after every step and one after every evaluation.
+//! The records of `metrics.jsonl`: one after every step and one after every evaluation. The trainer
+//! makes them, and nothing stands between them and the file.
 //!
 //! Domains keep the order of the config. A number that is not finite is written as `null`, since
 //! JSON has no other way, and reads back as NaN. Readers ignore keys they do not know.
@@ -34,7 +35,9 @@ pub struct StepRecord {
     /// Global norm of the gradient before clipping.
     #[serde(default = "nan", deserialize_with = "number_or_null")]
     pub gradient_norm: f64,
-    /// Speed of this step.
+    /// Predicted tokens a second in this step: drawing, reading, forward, backward and update, and
+    /// measuring the tune split where a strategy asked for it. Evaluations and checkpoints are not
+    /// in it.
     #[serde(deserialize_with = "number_or_null")]
     pub tokens_per_second: f64,
     /// One entry a domain.
@@ -53,16 +56,16 @@ pub struct StepDomainRecord {
     /// Mean loss of its sequences, nats a token, before any multiplier; `None` where the batch had
     /// none.
     pub loss: Option<f64>,
-    /// π.
+    /// π: its importance in the final evaluation.
     #[serde(default = "nan", deserialize_with = "number_or_null")]
     pub importance: f64,
-    /// p.
+    /// p: its share of a batch.
     #[serde(deserialize_with = "number_or_null")]
     pub sampling_weight: f64,
-    /// w.
+    /// w: the scale of its loss in the objective.
     #[serde(deserialize_with = "number_or_null")]
     pub loss_weight: f64,
-    /// m.
+    /// m: what one of its sequences' losses is multiplied by.
     #[serde(deserialize_with = "number_or_null")]
     pub multiplier: f64,
     /// Its sequences in the batch.

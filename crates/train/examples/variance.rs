@@ -19,9 +19,12 @@ use cuvee_data::{
     TrainTokenizerSpec, prepare,
 };
 use cuvee_mixer::rule::{va, variance_ratio};
-use cuvee_mixer::{DomainInfo, GradientStatistics, Mixer, MixtureSpec, RunSize, VarianceEstimator};
+use cuvee_mixer::{
+    DomainId, DomainInfo, GradientStatistics, Mixer, MixtureSpec, RunSize, VarianceEstimator,
+};
 use cuvee_train::{
-    Batch, DeviceSpec, Engine, ModelSpec, NamedTensor, ReferenceEngine, TrainSpec, read_batch,
+    Batch, DeviceSpec, Engine, ModelSpec, NamedTensor, ReferenceEngine, TokenBuffer, TrainSpec,
+    read_batch,
 };
 use serde_json::json;
 
@@ -76,10 +79,10 @@ fn main() -> Result<()> {
         ffn: Some(344),
         ..ModelSpec::default()
     };
-    let model = model.resolve(corpus.tokenizer.vocab_size(), CONTEXT, Path::new("."))?;
+    let model = model.resolve(corpus.tokenizer.vocab_size(), CONTEXT, None)?;
     let train = TrainSpec { batch_size: BATCH, context: CONTEXT, ..TrainSpec::default() };
     let mut engine = ReferenceEngine::new(&model, &train, DeviceSpec::Cpu, seed)?;
-    let measured = measured(&corpus);
+    let measured = measured(&corpus, model.vocab_size)?;
 
     let infos: Vec<_> = corpus
         .domains
@@ -144,26 +147,19 @@ fn open(data: &Path, folder: &Path) -> Result<Corpus> {
 }
 
 /// Windows evenly spread over each domain's training stream, all in one batch.
-fn measured(corpus: &Corpus) -> Batch {
-    let mut batch = Batch {
-        inputs: vec![],
-        targets: vec![],
-        domains: vec![],
-        multipliers: vec![],
-        context: CONTEXT,
-    };
+fn measured(corpus: &Corpus, vocab_size: usize) -> Result<Batch> {
+    let (mut ids, mut domains) = (Vec::new(), Vec::new());
     let mut window = [0; CONTEXT + 1];
     for (index, domain) in corpus.domains.iter().enumerate() {
         let shard = domain.shard(Split::Train);
         for sequence in 0..MEASURED as u64 {
             shard.read(sequence * (shard.tokens() / MEASURED as u64), &mut window);
-            batch.inputs.extend_from_slice(&window[..CONTEXT]);
-            batch.targets.extend_from_slice(&window[1..]);
-            batch.domains.push(index);
-            batch.multipliers.push(1.0);
+            ids.extend_from_slice(&window);
+            domains.push(DomainId(index));
         }
     }
-    batch
+    let multipliers = vec![1.0; domains.len()];
+    Ok(Batch::new(TokenBuffer::new(ids, CONTEXT, vocab_size)?, domains, multipliers)?)
 }
 
 /// v of each domain, one of [`COLUMNS`] each.
@@ -187,7 +183,7 @@ fn measure(
             let square = |tensor: &NamedTensor| {
                 tensor.data.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>()
             };
-            let norms = gradients.iter().filter(|tensor| tensor.name.contains("norm"));
+            let norms = gradients.iter().filter(|tensor| tensor.shape.len() == 1);
             let part = norms.map(square).sum::<f64>().sqrt();
             deviations
                 .iter_mut()

@@ -8,53 +8,13 @@
 use std::ops::ControlFlow;
 
 use cuvee_data::{Domain, Split};
+use cuvee_mixer::Simplex;
+use cuvee_report::{EvalDomainRecord, EvalRecord};
 use serde::{Deserialize, Serialize};
 
-use crate::batch::read_window;
+use crate::batch::{TokenBuffer, Window};
 use crate::engine::Engine;
 use crate::error::{NonFinite, Result, TrainError};
-
-/// `[eval]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EvalSpec {
-    /// Steps between evaluations, 0 for none on the way; there is always one before the first step
-    /// and one after the last.
-    pub every: u64,
-    /// Windows of each domain's valid split (fewer where the split has fewer).
-    pub sequences: usize,
-    /// Windows of each domain's tune split, for strategies that steer by it; the others never look
-    /// there.
-    pub tune_sequences: usize,
-}
-
-impl Default for EvalSpec {
-    fn default() -> Self {
-        Self { every: 100, sequences: 64, tune_sequences: 32 }
-    }
-}
-
-impl EvalSpec {
-    /// Refuses an evaluation of nothing, and a variance of a single window.
-    ///
-    /// # Errors
-    /// [`TrainError::Config`] for 0 windows, or fewer than 2 of the tune split.
-    pub fn validate(&self) -> Result<()> {
-        let usual = "a few dozen windows a domain are usual";
-        if self.sequences == 0 {
-            return Err(TrainError::config("eval.sequences", "at least 1", 0, usual));
-        }
-        if self.tune_sequences < 2 {
-            return Err(TrainError::config(
-                "eval.tune_sequences",
-                "at least 2",
-                self.tune_sequences,
-                usual,
-            ));
-        }
-        Ok(())
-    }
-}
 
 /// What one domain's held-out text costs the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,8 +44,28 @@ pub struct Evaluation {
     pub step: u64,
     /// In the order of the config.
     pub domains: Vec<DomainEvaluation>,
-    /// L_π = Σ π_i L_i (METHOD §1), nats a token.
+    /// L_π = Σ π_i L_i, nats a token (docs/method.md).
     pub mean_loss: f64,
+}
+
+impl Evaluation {
+    /// What the metrics log holds of it; `split` is the one evaluated.
+    pub fn record(&self, split: Split) -> EvalRecord {
+        let of_domain = |domain: &DomainEvaluation| {
+            let record = EvalDomainRecord {
+                loss: domain.loss,
+                perplexity: domain.perplexity(),
+                bits_per_byte: domain.bits_per_byte,
+                loss_variance: None,
+            };
+            (domain.name.clone(), record)
+        };
+        EvalRecord {
+            step: self.step,
+            split: split.to_string(),
+            domains: self.domains.iter().map(of_domain).collect(),
+        }
+    }
 }
 
 /// Starts of the evaluation windows: at most `sequences`, evenly spaced, never overlapping in their
@@ -103,8 +83,8 @@ pub fn evaluation_starts(tokens: u64, context: usize, sequences: usize) -> Vec<u
 pub struct EvalPlan<'a> {
     /// The domains.
     pub domains: &'a [Domain],
-    /// π, one a domain, sums to 1.
-    pub importance: &'a [f64],
+    /// π, one a domain.
+    pub importance: &'a Simplex,
     /// The held-out split.
     pub split: Split,
     /// Windows a domain, at most.
@@ -150,7 +130,7 @@ pub fn evaluate(
         }
     };
     let domains: Vec<_> = plan.domains.iter().zip(&losses).map(of_domain).collect();
-    let mean_loss = domains.iter().zip(plan.importance).map(|(d, pi)| pi * d.loss).sum();
+    let mean_loss = domains.iter().zip(plan.importance.values()).map(|(d, pi)| pi * d.loss).sum();
     Ok(Some(Evaluation { step, domains, mean_loss }))
 }
 
@@ -172,24 +152,15 @@ pub fn sequence_losses(
 ) -> Result<Option<Vec<Vec<f64>>>> {
     check_split(plan.domains, plan.split, plan.context)?;
     let (context, vocab_size) = (plan.context, engine.model().vocab_size);
-    let mut window = vec![0u32; context + 1];
     let mut all = Vec::with_capacity(plan.domains.len());
     for domain in plan.domains {
         let mut losses = Vec::new();
         for some in plan.starts(domain).chunks((TOKENS_AT_ONCE / context).max(1)) {
-            let (mut inputs, mut targets) = (Vec::new(), Vec::new());
-            for &start in some {
-                read_window(
-                    domain.shard(plan.split),
-                    start,
-                    &mut window,
-                    &domain.name,
-                    vocab_size,
-                )?;
-                inputs.extend_from_slice(&window[..context]);
-                targets.extend_from_slice(&window[1..]);
-            }
-            losses.extend(engine.sequence_losses(&inputs, &targets, context)?);
+            let shard = domain.shard(plan.split);
+            let window = |&start: &u64| Window { shard, start, domain: &domain.name };
+            let windows: Vec<Window> = some.iter().map(window).collect();
+            let tokens = TokenBuffer::read(&windows, context, vocab_size)?;
+            losses.extend(engine.sequence_losses(&tokens)?);
             if progress(some.len()).is_break() {
                 return Ok(None);
             }

@@ -1,23 +1,34 @@
-//! Model, engines, optimizer, evaluation, checkpoints.
+//! Model, engines, optimizers, evaluation, checkpoints.
 //!
 //! A global [`Batch`] goes into an [`Engine`], a [`StepOutput`] with every sequence's loss comes
 //! out and the model has moved one step. [`model`] says what is trained, [`TrainSpec`] how, [`hf`]
 //! reads and writes the Hugging Face layout.
 //!
+//! Each module uses only those above it:
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `error`, `tensor` | [`TrainError`]; [`NamedTensor`] |
+//! | `spec` | the config's sections `[train]`, `[eval]`, `[checkpoint]` |
+//! | `batch` | token ids, `[B, T + 1]`, read from the shards |
+//! | [`model`] | the decoder's shape, its table of parameters and their initial values |
+//! | `optim` | the learning rate, clipping, optimizers |
+//! | `engine` | the trait [`Engine`], the reference engine and the fused one |
+//! | [`hf`] | files in the Hugging Face layout |
+//! | `evaluate`, `generate` | held-out losses; text |
+//! | [`checkpoint`] | the state of a run on the disk |
+//! | `run` | the training loop |
+//!
 //! ```
-//! use cuvee_train::{Batch, DeviceSpec, ModelSpec, Preset, TrainSpec, build_engine};
+//! use cuvee_mixer::DomainId;
+//! use cuvee_train::{Batch, DeviceSpec, ModelSpec, Preset, TokenBuffer, TrainSpec, build_engine};
 //!
 //! let train = TrainSpec { batch_size: 2, context: 4, ..TrainSpec::default() };
 //! let spec = ModelSpec { preset: Some(Preset::Xs), ..ModelSpec::default() };
-//! let model = spec.resolve(32, train.context, ".".as_ref())?; // 32 token ids
+//! let model = spec.resolve(32, train.context, None)?; // 32 token ids
 //! let mut engine = build_engine(&model, &train, DeviceSpec::Cpu, 0)?;
-//! let batch = Batch {
-//!     inputs: vec![1, 2, 3, 4, 5, 6, 7, 8],
-//!     targets: vec![2, 3, 4, 5, 6, 7, 8, 9],
-//!     domains: vec![0, 1],
-//!     multipliers: vec![0.5, 1.5],
-//!     context: 4,
-//! };
+//! let tokens = TokenBuffer::new(vec![1, 2, 3, 4, 5, 5, 6, 7, 8, 9], train.context, 32)?;
+//! let batch = Batch::new(tokens, vec![DomainId(0), DomainId(1)], vec![0.5, 1.5])?;
 //! let first = engine.step(&batch, 1e-3)?;
 //! assert!((first.sequence_losses[0] - 32f64.ln()).abs() < 0.5);
 //! assert!(engine.step(&batch, 1e-3)?.loss < first.loss);
@@ -29,34 +40,35 @@ pub mod checkpoint;
 mod engine;
 mod error;
 mod evaluate;
-mod fused;
 mod generate;
 pub mod hf;
 pub mod model;
-mod optimizer;
-mod reference;
+mod optim;
 mod run;
-mod schedule;
 mod spec;
-mod tensors;
+mod tensor;
 
-pub use batch::read_batch;
-pub use checkpoint::{CheckpointSpec, DataFingerprint, RunState};
+pub use batch::{Batch, TokenBuffer, read_batch};
+pub use checkpoint::{DataFingerprint, RunState};
 pub use engine::{
-    Batch, DeviceSpec, Engine, KernelTime, Moments, NamedTensor, StepOutput, build_engine,
+    DeviceSpec, Engine, FusedEngine, KernelTime, ReferenceEngine, StepOutput, build_engine,
     engine_from_parameters,
 };
 pub use error::{NonFinite, Result, TrainError};
 pub use evaluate::{
-    DomainEvaluation, EvalPlan, EvalSpec, Evaluation, check_split, evaluate, evaluation_starts,
+    DomainEvaluation, EvalPlan, Evaluation, check_split, evaluate, evaluation_starts,
     sequence_losses,
 };
-pub use fused::FusedEngine;
 pub use generate::{Sampler, SamplingSpec, generate};
+pub use hf::{read_safetensors, write_safetensors};
 pub use model::{ModelConfig, ModelSpec, Preset};
-pub use optimizer::AdamW;
-pub use reference::ReferenceEngine;
-pub use run::{DomainStep, HeldOut, Observer, Outcome, RunPlan, StepReport, Trainer};
-pub use schedule::learning_rate;
-pub use spec::{DEFAULT_STEPS, EngineKind, Precision, Quantity, Schedule, TrainSpec, Warmup};
-pub use tensors::{read_safetensors, write_safetensors};
+pub use optim::{
+    AdamW, Candle, Optimizer, OptimizerState, Slot, StateTensors, Storage, Update, clip_scale,
+    learning_rate,
+};
+pub use run::{Observer, Outcome, RunPlan, Trainer};
+pub use spec::{
+    CheckpointSpec, DEFAULT_STEPS, EngineKind, EvalSpec, Precision, Quantity, Schedule, TrainSpec,
+    Warmup,
+};
+pub use tensor::NamedTensor;

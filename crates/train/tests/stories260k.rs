@@ -15,8 +15,10 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use cuvee_mixer::DomainId;
 use cuvee_train::{
-    Batch, DeviceSpec, Engine, ReferenceEngine, Sampler, SamplingSpec, TrainSpec, generate, hf,
+    Batch, DeviceSpec, Engine, ReferenceEngine, Sampler, SamplingSpec, TokenBuffer, TrainSpec,
+    generate, hf,
 };
 
 /// `<s>` Once upon a time
@@ -89,7 +91,7 @@ fn logits_and_loss_are_those_of_transformers() {
     assert!(close(&logits[4 * 512..], &last), "{:?}", &logits[4 * 512..][..8]);
 
     let ids: Vec<u32> = PROMPT.into_iter().chain(STORY).collect();
-    let loss = engine.sequence_losses(&ids[..84], &ids[1..], 84).unwrap()[0];
+    let loss = engine.sequence_losses(&TokenBuffer::new(ids, 84, 512).unwrap()).unwrap()[0];
     // A mean of 84 f32 losses, each good to about 1e-5.
     assert!((loss - 0.435_109_138).abs() < 1e-5, "{loss}");
 }
@@ -99,13 +101,10 @@ fn training_continues_from_it() {
     let Some(folder) = folder() else { return };
     let mut engine = engine(&folder);
     let ids: Vec<u32> = PROMPT.into_iter().chain(STORY).collect();
-    let batch = Batch {
-        inputs: ids[..80].to_vec(),
-        targets: ids[1..81].to_vec(),
-        domains: vec![0, 0],
-        multipliers: vec![1.0, 1.0],
-        context: 40,
-    };
+    // Two sequences that overlap by one token.
+    let rows = [&ids[..41], &ids[40..81]].concat();
+    let tokens = TokenBuffer::new(rows, 40, 512).unwrap();
+    let batch = Batch::new(tokens, vec![DomainId(0); 2], vec![1.0, 1.0]).unwrap();
     let first = engine.step(&batch, 1e-4).unwrap().loss;
     let second = engine.step(&batch, 1e-4).unwrap().loss;
     assert!(second < first, "{first} → {second}");

@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use cuvee_mixer::{DomainInfo, Mixer, MixtureSpec, RunSize};
-use cuvee_train::{Batch, DeviceSpec, Engine, ModelSpec, ReferenceEngine, TrainSpec};
+use cuvee_mixer::{DomainId, DomainInfo, Mixer, MixtureSpec, RunSize};
+use cuvee_train::{Batch, DeviceSpec, Engine, ModelSpec, ReferenceEngine, TokenBuffer, TrainSpec};
 
 const VOCABULARY: u32 = 32;
 const CONTEXT: usize = 8;
@@ -28,21 +28,14 @@ fn window(stream: &[u32], start: usize) -> Vec<u32> {
 }
 
 fn batch(sequences: &[(usize, usize, f64)], streams: &[Vec<u32>]) -> Batch {
-    let mut batch = Batch {
-        inputs: vec![],
-        targets: vec![],
-        domains: vec![],
-        multipliers: vec![],
-        context: CONTEXT,
-    };
-    for &(domain, start, multiplier) in sequences {
-        let tokens = window(&streams[domain], start);
-        batch.inputs.extend(&tokens[..CONTEXT]);
-        batch.targets.extend(&tokens[1..]);
-        batch.domains.push(domain);
-        batch.multipliers.push(multiplier);
-    }
-    batch
+    let row = |&(domain, start, _): &(usize, usize, f64)| window(&streams[domain], start);
+    let ids = sequences.iter().flat_map(row).collect();
+    Batch::new(
+        TokenBuffer::new(ids, CONTEXT, VOCABULARY as usize).unwrap(),
+        sequences.iter().map(|&(domain, ..)| DomainId(domain)).collect(),
+        sequences.iter().map(|&(.., multiplier)| multiplier).collect(),
+    )
+    .unwrap()
 }
 
 fn gradient(engine: &mut dyn Engine, batch: &Batch) -> Vec<f64> {
@@ -107,7 +100,7 @@ fn the_multiplier_makes_the_mean_gradient_that_of_the_objective_whatever_the_sam
         ffn: Some(24),
         ..ModelSpec::default()
     };
-    let model = model.resolve(VOCABULARY as usize, CONTEXT, std::path::Path::new(".")).unwrap();
+    let model = model.resolve(VOCABULARY as usize, CONTEXT, None).unwrap();
     let train = TrainSpec { batch_size: BATCH, context: CONTEXT, ..TrainSpec::default() };
     let mut engine = ReferenceEngine::new(&model, &train, DeviceSpec::Cpu, 5).unwrap();
 

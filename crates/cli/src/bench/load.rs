@@ -22,10 +22,10 @@ use cuvee_report::{bytes, count};
 use cuvee_train::read_batch;
 use serde_json::json;
 
-use super::median;
-use crate::Session;
+use super::median::median;
 use crate::config::{Config, ConfigError};
 use crate::plan::Plan;
+use crate::session::Session;
 
 /// Tokens a window.
 const WINDOW: usize = 2048;

@@ -1,12 +1,11 @@
-//! `cuvee bench WHAT`: throughput on this machine. One file a thing to measure; `machine` says what
-//! the machine can do.
+//! `cuvee bench WHAT`: throughput on this machine. One file a thing to measure.
 
 mod load;
-pub mod machine;
+mod median;
 mod tokenize;
 mod train;
 
-use crate::Session;
+use crate::session::Session;
 
 /// What the command line says about a measurement.
 #[derive(clap::Args, Clone, Debug)]
@@ -33,18 +32,5 @@ pub fn run(args: &BenchArgs, session: &Session) -> anyhow::Result<()> {
         What::Train(args) => train::run(args, session),
         What::Tokenize(args) => tokenize::run(args, session),
         What::Load(args) => load::run(args, session),
-    }
-}
-
-/// The middle value, or the mean of the two around the middle; NaN of nothing.
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-    let middle = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) {
-        (at(middle.wrapping_sub(1)) + at(middle)) / 2.0
-    } else {
-        at(middle)
     }
 }

@@ -13,9 +13,9 @@ use cuvee_report::{bytes, thousands};
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::median;
+use super::median::median;
 use crate::config::ConfigError;
-use crate::{Interrupted, Session};
+use crate::session::{Interrupted, Session};
 
 /// Bytes of text that a thread takes at a time.
 const PIECE: usize = 1 << 17;

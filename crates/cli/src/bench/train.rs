@@ -10,20 +10,21 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use cuvee_mixer::VarianceEstimator;
 use cuvee_mixer::seed::{CounterRng, derive};
+use cuvee_mixer::{DomainId, VarianceEstimator};
 use cuvee_report::{bytes, count, thousands};
 use cuvee_train::{
     Batch, DeviceSpec, Engine, EngineKind, KernelTime, ModelConfig, ModelSpec, Preset, Schedule,
-    TrainSpec, Warmup, build_engine, learning_rate,
+    TokenBuffer, TrainError, TrainSpec, Warmup, build_engine, learning_rate,
 };
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{machine, median};
+use super::median::median;
 use crate::config::{ConfigError, overridden};
-use crate::{Interrupted, Session};
+use crate::machine;
+use crate::session::{Interrupted, Session};
 
 /// What the command line says about the measurement besides `--set`, which reaches every key of
 /// `[model]` and `[train]`.
@@ -186,7 +187,7 @@ struct Measured {
     first_loss: f64,
     /// Loss of the last.
     last_loss: f64,
-    /// Backend' times over the timed steps, if they were asked for and the engine can tell.
+    /// The kernels' times over the timed steps, if they were asked for and the engine can tell.
     profile: Option<Vec<KernelTime>>,
 }
 
@@ -195,7 +196,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let Setup { model, train } = Setup::resolve(args, &session.common.set)?;
     let seed = session.common.seed.unwrap_or(0);
     let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
-    let model = model.resolve(1, train.context, ".".as_ref())?;
+    let model = model.resolve(1, train.context, None)?;
     let train = TrainSpec { engine: train.engine.collecting(args.collect), ..train };
     let mut engine = build_engine(&model, &train, device, seed)?;
     engine.collect(args.collect)?;
@@ -226,7 +227,7 @@ fn measure(
             return Err(Interrupted.into());
         }
         engine.set_profiling(profile && step >= warmup);
-        let batch = cyclic_batch(engine.model().vocab_size, train, &rng.nested(step));
+        let batch = cyclic_batch(engine.model().vocab_size, train, &rng.nested(step))?;
         let lr = learning_rate(train, step, total);
         let start = Instant::now();
         let output = engine.step(&batch, lr)?;
@@ -246,27 +247,22 @@ fn measure(
     })
 }
 
-/// B sequences of T ids and their targets, each a walk around the vocabulary; all of one domain and
-/// multiplier 1.
-fn cyclic_batch(vocab_size: usize, train: &TrainSpec, rng: &CounterRng) -> Batch {
+/// B sequences of T + 1 ids, each a walk around the vocabulary; all of one domain and multiplier 1.
+fn cyclic_batch(
+    vocab_size: usize,
+    train: &TrainSpec,
+    rng: &CounterRng,
+) -> Result<Batch, TrainError> {
     let (sequences, context) = (train.batch_size, train.context);
     let vocab = vocab_size as u64;
-    let mut inputs = Vec::with_capacity(sequences * context);
-    let mut targets = Vec::with_capacity(sequences * context);
+    let mut ids = Vec::with_capacity(sequences * (context + 1));
     for sequence in 0..sequences {
         let draw = rng.nested(sequence as u64);
         let (start, stride) = (draw.below(0, vocab), 1 + draw.below(1, 7));
-        let id = |t: usize| ((start + stride * t as u64) % vocab) as u32;
-        inputs.extend((0..context).map(id));
-        targets.extend((1..=context).map(id));
+        ids.extend((0..=context).map(|t| ((start + stride * t as u64) % vocab) as u32));
     }
-    Batch {
-        inputs,
-        targets,
-        domains: vec![0; sequences],
-        multipliers: vec![1.0; sequences],
-        context,
-    }
+    let tokens = TokenBuffer::new(ids, context, vocab_size)?;
+    Batch::new(tokens, vec![DomainId(0); sequences], vec![1.0; sequences])
 }
 
 /// Floating-point operations of one step on B sequences of T tokens: B·T·(6·N + 7·L·H·E·T).
@@ -386,7 +382,7 @@ mod tests {
     use super::*;
 
     fn model(setup: &Setup) -> ModelConfig {
-        setup.model.resolve(1, setup.train.context, ".".as_ref()).unwrap()
+        setup.model.resolve(1, setup.train.context, None).unwrap()
     }
 
     #[test]
@@ -419,9 +415,11 @@ mod tests {
     fn the_task_walks_around_the_vocabulary_in_small_strides() {
         let train = TrainSpec { batch_size: 500, context: 5, ..TrainSpec::default() };
         let rng = CounterRng::new(derive(0, "bench"));
-        let batch = cyclic_batch(64, &train, &rng.nested(3));
+        let cyclic = |step| cyclic_batch(64, &train, &rng.nested(step)).unwrap();
+        let batch = cyclic(3);
+        let tokens = batch.tokens();
         let mut strides = [0; 8];
-        for (inputs, targets) in batch.inputs.chunks(5).zip(batch.targets.chunks(5)) {
+        for (inputs, targets) in tokens.inputs(0..500).zip(tokens.targets(0..500)) {
             assert_eq!(inputs[1..], targets[..4]);
             let stride = (inputs[1] + 64 - inputs[0]) % 64;
             assert!(
@@ -434,8 +432,8 @@ mod tests {
         // √(500·(1/7)·(6/7)) = 7.8.
         assert_eq!(strides[0], 0);
         assert!(strides[1..].iter().all(|n| (32..=110).contains(n)), "{strides:?}");
-        assert_eq!(batch, cyclic_batch(64, &train, &rng.nested(3)));
-        assert_ne!(batch, cyclic_batch(64, &train, &rng.nested(4)));
+        assert_eq!(batch, cyclic(3));
+        assert_ne!(batch, cyclic(4));
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! Backend compiled for each set of instructions give the same bits, those of the bf16 dot product
-//! aside.
+//! Kernels give the same bits on every instruction set, those of the bf16 dot product aside.
 
 use std::cell::Cell;
 
@@ -12,7 +11,7 @@ thread_local! {
     static FORCED: Cell<Option<Isa>> = const { Cell::new(None) };
 }
 
-/// The set this thread was told to use.
+/// The set that this thread was told to use.
 pub(crate) fn forced() -> Option<Isa> {
     FORCED.get()
 }
@@ -51,7 +50,7 @@ fn flat<E: Element>(matrix: &Matrix<E>) -> Vec<f32> {
 /// Each kernel's name and all that it computes.
 fn everything<E: Element>() -> Vec<(&'static str, Vec<f32>)>
 where
-    f32: To<E>,
+    f32: RoundTo<E>,
 {
     let (n, d) = (21, 37);
     let (x, gain) = (flat(&matrix::<f32>(n, d, 1)), flat(&matrix::<f32>(1, d, 2)));
@@ -60,8 +59,7 @@ where
     let (mut y, mut scale) = (Matrix::<E>::zeros(n, d), vec![0.0; n]);
     rms_norm(&x, &gain, 1e-5, &mut y, &mut scale);
     let (mut dx, mut rounded, mut gains) = (x.clone(), Matrix::<E>::zeros(n, d), vec![0.0; d]);
-    let stride = rounded.stride();
-    rms_norm_backward(&x, &gain, &scale, &x, &mut dx, rounded.data_mut(), stride, &mut gains);
+    rms_norm_backward(n, n, &x, &gain, &scale, &x, false, &mut dx, &mut rounded, &mut gains);
     all.push(("RMSNorm", [flat(&y), scale.clone(), dx, flat(&rounded), gains].concat()));
 
     let mut rotated = matrix::<E>(n, 36, 3);
@@ -78,7 +76,7 @@ where
     let (values, targets) = (flat(&matrix::<f32>(97, d, 6)), (0..n as u32).collect::<Vec<_>>());
     let (mut w, mut table) = (kernels.matrix(97, d), kernels.floats(97 * d));
     table.copy_from_slice(&values);
-    kernels.lay_out(&table, &mut w);
+    kernels.pack(&table, &mut w);
     let mut workspace = kernels.workspace(n, n, Heads { query: 1, kv: 1, dim: 2 }, 97, d, true);
     let (mut losses, mut dx, mut dw) =
         (vec![0.0; n], kernels.floats(n * d), kernels.floats(97 * d));
@@ -99,14 +97,14 @@ where
 
     let (mut parameters, mut first, mut second) = (x.clone(), x.clone(), vec![1.0; x.len()]);
     let step = AdamWStep {
-        scale: 0.5,
+        gradient_scale: 0.5,
         lr: 0.1,
         beta1: 0.9,
         beta2: 0.95,
         eps: 1e-8,
         first_correction: 2.0,
         second_correction: 3.0,
-        keep: 0.99,
+        decay_factor: 0.99,
     };
     adamw(&mut parameters, &flat(&matrix::<f32>(n, d, 7)), &mut first, &mut second, &step);
     accumulate(&mut parameters, &x);
@@ -123,7 +121,7 @@ where
         left.stride(),
         d,
         &panels,
-        Summed { out: &mut product, stride: 45, add: false },
+        StoreF32 { out: &mut product, stride: 45, add: false },
         &mut Vec::new(),
     );
     let rows = matrix::<E>(45, d, 10);
@@ -131,38 +129,23 @@ where
     panels.pack_rows(rows.data(), rows.stride(), 45, d);
     let mut rounded = Matrix::<E>::zeros(n, 45);
     let stride = rounded.stride();
-    multiply(left.data(), left.stride(), n, &panels, Rounded { out: rounded.data_mut(), stride });
+    multiply(
+        left.data(),
+        left.stride(),
+        n,
+        &panels,
+        StoreRounded { out: rounded.data_mut(), stride },
+    );
     all.push(("products", [product, flat(&rounded)].concat()));
 
     let heads = Heads { query: 2, kv: 1, dim: 6 };
     let (qkv, d_out) = (matrix::<E>(n, heads.columns(), 11), matrix::<E>(n, 12, 12));
     let (mut out, mut log_sums, mut gradient) =
         (Matrix::<E>::zeros(n, 12), vec![0.0; 2 * n], Matrix::<E>::zeros(n, heads.columns()));
-    let (mut workspace, stride, out_stride) =
-        (AttentionWorkspace::<E>::new(n, heads, true), qkv.stride(), out.stride());
-    attention(
-        qkv.data(),
-        stride,
-        n,
-        heads,
-        out.data_mut(),
-        out_stride,
-        &mut log_sums,
-        &mut workspace,
-    );
-    attention_backward(
-        qkv.data(),
-        stride,
-        n,
-        heads,
-        out.data(),
-        d_out.data(),
-        out_stride,
-        &log_sums,
-        gradient.data_mut(),
-        &mut workspace,
-    );
-    let (mut cache, mut one) = (Cache::default(), vec![E::default(); 12]);
+    let mut workspace = AttentionWorkspace::<E>::new(n, heads, true);
+    attention(n, n, heads, &qkv, &mut out, &mut log_sums, &mut workspace);
+    attention_backward(n, n, heads, &qkv, &out, &d_out, &log_sums, &mut gradient, &mut workspace);
+    let (mut cache, mut one) = (KvCache::default(), vec![E::default(); 12]);
     let rotations = Rotations::new(3, 6, 100.0);
     for row in 0..3 {
         attention_step(&mut qkv.row(row).to_vec(), heads, &rotations, &mut cache, &mut one);
@@ -174,7 +157,7 @@ where
 
 fn same_bits<E: Element>(except: impl Fn(Isa, &str) -> bool)
 where
-    f32: To<E>,
+    f32: RoundTo<E>,
 {
     let expected = on(Isa::Baseline, everything::<E>);
     for isa in available() {
@@ -191,7 +174,7 @@ where
 #[test]
 fn every_set_of_instructions_gives_the_same_bits() {
     same_bits::<f32>(|_, _| false);
-    // The dot product adds two terms in a rounding of its own; `micro` bounds it.
+    // The dot product adds two terms in a rounding of its own; the tests of `microkernel` bound it.
     same_bits::<bf16>(|isa, name| {
         isa == Isa::Avx512Bf16 && ["products", "attention", "head"].contains(&name)
     });

@@ -2,7 +2,7 @@
 
 use candle_core::{D, Tensor, Var};
 use cuvee_kernels::{
-    AttentionWorkspace, Cache, Element, Heads, Matrix, Rotations, attention, attention_backward,
+    AttentionWorkspace, Element, Heads, KvCache, Matrix, Rotations, attention, attention_backward,
     attention_step, bf16, rotate,
 };
 
@@ -94,23 +94,12 @@ fn both_ways<E: Element>(
     heads: Heads,
     workspace: &mut AttentionWorkspace<E>,
 ) -> Found<E> {
-    let (t, stride) = (qkv.rows(), qkv.stride());
+    let t = qkv.rows();
     let (mut out, mut gradient) =
         (Matrix::zeros(t, heads.query * heads.dim), Matrix::zeros(t, heads.columns()));
-    let (mut log_sums, out_stride) = (vec![0.0; t * heads.query], out.stride());
-    attention(qkv.data(), stride, t, heads, out.data_mut(), out_stride, &mut log_sums, workspace);
-    attention_backward(
-        qkv.data(),
-        stride,
-        t,
-        heads,
-        out.data(),
-        d_out.data(),
-        out_stride,
-        &log_sums,
-        gradient.data_mut(),
-        workspace,
-    );
+    let mut log_sums = vec![0.0; t * heads.query];
+    attention(t, t, heads, qkv, &mut out, &mut log_sums, workspace);
+    attention_backward(t, t, heads, qkv, &out, d_out, &log_sums, &mut gradient, workspace);
     Found { out, gradient }
 }
 
@@ -119,7 +108,7 @@ fn matches_autograd<E: Kind>() {
         let (columns, width) = (heads.columns(), heads.query * heads.dim);
         let qkv = random_matrix::<E>(t, columns, 2.0, 1);
         let d_out = random_matrix::<E>(t, width, 1.0, 2);
-        // Workspace for longer sequences, in which another one has left its traces.
+        // A workspace for longer sequences, in which another one has left its numbers.
         let mut workspace = AttentionWorkspace::<E>::new(t + 5, heads, true);
         let (longer, d_longer) =
             (random_matrix::<E>(t + 5, columns, 9.0, 3), random_matrix::<E>(t + 5, width, 9.0, 4));
@@ -213,7 +202,7 @@ fn one_at_a_time<E: Kind>() {
         let (columns, width) = (heads.columns(), heads.query * heads.dim);
         let rotations = Rotations::new(t, heads.dim, 100.0);
         let mut qkv = random_matrix::<E>(t, columns, 2.0, 1);
-        let (mut cache, mut found) = (Cache::default(), Vec::new());
+        let (mut cache, mut found) = (KvCache::default(), Vec::new());
         for row in 0..t {
             let (mut qkv, mut out) = (qkv.row(row).to_vec(), vec![E::default(); width]);
             attention_step(&mut qkv, heads, &rotations, &mut cache, &mut out);

@@ -1,7 +1,7 @@
 //! The output head and its cross-entropy.
 
 use candle_core::{D, Device, Tensor};
-use cuvee_kernels::{Backend, Buffer, Cpu, CpuWorkspace, Heads, Matrix, To, bf16};
+use cuvee_kernels::{Backend, Buffer, Cpu, CpuWorkspace, Heads, Matrix, RoundTo, bf16};
 
 use crate::tools::{
     EXP, Kind, U32, close, flat, matches_differences, narrow, random, random_matrix, rows,
@@ -11,7 +11,7 @@ use crate::tools::{
 /// A head of `v` outputs over `d` inputs, laid out, and room for `n` rows of them.
 struct Head<E: Kind>
 where
-    f32: To<E>,
+    f32: RoundTo<E>,
 {
     kernels: Cpu<E>,
     values: Buffer<f32>,
@@ -26,14 +26,14 @@ type Result = (Vec<f32>, Vec<f32>, Vec<f32>);
 
 impl<E: Kind> Head<E>
 where
-    f32: To<E>,
+    f32: RoundTo<E>,
 {
     fn new(n: usize, v: usize, d: usize, values: &[f32]) -> Self {
         let kernels = Cpu::<E>::new(1).unwrap();
         let mut floats = kernels.floats(v * d);
         kernels.write(&mut floats, 0, values);
         let mut matrix = kernels.matrix(v, d);
-        kernels.lay_out(&floats, &mut matrix);
+        kernels.pack(&floats, &mut matrix);
         let workspace = kernels.workspace(n, 1, Heads { query: 1, kv: 1, dim: 2 }, v, d, true);
         Self { kernels, values: floats, matrix, workspace, v, d }
     }
@@ -49,7 +49,7 @@ where
         &mut self,
         x: &Matrix<E>,
         targets: &[u32],
-        shares: &[f32],
+        loss_scales: &[f32],
         dw: Option<&[f32]>,
     ) -> Result {
         let n = targets.len();
@@ -66,7 +66,7 @@ where
             matrix,
             values,
             targets,
-            shares,
+            loss_scales,
             &mut losses,
             &mut dx,
             dw.is_some(),
@@ -84,7 +84,7 @@ fn targets(n: usize, v: usize) -> Vec<u32> {
 
 fn matches_autograd<E: Kind>()
 where
-    f32: To<E>,
+    f32: RoundTo<E>,
 {
     // Rows, vocabulary, width: single ones, no whole tile or panel, as many targets as tokens, more
     // than one pass's units.
@@ -188,7 +188,7 @@ fn the_head_matches_central_differences() {
 
 fn some_rows_at_a_time<E: Kind>()
 where
-    f32: To<E>,
+    f32: RoundTo<E>,
 {
     // So large a vocabulary that 16 rows of logits are held at once: 16 and 3 are taken.
     let (n, v, d) = (19, (1 << 19) + 21, 2);
@@ -222,7 +222,7 @@ fn more_rows_than_are_held_at_once_change_no_bit() {
 /// with those of `logits`.
 fn losses_of<E: Kind>(rows: &[[f32; 2]], logits: &[[f32; 2]], targets: &[u32]) -> Vec<f32>
 where
-    f32: To<E>,
+    f32: RoundTo<E>,
 {
     let mut x = Matrix::<E>::zeros(rows.len(), 2);
     rows.iter()
@@ -238,7 +238,7 @@ where
 
 fn bad_logits<E: Kind>()
 where
-    f32: To<E>,
+    f32: RoundTo<E>,
 {
     for (bad, column) in [(f32::NAN, 0), (f32::NAN, 20), (f32::INFINITY, 16), (f32::INFINITY, 4)] {
         // Row 3 alone multiplies what only the bad logit has.
@@ -278,7 +278,7 @@ fn logits_of_minus_infinity_and_far_below_count_for_nothing() {
 /// A target so improbable that its logit does not do as what the others are measured from.
 fn far_targets<E: Kind>()
 where
-    f32: To<E>,
+    f32: RoundTo<E>,
 {
     let (v, d) = (40, 2);
     let values: Vec<f32> =

@@ -1,6 +1,8 @@
 //! RMSNorm.
 
-use cuvee_kernels::{Backend, Buffer, Cpu, Element, Matrix, To, bf16, rms_norm, rms_norm_backward};
+use cuvee_kernels::{
+    Backend, Buffer, Cpu, Element, Matrix, RoundTo, bf16, rms_norm, rms_norm_backward,
+};
 
 use crate::tools::{
     Kind, U32, close, flat, gradients, matches_differences, random, rows, variable, wide,
@@ -16,7 +18,7 @@ fn floats(values: &[f32]) -> Buffer<f32> {
 
 fn matches_autograd<E: Kind>()
 where
-    f32: To<E>,
+    f32: RoundTo<E>,
 {
     let kernels = Cpu::<E>::new(1).unwrap();
     // Sequences of `context` rows, `d` wide: around the 16 sums that run side by side.
@@ -24,7 +26,7 @@ where
         let n = sequences * context;
         let (x, gain) = (random(n * d, 1), random(d, 2));
         let (dy, before) = (random(n * d, 3), random(n * d, 4));
-        // Workspace for more rows than there are.
+        // Memory for more rows than there are.
         let (mut y, mut scale) = (Matrix::<E>::zeros(n + 2, d), vec![9.0; n + 2]);
         rms_norm(&x, &gain, EPS, &mut y, &mut scale);
 
@@ -60,7 +62,7 @@ where
             dy * f64::from(gain[column]).abs() * s[row] + x * sum * s[row].powi(3) / d as f64
         };
         let bound = |i: usize, old: f64| (2.0 * d as f64 + 16.0) * U32 * (term(i) + old.abs());
-        for fresh in [true, false] {
+        for overwrite in [true, false] {
             let mut sum = floats(&before);
             kernels.norm_backward(
                 n,
@@ -69,12 +71,12 @@ where
                 &gain,
                 &scale,
                 &dy,
-                fresh,
+                overwrite,
                 &mut sum,
                 &mut rounded,
                 &mut gains,
             );
-            let old = |i: usize| if fresh { 0.0 } else { f64::from(before[i]) };
+            let old = |i: usize| if overwrite { 0.0 } else { f64::from(before[i]) };
             let expected: Vec<f64> = dx.iter().enumerate().map(|(i, dx)| dx + old(i)).collect();
             close(&what("dx"), &wide(&sum), &expected, |i| bound(i, old(i)));
             let narrowed: Vec<f64> = sum.iter().map(|&x| f64::from(E::narrow(x).widen())).collect();
@@ -123,8 +125,9 @@ fn rms_norm_matches_central_differences() {
     let (mut y, mut scale) = (Matrix::<f32>::zeros(n, d), vec![0.0; n]);
     rms_norm(x, gain, EPS, &mut y, &mut scale);
     let dy: Vec<f32> = weights.iter().map(|&w| w as f32).collect();
-    let (mut dx, mut rounded, mut gains) = (vec![0.0; n * d], vec![0f32; n * d], vec![0.0; d]);
-    rms_norm_backward(x, gain, &scale, &dy, &mut dx, &mut rounded, d, &mut gains);
+    let (mut dx, mut rounded, mut gains) =
+        (vec![0.0; n * d], Matrix::<f32>::zeros(n, d), vec![0.0; d]);
+    rms_norm_backward(n, n, x, gain, &scale, &dy, false, &mut dx, &mut rounded, &mut gains);
     dx.extend(gains);
     matches_differences("RMSNorm", &at, &wide(&dx), loss);
 }

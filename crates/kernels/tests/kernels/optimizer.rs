@@ -21,14 +21,14 @@ fn adamw_matches_the_formula_in_f64_over_several_steps() {
                 .collect();
             let (c1, c2) = (1.0 / (1.0 - f64::powi(beta1, t)), 1.0 / (1.0 - f64::powi(beta2, t)));
             let step = AdamWStep {
-                scale: scale as f32,
+                gradient_scale: scale as f32,
                 lr: lr as f32,
                 beta1: beta1 as f32,
                 beta2: beta2 as f32,
                 eps: eps as f32,
                 first_correction: c1 as f32,
                 second_correction: c2 as f32,
-                keep: keep as f32,
+                decay_factor: keep as f32,
             };
             adamw(&mut parameters, &gradient, &mut first, &mut second, &step);
             for i in 0..n {
@@ -84,24 +84,24 @@ fn accumulate_adds_element_by_element() {
     assert_eq!(sum, expected);
 }
 
-/// Three shards' gradients, long enough for several chunks of an update and part of one.
-fn shards(n: usize) -> Vec<Buffer<f32>> {
-    let shard = |seed| {
-        let mut shard = Buffer::zeros(n);
-        shard.copy_from_slice(&random(n, seed));
-        shard
+/// Three workers' gradients, long enough for several chunks of an update and part of one.
+fn gradients(n: usize) -> Vec<Buffer<f32>> {
+    let gradient = |seed| {
+        let mut gradient = Buffer::zeros(n);
+        gradient.copy_from_slice(&random(n, seed));
+        gradient
     };
-    (6..9).map(shard).collect()
+    (6..9).map(gradient).collect()
 }
 
 #[test]
 fn gradients_add_up_in_order_whatever_the_threads() {
     let n = (1 << 15) + 77;
-    let each = shards(n);
+    let each = gradients(n);
     let expected: Vec<f32> = (0..n).map(|i| (each[0][i] + each[1][i]) + each[2][i]).collect();
     let squares: f64 = wide(&expected).iter().map(|x| x * x).sum();
     let reduce = |threads: usize| {
-        let mut each = shards(n);
+        let mut each = gradients(n);
         let sum =
             Cpu::<f32>::new(threads).unwrap().reduce(&mut each.iter_mut().collect::<Vec<_>>());
         (sum, each.swap_remove(0).to_vec())
@@ -116,21 +116,21 @@ fn gradients_add_up_in_order_whatever_the_threads() {
 #[test]
 fn an_update_in_chunks_is_the_update() {
     let n = (1 << 15) + 77;
-    let [gradient, mut values, _] = <[Buffer<f32>; 3]>::try_from(shards(n)).ok().unwrap();
+    let [gradient, mut values, _] = <[Buffer<f32>; 3]>::try_from(gradients(n)).ok().unwrap();
     let step = AdamWStep {
-        scale: 1.0,
+        gradient_scale: 1.0,
         lr: 0.1,
         beta1: 0.9,
         beta2: 0.99,
         eps: 1e-8,
         first_correction: 10.0,
         second_correction: 100.0,
-        keep: 0.99,
+        decay_factor: 0.99,
     };
     let (mut first, mut second) = (vec![0.0; n], vec![0.0; n]);
     let mut expected = values.to_vec();
     adamw(&mut expected, &gradient, &mut first, &mut second, &step);
     let (mut m, mut v) = (Buffer::zeros(n), Buffer::zeros(n));
-    Cpu::<f32>::new(2).unwrap().update(&mut values, &gradient, &mut m, &mut v, &step);
+    Cpu::<f32>::new(2).unwrap().adamw(&mut values, &gradient, &mut m, &mut v, &step);
     assert_eq!((values.to_vec(), m.to_vec(), v.to_vec()), (expected, first, second));
 }

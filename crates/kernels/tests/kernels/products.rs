@@ -1,7 +1,8 @@
 //! Matrix products against a naive one in f64.
 
 use cuvee_kernels::{
-    Element, Epilogue, Onto, Panels, Rounded, Summed, To, bf16, multiply, multiply_transposed,
+    AddResidual, Element, Epilogue, Panels, RoundTo, StoreF32, StoreRounded, bf16, multiply,
+    multiply_transposed,
 };
 use proptest::prelude::*;
 
@@ -96,7 +97,7 @@ fn inside<T: Element>(out: &[T], stride: usize, n: usize) -> Vec<f64> {
     rows().flat_map(|row| wide(&row[..n])).collect()
 }
 
-fn every_sink<E: Kind>() {
+fn every_epilogue<E: Kind>() {
     for (m, n, k) in SHAPES {
         let operands = operands::<E>(m, n, k, number);
         let Operands { products, sizes, .. } = &operands;
@@ -110,14 +111,14 @@ fn every_sink<E: Kind>() {
         for way in WAYS {
             let what = |epilogue: &str| format!("{way} {m}×{n}×{k} in {}, {epilogue}", E::NAME);
             let mut sums = vec![UNTOUCHED; m * stride];
-            by(way, &operands, m, Summed { out: &mut sums, stride, add: false });
+            by(way, &operands, m, StoreF32 { out: &mut sums, stride, add: false });
             close(&what("summed"), &inside(&sums, stride, n), products, |i| rounding * sizes[i]);
-            by(way, &operands, m, Summed { out: &mut sums, stride, add: true });
+            by(way, &operands, m, StoreF32 { out: &mut sums, stride, add: true });
             let twice: Vec<f64> = products.iter().map(|x| 2.0 * x).collect();
             close(&what("added"), &inside(&sums, stride, n), &twice, |i| 2.0 * rounding * sizes[i]);
 
             let mut sums = vec![UNTOUCHED; m * stride];
-            by(way, &operands, m, Onto { base: &base, out: &mut sums, stride });
+            by(way, &operands, m, AddResidual { residual: &base, out: &mut sums, stride });
             let expected: Vec<f64> = products.iter().enumerate().map(|(i, x)| x + at(i)).collect();
             let bound = |i: usize| rounding * (sizes[i] + at(i).abs());
             close(&what("onto"), &inside(&sums, stride, n), &expected, bound);
@@ -129,7 +130,7 @@ fn every_sink<E: Kind>() {
             operands.stride_k,
             m,
             &operands.right,
-            Rounded { out: &mut rounded, stride },
+            StoreRounded { out: &mut rounded, stride },
         );
         let what = format!("multiply {m}×{n}×{k} in {}, rounded", E::NAME);
         let bound = |i: usize| E::UNIT * products[i].abs() + 1.01 * rounding * sizes[i];
@@ -139,13 +140,13 @@ fn every_sink<E: Kind>() {
 
 #[test]
 fn products_match_a_naive_one_in_f64_wherever_they_go() {
-    every_sink::<f32>();
-    every_sink::<bf16>();
+    every_epilogue::<f32>();
+    every_epilogue::<bf16>();
 }
 
 fn packed_the_other_way<E: Kind>()
 where
-    f32: To<E>,
+    f32: RoundTo<E>,
 {
     for (m, n, k) in SHAPES {
         // The weights of a linear layer, `[n, k]` in f32, as forward (their rows) and backward
@@ -165,7 +166,7 @@ where
             // is zero.
             let mut left = left.clone();
             left.resize(m * (k + 1) + 1, E::default());
-            multiply(&left, k + 1, m, right, Summed { out: &mut out, stride: n, add: false });
+            multiply(&left, k + 1, m, right, StoreF32 { out: &mut out, stride: n, add: false });
             out
         };
         assert_eq!(product(&forward), product(&same), "{m}×{n}×{k} in {}", E::NAME);
@@ -195,10 +196,10 @@ fn panels_that_held_more_keep_nothing_of_it() {
     panels.pack_columns::<f32>(&[1.0, 2.0, 3.0], 1, 3, 1);
     let mut out = [0.0];
     let left = narrow::<bf16>(&[1.0, 10.0, 100.0, 0.0]);
-    multiply(&left, 4, 1, &panels, Summed { out: &mut out, stride: 1, add: false });
+    multiply(&left, 4, 1, &panels, StoreF32 { out: &mut out, stride: 1, add: false });
     assert_eq!(out, [321.0]);
     panels.pack_rows::<f32>(&[1.0, 2.0, 3.0], 3, 1, 3);
-    multiply(&left, 4, 1, &panels, Summed { out: &mut out, stride: 1, add: false });
+    multiply(&left, 4, 1, &panels, StoreF32 { out: &mut out, stride: 1, add: false });
     assert_eq!(out, [321.0]);
 }
 
@@ -207,7 +208,7 @@ fn a_depth_of_nothing_sums_to_zero() {
     let panels = Panels::<bf16>::zeros(33, 0);
     for way in WAYS {
         let (mut out, mut workspace) = ([UNTOUCHED; 2 * 33], Vec::new());
-        let sums = Summed { out: &mut out, stride: 33, add: false };
+        let sums = StoreF32 { out: &mut out, stride: 33, add: false };
         match way {
             "multiply" => multiply(&[], 0, 2, &panels, sums),
             _ => multiply_transposed(&[], 2, 2, &panels, sums, &mut workspace),
@@ -224,7 +225,7 @@ fn a_nan_in_an_operand_comes_out() {
         let mut right = Panels::<f32>::zeros(3, 7);
         right.pack_columns::<f32>(&[1.0; 21], 3, 7, 3);
         let mut out = [0.0; 42];
-        multiply(&left, 7, 14, &right, Summed { out: &mut out, stride: 3, add: false });
+        multiply(&left, 7, 14, &right, StoreF32 { out: &mut out, stride: 3, add: false });
         for (i, sum) in out.iter().enumerate() {
             assert_eq!(sum.is_nan(), i / 3 == row, "element {i}");
         }
@@ -242,7 +243,7 @@ proptest! {
             let operands = operands::<E>(m, n, k, |seed, i| ((i * i + 7 * i + seed as usize) % 17) as f32 - 8.0);
             for way in WAYS {
                 let mut sums = vec![UNTOUCHED; m * n];
-                by(way, &operands, m, Summed { out: &mut sums, stride: n, add: false });
+                by(way, &operands, m, StoreF32 { out: &mut sums, stride: n, add: false });
                 prop_assert_eq!(wide(&sums), operands.products.clone(), "{} {}×{}×{} in {}", way, m, n, k, E::NAME);
             }
             Ok(())
@@ -254,7 +255,7 @@ proptest! {
 
 #[test]
 fn rows_that_do_not_fit_are_refused_before_anything_is_written() {
-    // Strides whose products wrap around, and sinks a row too short.
+    // Strides whose products wrap around, and epilogues a row too short.
     let (left, mut panels) = (vec![1f32; 64], Panels::<f32>::zeros(32, 4));
     panels.pack_columns(&[1f32; 128], 32, 4, 32);
     let refused = |run: &dyn Fn()| {
@@ -270,13 +271,13 @@ fn rows_that_do_not_fit_are_refused_before_anything_is_written() {
             usize::MAX,
             2,
             &panels,
-            Summed { out: &mut [0.0; 64], stride: 32, add: false },
+            StoreF32 { out: &mut [0.0; 64], stride: 32, add: false },
         )
     });
     for stride in [usize::MAX, usize::MAX - 31, 32] {
-        refused(&|| multiply(&left, 4, 2, &panels, Rounded { out: &mut [0f32; 63], stride }));
+        refused(&|| multiply(&left, 4, 2, &panels, StoreRounded { out: &mut [0f32; 63], stride }));
         refused(&|| {
-            multiply(&left, 4, 2, &panels, Summed { out: &mut [0.0; 63], stride, add: false })
+            multiply(&left, 4, 2, &panels, StoreF32 { out: &mut [0.0; 63], stride, add: false })
         });
     }
 }

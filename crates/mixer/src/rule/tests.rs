@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use super::shares::shares;
 use super::*;
 use proptest::prelude::*;
 

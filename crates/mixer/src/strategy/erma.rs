@@ -1,9 +1,11 @@
 //! ERMA: loss weights by exponentiated gradient descent on a bound of the population risk.
 
+use super::interface::{Objectives, Setup, Strategy, StrategyEntry};
 use super::learned::{Learned, LossRule};
-use super::{Setup, Slots, Strategy, StrategyEntry};
 use crate::error::Result;
+use crate::objective::Objective;
 use crate::rule::{self, Clamp};
+use crate::slot::Slots;
 use serde::{Deserialize, Serialize};
 
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
@@ -12,6 +14,10 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     summary: "loss weights from held-out losses: w ← w·exp(gamma1·π·G·L − gamma2·π·w·Var), every `every` steps",
     source: "arXiv:2511.06913; G = Σ π(1−w)L derived",
     example: r#"{ strategy = "erma", gamma1 = 1, gamma2 = 1, every = 100, descent = "loss-weight", clamp_min = 0.1, clamp_max = 10 }"#,
+    objectives: Objectives::Only(
+        &[Objective::Importance],
+        "it learns loss weights w and not the objective's shares",
+    ),
 };
 
 /// w_i ← w_i · exp(γ₁ π_i G L_i − γ₂ π_i w_i Var_i) every `every` steps, from the `tune` split; see

@@ -1,10 +1,12 @@
 //! FGLS: loss weights inverse to the noise of each domain, estimated on held-out text while
 //! training.
 
+use super::interface::{Objectives, Setup, Strategy, StrategyEntry};
 use super::learned::{Learned, LossRule};
-use super::{Setup, Slots, Strategy, StrategyEntry};
 use crate::error::Result;
+use crate::objective::Objective;
 use crate::rule::{self, Clamp};
+use crate::slot::Slots;
 use serde::{Deserialize, Serialize};
 
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
@@ -13,6 +15,10 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     summary: "loss weights inverse to the held-out noise: w ← (1−beta)·w + beta·c/σ̂², every `every` steps",
     source: "arXiv:2511.06913; σ̂² of a language model derived, experimental",
     example: r#"{ strategy = "fgls", beta = 0.1, every = 100, sigma = "loss-variance", clamp_min = 0.1, clamp_max = 10 }"#,
+    objectives: Objectives::Only(
+        &[Objective::Importance],
+        "it learns loss weights w and not the objective's shares",
+    ),
 };
 
 /// w_i ← (1 − β) w_i + β c/σ̂_i² every `every` steps, from the `tune` split; see [`rule::fgls`].

@@ -1,8 +1,10 @@
 //! Fixed: shares given by name, in any scale.
 
-use super::{Planned, Setup, Slots, Strategy, StrategyEntry};
+use super::interface::{Objectives, Setup, Strategy, StrategyEntry};
+use super::planned::Planned;
 use crate::error::Result;
 use crate::share_schedule::ShareSchedule;
+use crate::slot::Slots;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -12,6 +14,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     summary: "the given shares, in any scale",
     source: "common practice",
     example: r#"{ strategy = "fixed", shares = { web = 6, code = 3, math = 1 } }"#,
+    objectives: Objectives::Any,
 };
 
 /// p_i ∝ shares_i; in the loss slot w_i ∝ shares_i (or α_i, under `reweighted`).

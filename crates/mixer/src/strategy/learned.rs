@@ -5,7 +5,7 @@
 //! domain, and the step of the last update; a domain that was not measured, or not usably, keeps
 //! its last statistics.
 
-use super::{Context, Setup, Strategy};
+use super::interface::{Context, Setup, Strategy};
 use crate::domain::DomainId;
 use crate::error::{MixerError, Result};
 use crate::measurements::{Measurements, ObservationRequest};
@@ -82,11 +82,7 @@ impl<R: LossRule + 'static> Learned<R> {
     }
 
     fn refuse(&self, expected: &str, found: impl ToString) -> MixerError {
-        MixerError::State {
-            what: format!("the state of strategy `{}`", self.rule.describe()),
-            expected: expected.to_owned(),
-            found: found.to_string(),
-        }
+        MixerError::strategy_state(&self.rule.describe(), expected, found)
     }
 
     fn usable(&self, statistics: &LossStatistics) -> bool {
@@ -108,11 +104,11 @@ impl<R: LossRule + 'static> Strategy for Learned<R> {
         Ok(self.state.loss_weight.clone())
     }
 
-    fn needs(&self) -> ObservationRequest {
+    fn observation_request(&self) -> ObservationRequest {
         ObservationRequest { held_out_every: Some(self.every), gradient: None }
     }
 
-    fn estimates(&self, context: &Context) -> Measurements {
+    fn measurements(&self, context: &Context) -> Measurements {
         let weights = context.importance.values().iter().zip(&self.state.loss_weight).enumerate();
         let clamped = weights.filter(|(_, (pi, w))| **pi > 0.0 && self.clamp.holds(**w));
         Measurements {

@@ -1,6 +1,6 @@
 //! A strategy whose proposals are all known in advance: what every static strategy builds.
 
-use super::{Context, Strategy};
+use super::interface::{Context, Strategy};
 use crate::error::Result;
 use crate::share_schedule::ShareSchedule;
 
@@ -8,13 +8,13 @@ use crate::share_schedule::ShareSchedule;
 #[derive(Clone, Debug)]
 pub struct Planned {
     description: String,
-    trajectory: ShareSchedule,
+    schedule: ShareSchedule,
 }
 
 impl Planned {
-    /// A strategy that follows `trajectory`, ready for a slot.
-    pub fn boxed(description: impl Into<String>, trajectory: ShareSchedule) -> Box<dyn Strategy> {
-        Box::new(Self { description: description.into(), trajectory })
+    /// A strategy that follows `schedule`, ready for a slot.
+    pub fn boxed(description: impl Into<String>, schedule: ShareSchedule) -> Box<dyn Strategy> {
+        Box::new(Self { description: description.into(), schedule })
     }
 }
 
@@ -24,10 +24,10 @@ impl Strategy for Planned {
     }
 
     fn propose(&self, context: &Context) -> Result<Vec<f64>> {
-        Ok(self.trajectory.at(context.step))
+        Ok(self.schedule.at(context.step))
     }
 
     fn forecast(&self) -> Option<&ShareSchedule> {
-        Some(&self.trajectory)
+        Some(&self.schedule)
     }
 }

@@ -1,9 +1,11 @@
 //! Proportional: a domain's share is its share of the training tokens.
 
-use super::{Planned, Setup, Slots, Strategy, StrategyEntry};
+use super::interface::{Objectives, Setup, Strategy, StrategyEntry};
+use super::planned::Planned;
 use crate::error::Result;
 use crate::share_schedule::ShareSchedule;
 use crate::simplex::Simplex;
+use crate::slot::Slots;
 use serde::{Deserialize, Serialize};
 
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
@@ -12,6 +14,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     summary: "share ∝ training tokens: every token equally often",
     source: "common practice",
     example: r#""proportional""#,
+    objectives: Objectives::Any,
 };
 
 /// p_i ∝ tokens_i. No parameters.

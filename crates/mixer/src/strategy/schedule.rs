@@ -1,8 +1,10 @@
 //! Schedule: stages of shares, held or joined by straight lines.
 
-use super::{Planned, Setup, Slots, Strategy, StrategyEntry};
+use super::interface::{Objectives, Setup, Strategy, StrategyEntry};
+use super::planned::Planned;
 use crate::error::Result;
 use crate::share_schedule::{Interpolate, ShareSchedule};
+use crate::slot::Slots;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -12,6 +14,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     summary: "stages of shares, held until the next stage or moving to it linearly",
     source: "common practice (curricula, annealing)",
     example: r#"{ strategy = "schedule", interpolate = "linear", stages = [{ from_step = 0, shares = { web = 1, code = 1, math = 0 } }, { from_step = 6, shares = { web = 1, code = 1, math = 2 } }] }"#,
+    objectives: Objectives::Any,
 };
 
 /// Piecewise shares: each stage's are normalised first, and `linear` moves between the normalised
@@ -43,7 +46,7 @@ impl Schedule {
             Ok((stage.from_step, setup.shares(&key, &stage.shares)?))
         };
         let stages = self.stages.iter().enumerate().map(shares).collect::<Result<Vec<_>>>()?;
-        let trajectory = ShareSchedule::piecewise(stages, self.interpolate).ok_or_else(|| {
+        let schedule = ShareSchedule::piecewise(stages, self.interpolate).ok_or_else(|| {
             let found: Vec<u64> = self.stages.iter().map(|stage| stage.from_step).collect();
             let expected = "at least one stage, the first with from_step = 0, from_step ascending";
             setup.bad_parameter("stages", format!("a list with from_step = {found:?}"), expected)
@@ -53,6 +56,6 @@ impl Schedule {
             Interpolate::Linear => "linear",
         };
         let description = format!("{} of {} stages, {movement}", ENTRY.name, self.stages.len());
-        Ok(Planned::boxed(description, trajectory))
+        Ok(Planned::boxed(description, schedule))
     }
 }

@@ -1,9 +1,11 @@
 //! Temperature: between proportional (T = 1) and uniform (T → ∞), as in seqio.
 
-use super::{Planned, Setup, Slots, Strategy, StrategyEntry};
+use super::interface::{Objectives, Setup, Strategy, StrategyEntry};
+use super::planned::Planned;
 use crate::error::Result;
 use crate::share_schedule::ShareSchedule;
 use crate::simplex::Simplex;
+use crate::slot::Slots;
 use serde::{Deserialize, Serialize};
 
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
@@ -12,6 +14,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     summary: "share ∝ min(tokens · scale, max_tokens)^(1/temperature): 1 is proportional, ∞ uniform",
     source: "seqio; arXiv:1910.10683",
     example: r#"{ strategy = "temperature", temperature = 2 }"#,
+    objectives: Objectives::Any,
 };
 
 /// p_i ∝ min(tokens_i · scale, max_tokens)^{1/T} (seqio's `mixing_rate_num_examples`, on tokens).

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use super::*;
-use crate::{GradientStatistics, LossStatistics, Mixer, MixtureSpec, Objective};
+use crate::{
+    DomainId, DomainInfo, GradientStatistics, LossStatistics, LossWeights, Mixer, MixtureSpec,
+    Objective, Observation, ObservationRequest, RunSize, Simplex, Slot,
+};
 
 const RUN: RunSize = RunSize { steps: 12, batch_size: 8, context: 10, seed: 3 };
 
@@ -64,7 +67,7 @@ fn observation(step: u64) -> Observation {
         let variance = variance * drift;
         Some(GradientStatistics { sequences, variance, mean_square: 1.5 * variance })
     };
-    Observation::of_step(step, 3, &[0, 1, 1], &[2.0, 3.0, 4.0])
+    Observation::of_step(step, 3, &[0, 1, 1].map(DomainId), &[2.0, 3.0, 4.0])
         .with_held_out(vec![loss(2.0, 0.1), loss(3.0, 0.7), None])
         .with_gradient(vec![gradient(3, 4.0), gradient(2, 9.0)])
 }
@@ -83,7 +86,7 @@ fn every_strategy_keeps_the_promises_of_the_table() {
             let built = build(entry.example, slot);
             if !entry.slots.contains(slot) {
                 let error = built.unwrap_err().to_string();
-                assert!(error.contains(slot.path()) && error.contains("hint: "), "{error}");
+                assert!(error.contains(slot.key()) && error.contains("hint: "), "{error}");
                 continue;
             }
             let mut strategy = built.unwrap();
@@ -97,15 +100,15 @@ fn every_strategy_keeps_the_promises_of_the_table() {
                 }
             }
             let start = strategy.save();
-            let needs = strategy.needs();
-            assert!(needs.held_out_every != Some(0), "{}", entry.name);
+            let request = strategy.observation_request();
+            assert!(request.held_out_every != Some(0), "{}", entry.name);
             for step in 0..200 {
                 strategy.observe(&observation(step));
             }
             // Whoever asks for something looks at it, and nobody else keeps a state.
             assert_eq!(
                 strategy.save() != start,
-                needs != ObservationRequest::default(),
+                request != ObservationRequest::default(),
                 "{}",
                 entry.name
             );
@@ -235,7 +238,8 @@ fn unimax_refuses_a_run_longer_than_the_data() {
 
 #[test]
 fn shares_must_list_exactly_the_domains() {
-    let message = |text: &str| build(text, Slot::Sampling).unwrap_err().to_string();
+    let message =
+        |text: &str| build(text, Slot::Sampling).unwrap_err().in_config("mixture", "train");
     let unknown = message(r#"{ strategy = "fixed", shares = { web = 1, cod = 1, math = 1 } }"#);
     assert!(unknown.contains("mixture.sampling.shares names the domain `cod`"), "{unknown}");
     assert!(unknown.contains("hint: did you mean `code`?"), "{unknown}");

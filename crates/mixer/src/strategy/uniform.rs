@@ -1,9 +1,11 @@
 //! Uniform: every domain the same. The baseline to beat; called stratified in some papers.
 
-use super::{Planned, Setup, Slots, Strategy, StrategyEntry};
+use super::interface::{Objectives, Setup, Strategy, StrategyEntry};
+use super::planned::Planned;
 use crate::error::Result;
 use crate::share_schedule::ShareSchedule;
 use crate::simplex::Simplex;
+use crate::slot::Slots;
 use serde::{Deserialize, Serialize};
 
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
@@ -12,6 +14,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     summary: "every domain the same share; in the loss slot, w = 1",
     source: "the baseline of arXiv:2411.05735",
     example: r#""uniform""#,
+    objectives: Objectives::Any,
 };
 
 /// p_i = 1/K; in the loss slot w_i = 1. No parameters.

@@ -1,9 +1,11 @@
 //! UniMax: as uniform as possible, with no domain read more than `max_epochs` times.
 
-use super::{Planned, Setup, Slots, Strategy, StrategyEntry};
+use super::interface::{Objectives, Setup, Strategy, StrategyEntry};
+use super::planned::Planned;
 use crate::error::{MixerError, Result};
 use crate::share_schedule::ShareSchedule;
 use crate::simplex::Simplex;
+use crate::slot::Slots;
 use serde::{Deserialize, Serialize};
 
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
@@ -12,6 +14,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     summary: "as uniform as possible with no domain read more than max_epochs times",
     source: "arXiv:2304.09151",
     example: r#"{ strategy = "unimax", max_epochs = 4 }"#,
+    objectives: Objectives::Any,
 };
 
 /// Domains by ascending size c_i: U_i = min(budget left / domains left, max_epochs · c_i); p = U /
@@ -52,7 +55,7 @@ impl Unimax {
             // The published ports go on and exceed their own limit here; a plan that cannot be met
             // is refused instead.
             return Err(MixerError::BudgetExceeded {
-                place: setup.slot.path().to_owned(),
+                slot: setup.slot,
                 budget,
                 max_epochs: self.max_epochs,
                 available,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::read_json;
+use super::json::read_json;
 use crate::error::{Result, TrainError};
 use crate::model::{Misfit, ModelConfig};
 

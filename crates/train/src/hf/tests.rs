@@ -1,8 +1,18 @@
 //! The Hugging Face layout: what comes back, what is refused.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+use std::fs;
+use std::path::Path;
+
+use cuvee_data::Tokenizer;
+use serde_json::{Map, Value, json};
+
+use super::config::config_json;
+use super::json::read_json;
 use super::*;
-use crate::model::initial_parameters;
+use crate::error::TrainError;
+use crate::model::{ModelConfig, initial_parameters};
+use crate::tensor::NamedTensor;
 
 const TOKENIZER: &str =
     r#"{"added_tokens": [{"id": 31, "content": "<|endoftext|>"}], "model": {"vocab": {"a": 0}}}"#;

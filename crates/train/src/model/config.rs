@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::preset::{Preset, PresetShape};
 use crate::error::{Result, TrainError};
-use crate::hf;
 
 /// The `[model]` section: a preset, or lengths, or a pretrained checkpoint. Lengths given beside a
 /// preset override it; nothing given at all is preset `s`.
@@ -92,28 +91,27 @@ pub(crate) struct Misfit {
 const MAX_WIDTH: usize = 1 << 20;
 
 impl ModelSpec {
-    /// The model asked for: from `init`'s `config.json` if that is given, else from the preset and
-    /// lengths.
+    /// The model asked for: `pretrained`, the one that `init` names, or without it what the preset
+    /// and the lengths make.
     ///
     /// `tokenizer_vocab` is the tokenizer's largest id + 1, `context` the training context in
-    /// tokens, `base` the folder relative paths start from. `max_context` is `context`, or the
-    /// pretrained model's if that is longer.
+    /// tokens. `max_context` is `context`, or the pretrained model's if that is longer.
     ///
     /// # Errors
     /// [`TrainError::Config`] for lengths that do not fit together, a vocabulary smaller than the
-    /// tokenizer's, or lengths that contradict `init`; those of [`hf::read_config`].
+    /// tokenizer's, or lengths that contradict `pretrained`.
     pub fn resolve(
         &self,
         tokenizer_vocab: usize,
         context: usize,
-        base: &Path,
+        pretrained: Option<&ModelConfig>,
     ) -> Result<ModelConfig> {
-        let config = match self.init_dir(base)? {
-            Some(dir) => self.continued(&hf::read_config(&dir)?, context)?,
+        let config = match pretrained {
+            Some(pretrained) => self.continued(pretrained, context)?,
             None => self.fresh(tokenizer_vocab, context)?,
         };
         if config.vocab_size < tokenizer_vocab {
-            let key = if self.init.is_some() { "model.init" } else { "model.vocab_size" };
+            let key = if pretrained.is_some() { "model.init" } else { "model.vocab_size" };
             return Err(TrainError::config(
                 key,
                 format!("a vocabulary of at least the tokenizer's {tokenizer_vocab} ids"),
@@ -295,26 +293,6 @@ impl ModelConfig {
     pub fn kv_dim(&self) -> usize {
         self.kv_heads * self.head_dim
     }
-
-    /// Number of trained numbers, embedding included, a tied head counted once.
-    pub fn parameters(&self) -> u64 {
-        self.parameter_list()
-            .iter()
-            .map(|p| p.shape.iter().map(|&n| n as u64).product::<u64>())
-            .sum()
-    }
-
-    /// Floating-point operations of forward and backward for one token of a sequence of `context`
-    /// tokens: 6·N + 12·L·H·E·T (Chowdhery et al., PaLM, 2022, appendix B). N counts the numbers a
-    /// token is multiplied with: the head is in it, an untied embedding (a lookup) is not. The
-    /// causal half of attention is not taken off.
-    pub fn flops_per_token(&self, context: usize) -> u64 {
-        let lookup = if self.tied { 0 } else { self.vocab_size as u64 * self.dim as u64 };
-        let multiplied = self.parameters().saturating_sub(lookup);
-        let attention =
-            (12 * self.layers as u64 * self.q_dim() as u64).saturating_mul(context as u64);
-        (6 * multiplied).saturating_add(attention)
-    }
 }
 
 #[cfg(test)]
@@ -323,7 +301,8 @@ mod tests {
     use super::*;
 
     fn resolve(spec: &ModelSpec) -> Result<ModelConfig> {
-        spec.resolve(4096, 128, Path::new("."))
+        assert_eq!(spec.init_dir(Path::new("."))?, None);
+        spec.resolve(4096, 128, None)
     }
 
     #[test]

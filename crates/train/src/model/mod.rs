@@ -1,8 +1,11 @@
-//! The Llama-family decoder's shape: what the `[model]` section asks for, the validated
-//! [`ModelConfig`], its list of parameters and their initial values. No tensors here.
+//! The Llama-family decoder's shape. No tensors are computed here.
 //!
-//! [`ModelSpec`] (serde) → [`ModelSpec::resolve`] → [`ModelConfig`] →
-//! [`ModelConfig::parameter_list`].
+//! | file | what it holds |
+//! | --- | --- |
+//! | `preset` | named sizes |
+//! | `config` | [`ModelSpec`], the `[model]` section; [`ModelConfig`], lengths that fit together |
+//! | `parameters` | the table of parameters and the list that a [`ModelConfig`] has of them |
+//! | `init` | their initial values |
 
 mod config;
 mod init;
@@ -12,5 +15,7 @@ mod preset;
 pub(crate) use config::Misfit;
 pub use config::{ModelConfig, ModelSpec};
 pub use init::initial_parameters;
-pub use parameters::{Initialiser, ParameterInfo, check_tensors};
+pub use parameters::{
+    FusedGroup, Initialiser, OptimizerGroup, ParameterInfo, ParameterKind, check_tensors,
+};
 pub use preset::{Preset, PresetShape};

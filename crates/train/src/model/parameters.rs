@@ -1,12 +1,61 @@
-//! The list of a decoder's parameters: names, shapes, how each starts and whether it decays.
+//! The table of a decoder's parameters: one row says all there is to know of one.
 //!
-//! Every engine, the checkpoint reader and the exporter work from this one list.
+//! Engines, optimizers, checkpoints, import and export read names, shapes, order and grouping from
+//! [`ModelConfig::parameter_list`], which the table makes. To add a parameter is to add a row here
+//! and to use it in the decoders.
 
 use std::collections::HashMap;
 
 use super::config::ModelConfig;
-use crate::engine::NamedTensor;
 use crate::error::{Result, TrainError};
+use crate::tensor::NamedTensor;
+
+/// What a parameter is in the decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // The names are the documentation.
+pub enum ParameterKind {
+    Embedding,
+    AttentionNorm,
+    Query,
+    Key,
+    Value,
+    Output,
+    FfnNorm,
+    Gate,
+    Up,
+    Down,
+    Norm,
+    Head,
+}
+
+/// What an optimizer may treat alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OptimizerGroup {
+    /// A row a token id.
+    Embedding,
+    /// The matrices of the layers.
+    Matrix,
+    /// Gains of norms.
+    Vector,
+    /// The output head, where it is not the embedding.
+    Head,
+}
+
+/// Parameters of one layer and group lie one below the other in the fused engine, where one product
+/// reads them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // The names are the documentation.
+pub enum FusedGroup {
+    Embedding,
+    AttentionNorm,
+    Qkv,
+    Output,
+    FfnNorm,
+    GateUp,
+    Down,
+    Norm,
+    Head,
+}
 
 /// What a parameter is before the first step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,6 +69,10 @@ pub enum Initialiser {
 /// One parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParameterInfo {
+    /// What it is.
+    pub kind: ParameterKind,
+    /// Index of its layer; `None` of what the model has once.
+    pub layer: Option<usize>,
     /// Hugging Face Llama name.
     pub name: String,
     /// `[out, in]` for matrices, `[dim]` for norms.
@@ -28,49 +81,172 @@ pub struct ParameterInfo {
     pub initialiser: Initialiser,
     /// Whether weight decay applies: matrices, the embedding among them, and not norms.
     pub decay: bool,
+    /// What an optimizer may treat it like.
+    pub optimizer: OptimizerGroup,
+    /// What it shares a matrix with in the fused engine.
+    pub fused: FusedGroup,
 }
 
 /// Standard deviation of the initial matrices (Radford et al., GPT-2, 2019).
 const INIT_STD: f64 = 0.02;
 
+/// A length of the model.
+#[derive(Clone, Copy)]
+enum Length {
+    Vocabulary,
+    Residual,
+    Queries,
+    Keys,
+    Hidden,
+}
+
+/// How a parameter starts.
+#[derive(Clone, Copy)]
+enum Start {
+    Ones,
+    Normal,
+    /// The output of a half layer.
+    ResidualNormal,
+}
+
+/// How often the model has a parameter.
+#[derive(Clone, Copy, PartialEq)]
+enum Copies {
+    Once,
+    EachLayer,
+}
+
+/// Kind, name, shape, start, whether it decays, optimizer group, fused group, how often there is
+/// one, and in which models. The name stands between `model.layers.N.`, of those that each layer
+/// has, and `.weight`.
+struct Row(
+    ParameterKind,
+    &'static str,
+    &'static [Length],
+    Start,
+    bool,
+    OptimizerGroup,
+    FusedGroup,
+    Copies,
+    fn(&ModelConfig) -> bool,
+);
+
+/// All parameters in the order of the forward pass. [`ModelConfig::parameter_list`] and every list
+/// of tensors that an engine gives have the same order.
+#[rustfmt::skip]
+const TABLE: [Row; 12] = {
+    use Copies::{EachLayer, Once};
+    use FusedGroup as F;
+    use Length::{Hidden, Keys, Queries, Residual, Vocabulary};
+    use OptimizerGroup::{Embedding, Head, Matrix, Vector};
+    use ParameterKind as P;
+    use Start::{Normal, Ones, ResidualNormal};
+    const fn always(_: &ModelConfig) -> bool { true }
+    const fn untied(model: &ModelConfig) -> bool { !model.tied }
+    [
+        Row(P::Embedding, "model.embed_tokens", &[Vocabulary, Residual], Normal, true, Embedding,
+            F::Embedding, Once, always),
+        Row(P::AttentionNorm, "input_layernorm", &[Residual], Ones, false, Vector,
+            F::AttentionNorm, EachLayer, always),
+        Row(P::Query, "self_attn.q_proj", &[Queries, Residual], Normal, true, Matrix,
+            F::Qkv, EachLayer, always),
+        Row(P::Key, "self_attn.k_proj", &[Keys, Residual], Normal, true, Matrix,
+            F::Qkv, EachLayer, always),
+        Row(P::Value, "self_attn.v_proj", &[Keys, Residual], Normal, true, Matrix,
+            F::Qkv, EachLayer, always),
+        Row(P::Output, "self_attn.o_proj", &[Residual, Queries], ResidualNormal, true, Matrix,
+            F::Output, EachLayer, always),
+        Row(P::FfnNorm, "post_attention_layernorm", &[Residual], Ones, false, Vector,
+            F::FfnNorm, EachLayer, always),
+        Row(P::Gate, "mlp.gate_proj", &[Hidden, Residual], Normal, true, Matrix,
+            F::GateUp, EachLayer, always),
+        Row(P::Up, "mlp.up_proj", &[Hidden, Residual], Normal, true, Matrix,
+            F::GateUp, EachLayer, always),
+        Row(P::Down, "mlp.down_proj", &[Residual, Hidden], ResidualNormal, true, Matrix,
+            F::Down, EachLayer, always),
+        Row(P::Norm, "model.norm", &[Residual], Ones, false, Vector,
+            F::Norm, Once, always),
+        Row(P::Head, "lm_head", &[Vocabulary, Residual], Normal, true, Head,
+            F::Head, Once, untied),
+    ]
+};
+
+impl Row {
+    fn parameter(&self, model: &ModelConfig, layer: Option<usize>) -> ParameterInfo {
+        let &Row(kind, _, shape, start, decay, optimizer, fused, ..) = self;
+        let length = |length: &Length| match length {
+            Length::Vocabulary => model.vocab_size,
+            Length::Residual => model.dim,
+            Length::Queries => model.q_dim(),
+            Length::Keys => model.kv_dim(),
+            Length::Hidden => model.ffn,
+        };
+        let initialiser = match start {
+            Start::Ones => Initialiser::Ones,
+            Start::Normal => Initialiser::Normal(INIT_STD),
+            // Each layer adds two terms to the residual stream; scaled so, its variance does not
+            // grow with depth (GPT-2).
+            Start::ResidualNormal => {
+                Initialiser::Normal(INIT_STD / (2.0 * model.layers as f64).sqrt())
+            }
+        };
+        let name = self.name(layer);
+        let shape = shape.iter().map(length).collect();
+        ParameterInfo { kind, layer, name, shape, initialiser, decay, optimizer, fused }
+    }
+
+    fn name(&self, layer: Option<usize>) -> String {
+        let name = self.1;
+        match layer {
+            Some(layer) => format!("model.layers.{layer}.{name}.weight"),
+            None => format!("{name}.weight"),
+        }
+    }
+}
+
+impl ParameterKind {
+    /// The Hugging Face name of the parameter, of this layer if each has one.
+    pub fn name(self, layer: Option<usize>) -> String {
+        TABLE.iter().find(|row| row.0 == self).map_or_else(String::new, |row| row.name(layer))
+    }
+}
+
 impl ModelConfig {
     /// Every parameter in the order of the forward pass. A tied head is the embedding and not
     /// listed again.
     pub fn parameter_list(&self) -> Vec<ParameterInfo> {
-        let matrix = |name: String, rows: usize, columns: usize, std: f64| ParameterInfo {
-            name,
-            shape: vec![rows, columns],
-            initialiser: Initialiser::Normal(std),
-            decay: true,
-        };
-        let norm = |name: String| ParameterInfo {
-            name,
-            shape: vec![self.dim],
-            initialiser: Initialiser::Ones,
-            decay: false,
-        };
-        // Each layer adds two terms to the residual stream; scaled so, its variance does not grow
-        // with depth (GPT-2).
-        let residual_std = INIT_STD / (2.0 * self.layers as f64).sqrt();
-        let mut list =
-            vec![matrix("model.embed_tokens.weight".into(), self.vocab_size, self.dim, INIT_STD)];
-        for layer in 0..self.layers {
-            let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
-            list.push(norm(name("input_layernorm")));
-            list.push(matrix(name("self_attn.q_proj"), self.q_dim(), self.dim, INIT_STD));
-            list.push(matrix(name("self_attn.k_proj"), self.kv_dim(), self.dim, INIT_STD));
-            list.push(matrix(name("self_attn.v_proj"), self.kv_dim(), self.dim, INIT_STD));
-            list.push(matrix(name("self_attn.o_proj"), self.dim, self.q_dim(), residual_std));
-            list.push(norm(name("post_attention_layernorm")));
-            list.push(matrix(name("mlp.gate_proj"), self.ffn, self.dim, INIT_STD));
-            list.push(matrix(name("mlp.up_proj"), self.ffn, self.dim, INIT_STD));
-            list.push(matrix(name("mlp.down_proj"), self.dim, self.ffn, residual_std));
-        }
-        list.push(norm("model.norm.weight".into()));
-        if !self.tied {
-            list.push(matrix("lm_head.weight".into(), self.vocab_size, self.dim, INIT_STD));
+        let mut list = Vec::new();
+        for rows in TABLE.chunk_by(|a, b| a.7 == b.7) {
+            let layers: Vec<Option<usize>> = match rows[0].7 {
+                Copies::Once => vec![None],
+                Copies::EachLayer => (0..self.layers).map(Some).collect(),
+            };
+            for layer in layers {
+                let present = rows.iter().filter(|Row(.., present)| present(self));
+                list.extend(present.map(|row| row.parameter(self, layer)));
+            }
         }
         list
+    }
+
+    /// Number of trained numbers, embedding included, a tied head counted once.
+    pub fn parameters(&self) -> u64 {
+        self.parameter_list()
+            .iter()
+            .map(|p| p.shape.iter().map(|&n| n as u64).product::<u64>())
+            .sum()
+    }
+
+    /// Floating-point operations of forward and backward for one token of a sequence of `context`
+    /// tokens: 6·N + 12·L·H·E·T (Chowdhery et al., PaLM, 2022, appendix B). N counts the numbers a
+    /// token is multiplied with: the head is in it, an untied embedding (a lookup) is not. The
+    /// causal half of attention is not taken off.
+    pub fn flops_per_token(&self, context: usize) -> u64 {
+        let lookup = if self.tied { 0 } else { self.vocab_size as u64 * self.dim as u64 };
+        let multiplied = self.parameters().saturating_sub(lookup);
+        let attention =
+            (12 * self.layers as u64 * self.q_dim() as u64).saturating_mul(context as u64);
+        (6 * multiplied).saturating_add(attention)
     }
 }
 
@@ -117,5 +293,69 @@ pub fn check_tensors<'a>(
     match tensors.iter().find(|tensor| by_name.contains_key(tensor.name.as_str())) {
         Some(tensor) => Err(unknown(tensor)),
         None => Ok(ordered),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(tied: bool) -> ModelConfig {
+        ModelConfig {
+            vocab_size: 17,
+            dim: 8,
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 6,
+            ffn: 12,
+            max_context: 6,
+            rope_theta: 100.0,
+            norm_eps: 1e-5,
+            tied,
+        }
+    }
+
+    #[test]
+    fn the_list_is_that_of_a_hugging_face_llama() {
+        let layer = |n: usize| -> Vec<(String, Vec<usize>)> {
+            [
+                ("input_layernorm", vec![8]),
+                ("self_attn.q_proj", vec![24, 8]),
+                ("self_attn.k_proj", vec![12, 8]),
+                ("self_attn.v_proj", vec![12, 8]),
+                ("self_attn.o_proj", vec![8, 24]),
+                ("post_attention_layernorm", vec![8]),
+                ("mlp.gate_proj", vec![12, 8]),
+                ("mlp.up_proj", vec![12, 8]),
+                ("mlp.down_proj", vec![8, 12]),
+            ]
+            .map(|(name, shape)| (format!("model.layers.{n}.{name}.weight"), shape))
+            .to_vec()
+        };
+        let mut expected = vec![("model.embed_tokens.weight".to_owned(), vec![17, 8])];
+        expected.extend([layer(0), layer(1)].concat());
+        expected.push(("model.norm.weight".to_owned(), vec![8]));
+        let found = |tied| -> Vec<(String, Vec<usize>)> {
+            model(tied).parameter_list().into_iter().map(|p| (p.name, p.shape)).collect()
+        };
+        assert_eq!(found(true), expected);
+        expected.push(("lm_head.weight".to_owned(), vec![17, 8]));
+        assert_eq!(found(false), expected);
+    }
+
+    #[test]
+    fn matrices_decay_and_the_two_outputs_of_a_layer_start_smaller() {
+        for info in model(false).parameter_list() {
+            assert_eq!(info.decay, info.shape.len() == 2, "{}", info.name);
+            assert_eq!(info.optimizer == OptimizerGroup::Vector, info.shape.len() == 1);
+            let expected = match info.kind {
+                _ if info.shape.len() == 1 => Initialiser::Ones,
+                ParameterKind::Output | ParameterKind::Down => Initialiser::Normal(0.01),
+                _ => Initialiser::Normal(0.02),
+            };
+            assert_eq!(info.initialiser, expected, "{}", info.name);
+            assert_eq!(info.kind.name(info.layer), info.name);
+        }
     }
 }

@@ -1,0 +1,121 @@
+//! Finds the model that a path means: a run folder, one of its checkpoints, an export, any Hugging
+//! Face Llama folder, or the name of one on the Hub.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use cuvee_data::{DataError, Tokenizer};
+use cuvee_train::{DeviceSpec, Engine, TrainSpec, checkpoint, engine_from_parameters, hf};
+
+use crate::progress::PrepareProgress;
+use crate::session::{Interrupted, Session};
+
+/// The folder that the model called `name` on the Hub was fetched to; `None` where `path` or the
+/// folder it would be in is there, which goes before (a path that is mistyped is nobody else's
+/// business), or `name` is no name of the Hub's.
+///
+/// # Errors
+/// When the Hub does not give it, saying why.
+pub fn fetched_model(
+    path: &Path,
+    name: &str,
+    session: &Session,
+) -> anyhow::Result<Option<PathBuf>> {
+    let is_here = path.exists() || path.parent().is_some_and(Path::is_dir);
+    if is_here || !cuvee_data::is_model_name(name) {
+        return Ok(None);
+    }
+    let progress = PrepareProgress::new(session.common.quiet);
+    match cuvee_data::fetch_model(name, &progress, &session.interrupted) {
+        Err(DataError::Interrupted) => Err(Interrupted.into()),
+        other => Ok(Some(other?)),
+    }
+}
+
+/// A folder with `config.json`, `model.safetensors` and `tokenizer.json`, and the run it belongs
+/// to, if any.
+pub struct ModelSource {
+    /// Where the model is.
+    pub folder: PathBuf,
+    /// The run's resolved config.
+    pub run_config: Option<PathBuf>,
+}
+
+impl ModelSource {
+    /// What `path` means.
+    ///
+    /// # Errors
+    /// When there is no model there, saying what was looked for.
+    pub fn find(path: &Path, session: &Session) -> anyhow::Result<Self> {
+        let fetched =
+            path.to_str().map(|name| fetched_model(path, name, session)).transpose()?.flatten();
+        let path = fetched.as_deref().unwrap_or(path);
+        if !path.exists() {
+            bail!(
+                "{} does not exist\nhint: pass a run folder, a checkpoint, an export, or the name of a model on the Hub",
+                path.display()
+            );
+        }
+        let folder = if path.join("config.json").is_file() {
+            path.to_path_buf()
+        } else if path.join("export/config.json").is_file() {
+            path.join("export")
+        } else if let Some(newest) = checkpoint::list(&path.join("checkpoints"))?.pop() {
+            newest
+        } else if let Some(newest) = checkpoint::list(path)?.pop() {
+            newest
+        } else {
+            bail!(
+                "no model in {}: expected config.json, export/config.json or checkpoints/step-*/ there\nhint: pass a run folder, a checkpoint or an export",
+                path.display()
+            );
+        };
+        // RUN/export and RUN/checkpoints/step-N are one and two levels below RUN.
+        let absolute = std::fs::canonicalize(&folder)
+            .with_context(|| format!("cannot resolve {}", folder.display()))?;
+        let run_config = absolute
+            .ancestors()
+            .skip(1)
+            .take(2)
+            .find(|up| up.join("plan.json").is_file())
+            .map(|up| up.join("config.toml"));
+        Ok(Self { folder, run_config })
+    }
+
+    /// Where the model's tokenizer is, if it has one.
+    pub fn tokenizer_file(&self) -> PathBuf {
+        self.folder.join("tokenizer.json")
+    }
+
+    /// Is there a tokenizer beside the model?
+    pub fn has_tokenizer(&self) -> bool {
+        self.tokenizer_file().is_file()
+    }
+
+    /// The tokenizer beside the model, its documents ending with the token that the model was
+    /// trained to end with.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn tokenizer(&self) -> anyhow::Result<Tokenizer> {
+        let file = self.tokenizer_file();
+        if !self.has_tokenizer() {
+            bail!("no {}\nhint: copy the model's tokenizer.json there", file.display());
+        }
+        match hf::read_end_of_text(&self.folder)? {
+            Some(id) => Ok(Tokenizer::from_file_ending_with(&file, id)?),
+            None => Ok(Tokenizer::from_file(&file, None)?),
+        }
+    }
+
+    /// An engine with the model's parameters in it, not meant for training.
+    ///
+    /// # Errors
+    /// A config or tensor that is not a Llama's, by name.
+    pub fn engine(&self, session: &Session) -> anyhow::Result<Box<dyn Engine>> {
+        let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
+        let model = hf::read_config(&self.folder)?;
+        let parameters = hf::load_parameters(&self.folder, &model)?;
+        Ok(engine_from_parameters(&model, &TrainSpec::default(), device, parameters)?)
+    }
+}

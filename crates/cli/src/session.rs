@@ -1,0 +1,77 @@
+//! What every command gets besides its own arguments, and how it speaks: people's text to stderr,
+//! data to stdout.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Flags that every command takes.
+#[derive(clap::Args, Debug, Clone)]
+pub struct Common {
+    /// Override a config key (lab: a setting), for example --set train.lr=3e-4 (repeatable)
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Where to write: the run folder (train, default runs/NAME), the shards (prepare), or the
+    /// findings (lab)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Override the config's seed
+    #[arg(long, global = true, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Where to compute: cpu, cuda or cuda:N
+    #[arg(long, global = true, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Go on from the newest checkpoint of the run folder
+    #[arg(long, global = true)]
+    pub resume: bool,
+    /// Print one JSON document on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Print more: the resolved config, and a log line a step where there is no terminal
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// What every command gets besides its own arguments.
+pub struct Session {
+    /// Flags that every command takes.
+    pub common: Common,
+    /// Turns true at the first Ctrl-C.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+impl Session {
+    /// Prints one line for people, unless they asked for quiet.
+    pub fn say(&self, line: impl AsRef<str>) {
+        if !self.common.quiet {
+            eprintln!("{}", line.as_ref());
+        }
+    }
+
+    /// Prints the command's JSON document when asked for.
+    pub fn emit(&self, document: &serde_json::Value) -> anyhow::Result<()> {
+        if self.common.json {
+            write_stdout(&format!("{}\n", serde_json::to_string_pretty(document)?))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes data to stdout. A closed pipe (`cuvee … | head`) is no error: it says that nobody reads
+/// any more, and so does the answer `false`.
+pub fn write_stdout(text: &str) -> std::io::Result<bool> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+/// The run was interrupted and everything worth keeping is on disk.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;

@@ -1,0 +1,511 @@
+//! The microkernel of a matrix product: one tile of the result, its sums in registers (the term and
+//! the structure are those of BLIS; Van Zee & van de Geijn, 2015).
+//!
+//! A tile is at most [`MR`] × [`NR`]. Operands are read in units of 32 bits along the summed
+//! dimension (see [`Element`]).
+
+#[cfg(target_arch = "x86_64")]
+use std::any::TypeId;
+
+#[cfg(target_arch = "x86_64")]
+use half::bf16;
+
+use crate::buffer::span;
+use crate::element::Element;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{Isa, isa};
+
+/// Most rows of a tile. A tile's sums take 12 × 2 of the 32 AVX-512 registers, which leaves enough
+/// for the operands.
+pub(crate) const MR: usize = 12;
+/// Columns of a tile, which is the width of the right operand's panels.
+pub(crate) const NR: usize = 32;
+
+/// One tile of sums, `[MR, NR]`.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Tile(pub(crate) [[f32; NR]; MR]);
+
+impl Tile {
+    /// A tile of zeros.
+    pub(crate) const ZERO: Tile = Tile([[0.0; NR]; MR]);
+}
+
+/// The left operand of a tile: unit q of row r lies at `start + r · row_stride + q · unit_stride`, in
+/// bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct LeftOperand {
+    pub(crate) start: *const u8,
+    pub(crate) row_stride: usize,
+    /// 4 for rows of a matrix, 4 · NR for lanes of packed panels; no other value.
+    pub(crate) unit_stride: usize,
+}
+
+impl LeftOperand {
+    /// Rows `first..first + height` of `rows`, which are `stride` elements apart, for a sum over
+    /// `units`.
+    ///
+    /// # Panics
+    /// If `rows` ends before the last of these units.
+    #[inline(always)]
+    pub(crate) fn rows<E: Element>(
+        rows: &[E],
+        stride: usize,
+        first: usize,
+        height: usize,
+        units: usize,
+    ) -> Self {
+        let from = &rows[first * stride..];
+        assert!(from.len() >= span(height, stride, units * E::PER_UNIT));
+        Self { start: from.as_ptr().cast(), row_stride: stride * size_of::<E>(), unit_stride: 4 }
+    }
+
+    /// The lanes of one packed panel from `lane` on, as rows.
+    #[inline(always)]
+    pub(crate) fn lanes(panel: &[u32], lane: usize) -> Self {
+        Self { start: panel[lane..].as_ptr().cast(), row_stride: 4, unit_stride: 4 * NR }
+    }
+}
+
+/// What the microkernel does with a tile's sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreMode {
+    /// Writes them in f32.
+    Store,
+    /// Adds them in f32 to what is there.
+    Add,
+    /// Writes them rounded to the operands' type.
+    Round,
+}
+
+/// Where a tile's sums go: the NR columns of row r to `start + r · stride`, in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct TileOutput {
+    pub(crate) start: *mut u8,
+    pub(crate) stride: usize,
+    pub(crate) mode: StoreMode,
+}
+
+impl TileOutput {
+    /// In f32 into a tile.
+    #[inline(always)]
+    pub(crate) fn tile(tile: &mut Tile) -> Self {
+        Self {
+            start: tile.0.as_mut_ptr().cast(),
+            stride: size_of::<[f32; NR]>(),
+            mode: StoreMode::Store,
+        }
+    }
+}
+
+/// Computes the tile A B, `[rows, NR]`, and hands its sums to `out`: A is `left`, `[rows, units]`, B
+/// is one panel at `right`, `[units, NR]`.
+///
+/// # Safety
+/// `rows` is from 1 to MR. `left` points at `rows` rows of `units` units, `right` at `units` · NR
+/// units, and `out` at `rows` rows that each have room for NR columns in its mode's type.
+pub(crate) type Microkernel =
+    unsafe fn(rows: usize, units: usize, left: LeftOperand, right: *const u32, out: TileOutput);
+
+/// The fastest microkernel for elements `E` on this processor.
+pub(crate) fn microkernel<E: Element>() -> Microkernel {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let is_bf16 = TypeId::of::<E>() == TypeId::of::<bf16>();
+        match isa() {
+            Isa::Avx512Bf16 if is_bf16 => return x86::bf16_microkernel,
+            Isa::Avx512Bf16 | Isa::Avx512 if !is_bf16 => return x86::f32_microkernel,
+            Isa::Avx512Bf16 | Isa::Avx512 => return x86::portable_avx512::<E>,
+            Isa::Avx2 => return x86::portable_avx2::<E>,
+            Isa::Baseline => {}
+        }
+    }
+    portable::<E>
+}
+
+/// The microkernel in plain Rust, for the compiler to vectorise: 6 rows by 16 columns at a time,
+/// whose sums fit in AVX2's 16 registers together with the operands.
+///
+/// # Safety
+/// As [`Microkernel`].
+#[inline(always)]
+unsafe fn portable<E: Element>(
+    rows: usize,
+    units: usize,
+    left: LeftOperand,
+    right: *const u32,
+    out: TileOutput,
+) {
+    /// Rows and columns whose sums 12 registers of 8 floats hold.
+    const ROWS: usize = 6;
+    const COLUMNS: usize = 16;
+    let mut first = 0;
+    while first < rows {
+        let count = ROWS.min(rows - first);
+        for column in (0..NR).step_by(COLUMNS) {
+            let mut sums = [[0f32; COLUMNS]; ROWS];
+            for q in 0..units {
+                // SAFETY: the caller's promise.
+                let b = unsafe { right.add(q * NR + column).cast::<[u32; COLUMNS]>().read() };
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    // Rows beyond the last read the last one again: with a fixed number of rows the
+                    // compiler keeps the sums in registers.
+                    let row = first + r.min(count - 1);
+                    // SAFETY: the caller's promise.
+                    let a = unsafe {
+                        left.start
+                            .add(row * left.row_stride + q * left.unit_stride)
+                            .cast::<u32>()
+                            .read_unaligned()
+                    };
+                    for (sum, b) in sums.iter_mut().zip(b) {
+                        *sum = E::multiply_add(a, b, *sum);
+                    }
+                }
+            }
+            for (r, sums) in sums.iter().enumerate().take(count) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    store_row::<E, COLUMNS>(
+                        out.start.add((first + r) * out.stride),
+                        column,
+                        out.mode,
+                        *sums,
+                    )
+                }
+            }
+        }
+        first += count;
+    }
+}
+
+/// Writes, adds or rounds `sums`, as `mode` says, to columns `column..column + N` of the row at
+/// `row`.
+///
+/// # Safety
+/// The row has these columns, in the mode's type.
+#[inline(always)]
+unsafe fn store_row<E: Element, const N: usize>(
+    row: *mut u8,
+    column: usize,
+    mode: StoreMode,
+    mut sums: [f32; N],
+) {
+    let floats = row.cast::<f32>().wrapping_add(column).cast::<[f32; N]>();
+    match mode {
+        StoreMode::Store => {
+            // SAFETY: the caller's promise.
+            unsafe { floats.write_unaligned(sums) }
+        }
+        StoreMode::Add => {
+            // SAFETY: the caller's promise.
+            let old = unsafe { floats.read_unaligned() };
+            for (sum, old) in sums.iter_mut().zip(old) {
+                *sum += old;
+            }
+            // SAFETY: the caller's promise.
+            unsafe { floats.write_unaligned(sums) }
+        }
+        StoreMode::Round => {
+            let mut rounded = [E::default(); N];
+            for (rounded, sum) in rounded.iter_mut().zip(sums) {
+                *rounded = E::narrow(sum);
+            }
+            // SAFETY: the caller's promise.
+            unsafe { row.cast::<E>().add(column).cast::<[E; N]>().write_unaligned(rounded) }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Element, LeftOperand, NR, StoreMode, TileOutput};
+
+    /// # Safety
+    /// As [`super::Microkernel`]; the processor has AVX2 and FMA.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn portable_avx2<E: Element>(
+        rows: usize,
+        units: usize,
+        left: LeftOperand,
+        right: *const u32,
+        out: TileOutput,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { super::portable::<E>(rows, units, left, right, out) }
+    }
+
+    /// # Safety
+    /// As [`super::Microkernel`]; the processor has AVX-512.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    pub(super) unsafe fn portable_avx512<E: Element>(
+        rows: usize,
+        units: usize,
+        left: LeftOperand,
+        right: *const u32,
+        out: TileOutput,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { super::portable::<E>(rows, units, left, right, out) }
+    }
+
+    /// A microkernel that calls the tile with the number of rows as a constant, for which the
+    /// compiler keeps every sum in a register.
+    macro_rules! by_rows {
+        ($name:ident, $tile:ident, $features:literal) => {
+            /// # Safety
+            /// As [`super::Microkernel`]; the processor has the features `$features`.
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn $name(
+                rows: usize,
+                units: usize,
+                left: LeftOperand,
+                right: *const u32,
+                out: TileOutput,
+            ) {
+                macro_rules! call {
+                    ($unit:expr) => {
+                        // SAFETY: the caller's promise.
+                        unsafe {
+                            match rows {
+                                1 => $tile::<1, { $unit }>(units, left, right, out),
+                                2 => $tile::<2, { $unit }>(units, left, right, out),
+                                3 => $tile::<3, { $unit }>(units, left, right, out),
+                                4 => $tile::<4, { $unit }>(units, left, right, out),
+                                5 => $tile::<5, { $unit }>(units, left, right, out),
+                                6 => $tile::<6, { $unit }>(units, left, right, out),
+                                7 => $tile::<7, { $unit }>(units, left, right, out),
+                                8 => $tile::<8, { $unit }>(units, left, right, out),
+                                9 => $tile::<9, { $unit }>(units, left, right, out),
+                                10 => $tile::<10, { $unit }>(units, left, right, out),
+                                11 => $tile::<11, { $unit }>(units, left, right, out),
+                                _ => $tile::<12, { $unit }>(units, left, right, out),
+                            }
+                        }
+                    };
+                }
+                if left.unit_stride == 4 { call!(4) } else { call!(4 * NR) }
+            }
+        };
+    }
+    by_rows!(bf16_microkernel, bf16_tile, "avx512f,avx512bw,avx512vl,avx512bf16");
+    by_rows!(f32_microkernel, f32_tile, "avx512f");
+
+    /// A tile of R rows: `$load` reads 16 units of the right operand, `$splat` spreads one unit of
+    /// the left one, `$step` multiplies and adds, `$round` writes a row of sums rounded.
+    macro_rules! tile {
+        ($name:ident, $features:literal, $load:expr, $splat:expr, $step:expr, $round:expr) => {
+            /// # Safety
+            /// As [`super::Microkernel`], with R rows and the left operand's units `UNIT` bytes
+            /// apart; the processor has the features `$features`.
+            #[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn $name<const R: usize, const UNIT: usize>(
+                units: usize,
+                left: LeftOperand,
+                right: *const u32,
+                out: TileOutput,
+            ) {
+                let mut sums = [[_mm512_setzero_ps(); 2]; R];
+                let row = if UNIT == 4 { left.row_stride } else { 4 };
+                let (mut a, mut b) = (left.start, right);
+                let mut ahead = out.start;
+                let mut left_over = units;
+                while left_over > 0 {
+                    // The place of the sums may not be in the cache yet. One of its rows is fetched
+                    // every 16 units: all at once would delay the operands.
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64).cast());
+                    ahead = ahead.wrapping_add(out.stride);
+                    let some = left_over.min(16);
+                    left_over -= some;
+                    for _ in 0..some {
+                        // SAFETY: the caller's promise.
+                        unsafe {
+                            let (b0, b1) = ($load(b), $load(b.add(16)));
+                            for (r, sums) in sums.iter_mut().enumerate() {
+                                let a = $splat(a.add(r * row).cast::<i32>().read_unaligned());
+                                sums[0] = $step(sums[0], a, b0);
+                                sums[1] = $step(sums[1], a, b1);
+                            }
+                            a = a.add(UNIT);
+                            b = b.add(NR);
+                        }
+                    }
+                }
+                for (r, &[low, high]) in sums.iter().enumerate() {
+                    let row = out.start.wrapping_add(r * out.stride);
+                    let floats = row.cast::<f32>();
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        match out.mode {
+                            StoreMode::Store => {
+                                _mm512_storeu_ps(floats, low);
+                                _mm512_storeu_ps(floats.add(16), high);
+                            }
+                            StoreMode::Add => {
+                                _mm512_storeu_ps(
+                                    floats,
+                                    _mm512_add_ps(low, _mm512_loadu_ps(floats)),
+                                );
+                                let above = floats.add(16);
+                                _mm512_storeu_ps(
+                                    above,
+                                    _mm512_add_ps(high, _mm512_loadu_ps(above)),
+                                );
+                            }
+                            StoreMode::Round => $round(row, low, high),
+                        }
+                    }
+                }
+            }
+        };
+    }
+    tile!(
+        bf16_tile,
+        "avx512f,avx512bw,avx512vl,avx512bf16",
+        |b: *const u32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.cast())),
+        |a: i32| std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(a)),
+        |sum, a, b| _mm512_dpbf16_ps(sum, a, b),
+        |row: *mut u8, low, high| {
+            let rounded = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_si512(row.cast(), rounded);
+        }
+    );
+    tile!(
+        f32_tile,
+        "avx512f",
+        |b: *const u32| _mm512_loadu_ps(b.cast()),
+        |a: i32| _mm512_set1_ps(f32::from_bits(a as u32)),
+        |sum, a, b| _mm512_fmadd_ps(a, b, sum),
+        |row: *mut u8, low, high| {
+            _mm512_storeu_ps(row.cast(), low);
+            _mm512_storeu_ps(row.cast::<f32>().add(16), high);
+        }
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::tests::{available, on};
+
+    /// `count` numbers between −1 and 1 as units.
+    fn units<E: Element>(count: usize, seed: u64) -> Vec<u32> {
+        let mut state = seed;
+        let mut number = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            E::narrow((state >> 40) as f32 / 8_388_608.0 - 1.0)
+        };
+        (0..count).map(|_| E::unit(number(), number())).collect()
+    }
+
+    /// Every microkernel of this processor against the portable one, for each number of rows and both
+    /// layouts of the left operand. They take the same fused steps in the same order, so the bits
+    /// agree, unless the set is `loose`: then to the rounding of a sum of `2 · units` terms of at
+    /// most 1.
+    fn matches_portable<E: Element>(loose: impl Fn(Isa) -> bool) {
+        for count in [1, 2, 7, 64] {
+            let (rows, panel, right) = (
+                units::<E>(MR * (count + 3), 1),
+                units::<E>(count * NR, 2),
+                units::<E>(count * NR, 3),
+            );
+            let layouts = [
+                LeftOperand {
+                    start: rows.as_ptr().cast(),
+                    row_stride: 4 * (count + 3),
+                    unit_stride: 4,
+                },
+                LeftOperand { start: panel.as_ptr().cast(), row_stride: 4, unit_stride: 4 * NR },
+            ];
+            for left in layouts {
+                for height in 1..=MR {
+                    for mode in [StoreMode::Store, StoreMode::Add, StoreMode::Round] {
+                        let run = |microkernel: Microkernel| {
+                            let mut tile = Tile([[9.0; NR]; MR]);
+                            let width = if mode == StoreMode::Round { size_of::<E>() } else { 4 };
+                            let out = TileOutput {
+                                stride: NR * width,
+                                mode,
+                                ..TileOutput::tile(&mut tile)
+                            };
+                            // SAFETY: both sides have `count` units, and a tile is as large as can
+                            // be.
+                            unsafe { microkernel(height, count, left, right.as_ptr(), out) };
+                            let bytes = bytemuck::cast_slice::<[f32; NR], u8>(&tile.0);
+                            let (put, rest) = bytes.split_at(height * NR * width);
+                            let nine = 9f32.to_ne_bytes();
+                            assert!(
+                                rest.chunks_exact(4).all(|bytes| bytes == nine),
+                                "{mode:?} goes beyond {height} rows"
+                            );
+                            match mode {
+                                StoreMode::Round => bytemuck::cast_slice::<u8, E>(put)
+                                    .iter()
+                                    .map(|x| x.widen())
+                                    .collect(),
+                                _ => bytemuck::cast_slice::<u8, f32>(put).to_vec(),
+                            }
+                        };
+                        let expected: Vec<f32> = run(portable::<E>);
+                        for isa in available() {
+                            let found = run(on(isa, microkernel::<E>));
+                            // Sums that lie on both sides of the middle between two numbers round
+                            // to neighbours.
+                            let step =
+                                if mode == StoreMode::Round { 1.0 / 128.0 } else { f32::EPSILON };
+                            for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                                let bound = if loose(isa) {
+                                    (4 * count * count) as f32 * f32::EPSILON
+                                        + step * expected.abs()
+                                } else {
+                                    0.0
+                                };
+                                let off = (found - expected).abs();
+                                assert!(
+                                    off <= bound,
+                                    "{isa:?}, {mode:?}, {height} rows, {count} units, sum {i}: off by {off:e}"
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_microkernel_is_the_portable_one() {
+        matches_portable::<f32>(|_| false);
+        matches_portable::<bf16>(|isa| isa == Isa::Avx512Bf16);
+    }
+
+    #[test]
+    fn a_microkernel_takes_each_unit_of_its_row_and_lane() {
+        // Row r is 1 at unit r and 0 elsewhere: its sums are the right side's row r.
+        let mut left = vec![0f32; MR * MR];
+        (0..MR).for_each(|r| left[r * MR + r] = 1.0);
+        let right: Vec<f32> = (0..MR * NR).map(|i| i as f32).collect();
+        for isa in available() {
+            let mut tile = Tile::ZERO;
+            let rows =
+                LeftOperand { start: left.as_ptr().cast(), row_stride: 4 * MR, unit_stride: 4 };
+            // SAFETY: both sides have MR units.
+            unsafe {
+                on(isa, microkernel::<f32>)(
+                    MR,
+                    MR,
+                    rows,
+                    right.as_ptr().cast(),
+                    TileOutput::tile(&mut tile),
+                )
+            };
+            assert_eq!(tile.0.as_flattened(), right, "{isa:?}");
+        }
+    }
+}

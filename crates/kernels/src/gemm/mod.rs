@@ -1,0 +1,257 @@
+//! Matrix products over f32 or bf16 operands, summed in f32, on one thread.
+//!
+//! The result is computed tile by tile, 12 rows by 32 columns, with each tile's sums in registers
+//! for the whole of a pass over the summed dimension. The right operand is packed ([`Panels`]). The
+//! left operand is read from its rows ([`multiply`]) or, if it comes transposed, packed a strip at a
+//! time ([`multiply_transposed`]). An [`Epilogue`] says what becomes of the sums.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `microkernel` | the innermost loops: one tile, for each instruction set |
+//! | `pack` | [`Panels`], the layout that the microkernel reads |
+//! | `epilogue` | [`Epilogue`] and the ones that store sums |
+//! | `mod` | the loops around tiles |
+
+pub(crate) mod epilogue;
+pub(crate) mod microkernel;
+pub(crate) mod pack;
+
+use std::ops::Range;
+
+use crate::buffer::span;
+use crate::element::Element;
+use crate::isa::multiversion;
+use microkernel::{LeftOperand, MR, Microkernel, NR, Tile, TileOutput, microkernel};
+use pack::pack_columns;
+
+pub use epilogue::{AddResidual, Epilogue, StoreF32, StoreRounded};
+pub use pack::Panels;
+
+/// Units of the summed dimension in one pass, where the epilogue accumulates (K_C in BLIS). A panel
+/// of so many units, 32 KiB, stays in the first-level cache for all rows.
+const PASS: usize = 256;
+/// The same where both operands are packed. They stream from the second-level cache, and the sums
+/// come from further away, so that fewer passes over the sums pay.
+const LONG_PASS: usize = 512;
+/// Columns of a transposed left operand that are packed at once: with the units of a long pass,
+/// 256 KiB.
+const STRIP: usize = 4 * NR;
+
+/// Hands A B, `[rows, lanes]`, to `epilogue`.
+///
+/// A is the first `rows` rows of `left`, `stride` elements apart, each as wide as `right` is deep and
+/// filled up with zeros to a whole unit. B is `right`, `[depth, lanes]`. For a depth of 0 the
+/// product is zeros.
+///
+/// # Panics
+/// If `left` is shorter than that, or the epilogue's memory.
+pub fn multiply<E: Element, S: Epilogue<E>>(
+    left: &[E],
+    stride: usize,
+    rows: usize,
+    right: &Panels<E>,
+    epilogue: S,
+) {
+    let units = right.depth().div_ceil(E::PER_UNIT);
+    multiply_part(left, stride, rows, right, 0..right.lanes(), 0..units, epilogue);
+}
+
+/// [`multiply`] of a part of B: of some of its columns, from a multiple of NR on, and of some units
+/// of its depth.
+///
+/// A is as wide as these units. The epilogue's columns count from the first of the part's.
+pub(crate) fn multiply_part<E: Element, S: Epilogue<E>>(
+    left: &[E],
+    stride: usize,
+    rows: usize,
+    right: &Panels<E>,
+    columns: Range<usize>,
+    units: Range<usize>,
+    epilogue: S,
+) {
+    let depth = right.depth().div_ceil(E::PER_UNIT);
+    assert!(columns.start.is_multiple_of(NR) && columns.end <= right.lanes() && units.end <= depth);
+    assert!(
+        rows == 0
+            || units.is_empty()
+            || left.len() >= span(rows, stride, units.len() * E::PER_UNIT)
+    );
+    multiply_rows::<E, S>(
+        left,
+        stride,
+        rows,
+        &right.units()[columns.start * depth..],
+        depth,
+        columns.len(),
+        units,
+        epilogue,
+        microkernel::<E>(),
+    );
+}
+
+multiversion! {
+    /// The loops of [`multiply_part`]: pass by pass over the summed dimension, panel by panel of B,
+    /// tile by tile of A's rows. `right` begins at the part's first panel; a panel has `depth` units.
+    fn multiply_rows<E: Element, S: Epilogue<E>>(
+        left: &[E], stride: usize, rows: usize, right: &[u32], depth: usize, lanes: usize, units: Range<usize>, epilogue: S,
+        microkernel: Microkernel,
+    ) {
+        let mut epilogue = epilogue;
+        let mut tile = Tile::ZERO;
+        let pass = if S::ACCUMULATES { PASS } else { units.len().max(1) };
+        // A depth of 0 is one pass of no units, whose sums are zero.
+        for done in (0..units.len().max(1)).step_by(pass) {
+            let count = pass.min(units.len() - done);
+            for column in (0..lanes).step_by(NR) {
+                let panel = &right[column * depth + (units.start + done) * NR..][..count * NR];
+                for row in (0..rows).step_by(MR) {
+                    let height = MR.min(rows - row);
+                    for r in 0..height {
+                        epilogue.prefetch(row + r, column);
+                    }
+                    let start = left.get(row * stride + done * E::PER_UNIT..).unwrap_or_default().as_ptr().cast();
+                    let left = LeftOperand { start, row_stride: stride * size_of::<E>(), unit_stride: 4 };
+                    let direct = if lanes - column >= NR { epilogue.direct(row, height, column, done == 0) } else { None };
+                    let out = direct.map_or_else(|| TileOutput::tile(&mut tile), |direct| direct.0);
+                    // SAFETY: `height` is from 1 to MR. The caller checked that A has `rows` rows of
+                    // all units, and `left` begins at one of them. `panel` is a slice of `count`
+                    // units of NR lanes. `tile` holds any tile, and `Direct` is checked memory.
+                    unsafe { microkernel(height, count, left, panel.as_ptr(), out) };
+                    if out.start != tile.0.as_mut_ptr().cast() {
+                        continue;
+                    }
+                    epilogue.store_tile(row, column, &tile.0[..height], NR.min(lanes - column), done == 0);
+                }
+            }
+        }
+    }
+}
+
+/// Hands Aᵀ B, `[columns, lanes]`, to `epilogue`.
+///
+/// A is `left`, `[depth, columns]` in rows `stride` apart, B is `right`, `[depth, lanes]`. `strip` is
+/// memory for packed columns of A, reused from call to call.
+///
+/// The sum is taken in passes, so the epilogue must be one that accumulates: any other does not
+/// compile.
+///
+/// # Panics
+/// If `left` is shorter than that, or the epilogue's memory.
+pub fn multiply_transposed<E: Element, S: Epilogue<E>>(
+    left: &[E],
+    stride: usize,
+    columns: usize,
+    right: &Panels<E>,
+    epilogue: S,
+    strip: &mut Vec<u32>,
+) {
+    const { assert!(S::ACCUMULATES, "the sum is taken in several passes") };
+    let depth = right.depth();
+    assert!(depth == 0 || left.len() >= span(depth, stride, columns));
+    strip.resize(LONG_PASS * STRIP, 0);
+    let mut epilogue = epilogue;
+    let units = depth.div_ceil(E::PER_UNIT);
+    for done in (0..units.max(1)).step_by(LONG_PASS) {
+        let count = LONG_PASS.min(units - done);
+        let from = done * E::PER_UNIT;
+        let deep = (count * E::PER_UNIT).min(depth - from);
+        for first in (0..columns).step_by(STRIP) {
+            let width = STRIP.min(columns - first);
+            pack_columns::<E, E>(
+                strip,
+                left.get(from * stride + first..).unwrap_or_default(),
+                stride,
+                deep,
+                width,
+            );
+            multiply_pass(
+                strip,
+                count,
+                0,
+                width,
+                right,
+                done..done + count,
+                &mut epilogue,
+                first,
+                done == 0,
+                microkernel::<E>(),
+            );
+        }
+    }
+}
+
+/// [`multiply_transposed`] of an A that is packed already, as [`pack_columns`] does it.
+///
+/// # Panics
+/// As [`multiply_transposed`].
+pub(crate) fn multiply_packed<E: Element, S: Epilogue<E>>(
+    left: &[u32],
+    columns: usize,
+    right: &Panels<E>,
+    epilogue: S,
+) {
+    const { assert!(S::ACCUMULATES, "the sum is taken in several passes") };
+    let mut epilogue = epilogue;
+    let units = right.depth().div_ceil(E::PER_UNIT);
+    for done in (0..units.max(1)).step_by(LONG_PASS) {
+        let pass = done..units.min(done + LONG_PASS);
+        for first in (0..columns).step_by(STRIP) {
+            let (left, width) = (&left[first * units..], STRIP.min(columns - first));
+            multiply_pass(
+                left,
+                units,
+                done,
+                width,
+                right,
+                pass.clone(),
+                &mut epilogue,
+                first,
+                done == 0,
+                microkernel::<E>(),
+            );
+        }
+    }
+}
+
+multiversion! {
+    /// One pass of Aᵀ B over the units `pass` of B, for rows `first..first + width` of the result.
+    ///
+    /// `left` begins at the panel of row `first`; a panel has `depth` units, of which the pass begins
+    /// at unit `from`. `first_pass` goes to the epilogue.
+    fn multiply_pass<E: Element, S: Epilogue<E>>(
+        left: &[u32], depth: usize, from: usize, width: usize, right: &Panels<E>, pass: Range<usize>, epilogue: &mut S, first: usize,
+        first_pass: bool, microkernel: Microkernel,
+    ) {
+        let mut tile = Tile::ZERO;
+        let (lanes, units, count) = (right.lanes(), right.depth().div_ceil(E::PER_UNIT), pass.len());
+        for column in (0..lanes).step_by(NR) {
+            let panel = &right.units()[column * units + pass.start * NR..][..count * NR];
+            for rows in tiles(width) {
+                let (row, height) = (first + rows.start, rows.len());
+                let start = &left[rows.start / NR * depth * NR + from * NR..][..count * NR];
+                let left = LeftOperand { start: start.as_ptr().wrapping_add(rows.start % NR).cast(), row_stride: 4, unit_stride: 4 * NR };
+                let direct = if lanes - column >= NR { epilogue.direct(row, height, column, first_pass) } else { None };
+                let out = direct.map_or_else(|| TileOutput::tile(&mut tile), |direct| direct.0);
+                // SAFETY: `height` is from 1 to MR. `start` is a slice of `count` units of NR lanes,
+                // and `rows` are lanes of one panel, so that `left` has `height` of them. `panel` is
+                // a slice of `count` units too. `tile` holds any tile, and `Direct` is checked
+                // memory.
+                unsafe { microkernel(height, count, left, panel.as_ptr(), out) };
+                if out.start != tile.0.as_mut_ptr().cast() {
+                    continue;
+                }
+                epilogue.store_tile(row, column, &tile.0[..height], NR.min(lanes - column), first_pass);
+            }
+        }
+    }
+}
+
+/// The rows of each tile whose left operand is packed, `lanes` lanes in all. No tile crosses panels,
+/// so a panel of 32 lanes gives tiles of 12, 12 and 8 rows.
+#[inline(always)]
+pub(crate) fn tiles(lanes: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..lanes).step_by(NR).flat_map(move |panel| {
+        let end = lanes.min(panel + NR);
+        (panel..end).step_by(MR).map(move |row| row..end.min(row + MR))
+    })
+}

@@ -1,0 +1,295 @@
+//! Packing: operands of matrix products laid out in the order in which the microkernel reads them.
+
+use std::marker::PhantomData;
+
+use crate::buffer::Buffer;
+use crate::element::{Element, RoundTo};
+use crate::gemm::microkernel::NR;
+use crate::isa::{Isa, isa, multiversion};
+use crate::lanes::{LANES, lanes};
+
+/// The right operand of a product, packed: `[depth, lanes]`, where depth is the summed dimension and
+/// the lanes are the product's columns.
+///
+/// The lanes are cut into panels of 32. A panel holds its units of the summed dimension in order,
+/// each for all 32 lanes: `[lanes / 32, depth / unit, 32]` units (the layout of BLIS, with the two
+/// bf16 of a unit next to each other). Lanes that are missing to a whole panel are zeros, and so is
+/// an element that is missing to a whole unit.
+#[derive(Clone, Default)]
+pub struct Panels<E> {
+    units: Buffer<u32>,
+    lanes: usize,
+    depth: usize,
+    of: PhantomData<E>,
+}
+
+impl<E: Element> Panels<E> {
+    /// Panels of zeros with room for `[depth, lanes]`.
+    pub fn zeros(lanes: usize, depth: usize) -> Self {
+        let units = Buffer::zeros(lanes.next_multiple_of(NR) * depth.div_ceil(E::PER_UNIT));
+        Self { units, lanes, depth, of: PhantomData }
+    }
+
+    /// Number of lanes: the columns of the product.
+    pub fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Length of the summed dimension, in elements.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// All units, panel after panel.
+    pub(crate) fn units(&self) -> &[u32] {
+        &self.units
+    }
+
+    /// Packs `source`, `[depth, lanes]` in rows `stride` apart, in place of what was packed before.
+    ///
+    /// # Panics
+    /// If the panels have no room for it, or `source` is too short.
+    pub fn pack_columns<S: RoundTo<E>>(
+        &mut self,
+        source: &[S],
+        stride: usize,
+        depth: usize,
+        lanes: usize,
+    ) {
+        (self.lanes, self.depth) = (lanes, depth);
+        pack_columns::<E, S>(&mut self.units, source, stride, depth, lanes);
+    }
+
+    /// Packs the transpose of `source`, which is `[lanes, depth]` in rows `stride` apart.
+    ///
+    /// # Panics
+    /// As [`Panels::pack_columns`].
+    pub fn pack_rows<S: RoundTo<E>>(
+        &mut self,
+        source: &[S],
+        stride: usize,
+        lanes: usize,
+        depth: usize,
+    ) {
+        (self.lanes, self.depth) = (lanes, depth);
+        pack_rows::<E, S>(&mut self.units, source, stride, lanes, depth);
+    }
+}
+
+multiversion! {
+    /// Writes `source`, `[depth, lanes]` in rows `stride` apart, into `panels`.
+    pub(crate) fn pack_columns<E: Element, S: RoundTo<E>>(panels: &mut [u32], source: &[S], stride: usize, depth: usize, lanes: usize) {
+        let units = depth.div_ceil(E::PER_UNIT);
+        // In the order of the source's memory: a row or two at a time into the panels of all lanes.
+        for q in 0..units {
+            let k = q * E::PER_UNIT;
+            let upper = &source[k * stride..][..lanes];
+            let lower = (E::PER_UNIT == 2 && k + 1 < depth).then(|| &source[(k + 1) * stride..][..lanes]);
+            let (uppers, upper_rest) = upper.as_chunks::<NR>();
+            let (lowers, lower_rest) = lower.unwrap_or_default().as_chunks::<NR>();
+            for (panel, upper) in uppers.iter().enumerate() {
+                let mut packed = [0u32; NR];
+                if let Some(lower) = lowers.get(panel) {
+                    for lane in 0..NR {
+                        packed[lane] = E::unit(upper[lane].round_to(), lower[lane].round_to());
+                    }
+                } else {
+                    for lane in 0..NR {
+                        packed[lane] = E::unit(upper[lane].round_to(), E::default());
+                    }
+                }
+                panels[(panel * units + q) * NR..][..NR].copy_from_slice(&packed);
+            }
+            if !upper_rest.is_empty() {
+                let mut packed = [0u32; NR];
+                for (lane, upper) in upper_rest.iter().enumerate() {
+                    let lower = lower_rest.get(lane).map_or(E::default(), |lower| lower.round_to());
+                    packed[lane] = E::unit(upper.round_to(), lower);
+                }
+                panels[(uppers.len() * units + q) * NR..][..NR].copy_from_slice(&packed);
+            }
+        }
+    }
+}
+
+/// Units and lanes of a block that is transposed at once: AVX-512 does it in 16 registers of 16.
+const BLOCK: usize = 16;
+
+multiversion! {
+    /// Writes the transpose of `source`, `[lanes, depth]` in rows `stride` apart, into `panels`.
+    fn pack_rows<E: Element, S: RoundTo<E>>(
+        panels: &mut [u32], source: &[S], stride: usize, lanes: usize, depth: usize,
+    ) {
+        let units = depth.div_ceil(E::PER_UNIT);
+        let avx512 = isa() >= Isa::Avx512;
+        let mut block = [[0u32; BLOCK]; BLOCK];
+        let firsts = (0..lanes).step_by(NR);
+        for (panel, first) in panels.chunks_exact_mut((units * NR).max(1)).zip(firsts) {
+            for half in (0..NR).step_by(BLOCK) {
+                let width = BLOCK.min(lanes.saturating_sub(first + half));
+                for q in (0..units).step_by(BLOCK) {
+                    let count = BLOCK.min(units - q);
+                    for (lane, block) in block.iter_mut().enumerate() {
+                        if lane >= width {
+                            *block = [0; BLOCK];
+                            continue;
+                        }
+                        let row = &source[(first + half + lane) * stride + q * E::PER_UNIT..];
+                        if count == BLOCK && (q + BLOCK) * E::PER_UNIT <= depth {
+                            let row = &row[..BLOCK * E::PER_UNIT];
+                            for u in 0..BLOCK {
+                                block[u] = E::unit(row[u * E::PER_UNIT].round_to(), row[u * E::PER_UNIT + E::PER_UNIT - 1].round_to());
+                            }
+                        } else {
+                            for (u, unit) in block.iter_mut().enumerate().take(count) {
+                                let k = u * E::PER_UNIT;
+                                let whole = q * E::PER_UNIT + k + E::PER_UNIT <= depth;
+                                let second = if whole { row[k + E::PER_UNIT - 1].round_to() } else { E::default() };
+                                *unit = E::unit(row[k].round_to(), second);
+                            }
+                        }
+                    }
+                    transpose(&mut block, avx512);
+                    for (u, block) in block.iter().enumerate().take(count) {
+                        panel[(q + u) * NR + half..][..BLOCK].copy_from_slice(block);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Transposes `block` in place.
+#[inline(always)]
+fn transpose(block: &mut [[u32; BLOCK]; BLOCK], avx512: bool) {
+    #[cfg(target_arch = "x86_64")]
+    if avx512 {
+        // SAFETY: the caller found AVX-512 on this processor.
+        return unsafe { x86::transpose(block) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = avx512;
+    for row in 1..BLOCK {
+        let (above, below) = block.split_at_mut(row);
+        for (above, held) in above.iter_mut().zip(&mut below[0]) {
+            std::mem::swap(&mut above[row], held);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::BLOCK;
+
+    /// Transposes in four rounds. Each doubles how many numbers of a column lie together: pairs,
+    /// fours, then the four parts of 128 bits of a register.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub(super) fn transpose(block: &mut [[u32; BLOCK]; BLOCK]) {
+        let mut r = [_mm512_setzero_si512(); BLOCK];
+        for (register, row) in r.iter_mut().zip(block.iter()) {
+            // SAFETY: a row is 64 bytes.
+            *register = unsafe { _mm512_loadu_si512(row.as_ptr().cast()) };
+        }
+        let mut t = r;
+        for i in 0..8 {
+            t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+            t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+        }
+        // r[4g + c] gets, in its part L of 128 bits, column 4L + c of rows 4g to 4g + 3.
+        for i in 0..4 {
+            r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+            r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+            r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+            r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+        }
+        for c in 0..4 {
+            let even_low = _mm512_shuffle_i32x4::<0x88>(r[c], r[4 + c]);
+            let odd_low = _mm512_shuffle_i32x4::<0xdd>(r[c], r[4 + c]);
+            let even_high = _mm512_shuffle_i32x4::<0x88>(r[8 + c], r[12 + c]);
+            let odd_high = _mm512_shuffle_i32x4::<0xdd>(r[8 + c], r[12 + c]);
+            t[c] = _mm512_shuffle_i32x4::<0x88>(even_low, even_high);
+            t[8 + c] = _mm512_shuffle_i32x4::<0xdd>(even_low, even_high);
+            t[4 + c] = _mm512_shuffle_i32x4::<0x88>(odd_low, odd_high);
+            t[12 + c] = _mm512_shuffle_i32x4::<0xdd>(odd_low, odd_high);
+        }
+        for (register, row) in t.iter().zip(block.iter_mut()) {
+            // SAFETY: a row is 64 bytes.
+            unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), *register) };
+        }
+    }
+}
+
+/// Writes `values`, rounded, to the first NR elements of `row`.
+///
+/// # Panics
+/// If `row` is shorter.
+#[inline(always)]
+pub(crate) fn store_row<E: Element>(values: &[f32; NR], row: &mut [E]) {
+    let row = &mut row[..NR];
+    for half in [0, LANES] {
+        let (values, mut near) = (lanes(values, half), [E::default(); LANES]);
+        for lane in 0..LANES {
+            near[lane] = E::narrow_ties_away(values[lane]);
+        }
+        row[half..][..LANES].copy_from_slice(&near);
+    }
+}
+
+/// Writes the units of two rows of numbers, rounded; of `upper` alone for f32.
+#[inline(always)]
+pub(crate) fn pack_row<E: Element>(upper: &[f32; NR], lower: &[f32; NR], units: &mut [u32; NR]) {
+    for half in [0, LANES] {
+        let (upper, lower, mut packed) = (lanes(upper, half), lanes(lower, half), [0u32; LANES]);
+        for lane in 0..LANES {
+            packed[lane] = E::unit_ties_away(upper[lane], lower[lane]);
+        }
+        units[half..][..LANES].copy_from_slice(&packed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+
+    #[test]
+    fn a_block_is_transposed_by_either_way() {
+        let block: [[u32; BLOCK]; BLOCK] =
+            std::array::from_fn(|row| std::array::from_fn(|column| (row << 8 | column) as u32));
+        let expected = std::array::from_fn(|row| std::array::from_fn(|column| block[column][row]));
+        for avx512 in [false, isa() >= Isa::Avx512] {
+            let mut found = block;
+            transpose(&mut found, avx512);
+            assert_eq!(found, expected, "AVX-512: {avx512}");
+        }
+    }
+
+    #[test]
+    fn panels_hold_units_by_lane_and_zeros_beyond() {
+        // `[depth 3, lanes 2]`: 1 2 / 3 4 / 5 6.
+        let source = [1f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let mut panels = Panels::<f32>::zeros(2, 3);
+        panels.pack_columns(&source, 2, 3, 2);
+        for (q, lanes) in panels.units().chunks(NR).enumerate() {
+            assert_eq!(lanes[..2], [source[2 * q].to_bits(), source[2 * q + 1].to_bits()]);
+            assert!(lanes[2..].iter().all(|&unit| unit == 0));
+        }
+        // In bf16 two elements of a lane share a unit, the first in the lower half; the last is
+        // alone.
+        let unit =
+            |first: f32, second: f32| bf16::unit(bf16::from_f32(first), bf16::from_f32(second));
+        let mut panels = Panels::<bf16>::zeros(2, 3);
+        panels.pack_columns(&source, 2, 3, 2);
+        let units: Vec<&[u32]> = panels.units().chunks(NR).collect();
+        assert_eq!(units.len(), 2);
+        assert_eq!(
+            (&units[0][..2], &units[1][..2]),
+            (&[unit(1.0, 3.0), unit(2.0, 4.0)][..], &[unit(5.0, 0.0), unit(6.0, 0.0)][..])
+        );
+        assert!(units.iter().all(|units| units[2..].iter().all(|&unit| unit == 0)));
+    }
+}

@@ -1,0 +1,71 @@
+//! AdamW: Adam with decoupled weight decay (Loshchilov & Hutter, 2019).
+
+use rayon::prelude::*;
+
+use crate::isa::multiversion;
+
+/// Parameters that one thread updates at a time.
+const CHUNK: usize = 1 << 14;
+
+/// The constants of one update. Which they are is for the optimizer to decide.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWStep {
+    /// Factor of the gradient, such as that of clipping.
+    pub gradient_scale: f32,
+    /// Learning rate.
+    pub lr: f32,
+    /// β₁, the decay of the first moment.
+    pub beta1: f32,
+    /// β₂, the decay of the second moment.
+    pub beta2: f32,
+    /// ε, added to the root of the second moment.
+    pub eps: f32,
+    /// 1 / (1 − β₁ᵗ).
+    pub first_correction: f32,
+    /// 1 / (1 − β₂ᵗ).
+    pub second_correction: f32,
+    /// Factor of the parameters: 1 − lr · λ for a weight decay λ, or 1 without decay.
+    pub decay_factor: f32,
+}
+
+multiversion! {
+    /// One update in place of parameters θ, first moment m and second moment v, all of one length:
+    ///
+    /// ```text
+    /// g = gradient_scale · gradient
+    /// m ← β₁ m + (1 − β₁) g        v ← β₂ v + (1 − β₂) g²
+    /// θ ← decay_factor · θ − lr · (m · first_correction) / (√(v · second_correction) + ε)
+    /// ```
+    ///
+    /// Where one slice is longer than another, its rest stays as it is.
+    pub fn adamw(parameters: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], step: &AdamWStep) {
+        let AdamWStep {
+            gradient_scale, lr, beta1, beta2, eps, first_correction, second_correction, decay_factor,
+        } = *step;
+        let (rest1, rest2, rate) = (1.0 - beta1, 1.0 - beta2, lr * first_correction);
+        for (((p, &g), m), v) in parameters.iter_mut().zip(gradient).zip(first).zip(second) {
+            let g = g * gradient_scale;
+            *m = beta1 * *m + rest1 * g;
+            *v = beta2 * *v + rest2 * g * g;
+            *p = *p * decay_factor - rate * *m / ((*v * second_correction).sqrt() + eps);
+        }
+    }
+}
+
+/// [`adamw`] in rayon's current thread pool. Elements are independent: the result is the same.
+pub(crate) fn adamw_parallel(
+    parameters: &mut [f32],
+    gradient: &[f32],
+    first: &mut [f32],
+    second: &mut [f32],
+    step: &AdamWStep,
+) {
+    let chunks = parameters
+        .par_chunks_mut(CHUNK)
+        .zip(gradient.par_chunks(CHUNK))
+        .zip(first.par_chunks_mut(CHUNK))
+        .zip(second.par_chunks_mut(CHUNK));
+    chunks.for_each(|(((parameters, gradient), first), second)| {
+        adamw(parameters, gradient, first, second, step)
+    });
+}

@@ -1,0 +1,172 @@
+//! Attention forward: scores, softmax, and the sum over values.
+
+use crate::buffer::Matrix;
+use crate::element::Element;
+use crate::gemm::epilogue::store_rounded;
+use crate::gemm::microkernel::{
+    LeftOperand, MR, Microkernel, NR, StoreMode, Tile, TileOutput, microkernel,
+};
+use crate::gemm::pack::pack_row;
+use crate::gemm::tiles;
+use crate::isa::multiversion;
+use crate::lanes::{LANES, lanes};
+use crate::math::ln;
+use crate::ops::attention::workspace::{AttentionWorkspace, Heads};
+
+/// out = softmax(mask(q kᵀ / √e)) v, head by head, for sequences of `context` = t tokens.
+///
+/// `qkv` is `[n, (H + 2G) e]`: queries, keys, values. `out` is `[n, H e]`. Their first `rows` rows
+/// are whole sequences, one after the other. `log_sums`, for each sequence `[H, t]`, gets the
+/// logarithm of each softmax's denominator, which backward needs.
+///
+/// # Panics
+/// If a matrix, `log_sums` or the workspace is too small.
+pub fn attention<E: Element>(
+    rows: usize,
+    context: usize,
+    heads: Heads,
+    qkv: &Matrix<E>,
+    out: &mut Matrix<E>,
+    log_sums: &mut [f32],
+    workspace: &mut AttentionWorkspace<E>,
+) {
+    let (stride, out_stride) = (qkv.stride(), out.stride());
+    for from in (0..rows / context).map(|sequence| sequence * context) {
+        let qkv = &qkv.data()[from * stride..];
+        let out = &mut out.data_mut()[from * out_stride..];
+        let log_sums = &mut log_sums[from * heads.query..][..context * heads.query];
+        one_sequence(qkv, stride, context, heads, out, out_stride, log_sums, workspace);
+    }
+}
+
+/// `qkv` in rows `stride` apart, `out` in rows `out_stride` apart.
+#[allow(clippy::too_many_arguments)]
+fn one_sequence<E: Element>(
+    qkv: &[E],
+    stride: usize,
+    context: usize,
+    heads: Heads,
+    out: &mut [E],
+    out_stride: usize,
+    log_sums: &mut [f32],
+    workspace: &mut AttentionWorkspace<E>,
+) {
+    let room = workspace.context;
+    assert!(context <= room, "a workspace for {room} tokens, not {context}");
+    let e = heads.dim;
+    let repeats = heads.query / heads.kv;
+    for g in 0..heads.kv {
+        let (keys, values) = (&qkv[(heads.query + g) * e..], (heads.query + heads.kv + g) * e);
+        workspace.values_te.pack_columns(&qkv[values..], stride, context, e);
+        for head in g * repeats..(g + 1) * repeats {
+            workspace.queries_et.pack_rows(&qkv[head * e..], stride, context, e);
+            let log_sums = &mut log_sums[head * context..][..context];
+            let out = &mut out[head * e..];
+            let microkernel = microkernel::<E>();
+            one_head(keys, stride, context, e, out, out_stride, log_sums, workspace, microkernel);
+        }
+    }
+}
+
+multiversion! {
+    /// One head: NR queries at a time, all keys before them.
+    fn one_head<E: Element>(
+        keys: &[E], stride: usize, context: usize, e: usize, out: &mut [E], out_stride: usize, log_sums: &mut [f32],
+        workspace: &mut AttentionWorkspace<E>, microkernel: Microkernel,
+    ) {
+        let AttentionWorkspace { queries_et, values_te, scores, probabilities, .. } = workspace;
+        let mut tile = Tile::ZERO;
+        let scale = 1.0 / (e as f32).sqrt();
+        let (width, depth) = (e.div_ceil(E::PER_UNIT), context.div_ceil(E::PER_UNIT));
+        for first in (0..context).step_by(NR) {
+            let count = NR.min(context - first);
+            let seen = first + count;
+            let queries = &queries_et.units()[first * width..][..width * NR];
+            for key in (0..seen).step_by(MR) {
+                let height = MR.min(seen - key);
+                let left = LeftOperand::rows(keys, stride, key, height, width);
+                let place = &mut scores[key * NR..][..height * NR];
+                let out = TileOutput { start: place.as_mut_ptr().cast(), stride: size_of::<[f32; NR]>(), mode: StoreMode::Store };
+                // SAFETY: `height` is from 1 to MR. `LeftOperand::rows` checked the rows. `queries`
+                // is a slice of `width` units of NR lanes, `place` one of `height` rows.
+                unsafe { microkernel(height, width, left, queries.as_ptr(), out) };
+            }
+            for key in first + 1..seen {
+                scores[key * NR..][..key - first].fill(f32::NEG_INFINITY);
+            }
+            let (max, sums) = softmax::<E>(&scores[..seen * NR], scale, probabilities);
+            let (mut inverse, mut logs) = ([0f32; NR], [0f32; NR]);
+            for lane in 0..NR {
+                inverse[lane] = 1.0 / sums[lane];
+                logs[lane] = max[lane] + ln(sums[lane]);
+            }
+            log_sums[first..][..count].copy_from_slice(&logs[..count]);
+            for lanes in tiles(count) {
+                let seen = (first + lanes.end).div_ceil(E::PER_UNIT);
+                let left = LeftOperand::lanes(&probabilities[..seen * NR], lanes.start);
+                for column in (0..e).step_by(NR) {
+                    let panel = &values_te.units()[column * depth..][..seen * NR];
+                    // SAFETY: `lanes` are 1 to MR lanes of one panel. Both operands are slices of
+                    // `seen` units of NR lanes. `tile` holds any tile.
+                    unsafe { microkernel(lanes.len(), seen, left, panel.as_ptr(), TileOutput::tile(&mut tile)) };
+                    for (sums, lane) in tile.0.iter().zip(lanes.clone()) {
+                        let out = &mut out[(first + lane) * out_stride + column..][..NR.min(e - column)];
+                        store_rounded(out, sums, inverse[lane]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The softmax of NR queries up to its denominator: `units` ← e^(scale · score − max) for each key,
+/// where max is the query's largest scale · score. Returns each query's max and sum of exponentials.
+#[inline(always)]
+fn softmax<E: Element>(scores: &[f32], scale: f32, units: &mut [u32]) -> ([f32; NR], [f32; NR]) {
+    let (rows, _) = scores.as_chunks::<NR>();
+    let mut max = [[f32::NEG_INFINITY; LANES]; 2];
+    for row in rows {
+        for (max, half) in max.iter_mut().zip([0, LANES]) {
+            let score = lanes(row, half);
+            for lane in 0..LANES {
+                max[lane] = if score[lane] > max[lane] { score[lane] } else { max[lane] };
+            }
+        }
+    }
+    for max in max.as_flattened_mut() {
+        *max *= scale;
+    }
+    let mut sums = [[0f32; LANES]; 2];
+    let (units, _) = units.as_chunks_mut::<NR>();
+    for (q, unit) in rows.chunks(E::PER_UNIT).zip(units) {
+        let mut pair = [[0f32; NR]; 2];
+        for (row, p) in q.iter().zip(&mut pair) {
+            for (i, half) in [0, LANES].into_iter().enumerate() {
+                exponentials::<E>(row, half, scale, &max[i], &mut sums[i], p);
+            }
+        }
+        pack_row::<E>(&pair[0], &pair[1], unit);
+    }
+    (
+        std::array::from_fn(|lane| max.as_flattened()[lane]),
+        std::array::from_fn(|lane| sums.as_flattened()[lane]),
+    )
+}
+
+/// e^(scale · score − max) of LANES queries from `half` on, into `p` and added to `sums`.
+#[inline(always)]
+fn exponentials<E: Element>(
+    row: &[f32; NR],
+    half: usize,
+    scale: f32,
+    max: &[f32; LANES],
+    sums: &mut [f32; LANES],
+    p: &mut [f32; NR],
+) {
+    let (score, mut e) = (lanes(row, half), [0f32; LANES]);
+    for lane in 0..LANES {
+        e[lane] = E::exp(score[lane].mul_add(scale, -max[lane]));
+        sums[lane] += e[lane];
+    }
+    p[half..][..LANES].copy_from_slice(&e);
+}

@@ -1,0 +1,289 @@
+//! The output head with its softmax cross-entropy, some rows at a time, so that no `[n, v]` of logits
+//! is ever held.
+//!
+//! Shapes: n rows, d inputs, v outputs; W is `[v, d]`. For a row x with logits z = W x and target t
+//! the loss is log Σ e^z − z_t. The steps for each chunk of rows, which any backend can take:
+//!
+//! 1. **Shift**: c = z_t, the target's logit ([`target_logits`]). Subtracting it from the logits
+//!    makes a pass over them for the largest one unnecessary.
+//! 2. **Exponentials** ([`exponentials`]): of each row e = e^(z − c) and S = Σ e, as the logits come
+//!    out of the product. For the gradient the exponentials are saved, and dx ← e W.
+//! 3. **Rows out of range**: where S is at least [`LARGEST_SUM`] (a loss of 66 nats) or NaN, c
+//!    becomes the row's largest logit ([`raise_shifts`]), and step 2 is repeated for the chunk.
+//! 4. **Loss**: log S + (c − z_t).
+//! 5. **Gradient** ([`chunk_gradient`]) of Σ loss_scale · loss. The softmax is e / S, so with
+//!    f = loss_scale / S it is
+//!
+//! ```text
+//! dx   ← f · dx − loss_scale · W_t
+//! dW   ← (dW +) Σ over rows  e (f · x)        dW_t ← dW_t − loss_scale · x
+//! ```
+
+mod softmax;
+
+use crate::buffer::{Buffer, Matrix};
+use crate::element::Element;
+use crate::gemm::microkernel::NR;
+use crate::gemm::{Panels, StoreF32, multiply_packed, multiply_part};
+use crate::isa::multiversion;
+use crate::lanes::{LANES, total};
+use crate::ops::linear::PackedMatrix;
+use softmax::{RowMaxEpilogue, SavedExponentials, SoftmaxEpilogue};
+
+/// Logits of a chunk of rows, at most, unless its rows are 16 or fewer.
+const CHUNK_LOGITS: usize = 1 << 23;
+/// Outputs of the head whose exponentials go through the gradient of the input at once: few enough
+/// for those of a chunk to stay in the cache. A multiple of NR.
+const OUTPUTS: usize = 512;
+/// From this sum of exponentials on a row's shift is replaced. Far enough below f32's largest number
+/// for products with the exponentials.
+const LARGEST_SUM: f32 = (1u128 << 95) as f32;
+
+/// What one thread's head needs for a chunk of rows, reused from call to call.
+pub(crate) struct HeadWorkspace<E> {
+    /// Exponentials of OUTPUTS outputs, `[rows, OUTPUTS]`.
+    exponentials: Matrix<E>,
+    /// Those of all outputs, packed for the sum over rows.
+    exponential_units: Buffer<u32>,
+    /// The inputs times their row's factor f.
+    scaled_inputs: Matrix<E>,
+    /// Of each row z_t, c, S in lanes, and f.
+    target_logits: Vec<f32>,
+    shifts: Vec<f32>,
+    sums: Vec<[f32; LANES]>,
+    factors: Vec<f32>,
+}
+
+impl<E: Element> HeadWorkspace<E> {
+    /// For up to `rows` rows, `vocab_size` outputs and, with `backward`, the gradient by up to
+    /// `widest` inputs.
+    pub(crate) fn new(rows: usize, vocab_size: usize, widest: usize, backward: bool) -> Self {
+        let chunk = (CHUNK_LOGITS / vocab_size).clamp(16, rows.max(16)).min(rows).max(1);
+        let outputs = vocab_size.next_multiple_of(NR);
+        let (saved, widest) = if backward { (chunk, widest) } else { (0, 0) };
+        Self {
+            exponentials: Matrix::zeros(saved, OUTPUTS.min(outputs)),
+            exponential_units: Buffer::zeros(outputs * saved.div_ceil(E::PER_UNIT)),
+            scaled_inputs: Matrix::zeros(saved, widest),
+            target_logits: vec![0.0; chunk],
+            shifts: vec![0.0; chunk],
+            sums: vec![[0.0; LANES]; chunk],
+            factors: vec![0.0; chunk],
+        }
+    }
+
+    /// Rows of a chunk.
+    fn chunk(&self) -> usize {
+        self.shifts.len()
+    }
+}
+
+/// A chunk's rows of the head's input, `stride` apart, and their targets.
+#[derive(Clone, Copy)]
+struct Rows<'a, E> {
+    x: &'a [E],
+    stride: usize,
+    targets: &'a [u32],
+}
+
+/// `losses` ← the loss of each row of `x`, `[n, d]`, in nats; `targets` and `losses` are `[n]`.
+pub(crate) fn head_loss<E: Element>(
+    x: &Matrix<E>,
+    w: &PackedMatrix<E>,
+    targets: &[u32],
+    losses: &mut [f32],
+    workspace: &mut HeadWorkspace<E>,
+) {
+    let (chunk, stride) = (workspace.chunk(), x.stride());
+    let chunks = targets.chunks(chunk).zip(losses.chunks_mut(chunk));
+    for (index, (targets, losses)) in chunks.enumerate() {
+        let rows = Rows { x: &x.data()[index * chunk * stride..], stride, targets };
+        cross_entropy(rows, w, losses, workspace, None);
+    }
+}
+
+/// [`head_loss`], and the gradient of Σ loss_scale · loss: `dx`, `[n, d]`, and `dw`, `[v, d]`, which
+/// with `add` is added to what is there. `values` is W in f32. `inputs` is memory for packed inputs.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn head_backward<E: Element>(
+    x: &Matrix<E>,
+    w: &PackedMatrix<E>,
+    values: &[f32],
+    targets: &[u32],
+    loss_scales: &[f32],
+    losses: &mut [f32],
+    dx: &mut [f32],
+    add: bool,
+    dw: &mut [f32],
+    inputs: &mut Panels<E>,
+    workspace: &mut HeadWorkspace<E>,
+) {
+    let (chunk, d, stride) = (workspace.chunk(), x.columns(), x.stride());
+    // The buffers may have room for more rows than there are targets.
+    let chunks = targets
+        .chunks(chunk)
+        .zip(losses.chunks_mut(chunk))
+        .zip(loss_scales.chunks(chunk))
+        .zip(dx.chunks_mut(chunk * d));
+    for (index, (((targets, losses), loss_scales), dx)) in chunks.enumerate() {
+        let rows = Rows { x: &x.data()[index * chunk * stride..], stride, targets };
+        let add = add || index > 0;
+        cross_entropy(rows, w, losses, workspace, Some(dx));
+        chunk_gradient(rows, w, values, loss_scales, dx, add, dw, inputs, workspace);
+    }
+}
+
+/// Steps 1 to 4: `losses` of a chunk, and in the workspace each row's sum S. With `dx`, the
+/// exponentials too, and e W.
+fn cross_entropy<E: Element>(
+    rows: Rows<'_, E>,
+    w: &PackedMatrix<E>,
+    losses: &mut [f32],
+    workspace: &mut HeadWorkspace<E>,
+    mut dx: Option<&mut [f32]>,
+) {
+    let Rows { x, stride, targets } = rows;
+    let n = targets.len();
+    target_logits(x, stride, &w.backward, targets, &mut workspace.target_logits[..n]);
+    workspace.shifts[..n].copy_from_slice(&workspace.target_logits[..n]);
+    exponentials(rows, w, workspace, dx.as_deref_mut());
+    if workspace.sums[..n].iter().any(out_of_range) {
+        raise_shifts(rows, w, workspace);
+        exponentials(rows, w, workspace, dx);
+    }
+    let HeadWorkspace { target_logits, shifts, sums, .. } = workspace;
+    let of_rows = sums[..n].iter().zip(shifts).zip(target_logits);
+    for (loss, ((sums, shift), target)) in losses.iter_mut().zip(of_rows) {
+        *loss = total(*sums).ln() + (*shift - *target);
+    }
+}
+
+multiversion! {
+    /// Step 1, the logit of each row's target. `w` is W packed for the sum over outputs, `[v, d]`.
+    fn target_logits<E: Element>(x: &[E], stride: usize, w: &Panels<E>, targets: &[u32], logits: &mut [f32]) {
+        let (d, depth) = (w.lanes(), w.depth().div_ceil(E::PER_UNIT));
+        for (row, (logit, &target)) in logits.iter_mut().zip(targets).enumerate() {
+            let (x, unit) = (&x[row * stride..][..d], target as usize / E::PER_UNIT);
+            let second = !(target as usize).is_multiple_of(E::PER_UNIT);
+            let mut sums = [0f32; NR];
+            for (panel, x) in x.chunks(NR).enumerate() {
+                let units = &w.units()[(panel * depth + unit) * NR..][..NR];
+                for ((sum, &unit), &x) in sums.iter_mut().zip(units).zip(x) {
+                    let x = if second { E::unit(E::default(), x) } else { E::unit(x, E::default()) };
+                    *sum = E::multiply_add(x, unit, *sum);
+                }
+            }
+            let (halves, _) = sums.as_chunks::<LANES>();
+            *logit = halves.iter().map(|half| total(*half)).sum();
+        }
+    }
+}
+
+/// Step 2: `sums` of a chunk; with `dx`, `[n, d]`, the exponentials too, and dx ← e W.
+fn exponentials<E: Element>(
+    rows: Rows<'_, E>,
+    w: &PackedMatrix<E>,
+    workspace: &mut HeadWorkspace<E>,
+    mut dx: Option<&mut [f32]>,
+) {
+    let Rows { x, stride, targets } = rows;
+    let n = targets.len();
+    let (v, d) = (w.forward.lanes(), w.backward.lanes());
+    let (width, depth) = (w.forward.depth().div_ceil(E::PER_UNIT), n.div_ceil(E::PER_UNIT));
+    let HeadWorkspace { exponentials, exponential_units, shifts, sums, .. } = workspace;
+    let (shifts, sums) = (&shifts[..n], &mut sums[..n]);
+    let saved_stride = exponentials.stride();
+    sums.fill([0.0; LANES]);
+    for first in (0..v).step_by(OUTPUTS) {
+        let outputs = first..v.min(first + OUTPUTS);
+        let saved = dx.is_some().then(|| SavedExponentials {
+            rows: exponentials.data_mut(),
+            stride: saved_stride,
+            units: &mut exponential_units[first * depth..],
+            depth,
+        });
+        let epilogue = SoftmaxEpilogue { shifts, sums, saved };
+        multiply_part(x, stride, n, &w.forward, outputs.clone(), 0..width, epilogue);
+        if let Some(dx) = &mut dx {
+            let units = first / E::PER_UNIT..outputs.end.div_ceil(E::PER_UNIT);
+            let epilogue = StoreF32 { out: dx, stride: d, add: first > 0 };
+            let e = exponentials.data();
+            multiply_part(e, saved_stride, n, &w.backward, 0..d, units, epilogue);
+        }
+    }
+}
+
+/// Whether a row's exponentials are of no use with the shift that they have.
+fn out_of_range(sums: &[f32; LANES]) -> bool {
+    total(*sums).is_nan() || total(*sums) >= LARGEST_SUM
+}
+
+/// Step 3: the shift of each row that is out of range becomes its largest logit.
+fn raise_shifts<E: Element>(
+    rows: Rows<'_, E>,
+    w: &PackedMatrix<E>,
+    workspace: &mut HeadWorkspace<E>,
+) {
+    let Rows { x, stride, targets } = rows;
+    let (v, width) = (w.forward.lanes(), w.forward.depth().div_ceil(E::PER_UNIT));
+    let mut largest = vec![f32::NEG_INFINITY; targets.len()];
+    let epilogue = RowMaxEpilogue { largest: &mut largest };
+    multiply_part(x, stride, targets.len(), &w.forward, 0..v, 0..width, epilogue);
+    let rows = workspace.shifts.iter_mut().zip(&workspace.sums).zip(largest);
+    for ((shift, _), largest) in rows.filter(|((_, sums), _)| out_of_range(sums)) {
+        *shift = largest;
+    }
+}
+
+/// Step 5: the chunk's gradient from the exponentials, sums and e W that steps 1 to 4 left. The
+/// factors f go where they cost least, to dx and x instead of the exponentials.
+#[allow(clippy::too_many_arguments)]
+fn chunk_gradient<E: Element>(
+    rows: Rows<'_, E>,
+    w: &PackedMatrix<E>,
+    values: &[f32],
+    loss_scales: &[f32],
+    dx: &mut [f32],
+    add: bool,
+    dw: &mut [f32],
+    inputs: &mut Panels<E>,
+    workspace: &mut HeadWorkspace<E>,
+) {
+    let Rows { x, stride, targets } = rows;
+    let n = targets.len();
+    let (v, d) = (w.forward.lanes(), w.backward.lanes());
+    let HeadWorkspace { exponential_units, scaled_inputs, sums, factors, .. } = workspace;
+    for ((factor, sums), loss_scale) in factors.iter_mut().zip(sums).zip(loss_scales) {
+        *factor = loss_scale / total(*sums);
+    }
+    scale_rows(x, stride, d, factors, n, scaled_inputs);
+    inputs.pack_columns(scaled_inputs.data(), scaled_inputs.stride(), n, d);
+    multiply_packed(exponential_units, v, inputs, StoreF32 { out: &mut *dw, stride: d, add });
+    for (row, (dx, &factor)) in dx.chunks_exact_mut(d).zip(&*factors).enumerate().take(n) {
+        let (at, loss_scale) = (targets[row] as usize * d, loss_scales[row]);
+        let (values, dw) = (&values[at..][..d], &mut dw[at..][..d]);
+        subtract_target(&x[row * stride..][..d], values, factor, loss_scale, dx, dw);
+    }
+}
+
+multiversion! {
+    /// `scaled` ← the first `rows` rows of x, d wide, each times its factor.
+    fn scale_rows<E: Element>(x: &[E], stride: usize, d: usize, factors: &[f32], rows: usize, scaled: &mut Matrix<E>) {
+        for (row, (x, &factor)) in x.chunks(stride).zip(factors).enumerate().take(rows) {
+            for (scaled, x) in scaled.row_mut(row)[..d].iter_mut().zip(x) {
+                *scaled = E::narrow(x.widen() * factor);
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Of one row: dx ← factor · dx − loss_scale · W_t, dW_t ← dW_t − loss_scale · x. `values` is W_t
+    /// in f32, which is rounded as products read it.
+    fn subtract_target<E: Element>(x: &[E], values: &[f32], factor: f32, loss_scale: f32, dx: &mut [f32], dw: &mut [f32]) {
+        for (((x, value), dx), dw) in x.iter().zip(values).zip(dx).zip(dw) {
+            *dx = *dx * factor - loss_scale * E::narrow(*value).widen();
+            *dw -= loss_scale * x.widen();
+        }
+    }
+}

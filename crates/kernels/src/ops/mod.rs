@@ -1,0 +1,48 @@
+//! The kernels, one a file: forward first, its gradient below it.
+//!
+//! | file | computes |
+//! |---|---|
+//! | `embedding` | rows of a table by token |
+//! | `linear` | y = x Wᵀ, and the gradients of x and W |
+//! | `norm` | RMSNorm |
+//! | `rope` | rotary position embedding |
+//! | `attention` | causal attention of whole sequences |
+//! | `kv_cache` | attention of one new token over the keys and values before it |
+//! | `swiglu` | the gated activation of the feed-forward layer |
+//! | `head` | logits, softmax, cross-entropy, and their gradient |
+//! | `reduce` | sums over gradients |
+//! | `adamw` | the AdamW update |
+//!
+//! A kernel of yours is a file here, its lines in this one, a method of [`Backend`] and that method
+//! of [`Cpu`]. The test of `isa` that compares the instruction sets' bits has a list to add it to.
+//!
+//! [`Backend`]: crate::Backend
+//! [`Cpu`]: crate::Cpu
+
+mod adamw;
+mod attention;
+mod embedding;
+mod head;
+mod kv_cache;
+mod linear;
+mod norm;
+mod reduce;
+mod rope;
+mod swiglu;
+
+pub(crate) use adamw::adamw_parallel;
+pub use adamw::{AdamWStep, adamw};
+pub use attention::{AttentionWorkspace, Heads, attention, attention_backward};
+pub(crate) use embedding::{embed, embed_backward};
+pub(crate) use head::{HeadWorkspace, head_backward, head_loss};
+pub use kv_cache::{KvCache, attention_step};
+pub use linear::PackedMatrix;
+pub(crate) use linear::{
+    LinearWorkspace, linear, linear_backward, linear_backward_f32, linear_f32, linear_gradient,
+    linear_residual,
+};
+pub use norm::{rms_norm, rms_norm_backward};
+pub(crate) use reduce::reduce;
+pub use reduce::{accumulate, sum_of_squares};
+pub use rope::{Rotations, rotate};
+pub use swiglu::{swiglu, swiglu_backward};

@@ -1,0 +1,161 @@
+//! What every strategy does, and what it may look at.
+//!
+//! A strategy gets a [`Setup`] when it is built and a [`Context`] whenever it proposes, and has a
+//! [`StrategyEntry`] in the table above.
+
+use crate::domain::{self, DomainInfo, RunSize};
+use crate::error::{MixerError, Place, Result};
+use crate::measurements::{Measurements, ObservationRequest};
+use crate::nearest::nearest_hint;
+use crate::objective::Objective;
+use crate::observation::Observation;
+use crate::share_schedule::ShareSchedule;
+use crate::simplex::{LossWeights, Simplex};
+use crate::slot::{Slot, Slots};
+use std::collections::BTreeMap;
+
+/// What the documentation and the errors say of a strategy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StrategyEntry {
+    /// Name in configs.
+    pub name: &'static str,
+    /// Slots it may be put into.
+    pub slots: Slots,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// Where it comes from.
+    pub source: &'static str,
+    /// A TOML value that selects it, for domains called `web`, `code` and `math`.
+    pub example: &'static str,
+    /// Objectives under which its numbers mean what its rule says.
+    pub objectives: Objectives,
+}
+
+/// A set of objectives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Objectives {
+    /// All of them.
+    Any,
+    /// The listed ones, and the reason, as the end of a sentence: "since …".
+    Only(&'static [Objective], &'static str),
+}
+
+/// A rule that proposes one number a domain for each step.
+///
+/// A proposal is a pure function of the step and of what was observed before it, so that asking
+/// twice changes nothing; only [`observe`](Self::observe) changes state. Randomness, where a rule
+/// needs it, comes from a counter-based generator keyed by the step.
+pub trait Strategy: Send + std::fmt::Debug {
+    /// The strategy with its parameters, for people: `temperature 2`.
+    fn describe(&self) -> String;
+
+    /// Raw, non-negative numbers, one a domain, in any scale.
+    ///
+    /// # Errors
+    /// Whatever makes a proposal impossible.
+    fn propose(&self, context: &Context) -> Result<Vec<f64>>;
+
+    /// The normalised proposals for all steps, where they are known in advance. With it a run's
+    /// epochs are planned and checked up front, and stratified counts keep their bound under any
+    /// schedule.
+    fn forecast(&self) -> Option<&ShareSchedule> {
+        None
+    }
+
+    /// What it has to be told besides the training losses; the same throughout a run.
+    fn observation_request(&self) -> ObservationRequest {
+        ObservationRequest::default()
+    }
+
+    /// What it believes at the step that it proposes for, and where its bounds bite.
+    fn measurements(&self, _context: &Context) -> Measurements {
+        Measurements::default()
+    }
+
+    /// Takes in what is known after a step.
+    fn observe(&mut self, _observation: &Observation) {}
+
+    /// State for a checkpoint; `Null` for a strategy that keeps none.
+    fn save(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Takes back what [`save`](Self::save) gave.
+    ///
+    /// # Errors
+    /// A state that is not this strategy's.
+    fn load(&mut self, state: &serde_json::Value) -> Result<()> {
+        match state {
+            serde_json::Value::Null => Ok(()),
+            other => {
+                Err(MixerError::strategy_state(&self.describe(), "null (it keeps none)", other))
+            }
+        }
+    }
+}
+
+/// What a strategy may look at when it proposes.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The step to propose for, counted from 0.
+    pub step: u64,
+    /// The domains.
+    pub domains: &'a [DomainInfo],
+    /// π.
+    pub importance: &'a Simplex,
+    /// w of the same step, in the sampling slot, which is asked second; `None` in the loss slot.
+    pub loss_weight: Option<&'a LossWeights>,
+}
+
+/// What a strategy may look at when it is built.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'a> {
+    /// The slot it is built for.
+    pub slot: Slot,
+    /// The domains.
+    pub domains: &'a [DomainInfo],
+    /// The size of the run.
+    pub run: &'a RunSize,
+}
+
+impl Setup<'_> {
+    /// Names of the domains, in order.
+    pub fn names(&self) -> Vec<&str> {
+        domain::names(self.domains)
+    }
+
+    /// Puts shares by name into the order of the domains and normalises them; `key` is the
+    /// parameter that holds them.
+    ///
+    /// # Errors
+    /// A name that is no domain, a domain without an entry, and what [`Simplex::normalise`]
+    /// refuses.
+    pub fn shares(&self, key: &str, shares: &BTreeMap<String, f64>) -> Result<Simplex> {
+        let place = Place::Parameter(self.slot, key.to_owned());
+        let names = self.names();
+        if let Some(name) = shares.keys().find(|name| !names.contains(&name.as_str())) {
+            return Err(MixerError::UnknownDomain {
+                place,
+                name: name.clone(),
+                hint: nearest_hint(name, &names),
+            });
+        }
+        let share = |name: &&str| {
+            shares.get(*name).copied().ok_or_else(|| MixerError::MissingShare {
+                place: place.clone(),
+                domain: (*name).to_owned(),
+            })
+        };
+        let raw: Vec<f64> = names.iter().map(share).collect::<Result<_>>()?;
+        Simplex::normalise(place, &names, &raw)
+    }
+
+    /// An error about the parameter `key` of the strategy in this slot.
+    pub fn bad_parameter(&self, key: &str, value: impl ToString, expected: &str) -> MixerError {
+        MixerError::BadParameter {
+            place: Place::Parameter(self.slot, key.to_owned()),
+            value: value.to_string(),
+            expected: expected.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! `state.json` of a checkpoint: everything but tensors.
+//!
+//! **Versions.** A field is added with `#[serde(default)]`, and nothing else changes: a state that
+//! was written before lacks it and reads with its default, and a program from before ignores it.
+//! [`STATE_VERSION`] goes up only when a field that exists gets another meaning or form. A reader
+//! accepts its own version and all older ones, which it must then bring up to date in
+//! [`load_state`]. It refuses newer ones.
+
+use std::fs;
+use std::path::Path;
+
+use cuvee_data::Domain;
+use cuvee_mixer::MixerState;
+use serde::{Deserialize, Serialize};
+
+use super::fingerprint::DataFingerprint;
+use crate::error::{Result, TrainError};
+use crate::evaluate::Evaluation;
+use crate::spec::Precision;
+
+/// The version that is written.
+const STATE_VERSION: u32 = 1;
+
+/// Its name in a checkpoint's folder.
+pub(super) const FILE: &str = "state.json";
+
+/// The one field that every version has.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+/// `state.json`: what a run is besides its parameters and the optimizer's state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Layout of this file.
+    pub version: u32,
+    /// The program that wrote it.
+    pub cuvee: String,
+    /// Steps done.
+    pub step: u64,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Optimizer updates done.
+    pub updates: u64,
+    /// Seconds spent training so far, over all resumptions.
+    pub seconds: f64,
+    /// Which window of which domain comes next, and every strategy's state.
+    pub mixer: MixerState,
+    /// The evaluation before the first step.
+    #[serde(default)]
+    pub first_evaluation: Option<Evaluation>,
+    /// The newest evaluation.
+    #[serde(default)]
+    pub last_evaluation: Option<Evaluation>,
+    /// Bytes of metrics.jsonl that belong to the steps done.
+    pub log_bytes: u64,
+    /// The resolved config, TOML.
+    pub config: String,
+    /// What the engine computed in; unknown of checkpoints from before this was kept.
+    #[serde(default)]
+    pub precision: Option<Precision>,
+    /// The data the run has seen.
+    pub data: Vec<DataFingerprint>,
+}
+
+impl RunState {
+    /// A run that has not begun.
+    pub fn new(
+        mixer: MixerState,
+        config: String,
+        precision: Precision,
+        domains: &[Domain],
+    ) -> Self {
+        Self {
+            version: STATE_VERSION,
+            cuvee: env!("CARGO_PKG_VERSION").to_string(),
+            step: 0,
+            tokens: 0,
+            updates: 0,
+            seconds: 0.0,
+            mixer,
+            first_evaluation: None,
+            last_evaluation: None,
+            log_bytes: 0,
+            config,
+            precision: Some(precision),
+            data: DataFingerprint::of(domains),
+        }
+    }
+
+    /// The state of a run that goes on from this one with what `now`, a run that has not begun,
+    /// says of the present: its config, in which how often to evaluate and save may differ, and the
+    /// number type of its engine. A field that is not of the run's past is taken from `now` here.
+    #[must_use]
+    pub fn resumed(self, now: Self) -> Self {
+        Self { config: now.config, precision: now.precision, ..self }
+    }
+
+    /// Writes `folder/state.json`.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`], [`TrainError::BadCheckpoint`].
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(FILE);
+        let text = serde_json::to_vec_pretty(self).map_err(|e| TrainError::BadCheckpoint {
+            path: path.clone(),
+            what: format!("cannot be written: {e}"),
+        })?;
+        fs::write(&path, text).map_err(TrainError::io("write", &path))
+    }
+
+    /// Refuses to go on with other data than the checkpoint's.
+    ///
+    /// # Errors
+    /// [`TrainError::DataChanged`] naming the first domain that differs and how.
+    pub fn check_data(&self, domains: &[Domain]) -> Result<()> {
+        let now = DataFingerprint::of(domains);
+        let names = |list: &[DataFingerprint]| {
+            list.iter().map(|d| d.domain.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        let changed = |domain: &str, expected: String, found: String| {
+            Err(TrainError::DataChanged { domain: domain.to_string(), expected, found })
+        };
+        if names(&self.data) != names(&now) {
+            return changed("(all)", names(&self.data), names(&now));
+        }
+        if let Some((old, new)) = self.data.iter().zip(&now).find(|(old, new)| old != new) {
+            if old.tokenizer != new.tokenizer {
+                return changed(
+                    &new.domain,
+                    format!("tokenizer {}", old.tokenizer),
+                    new.tokenizer.clone(),
+                );
+            }
+            let show = |d: &DataFingerprint| {
+                format!(
+                    "{} training tokens, sha256 train {:.12}… tune {:.12}… valid {:.12}…",
+                    d.tokens, d.train, d.tune, d.valid
+                )
+            };
+            return changed(&new.domain, show(old), show(new));
+        }
+        Ok(())
+    }
+}
+
+/// Reads `folder/state.json`.
+///
+/// # Errors
+/// [`TrainError::Io`], or [`TrainError::BadCheckpoint`] saying what is wrong with it.
+pub fn load_state(folder: &Path) -> Result<RunState> {
+    let path = folder.join(FILE);
+    let text = fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
+    let bad = |what: String| TrainError::BadCheckpoint { path: path.clone(), what };
+    // Before anything else: of a later version, nothing else is known.
+    let Version { version } = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
+    if !(1..=STATE_VERSION).contains(&version) {
+        return Err(bad(format!(
+            "expected state version {STATE_VERSION} or older, found {version}"
+        )));
+    }
+    serde_json::from_str(&text).map_err(|e| bad(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// What commit a1d9c04 wrote, but for the lists of two domains being those of one.
+    const GOLDEN: &str = r#"{
+  "version": 1,
+  "cuvee": "0.1.0",
+  "step": 2,
+  "tokens": 64,
+  "updates": 2,
+  "seconds": 0.25,
+  "mixer": MIXER,
+  "first_evaluation": {
+    "step": 0,
+    "domains": [{"name": "a", "tokens": 16, "loss": 5.5, "bits_per_byte": 4.25}],
+    "mean_loss": 5.5
+  },
+  "last_evaluation": null,
+  "log_bytes": 1234,
+  "config": "seed = 0\n",
+  "precision": "f32",
+  "data": [{
+    "domain": "a", "tokenizer": "00", "tokens": 640, "train": "11", "tune": "22", "valid": "33"
+  }]
+}"#;
+
+    fn mixer() -> MixerState {
+        use cuvee_mixer::{DomainInfo, Mixer, MixtureSpec, RunSize};
+        let run = RunSize { steps: 4, batch_size: 2, context: 16, seed: 0 };
+        let domains = [DomainInfo::new("a", 640)];
+        Mixer::new(&MixtureSpec::default(), &domains, &run).unwrap().state()
+    }
+
+    fn read(change: impl FnOnce(&mut serde_json::Value)) -> Result<RunState> {
+        let folder = tempfile::tempdir().unwrap();
+        let text = GOLDEN.replace("MIXER", &serde_json::to_string(&mixer()).unwrap());
+        let mut value = serde_json::from_str(&text).unwrap();
+        change(&mut value);
+        fs::write(folder.path().join(FILE), value.to_string()).unwrap();
+        load_state(folder.path())
+    }
+
+    #[test]
+    fn a_state_of_an_earlier_commit_is_read() {
+        let state = read(|_| ()).unwrap();
+        assert_eq!((state.step, state.tokens, state.log_bytes), (2, 64, 1234));
+        assert_eq!(state.precision, Some(Precision::F32));
+        assert_eq!(state.first_evaluation.as_ref().unwrap().domains[0].loss, 5.5);
+        // Written again it is the same, key by key.
+        let folder = tempfile::tempdir().unwrap();
+        state.save(folder.path()).unwrap();
+        assert_eq!(load_state(folder.path()).unwrap(), state);
+        let text = fs::read_to_string(folder.path().join(FILE)).unwrap();
+        let keys = |text: &str| -> Vec<String> {
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(keys(&text), keys(&GOLDEN.replace("MIXER", "null")));
+    }
+
+    #[test]
+    fn fields_may_be_missing_that_came_later_and_unknown_ones_are_ignored() {
+        let state = read(|state| {
+            state.as_object_mut().unwrap().remove("precision");
+            state["of_a_later_program"] = serde_json::json!([1, 2]);
+        });
+        assert_eq!(state.unwrap().precision, None);
+    }
+
+    #[test]
+    fn a_version_that_is_not_known_is_refused_by_its_number() {
+        for version in [0, 2] {
+            let error = read(|state| state["version"] = version.into()).unwrap_err().to_string();
+            let expected = format!("expected state version 1 or older, found {version}");
+            assert!(error.contains(&expected) && error.contains("\nhint: "), "{error}");
+        }
+        let error = read(|state| *state = serde_json::json!({"version": 9})).unwrap_err();
+        assert!(error.to_string().contains("found 9"), "{error}");
+    }
+}

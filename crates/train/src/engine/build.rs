@@ -1,0 +1,111 @@
+//! From the config to an engine. The table of engines: which there are, and which one `auto` means.
+
+use cuvee_kernels::{Cpu, bf16};
+use cuvee_mixer::VarianceEstimator;
+
+use super::Engine;
+use super::device::DeviceSpec;
+use super::fused::{FusedEngine, collects as fused_collects};
+use super::reference::ReferenceEngine;
+use crate::error::{Result, TrainError};
+use crate::model::{ModelConfig, initial_parameters};
+use crate::spec::{EngineKind, Precision, TrainSpec};
+use crate::tensor::NamedTensor;
+
+/// Builds the engine that `train.engine` names, its parameters drawn from the run's root seed
+/// (see [`initial_parameters`]).
+///
+/// # Errors
+/// [`TrainError::Config`] for an engine that is not in this build or a bad value in `train`,
+/// [`TrainError::Device`] for a device that cannot be used.
+pub fn build_engine(
+    model: &ModelConfig,
+    train: &TrainSpec,
+    device: DeviceSpec,
+    root_seed: u64,
+) -> Result<Box<dyn Engine>> {
+    // Checked before anything is drawn: a length that cannot work would fill the memory.
+    model.validate()?;
+    engine_from_parameters(model, train, device, initial_parameters(model, root_seed))
+}
+
+/// Builds the engine that `train.engine` names around given parameters: nothing is drawn. The
+/// reference engine holds them once and drops each tensor as soon as it has it; the fused engine
+/// holds matrices in f32 and twice laid out for products, and the tensors until it has all. The
+/// optimizer's moments take memory from the first update on.
+///
+/// `parameters` may come in any order.
+///
+/// # Errors
+/// As [`build_engine`]; [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`],
+/// [`TrainError::TensorShape`] if the parameters are not the model's.
+pub fn engine_from_parameters(
+    model: &ModelConfig,
+    train: &TrainSpec,
+    device: DeviceSpec,
+    parameters: Vec<NamedTensor>,
+) -> Result<Box<dyn Engine>> {
+    train.validate()?;
+    let fused = is_fused(train.engine, device);
+    let rounded = match train.precision {
+        Precision::Auto => fused && cuvee_kernels::fast_bf16(),
+        Precision::F32 => false,
+        Precision::Bf16 => true,
+    };
+    match (fused, rounded, device) {
+        (true, _, DeviceSpec::Cuda(_)) => Err(TrainError::config(
+            "train.engine",
+            "`auto` or `reference` on a GPU",
+            "`fused`, which runs on the processor alone",
+            "remove the key, or use --device cpu",
+        )),
+        (true, false, DeviceSpec::Cpu) => {
+            Ok(Box::new(FusedEngine::<Cpu<f32>>::on_cpu(model, train, parameters)?))
+        }
+        (true, true, DeviceSpec::Cpu) => {
+            Ok(Box::new(FusedEngine::<Cpu<bf16>>::on_cpu(model, train, parameters)?))
+        }
+        (false, false, _) => {
+            Ok(Box::new(ReferenceEngine::from_parameters(model, train, device, parameters)?))
+        }
+        (false, true, _) => Err(TrainError::config(
+            "train.precision",
+            "`f32`, all that the engine `reference` computes in",
+            "`bf16`",
+            "remove train.precision, or use train.engine = \"fused\"",
+        )),
+    }
+}
+
+fn is_fused(engine: EngineKind, device: DeviceSpec) -> bool {
+    match engine {
+        EngineKind::Auto => device == DeviceSpec::Cpu && cuvee_kernels::fast(),
+        EngineKind::Fused => true,
+        EngineKind::Reference => false,
+    }
+}
+
+impl TrainSpec {
+    /// Where `precision` is `auto`: what a run was `begun` in, if an engine here computes in that.
+    /// A run so keeps its arithmetic on a machine that would begin one in another.
+    pub fn go_on_in(&mut self, begun: Precision, device: DeviceSpec) {
+        if self.precision == Precision::Auto
+            && (begun == Precision::F32 || is_fused(self.engine, device))
+        {
+            self.precision = begun;
+        }
+    }
+}
+
+impl EngineKind {
+    /// The engine for a run that needs `estimator`: `auto` becomes `reference` where `fused` does
+    /// not have it.
+    pub fn collecting(self, estimator: Option<VarianceEstimator>) -> Self {
+        match (self, estimator) {
+            (EngineKind::Auto, Some(estimator)) if !fused_collects(estimator) => {
+                EngineKind::Reference
+            }
+            _ => self,
+        }
+    }
+}

@@ -1,0 +1,496 @@
+//! The decoder's forward and backward pass over some sequences, written out over the kernels.
+//!
+//! Shapes are suffixes: n rows (positions of one sequence after the other), b sequences, d residual
+//! width, q columns of queries, keys and values side by side, a of the heads' outputs, f
+//! feed-forward width. Buffers hold as many rows as the largest micro-batch has and are reused.
+
+use cuvee_kernels::{Backend, Heads, Rotations};
+
+use super::clock::{Clock, KernelKind};
+use super::layout::ParameterLayout;
+use super::parameters::Parameter;
+use super::streams::Streams;
+use crate::model::{FusedGroup, ModelConfig};
+
+/// A decoder's parameters and constants, shared by all threads.
+pub(super) struct Decoder<'a, K: Backend> {
+    pub(super) kernels: &'a K,
+    pub(super) model: &'a ModelConfig,
+    pub(super) layout: &'a ParameterLayout,
+    pub(super) parameters: &'a [Parameter<K>],
+    pub(super) rotations: &'a Rotations,
+}
+
+// By hand: derived, they would ask that K is Copy, of which there are only references here.
+impl<K: Backend> Clone for Decoder<'_, K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K: Backend> Copy for Decoder<'_, K> {}
+
+/// What the forward pass leaves for the backward pass in one layer.
+struct Activations<K: Backend> {
+    attention_norm_nd: K::Activations,
+    attention_scale_n: K::Floats,
+    /// Queries, keys and values; queries and keys are rotated to their positions.
+    qkv_nq: K::Activations,
+    log_sums: K::Floats,
+    attended_na: K::Activations,
+    ffn_norm_nd: K::Activations,
+    ffn_scale_n: K::Floats,
+    /// The backward pass overwrites it with its gradient.
+    gate_up_n2f: K::Activations,
+    gated_nf: K::Activations,
+}
+
+/// What only backward needs.
+struct Gradients<K: Backend> {
+    /// Of the residual stream, and the same rounded.
+    stream_nd: K::Floats,
+    rounded_nd: K::Activations,
+    /// Of a norm's output.
+    normed_nd: K::Floats,
+    gated_nf: K::Activations,
+    attended_na: K::Activations,
+    qkv_nq: K::Activations,
+    /// Each norm's gain, sequence by sequence, `[b, d]`.
+    gains_bd: Vec<K::Floats>,
+}
+
+/// One thread's buffers.
+pub(super) struct Work<K: Backend> {
+    /// Rows and sequence length they were made for.
+    rows: usize,
+    context: usize,
+    /// The residual stream before each half layer and at the end.
+    streams_nd: Streams<K::Floats>,
+    /// One a layer; forward alone reuses one.
+    layers: Vec<Activations<K>>,
+    norm_nd: K::Activations,
+    scale_n: K::Floats,
+    gradients: Option<Gradients<K>>,
+    losses_n: Vec<f32>,
+    workspace: K::Workspace,
+    pub(super) clock: Clock,
+}
+
+fn heads(model: &ModelConfig) -> Heads {
+    Heads { query: model.heads, kv: model.kv_heads, dim: model.head_dim }
+}
+
+impl<K: Backend> Work<K> {
+    /// Buffers for `rows` rows in sequences of `context` tokens; with `backward`, for the backward
+    /// pass too.
+    pub(super) fn new(
+        kernels: &K,
+        model: &ModelConfig,
+        rows: usize,
+        context: usize,
+        backward: bool,
+    ) -> Self {
+        let (d, f, heads) = (model.dim, model.ffn, heads(model));
+        let (q, a) = (heads.columns(), heads.query * heads.dim);
+        let layer = |_| Activations {
+            attention_norm_nd: kernels.activations(rows, d),
+            attention_scale_n: kernels.floats(rows),
+            qkv_nq: kernels.activations(rows, q),
+            log_sums: kernels.floats(rows * heads.query),
+            attended_na: kernels.activations(rows, a),
+            ffn_norm_nd: kernels.activations(rows, d),
+            ffn_scale_n: kernels.floats(rows),
+            gate_up_n2f: kernels.activations(rows, 2 * f),
+            gated_nf: kernels.activations(rows, f),
+        };
+        let gradients = || Gradients {
+            stream_nd: kernels.floats(rows * d),
+            rounded_nd: kernels.activations(rows, d),
+            normed_nd: kernels.floats(rows * d),
+            gated_nf: kernels.activations(rows, f),
+            attended_na: kernels.activations(rows, a),
+            qkv_nq: kernels.activations(rows, q),
+            gains_bd: (0..2 * model.layers + 1)
+                .map(|_| kernels.floats(rows / context * d))
+                .collect(),
+        };
+        let (layers, streams) =
+            if backward { (model.layers, 2 * model.layers + 1) } else { (1, 2) };
+        Self {
+            rows,
+            context,
+            streams_nd: Streams::new((0..streams).map(|_| kernels.floats(rows * d)).collect()),
+            layers: (0..layers).map(layer).collect(),
+            norm_nd: kernels.activations(rows, d),
+            scale_n: kernels.floats(rows),
+            gradients: backward.then(gradients),
+            losses_n: vec![0.0; rows],
+            workspace: kernels.workspace(
+                rows,
+                context,
+                heads,
+                model.vocab_size,
+                d.max(f).max(a),
+                backward,
+            ),
+            clock: Clock::default(),
+        }
+    }
+
+    /// Rows it has room for.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether it has room for this.
+    pub(super) fn fits(&self, rows: usize, context: usize, backward: bool) -> bool {
+        self.rows >= rows && self.context == context && (self.gradients.is_some() || !backward)
+    }
+
+    /// The gradients of the norms' gains of one sequence, `[d]` each, after a backward pass.
+    pub(super) fn gains_d(
+        &self,
+        kernels: &K,
+        model: &ModelConfig,
+        sequence: usize,
+    ) -> Vec<Vec<f32>> {
+        let row = sequence * model.dim..(sequence + 1) * model.dim;
+        let gains_bd = self.gradients.as_ref().map_or(&[][..], |gradients| &gradients.gains_bd);
+        gains_bd.iter().map(|gains_bd| kernels.read(gains_bd, row.clone())).collect()
+    }
+
+    /// Each sequence's mean loss, `[b]`, of the first `rows` rows.
+    fn sequence_losses(&self, rows: usize) -> impl Iterator<Item = f64> {
+        let mean = |losses: &[f32]| {
+            losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64
+        };
+        self.losses_n[..rows].chunks_exact(self.context).map(mean)
+    }
+}
+
+fn matrix<K: Backend>(parameter: &Parameter<K>) -> &K::Matrix {
+    // Every parameter that a product reads has two dimensions, and so a matrix.
+    match &parameter.matrix {
+        Some(matrix) => matrix,
+        None => unreachable!("a norm's gain in a product"),
+    }
+}
+
+impl<K: Backend> Decoder<'_, K> {
+    fn eps(&self) -> f32 {
+        self.model.norm_eps as f32
+    }
+
+    /// A parameter that the model has once.
+    fn once(&self, group: FusedGroup) -> &Parameter<K> {
+        &self.parameters[self.layout.once(group)]
+    }
+
+    /// A parameter of a layer.
+    fn in_layer(&self, layer: usize, group: FusedGroup) -> &Parameter<K> {
+        &self.parameters[self.layout.in_layer(layer, group)]
+    }
+
+    /// From tokens to the last norm's output, `work.norm_nd`: whole sequences, or, with a cache a
+    /// layer, the one token after those that they hold.
+    fn forward(&self, ids: &[u32], mut caches: Option<&mut [K::KvCache]>, work: &mut Work<K>) {
+        let (k, rows, heads) = (self.kernels, ids.len(), heads(self.model));
+        let Work { context, streams_nd, layers, norm_nd, scale_n, workspace, clock, .. } = work;
+        let context = *context;
+        let embedding = self.once(FusedGroup::Embedding);
+        k.embed(&embedding.values, self.model.dim, ids, streams_nd.first());
+        clock.lap(KernelKind::Embedding);
+        let slots = layers.len();
+        for layer in 0..self.model.layers {
+            let kept = &mut layers[layer % slots];
+            let of = |group| self.in_layer(layer, group);
+
+            let (x_nd, mid_nd) = streams_nd.step(2 * layer);
+            k.norm(
+                rows,
+                x_nd,
+                &of(FusedGroup::AttentionNorm).values,
+                self.eps(),
+                &mut kept.attention_norm_nd,
+                &mut kept.attention_scale_n,
+            );
+            clock.lap(KernelKind::Norm);
+            k.linear(rows, &kept.attention_norm_nd, matrix(of(FusedGroup::Qkv)), &mut kept.qkv_nq);
+            clock.lap(KernelKind::Linear);
+            if let Some(caches) = &mut caches {
+                let (qkv_nq, attended_na) = (&mut kept.qkv_nq, &mut kept.attended_na);
+                k.attention_step(heads, self.rotations, qkv_nq, &mut caches[layer], attended_na);
+                clock.lap(KernelKind::Attention);
+            } else {
+                k.rotate(rows, context, heads, self.rotations, false, &mut kept.qkv_nq);
+                clock.lap(KernelKind::Rotate);
+                k.attention(
+                    rows,
+                    context,
+                    heads,
+                    &kept.qkv_nq,
+                    &mut kept.attended_na,
+                    &mut kept.log_sums,
+                    workspace,
+                );
+                clock.lap(KernelKind::Attention);
+            }
+            k.linear_residual(
+                rows,
+                &kept.attended_na,
+                matrix(of(FusedGroup::Output)),
+                x_nd,
+                mid_nd,
+            );
+            clock.lap(KernelKind::Linear);
+
+            let (mid_nd, out_nd) = streams_nd.step(2 * layer + 1);
+            k.norm(
+                rows,
+                mid_nd,
+                &of(FusedGroup::FfnNorm).values,
+                self.eps(),
+                &mut kept.ffn_norm_nd,
+                &mut kept.ffn_scale_n,
+            );
+            clock.lap(KernelKind::Norm);
+            k.linear(
+                rows,
+                &kept.ffn_norm_nd,
+                matrix(of(FusedGroup::GateUp)),
+                &mut kept.gate_up_n2f,
+            );
+            clock.lap(KernelKind::Linear);
+            k.swiglu(rows, &kept.gate_up_n2f, &mut kept.gated_nf);
+            clock.lap(KernelKind::SwiGlu);
+            k.linear_residual(rows, &kept.gated_nf, matrix(of(FusedGroup::Down)), mid_nd, out_nd);
+            clock.lap(KernelKind::Linear);
+        }
+        let x_nd = streams_nd.at(2 * self.model.layers);
+        k.norm(rows, x_nd, &self.once(FusedGroup::Norm).values, self.eps(), norm_nd, scale_n);
+        clock.lap(KernelKind::Norm);
+    }
+
+    /// Each sequence's mean loss, `[b]`, in nats a token: no backward.
+    pub(super) fn losses(&self, ids: &[u32], targets: &[u32], work: &mut Work<K>) -> Vec<f64> {
+        self.forward(ids, None, work);
+        let head = self.once(FusedGroup::Head);
+        self.kernels.head(
+            &work.norm_nd,
+            matrix(head),
+            targets,
+            &mut work.losses_n,
+            &mut work.workspace,
+        );
+        work.clock.lap(KernelKind::Head);
+        work.sequence_losses(ids.len()).collect()
+    }
+
+    /// The logits of every row, `[n, v]`.
+    pub(super) fn logits(&self, ids: &[u32], work: &mut Work<K>) -> Vec<f32> {
+        self.forward(ids, None, work);
+        self.head_logits(ids.len(), &work.norm_nd)
+    }
+
+    fn head_logits(&self, rows: usize, norm_nd: &K::Activations) -> Vec<f32> {
+        let head = self.once(FusedGroup::Head);
+        let mut logits_nv = self.kernels.floats(rows * self.model.vocab_size);
+        self.kernels.linear_floats(rows, norm_nd, matrix(head), &mut logits_nv);
+        self.kernels.read(&logits_nv, 0..rows * self.model.vocab_size)
+    }
+
+    /// The gradient of Σ_b s_b ℓ_b, s being `loss_scales`: added to `gradients`, one for each
+    /// parameter, or, unless `add`, written there. Returns each sequence's ℓ_b, in nats a token.
+    pub(super) fn gradient(
+        &self,
+        ids: &[u32],
+        targets: &[u32],
+        loss_scales: &[f64],
+        add: bool,
+        gradients: &mut [K::Floats],
+        work: &mut Work<K>,
+    ) -> Vec<f64> {
+        self.forward(ids, None, work);
+        let (k, rows, heads) = (self.kernels, ids.len(), heads(self.model));
+        let (d, last) = (self.model.dim, 2 * self.model.layers);
+        let Work {
+            context,
+            streams_nd,
+            layers,
+            norm_nd,
+            scale_n,
+            gradients: back,
+            losses_n,
+            workspace,
+            clock,
+            ..
+        } = work;
+        let context = *context;
+        let Some(Gradients {
+            stream_nd,
+            rounded_nd,
+            normed_nd,
+            gated_nf,
+            attended_na,
+            qkv_nq,
+            gains_bd,
+        }) = back
+        else {
+            unreachable!("buffers made for the forward pass alone");
+        };
+
+        let loss_scales_n: Vec<f32> =
+            (0..rows).map(|row| (loss_scales[row / context] / context as f64) as f32).collect();
+        let head = self.once(FusedGroup::Head);
+        let dw_vd = &mut gradients[self.layout.once(FusedGroup::Head)];
+        k.head_backward(
+            norm_nd,
+            matrix(head),
+            &head.values,
+            targets,
+            &loss_scales_n,
+            losses_n,
+            normed_nd,
+            add,
+            dw_vd,
+            workspace,
+        );
+        clock.lap(KernelKind::Head);
+        let gain = &self.once(FusedGroup::Norm).values;
+        let x_nd = streams_nd.at(last);
+        k.norm_backward(
+            rows,
+            context,
+            x_nd,
+            gain,
+            scale_n,
+            normed_nd,
+            true,
+            stream_nd,
+            rounded_nd,
+            &mut gains_bd[last],
+        );
+        clock.lap(KernelKind::Norm);
+
+        for layer in (0..self.model.layers).rev() {
+            let kept = &mut layers[layer];
+            let of = |group| self.in_layer(layer, group);
+            let mut dw =
+                |group: FusedGroup, dy: &K::Activations, x: &K::Activations, clock: &mut Clock| {
+                    let dw_oi = &mut gradients[self.layout.in_layer(layer, group)];
+                    k.linear_gradient(rows, dy, x, add, dw_oi, workspace);
+                    clock.lap(KernelKind::LinearGradient);
+                };
+
+            k.linear_backward(rows, rounded_nd, matrix(of(FusedGroup::Down)), gated_nf);
+            clock.lap(KernelKind::Linear);
+            dw(FusedGroup::Down, rounded_nd, &kept.gated_nf, clock);
+            k.swiglu_backward(rows, gated_nf, &mut kept.gate_up_n2f);
+            clock.lap(KernelKind::SwiGlu);
+            k.linear_backward_floats(
+                rows,
+                &kept.gate_up_n2f,
+                matrix(of(FusedGroup::GateUp)),
+                normed_nd,
+            );
+            clock.lap(KernelKind::Linear);
+            dw(FusedGroup::GateUp, &kept.gate_up_n2f, &kept.ffn_norm_nd, clock);
+            let (x_nd, gains) = (streams_nd.at(2 * layer + 1), &mut gains_bd[2 * layer + 1]);
+            k.norm_backward(
+                rows,
+                context,
+                x_nd,
+                &of(FusedGroup::FfnNorm).values,
+                &kept.ffn_scale_n,
+                normed_nd,
+                false,
+                stream_nd,
+                rounded_nd,
+                gains,
+            );
+            clock.lap(KernelKind::Norm);
+
+            k.linear_backward(rows, rounded_nd, matrix(of(FusedGroup::Output)), attended_na);
+            clock.lap(KernelKind::Linear);
+            dw(FusedGroup::Output, rounded_nd, &kept.attended_na, clock);
+            k.attention_backward(
+                rows,
+                context,
+                heads,
+                &kept.qkv_nq,
+                &kept.attended_na,
+                attended_na,
+                &kept.log_sums,
+                qkv_nq,
+                workspace,
+            );
+            clock.lap(KernelKind::Attention);
+            k.rotate(rows, context, heads, self.rotations, true, qkv_nq);
+            clock.lap(KernelKind::Rotate);
+            k.linear_backward_floats(rows, qkv_nq, matrix(of(FusedGroup::Qkv)), normed_nd);
+            clock.lap(KernelKind::Linear);
+            k.linear_gradient(
+                rows,
+                qkv_nq,
+                &kept.attention_norm_nd,
+                add,
+                &mut gradients[self.layout.in_layer(layer, FusedGroup::Qkv)],
+                workspace,
+            );
+            clock.lap(KernelKind::LinearGradient);
+            let (x_nd, gains) = (streams_nd.at(2 * layer), &mut gains_bd[2 * layer]);
+            k.norm_backward(
+                rows,
+                context,
+                x_nd,
+                &of(FusedGroup::AttentionNorm).values,
+                &kept.attention_scale_n,
+                normed_nd,
+                false,
+                stream_nd,
+                rounded_nd,
+                gains,
+            );
+            clock.lap(KernelKind::Norm);
+        }
+        let embedding = &mut gradients[self.layout.once(FusedGroup::Embedding)];
+        if !self.model.tied && !add {
+            k.clear(embedding);
+        }
+        k.embed_backward(d, ids, stream_nd, embedding);
+        clock.lap(KernelKind::Embedding);
+
+        let layers = (0..self.model.layers).flat_map(|layer| {
+            [FusedGroup::AttentionNorm, FusedGroup::FfnNorm].map(|g| self.layout.in_layer(layer, g))
+        });
+        let norms = layers.chain([self.layout.once(FusedGroup::Norm)]);
+        for (norm, gains_bd) in norms.zip(&*gains_bd) {
+            self.sum_gains(gains_bd, loss_scales.len(), add, &mut gradients[norm]);
+        }
+        work.sequence_losses(rows).collect()
+    }
+
+    /// A gain's gradient: those of the first `sequences` sequences, added up in their order.
+    fn sum_gains(
+        &self,
+        gains_bd: &K::Floats,
+        sequences: usize,
+        add: bool,
+        gradient_d: &mut K::Floats,
+    ) {
+        let (k, d) = (self.kernels, self.model.dim);
+        let mut sum_d = if add { k.read(gradient_d, 0..d) } else { vec![0.0; d] };
+        for gain_d in k.read(gains_bd, 0..sequences * d).chunks_exact(d) {
+            for (sum, gain) in sum_d.iter_mut().zip(gain_d) {
+                *sum += gain;
+            }
+        }
+        k.write(gradient_d, 0, &sum_d);
+    }
+
+    /// Logits `[v]` of the token after `id`, the caches, one a layer, holding all tokens before it.
+    pub(super) fn next(&self, id: u32, caches: &mut [K::KvCache], work: &mut Work<K>) -> Vec<f32> {
+        self.forward(&[id], Some(caches), work);
+        self.head_logits(1, &work.norm_nd)
+    }
+}

@@ -1,0 +1,445 @@
+//! The fused engine: the decoder's forward and backward written out once over the kernels, every
+//! buffer allocated once.
+//!
+//! A batch is cut into slices of whole sequences, one a thread. Each worker runs micro-batches
+//! forward and backward into gradients of its own, which are then added up in the order of the
+//! slices, clipped, and given to the optimizer. So the bits of a result depend on the number of
+//! threads and not on their timing.
+//!
+//! Costs: a parameter is held in f32 and, laid out for products, twice in the engine's precision.
+//! The first step adds a gradient a thread and the optimizer's state; training adds the activations
+//! of one micro-batch a thread.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `mod` | the engine: slices, sums, updates |
+//! | `worker` | one thread's slice of a batch |
+//! | `decoder` | forward and backward, with their buffers |
+//! | `streams` | the buffers of the residual stream |
+//! | `parameters`, `layout` | the parameters as products read them |
+//! | `statistics` | gradient variance within a domain |
+//! | `clock` | time a kernel |
+
+mod clock;
+mod decoder;
+mod layout;
+mod parameters;
+mod statistics;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::ops::Range;
+
+use cuvee_kernels::{Backend, Cpu, Element, Rotations, RoundTo, bf16};
+use cuvee_mixer::VarianceEstimator;
+
+use super::check::{check_fit, check_prompt, visible};
+use super::{Engine, KernelTime, StepOutput};
+use crate::batch::{Batch, TokenBuffer};
+use crate::error::{Result, TrainError};
+use crate::model::{ModelConfig, ParameterInfo, check_tensors};
+use crate::optim::{Optimizer, OptimizerState, StateTensors, Update, build_optimizer, clip_scale};
+use crate::spec::{Precision, TrainSpec};
+use crate::tensor::NamedTensor;
+use clock::{Clock, KernelKind};
+use decoder::{Decoder, Work};
+use layout::ParameterLayout;
+use parameters::{Parameter, named};
+use statistics::GradientSums;
+use worker::WorkerSlice;
+
+/// Tokens of a micro-batch where the config gives none: enough rows for a product to be worth
+/// reading its parameters, few enough for the activations of a layer to stay in the cache.
+const MICRO_TOKENS: usize = 512;
+
+/// From this norm on the square of a gradient may be beyond f32, which would leave AdamW's second
+/// moment infinite and its parameter without any later update.
+const LARGEST_NORM: f64 = 1.8e19;
+
+/// Whether this engine has the estimator.
+pub(super) fn collects(estimator: VarianceEstimator) -> bool {
+    matches!(estimator, VarianceEstimator::NormLayers | VarianceEstimator::Exact)
+}
+
+/// The written-out decoder behind [`Engine`].
+pub struct FusedEngine<K: Backend> {
+    kernels: K,
+    model: ModelConfig,
+    list: Vec<ParameterInfo>,
+    layout: ParameterLayout,
+    parameters: Vec<Parameter<K>>,
+    rotations: Rotations,
+    workers: Vec<WorkerSlice<K>>,
+    optimizer: Box<dyn Optimizer<K>>,
+    /// Updates made so far.
+    updates: u64,
+    clip: f64,
+    micro_batch: Option<usize>,
+    estimator: Option<VarianceEstimator>,
+    generation: Option<Generation<K>>,
+    profiling: bool,
+    /// Of what is not a worker's own.
+    clock: Clock,
+}
+
+/// Keys and values of the tokens seen so far.
+struct Generation<K: Backend> {
+    tokens: Vec<u32>,
+    caches: Vec<K::KvCache>,
+    work: Work<K>,
+}
+
+impl<E: Element> FusedEngine<Cpu<E>>
+where
+    f32: RoundTo<E>,
+{
+    /// An engine on the processor around given parameters, in any order.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for a model that does not fit together, [`TrainError::Threads`],
+    /// [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`] if
+    /// the parameters are not the model's.
+    pub fn on_cpu(
+        model: &ModelConfig,
+        train: &TrainSpec,
+        parameters: Vec<NamedTensor>,
+    ) -> Result<Self> {
+        let threads = train.thread_count();
+        let kernels = Cpu::new(threads)
+            .map_err(|error| TrainError::Threads { threads, message: error.to_string() })?;
+        Self::new(kernels, model, train, parameters)
+    }
+}
+
+impl<K: Backend> FusedEngine<K> {
+    /// An engine over `kernels` around given parameters, in any order.
+    ///
+    /// # Errors
+    /// As [`FusedEngine::on_cpu`].
+    pub fn new(
+        kernels: K,
+        model: &ModelConfig,
+        train: &TrainSpec,
+        parameters: Vec<NamedTensor>,
+    ) -> Result<Self> {
+        model.validate()?;
+        let list = model.parameter_list();
+        let layout = ParameterLayout::of(&list);
+        let mut own = Parameter::all(&kernels, &list, &layout);
+        load(&kernels, &list, &mut own, &parameters)?;
+        Ok(Self {
+            workers: (0..kernels.workers()).map(|_| WorkerSlice::new()).collect(),
+            parameters: own,
+            rotations: Rotations::new(0, model.head_dim, model.rope_theta),
+            optimizer: build_optimizer(train),
+            updates: 0,
+            kernels,
+            model: model.clone(),
+            list,
+            layout,
+            clip: train.clip,
+            micro_batch: train.micro_batch,
+            estimator: None,
+            generation: None,
+            profiling: false,
+            clock: Clock::default(),
+        })
+    }
+
+    /// Rotations for positions up to `context`; twice as many each time, so that generation does
+    /// not make them anew for every token.
+    fn reach(&mut self, context: usize) {
+        if self.rotations.positions() < context {
+            let positions = context.next_power_of_two().min(self.model.max_context).max(context);
+            self.rotations = Rotations::new(positions, self.model.head_dim, self.model.rope_theta);
+        }
+    }
+
+    /// Cuts `sequences` into the workers' slices, as evenly as can be, in order.
+    fn divide(&mut self, sequences: Range<usize>) {
+        let (count, workers) = (sequences.len(), self.workers.len());
+        for (index, worker) in self.workers.iter_mut().enumerate() {
+            let cut = |index: usize| sequences.start + index * count / workers;
+            worker.sequences = cut(index)..cut(index + 1);
+        }
+    }
+
+    /// Sequences of a micro-batch.
+    fn micro_sequences(&self, context: usize) -> usize {
+        self.micro_batch.unwrap_or(MICRO_TOKENS / context).max(1)
+    }
+
+    /// Losses and, in the first busy worker, the gradient of Σ_b (m_b / B) ℓ_b over `sequences` of
+    /// the batch, B being all of it; returns Σ g².
+    fn forward_backward(
+        &mut self,
+        batch: &Batch,
+        sequences: Range<usize>,
+        estimator: Option<VarianceEstimator>,
+    ) -> f64 {
+        self.reach(batch.context());
+        self.divide(sequences);
+        let micro = self.micro_sequences(batch.context());
+        let Self { kernels, model, layout, parameters, rotations, workers, profiling, .. } = self;
+        let decoder = Decoder { kernels, model, layout, parameters, rotations };
+        let profiling = *profiling;
+        kernels.parallel(workers, |worker| worker.run(decoder, batch, micro, estimator, profiling));
+        self.clock.start(profiling);
+        let mut busy: Vec<&mut WorkerSlice<K>> =
+            self.workers.iter_mut().filter(|worker| !worker.sequences.is_empty()).collect();
+        let sum = (0..self.parameters.len())
+            .map(|parameter| {
+                let mut each: Vec<&mut K::Floats> =
+                    busy.iter_mut().map(|worker| &mut worker.gradients[parameter]).collect();
+                self.kernels.reduce(&mut each)
+            })
+            .sum();
+        self.clock.lap(KernelKind::Update);
+        sum
+    }
+
+    /// [`FusedEngine::forward_backward`] on the whole batch, checked to be finite.
+    fn checked(&mut self, batch: &Batch) -> Result<StepOutput> {
+        check_fit(&self.model, &batch.tokens)?;
+        let squares = self.forward_backward(batch, 0..batch.sequences(), self.estimator);
+        let losses = self.losses();
+        if let Some(sequence) = losses.iter().position(|loss| !loss.is_finite()) {
+            return Err(TrainError::non_finite("loss", losses[sequence], Some(sequence), None));
+        }
+        let gradient = match self.estimator {
+            Some(_) => {
+                let mut sums = GradientSums::default();
+                self.workers
+                    .iter_mut()
+                    .for_each(|worker| sums.merge(std::mem::take(&mut worker.sums)));
+                sums.statistics(&batch.domains)
+            }
+            None => Vec::new(),
+        };
+        if !squares.is_finite() {
+            return Err(self.blame(batch, squares.sqrt()));
+        }
+        StepOutput::new(batch, losses, squares.sqrt(), gradient)
+    }
+
+    /// Every sequence's loss, in the batch's order.
+    fn losses(&self) -> Vec<f64> {
+        self.workers.iter().flat_map(|worker| worker.losses.iter().copied()).collect()
+    }
+
+    /// The error for a gradient that is not finite although every loss is: runs the sequences one
+    /// by one to name the first whose own gradient is not finite. They may all be, and only their
+    /// sum too large.
+    fn blame(&mut self, batch: &Batch, norm: f64) -> TrainError {
+        let whole = self.first_non_finite();
+        for sequence in 0..batch.sequences() {
+            self.forward_backward(batch, sequence..sequence + 1, None);
+            if let Some((name, value)) = self.first_non_finite() {
+                return TrainError::non_finite("gradient norm", value, Some(sequence), Some(name));
+            }
+        }
+        let what = "gradient norm of the batch (each of its sequences alone has a finite one)";
+        TrainError::non_finite(what, norm, None, whole.map(|(name, _)| name))
+    }
+
+    /// The first parameter whose gradient, as added up, has a norm that is not finite.
+    fn first_non_finite(&self) -> Option<(String, f64)> {
+        let worker = self.busy_worker()?;
+        let gradients = named(&self.kernels, &self.list, &self.parameters, worker.gradients.iter());
+        gradients.into_iter().find_map(|tensor| {
+            let norm = tensor.data.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+            (!norm.is_finite()).then_some((tensor.name, norm))
+        })
+    }
+
+    /// The worker that holds the sum of the gradients: the first that had a sequence.
+    fn busy_worker(&self) -> Option<&WorkerSlice<K>> {
+        self.workers.iter().find(|worker| !worker.sequences.is_empty())
+    }
+
+    fn update(&mut self, scale: f64, lr: f64) -> Result<()> {
+        self.clock.start(self.profiling);
+        self.updates += 1;
+        let update = Update { count: self.updates, lr, scale };
+        let Self { kernels, parameters, workers, optimizer, .. } = self;
+        let Some(worker) = workers.iter().find(|worker| !worker.sequences.is_empty()) else {
+            return Ok(());
+        };
+        let optimizer = optimizer.as_ref();
+        let pairs = parameters.iter_mut().zip(&worker.gradients);
+        let mut pairs: Vec<_> = pairs.map(|(p, gradient)| (p, gradient, Ok(()))).collect();
+        kernels.parallel(&mut pairs, |(parameter, gradient, result)| {
+            *result = parameter.update(kernels, optimizer, gradient, &update);
+        });
+        let result = pairs.into_iter().try_for_each(|(_, _, result)| result);
+        self.clock.lap(KernelKind::Update);
+        result
+    }
+}
+
+/// Fills `parameters` from tensors that are known to be the model's.
+fn load<K: Backend>(
+    kernels: &K,
+    list: &[ParameterInfo],
+    parameters: &mut [Parameter<K>],
+    tensors: &[NamedTensor],
+) -> Result<()> {
+    let ordered = check_tensors(list, tensors, "parameters")?;
+    kernels.parallel(parameters, |parameter| parameter.load(kernels, &ordered));
+    Ok(())
+}
+
+impl<K: Backend> Engine for FusedEngine<K> {
+    fn name(&self) -> &'static str {
+        "fused"
+    }
+
+    fn precision(&self) -> Precision {
+        if self.kernels.precision() == bf16::NAME { Precision::Bf16 } else { Precision::F32 }
+    }
+
+    fn model(&self) -> &ModelConfig {
+        &self.model
+    }
+
+    fn collect(&mut self, estimator: Option<VarianceEstimator>) -> Result<()> {
+        if let Some(estimator) = estimator.filter(|&estimator| !collects(estimator)) {
+            return Err(TrainError::config(
+                "mixture.sampling.variance",
+                "an estimator that the engine `fused` has: `norm-layers` or `exact`",
+                format!("`{}`", estimator.name()),
+                "remove train.engine, or use train.engine = \"reference\"",
+            ));
+        }
+        self.estimator = estimator;
+        Ok(())
+    }
+
+    fn step(&mut self, batch: &Batch, lr: f64) -> Result<StepOutput> {
+        let output = self.checked(batch)?;
+        let scale = clip_scale(output.gradient_norm, self.clip);
+        let norm = output.gradient_norm * scale;
+        if norm >= LARGEST_NORM {
+            return Err(TrainError::non_finite(
+                "square of the gradient norm in f32",
+                f64::INFINITY,
+                None,
+                None,
+            ));
+        }
+        self.generation = None;
+        self.update(scale, lr)?;
+        Ok(output)
+    }
+
+    fn gradient(&mut self, batch: &Batch) -> Result<(StepOutput, Vec<NamedTensor>)> {
+        let output = self.checked(batch)?;
+        let gradients = self.busy_worker().map_or(&[][..], |worker| &worker.gradients);
+        Ok((output, named(&self.kernels, &self.list, &self.parameters, gradients.iter())))
+    }
+
+    fn sequence_losses(&mut self, tokens: &TokenBuffer) -> Result<Vec<f64>> {
+        check_fit(&self.model, tokens)?;
+        self.reach(tokens.context());
+        self.divide(0..tokens.sequences());
+        let micro = self.micro_sequences(tokens.context());
+        let Self { kernels, model, layout, parameters, rotations, workers, .. } = self;
+        let decoder = Decoder { kernels, model, layout, parameters, rotations };
+        kernels.parallel(workers, |worker| worker.evaluate(decoder, tokens, micro));
+        Ok(self.losses())
+    }
+
+    fn next_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        let window = visible(&self.model, tokens)?;
+        self.reach(window.len());
+        // The cache serves as long as its tokens begin the window and leave something to compute.
+        let known = |known: &Generation<K>| {
+            known.tokens.len() < window.len() && window.starts_with(&known.tokens)
+        };
+        let mut generation = self.generation.take().filter(known).unwrap_or_else(|| Generation {
+            tokens: Vec::new(),
+            caches: (0..self.model.layers).map(|_| K::KvCache::default()).collect(),
+            work: Work::new(&self.kernels, &self.model, 1, 1, false),
+        });
+        let Self { kernels, model, layout, parameters, rotations, .. } = self;
+        let decoder = Decoder { kernels, model, layout, parameters, rotations };
+        let mut logits = Vec::new();
+        for &token in &window[generation.tokens.len()..] {
+            logits = decoder.next(token, &mut generation.caches, &mut generation.work);
+            generation.tokens.push(token);
+        }
+        self.generation = Some(generation);
+        Ok(logits)
+    }
+
+    fn all_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        check_prompt(&self.model, tokens)?;
+        self.reach(tokens.len());
+        let Self { kernels, model, layout, parameters, rotations, .. } = self;
+        let decoder = Decoder { kernels, model, layout, parameters, rotations };
+        let mut work = Work::new(kernels, model, tokens.len(), tokens.len(), false);
+        Ok(decoder.logits(tokens, &mut work))
+    }
+
+    fn parameters(&self) -> Result<Vec<NamedTensor>> {
+        let values = self.parameters.iter().map(|parameter| &parameter.values);
+        Ok(named(&self.kernels, &self.list, &self.parameters, values))
+    }
+
+    fn optimizer_state_names(&self) -> &'static [&'static str] {
+        self.optimizer.state_names()
+    }
+
+    fn optimizer_state(&self) -> Result<OptimizerState> {
+        let zeros = |info: &ParameterInfo| NamedTensor {
+            name: info.name.clone(),
+            shape: info.shape.clone(),
+            data: vec![0.0; info.shape.iter().product()],
+        };
+        // All parameters have state, or none has before the first update.
+        let fresh = self.parameters.iter().any(|parameter| parameter.state.is_empty());
+        let kind = |(index, name): (usize, &&str)| {
+            let tensors = if fresh {
+                self.list.iter().map(zeros).collect()
+            } else {
+                let floats = self.parameters.iter().map(|parameter| &parameter.state[index]);
+                named(&self.kernels, &self.list, &self.parameters, floats)
+            };
+            StateTensors { name: (*name).to_owned(), tensors }
+        };
+        let tensors = self.optimizer.state_names().iter().enumerate().map(kind).collect();
+        Ok(OptimizerState { updates: self.updates, tensors })
+    }
+
+    fn load_parameters(&mut self, tensors: &[NamedTensor]) -> Result<()> {
+        load(&self.kernels, &self.list, &mut self.parameters, tensors)?;
+        self.generation = None;
+        Ok(())
+    }
+
+    fn load_optimizer_state(&mut self, state: &OptimizerState) -> Result<()> {
+        let kinds = state.ordered(self.optimizer.state_names(), &self.list)?;
+        let Self { kernels, parameters, .. } = self;
+        parameters.iter_mut().for_each(|parameter| parameter.load_state(kernels, &kinds));
+        self.updates = state.updates;
+        Ok(())
+    }
+
+    fn set_profiling(&mut self, on: bool) {
+        self.profiling = on;
+    }
+
+    fn profile(&self) -> Option<Vec<KernelTime>> {
+        // What is not a worker's own, all threads do together.
+        let all = self.kernels.workers() as f64;
+        let own = self.workers.iter().map(|worker| (&worker.clock, 1.0));
+        let clocks = || own.clone().chain([(&self.clock, all)]);
+        let time = |(index, &(_, name)): (usize, &(KernelKind, &'static str))| KernelTime {
+            name,
+            seconds: clocks().map(|(clock, threads)| clock.seconds()[index] * threads).sum(),
+        };
+        Some(KernelKind::ALL.iter().enumerate().map(time).collect())
+    }
+}

@@ -1,0 +1,140 @@
+//! The parameters as the kernels want them: what one product reads lies together.
+
+use cuvee_kernels::Backend;
+
+use super::layout::ParameterLayout;
+use crate::error::Result;
+use crate::model::{OptimizerGroup, ParameterInfo};
+use crate::optim::{Optimizer, Slot, Update};
+use crate::tensor::NamedTensor;
+
+/// One group of a [`ParameterLayout`].
+pub(super) struct Parameter<K: Backend> {
+    /// f32, `[o, i]`, or `[d]` of a norm.
+    pub(super) values: K::Floats,
+    /// The optimizer's; empty before the first update.
+    pub(super) state: Vec<K::Floats>,
+    /// The values rounded and laid out for products; a norm has none.
+    pub(super) matrix: Option<K::Matrix>,
+    /// Elements.
+    pub(super) len: usize,
+    decay: bool,
+    group: OptimizerGroup,
+    /// Places of its members in the model's list, and each one's elements.
+    members: Vec<(usize, usize)>,
+}
+
+impl<K: Backend> Parameter<K> {
+    /// The parameters of `list`, laid out, zero.
+    pub(super) fn all(kernels: &K, list: &[ParameterInfo], layout: &ParameterLayout) -> Vec<Self> {
+        let of_group = |group: &Vec<usize>| {
+            let len = |place: &usize| list[*place].shape.iter().product::<usize>();
+            let members: Vec<_> = group.iter().map(|place| (*place, len(place))).collect();
+            let total = members.iter().map(|(_, len)| len).sum();
+            let first = &list[group[0]];
+            let rows = || group.iter().map(|&place| list[place].shape[0]).sum();
+            let matrix = match first.shape[..] {
+                [_, columns] => Some(kernels.matrix(rows(), columns)),
+                _ => None,
+            };
+            Self {
+                values: kernels.floats(total),
+                state: Vec::new(),
+                matrix,
+                len: total,
+                decay: first.decay,
+                group: first.optimizer,
+                members,
+            }
+        };
+        layout.groups.iter().map(of_group).collect()
+    }
+
+    /// Copies its members out of `ordered`, tensors in the list's order.
+    pub(super) fn load(&mut self, kernels: &K, ordered: &[&NamedTensor]) {
+        write(kernels, &self.members, &mut self.values, ordered);
+        self.lay_out(kernels);
+    }
+
+    /// Likewise its state, one list for each kind.
+    pub(super) fn load_state(&mut self, kernels: &K, kinds: &[Vec<&NamedTensor>]) {
+        let load = |ordered: &Vec<&NamedTensor>| {
+            let mut floats = kernels.floats(self.len);
+            write(kernels, &self.members, &mut floats, ordered);
+            floats
+        };
+        self.state = kinds.iter().map(load).collect();
+    }
+
+    /// One update by the optimizer.
+    pub(super) fn update(
+        &mut self,
+        kernels: &K,
+        optimizer: &dyn Optimizer<K>,
+        gradient: &K::Floats,
+        update: &Update,
+    ) -> Result<()> {
+        if self.state.is_empty() {
+            let zeros = |_: &&str| kernels.floats(self.len);
+            self.state = optimizer.state_names().iter().map(zeros).collect();
+        }
+        let slot = Slot {
+            values: &mut self.values,
+            gradient,
+            state: &mut self.state,
+            decay: self.decay,
+            group: self.group,
+        };
+        optimizer.update(kernels, slot, update)?;
+        self.lay_out(kernels);
+        Ok(())
+    }
+
+    fn lay_out(&mut self, kernels: &K) {
+        if let Some(matrix) = &mut self.matrix {
+            kernels.pack(&self.values, matrix);
+        }
+    }
+
+    /// What `floats`, which is laid out as the values, holds of each of its members, with their
+    /// places in the list.
+    fn members(&self, kernels: &K, floats: &K::Floats) -> Vec<(usize, Vec<f32>)> {
+        let mut from = 0;
+        let member = |&(place, len): &(usize, usize)| {
+            from += len;
+            (place, kernels.read(floats, from - len..from))
+        };
+        self.members.iter().map(member).collect()
+    }
+}
+
+fn write<K: Backend>(
+    kernels: &K,
+    members: &[(usize, usize)],
+    floats: &mut K::Floats,
+    ordered: &[&NamedTensor],
+) {
+    let mut at = 0;
+    for &(place, len) in members {
+        kernels.write(floats, at, &ordered[place].data);
+        at += len;
+    }
+}
+
+/// `floats`, one for each of `parameters`, under the list's names and in its order.
+pub(super) fn named<'a, K: Backend>(
+    kernels: &K,
+    list: &[ParameterInfo],
+    parameters: &'a [Parameter<K>],
+    floats: impl Iterator<Item = &'a K::Floats>,
+) -> Vec<NamedTensor> {
+    let members = parameters
+        .iter()
+        .zip(floats)
+        .flat_map(|(parameter, floats)| parameter.members(kernels, floats));
+    let name = |(place, data): (usize, Vec<f32>)| {
+        let ParameterInfo { name, shape, .. } = &list[place];
+        NamedTensor { name: name.clone(), shape: shape.clone(), data }
+    };
+    members.map(name).collect()
+}

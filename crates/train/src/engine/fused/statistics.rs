@@ -1,0 +1,82 @@
+//! Gradient variance within a domain, v² of docs/method.md, from gradients of single sequences.
+//!
+//! Sums in f64, domain by domain, added up in the batch's order. The formulas are those of the
+//! reference engine (`reference/variance.rs`).
+
+use std::collections::BTreeMap;
+
+use cuvee_mixer::{DomainId, GradientStatistics};
+
+/// Sums over the sequences of one domain.
+#[derive(Debug, Clone, Default)]
+struct Sums {
+    sequences: usize,
+    /// Σ_j ‖x_j‖².
+    squares: f64,
+    /// Σ_j x_j.
+    sum: Vec<f64>,
+}
+
+/// Sums over the sequences seen so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct GradientSums {
+    domains: BTreeMap<DomainId, Sums>,
+}
+
+impl GradientSums {
+    /// Adds one sequence's gradient, in pieces, each number multiplied by `factor`.
+    pub(super) fn add<'a>(
+        &mut self,
+        domain: DomainId,
+        factor: f64,
+        pieces: impl Iterator<Item = &'a [f32]>,
+    ) {
+        let sums = self.domains.entry(domain).or_default();
+        sums.sequences += 1;
+        let mut at = 0;
+        for piece in pieces {
+            sums.sum.resize(sums.sum.len().max(at + piece.len()), 0.0);
+            let mut squares = 0.0;
+            for (sum, &x) in sums.sum[at..].iter_mut().zip(piece) {
+                let x = f64::from(x) * factor;
+                squares += x * x;
+                *sum += x;
+            }
+            sums.squares += squares;
+            at += piece.len();
+        }
+    }
+
+    /// Adds the sums of another worker.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (domain, new) in other.domains {
+            let known = self.domains.entry(domain).or_default();
+            known.sequences += new.sequences;
+            known.squares += new.squares;
+            known.sum.resize(new.sum.len(), 0.0);
+            for (known, new) in known.sum.iter_mut().zip(&new.sum) {
+                *known += new;
+            }
+        }
+    }
+
+    /// One entry for each of the domains 0 to the largest in `domains`; `None` with fewer than two
+    /// sequences.
+    pub(super) fn statistics(&self, domains: &[DomainId]) -> Vec<Option<GradientStatistics>> {
+        let count = domains.iter().max().map_or(0, |largest| largest.0 + 1);
+        let of_domain = |domain| {
+            self.domains
+                .get(&DomainId(domain))
+                .filter(|sums| sums.sequences >= 2)
+                .map(Sums::statistics)
+        };
+        (0..count).map(of_domain).collect()
+    }
+}
+
+impl Sums {
+    fn statistics(&self) -> GradientStatistics {
+        let sum_squared = self.sum.iter().map(|x| x * x).sum();
+        GradientStatistics::from_sums(self.sequences, self.squares, sum_squared)
+    }
+}

@@ -1,0 +1,176 @@
+//! Updates, and the state that a checkpoint holds.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use super::*;
+
+#[test]
+fn the_same_threads_give_the_same_bits() {
+    fn check<E: Element>()
+    where
+        f32: RoundTo<E>,
+    {
+        let case = Case { threads: 3, sequences: 8, micro_batch: Some(2), ..case(true) };
+        let run = || {
+            let mut engine = case.fused::<E>(&case.spec());
+            let outputs: Vec<_> =
+                (0..3).map(|_| engine.step(&case.batch(), 1e-2).unwrap()).collect();
+            (outputs, bits(&engine))
+        };
+        let first = run();
+        for _ in 0..3 {
+            assert_eq!(run(), first);
+        }
+    }
+    check::<f32>();
+    check::<bf16>();
+}
+
+#[test]
+fn several_steps_are_the_references_clipped_or_not() {
+    for (case, clip) in cases().into_iter().zip([1.0, 0.01, 0.0, 1.0, 1e9, 0.1]) {
+        // With a large ε a step is smooth in the gradient: its change is at most 2 lr/ε times the
+        // gradient's. That is at most `largest` as it is applied, and F32 of itself off; the
+        // parameters move by up to lr · √N a step.
+        let (lr, eps, steps) = (1e-2, 0.1, 4);
+        let spec = TrainSpec { clip, eps, weight_decay: 0.3, ..case.spec() };
+        let (mut fused, mut oracle) = (case.fused::<f32>(&spec), case.oracle(&spec));
+        let start = data(&fused.parameters().unwrap());
+        let (mut applied, mut largest) = (0f64, 0f64);
+        for step in 1..=steps {
+            let (found, expected) =
+                (fused.step(&case.batch(), lr).unwrap(), oracle.step(&case.batch(), lr).unwrap());
+            let scale = clip_scale(expected.gradient_norm, clip);
+            applied += scale * expected.gradient_norm;
+            largest = largest.max(scale * expected.gradient_norm);
+            // Each step starts from parameters that are a little further off.
+            numbers_close(
+                "losses",
+                &found.sequence_losses,
+                &expected.sequence_losses,
+                F32 * f64::from(step) * 2.0,
+            );
+        }
+        let (state, expected) =
+            (fused.optimizer_state().unwrap(), oracle.optimizer_state().unwrap());
+        assert_eq!(state.updates, 4);
+        let kind = |state: &OptimizerState, index: usize| state.tensors[index].tensors.clone();
+        all_close("first moment", &kind(&state, 0), &kind(&expected, 0), F32 * 8.0);
+        all_close("second moment", &kind(&state, 1), &kind(&expected, 1), F32 * 16.0);
+        let (found, expected) =
+            (data(&fused.parameters().unwrap()), data(&oracle.parameters().unwrap()));
+        let off = distance(&found, &expected);
+        let bound = 2.0 * lr / eps * F32 * applied + 4.0 * norm(&wide(&start)) / 16_777_216.0;
+        assert!(off < bound, "off by {off:e}, bound {bound:e}, clip {clip}");
+        assert!(clip == 0.0 || largest <= clip * (1.0 + 1e-12));
+        assert!(relative(&found, &start) > 1e-3, "they moved");
+    }
+}
+
+#[test]
+fn five_steps_are_two_and_three_with_a_save_between_to_the_bit() {
+    fn check<E: Element>(tied: bool)
+    where
+        f32: RoundTo<E>,
+    {
+        let case = case(tied);
+        let run = |engine: &mut FusedEngine<Cpu<E>>, steps: std::ops::Range<usize>| {
+            let step = |step| engine.step(&case.batch(), 1e-3 * (step + 1) as f64).unwrap();
+            steps.map(step).collect::<Vec<_>>()
+        };
+        let mut whole = case.fused::<E>(&case.spec());
+        let expected = run(&mut whole, 0..5);
+        let mut first = case.fused::<E>(&case.spec());
+        assert_eq!(run(&mut first, 0..2), expected[..2]);
+        // An engine that has been elsewhere.
+        let mut second =
+            FusedEngine::on_cpu(&case.model, &case.spec(), initial_parameters(&case.model, 99))
+                .unwrap();
+        run(&mut second, 0..1);
+        let mut parameters = first.parameters().unwrap();
+        parameters.reverse(); // a file gives them in its own order
+        second.load_parameters(&parameters).unwrap();
+        let mut state = first.optimizer_state().unwrap();
+        state.tensors[0].tensors.reverse();
+        second.load_optimizer_state(&state).unwrap();
+        assert_eq!(second.optimizer_state().unwrap(), first.optimizer_state().unwrap());
+        assert_eq!(run(&mut second, 2..5), expected[2..]);
+        assert_eq!(bits(&second), bits(&whole));
+        assert_eq!(second.optimizer_state().unwrap(), whole.optimizer_state().unwrap());
+    }
+    for tied in [true, false] {
+        check::<f32>(tied);
+        check::<bf16>(tied);
+    }
+}
+
+#[test]
+fn parameters_come_out_as_they_went_in_and_moments_start_at_zero() {
+    for tied in [true, false] {
+        let case = case(tied);
+        let mut given = case.parameters();
+        let expected = given.clone();
+        given.reverse();
+        // bf16 rounds what products read, not what is kept.
+        let engine = FusedEngine::<Cpu<bf16>>::on_cpu(&case.model, &case.spec(), given).unwrap();
+        assert_eq!(engine.parameters().unwrap(), expected);
+        let OptimizerState { updates, tensors } = engine.optimizer_state().unwrap();
+        assert_eq!(updates, 0);
+        let names: Vec<&str> = tensors.iter().map(|kind| kind.name.as_str()).collect();
+        assert_eq!(names, ["exp_avg", "exp_avg_sq"]);
+        for StateTensors { tensors: moments, .. } in tensors {
+            let shapes = |tensors: &[NamedTensor]| {
+                tensors.iter().map(|t| (t.name.clone(), t.shape.clone())).collect::<Vec<_>>()
+            };
+            assert_eq!(shapes(&moments), shapes(&expected));
+            assert!(data(&moments).iter().all(|&x| x == 0.0));
+        }
+        assert!(
+            engine.parameters.iter().all(|parameter| parameter.state.is_empty()),
+            "looking allocates nothing that stays"
+        );
+    }
+}
+
+#[test]
+fn training_lowers_the_loss_on_its_batch() {
+    fn check<E: Element>()
+    where
+        f32: RoundTo<E>,
+    {
+        let case = Case { sequences: 4, ..case(true) };
+        let mut engine = FusedEngine::<Cpu<E>>::on_cpu(
+            &case.model,
+            &case.spec(),
+            initial_parameters(&case.model, 1),
+        )
+        .unwrap();
+        let batch = Batch { multipliers: vec![1.0; 4], ..case.batch() };
+        let first = engine.step(&batch, 1e-2).unwrap().loss;
+        for _ in 0..60 {
+            engine.step(&batch, 1e-2).unwrap();
+        }
+        let last = engine.sequence_losses(&batch.tokens).unwrap().iter().sum::<f64>() / 4.0;
+        assert!(last < 0.5 * first, "{first} → {last} in {}", E::NAME);
+    }
+    check::<f32>();
+    check::<bf16>();
+}
+
+#[test]
+fn a_profile_tells_the_time_of_what_ran_while_it_was_on() {
+    let case = case(true);
+    let mut engine = case.fused::<f32>(&case.spec());
+    engine.step(&case.batch(), 1e-3).unwrap();
+    assert!(
+        engine.profile().unwrap().iter().all(|kernel| kernel.seconds == 0.0),
+        "off at the start"
+    );
+    engine.set_profiling(true);
+    engine.step(&case.batch(), 1e-3).unwrap();
+    let profile = engine.profile().unwrap();
+    // Every part of a step takes some nanoseconds; statistics are not collected and may take none.
+    for kernel in profile.iter().filter(|kernel| kernel.name != "gradient statistics") {
+        assert!(kernel.seconds > 0.0, "{}", kernel.name);
+    }
+}

@@ -1,0 +1,170 @@
+//! One thread's slice of a batch: whole sequences, run in micro-batches.
+
+use std::ops::Range;
+
+use cuvee_kernels::Backend;
+use cuvee_mixer::VarianceEstimator;
+
+use super::clock::{Clock, KernelKind};
+use super::decoder::{Decoder, Work};
+use super::statistics::GradientSums;
+use crate::batch::{Batch, TokenBuffer};
+
+/// A thread's slice of a batch, its buffers and what comes out of it.
+pub(super) struct WorkerSlice<K: Backend> {
+    /// Sequences of the batch that are this worker's.
+    pub(super) sequences: Range<usize>,
+    /// Of each of its sequences, in nats a token.
+    pub(super) losses: Vec<f64>,
+    /// One a parameter; empty before the first backward pass.
+    pub(super) gradients: Vec<K::Floats>,
+    pub(super) sums: GradientSums,
+    pub(super) clock: Clock,
+    work: Option<Work<K>>,
+    /// One sequence's gradients, for the exact estimator.
+    alone: Vec<K::Floats>,
+    /// Inputs and targets of a micro-batch, `[b·T]`, one sequence after the other.
+    inputs: Vec<u32>,
+    targets: Vec<u32>,
+}
+
+impl<K: Backend> WorkerSlice<K> {
+    /// A slice of nothing.
+    pub(super) fn new() -> Self {
+        Self {
+            sequences: 0..0,
+            losses: Vec::new(),
+            gradients: Vec::new(),
+            sums: GradientSums::default(),
+            clock: Clock::default(),
+            work: None,
+            alone: Vec::new(),
+            inputs: Vec::new(),
+            targets: Vec::new(),
+        }
+    }
+
+    /// Losses of its sequences, without a backward pass; `micro` sequences at a time, or as many
+    /// as its buffers have room for.
+    pub(super) fn evaluate(&mut self, decoder: Decoder<'_, K>, tokens: &TokenBuffer, micro: usize) {
+        let Decoder { kernels, model, .. } = decoder;
+        self.losses.clear();
+        let (context, own) = (tokens.context(), self.sequences.clone());
+        if own.is_empty() {
+            return;
+        }
+        // A training engine's buffers do for evaluation too, whatever they hold; one that only
+        // evaluates needs none for a backward pass.
+        let work = match self.work.take().filter(|work| work.fits(context, context, false)) {
+            Some(work) => work,
+            None => Work::new(kernels, model, micro.min(own.len()) * context, context, false),
+        };
+        let work = self.work.insert(work);
+        let micro = work.rows() / context;
+        work.clock.start(false);
+        for first in own.clone().step_by(micro) {
+            let group = first..(first + micro).min(own.end);
+            gather(tokens.inputs(group.clone()), &mut self.inputs);
+            gather(tokens.targets(group), &mut self.targets);
+            self.losses.extend(decoder.losses(&self.inputs, &self.targets, work));
+        }
+    }
+
+    /// Losses of its sequences and the gradient of Σ_b (m_b / B) ℓ_b over them, B being all of the
+    /// batch; `micro` sequences at a time.
+    pub(super) fn run(
+        &mut self,
+        decoder: Decoder<'_, K>,
+        batch: &Batch,
+        micro: usize,
+        estimator: Option<VarianceEstimator>,
+        profiling: bool,
+    ) {
+        let Decoder { kernels, model, parameters, .. } = decoder;
+        self.losses.clear();
+        self.sums = GradientSums::default();
+        let (context, own) = (batch.context(), self.sequences.clone());
+        if own.is_empty() {
+            return;
+        }
+        let micro = micro.min(own.len());
+        let work = match self.work.take().filter(|work| work.fits(micro * context, context, true)) {
+            Some(work) => work,
+            None => {
+                let mut work = Work::new(kernels, model, micro * context, context, true);
+                work.clock = self.clock.clone();
+                work
+            }
+        };
+        let work = self.work.insert(work);
+        let zeros = || parameters.iter().map(|parameter| kernels.floats(parameter.len)).collect();
+        if self.gradients.is_empty() {
+            self.gradients = zeros();
+        }
+        let scale = |m: &f64| m / batch.sequences() as f64;
+        for first in own.clone().step_by(micro) {
+            let group = first..(first + micro).min(own.end);
+            gather(batch.tokens.inputs(group.clone()), &mut self.inputs);
+            gather(batch.tokens.targets(group.clone()), &mut self.targets);
+            let loss_scales: Vec<f64> =
+                batch.multipliers[group.clone()].iter().map(scale).collect();
+            // A sequence of multiplier 0 has no part in the gradient, and none in its statistics.
+            let counted =
+                group.zip(&loss_scales).enumerate().filter(|(_, (_, scale))| **scale != 0.0);
+            let counted = counted.map(|(row, (b, scale))| (row, batch.domains[b], *scale));
+            let (inputs, targets) = (&self.inputs[..], &self.targets[..]);
+            work.clock.start(profiling);
+            self.losses.extend(decoder.gradient(
+                inputs,
+                targets,
+                &loss_scales,
+                first > own.start,
+                &mut self.gradients,
+                work,
+            ));
+            match estimator {
+                Some(VarianceEstimator::NormLayers) => {
+                    for (row, domain, scale) in counted {
+                        let gains = work.gains_d(kernels, model, row);
+                        self.sums.add(domain, 1.0 / scale, gains.iter().map(Vec::as_slice));
+                    }
+                }
+                Some(VarianceEstimator::Exact) => {
+                    if self.alone.is_empty() {
+                        self.alone = zeros();
+                    }
+                    // The time of these passes is the statistics', not that of their kernels.
+                    let clock = std::mem::take(&mut work.clock);
+                    for (row, domain, _) in counted {
+                        let tokens = row * context..(row + 1) * context;
+                        decoder.gradient(
+                            &inputs[tokens.clone()],
+                            &targets[tokens],
+                            &[1.0],
+                            false,
+                            &mut self.alone,
+                            work,
+                        );
+                        let whole: Vec<Vec<f32>> = self
+                            .alone
+                            .iter()
+                            .zip(parameters)
+                            .map(|(gradient, parameter)| kernels.read(gradient, 0..parameter.len))
+                            .collect();
+                        self.sums.add(domain, 1.0, whole.iter().map(Vec::as_slice));
+                    }
+                    work.clock = clock;
+                }
+                Some(VarianceEstimator::Ghost | VarianceEstimator::Sketch) | None => {}
+            }
+            work.clock.lap(KernelKind::Statistics);
+        }
+        self.clock = work.clock.clone();
+    }
+}
+
+/// Rows one after the other, in a buffer that is used again and again.
+fn gather<'a>(rows: impl Iterator<Item = &'a [u32]>, into: &mut Vec<u32>) {
+    into.clear();
+    rows.for_each(|row| into.extend_from_slice(row));
+}

@@ -1,0 +1,188 @@
+//! The seam between the training loop and the arithmetic: a global batch goes in, the losses of its
+//! sequences and an updated model come out.
+//!
+//! The loop knows only the trait [`Engine`]. Parameters and the optimizer's state cross it as
+//! [`NamedTensor`]s under their Hugging Face Llama names, in f32, row-major, matrices as `[out,
+//! in]`, so that a checkpoint written by one engine is read by any other.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `mod` | the trait |
+//! | `check` | what every engine refuses |
+//! | `device` | where the arithmetic runs |
+//! | `reference/` | Candle autograd, the oracle |
+//! | `fused/` | the written-out decoder over the kernels |
+//! | `build` | from the config to one of them |
+
+mod build;
+mod check;
+mod device;
+mod fused;
+mod reference;
+
+use cuvee_mixer::{GradientStatistics, VarianceEstimator};
+
+use crate::batch::{Batch, TokenBuffer};
+use crate::error::{Result, TrainError};
+use crate::model::ModelConfig;
+use crate::optim::OptimizerState;
+use crate::spec::Precision;
+use crate::tensor::NamedTensor;
+
+pub use build::{build_engine, engine_from_parameters};
+pub use device::DeviceSpec;
+pub use fused::FusedEngine;
+pub use reference::ReferenceEngine;
+
+/// What a step says about its batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepOutput {
+    /// ℓ_b, each sequence's mean token cross-entropy in nats, before any multiplier, `[B]`.
+    pub sequence_losses: Vec<f64>,
+    /// The training objective on this batch, (1/B) Σ_b m_b ℓ_b, in nats.
+    pub loss: f64,
+    /// Euclidean norm of the objective's gradient over all parameters, before clipping.
+    pub gradient_norm: f64,
+    /// Statistics of ∇ℓ_b itself, with neither multiplier nor 1/B, over the sequences of each
+    /// domain: one entry for each of the domains 0 to the largest in the batch, `None` for one with
+    /// fewer than two sequences. Sequences of multiplier 0 are not counted, since the batch's
+    /// backward pass has no gradient of theirs. Empty unless [`Engine::collect`] asked for it.
+    pub gradient: Vec<Option<GradientStatistics>>,
+}
+
+impl StepOutput {
+    /// The output of a step over `batch`, from its sequences' losses.
+    ///
+    /// # Errors
+    /// [`TrainError::NonFinite`] for an objective or statistics that are not finite.
+    pub(crate) fn new(
+        batch: &Batch,
+        sequence_losses: Vec<f64>,
+        gradient_norm: f64,
+        gradient: Vec<Option<GradientStatistics>>,
+    ) -> Result<Self> {
+        let terms = || sequence_losses.iter().zip(&batch.multipliers).map(|(loss, m)| m * loss);
+        let loss = terms().sum::<f64>() / sequence_losses.len() as f64;
+        if !loss.is_finite() {
+            let sequence = terms().position(|term| !term.is_finite());
+            return Err(TrainError::non_finite("weighted loss", loss, sequence, None));
+        }
+        for &GradientStatistics { variance, mean_square, .. } in gradient.iter().flatten() {
+            if !(variance.is_finite() && mean_square.is_finite()) {
+                return Err(TrainError::non_finite("gradient variance", variance, None, None));
+            }
+        }
+        Ok(Self { sequence_losses, loss, gradient_norm, gradient })
+    }
+}
+
+/// What one kernel of an engine has cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KernelTime {
+    /// The kernel's name, such as `attention`.
+    pub name: &'static str,
+    /// Seconds in it, summed over the threads.
+    pub seconds: f64,
+}
+
+/// Forward, backward, clip and update of one decoder.
+///
+/// An engine is deterministic: the same calls in the same build on the same machine with the same
+/// number of threads give the same bits.
+pub trait Engine {
+    /// The name it has in the config, such as `reference`.
+    fn name(&self) -> &'static str;
+
+    /// Number type of its arithmetic; never [`Precision::Auto`].
+    fn precision(&self) -> Precision;
+
+    /// Shape of the model.
+    fn model(&self) -> &ModelConfig;
+
+    /// Sets how [`StepOutput::gradient`] is estimated from now on (docs/variance.md compares the
+    /// estimators); `None`, as at the start, collects nothing. What is trained does not depend on
+    /// it, to the bit.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for an estimator this engine does not have; what was set before
+    /// stays.
+    fn collect(&mut self, estimator: Option<VarianceEstimator>) -> Result<()>;
+
+    /// One optimizer step at learning rate `lr`: the gradient of (1/B) Σ_b m_b ℓ_b is clipped by
+    /// its global norm, and the optimizer updates every parameter with it.
+    ///
+    /// # Errors
+    /// [`TrainError::NonFinite`] if a loss or a gradient is not finite: the update is then not made
+    /// and the parameters keep every bit. [`TrainError::Context`] and [`TrainError::Batch`] for
+    /// sequences longer than the model's context or of a larger vocabulary;
+    /// [`TrainError::Tensor`].
+    fn step(&mut self, batch: &Batch, lr: f64) -> Result<StepOutput>;
+
+    /// The same forward and backward as [`Engine::step`] with no update; the gradients come out
+    /// before clipping, under their parameters' names and in their order.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    fn gradient(&mut self, batch: &Batch) -> Result<(StepOutput, Vec<NamedTensor>)>;
+
+    /// ℓ_b of each sequence, in nats a token, with no backward.
+    ///
+    /// # Errors
+    /// [`TrainError::Context`], [`TrainError::Batch`], [`TrainError::Tensor`]. A non-finite loss is
+    /// returned as it is.
+    fn sequence_losses(&mut self, tokens: &TokenBuffer) -> Result<Vec<f64>>;
+
+    /// Logits `[vocab_size]` of the token that follows `tokens`. Only the last `max_context` tokens
+    /// are seen. While all of them are seen, calls that extend the same tokens one at a time cost
+    /// one position each; beyond that, every call costs `max_context` positions.
+    ///
+    /// # Errors
+    /// [`TrainError::Context`] for no token, [`TrainError::TokenId`], [`TrainError::Tensor`].
+    fn next_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>>;
+
+    /// Logits at every position, `[tokens.len() · vocab_size]`, row t for the token that follows
+    /// `tokens[t]`.
+    ///
+    /// # Errors
+    /// [`TrainError::Context`] for none or more than `max_context`, [`TrainError::TokenId`].
+    fn all_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>>;
+
+    /// The parameters, in the order of [`ModelConfig::parameter_list`].
+    ///
+    /// # Errors
+    /// [`TrainError::Tensor`].
+    fn parameters(&self) -> Result<Vec<NamedTensor>>;
+
+    /// The kinds of state that its optimizer keeps, in their order.
+    fn optimizer_state_names(&self) -> &'static [&'static str];
+
+    /// The optimizer's state; zeros before the first update.
+    ///
+    /// # Errors
+    /// [`TrainError::Tensor`].
+    fn optimizer_state(&self) -> Result<OptimizerState>;
+
+    /// Replaces every parameter; the tensors may come in any order. The optimizer's state is left
+    /// as it is.
+    ///
+    /// # Errors
+    /// [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`];
+    /// nothing has been replaced then.
+    fn load_parameters(&mut self, tensors: &[NamedTensor]) -> Result<()>;
+
+    /// Replaces the optimizer's state; the tensors of a kind may come in any order.
+    ///
+    /// # Errors
+    /// As [`Engine::load_parameters`].
+    fn load_optimizer_state(&mut self, state: &OptimizerState) -> Result<()>;
+
+    /// Whether to measure the time of each kernel from now on; at the start nothing is measured. An
+    /// engine that cannot ignores it.
+    fn set_profiling(&mut self, _on: bool) {}
+
+    /// The time of each kernel while profiling was on, since the engine was built; `None` for an
+    /// engine that cannot tell.
+    fn profile(&self) -> Option<Vec<KernelTime>> {
+        None
+    }
+}

@@ -1,0 +1,101 @@
+//! The promises of the reference engine. Those about arithmetic run in f64, where a tolerance can
+//! be tight.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod failures;
+mod generation;
+mod gradients;
+mod steps;
+mod variance;
+
+use cuvee_mixer::DomainId;
+
+use super::*;
+
+/// Grouped keys (2 query heads a key head), two layers, an odd vocabulary.
+fn model(tied: bool) -> ModelConfig {
+    ModelConfig {
+        vocab_size: 17,
+        dim: 8,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 4, // not dim / heads
+        ffn: 12,
+        max_context: 6,
+        rope_theta: 100.0,
+        norm_eps: 1e-5,
+        tied,
+    }
+}
+
+fn train(micro_batch: usize) -> TrainSpec {
+    TrainSpec { batch_size: 8, context: 5, micro_batch: Some(micro_batch), ..TrainSpec::default() }
+}
+
+/// An engine whose parameters are of ordinary size, so that no gradient is small by accident of the
+/// start.
+fn engine(tied: bool, micro_batch: usize, dtype: DType) -> ReferenceEngine {
+    let mut tensors = initial_parameters(&model(tied), 1);
+    for tensor in &mut tensors {
+        if tensor.shape.len() == 2 {
+            tensor.data.iter_mut().for_each(|x| *x *= 15.0);
+        } else {
+            tensor.data.iter_mut().enumerate().for_each(|(i, x)| *x += 0.1 * (i as f32 - 3.0));
+        }
+    }
+    engine_of(&model(tied), &train(micro_batch), tensors, dtype)
+}
+
+fn engine_of(
+    model: &ModelConfig,
+    train: &TrainSpec,
+    tensors: Vec<NamedTensor>,
+    dtype: DType,
+) -> ReferenceEngine {
+    ReferenceEngine::with_dtype(model, train, DeviceSpec::Cpu, tensors, dtype).unwrap()
+}
+
+fn batch() -> Batch {
+    let (sequences, context) = (8, 5);
+    let ids = (0..sequences * (context + 1)).map(|i| ((i * i * i + i / 6) % 17) as u32).collect();
+    Batch::new(
+        tokens(ids, context),
+        (0..sequences).map(|b| DomainId(b % 2)).collect(),
+        (0..sequences).map(|b| 0.25 + 0.5 * b as f64).collect(),
+    )
+    .unwrap()
+}
+
+fn tokens(ids: Vec<u32>, context: usize) -> TokenBuffer {
+    TokenBuffer::new(ids, context, 17).unwrap()
+}
+
+/// All gradients one after the other, in the engine's own precision.
+fn gradient(engine: &ReferenceEngine, batch: &Batch) -> Vec<f64> {
+    let (_, gradients) = engine.forward_backward(batch).unwrap();
+    gradients.iter().flat_map(flat).collect()
+}
+
+fn flat(tensor: &Tensor) -> Vec<f64> {
+    to_f64(&tensor.flatten_all().unwrap()).unwrap()
+}
+
+fn norm(x: &[f64]) -> f64 {
+    x.iter().map(|a| a * a).sum::<f64>().sqrt()
+}
+
+fn difference(x: &[f64], y: &[f64]) -> f64 {
+    assert_eq!(x.len(), y.len());
+    norm(&x.iter().zip(y).map(|(a, b)| a - b).collect::<Vec<_>>())
+}
+
+fn bits(engine: &ReferenceEngine) -> Vec<u32> {
+    engine
+        .parameters()
+        .unwrap()
+        .iter()
+        .flat_map(|tensor| tensor.data.iter().map(|x| x.to_bits()))
+        .collect()
+}

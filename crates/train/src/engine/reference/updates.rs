@@ -1,0 +1,133 @@
+//! The optimizer over Candle variables: its state, and one update of all parameters.
+
+use candle_core::{DType, Tensor, Var};
+
+use crate::error::Result;
+use crate::model::ParameterInfo;
+use crate::optim::{Candle, Optimizer, Slot, Update, build_optimizer};
+use crate::spec::TrainSpec;
+
+/// The optimizer and what it keeps of each parameter.
+pub(super) struct Updates {
+    optimizer: Box<dyn Optimizer<Candle>>,
+    /// Updates made so far.
+    pub(super) count: u64,
+    /// Of each parameter, in the list's order; empty before its first update.
+    pub(super) state: Vec<Vec<Tensor>>,
+}
+
+impl Updates {
+    /// The optimizer of `train` for `parameters` of them; no state yet.
+    pub(super) fn new(train: &TrainSpec, parameters: usize) -> Self {
+        Self { optimizer: build_optimizer(train), count: 0, state: vec![Vec::new(); parameters] }
+    }
+
+    /// The kinds of state.
+    pub(super) fn names(&self) -> &'static [&'static str] {
+        self.optimizer.state_names()
+    }
+
+    /// One update at learning rate `lr` with the gradients times `scale` (the clipping), all in the
+    /// order of `list`.
+    ///
+    /// # Errors
+    /// [`crate::TrainError::Tensor`], also if the state does not fit in memory.
+    pub(super) fn apply(
+        &mut self,
+        list: &[ParameterInfo],
+        variables: &[Var],
+        gradients: &[Tensor],
+        scale: f64,
+        lr: f64,
+    ) -> Result<()> {
+        self.count += 1;
+        let update = Update { count: self.count, lr, scale };
+        for (((info, variable), gradient), state) in
+            list.iter().zip(variables).zip(gradients).zip(&mut self.state)
+        {
+            if state.is_empty() {
+                *state = zeros(variable, self.optimizer.state_names().len())?;
+            }
+            // Detached: a `Var` would otherwise bring each update into the graph of the next.
+            let mut values = variable.as_detached_tensor();
+            let slot = Slot {
+                values: &mut values,
+                gradient,
+                state,
+                decay: info.decay,
+                group: info.optimizer,
+            };
+            self.optimizer.update(&Candle, slot, &update)?;
+            variable.set(&values)?;
+        }
+        Ok(())
+    }
+
+    /// One kind of state of each parameter; zeros before the first update.
+    ///
+    /// # Errors
+    /// [`crate::TrainError::Tensor`].
+    pub(super) fn kind(&self, variables: &[Var], index: usize) -> Result<Vec<Tensor>> {
+        let of = |(state, variable): (&Vec<Tensor>, &Var)| match state.get(index) {
+            Some(tensor) => Ok(tensor.clone()),
+            None => Ok(variable.zeros_like()?),
+        };
+        self.state.iter().zip(variables).map(of).collect()
+    }
+
+    /// Goes on after `count` updates with the state `kinds`, each kind in the list's order.
+    pub(super) fn restore(&mut self, count: u64, kinds: &[Vec<Tensor>]) {
+        self.count = count;
+        for (place, state) in self.state.iter_mut().enumerate() {
+            *state = kinds.iter().map(|kind| kind[place].clone()).collect();
+        }
+    }
+}
+
+fn zeros(variable: &Var, count: usize) -> Result<Vec<Tensor>> {
+    (0..count).map(|_| Ok(variable.zeros_like()?)).collect()
+}
+
+/// Euclidean norm of each gradient, summed in f64: in f32 the squares of a large matrix would lose
+/// digits.
+///
+/// # Errors
+/// [`crate::TrainError::Tensor`].
+pub(super) fn norms(gradients: &[Tensor]) -> Result<Vec<f64>> {
+    let norm = |gradient: &Tensor| -> Result<f64> {
+        let sum = gradient.to_dtype(DType::F64)?.sqr()?.sum_all()?;
+        Ok(sum.to_scalar::<f64>()?.sqrt())
+    };
+    gradients.iter().map(norm).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::model::{ModelSpec, Preset};
+    use candle_core::Device;
+
+    #[test]
+    fn moments_take_no_memory_before_the_first_update() {
+        let spec = ModelSpec { preset: Some(Preset::Xs), ..ModelSpec::default() };
+        let list = spec.resolve(2, 1, None).unwrap().parameter_list().split_off(1);
+        let variables =
+            [Var::from_slice(&[1.0, 2.0], list[0].shape[0].min(2), &Device::Cpu).unwrap()];
+        let mut updates = Updates::new(&TrainSpec::default(), 1);
+        for index in 0..2 {
+            let state = updates.kind(&variables, index).unwrap().swap_remove(0);
+            assert_eq!(state.to_vec1::<f64>().unwrap(), [0.0, 0.0]);
+        }
+        assert!(updates.state[0].is_empty(), "looking at them allocates nothing that stays");
+        let gradient = Tensor::new(&[1.0, 0.0], &Device::Cpu).unwrap();
+        updates.apply(&list[..1], &variables, &[gradient], 1.0, 0.1).unwrap();
+        assert_eq!((updates.state[0].len(), updates.count), (2, 1));
+    }
+
+    #[test]
+    fn norms_are_each_tensors_own() {
+        let tensor = |values: &[f64]| Tensor::new(values, &Device::Cpu).unwrap();
+        assert_eq!(norms(&[tensor(&[3.0, 0.0]), tensor(&[0.0, -4.0])]).unwrap(), [3.0, 4.0]);
+    }
+}

@@ -1,0 +1,270 @@
+//! The training run: a plan, an engine, a mixer and prepared domains in; records, checkpoints and a
+//! trained engine out.
+//!
+//! [`Trainer::run`] is the loop, top to bottom. It goes round once more than there are steps, so
+//! that the last evaluation and the last checkpoint are no special case. The mixer draws, the
+//! engine computes, and the [`Observer`] is handed the records of what happened.
+
+mod observer;
+mod record;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use cuvee_data::{Domain, Shard, Split, Tokenizer};
+use cuvee_mixer::{DomainId, LossStatistics, Mixer, ObservationRequest, Simplex};
+
+use crate::batch::read_batch;
+use crate::checkpoint::{self, RunState};
+use crate::engine::Engine;
+use crate::error::{Result, TrainError};
+use crate::evaluate::{EvalPlan, check_split, evaluate, sequence_losses};
+use crate::optim::learning_rate;
+use crate::spec::{CheckpointSpec, EvalSpec, TrainSpec};
+pub use observer::{Observer, Outcome};
+use record::{StepFigures, held_out_record, step_record};
+
+/// The knobs of the loop.
+#[derive(Debug, Clone)]
+pub struct RunPlan {
+    /// Optimizer updates in all.
+    pub steps: u64,
+    /// Batch, context, learning rate.
+    pub train: TrainSpec,
+    /// When and on how much to evaluate.
+    pub eval: EvalSpec,
+    /// When to checkpoint.
+    pub checkpoint: CheckpointSpec,
+    /// π, one a domain.
+    pub importance: Simplex,
+    /// The folder of the run's checkpoints.
+    pub checkpoints: PathBuf,
+}
+
+/// A run in progress.
+pub struct Trainer<'a> {
+    plan: &'a RunPlan,
+    domains: &'a [Domain],
+    tokenizer: &'a Tokenizer,
+    mixer: Mixer,
+    /// What the strategies want measured besides the losses of the steps.
+    needs: ObservationRequest,
+    engine: Box<dyn Engine>,
+    state: RunState,
+    /// The step whose checkpoint is on disk already.
+    saved: Option<u64>,
+}
+
+impl<'a> Trainer<'a> {
+    /// A run at its beginning. `config` is the resolved config (TOML), kept in every checkpoint.
+    ///
+    /// # Errors
+    /// [`TrainError::SplitTooShort`] when a domain cannot be evaluated.
+    pub fn new(
+        plan: &'a RunPlan,
+        domains: &'a [Domain],
+        tokenizer: &'a Tokenizer,
+        mixer: Mixer,
+        mut engine: Box<dyn Engine>,
+        config: String,
+    ) -> Result<Self> {
+        check_split(domains, Split::Valid, plan.train.context)?;
+        let needs = mixer.observation_request();
+        if needs.held_out_every.is_some() {
+            check_split(domains, Split::Tune, plan.train.context)?;
+        }
+        // Refused here if the engine does not have it, rather than at the first step that asks.
+        engine.collect(needs.gradient.map(|gradient| gradient.estimator))?;
+        let state = RunState::new(mixer.state(), config, engine.precision(), domains);
+        Ok(Self { plan, domains, tokenizer, mixer, needs, engine, state, saved: None })
+    }
+
+    /// Goes on with the run whose checkpoint `folder` is.
+    ///
+    /// # Errors
+    /// Other data than the checkpoint's, a damaged checkpoint, or a mixer that does not fit it.
+    pub fn restore(&mut self, folder: &Path) -> Result<()> {
+        let state = checkpoint::load_state(folder)?;
+        state.check_data(self.domains)?;
+        self.mixer.restore(&state.mixer)?;
+        checkpoint::load_engine(folder, self.engine.as_mut(), state.updates)?;
+        self.saved = Some(state.step);
+        self.state = state.resumed(self.state.clone());
+        Ok(())
+    }
+
+    /// Where the run stands.
+    pub fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    /// The engine, trained as far as the run got.
+    pub fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
+    /// Trains to the end, or until `interrupted` turns true.
+    ///
+    /// # Errors
+    /// A loss or gradient that is not finite (before the update, naming step and domain), an id
+    /// beyond the vocabulary, or a file that cannot be written. The checkpoints written so far
+    /// stay.
+    pub fn run(
+        &mut self,
+        observer: &mut dyn Observer,
+        interrupted: &AtomicBool,
+    ) -> Result<Outcome> {
+        let names: Vec<String> = self.domains.iter().map(|d| d.name.clone()).collect();
+        let shards: Vec<&Shard> = self.domains.iter().map(|d| d.shard(Split::Train)).collect();
+        shards.iter().for_each(|shard| shard.advise_random());
+        let vocab_size = self.engine.model().vocab_size;
+        loop {
+            let done = self.state.step;
+            let finished = done >= self.plan.steps;
+            let evaluation_due = finished || done == 0 || is_due(done, self.plan.eval.every);
+            if evaluation_due && !interrupted.load(Ordering::Relaxed) {
+                self.evaluate_once(observer, interrupted)?;
+            }
+            // Also while evaluating: what is missing then is evaluated when the run goes on.
+            let stopping = interrupted.load(Ordering::Relaxed);
+            let save = finished || stopping || is_due(done, self.plan.checkpoint.every);
+            if save && self.saved != Some(done) {
+                self.state.log_bytes =
+                    observer.sync_log().map_err(|e| TrainError::Log { step: done, source: e })?;
+                self.state.mixer = self.mixer.state();
+                let (root, keep) = (&self.plan.checkpoints, self.plan.checkpoint.keep);
+                let folder = checkpoint::save(
+                    root,
+                    keep,
+                    self.engine.as_ref(),
+                    &self.state,
+                    self.tokenizer,
+                )?;
+                observer.checkpoint(&folder);
+                self.saved = Some(done);
+            }
+            if stopping {
+                return Ok(Outcome::Interrupted);
+            }
+            if finished {
+                return Ok(Outcome::Finished);
+            }
+
+            let clock = Instant::now();
+            let draw = self.mixer.next_step()?;
+            let batch =
+                read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
+            let rate = learning_rate(&self.plan.train, done, self.plan.steps);
+            self.engine.collect(self.needs.estimator_at(done))?;
+            let output = self
+                .engine
+                .step(&batch, rate)
+                .map_err(|e| place(e, done + 1, batch.domains(), &names))?;
+            let mut observation =
+                draw.observation(&output.sequence_losses).with_gradient(output.gradient.clone());
+            if self.needs.held_out_every.is_some_and(|every| is_due(done + 1, every)) {
+                observation = observation.with_held_out(self.measure_held_out(done + 1, observer)?);
+            }
+            self.mixer.observe(&observation);
+            let seconds = clock.elapsed().as_secs_f64();
+
+            let tokens = batch.predicted_tokens();
+            self.state.step += 1;
+            self.state.updates += 1;
+            self.state.tokens += tokens;
+            self.state.seconds += seconds;
+            let figures = StepFigures {
+                step: self.state.step,
+                tokens: self.state.tokens,
+                learning_rate: rate,
+                tokens_per_second: tokens as f64 / seconds.max(1e-9),
+                importance: &self.plan.importance,
+                epochs: &self.mixer.epochs(),
+            };
+            let record = step_record(&figures, &names, &draw, &output, &observation.training);
+            observer.step(&record).map_err(|e| TrainError::Log { step: done + 1, source: e })?;
+        }
+    }
+
+    /// Evaluates unless the checkpoint this run came from had done so already.
+    fn evaluate_once(
+        &mut self,
+        observer: &mut dyn Observer,
+        interrupted: &AtomicBool,
+    ) -> Result<()> {
+        let step = self.state.step;
+        if self.state.last_evaluation.as_ref().is_some_and(|e| e.step == step) {
+            return Ok(());
+        }
+        let plan = EvalPlan {
+            domains: self.domains,
+            importance: &self.plan.importance,
+            split: Split::Valid,
+            sequences: self.plan.eval.sequences,
+            context: self.plan.train.context,
+        };
+        observer.evaluating(step, plan.windows());
+        let mut progress = |windows| {
+            observer.evaluated(windows);
+            if interrupted.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let Some(evaluation) = evaluate(self.engine.as_mut(), &plan, step, &mut progress)? else {
+            return Ok(());
+        };
+        observer
+            .evaluation(&evaluation.record(plan.split))
+            .map_err(|e| TrainError::Log { step, source: e })?;
+        if step == 0 {
+            self.state.first_evaluation = Some(evaluation.clone());
+        }
+        self.state.last_evaluation = Some(evaluation);
+        // A checkpoint of this step that is on disk already lacks it.
+        self.saved = None;
+        Ok(())
+    }
+
+    /// Mean and variance of the losses of every domain's tune split, for the strategies that steer
+    /// by them.
+    fn measure_held_out(
+        &mut self,
+        step: u64,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Option<LossStatistics>>> {
+        let plan = EvalPlan {
+            domains: self.domains,
+            importance: &self.plan.importance,
+            split: Split::Tune,
+            sequences: self.plan.eval.tune_sequences,
+            context: self.plan.train.context,
+        };
+        // Never broken off: that would leave a step that was drawn and trained on but not observed.
+        let losses =
+            sequence_losses(self.engine.as_mut(), &plan, step, &mut |_| ControlFlow::Continue(()))?;
+        let statistics: Vec<_> =
+            losses.unwrap_or_default().iter().map(|l| LossStatistics::from_losses(l)).collect();
+        observer
+            .held_out(&held_out_record(step, self.domains, &statistics))
+            .map_err(|e| TrainError::Log { step, source: e })?;
+        Ok(statistics)
+    }
+}
+
+/// Says where a value that is not finite was met: the step, and the domain of its sequence.
+fn place(error: TrainError, step: u64, domain_of: &[DomainId], names: &[String]) -> TrainError {
+    let sequence = error.non_finite_sequence();
+    match sequence.and_then(|j| domain_of.get(j)).and_then(|d| names.get(d.0)) {
+        Some(name) => error.at_step(step).in_domain(name),
+        None => error.at_step(step),
+    }
+}
+
+/// Every `every` steps, the first time after `every` of them; never when `every` is 0.
+fn is_due(done: u64, every: u64) -> bool {
+    done > 0 && every > 0 && done.is_multiple_of(every)
+}

@@ -1,0 +1,68 @@
+//! The named choices of the `[train]` section.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Shape of the learning rate after its warmup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// Half a cosine down to `min_lr_share` (Loshchilov & Hutter, SGDR, 2017, without restarts).
+    Cosine,
+    /// Warmup, stable, decay: constant, then linear down to `min_lr_share` over the last
+    /// `decay_share` of the run (Hu et al., MiniCPM, 2024; Hägele et al., 2024).
+    Wsd,
+    /// Constant.
+    Constant,
+}
+
+/// Length of the warmup.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a number of steps such as 100, or a share of the run such as 0.02"
+)]
+pub enum Warmup {
+    /// In steps.
+    Steps(u64),
+    /// As a share of the run.
+    Share(f64),
+}
+
+/// Which engine does the arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// The fastest in this build.
+    Auto,
+    /// Candle autograd: readable, any device, the oracle of the others.
+    Reference,
+    /// The decoder's forward and backward written out over kernels of its own: the processor's
+    /// fastest.
+    Fused,
+}
+
+/// Number type of parameters and arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// `bf16` where the engine and the processor multiply it faster, else `f32`: the fastest, and
+    /// not the same arithmetic on every machine.
+    Auto,
+    /// 32-bit floating point throughout.
+    F32,
+    /// Parameters and sums in 32 bits; activations, and what products multiply, rounded to 16 (8
+    /// bits of precision). The `fused` engine's alone.
+    Bf16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::Auto => "auto",
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        })
+    }
+}
