@@ -190,7 +190,6 @@ pub(super) fn assemble(
     if by {
         list.write(dir)?;
     }
-    cuvee_fs::sync_folder(dir)?;
     remove_parts(dir)?;
     Ok(published)
 }
@@ -363,7 +362,6 @@ fn publish(
     }
     cuvee_fs::sync_folder(dir)?;
     manifest.write(dir)?;
-    cuvee_fs::sync_folder(dir)?;
     Ok(manifest)
 }
 

@@ -399,8 +399,7 @@ fn write_commit(folder: &Path, record: &PartRecord, files: &[PathBuf]) -> Result
         sync().map_err(DataError::io("write", path))?;
     }
     cuvee_fs::sync_folder(folder)?;
-    write_json(&folder.join(FILE_NAME), record)?;
-    Ok(cuvee_fs::sync_folder(folder)?)
+    write_json(&folder.join(FILE_NAME), record)
 }
 
 /// Truncates all files of a part to what a record says and removes those that it does not know.
