@@ -2,8 +2,8 @@
 //! each.
 //!
 //! In: a study's settings. Out: a [`Study`], its tables ([`arm_table`], [`steps_table`]) and its
-//! page ([`page`]). Seeds run in parallel; every number is a pure function of the settings. Nothing
-//! here knows tensors, models or files, but for MNIST's.
+//! page ([`page()`]). Seeds run in parallel; every number is a pure function of the settings.
+//! Nothing here knows tensors, models or files, but for MNIST's.
 //!
 //! Source: M. Salmani, P. Worah, M. Razaviyayn, V. Mirrokni, *Sampling and Loss Weights in
 //! Multi-Domain Training*, arXiv:2511.06913 (2025). The rules, VA's estimate of the gradient

@@ -98,8 +98,9 @@ pub(crate) fn stratified(
     counts
 }
 
-/// [`stratified`] counts where nobody knows the shares of later steps, as while a strategy learns:
-/// deadlines are those of the present p.
+/// Counts that keep every residual small where nobody knows the shares of later steps, as while a
+/// strategy learns: as [`Counts::Stratified`](crate::Counts::Stratified) draws them then, by the
+/// deadlines that follow from the present p.
 ///
 /// `residuals` are one number a domain, 0 before the first step; afterwards they are those of this
 /// step. `sampling` is p, one number a domain, and the counts sum to `batch_size`. Domains beyond

@@ -21,7 +21,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
 };
 
 /// w_i ← w_i · exp(γ₁ π_i G L_i − γ₂ π_i w_i Var_i) every `every` steps, from the `tune` split; see
-/// [`rule::erma`], and [`Descent`] for importances that differ.
+/// [`rule::erma()`], and [`Descent`] for importances that differ.
 ///
 /// The ratio γ₁ : γ₂ sets where w settles, their size how fast it gets there. The defaults are even
 /// and not tuned.

@@ -21,7 +21,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     ),
 };
 
-/// w_i ← (1 − β) w_i + β c/σ̂_i² every `every` steps, from the `tune` split; see [`rule::fgls`].
+/// w_i ← (1 − β) w_i + β c/σ̂_i² every `every` steps, from the `tune` split; see [`rule::fgls()`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fgls {

@@ -26,7 +26,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     ),
 };
 
-/// p_i = (1 − ε) π_i w_i v̂_i / Σ_j π_j w_j v̂_j + ε/K; see [`rule::va`].
+/// p_i = (1 − ε) π_i w_i v̂_i / Σ_j π_j w_j v̂_j + ε/K; see [`rule::va()`].
 ///
 /// Before there is any v̂, and before `start_step`, all are taken as equal: p ∝ π w, with the
 /// floor. A domain that has not been observed yet counts at the mean v̂ of those that have.
