@@ -199,7 +199,7 @@ fn transpose(block: &mut [[u32; BLOCK]; BLOCK], avx512: bool) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::BLOCK;
+    use crate::gemm::pack::BLOCK;
 
     /// Transposes in four rounds. Each doubles how many numbers of a column lie together: pairs,
     /// fours, then the four parts of 128 bits of a register.
