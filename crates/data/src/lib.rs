@@ -11,7 +11,8 @@
 //!
 //! | room | what it holds |
 //! | --- | --- |
-//! | [`units`], `hash`, `token_type`, `error`, `progress` | quantities, fingerprints, how an id is stored |
+//! | [`units`], `hash`, `token_type` | quantities, fingerprints, how an id is stored |
+//! | `error`, `progress` | what can go wrong, and how far work is |
 //! | `spec` | what a config says about data |
 //! | `document` | a text, and what is done to it before it is tokenized |
 //! | `tokenizer` | text to ids and back; training one |

@@ -23,7 +23,6 @@ pub(crate) struct SourceFile {
 }
 
 /// What a document's package is called, and under which licence it stands.
-#[cfg_attr(not(feature = "cargo"), expect(dead_code, reason = "only Cargo sources have packages"))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PackageName {
     pub(crate) name: String,

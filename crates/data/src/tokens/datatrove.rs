@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `.ds` | u16 or u32 ids |
 //! | `.ds.index` | u64 end of each document, in tokens |
-//! | `.ds.metadata` | three lines: `TOKENIZER\|BYTES` of an id; the number of ids; the same for people |
+//! | `.ds.metadata` | `TOKENIZER\|BYTES` of an id; the number of ids; the same for people |
 
 use std::path::{Path, PathBuf};
 
