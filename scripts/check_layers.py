@@ -43,6 +43,18 @@ def blank(text: str) -> str:
     return text
 
 
+def inline_modules(text: str) -> list[tuple[int, int]]:
+    """Start and end of each `mod x { … }`."""
+    spans = []
+    for found in re.finditer(r"\bmod\s+\w+\s*\{", text):
+        depth, end = 1, found.end()
+        while depth and end < len(text):
+            depth += {"{": 1, "}": -1}.get(text[end], 0)
+            end += 1
+        spans.append((found.start(), end))
+    return spans
+
+
 def uses(tree: str) -> list[list[str]]:
     """The paths of a `use` tree: `a::{b, c::{self, D as E}}` gives a::b, a::c and a::c::D."""
     tree = tree.strip()
@@ -133,19 +145,23 @@ class Crate:
         graph: dict[tuple[str, ...], dict[tuple[str, ...], int]] = {}
         for module, text in self.text.items():
             edges = graph.setdefault(module, {})
+            inline = inline_modules(text)
+            depth = lambda at: sum(start < at < end for start, end in inline)
             spans = []
             for found in re.finditer(r"(\bpub(?:\([^)]*\))?\s+)?\buse\s+([^;]+);", text):
                 spans.append(found.span())
                 reexport = found.group(1) is not None
                 for path in uses(found.group(2)):
-                    self.add(edges, module, path, text.count("\n", 0, found.start()) + 1, reexport)
+                    line = text.count("\n", 0, found.start()) + 1
+                    self.add(edges, module, path, line, reexport, depth(found.start()))
             rest = list(text)
             for start, end in spans:
                 rest[start:end] = ["\n" if c == "\n" else " " for c in rest[start:end]]
             rest = "".join(rest)
             for found in re.finditer(r"\b(?:crate|self|super)(?:::\w+)+", rest):
                 path = found.group().split("::")
-                self.add(edges, module, path, rest.count("\n", 0, found.start()) + 1, False)
+                line = rest.count("\n", 0, found.start()) + 1
+                self.add(edges, module, path, line, False, depth(found.start()))
             children = [m[-1] for m in self.files if m[:-1] == module and m]
             for child in children:
                 declared = re.search(r"(?<![:\w])" + child + r"::\w+", rest)
@@ -154,7 +170,11 @@ class Crate:
                     self.add(edges, module, path, rest.count("\n", 0, declared.start()) + 1, False)
         return graph
 
-    def add(self, edges, module, path, line, reexport):
+    def add(self, edges, module, path, line, reexport, depth=0):
+        """Notes an import; `depth` counts the inline modules (`mod x { … }`) around it."""
+        for _ in range(depth):
+            if path[0] == "super":
+                path = ["self", *path[1:]] if path[1:2] != ["super"] else path[1:]
         inner = self.absolute(module, path)
         if inner is None:
             return

@@ -48,7 +48,7 @@
 //! | a parameter matrix | its f32 values, and two packings in the element's type |
 //! | a worker's products | the packed inputs of one parameter's gradient, and a strip of 256 KiB |
 //! | a worker's head | 2²³ exponentials at most, or those of 16 rows |
-//! | a worker's attention, scores | those of 32 queries, the gradients of 240 keys', 12 rows of both |
+//! | a worker's attention, scores | 32 queries' scores, 240 keys' gradients, 12 rows of both |
 //! | a worker's attention, one head | packed operands of its products, gradients in f32 |
 //!
 //! A kernel runs on the thread that calls it: the engine splits a batch among workers. Only the

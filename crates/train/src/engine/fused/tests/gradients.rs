@@ -85,9 +85,8 @@ fn bf16_is_the_reference_but_for_its_roundings() {
         // What these models make of roundings is measured: how far the oracle moves as its matrices
         // are rounded to bf16, each once. For each matrix the engine rounds about eight times more:
         // what it multiplies, what comes out, and what lies between it and the next (probabilities,
-        // gated units), and as much in the backward pass. Independent, they are √9 = 3 times as far;
-        // 5
-        // leaves room for what is luck in one draw of them, and one rounding of 2⁻⁸ for a tensor
+        // gated units), and as much in the backward pass. Independent, they are √9 = 3 times as
+        // far; 5 leaves room for what is luck in one draw of them, and one rounding of 2⁻⁸ for a tensor
         // that the first did not move.
         let mut rounded = case.parameters();
         for tensor in rounded.iter_mut().filter(|tensor| tensor.shape.len() == 2) {
