@@ -40,17 +40,15 @@ impl TokenBuffer {
     /// [`TrainError::Batch`] for a T of 0 or a row that is not whole, [`TrainError::TokenId`] for
     /// an id that is not below `vocab_size`.
     pub fn new(ids: Vec<u32>, context: usize, vocab_size: usize) -> Result<Self> {
-        if context == 0 {
-            return Err(TrainError::Batch {
-                what: "token or more in a sequence",
-                expected: 1,
-                found: 0,
-            });
-        }
-        let row = context.saturating_add(1);
+        let refuse = |what, expected, found| Err(TrainError::Batch { what, expected, found });
+        let row = match context.checked_add(1) {
+            Some(row) if context > 0 => row,
+            Some(_) => return refuse("token or more in a sequence", 1, 0),
+            None => return refuse("tokens or fewer in a sequence", usize::MAX - 1, context),
+        };
         if !ids.len().is_multiple_of(row) {
             let expected = ids.len().div_ceil(row) * row;
-            return Err(TrainError::Batch { what: "token ids", expected, found: ids.len() });
+            return refuse("token ids", expected, ids.len());
         }
         check_ids(&ids, row, vocab_size)?;
         Ok(Self { ids, context, vocab_size })

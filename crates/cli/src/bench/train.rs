@@ -15,7 +15,7 @@ use cuvee_mixer::{DomainId, VarianceEstimator};
 use cuvee_report::{bytes, count, thousands};
 use cuvee_train::{
     Batch, DeviceSpec, Engine, EngineKind, KernelTime, ModelConfig, ModelSpec, Preset, Schedule,
-    TokenBuffer, TrainError, TrainSpec, Warmup, build_engine, learning_rate,
+    TokenBuffer, TrainSpec, Warmup, build_engine, learning_rate,
 };
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
@@ -248,11 +248,7 @@ fn measure(
 }
 
 /// B sequences of T + 1 ids, each a walk around the vocabulary; all of one domain and multiplier 1.
-fn cyclic_batch(
-    vocab_size: usize,
-    train: &TrainSpec,
-    rng: &CounterRng,
-) -> Result<Batch, TrainError> {
+fn cyclic_batch(vocab_size: usize, train: &TrainSpec, rng: &CounterRng) -> anyhow::Result<Batch> {
     let (sequences, context) = (train.batch_size, train.context);
     let vocab = vocab_size as u64;
     let mut ids = Vec::with_capacity(sequences * (context + 1));
@@ -262,7 +258,7 @@ fn cyclic_batch(
         ids.extend((0..=context).map(|t| ((start + stride * t as u64) % vocab) as u32));
     }
     let tokens = TokenBuffer::new(ids, context, vocab_size)?;
-    Batch::new(tokens, vec![DomainId(0); sequences], vec![1.0; sequences])
+    Ok(Batch::new(tokens, vec![DomainId(0); sequences], vec![1.0; sequences])?)
 }
 
 /// Floating-point operations of one step on B sequences of T tokens: B·T·(6·N + 7·L·H·E·T).
