@@ -14,8 +14,8 @@
 //! - Norm layers looks at the normalisation gains. It costs sums of what the backward pass has
 //!   anyway.
 //! - Ghost looks at the projections of attention and feed-forward; not at embedding, head and
-//!   norms. It costs a second weight gradient and, for each sequence and layer, T² (i + o) products; and a
-//!   copy of the projections' gradient for each domain, in f64.
+//!   norms. It costs a second weight gradient and, for each sequence and layer, T² (i + o)
+//!   products; and a copy of the projections' gradient for each domain, in f64.
 //! - Sketch looks at every parameter, at the matrices through random signs (`sketch`). It costs a
 //!   hook and two thin products for each matrix.
 //! - Exact looks at every parameter. It costs a forward and a backward pass for each sequence, and

@@ -86,8 +86,8 @@ fn bf16_is_the_reference_but_for_its_roundings() {
         // are rounded to bf16, each once. For each matrix the engine rounds about eight times more:
         // what it multiplies, what comes out, and what lies between it and the next (probabilities,
         // gated units), and as much in the backward pass. Independent, they are √9 = 3 times as
-        // far; 5 leaves room for what is luck in one draw of them, and one rounding of 2⁻⁸ for a tensor
-        // that the first did not move.
+        // far; 5 leaves room for what is luck in one draw of them, and one rounding of 2⁻⁸ for a
+        // tensor that the first did not move.
         let mut rounded = case.parameters();
         for tensor in rounded.iter_mut().filter(|tensor| tensor.shape.len() == 2) {
             tensor.data.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32());
