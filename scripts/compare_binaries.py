@@ -5,8 +5,8 @@
 
 Runs both binaries on the quickstart, the eight domains, a mixture study and the lab's three studies,
 each in a folder and a cache of its own, and compares every shard (`.bin`, `.idx`), every tensor file
-of checkpoints and exports, and every number of metrics.jsonl and results.json that does not depend
-on the clock. Exits with 1 if anything differs. A refactoring must pass this; a change that is meant
+of checkpoints and exports, every number of metrics.jsonl that does not depend on the clock, and each
+arm of the lab's results.json. Exits with 1 if anything differs. A refactoring must pass this; a change that is meant
 to change results says so in its commit.
 
 Both runs use the configs of this checkout. Cases whose corpora are missing are named and fail.
@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MNIST = Path(os.environ.get("CUVEE_TEST_DATA", ROOT.parent / "shared" / "data")) / "mnist"
+COMPARED = re.compile("difference_from_|steps_less_|steps_to_|steps_interval")
 CLOCK = {"tokens_per_second", "seconds", "peak_rss_bytes", "wall_seconds"}
 TRAIN = ["train.precision=\"f32\""]
 # name: arguments, folder of the results
@@ -83,11 +85,15 @@ def fingerprints(folder: Path) -> dict[str, str]:
         elif path.suffix == ".safetensors" or path.name == "tokenizer.json":
             if "cache" not in path.relative_to(folder).parts:
                 found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        elif path.name in ("metrics.jsonl", "results.json"):
-            text = path.read_text()
-            lines = text.splitlines() if path.suffix == ".jsonl" else [text]
-            values = [timeless(json.loads(line)) for line in lines]
+        elif path.name == "metrics.jsonl":
+            values = [timeless(json.loads(line)) for line in path.read_text().splitlines()]
             found[name] = hashlib.sha256(json.dumps(values).encode()).hexdigest()
+        elif path.name == "results.json":
+            for arm in json.loads(path.read_text())["arms"]:
+                # What an arm is compared with is another arm's result.
+                own = {key: value for key, value in arm.items() if not COMPARED.match(key)}
+                digest = hashlib.sha256(json.dumps(own).encode()).hexdigest()
+                found[f"{name} arm {arm['name']}"] = digest
     return found | {key: str(count) for key, count in shards.items()}
 
 
@@ -113,7 +119,7 @@ def main() -> int:
             old, new = results
             wrong = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
             differing += len(wrong)
-            print(f"{case}: {len(old)} files, {len(wrong)} differ", flush=True)
+            print(f"{case}: {len(old)} results, {len(wrong)} differ", flush=True)
             for key in wrong:
                 print(f"    {key}")
     return 1 if differing else 0
