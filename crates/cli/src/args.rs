@@ -44,8 +44,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Write tokenized files in another format, token for token
     Convert(ConvertArgs),
-    /// Repeat the seed paper's experiments: a table, results.json and a page of plots in --out
-    /// (default runs/lab-STUDY)
+    /// Repeat the experiments of Salmani et al. (arXiv:2511.06913): a table, results.json and a
+    /// page of plots in --out (default runs/lab-STUDY)
     Lab(LabArgs),
     /// Measure throughput on this machine
     Bench(BenchArgs),

@@ -279,14 +279,16 @@ pub fn cache_folder() -> PathBuf {
 /// # Errors
 /// A config that cannot be written as TOML.
 pub fn differences(old: &Config, new: &Config) -> Result<Vec<String>, ConfigError> {
-    /// How often to look and to save does not change what is trained; and whether data that lies
-    /// elsewhere now is the same data, its checksums tell better than its path.
+    /// How often to look and to save does not change what is trained, nor does what is said of a
+    /// corpus; and whether data that lies elsewhere now is the same data, its checksums tell better
+    /// than its path.
     fn free(key: &str) -> bool {
         let keys =
             ["base", "data.dir", "data.commit_every", "data.remember_documents", "tokenizer.file"];
         keys.contains(&key)
             || ["eval.", "checkpoint."].iter().any(|section| key.starts_with(section))
-            || (key.starts_with("domain.") && key.ends_with(".source.path"))
+            || (key.starts_with("domain.")
+                && [".source.path", ".source.license"].iter().any(|end| key.ends_with(end)))
     }
     let leaves = |config: &Config| {
         let table = toml::Table::try_from(config)

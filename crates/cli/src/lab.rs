@@ -1,4 +1,4 @@
-//! `cuvee lab STUDY`: the seed paper's own experiments. Settings in; a table, `results.json` and a
+//! `cuvee lab STUDY`: the experiments of Salmani et al.. Settings in; a table, `results.json` and a
 //! page of plots out.
 
 use std::ops::ControlFlow;

@@ -7,9 +7,9 @@
 //!  data sets, Cargo's sources   trained        them shard.json
 //! ```
 //!
-//! The rooms, ground floor first; a file imports only from those before it:
+//! The modules, ground floor first; a file imports only from those before it:
 //!
-//! | room | what it holds |
+//! | module | what it holds |
 //! | --- | --- |
 //! | [`units`], `hash`, `token_type` | quantities, fingerprints, how an id is stored |
 //! | `error`, `progress` | what can go wrong, and how far work is |

@@ -268,7 +268,7 @@ fn text_columns_may_lie_deep() {
         SourceSpec { text: "doc.body".into(), split_by: Some("lang".into()), ..path("a.jsonl") };
     let domain = place.one(source).unwrap();
     assert_eq!(texts(&domain), ["deep", "flat", "inside"]);
-    // A null, there or on the way there, is a document without text; as a split unit it is an
+    // A null, there or above it, is a document without text; as a split unit it is an
     // error.
     assert_eq!(domain.manifest.counts, Counts { read: 5, empty: 2, ..Counts::default() });
     place.write("b.jsonl", "{\"text\": \"x\", \"meta\": null}\n");

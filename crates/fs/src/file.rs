@@ -15,7 +15,8 @@ use crate::sync::sync_folder;
 /// [`write_file_concurrently`].
 ///
 /// # Errors
-/// [`FsError`] with the path; what was at `path` is then still there, unchanged.
+/// [`FsError`] with the path. At `path` is then what was there before, unless only the folder could
+/// not be synced.
 pub fn write_file(path: &Path, content: &[u8]) -> Result<()> {
     write_file_with(path, |file| file.write_all(content))
 }

@@ -4,6 +4,7 @@
 //! lock to clear away. The lock file itself stays.
 
 use std::fs::{File, TryLockError};
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
@@ -27,28 +28,44 @@ pub enum LockKind {
 #[must_use = "the lock is released when this is dropped"]
 pub struct FileLock {
     _file: File,
-    supported: bool,
+    /// Why the file system gave no lock.
+    refused: Option<io::Error>,
 }
 
 impl FileLock {
     /// Whether the lock really keeps others out: `false` on a file system without locks, where what
     /// others are in the middle of writing must be left alone.
     pub fn is_supported(&self) -> bool {
-        self.supported
+        self.refused.is_none()
+    }
+
+    /// The lock, for a caller that must not work beside others: accepted are a lock that is held
+    /// and a file system that knows no locks.
+    ///
+    /// # Errors
+    /// [`FsError`] with `path` where the file system has locks and could not give one, as a network
+    /// file system does whose lock server is down.
+    pub fn required(self, path: &Path) -> Result<Self> {
+        match self.refused {
+            Some(error) if error.kind() != io::ErrorKind::Unsupported => {
+                Err(FsError::of("lock", path)(error))
+            }
+            _ => Ok(self),
+        }
     }
 }
 
 /// Takes the lock that the file at `path` stands for; `None` when another process holds it. The
 /// file is made if it is not there.
 ///
-/// A file system without locks grants every lock: it does not keep anybody from working, and two
-/// writers at once are then the user's to avoid.
+/// A file system that gives no lock does not keep anybody from working: two writers at once are
+/// then the user's to avoid, unless the caller asks for [`FileLock::required`].
 ///
 /// # Errors
 /// [`FsError`] when the file cannot be made.
 pub fn try_lock(path: &Path, kind: LockKind) -> Result<Option<FileLock>> {
     let file = open(path)?;
-    Ok(acquired(&file, kind).map(|supported| FileLock { _file: file, supported }))
+    Ok(acquired(&file, kind).map(|refused| FileLock { _file: file, refused }))
 }
 
 /// As [`try_lock`], waiting for others. `waiting` is called each time the lock is found held by
@@ -63,8 +80,8 @@ pub fn wait_for_lock(
 ) -> Result<Option<FileLock>> {
     let file = open(path)?;
     loop {
-        if let Some(supported) = acquired(&file, kind) {
-            return Ok(Some(FileLock { _file: file, supported }));
+        if let Some(refused) = acquired(&file, kind) {
+            return Ok(Some(FileLock { _file: file, refused }));
         }
         if waiting().is_break() {
             return Ok(None);
@@ -77,16 +94,16 @@ fn open(path: &Path) -> Result<File> {
     File::create(path).map_err(FsError::of("create", path))
 }
 
-/// `None` when another process holds it; else whether there are locks at all.
-fn acquired(file: &File, kind: LockKind) -> Option<bool> {
+/// `None` when another process holds it; else why there is no lock, if there is none.
+fn acquired(file: &File, kind: LockKind) -> Option<Option<io::Error>> {
     let tried = match kind {
         LockKind::Exclusive => file.try_lock(),
         LockKind::Shared => file.try_lock_shared(),
     };
     match tried {
-        Ok(()) => Some(true),
+        Ok(()) => Some(None),
         Err(TryLockError::WouldBlock) => None,
-        Err(TryLockError::Error(_)) => Some(false),
+        Err(TryLockError::Error(error)) => Some(Some(error)),
     }
 }
 
@@ -101,10 +118,24 @@ mod tests {
         let path = folder.path().join(".lock");
         let held = try_lock(&path, LockKind::Exclusive).unwrap().unwrap();
         assert!(held.is_supported());
+        let held = held.required(&path).unwrap();
         assert!(try_lock(&path, LockKind::Exclusive).unwrap().is_none());
         assert!(try_lock(&path, LockKind::Shared).unwrap().is_none());
         drop(held);
         assert!(try_lock(&path, LockKind::Exclusive).unwrap().is_some());
+    }
+
+    #[test]
+    fn only_a_file_system_that_knows_no_locks_may_refuse_a_required_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".lock");
+        let refused = |kind: io::ErrorKind| {
+            let lock = FileLock { _file: open(&path).unwrap(), refused: Some(kind.into()) };
+            assert!(!lock.is_supported());
+            lock.required(&path)
+        };
+        assert!(refused(io::ErrorKind::Unsupported).is_ok());
+        assert_eq!(refused(io::ErrorKind::Other).unwrap_err().action, "lock");
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! Waiting for the disk.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::error::{FsError, Result};
+
+/// What a file system answers that cannot sync a folder.
+const CANNOT: [ErrorKind; 2] = [ErrorKind::InvalidInput, ErrorKind::Unsupported];
 
 /// Waits until a file's content is on the disk.
 ///
@@ -22,8 +26,12 @@ pub fn sync_file(path: &Path) -> Result<()> {
 /// [`FsError`] with the folder.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     if cfg!(unix) {
-        let opened = File::open(folder);
-        opened.and_then(|file| file.sync_all()).map_err(FsError::of("sync", folder))?;
+        let synced = File::open(folder).and_then(|file| file.sync_all());
+        match synced {
+            // Some network file systems have no such thing as syncing a folder.
+            Err(error) if CANNOT.contains(&error.kind()) => {}
+            other => other.map_err(FsError::of("sync", folder))?,
+        }
     }
     Ok(())
 }

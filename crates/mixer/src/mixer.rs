@@ -1,4 +1,4 @@
-//! The mixer: asks the strategies, draws the batch, keeps the books.
+//! The mixer: asks the strategies, draws the batch, keeps the counts.
 //!
 //! In: [`MixtureSpec`], domains, [`RunSize`]; then observations. Out: a [`StepDraw`] a step, a pure
 //! function of (seed, step, weight history). State is one count and one residual a domain, and
@@ -173,7 +173,7 @@ impl Mixer {
             strategy: strategy.describe(),
             state: strategy.save(),
         };
-        let books = self.consumed.iter().zip(&self.residuals);
+        let counts = self.consumed.iter().zip(&self.residuals);
         MixerState {
             step: self.step,
             seed: self.run.seed,
@@ -181,7 +181,7 @@ impl Mixer {
             domains: self
                 .domains
                 .iter()
-                .zip(books)
+                .zip(counts)
                 .map(|(domain, (consumed, residual))| DomainState {
                     name: domain.name.clone(),
                     tokens: domain.tokens,
@@ -241,8 +241,8 @@ impl Mixer {
 
     /// Passes made so far, one entry a domain: N_i / windows.
     pub fn epochs(&self) -> Vec<f64> {
-        let books = self.consumed.iter().zip(&self.orders);
-        books.map(|(consumed, order)| *consumed as f64 / order.windows() as f64).collect()
+        let counts = self.consumed.iter().zip(&self.orders);
+        counts.map(|(consumed, order)| *consumed as f64 / order.windows() as f64).collect()
     }
 
     /// E_i − N_i: how far each domain's count is behind its expectation, in sequences.

@@ -46,7 +46,7 @@ pub struct SlotState {
     pub state: serde_json::Value,
 }
 
-/// Bounds on a domain's books: a state from a file may hold anything. Both are far beyond what any
+/// Bounds on a domain's state: a state from a file may hold anything. Both are far beyond what any
 /// run reaches, and within them no later sum overflows.
 const RESIDUAL_LIMIT: f64 = (1u64 << 32) as f64;
 const CONSUMED_LIMIT: u64 = 1 << 62;

@@ -63,7 +63,7 @@ fn assert_within_one(mixer: &mut Mixer, steps: u64, batch_size: usize) -> Vec<u6
             // 2⁻⁴⁷) at each of two operations a step: over 10⁴ steps below 1.5e-10, to which its
             // own tolerance for "reached" adds 1e-9.
             assert!(error.abs() < 1.0 + 2e-9, "step {step}, domain {i}: {error}");
-            assert!((mixer.residuals()[i] + error).abs() < 2e-10, "the books agree");
+            assert!((mixer.residuals()[i] + error).abs() < 2e-10, "the residuals agree");
         }
         assert_eq!(mixer.consumed(), counted);
     }

@@ -1,4 +1,4 @@
-//! The metrics log and the tables people read.
+//! The record of a training step, its log, and the tables people read.
 //!
 //! In: plain numbers per step and per domain. Out: `metrics.jsonl`, one JSON object a line, and
 //! tables as text. Nothing here decides anything; it drops nothing but what a line of text rounds

@@ -67,7 +67,7 @@ pub(crate) struct EncodedChunk {
 
 impl Encoder<'_> {
     /// Encodes a chunk up to its end, or up to where it cannot be read or the tokenizer cannot
-    /// encode a text. `ids` is a buffer for one document's, reused from piece to chunk.
+    /// encode a text. `ids` is a buffer for one document's, reused from chunk to chunk.
     pub(crate) fn encode(&self, chunk: Chunk<'_>, ids: &mut Vec<u32>) -> EncodedChunk {
         let mut encoded = EncodedChunk::default();
         // Two bytes a token, at four bytes of text each, and some more.

@@ -42,8 +42,9 @@ pub struct Manifest {
     pub splits: SplitRecords,
     /// What happened to the documents.
     pub counts: Counts,
-    /// Changes when any input changes: the source's spec and files (length and time of change; on
-    /// the Hub, commit and hashes), the tokenizer, the splits, the format version.
+    /// Changes when anything changes that can change a token: the source's spec but for its
+    /// licence, its files (length and time of change; on the Hub, commit and hashes), the
+    /// tokenizer, the splits, the format version.
     pub signature: String,
 }
 

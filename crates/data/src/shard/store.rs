@@ -113,7 +113,8 @@ pub(crate) fn lock(
 ) -> Result<FileLock> {
     create_folder(dir)?;
     let mut told = false;
-    let taken = cuvee_fs::wait_for_lock(&dir.join(LOCK), kind, || {
+    let path = dir.join(LOCK);
+    let taken = cuvee_fs::wait_for_lock(&path, kind, || {
         if interrupted.load(Ordering::Relaxed) {
             return ControlFlow::Break(());
         }
@@ -122,7 +123,7 @@ pub(crate) fn lock(
         }
         ControlFlow::Continue(())
     })?;
-    taken.ok_or(DataError::Interrupted)
+    Ok(taken.ok_or(DataError::Interrupted)?.required(&path)?)
 }
 
 #[cfg(test)]

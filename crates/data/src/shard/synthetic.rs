@@ -13,7 +13,7 @@ use super::manifest::{
 };
 use super::store;
 use crate::document::split::Split;
-use crate::error::{DataError, Result};
+use crate::error::Result;
 use crate::spec::SourceSpec;
 use crate::token_type::TokenType;
 use crate::tokens::megatron_index::{self, LengthSink};
@@ -78,16 +78,16 @@ pub fn write_synthetic(dir: &Path, name: &str, tokens: u64, drawn: bool) -> Resu
     manifest.write(dir)
 }
 
-/// Writes an index under a temporary name, syncs it and gives it its name. On disk before anything
-/// is measured: writing it back later would be measured too.
+/// Writes an index. It is on the disk before anything is measured: writing it back later would be
+/// measured too.
 fn write_index(path: &Path, token_type: TokenType, lengths: &[i32]) -> Result<()> {
-    let part = cuvee_fs::unique_neighbour(path);
-    let mut out = BufWriter::new(File::create(&part).map_err(DataError::io("create", &part))?);
     let each = |sink: &mut LengthSink<'_>| lengths.iter().try_for_each(|length| sink(*length));
-    megatron_index::write(&mut out, &part, token_type, lengths.len() as u64, &each)?;
-    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error);
-    file.and_then(|file| file.sync_all()).map_err(DataError::io("write", &part))?;
-    Ok(cuvee_fs::rename_file(&part, path)?)
+    Ok(cuvee_fs::write_file_with(path, |file| {
+        let mut out = BufWriter::new(file);
+        megatron_index::write(&mut out, path, token_type, lengths.len() as u64, &each)
+            .map_err(std::io::Error::other)?;
+        out.flush()
+    })?)
 }
 
 /// Ids out of a linear congruence: quick, and all pages differ.

@@ -60,7 +60,8 @@ fn adamw_matches_the_formula_in_f64_over_several_steps() {
 #[test]
 fn sums_of_squares_are_exact_to_f64_and_hide_nothing() {
     for n in [0, 1, 7, 8, 1003] {
-        let values: Vec<f32> = random(n, 2).iter().map(|x| x * 1e20).collect(); // squares beyond f32
+        // Their squares are beyond f32.
+        let values: Vec<f32> = random(n, 2).iter().map(|x| x * 1e20).collect();
         let expected: f64 = wide(&values).iter().map(|x| x * x).sum();
         // Squares of f32 are exact in f64; n additions.
         close("Σ x²", &[sum_of_squares(&values)], &[expected], |_| {

@@ -50,7 +50,7 @@ pub struct Trainer<'a> {
     tokenizer: &'a Tokenizer,
     mixer: Mixer,
     /// What the strategies want measured besides the losses of the steps.
-    needs: ObservationRequest,
+    request: ObservationRequest,
     engine: Box<dyn Engine>,
     state: RunState,
     /// The step whose checkpoint is on disk already.
@@ -71,14 +71,14 @@ impl<'a> Trainer<'a> {
         config: String,
     ) -> Result<Self> {
         check_split(domains, Split::Valid, plan.train.context)?;
-        let needs = mixer.observation_request();
-        if needs.held_out_every.is_some() {
+        let request = mixer.observation_request();
+        if request.held_out_every.is_some() {
             check_split(domains, Split::Tune, plan.train.context)?;
         }
         // Refused here if the engine does not have it, rather than at the first step that asks.
-        engine.collect(needs.gradient.map(|gradient| gradient.estimator))?;
+        engine.collect(request.gradient.map(|gradient| gradient.estimator))?;
         let state = RunState::new(mixer.state(), config, engine.precision(), domains);
-        Ok(Self { plan, domains, tokenizer, mixer, needs, engine, state, saved: None })
+        Ok(Self { plan, domains, tokenizer, mixer, request, engine, state, saved: None })
     }
 
     /// Goes on with the run whose checkpoint `folder` is.
@@ -157,14 +157,15 @@ impl<'a> Trainer<'a> {
             let batch =
                 read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
             let rate = learning_rate(&self.plan.train, done, self.plan.steps);
-            self.engine.collect(self.needs.estimator_at(done))?;
-            let output = self
+            self.engine.collect(self.request.estimator_at(done))?;
+            let mut output = self
                 .engine
                 .step(&batch, rate)
                 .map_err(|e| place(e, done + 1, batch.domains(), &names))?;
-            let mut observation =
-                draw.observation(&output.sequence_losses).with_gradient(output.gradient.clone());
-            if self.needs.held_out_every.is_some_and(|every| is_due(done + 1, every)) {
+            let mut observation = draw
+                .observation(&output.sequence_losses)
+                .with_gradient(std::mem::take(&mut output.gradient));
+            if self.request.held_out_every.is_some_and(|every| is_due(done + 1, every)) {
                 observation = observation.with_held_out(self.measure_held_out(done + 1, observer)?);
             }
             self.mixer.observe(&observation);
