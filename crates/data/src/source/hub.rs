@@ -18,13 +18,14 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::file::{Found, SourceFile};
-use super::registry::{self, endings};
+use super::readers::{self, endings};
 use crate::error::{DataError, Result, list};
+use crate::format::Format;
 use crate::hub::card::{Config, DataFiles, configs};
 use crate::hub::{RepoEntry, RepoKind, Snapshot};
 use crate::progress::Progress;
 use crate::shard::manifest::{FileRecord, HubRecord};
-use crate::spec::{Format, OneOrMany, SourceSpec};
+use crate::spec::{OneOrMany, SourceSpec};
 use crate::tokens;
 
 /// The file whose header may list configurations.
@@ -32,11 +33,16 @@ const README: &str = "README.md";
 /// The split that is trained on.
 const TRAIN: &str = "train";
 
-/// Finds the files of the data set called `name`.
+/// Finds the files of the data set called `name`, of `format` if that is given.
 ///
 /// # Errors
 /// Those of [`Snapshot::open`]; the spec chooses no file, or does not choose one of several.
-pub(super) fn find(spec: &SourceSpec, name: &str, progress: &dyn Progress) -> Result<Found> {
+pub(super) fn find(
+    spec: &SourceSpec,
+    format: Option<Format>,
+    name: &str,
+    progress: &dyn Progress,
+) -> Result<Found> {
     let revision = spec.revision.as_deref();
     let snapshot = Snapshot::open(RepoKind::Dataset, name, revision, "source.hub", progress)?;
     let entries = snapshot.files()?;
@@ -55,7 +61,7 @@ pub(super) fn find(spec: &SourceSpec, name: &str, progress: &dyn Progress) -> Re
         false => Vec::new(),
     };
     let mut found = Found::default();
-    for (entry, format) in choose(spec, snapshot.files()?, &configs)? {
+    for (entry, format) in choose(spec, format, snapshot.files()?, &configs)? {
         found.files.push(SourceFile {
             path: snapshot.place(entry),
             format,
@@ -78,6 +84,7 @@ pub(super) fn find(spec: &SourceSpec, name: &str, progress: &dyn Progress) -> Re
 /// The files that a spec means, and what they are.
 fn choose<'a>(
     spec: &SourceSpec,
+    stated: Option<Format>,
     entries: &'a [RepoEntry],
     configs: &[Config],
 ) -> Result<Vec<(&'a RepoEntry, Format)>> {
@@ -88,8 +95,8 @@ fn choose<'a>(
         }
         None => entries.iter().filter(|entry| is_data(&entry.path)).collect(),
     };
-    if let (Some(format), None) = (spec.format, &spec.files) {
-        files.retain(|entry| registry::recognise(Path::new(&entry.path)) == Some(format));
+    if let (Some(format), None) = (stated, &spec.files) {
+        files.retain(|entry| readers::recognise(Path::new(&entry.path)) == Some(format));
     }
     if files.is_empty() {
         return Err(refusal(
@@ -112,7 +119,7 @@ fn choose<'a>(
         };
     }
     let format = |entry: &'a RepoEntry| {
-        let known = spec.format.or_else(|| registry::recognise(Path::new(&entry.path)));
+        let known = stated.or_else(|| readers::recognise(Path::new(&entry.path)));
         known
             .filter(|format| !is_of_several_files(*format))
             .map(|format| (entry, format))
@@ -126,7 +133,8 @@ fn choose<'a>(
             })
     };
     let files: Vec<(&RepoEntry, Format)> = files.into_iter().map(format).collect::<Result<_>>()?;
-    let formats: BTreeSet<Format> = files.iter().map(|(_, format)| *format).collect();
+    let found = |format: &Format| files.iter().any(|(_, of)| of == format);
+    let formats: Vec<Format> = Format::all().filter(found).collect();
     if formats.len() > 1 && spec.files.is_none() {
         let example = |format: &Format| {
             let first = files.iter().find(|(_, of)| of == format);
@@ -171,7 +179,7 @@ fn is_data(path: &str) -> bool {
     ];
     let hidden = path.split('/').any(|part| part.starts_with('.'));
     let known =
-        registry::recognise(Path::new(path)).is_some_and(|format| !is_of_several_files(format));
+        readers::recognise(Path::new(path)).is_some_and(|format| !is_of_several_files(format));
     known && !hidden && !name.ends_with(".md") && !about.iter().any(|word| name.starts_with(word))
 }
 
@@ -495,7 +503,9 @@ configs:
         readme: &str,
     ) -> std::result::Result<Vec<String>, String> {
         let entries = entries(paths);
-        let files = choose(&spec(keys), &entries, &configs(readme).unwrap());
+        let spec = spec(keys);
+        let format = readers::stated(&spec).unwrap();
+        let files = choose(&spec, format, &entries, &configs(readme).unwrap());
         let files =
             files.map(|files| files.into_iter().map(|(entry, _)| entry.path.clone()).collect());
         files.map_err(|error| error.to_string())

@@ -2,12 +2,18 @@
 
 use super::file::Found;
 use crate::error::Result;
+use crate::format::Format;
 use crate::hub::{RepoKind, Snapshot};
 use crate::progress::Progress;
 use crate::spec::SourceSpec;
 
 /// Refuses.
-pub(super) fn find(spec: &SourceSpec, name: &str, progress: &dyn Progress) -> Result<Found> {
+pub(super) fn find(
+    spec: &SourceSpec,
+    _format: Option<Format>,
+    name: &str,
+    progress: &dyn Progress,
+) -> Result<Found> {
     let revision = spec.revision.as_deref();
     match Snapshot::open(RepoKind::Dataset, name, revision, "source.hub", progress)? {}
 }

@@ -18,7 +18,7 @@ pub(crate) mod stream;
 use std::path::Path;
 
 use crate::error::{DataError, Result};
-use crate::spec::Format;
+use crate::format::Format;
 use crate::token_type::TokenType;
 use file::{TokenFile, TokenFormat};
 
