@@ -18,7 +18,7 @@
 //! | `document` | a text, and what is done to it before it is tokenized |
 //! | `tokenizer` | text to ids and back; training one |
 //! | `hub` | repositories of the Hugging Face Hub |
-//! | `tokens` | files of ids on disk, in five formats |
+//! | `tokens` | files of ids on disk, in every format |
 //! | `shard` | Cuvee's own folder of a domain |
 //! | `source` | a domain's documents, wherever they stand |
 //! | `prepare` | from sources to shards |

@@ -211,6 +211,7 @@ pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -246,12 +247,11 @@ mod tests {
             assert_eq!(of(format.name()), Ok(Some(format)));
         }
         for (name, nearest) in [("nanogp", "nanogpt"), ("JSONL", "jsonl"), ("json", "jsonl")] {
-            let Err(error) = of(name) else { panic!("{name} is taken") };
-            let expected = format!(
-                "`source.format`: expected one of txt, jsonl, parquet, megatron, llmc, nanogpt, \
-                 datatrove, olmo, found \"{name}\"\nhint: did you mean `{nearest}`?"
-            );
-            assert_eq!(error, expected);
+            let error = of(name).unwrap_err();
+            let known = "`source.format`: expected one of txt, jsonl, parquet, megatron, ";
+            assert!(error.starts_with(known), "{error}");
+            let found = format!("found \"{name}\"\nhint: did you mean `{nearest}`?");
+            assert!(error.ends_with(&found), "{error}");
         }
     }
 }
