@@ -19,7 +19,7 @@ mod column;
 mod decompress;
 pub(crate) mod file;
 pub(crate) mod files;
-#[cfg_attr(not(feature = "hub"), path = "hub_missing.rs")]
+#[cfg_attr(not(feature = "hub"), path = "hub/missing.rs")]
 mod hub;
 pub(crate) mod meter;
 pub(crate) mod read;

@@ -1,4 +1,4 @@
-//! Stands in for `hub.rs` in a build without the feature `hub`.
+//! Stands in for `mod.rs` in a build without the feature `hub`.
 
 use super::file::Found;
 use crate::error::Result;
