@@ -21,7 +21,7 @@ impl From<TokenFileArgs> for TokensAs {
 
 /// The format called `name`, for clap.
 pub fn format(name: &str) -> Result<Format, String> {
-    by_name(name, &Format::ALL.map(|format| (format.name(), format)))
+    by_name(name, &Format::all().map(|format| (format.name(), format)).collect::<Vec<_>>())
 }
 
 /// The type of ids called `name`, for clap.

@@ -20,11 +20,11 @@ use serde::Serialize;
 
 use crate::document::split::Split;
 use crate::error::{DataError, Result};
+use crate::format::Format;
 use crate::inspect::{self, TokensAs};
 use crate::progress::Progress;
 use crate::shard::manifest::{FILE_NAME, Manifest, split_file};
 use crate::shard::{domain_list, store};
-use crate::spec::Format;
 use crate::token_type::TokenType;
 use crate::tokens;
 use crate::tokens::file::{Documents, Layout, TokenFile, TokenRun, Written};
@@ -121,7 +121,7 @@ fn jobs(request: &Convert<'_>, layout: &Layout) -> Result<(Vec<Conversion>, Opti
         let mut jobs = Vec::new();
         for split in split.map_or_else(|| Split::ALL.to_vec(), |split| vec![split]) {
             let from = split_file(input, split, "idx");
-            let opened = tokens::open(Format::Megatron, &from, None)?;
+            let opened = tokens::open(Format::MEGATRON, &from, None)?;
             if opened.stream.tokens() == 0 && request.split.is_none() {
                 continue;
             }

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::error::{DataError, Result};
+use crate::format::Format;
 use crate::shard::corpus::Domain;
 use crate::shard::domain_list::{self, DomainList};
 use crate::shard::manifest::{Counts, FILE_NAME, Manifest};
 use crate::source::files;
-use crate::spec::Format;
 use crate::token_type::TokenType;
 use crate::tokens::file::Documents;
 use crate::tokens::{self, megatron};
@@ -133,8 +133,8 @@ pub fn inspect_as(path: &Path, stated: TokensAs) -> Result<Inspection> {
 /// folder beside its two files.
 pub(crate) fn recognise(path: &Path, stated: Option<Format>) -> Result<(Format, PathBuf)> {
     let idx = megatron::files(path).0;
-    if stated.is_none_or(|format| format == Format::Megatron) && idx.is_file() {
-        return Ok((Format::Megatron, idx));
+    if stated.is_none_or(|format| format == Format::MEGATRON) && idx.is_file() {
+        return Ok((Format::MEGATRON, idx));
     }
     if path.is_file() {
         let found = stated.or_else(|| files::format_of(path));

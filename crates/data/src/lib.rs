@@ -11,13 +11,14 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`units`], `hash`, `token_type` | quantities, fingerprints, how an id is stored |
+//! | [`units`], `hash` | quantities, fingerprints |
+//! | `format`, `token_type` | kinds of files, how an id is stored |
 //! | `error`, `progress` | what can go wrong, and how far work is |
 //! | `spec` | what a config says about data |
 //! | `document` | a text, and what is done to it before it is tokenized |
 //! | `tokenizer` | text to ids and back; training one |
 //! | `hub` | repositories of the Hugging Face Hub |
-//! | `tokens` | files of ids on disk, in five formats |
+//! | `tokens` | files of ids on disk, in every format |
 //! | `shard` | Cuvee's own folder of a domain |
 //! | `source` | a domain's documents, wherever they stand |
 //! | `prepare` | from sources to shards |
@@ -66,6 +67,7 @@
 mod convert;
 mod document;
 mod error;
+mod format;
 mod hash;
 #[cfg_attr(not(feature = "hub"), path = "hub/missing.rs")]
 mod hub;
@@ -84,6 +86,7 @@ pub mod units;
 pub use convert::{Convert, Converted, convert};
 pub use document::split::Split;
 pub use error::{DataError, Result};
+pub use format::Format;
 pub use hub::{fetch_dataset, fetch_model, is_model_name};
 pub use inspect::{Inspection, TokensAs, inspect, inspect_as};
 pub use prepare::request::{Prepare, PrepareOptions, PreparedPart};
@@ -102,7 +105,7 @@ pub use source::texts::read_texts;
 pub use spec::corrupt::CorruptSpec;
 pub use spec::limit::Limit;
 pub use spec::{
-    CargoKind, DomainSource, Format, NormalForm, OnInvalid, OneOrMany, SourceSpec, SplitSpec,
+    CargoKind, DomainSource, NormalForm, OnInvalid, OneOrMany, SourceSpec, SplitSpec,
     TokenizerSpec, TrainTokenizerSpec,
 };
 pub use token_type::TokenType;

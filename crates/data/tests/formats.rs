@@ -66,8 +66,8 @@ fn write_golden(
     place.write("a/numpy16.npy", numpy("<u2", U16));
     place.write("a/numpy32.npy", numpy("<i4", U32));
     vec![
-        ("a/nano.bin", Some(Format::Nanogpt), None, T::U16),
-        ("a/nano32.bin", Some(Format::Nanogpt), Some(T::U32), T::U32),
+        ("a/nano.bin", Some(Format::NANOGPT), None, T::U16),
+        ("a/nano32.bin", Some(Format::NANOGPT), Some(T::U32), T::U32),
         ("a/gpt2.bin", None, None, T::U16),
         ("a/llama3.bin", None, None, T::U32),
         ("a/two.ds", None, None, T::U16),
@@ -92,7 +92,8 @@ fn documents(shard: &Shard) -> Vec<Vec<u32>> {
 fn golden_files_of_every_format_become_their_documents() {
     let place = unsplit();
     for (name, format, token_type, stored) in write_golden(&place) {
-        let source = SourceSpec { format, token_type, ..path(name) };
+        let named = format.map(|format| format.name().to_owned());
+        let source = SourceSpec { format: named, token_type, ..path(name) };
         let domain = place.one(source).unwrap();
         assert_eq!(
             documents(domain.shard(Split::Train)),
@@ -118,7 +119,7 @@ fn golden_files_of_every_format_become_their_documents() {
                 ..
             } => {
                 assert_eq!((token_type, tokens, max_id), (stored, 6, Some(END)), "{name}");
-                let counted = format == Format::Datatrove;
+                let counted = format == Format::DATATROVE;
                 assert_eq!(documents, counted.then_some(3), "{name}");
                 assert_eq!(longest, counted.then_some(3), "{name}");
                 assert_eq!(tokenizer.as_deref(), counted.then_some("org|gpt2"), "{name}");
@@ -149,9 +150,9 @@ fn a_shard_made_by_megatron_core_is_read_and_written_to_the_byte() {
     // Through nanoGPT's form its documents are found again by their end, then of one sequence each:
     // the same .bin, and the .idx that megatron-core writes for add_document([5, 6, 7, 2], [4]) and
     // add_document([8, 2], [2]).
-    run(&place, "m", "n.bin", Format::Nanogpt, None, 2).unwrap();
+    run(&place, "m", "n.bin", Format::NANOGPT, None, 2).unwrap();
     assert_eq!(std::fs::read(place.path("n.bin")).unwrap(), BIN);
-    run(&place, "n.bin", "again", Format::Megatron, Some(Format::Nanogpt), 2).unwrap();
+    run(&place, "n.bin", "again", Format::MEGATRON, Some(Format::NANOGPT), 2).unwrap();
     assert_eq!(std::fs::read(place.path("again.bin")).unwrap(), BIN);
     let one_each =
         [&IDX[..18], &[2, 0, 0, 0, 0, 0, 0, 0], &IDX[26..34], &[4, 0, 0, 0, 2, 0, 0, 0]].concat();
@@ -181,10 +182,10 @@ fn run(
 }
 
 const WRITTEN: [(Format, &str); 4] = [
-    (Format::Megatron, "x.bin"),
-    (Format::Nanogpt, "x.bin"),
-    (Format::Llmc, "x.bin"),
-    (Format::Datatrove, "x.ds"),
+    (Format::MEGATRON, "x.bin"),
+    (Format::NANOGPT, "x.bin"),
+    (Format::LLMC, "x.bin"),
+    (Format::DATATROVE, "x.ds"),
 ];
 
 proptest! {
@@ -200,7 +201,7 @@ proptest! {
         place.write("start.bin", &bytes);
         for (first, name) in WRITTEN {
             let dir = format!("1-{}", first.name());
-            run(&place, "start.bin", &format!("{dir}/{name}"), first, Some(Format::Nanogpt), END).unwrap();
+            run(&place, "start.bin", &format!("{dir}/{name}"), first, Some(Format::NANOGPT), END).unwrap();
         }
         for (first, name) in WRITTEN {
             let dir = format!("1-{}", first.name());
@@ -211,7 +212,7 @@ proptest! {
                 prop_assert_eq!((done[0].tokens, done[0].end_of_text_added), (stream.len() as u64, 0));
                 prop_assert_eq!(done[0].documents, Some(texts.len() as u64));
                 let back = format!("3-{}-{}/x.bin", first.name(), second.name());
-                run(&place, &to, &back, Format::Nanogpt, Some(second), END).unwrap();
+                run(&place, &to, &back, Format::NANOGPT, Some(second), END).unwrap();
                 prop_assert_eq!(&std::fs::read(place.path(&back)).unwrap(), &bytes);
                 // The same documents give the same files, whatever they came from.
                 let direct = format!("1-{}/{other}", second.name());
@@ -227,7 +228,7 @@ fn a_domain_converts_split_by_split_and_comes_back() {
     cuvee_testkit::write_texts(&place.path("a.jsonl"), &cuvee_testkit::prose(3, 60));
     let domain = place.one(path("a.jsonl")).unwrap();
     let folder = domain.dir.strip_prefix(place.root()).unwrap().to_str().unwrap();
-    let done = run(&place, folder, "nano", Format::Nanogpt, None, None).unwrap();
+    let done = run(&place, folder, "nano", Format::NANOGPT, None, None).unwrap();
     assert_eq!(done.len(), 3);
     for split in Split::ALL {
         let bin = std::fs::read(domain.dir.join(format!("{split}.bin"))).unwrap();
@@ -244,8 +245,8 @@ fn a_domain_converts_split_by_split_and_comes_back() {
             &place,
             &format!("nano/{split}.bin"),
             "back",
-            Format::Megatron,
-            Some(Format::Nanogpt),
+            Format::MEGATRON,
+            Some(Format::NANOGPT),
             END,
         )
         .unwrap();
@@ -265,11 +266,11 @@ fn documents_without_end_of_text_are_given_one_where_nothing_else_ends_them() {
     let place = unsplit();
     place.write("d.ds", [5u8, 0, 6, 0, 7, 0, 10, 1]);
     place.write("d.ds.index", [2u64, 4].map(u64::to_le_bytes).concat());
-    let done = run(&place, "d.ds", "n.bin", Format::Nanogpt, None, END).unwrap();
+    let done = run(&place, "d.ds", "n.bin", Format::NANOGPT, None, END).unwrap();
     assert_eq!((done[0].tokens, done[0].end_of_text_added, done[0].documents), (5, 1, Some(2)));
     assert_eq!(std::fs::read(place.path("n.bin")).unwrap(), [5, 0, 6, 0, 10, 1, 7, 0, 10, 1]);
     // With an index of its own the target needs none.
-    let done = run(&place, "d.ds", "m", Format::Megatron, None, None).unwrap();
+    let done = run(&place, "d.ds", "m", Format::MEGATRON, None, None).unwrap();
     assert_eq!((done[0].tokens, done[0].end_of_text_added), (4, 0));
     assert_eq!(documents(&Shard::open(&place.path("m")).unwrap()), [vec![5, 6], vec![7, END]]);
 }
@@ -281,13 +282,13 @@ fn ids_that_a_format_cannot_hold_are_refused_and_others_choose_their_width() {
     place.write("wide.ds", ids(&[5, 65_536, 2]));
     place.write("wide.ds.index", 3u64.to_le_bytes());
     place.write("wide.ds.metadata", "t|4\n");
-    let error = run(&place, "wide.ds", "n.bin", Format::Nanogpt, None, 2).unwrap_err().to_string();
+    let error = run(&place, "wide.ds", "n.bin", Format::NANOGPT, None, 2).unwrap_err().to_string();
     assert!(error.contains("ids that nanogpt can hold, found ids up to 65536"), "{error}");
     assert!(error.contains("\nhint: ") && !place.path("n.bin").exists(), "{error}");
     for (format, to, token_type) in [
-        (Format::Llmc, "l.bin", TokenType::U32),
-        (Format::Megatron, "m.bin", TokenType::I32),
-        (Format::Datatrove, "d.ds", TokenType::U32),
+        (Format::LLMC, "l.bin", TokenType::U32),
+        (Format::MEGATRON, "m.bin", TokenType::I32),
+        (Format::DATATROVE, "d.ds", TokenType::U32),
     ] {
         let done = run(&place, "wide.ds", to, format, None, 2).unwrap();
         assert_eq!(done[0].token_type, token_type);
@@ -298,11 +299,11 @@ fn ids_that_a_format_cannot_hold_are_refused_and_others_choose_their_width() {
     // 65,535 is the last id of u16, though Megatron itself turns to i32 a little before.
     place.write("edge.bin", [255u8, 255, 2, 0]);
     let width = |to: &str, format| {
-        run(&place, "edge.bin", to, format, Some(Format::Nanogpt), 2).unwrap()[0].token_type
+        run(&place, "edge.bin", to, format, Some(Format::NANOGPT), 2).unwrap()[0].token_type
     };
-    assert_eq!(width("e1.bin", Format::Llmc), TokenType::U16);
-    assert_eq!(width("e2.ds", Format::Datatrove), TokenType::U16);
-    assert_eq!(width("e3", Format::Megatron), TokenType::I32);
+    assert_eq!(width("e1.bin", Format::LLMC), TokenType::U16);
+    assert_eq!(width("e2.ds", Format::DATATROVE), TokenType::U16);
+    assert_eq!(width("e3", Format::MEGATRON), TokenType::I32);
 }
 
 #[test]
@@ -311,7 +312,7 @@ fn nothing_is_written_over_and_nothing_half_written_is_left() {
     place.write("n.bin", U16);
     for taken in ["out/x.bin", "out/x.idx"] {
         place.write(taken, "somebody's");
-        let error = run(&place, "n.bin", "out/x", Format::Megatron, Some(Format::Nanogpt), END)
+        let error = run(&place, "n.bin", "out/x", Format::MEGATRON, Some(Format::NANOGPT), END)
             .unwrap_err();
         let text = error.to_string();
         assert!(
@@ -326,10 +327,10 @@ fn nothing_is_written_over_and_nothing_half_written_is_left() {
     // Interrupted: not even the temporary file stays.
     let request = Convert {
         input: &place.path("n.bin"),
-        input_as: TokensAs { format: Some(Format::Nanogpt), token_type: None },
+        input_as: TokensAs { format: Some(Format::NANOGPT), token_type: None },
         split: None,
         output: &place.path("out/x"),
-        to: Format::Megatron,
+        to: Format::MEGATRON,
         end_of_text: Some(END),
         interrupted: &AtomicBool::new(true),
     };
@@ -343,12 +344,12 @@ fn a_stretch_without_end_of_text_is_cut_so_that_memory_stays_bounded() {
     // 2²⁰ tokens and a few more, none of them end-of-text; ids below 256 are bytes, here letters.
     let long: Vec<u8> = std::iter::repeat_n([70u8, 0], (1 << 20) + 3).flatten().collect();
     place.write("long.bin", &long);
-    let source = SourceSpec { format: Some(Format::Nanogpt), ..path("long.bin") };
+    let source = SourceSpec { format: Some(Format::NANOGPT.name().to_owned()), ..path("long.bin") };
     let domain = place.one(source).unwrap();
     let lengths: Vec<usize> = documents(domain.shard(Split::Train)).iter().map(Vec::len).collect();
     assert_eq!(lengths, [(1 << 20) + 1, 4], "cut at 2²⁰, each ended");
     // Converting copies the stream as it is.
-    run(&place, "long.bin", "l.bin", Format::Llmc, Some(Format::Nanogpt), None).unwrap();
+    run(&place, "long.bin", "l.bin", Format::LLMC, Some(Format::NANOGPT), None).unwrap();
     assert_eq!(std::fs::read(place.path("l.bin")).unwrap()[1024..], long[..]);
 }
 
@@ -387,7 +388,7 @@ fn damage_is_named_with_what_was_expected_and_found() {
     let square =
         String::from_utf8(numpy("<u2", U16)[10..128].to_vec()).unwrap().replace("(6,), ", "(2, 3)");
     place.write("square.npy", [&numpy("<u2", U16)[..10], square.as_bytes(), U16].concat());
-    let llmc = Some(Format::Llmc);
+    let llmc = Some(Format::LLMC);
     let cases = [
         ("short.bin", llmc, "expected llm.c's header of 1024 bytes, found a file of 1000 bytes"),
         ("version.bin", None, "expected version 1 behind magic number 20240520, found version 2"),
@@ -399,7 +400,7 @@ fn damage_is_named_with_what_was_expected_and_found() {
         ),
         ("magic.bin", llmc, "magic number 20240520 (GPT-2) or 20240801 (Llama 3), found 20250520"),
         ("magic.bin", None, "format = \"nanogpt\""),
-        ("odd-nano.bin", Some(Format::Nanogpt), "found 11 bytes of them, which leaves 1 over"),
+        ("odd-nano.bin", Some(Format::NANOGPT), "found 11 bytes of them, which leaves 1 over"),
         ("alone.ds", None, "alone.ds.index, found no such file"),
         (
             "past.ds",
@@ -423,6 +424,7 @@ fn damage_is_named_with_what_was_expected_and_found() {
         ("square.npy", None, "found shape (2, 3)"),
     ];
     for (name, format, words) in cases {
+        let format = format.map(|format| format.name().to_owned());
         let error = place.refusal(SourceSpec { format, ..path(name) });
         assert!(error.contains(words), "{name}: {error}");
     }
@@ -440,7 +442,8 @@ fn damage_is_named_with_what_was_expected_and_found() {
 fn ids_beyond_the_vocabulary_are_refused_with_their_document() {
     let place = unsplit();
     place.write("n.bin", [5u8, 0, 10, 1, 6, 0, 11, 1]);
-    let error = place.refusal(SourceSpec { format: Some(Format::Nanogpt), ..path("n.bin") });
+    let error = place
+        .refusal(SourceSpec { format: Some(Format::NANOGPT.name().to_owned()), ..path("n.bin") });
     assert!(
         error.contains("n.bin, document 1: expected token ids below 267, found 267"),
         "{error}"
@@ -456,14 +459,20 @@ fn folders_take_what_tells_itself_and_the_format_that_is_named() {
     }
     let read = |source: SourceSpec| place.one(source).unwrap().manifest.counts.read;
     assert_eq!(read(path("a")), 3 * 6, "llm.c's, datatrove's and NumPy's, two each");
-    let named = |format| SourceSpec { format: Some(format), ..path("a") };
-    assert_eq!(read(named(Format::Llmc)), 3 * 2);
-    assert_eq!(read(named(Format::Olmo)), 3 * 2);
+    let named = |format: Format| SourceSpec { format: Some(format.name().to_owned()), ..path("a") };
+    assert_eq!(read(named(Format::LLMC)), 3 * 2);
+    assert_eq!(read(named(Format::OLMO)), 3 * 2);
     place.write("b/x.bin", U16);
-    assert_eq!(read(SourceSpec { format: Some(Format::Nanogpt), ..path("b") }), 3);
+    assert_eq!(
+        read(SourceSpec { format: Some(Format::NANOGPT.name().to_owned()), ..path("b") }),
+        3
+    );
     // The .bin of a Megatron shard is no nanoGPT file.
-    run(&place, "b/x.bin", "b/y", Format::Megatron, Some(Format::Nanogpt), END).unwrap();
-    assert_eq!(read(SourceSpec { format: Some(Format::Nanogpt), ..path("b") }), 3);
+    run(&place, "b/x.bin", "b/y", Format::MEGATRON, Some(Format::NANOGPT), END).unwrap();
+    assert_eq!(
+        read(SourceSpec { format: Some(Format::NANOGPT.name().to_owned()), ..path("b") }),
+        3
+    );
     let error =
         place.refusal(SourceSpec { token_type: Some(TokenType::U16), ..path("tokenizer.json") });
     assert!(error.contains("`source.token_type`"), "{error}");

@@ -131,7 +131,7 @@ fn folders_and_patterns_find_files_in_order() {
     let many = OneOrMany::Many(vec!["in/deep".to_owned(), "in/b.txt".into(), "in".into()]);
     let many = SourceSpec { path: Some(many), ..SourceSpec::default() };
     assert_eq!(files(many), ["in/deep/c.md", "in/b.txt", "in/a.jsonl"]);
-    let only = SourceSpec { format: Some(Format::Jsonl), ..path("in") };
+    let only = SourceSpec { format: Some(Format::JSONL.name().to_owned()), ..path("in") };
     assert_eq!(files(only), ["in/a.jsonl"]);
 }
 
@@ -226,7 +226,7 @@ fn values_of_the_wrong_type_are_named() {
 fn the_format_can_be_named() {
     let place = Place::new();
     place.write("x.py", "print()");
-    let source = SourceSpec { format: Some(Format::Txt), ..path("*.py") };
+    let source = SourceSpec { format: Some(Format::TXT.name().to_owned()), ..path("*.py") };
     assert_eq!(texts(&place.one(source).unwrap()), ["print()"]);
     let error = place.refusal(path("x.py"));
     assert!(error.contains("x.py: unknown file type") && error.contains(".jsonl.zst"), "{error}");

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use crate::error::DataError;
+use crate::source::readers;
 use crate::source::resolve::Source;
 use crate::token_type::TokenType;
 
@@ -31,8 +32,12 @@ fn is_full(error: &std::io::Error) -> bool {
 
 /// Bytes that the shards of `bytes` on disk of a source take, very roughly.
 pub(crate) fn estimate(source: &Source, bytes: u64, token_type: TokenType) -> u64 {
-    let compressed =
-        source.files.iter().filter(|file| file.is_compressed()).map(|file| file.bytes).sum::<u64>();
+    let compressed = source
+        .files
+        .iter()
+        .filter(|file| readers::is_compressed(file))
+        .map(|file| file.bytes)
+        .sum::<u64>();
     let share = compressed as f64 / source.all_bytes().max(1) as f64;
     // Text compresses to a third.
     of_text((bytes as f64 * (1.0 + 2.0 * share)) as u64, token_type)

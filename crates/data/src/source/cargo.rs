@@ -18,8 +18,9 @@ use walkdir::WalkDir;
 use super::file::{Found, PackageName, SourceFile};
 use super::files;
 use crate::error::{DataError, Result};
+use crate::format::Format;
 use crate::shard::manifest::FileRecord;
-use crate::spec::{CargoKind, Format};
+use crate::spec::CargoKind;
 
 /// Longer files are mostly generated.
 const MAX_FILE: u64 = 120_000;
@@ -96,7 +97,7 @@ fn add(package: &Package, kind: CargoKind, found: &mut Found) -> Result<bool> {
         let relative = entry.path().strip_prefix(folder).unwrap_or(entry.path());
         found.files.push(SourceFile {
             path: entry.path().to_owned(),
-            format: Format::Txt,
+            format: Format::TXT,
             bytes: metadata.len(),
             label: format!("{}/{}", package.name, relative.display()),
             package: Some(PackageName {

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::decompress;
+use crate::format::Format;
 use crate::hub::Snapshot;
 use crate::shard::manifest::{FileRecord, HubRecord};
-use crate::spec::Format;
 
 /// One file to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,13 +26,6 @@ pub(crate) struct SourceFile {
 pub(crate) struct PackageName {
     pub(crate) name: String,
     pub(crate) license: String,
-}
-
-impl SourceFile {
-    /// Whether there is more text in it than bytes on disk.
-    pub(crate) fn is_compressed(&self) -> bool {
-        self.format == Format::Parquet || decompress::is_compressed(&self.path)
-    }
 }
 
 /// What `path`, `hub` or `cargo` was found to mean.

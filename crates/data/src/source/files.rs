@@ -12,10 +12,10 @@ use std::time::UNIX_EPOCH;
 use walkdir::WalkDir;
 
 use super::file::SourceFile;
-use super::registry::{self, endings};
+use super::readers::{self, endings};
 use crate::error::{DataError, Result};
+use crate::format::Format;
 use crate::shard::manifest::FileRecord;
-use crate::spec::Format;
 use crate::tokens::megatron;
 
 /// A path of the config: what is literal of it, and the pattern that is left.
@@ -128,7 +128,7 @@ pub(super) fn nanoseconds(time: std::time::SystemTime) -> String {
 
 /// Also knows the `.bin` of a Megatron shard.
 pub(crate) fn format_of(path: &Path) -> Option<Format> {
-    if is_half(path) { Some(Format::Megatron) } else { registry::recognise(path) }
+    if is_half(path) { Some(Format::MEGATRON) } else { readers::recognise(path) }
 }
 
 /// Whether a file is the `.bin` of a Megatron shard.
@@ -210,8 +210,8 @@ fn walk(
         })?;
         let path = entry.path();
         // A format that was named decides about endings that several share.
-        let named = |format: &Format| registry::has_ending(*format, path) && !is_half(path);
-        let kind = if format.is_some() { format.filter(named) } else { registry::recognise(path) };
+        let named = |format: &Format| readers::has_ending(*format, path) && !is_half(path);
+        let kind = if format.is_some() { format.filter(named) } else { readers::recognise(path) };
         let Some(kind) = kind.filter(|_| entry.file_type().is_file()) else { continue };
         if is_own_description(path) {
             continue;
@@ -232,7 +232,7 @@ fn file(path: &Path, format: Format, label: String) -> Result<SourceFile> {
     let length = |path: &Path| -> Result<u64> {
         Ok(std::fs::metadata(path).map_err(DataError::io("read", path))?.len())
     };
-    let (path, bytes) = if format == Format::Megatron {
+    let (path, bytes) = if format == Format::MEGATRON {
         let (idx, bin) = megatron::files(path);
         let bytes = length(&idx)? + length(&bin)?;
         (idx, bytes)

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `resolve` | from a spec to a source; `files`, `cargo` and `hub` find its files |
 //! | `read` | from a source to chunks and items |
-//! | `registry` | which reader a file has: `txt`, `jsonl`, `parquet` or `tokenized` |
+//! | `readers` | every format with its reader: `txt`, `jsonl`, `parquet`, `tokenized` |
 //! | `reading`, `chunk`, `file` | what readers are handed and what they push |
 //! | `share`, `meter` | how much of a source one worker reads, and how much a limit takes |
 
@@ -19,17 +19,12 @@ mod column;
 mod decompress;
 pub(crate) mod file;
 pub(crate) mod files;
-#[cfg_attr(not(feature = "hub"), path = "hub_missing.rs")]
+#[cfg_attr(not(feature = "hub"), path = "hub/missing.rs")]
 mod hub;
-mod jsonl;
 pub(crate) mod meter;
-#[cfg_attr(not(feature = "parquet"), path = "parquet_missing.rs")]
-mod parquet;
 pub(crate) mod read;
+pub(crate) mod readers;
 pub(crate) mod reading;
-mod registry;
 pub(crate) mod resolve;
 pub(crate) mod share;
 pub(crate) mod texts;
-mod tokenized;
-mod txt;

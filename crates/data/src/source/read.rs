@@ -10,8 +10,8 @@ use std::sync::atomic::AtomicBool;
 
 use super::chunk::{ChunkSink, Stretch};
 use super::file::SourceFile;
+use super::readers;
 use super::reading::{Reading, Sink};
-use super::registry;
 use super::resolve::Source;
 use super::share::Share;
 use crate::error::Result;
@@ -55,7 +55,7 @@ impl Source {
         advance: &(dyn Fn(u64) + Sync),
         sink: &mut Sink<'_>,
     ) -> Result<()> {
-        registry::read(&Reading { options: &self.options, advance, tokenizer }, file, sink)
+        readers::read(&Reading { options: &self.options, advance, tokenizer }, file, sink)
     }
 
     /// Pushes the chunks of a stretch of one file, given by its number. `tokenizer` as for
@@ -72,7 +72,7 @@ impl Source {
         sink: &mut ChunkSink<'_, 'a>,
     ) -> Result<()> {
         let reading = Reading { options: &self.options, advance, tokenizer };
-        registry::cut(&reading, &self.files[file], stretch, sink)
+        readers::cut(&reading, &self.files[file], stretch, sink)
     }
 
     /// Bytes on disk of a span.
@@ -96,7 +96,7 @@ impl Source {
         let mut start = 0u64;
         for (number, file) in self.files.iter().enumerate() {
             let end = start + file.bytes;
-            let splits = registry::splits(file);
+            let splits = readers::splits(file);
             let (from, to) = (start.max(mine.start), end.min(mine.end));
             if splits && from < to {
                 let whole = (from, to) == (start, end);

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::file::{Found, SourceFile};
 use super::reading::{Key, ReadOptions};
-use super::{cargo, files, hub, registry};
+use super::{cargo, files, hub, readers};
 use crate::document::cleaning::Cleaning;
 use crate::error::{DataError, Result};
+use crate::format::Format;
 use crate::hub::Snapshot;
 use crate::progress::Progress;
 use crate::shard::manifest::{FileRecord, HubRecord};
@@ -62,12 +63,13 @@ impl Source {
     ) -> Result<Source> {
         check_origin(spec)?;
         only_with_hub(spec)?;
+        let format = readers::stated(spec)?;
         let max_document = max_document(spec)?;
         if let Some(corrupt) = &spec.corrupt {
             corrupt.check()?;
         }
         let cleaning = Cleaning::new(spec)?;
-        let (found, identity) = find(spec, base, progress)?;
+        let (found, identity) = find(spec, format, base, progress)?;
         check_token_type(spec, &found.files)?;
         check_cleaning(&cleaning, &found.files)?;
         let default_unit = spec.cargo.map(|_| "crate");
@@ -107,7 +109,12 @@ impl Source {
 
 /// The files that a spec means, and what tells the source from any other: the spec but for what
 /// cannot change a token (the licence) and for its paths, which are resolved.
-fn find(spec: &SourceSpec, base: &Path, progress: &dyn Progress) -> Result<(Found, Value)> {
+fn find(
+    spec: &SourceSpec,
+    format: Option<Format>,
+    base: &Path,
+    progress: &dyn Progress,
+) -> Result<(Found, Value)> {
     let rest = SourceSpec { path: None, license: None, ..spec.clone() };
     if let Some(kind) = spec.cargo {
         let (found, root) = cargo::find(kind, base)?;
@@ -116,12 +123,12 @@ fn find(spec: &SourceSpec, base: &Path, progress: &dyn Progress) -> Result<(Foun
         return Ok((found, json!({ "spec": rest, "workspace": root.to_string_lossy() })));
     }
     if let Some(name) = &spec.hub {
-        return Ok((hub::find(spec, name, progress)?, json!({ "spec": rest })));
+        return Ok((hub::find(spec, format, name, progress)?, json!({ "spec": rest })));
     }
     let paths = spec.path.as_ref().map_or(&[][..], |paths| paths.as_slice());
     let patterns = path_patterns(paths, base)?;
     let identities: Vec<_> = patterns.iter().map(files::PathPattern::identity).collect();
-    let files = files::find(&patterns, spec.format)?;
+    let files = files::find(&patterns, format)?;
     let records = files.iter().map(files::record).collect::<Result<_>>()?;
     let found = Found { files, records, ..Found::default() };
     Ok((found, json!({ "spec": rest, "paths": identities })))
@@ -225,7 +232,7 @@ fn key(
         "license" if cargo => Key::License,
         column => Key::Column(column.to_owned()),
     };
-    let without = files.iter().find(|file| !registry::has_columns(file.format));
+    let without = files.iter().find(|file| !readers::has_columns(file.format));
     if let (Key::Column(column), Some(file)) = (&key, without) {
         let choice = if cargo { "\"crate\", \"license\" or \"file\"" } else { "\"file\"" };
         return Err(DataError::Spec {

@@ -158,9 +158,10 @@ pub struct SourceSpec {
     /// no file after them is opened, or fetched. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
-    /// What the files are, where their names do not tell.
+    /// What the files are, by the name of a [`Format`](crate::Format), where their own names do not
+    /// tell.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub format: Option<Format>,
+    pub format: Option<String>,
     /// How an id is stored in tokenized files that do not say it themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_type: Option<TokenType>,
@@ -251,56 +252,6 @@ pub enum OnInvalid {
 pub enum NormalForm {
     /// Canonical composition: é is one character, however it was written.
     Nfc,
-}
-
-/// The kinds of files that can be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Plain UTF-8 text.
-    Txt,
-    /// One JSON object a line, plain or compressed with gzip or zstd.
-    Jsonl,
-    /// Apache Parquet.
-    Parquet,
-    /// Tokenized Megatron shards, `.idx` and `.bin`.
-    Megatron,
-    /// nanoGPT's and llama2.c's `.bin`: ids alone.
-    Nanogpt,
-    /// llm.c's `.bin`: a header, then ids.
-    Llmc,
-    /// datatrove's `.ds` with its `.ds.index` and `.ds.metadata`.
-    Datatrove,
-    /// OLMo's `.npy`: ids alone, or a NumPy array of them.
-    Olmo,
-}
-
-impl Format {
-    /// All of them.
-    pub const ALL: [Format; 8] = [
-        Format::Txt,
-        Format::Jsonl,
-        Format::Parquet,
-        Format::Megatron,
-        Format::Nanogpt,
-        Format::Llmc,
-        Format::Datatrove,
-        Format::Olmo,
-    ];
-
-    /// The name in configs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Format::Txt => "txt",
-            Format::Jsonl => "jsonl",
-            Format::Parquet => "parquet",
-            Format::Megatron => "megatron",
-            Format::Nanogpt => "nanogpt",
-            Format::Llmc => "llmc",
-            Format::Datatrove => "datatrove",
-            Format::Olmo => "olmo",
-        }
-    }
 }
 
 /// The shares of the split units that go to `tune` and `valid`; the rest is `train`.

@@ -18,14 +18,19 @@ use super::file::{Beside, Documents, Layout, TokenFile, TokenFormat, agree, chec
 use super::mmap::MappedFile;
 use super::stream::TokenStream;
 use crate::error::{DataError, Result};
-use crate::spec::Format;
+use crate::format::Format;
 use crate::token_type::TokenType;
 
 /// A metadata file longer than this is none.
 const LONGEST_METADATA: u64 = 64 << 10;
 
+impl Format {
+    /// datatrove's `.ds` with its `.ds.index` and `.ds.metadata`.
+    pub const DATATROVE: Format = Format::new("datatrove");
+}
+
 pub(super) const FORMAT: TokenFormat = TokenFormat {
-    format: Format::Datatrove,
+    format: Format::DATATROVE,
     endings: &[".ds"],
     is_one: |_| true,
     open,

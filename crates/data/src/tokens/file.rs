@@ -15,7 +15,7 @@ use super::megatron_index::Index;
 use super::mmap::MappedFile;
 use super::stream::TokenStream;
 use crate::error::{DataError, Result};
-use crate::spec::Format;
+use crate::format::Format;
 use crate::token_type::TokenType;
 
 /// Tokens of the longest document in a file without an index.

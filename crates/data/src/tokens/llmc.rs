@@ -22,7 +22,7 @@ use super::megatron;
 use super::mmap::MappedFile;
 use super::stream::TokenStream;
 use crate::error::{DataError, Result};
-use crate::spec::Format;
+use crate::format::Format;
 use crate::token_type::TokenType;
 
 /// Bytes before the ids.
@@ -31,8 +31,13 @@ const HEADER: usize = 1024;
 const KINDS: [(u32, u32, TokenType); 2] =
     [(20_240_520, 1, TokenType::U16), (20_240_801, 7, TokenType::U32)];
 
+impl Format {
+    /// llm.c's `.bin`: a header, then ids.
+    pub const LLMC: Format = Format::new("llmc");
+}
+
 pub(super) const FORMAT: TokenFormat = TokenFormat {
-    format: Format::Llmc,
+    format: Format::LLMC,
     endings: &[".bin"],
     is_one,
     open,

@@ -12,11 +12,16 @@ use super::megatron_index::{self, Index, LengthSink};
 use super::mmap::MappedFile;
 use super::stream::TokenStream;
 use crate::error::{DataError, Result};
-use crate::spec::Format;
+use crate::format::Format;
 use crate::token_type::TokenType;
 
+impl Format {
+    /// Tokenized Megatron shards, `.idx` and `.bin`.
+    pub const MEGATRON: Format = Format::new("megatron");
+}
+
 pub(super) const FORMAT: TokenFormat = TokenFormat {
-    format: Format::Megatron,
+    format: Format::MEGATRON,
     endings: &[".idx"],
     is_one: |_| true,
     open: |path, stated| {

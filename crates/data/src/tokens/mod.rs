@@ -1,4 +1,4 @@
-//! Files of token ids on disk, in the formats of five programs.
+//! Files of token ids on disk, in the formats of several programs.
 //!
 //! In: a path, and the type of its ids where the file does not tell. Out: a
 //! [`TokenFile`](file::TokenFile): its ids memory-mapped, and what tells its documents apart.
@@ -18,7 +18,7 @@ pub(crate) mod stream;
 use std::path::Path;
 
 use crate::error::{DataError, Result};
-use crate::spec::Format;
+use crate::format::Format;
 use crate::token_type::TokenType;
 use file::{TokenFile, TokenFormat};
 

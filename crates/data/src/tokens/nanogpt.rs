@@ -12,11 +12,16 @@
 use super::file::{Documents, Layout, TokenFile, TokenFormat, check_whole};
 use super::mmap::MappedFile;
 use super::stream::TokenStream;
-use crate::spec::Format;
+use crate::format::Format;
 use crate::token_type::TokenType;
 
+impl Format {
+    /// nanoGPT's and llama2.c's `.bin`: ids alone.
+    pub const NANOGPT: Format = Format::new("nanogpt");
+}
+
 pub(super) const FORMAT: TokenFormat = TokenFormat {
-    format: Format::Nanogpt,
+    format: Format::NANOGPT,
     endings: &[".bin"],
     // Nothing tells its files from others: it has to be named.
     is_one: |_| false,

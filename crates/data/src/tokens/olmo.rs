@@ -18,13 +18,18 @@ use super::file::{Documents, TokenFile, TokenFormat, agree, check_whole};
 use super::mmap::MappedFile;
 use super::stream::TokenStream;
 use crate::error::{DataError, Result};
-use crate::spec::Format;
+use crate::format::Format;
 use crate::token_type::TokenType;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
+impl Format {
+    /// OLMo's `.npy`: ids alone, or a NumPy array of them.
+    pub const OLMO: Format = Format::new("olmo");
+}
+
 pub(super) const FORMAT: TokenFormat =
-    TokenFormat { format: Format::Olmo, endings: &[".npy"], is_one: |_| true, open, layout: None };
+    TokenFormat { format: Format::OLMO, endings: &[".npy"], is_one: |_| true, open, layout: None };
 
 fn open(path: &Path, stated: Option<TokenType>) -> Result<TokenFile> {
     let file = MappedFile::open(path)?;

@@ -18,12 +18,12 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 use serde_json::{Value, json};
 
-use super::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
-use super::column;
-use super::file::SourceFile;
-use super::reading::{Item, Reading, Sink};
 use crate::document::{Content, Document};
 use crate::error::{DataError, Result};
+use crate::source::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
+use crate::source::column;
+use crate::source::file::SourceFile;
+use crate::source::reading::{Item, Reading, Sink};
 
 /// Rows read at once. Documents are kept until the next ones are read, so it bounds memory too.
 const ROWS: usize = 64;

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use memchr::memmem::rfind;
 
-use super::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
-use super::decompress;
-use super::file::SourceFile;
-use super::reading::{Item, Reading, Sink};
 use crate::document::{Content, Document};
 use crate::error::{DataError, Result};
+use crate::source::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
+use crate::source::decompress;
+use crate::source::file::SourceFile;
+use crate::source::reading::{Item, Reading, Sink};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 

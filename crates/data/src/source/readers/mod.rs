@@ -1,16 +1,23 @@
 //! Every format that can be read, with its reader and the endings of its files.
 //!
-//! A new format of text is a file beside this one and a row in [`TEXT`]; the tokenized formats come
+//! A new format of text is a file in this folder and a row in [`TEXT`]; the tokenized formats come
 //! from the table in `tokens/mod.rs`.
+
+mod jsonl;
+#[cfg_attr(not(feature = "parquet"), path = "parquet_missing.rs")]
+mod parquet;
+mod tokenized;
+mod txt;
 
 use std::path::Path;
 
 use super::chunk::{self, ChunkSink, Chunker, Stretch};
+use super::decompress;
 use super::file::SourceFile;
 use super::reading::{Reading, Sink};
-use super::{jsonl, parquet, tokenized, txt};
-use crate::error::Result;
-use crate::spec::Format;
+use crate::error::{DataError, Result};
+use crate::format::Format;
+use crate::spec::SourceSpec;
 use crate::tokens::{self, file::TokenFormat};
 
 /// A format of text.
@@ -20,20 +27,37 @@ struct TextFormat {
     endings: &'static [&'static str],
     /// Whether documents have columns that can be named.
     columns: bool,
+    /// Whether the format itself compresses, so that there is more text than bytes on disk.
+    compresses: bool,
     /// How a file is cut into chunks that are parsed in parallel, and begun in the middle.
     chunker: &'static Chunker,
+}
+
+impl Format {
+    /// Plain UTF-8 text.
+    pub const TXT: Format = Format::new("txt");
+    /// One JSON object a line, plain or compressed with gzip or zstd.
+    pub const JSONL: Format = Format::new("jsonl");
+    /// Apache Parquet.
+    pub const PARQUET: Format = Format::new("parquet");
+
+    /// All formats: those of text, then the tokenized ones.
+    pub fn all() -> impl Iterator<Item = Format> {
+        rows().map(|row| row.format())
+    }
 }
 
 /// Every format of text.
 static TEXT: [TextFormat; 3] = [
     TextFormat {
-        format: Format::Txt,
+        format: Format::TXT,
         endings: &[".txt", ".text", ".md", ".txt.gz", ".txt.zst"],
         columns: false,
+        compresses: false,
         chunker: &txt::CHUNKER,
     },
     TextFormat {
-        format: Format::Jsonl,
+        format: Format::JSONL,
         endings: &[
             ".jsonl",
             ".jsonl.gz",
@@ -46,12 +70,14 @@ static TEXT: [TextFormat; 3] = [
             ".json.zst",
         ],
         columns: true,
+        compresses: false,
         chunker: &jsonl::CHUNKER,
     },
     TextFormat {
-        format: Format::Parquet,
+        format: Format::PARQUET,
         endings: &[".parquet"],
         columns: true,
+        compresses: true,
         chunker: &parquet::CHUNKER,
     },
 ];
@@ -101,6 +127,27 @@ fn text(format: Format) -> Option<&'static TextFormat> {
     TEXT.iter().find(|row| row.format == format)
 }
 
+/// The format that a spec names.
+///
+/// # Errors
+/// There is none of that name.
+pub(super) fn stated(spec: &SourceSpec) -> Result<Option<Format>> {
+    let Some(name) = &spec.format else { return Ok(None) };
+    if let Some(format) = Format::all().find(|format| format.name() == name) {
+        return Ok(Some(format));
+    }
+    let names: Vec<&str> = Format::all().map(Format::name).collect();
+    let written = name.to_ascii_lowercase();
+    let likeness = |known: &&&str| strsim::jaro_winkler(&written, known);
+    let nearest = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    Err(DataError::Spec {
+        key: "source.format".to_owned(),
+        expected: format!("one of {}", names.join(", ")),
+        found: format!("\"{name}\""),
+        hint: nearest.map_or_else(String::new, |nearest| format!("did you mean `{nearest}`?")),
+    })
+}
+
 /// The format that a file's name tells of, or where it leaves several, its content.
 pub(super) fn recognise(path: &Path) -> Option<Format> {
     rows().find(|row| row.takes(path)).map(|row| row.format())
@@ -120,6 +167,11 @@ pub(super) fn endings(format: Option<Format>) -> String {
 /// Whether documents of the format have columns that can be named.
 pub(super) fn has_columns(format: Format) -> bool {
     text(format).is_some_and(|row| row.columns)
+}
+
+/// Whether there is more text in a file than bytes on disk.
+pub(crate) fn is_compressed(file: &SourceFile) -> bool {
+    text(file.format).is_some_and(|row| row.compresses) || decompress::is_compressed(&file.path)
 }
 
 /// Whether this file can be read by byte ranges, each range by itself.
@@ -159,27 +211,47 @@ pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn every_format_has_its_row() {
-        for format in Format::ALL {
+        for format in Format::all() {
             assert_eq!(rows().filter(|row| row.format() == format).count(), 1, "{format:?}");
         }
         for (name, format) in [
-            ("a.txt", Some(Format::Txt)),
-            ("a.JSONL.ZST", Some(Format::Jsonl)),
-            ("a.json.gz", Some(Format::Jsonl)),
-            ("a.parquet", Some(Format::Parquet)),
-            ("a.idx", Some(Format::Megatron)),
-            ("a.ds", Some(Format::Datatrove)),
-            ("a.npy", Some(Format::Olmo)),
+            ("a.txt", Some(Format::TXT)),
+            ("a.JSONL.ZST", Some(Format::JSONL)),
+            ("a.json.gz", Some(Format::JSONL)),
+            ("a.parquet", Some(Format::PARQUET)),
+            ("a.idx", Some(Format::MEGATRON)),
+            ("a.ds", Some(Format::DATATROVE)),
+            ("a.npy", Some(Format::OLMO)),
             ("a.ds.index", None),
             ("a.bin", None),
             ("a.csv", None),
             ("jsonl", None),
         ] {
             assert_eq!(recognise(Path::new(name)), format, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_format_is_found_by_its_name_or_refused_with_the_nearest() {
+        let of = |name: &str| {
+            stated(&SourceSpec { format: Some(name.to_owned()), ..SourceSpec::default() })
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(stated(&SourceSpec::default()).ok(), Some(None));
+        for format in Format::all() {
+            assert_eq!(of(format.name()), Ok(Some(format)));
+        }
+        for (name, nearest) in [("nanogp", "nanogpt"), ("JSONL", "jsonl"), ("json", "jsonl")] {
+            let error = of(name).unwrap_err();
+            let known = "`source.format`: expected one of txt, jsonl, parquet, megatron, ";
+            assert!(error.starts_with(known), "{error}");
+            let found = format!("found \"{name}\"\nhint: did you mean `{nearest}`?");
+            assert!(error.ends_with(&found), "{error}");
         }
     }
 }

@@ -13,30 +13,39 @@
 //! What is not one choice is refused, with what there is: text for testing must not end up in
 //! training by a guess.
 
+mod names;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use self::names::{TRAIN, canonical, folder_of, split_of};
 use super::file::{Found, SourceFile};
-use super::registry::{self, endings};
+use super::readers::{self, endings};
 use crate::error::{DataError, Result, list};
+use crate::format::Format;
 use crate::hub::card::{Config, DataFiles, configs};
 use crate::hub::{RepoEntry, RepoKind, Snapshot};
 use crate::progress::Progress;
 use crate::shard::manifest::{FileRecord, HubRecord};
-use crate::spec::{Format, OneOrMany, SourceSpec};
+use crate::spec::{OneOrMany, SourceSpec};
 use crate::tokens;
 
 /// The file whose header may list configurations.
 const README: &str = "README.md";
-/// The split that is trained on.
-const TRAIN: &str = "train";
 
-/// Finds the files of the data set called `name`.
+/// Finds the files of the data set called `name`, of `format` if that is given.
 ///
 /// # Errors
 /// Those of [`Snapshot::open`]; the spec chooses no file, or does not choose one of several.
-pub(super) fn find(spec: &SourceSpec, name: &str, progress: &dyn Progress) -> Result<Found> {
+pub(super) fn find(
+    spec: &SourceSpec,
+    format: Option<Format>,
+    name: &str,
+    progress: &dyn Progress,
+) -> Result<Found> {
     let revision = spec.revision.as_deref();
     let snapshot = Snapshot::open(RepoKind::Dataset, name, revision, "source.hub", progress)?;
     let entries = snapshot.files()?;
@@ -55,7 +64,7 @@ pub(super) fn find(spec: &SourceSpec, name: &str, progress: &dyn Progress) -> Re
         false => Vec::new(),
     };
     let mut found = Found::default();
-    for (entry, format) in choose(spec, snapshot.files()?, &configs)? {
+    for (entry, format) in choose(spec, format, snapshot.files()?, &configs)? {
         found.files.push(SourceFile {
             path: snapshot.place(entry),
             format,
@@ -78,6 +87,7 @@ pub(super) fn find(spec: &SourceSpec, name: &str, progress: &dyn Progress) -> Re
 /// The files that a spec means, and what they are.
 fn choose<'a>(
     spec: &SourceSpec,
+    stated: Option<Format>,
     entries: &'a [RepoEntry],
     configs: &[Config],
 ) -> Result<Vec<(&'a RepoEntry, Format)>> {
@@ -88,8 +98,8 @@ fn choose<'a>(
         }
         None => entries.iter().filter(|entry| is_data(&entry.path)).collect(),
     };
-    if let (Some(format), None) = (spec.format, &spec.files) {
-        files.retain(|entry| registry::recognise(Path::new(&entry.path)) == Some(format));
+    if let (Some(format), None) = (stated, &spec.files) {
+        files.retain(|entry| readers::recognise(Path::new(&entry.path)) == Some(format));
     }
     if files.is_empty() {
         return Err(refusal(
@@ -112,7 +122,7 @@ fn choose<'a>(
         };
     }
     let format = |entry: &'a RepoEntry| {
-        let known = spec.format.or_else(|| registry::recognise(Path::new(&entry.path)));
+        let known = stated.or_else(|| readers::recognise(Path::new(&entry.path)));
         known
             .filter(|format| !is_of_several_files(*format))
             .map(|format| (entry, format))
@@ -126,7 +136,8 @@ fn choose<'a>(
             })
     };
     let files: Vec<(&RepoEntry, Format)> = files.into_iter().map(format).collect::<Result<_>>()?;
-    let formats: BTreeSet<Format> = files.iter().map(|(_, format)| *format).collect();
+    let found = |format: &Format| files.iter().any(|(_, of)| of == format);
+    let formats: Vec<Format> = Format::all().filter(found).collect();
     if formats.len() > 1 && spec.files.is_none() {
         let example = |format: &Format| {
             let first = files.iter().find(|(_, of)| of == format);
@@ -171,7 +182,7 @@ fn is_data(path: &str) -> bool {
     ];
     let hidden = path.split('/').any(|part| part.starts_with('.'));
     let known =
-        registry::recognise(Path::new(path)).is_some_and(|format| !is_of_several_files(format));
+        readers::recognise(Path::new(path)).is_some_and(|format| !is_of_several_files(format));
     known && !hidden && !name.ends_with(".md") && !about.iter().any(|word| name.starts_with(word))
 }
 
@@ -332,15 +343,6 @@ fn of_folder<'a>(
     }
 }
 
-/// The folder that a file's configuration would be called by: without `data/`, and up to a folder
-/// called as a split.
-fn folder_of(path: &str) -> String {
-    let folders = path.split('/').rev().skip(1).collect::<Vec<_>>().into_iter().rev();
-    let folders =
-        folders.enumerate().filter(|(i, part)| !(*i == 0 && *part == "data")).map(|(_, part)| part);
-    folders.take_while(|part| canonical(part).is_none()).collect::<Vec<_>>().join("/")
-}
-
 /// The files of one split, by their names: the one that is asked for, else `train`. Where no name
 /// tells of a split, all is `train`; where some do, those that do not are `train` unless others say
 /// that they are.
@@ -380,240 +382,4 @@ fn of_split<'a>(spec: &SourceSpec, files: Vec<&'a RepoEntry>) -> Result<Vec<&'a 
         return Err(no_split(wanted, there));
     }
     Ok(chosen)
-}
-
-/// The split that a path tells of.
-fn split_of(path: &str) -> Option<String> {
-    let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
-    // `train_sft-00000-of-00001.parquet`: the whole first part is the name.
-    if let Some((label, rest)) =
-        name.split_once("-of-").and_then(|(before, _)| before.rsplit_once('-'))
-        && rest.bytes().all(|byte| byte.is_ascii_digit())
-        && words(label).any(|word| canonical(word).is_some())
-    {
-        return Some(canonical(label).unwrap_or(label).to_owned());
-    }
-    let said: BTreeSet<&str> =
-        folders.split('/').filter_map(canonical).chain(words(name).filter_map(canonical)).collect();
-    // `train/test.jsonl` is not trained on.
-    said.iter().find(|split| **split != TRAIN).or(said.first()).map(|split| (*split).to_owned())
-}
-
-fn words(name: &str) -> impl Iterator<Item = &str> {
-    name.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty())
-}
-
-/// The names that splits go by.
-fn canonical(word: &str) -> Option<&'static str> {
-    match word.to_ascii_lowercase().as_str() {
-        "train" | "training" => Some(TRAIN),
-        "validation" | "valid" | "val" | "dev" => Some("validation"),
-        "test" | "testing" | "eval" | "evaluation" => Some("test"),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use super::*;
-
-    /// The repositories of the field, as their trees look (some files of each).
-    const WIKIPEDIA: &[&str] = &[
-        ".gitattributes",
-        "20231101.en/train-00000-of-00041.parquet",
-        "20231101.simple/train-00000-of-00001.parquet",
-        "README.md",
-    ];
-    const CODEPARROT: &[&str] =
-        &["README.md", "file-000000000001.json.gz", "file-000000000054.json.gz"];
-    const STACK_SMOL: &[&str] =
-        &["README.md", "data/c/data.json", "data/python/data.json", "dataset_infos.json"];
-    const FINEWEB: &[&str] = &[
-        "README.md",
-        "data/CC-MAIN-2013-20/000_00000.parquet",
-        "data/CC-MAIN-2013-20/000_00001.parquet",
-        "sample/10BT/000_00000.parquet",
-    ];
-    const SLIM_PAJAMA: &[&str] = &[
-        "README.md",
-        "data/test-00000-of-00001-16ef9ba538b2b3a2.parquet",
-        "data/train-00000-of-00048-ab2b35705f029d94.parquet",
-        "data/train-00001-of-00048-d1a5ea53c1b8a5a1.parquet",
-        "data/validation-00000-of-00001-cac62cc1e0b5c4be.parquet",
-    ];
-    const SLIM_PAJAMA_BIG: &[&str] = &[
-        "test/chunk1/example_holdout_0.jsonl.zst",
-        "train/chunk1/example_train_0.jsonl.zst",
-        "train/chunk10/example_train_1.jsonl.zst",
-        "validation/chunk1/example_holdout_0.jsonl.zst",
-    ];
-    const PILE: &[&str] = &[
-        "README.md",
-        "test.jsonl.zst",
-        "train/00.jsonl.zst",
-        "train/01.jsonl.zst",
-        "val.jsonl.zst",
-    ];
-    const TINY_STORIES: &[&str] = &[
-        "README.md",
-        "TinyStories-train.txt",
-        "TinyStories-valid.txt",
-        "data/train-00000-of-00004-2d5a1467fff1081b.parquet",
-        "data/validation-00000-of-00001-869c898b519ad725.parquet",
-    ];
-
-    const FINEWEB_HEADER: &str = r#"---
-license: odc-by
-dataset_info: {features: [{name: text, dtype: string}], splits: [{name: train, num_bytes: 12}]}
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/*/*
-- config_name: sample-10BT
-  data_files:
-  - split: train
-    path: sample/10BT/*
----
-# FineWeb
-"#;
-
-    fn entries(paths: &[&str]) -> Vec<RepoEntry> {
-        let oid = "0".repeat(40);
-        let entry = |path: &&str| serde_json::json!({"path": path, "size": 1, "oid": oid});
-        paths.iter().map(|path| serde_json::from_value(entry(path)).unwrap()).collect()
-    }
-
-    fn spec(keys: &str) -> SourceSpec {
-        serde_json::from_str(&format!("{{\"hub\": \"a/b\"{keys}}}")).unwrap()
-    }
-
-    fn chosen(
-        paths: &[&str],
-        keys: &str,
-        readme: &str,
-    ) -> std::result::Result<Vec<String>, String> {
-        let entries = entries(paths);
-        let files = choose(&spec(keys), &entries, &configs(readme).unwrap());
-        let files =
-            files.map(|files| files.into_iter().map(|(entry, _)| entry.path.clone()).collect());
-        files.map_err(|error| error.to_string())
-    }
-
-    fn some(paths: &[&str], keys: &str) -> Vec<String> {
-        chosen(paths, keys, "").unwrap()
-    }
-
-    fn refused(paths: &[&str], keys: &str, readme: &str) -> String {
-        let error = chosen(paths, keys, readme).unwrap_err();
-        assert!(error.lines().last().unwrap().starts_with("hint: "), "{error}");
-        error
-    }
-
-    #[test]
-    fn the_fields_data_sets_are_found_by_their_names() {
-        let simple = r#", "config": "20231101.simple""#;
-        assert_eq!(some(WIKIPEDIA, simple), WIKIPEDIA[2..3]);
-        assert_eq!(some(CODEPARROT, ""), CODEPARROT[1..]);
-        assert_eq!(some(STACK_SMOL, r#", "config": "python""#), STACK_SMOL[2..3]);
-        assert_eq!(some(STACK_SMOL, r#", "config": "data/c""#), STACK_SMOL[1..2]);
-        assert_eq!(some(SLIM_PAJAMA, ""), SLIM_PAJAMA[2..4]);
-        assert_eq!(some(SLIM_PAJAMA, r#", "split": "valid""#), SLIM_PAJAMA[4..]);
-        assert_eq!(some(SLIM_PAJAMA_BIG, ""), SLIM_PAJAMA_BIG[1..3]);
-        assert_eq!(some(SLIM_PAJAMA_BIG, r#", "split": "validation""#), SLIM_PAJAMA_BIG[3..]);
-        assert_eq!(some(PILE, ""), PILE[2..4]);
-        assert_eq!(some(PILE, r#", "split": "test""#), PILE[1..2]);
-        assert_eq!(some(TINY_STORIES, r#", "format": "parquet""#), TINY_STORIES[3..4]);
-        assert_eq!(
-            some(TINY_STORIES, r#", "format": "txt", "split": "validation""#),
-            TINY_STORIES[2..3]
-        );
-        assert_eq!(some(&["data.jsonl", "test.jsonl"], ""), ["data.jsonl"]);
-        assert_eq!(some(&["part-00000-of-00002.jsonl", "part-00001-of-00002.jsonl"], "").len(), 2);
-        let chat =
-            ["data/train_gen-00000-of-00001.parquet", "data/train_sft-00000-of-00001.parquet"];
-        assert_eq!(some(&chat, r#", "split": "train_sft""#), chat[1..]);
-    }
-
-    #[test]
-    fn a_readme_says_what_configurations_and_splits_are() {
-        let file = |keys: &str| chosen(FINEWEB, keys, FINEWEB_HEADER);
-        assert_eq!(file("").unwrap(), FINEWEB[1..3]);
-        assert_eq!(file(r#", "config": "sample-10BT""#).unwrap(), FINEWEB[3..]);
-        let error = refused(FINEWEB, r#", "config": "sample-100BT""#, FINEWEB_HEADER);
-        assert!(
-            error.contains("expected one of `default`, `sample-10BT`, found \"sample-100BT\""),
-            "{error}"
-        );
-        let error = refused(FINEWEB, r#", "split": "test""#, FINEWEB_HEADER);
-        assert!(error.contains("`train`, found no split \"test\""), "{error}");
-        let lists = "---\nconfigs:\n- config_name: a\n  data_files: [x.jsonl, \"y*.jsonl\"]\n- config_name: b\n  \
-                     data_dir: sub\n  data_files: '*.jsonl'\n- config_name: c\n  data_dir: sub\n---\n";
-        let paths = ["sub/t.jsonl", "test.jsonl", "x.jsonl", "y1.jsonl"];
-        assert_eq!(chosen(&paths, r#", "config": "a""#, lists).unwrap(), paths[2..]);
-        assert_eq!(chosen(&paths, r#", "config": "b""#, lists).unwrap(), paths[..1]);
-        assert_eq!(chosen(&paths, r#", "config": "c""#, lists).unwrap(), paths[..1]);
-    }
-
-    #[test]
-    fn patterns_choose_and_order_files_and_other_keys_narrow_them() {
-        let keys = r#", "files": ["train/01*", "train/*"]"#;
-        assert_eq!(some(PILE, keys), ["train/01.jsonl.zst", "train/00.jsonl.zst"]);
-        assert_eq!(some(PILE, r#", "files": "**/*.zst""#).len(), 4);
-        assert_eq!(some(PILE, r#", "files": "**/*.zst", "split": "train""#), PILE[2..4]);
-        assert_eq!(some(STACK_SMOL, r#", "files": "data/*/data.json""#).len(), 2);
-        assert_eq!(some(STACK_SMOL, r#", "files": "README.md""#), ["README.md"]);
-        let error = refused(PILE, r#", "files": "data/*.parquet""#, "");
-        assert!(
-            error.contains("\"data/*.parquet\"") && error.contains("`train/00.jsonl.zst`"),
-            "{error}"
-        );
-        let error = refused(WIKIPEDIA, r#", "files": ".git*""#, "");
-        assert!(
-            error.contains("expected files of text") && error.contains(".gitattributes"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn what_is_not_one_choice_is_refused_with_what_there_is() {
-        let error = refused(WIKIPEDIA, "", "");
-        assert!(error.contains("found `20231101.en`, `20231101.simple`"), "{error}");
-        let error = refused(WIKIPEDIA, r#", "config": "20231101.sample""#, "");
-        assert!(error.contains("expected one of `20231101.en`, `20231101.simple`"), "{error}");
-        let error = refused(TINY_STORIES, "", "");
-        assert!(
-            error.contains("files of one kind") && error.contains("`TinyStories-train.txt`"),
-            "{error}"
-        );
-        let error = refused(SLIM_PAJAMA, r#", "split": "holdout""#, "");
-        assert!(error.contains("one of `test`, `train`, `validation`"), "{error}");
-        let error = refused(&["test.jsonl", "dev.jsonl"], "", "");
-        assert!(error.contains("one of `test`, `validation`, found no split \"train\""), "{error}");
-        let error = refused(&["README.md", "script.py"], "", "");
-        assert!(error.contains("none among `README.md`, `script.py`"), "{error}");
-    }
-
-    #[test]
-    fn test_files_are_never_trained_on_by_default() {
-        for path in [
-            "test.jsonl",
-            "a/test/x.jsonl",
-            "train/test-1.jsonl",
-            "a_eval.jsonl",
-            "dev.txt",
-            "x.val.jsonl",
-        ] {
-            assert_ne!(split_of(path).as_deref(), Some(TRAIN), "{path}");
-            assert_eq!(
-                some(&["x-train.jsonl", path], r#", "files": "**", "split": "train""#),
-                ["x-train.jsonl"],
-                "{path}"
-            );
-        }
-        for path in ["contest.jsonl", "latest.jsonl", "developer.jsonl", "00.jsonl"] {
-            assert_eq!(split_of(path), None, "{path}");
-        }
-    }
 }

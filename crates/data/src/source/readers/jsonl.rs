@@ -16,12 +16,12 @@ use memchr::{memchr, memchr_iter, memrchr};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
-use super::file::SourceFile;
-use super::reading::{Item, Reading, Sink};
-use super::{column, decompress};
 use crate::document::{Content, Document};
 use crate::error::{DataError, Result};
+use crate::source::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
+use crate::source::file::SourceFile;
+use crate::source::reading::{Item, Reading, Sink};
+use crate::source::{column, decompress};
 use crate::spec::OnInvalid;
 
 /// A longer line is taken for a file that is no JSON lines at all. It bounds the memory that one

@@ -6,11 +6,11 @@
 
 use serde_json::Value;
 
-use super::file::SourceFile;
-use super::reading::{Item, Reading, Sink};
 use crate::document::{Content, Document};
 use crate::error::{DataError, Result};
 use crate::shard::manifest;
+use crate::source::file::SourceFile;
+use crate::source::reading::{Item, Reading, Sink};
 use crate::tokens;
 
 /// Pushes the documents of a file.

@@ -1,9 +1,9 @@
 //! Stands in for `parquet.rs` in a build without the feature `parquet`.
 
-use super::chunk::{ChunkSink, Chunker, Stretch};
-use super::file::SourceFile;
-use super::reading::Reading;
 use crate::error::{DataError, Result};
+use crate::source::chunk::{ChunkSink, Chunker, Stretch};
+use crate::source::file::SourceFile;
+use crate::source::reading::Reading;
 
 pub(super) static CHUNKER: Chunker = Chunker { splits: |_| false, cut };
 
