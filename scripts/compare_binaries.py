@@ -30,12 +30,12 @@ TRAIN = ["train.precision=\"f32\""]
 # name: arguments, folder of the results
 CASES = {
     "quickstart": ["train", "configs/quickstart.toml"],
-    "eight-domains": ["train", "configs/eight-domains.toml"],
+    "eight-domains": ["train", "configs/eight-domains.toml", "--set", "train.steps=100"],
     "study-va-erma": [
         "train", "configs/studies/lm.toml",
         "--set", "mixture.sampling={ strategy = \"va\" }",
         "--set", "mixture.loss={ strategy = \"erma\", every = 50 }",
-        "--set", "train.steps=300",
+        "--set", "train.steps=200",
     ],
     "study-reference": [
         "train", "configs/studies/lm.toml", "--set", "train.engine=\"reference\"",
