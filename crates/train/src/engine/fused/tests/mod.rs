@@ -10,6 +10,7 @@ mod statistics;
 mod steps;
 
 use candle_core::DType;
+use cuvee_kernels::bf16;
 use cuvee_mixer::DomainId;
 
 use super::*;
