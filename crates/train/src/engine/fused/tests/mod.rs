@@ -39,9 +39,8 @@ fn odd(tied: bool) -> ModelConfig {
         head_dim: 6,
         ffn: 13,
         max_context: 9,
-        rope_theta: 100.0,
-        norm_eps: 1e-5,
         tied,
+        ..ModelConfig::small()
     }
 }
 
