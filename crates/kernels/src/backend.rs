@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::element::ElementType;
 use crate::ops::{AdamWStep, Heads, Rotations};
 
 /// The kernels that a decoder is trained with, on one device.
@@ -33,8 +34,8 @@ pub trait Backend: Send + Sync + 'static {
     /// One layer's keys and values of the tokens so far.
     type KvCache: Default + Send;
 
-    /// Element type of activations, such as `bf16`.
-    fn precision(&self) -> &'static str;
+    /// Number type of activations and packed parameters.
+    fn element_type(&self) -> ElementType;
 
     /// `len` zeros.
     fn floats(&self, len: usize) -> Self::Floats;

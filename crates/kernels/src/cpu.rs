@@ -12,7 +12,7 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use crate::backend::Backend;
 use crate::buffer::{Buffer, Matrix};
-use crate::element::{Element, RoundTo};
+use crate::element::{Element, ElementType, RoundTo};
 use crate::ops::{
     self, AdamWStep, AttentionWorkspace, HeadWorkspace, Heads, KvCache, LinearWorkspace,
     PackedMatrix, Rotations,
@@ -51,8 +51,8 @@ where
     type Workspace = CpuWorkspace<E>;
     type KvCache = KvCache<E>;
 
-    fn precision(&self) -> &'static str {
-        E::NAME
+    fn element_type(&self) -> ElementType {
+        E::TYPE
     }
 
     fn floats(&self, len: usize) -> Buffer<f32> {

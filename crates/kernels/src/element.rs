@@ -12,6 +12,15 @@ mod sealed {
     impl Sealed for half::bf16 {}
 }
 
+/// Which of the number types an [`Element`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ElementType {
+    /// 32-bit floating point.
+    F32,
+    /// Its upper half: 8 bits of exponent, 8 of precision.
+    Bf16,
+}
+
 /// A number type of activations and packed parameters, f32 or bf16. Sums are f32 for both.
 ///
 /// Matrix products read operands in *units* of 32 bits along the summed dimension: one f32, or two
@@ -19,7 +28,9 @@ mod sealed {
 pub trait Element: sealed::Sealed + Pod + Default + Send + Sync + 'static {
     /// Elements in a unit.
     const PER_UNIT: usize;
-    /// The type's name in a config: `f32` or `bf16`.
+    /// Which type this is.
+    const TYPE: ElementType;
+    /// Its name in messages: `f32` or `bf16`.
     const NAME: &'static str;
 
     /// The nearest element, ties to even. Infinity stays infinity, and the NaNs that arithmetic
@@ -50,6 +61,7 @@ pub trait Element: sealed::Sealed + Pod + Default + Send + Sync + 'static {
 
 impl Element for f32 {
     const PER_UNIT: usize = 1;
+    const TYPE: ElementType = ElementType::F32;
     const NAME: &'static str = "f32";
 
     #[inline(always)]
@@ -90,6 +102,7 @@ impl Element for f32 {
 
 impl Element for bf16 {
     const PER_UNIT: usize = 2;
+    const TYPE: ElementType = ElementType::Bf16;
     const NAME: &'static str = "bf16";
 
     /// In integer arithmetic, so that the compiler vectorises loops over it: adds half a unit in

@@ -109,7 +109,7 @@ mod peak;
 pub use backend::Backend;
 pub use buffer::{Buffer, Matrix};
 pub use cpu::{Cpu, CpuWorkspace};
-pub use element::{Element, RoundTo};
+pub use element::{Element, ElementType, RoundTo};
 pub use gemm::{
     AddResidual, Epilogue, Panels, StoreF32, StoreRounded, multiply, multiply_transposed,
 };

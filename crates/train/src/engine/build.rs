@@ -46,43 +46,68 @@ pub fn engine_from_parameters(
     parameters: Vec<NamedTensor>,
 ) -> Result<Box<dyn Engine>> {
     train.validate()?;
-    let fused = is_fused(train.engine, device);
-    let rounded = match train.precision {
-        Precision::Auto => fused && cuvee_kernels::fast_bf16(),
-        Precision::F32 => false,
-        Precision::Bf16 => true,
-    };
-    match (fused, rounded, device) {
-        (true, _, DeviceSpec::Cuda(_)) => Err(TrainError::config(
+    match chosen(train.engine, device) {
+        Chosen::Fused => fused(model, train, device, parameters),
+        Chosen::Reference => reference(model, train, device, parameters),
+    }
+}
+
+/// An engine that is in this build.
+enum Chosen {
+    Reference,
+    Fused,
+}
+
+/// Which one `train.engine` means on this device and processor.
+fn chosen(engine: EngineKind, device: DeviceSpec) -> Chosen {
+    match engine {
+        EngineKind::Auto if device == DeviceSpec::Cpu && cuvee_kernels::fast() => Chosen::Fused,
+        EngineKind::Auto | EngineKind::Reference => Chosen::Reference,
+        EngineKind::Fused => Chosen::Fused,
+    }
+}
+
+fn fused(
+    model: &ModelConfig,
+    train: &TrainSpec,
+    device: DeviceSpec,
+    parameters: Vec<NamedTensor>,
+) -> Result<Box<dyn Engine>> {
+    if device != DeviceSpec::Cpu {
+        return Err(TrainError::config(
             "train.engine",
             "`auto` or `reference` on a GPU",
             "`fused`, which runs on the processor alone",
             "remove the key, or use --device cpu",
-        )),
-        (true, false, DeviceSpec::Cpu) => {
-            Ok(Box::new(FusedEngine::<Cpu<f32>>::on_cpu(model, train, parameters)?))
-        }
-        (true, true, DeviceSpec::Cpu) => {
-            Ok(Box::new(FusedEngine::<Cpu<bf16>>::on_cpu(model, train, parameters)?))
-        }
-        (false, false, _) => {
-            Ok(Box::new(ReferenceEngine::from_parameters(model, train, device, parameters)?))
-        }
-        (false, true, _) => Err(TrainError::config(
+        ));
+    }
+    let rounded = match train.precision {
+        Precision::Auto => cuvee_kernels::fast_bf16(),
+        Precision::F32 => false,
+        Precision::Bf16 => true,
+    };
+    if rounded {
+        Ok(Box::new(FusedEngine::<Cpu<bf16>>::on_cpu(model, train, parameters)?))
+    } else {
+        Ok(Box::new(FusedEngine::<Cpu<f32>>::on_cpu(model, train, parameters)?))
+    }
+}
+
+fn reference(
+    model: &ModelConfig,
+    train: &TrainSpec,
+    device: DeviceSpec,
+    parameters: Vec<NamedTensor>,
+) -> Result<Box<dyn Engine>> {
+    if train.precision == Precision::Bf16 {
+        return Err(TrainError::config(
             "train.precision",
             "`f32`, all that the engine `reference` computes in",
             "`bf16`",
             "remove train.precision, or use train.engine = \"fused\"",
-        )),
+        ));
     }
-}
-
-fn is_fused(engine: EngineKind, device: DeviceSpec) -> bool {
-    match engine {
-        EngineKind::Auto => device == DeviceSpec::Cpu && cuvee_kernels::fast(),
-        EngineKind::Fused => true,
-        EngineKind::Reference => false,
-    }
+    Ok(Box::new(ReferenceEngine::from_parameters(model, train, device, parameters)?))
 }
 
 impl TrainSpec {
@@ -90,7 +115,7 @@ impl TrainSpec {
     /// A run so keeps its arithmetic on a machine that would begin one in another.
     pub fn go_on_in(&mut self, begun: Precision, device: DeviceSpec) {
         if self.precision == Precision::Auto
-            && (begun == Precision::F32 || is_fused(self.engine, device))
+            && (begun == Precision::F32 || matches!(chosen(self.engine, device), Chosen::Fused))
         {
             self.precision = begun;
         }

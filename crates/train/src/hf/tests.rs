@@ -29,7 +29,7 @@ fn model() -> ModelConfig {
         max_context: 40,
         rope_theta: 12345.6789,
         norm_eps: 1.1e-6,
-        tied: false,
+        ..ModelConfig::small()
     }
 }
 

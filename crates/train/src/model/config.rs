@@ -295,6 +295,27 @@ impl ModelConfig {
     }
 }
 
+/// What unit tests vary, so that a new field needs its value here alone.
+#[cfg(test)]
+impl ModelConfig {
+    /// Grouped keys (2 query heads a key head), two layers, an odd vocabulary, an untied head.
+    pub(crate) fn small() -> Self {
+        Self {
+            vocab_size: 17,
+            dim: 8,
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 4, // not dim / heads
+            ffn: 12,
+            max_context: 6,
+            rope_theta: 100.0,
+            norm_eps: 1e-5,
+            tied: false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]

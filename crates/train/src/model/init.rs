@@ -55,8 +55,7 @@ mod tests {
             ffn: 176,
             max_context: 32,
             rope_theta: 1e4,
-            norm_eps: 1e-5,
-            tied: false,
+            ..ModelConfig::small()
         }
     }
 

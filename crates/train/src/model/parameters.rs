@@ -301,19 +301,7 @@ mod tests {
     use super::*;
 
     fn model(tied: bool) -> ModelConfig {
-        ModelConfig {
-            vocab_size: 17,
-            dim: 8,
-            layers: 2,
-            heads: 4,
-            kv_heads: 2,
-            head_dim: 6,
-            ffn: 12,
-            max_context: 6,
-            rope_theta: 100.0,
-            norm_eps: 1e-5,
-            tied,
-        }
+        ModelConfig { head_dim: 6, tied, ..ModelConfig::small() }
     }
 
     #[test]

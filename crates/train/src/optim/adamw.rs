@@ -13,7 +13,7 @@
 use candle_core::Tensor;
 use cuvee_kernels::{AdamWStep, Backend};
 
-use super::{Candle, Optimizer, Slot, Update};
+use super::interface::{Candle, Optimizer, Slot, Update};
 use crate::error::{Result, TrainError};
 use crate::spec::TrainSpec;
 

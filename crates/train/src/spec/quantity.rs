@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use cuvee_data::units::parse_count;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, TrainError};
@@ -46,48 +47,17 @@ impl From<Quantity> for u64 {
 impl FromStr for Quantity {
     type Err = TrainError;
 
-    /// Reads digits, optional underscores and fraction, and one of k, M, B (or G), T = 10³, 10⁶,
-    /// 10⁹, 10¹².
+    /// Reads what [`parse_count`] reads.
     fn from_str(text: &str) -> Result<Self> {
-        let refuse = || {
+        parse_count(text).map(Quantity).ok_or_else(|| {
             TrainError::config(
                 "quantity",
                 "a whole number, or one with a suffix k, M, B or T",
                 format!("`{text}`"),
                 "write for example 50000000, \"50M\" or \"1.5B\"",
             )
-        };
-        let plain = text.trim().replace('_', "");
-        let (digits, scale) = match plain.char_indices().next_back() {
-            Some((at, 'k' | 'K')) => (&plain[..at], 1_000u64),
-            Some((at, 'M')) => (&plain[..at], 1_000_000),
-            Some((at, 'B' | 'G')) => (&plain[..at], 1_000_000_000),
-            Some((at, 'T')) => (&plain[..at], 1_000_000_000_000),
-            _ => (plain.as_str(), 1),
-        };
-        decimal(digits, scale).map(Quantity).ok_or_else(refuse)
+        })
     }
-}
-
-/// `digits`, with or without a fraction, times `scale`; `None` unless that is a whole number of 64
-/// bits. In integers: 1.005 · 10⁶ is not whole in floating point.
-fn decimal(digits: &str, scale: u64) -> Option<u64> {
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let fraction = fraction.trim_end_matches('0');
-    let number = |text: &str| match text {
-        "" => Some(0),
-        _ if text.bytes().all(|b| b.is_ascii_digit()) => text.parse::<u64>().ok(),
-        _ => None,
-    };
-    if !digits.bytes().any(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let parts = 10u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    // Trimmed of its zeros, a fraction is whole times the scale only if it has no more digits than
-    // the scale has zeros.
-    let rest =
-        number(fraction)?.checked_mul(scale.is_multiple_of(parts).then_some(scale / parts)?)?;
-    number(whole)?.checked_mul(scale)?.checked_add(rest)
 }
 
 impl fmt::Display for Quantity {

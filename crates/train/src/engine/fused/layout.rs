@@ -49,19 +49,7 @@ mod tests {
 
     #[test]
     fn groups_hold_what_one_product_reads_and_a_tied_head_is_the_embedding() {
-        let model = |tied| ModelConfig {
-            vocab_size: 17,
-            dim: 8,
-            layers: 2,
-            heads: 4,
-            kv_heads: 2,
-            head_dim: 4,
-            ffn: 12,
-            max_context: 6,
-            rope_theta: 100.0,
-            norm_eps: 1e-5,
-            tied,
-        };
+        let model = |tied| ModelConfig { tied, ..ModelConfig::small() };
         for tied in [true, false] {
             let list = model(tied).parameter_list();
             let layout = ParameterLayout::of(&list);

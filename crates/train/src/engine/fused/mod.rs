@@ -32,7 +32,7 @@ mod worker;
 
 use std::ops::Range;
 
-use cuvee_kernels::{Backend, Cpu, Element, Rotations, RoundTo, bf16};
+use cuvee_kernels::{Backend, Cpu, Element, ElementType, Rotations, RoundTo};
 use cuvee_mixer::VarianceEstimator;
 
 use super::check::{check_fit, check_prompt, visible};
@@ -297,7 +297,10 @@ impl<K: Backend> Engine for FusedEngine<K> {
     }
 
     fn precision(&self) -> Precision {
-        if self.kernels.precision() == bf16::NAME { Precision::Bf16 } else { Precision::F32 }
+        match self.kernels.element_type() {
+            ElementType::F32 => Precision::F32,
+            ElementType::Bf16 => Precision::Bf16,
+        }
     }
 
     fn model(&self) -> &ModelConfig {

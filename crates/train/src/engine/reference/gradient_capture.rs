@@ -11,7 +11,7 @@
 //! as the capture lives.
 
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, TensorId, Var};
+use candle_core::{D, Tensor, TensorId, Var};
 
 use super::gradient_hook::{Observed, gradient_hook};
 use super::sketch::{Sketch, outer_sums};
@@ -77,7 +77,7 @@ impl<'a> GradientCapture<'a> {
         Self { gains: Some(Vec::new()), look, context, ..Self::off() }
     }
 
-    /// `x_nd` times the gain.
+    /// `x_nd`, or `[n, h, d]` of a norm over each head, times the gain.
     pub(super) fn scale(&mut self, x_nd: &Tensor, gain_d: &Tensor) -> Result<Tensor> {
         let Some(gains) = &mut self.gains else {
             return Ok(x_nd.broadcast_mul(gain_d)?);
@@ -150,8 +150,8 @@ impl<'a> GradientCapture<'a> {
         for (gain, gain_nd) in self.gains.unwrap_or_default() {
             let missing = || TrainError::NoGradient { name: "a norm's gain".to_owned() };
             let gradient_nd = store.remove(&gain_nd).ok_or_else(missing)?.detach();
-            let (n, d) = gradient_nd.dims2()?;
-            gains.push((gain, gradient_nd.reshape((n / self.context, self.context, d))?.sum(1)?));
+            let (n, d) = (gradient_nd.dim(0)?, gradient_nd.dim(D::Minus1)?);
+            gains.push((gain, gradient_nd.reshape((n / self.context, (), d))?.sum(1)?));
         }
         let mut linears = Vec::new();
         for (input_ni, observed) in self.linears {

@@ -10,6 +10,7 @@ mod statistics;
 mod steps;
 
 use candle_core::DType;
+use cuvee_kernels::bf16;
 use cuvee_mixer::DomainId;
 
 use super::*;
@@ -38,9 +39,8 @@ fn odd(tied: bool) -> ModelConfig {
         head_dim: 6,
         ffn: 13,
         max_context: 9,
-        rope_theta: 100.0,
-        norm_eps: 1e-5,
         tied,
+        ..ModelConfig::small()
     }
 }
 

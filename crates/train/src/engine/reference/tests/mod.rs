@@ -13,21 +13,8 @@ use cuvee_mixer::DomainId;
 
 use super::*;
 
-/// Grouped keys (2 query heads a key head), two layers, an odd vocabulary.
 fn model(tied: bool) -> ModelConfig {
-    ModelConfig {
-        vocab_size: 17,
-        dim: 8,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 4, // not dim / heads
-        ffn: 12,
-        max_context: 6,
-        rope_theta: 100.0,
-        norm_eps: 1e-5,
-        tied,
-    }
+    ModelConfig { tied, ..ModelConfig::small() }
 }
 
 fn train(micro_batch: usize) -> TrainSpec {

@@ -1,0 +1,106 @@
+//! What every optimizer does, and the state that a checkpoint keeps of it.
+
+use cuvee_kernels::Backend;
+
+use crate::error::Result;
+use crate::model::{OptimizerGroup, ParameterInfo, check_tensors};
+use crate::tensor::NamedTensor;
+
+/// Where an engine keeps its numbers.
+pub trait Storage {
+    /// Numbers of one parameter, of its gradient, or of a state of the same shape.
+    type Tensor: Send + Sync;
+}
+
+/// A backend's f32 buffers, updated in place.
+impl<K: Backend> Storage for K {
+    type Tensor = K::Floats;
+}
+
+/// Candle's tensors, each update a new one.
+#[derive(Debug, Clone, Copy)]
+pub struct Candle;
+
+impl Storage for Candle {
+    type Tensor = candle_core::Tensor;
+}
+
+/// One parameter in the hands of an optimizer.
+pub struct Slot<'a, S: Storage> {
+    /// Its numbers; not a `Var`'s, so that no update enters the graph of the next.
+    pub values: &'a mut S::Tensor,
+    /// The gradient, before clipping.
+    pub gradient: &'a S::Tensor,
+    /// One tensor for each of [`Optimizer::state_names`], zeros before the first update.
+    pub state: &'a mut [S::Tensor],
+    /// Whether weight decay applies.
+    pub decay: bool,
+    /// What it may be treated like.
+    pub group: OptimizerGroup,
+}
+
+/// What all parameters of one update share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Update {
+    /// Which update this is, t ≥ 1.
+    pub count: u64,
+    /// Learning rate.
+    pub lr: f64,
+    /// What gradients are multiplied by first: the clipping.
+    pub scale: f64,
+}
+
+/// A rule that updates one parameter from its gradient.
+pub trait Optimizer<S: Storage>: Send + Sync {
+    /// The tensors of state that it keeps of each parameter, each of the parameter's shape.
+    /// Checkpoints store them under `NAME.PARAMETER`, so that a name has no dot in it and never
+    /// changes.
+    fn state_names(&self) -> &'static [&'static str];
+
+    /// One update of one parameter and its state.
+    ///
+    /// # Errors
+    /// [`crate::TrainError::Tensor`], also if it does not fit in memory.
+    fn update(&self, storage: &S, slot: Slot<'_, S>, update: &Update) -> Result<()>;
+}
+
+/// All that the next update needs beside the parameters.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OptimizerState {
+    /// Updates made so far.
+    pub updates: u64,
+    /// The state tensors, kind by kind, as [`Optimizer::state_names`] names them.
+    pub tensors: Vec<StateTensors>,
+}
+
+impl OptimizerState {
+    /// The tensors of the kinds `names`, in their order, each kind's in the order of `list`.
+    ///
+    /// # Errors
+    /// Those of [`check_tensors`]. A kind that is not there lacks its first tensor; one that is not
+    /// among `names` has tensors that are unknown.
+    pub(crate) fn ordered(
+        &self,
+        names: &[&str],
+        list: &[ParameterInfo],
+    ) -> Result<Vec<Vec<&NamedTensor>>> {
+        for kind in self.tensors.iter().filter(|kind| !names.contains(&kind.name.as_str())) {
+            check_tensors(&[], &kind.tensors, &format!("optimizer state `{}`", kind.name))?;
+        }
+        let of = |name: &&str| {
+            let kind = self.tensors.iter().find(|kind| kind.name == *name);
+            let tensors = kind.map_or(&[][..], |kind| &kind.tensors);
+            check_tensors(list, tensors, &format!("optimizer state `{name}`"))
+        };
+        names.iter().map(of).collect()
+    }
+}
+
+/// One kind of state of all parameters, such as AdamW's first moments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateTensors {
+    /// One of [`Optimizer::state_names`].
+    pub name: String,
+    /// One for each parameter, under its name and in the order of the parameters.
+    pub tensors: Vec<NamedTensor>,
+}
