@@ -2,7 +2,8 @@
 //!
 //! Draws and shards go in, a [`Batch`] comes out: one `[B, T + 1]` buffer of ids. A sequence's
 //! inputs are the first T ids of its row and its targets the last T, so both are views of the row.
-//! Lengths and ids are checked once, by whoever builds the buffer; the engines trust it.
+//! Lengths and ids are checked once, where the buffer is built; the engines trust it. (The fused
+//! engine copies the ids of a micro-batch together for its kernels, which read `[b · T]`.)
 //!
 //! Costs one read of `B · (T + 1)` tokens out of the memory map. The next window is brought into
 //! the caches meanwhile.

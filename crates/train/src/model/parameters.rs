@@ -116,64 +116,82 @@ enum Copies {
     EachLayer,
 }
 
-/// Kind, name, shape, start, whether it decays, optimizer group, fused group, how often there is
-/// one, and in which models. The name stands between `model.layers.N.`, of those that each layer
-/// has, and `.weight`.
-struct Row(
-    ParameterKind,
-    &'static str,
-    &'static [Length],
-    Start,
-    bool,
-    OptimizerGroup,
-    FusedGroup,
-    Copies,
-    fn(&ModelConfig) -> bool,
-);
+/// One kind of parameter: all there is to know of it.
+struct Row {
+    kind: ParameterKind,
+    /// Stands between `model.layers.N.`, where each layer has one, and `.weight`.
+    name: &'static str,
+    shape: &'static [Length],
+    start: Start,
+    decay: bool,
+    optimizer: OptimizerGroup,
+    fused: FusedGroup,
+    copies: Copies,
+    /// Whether this model has it.
+    present: fn(&ModelConfig) -> bool,
+}
+
+/// What most matrices of a layer have in common.
+const MATRIX: Row = Row {
+    kind: ParameterKind::Output,
+    name: "",
+    shape: &[],
+    start: Start::Normal,
+    decay: true,
+    optimizer: OptimizerGroup::Matrix,
+    fused: FusedGroup::Output,
+    copies: Copies::EachLayer,
+    present: |_| true,
+};
+
+/// What the gains of norms have in common.
+const GAIN: Row = Row {
+    shape: &[Length::Residual],
+    start: Start::Ones,
+    decay: false,
+    optimizer: OptimizerGroup::Vector,
+    ..MATRIX
+};
 
 /// All parameters in the order of the forward pass. [`ModelConfig::parameter_list`] and every list
 /// of tensors that an engine gives have the same order.
 #[rustfmt::skip]
 const TABLE: [Row; 12] = {
-    use Copies::{EachLayer, Once};
+    use Copies::Once;
     use FusedGroup as F;
     use Length::{Hidden, Keys, Queries, Residual, Vocabulary};
-    use OptimizerGroup::{Embedding, Head, Matrix, Vector};
+    use OptimizerGroup as O;
     use ParameterKind as P;
-    use Start::{Normal, Ones, ResidualNormal};
-    const fn always(_: &ModelConfig) -> bool { true }
-    const fn untied(model: &ModelConfig) -> bool { !model.tied }
+    use Start::ResidualNormal;
     [
-        Row(P::Embedding, "model.embed_tokens", &[Vocabulary, Residual], Normal, true, Embedding,
-            F::Embedding, Once, always),
-        Row(P::AttentionNorm, "input_layernorm", &[Residual], Ones, false, Vector,
-            F::AttentionNorm, EachLayer, always),
-        Row(P::Query, "self_attn.q_proj", &[Queries, Residual], Normal, true, Matrix,
-            F::Qkv, EachLayer, always),
-        Row(P::Key, "self_attn.k_proj", &[Keys, Residual], Normal, true, Matrix,
-            F::Qkv, EachLayer, always),
-        Row(P::Value, "self_attn.v_proj", &[Keys, Residual], Normal, true, Matrix,
-            F::Qkv, EachLayer, always),
-        Row(P::Output, "self_attn.o_proj", &[Residual, Queries], ResidualNormal, true, Matrix,
-            F::Output, EachLayer, always),
-        Row(P::FfnNorm, "post_attention_layernorm", &[Residual], Ones, false, Vector,
-            F::FfnNorm, EachLayer, always),
-        Row(P::Gate, "mlp.gate_proj", &[Hidden, Residual], Normal, true, Matrix,
-            F::GateUp, EachLayer, always),
-        Row(P::Up, "mlp.up_proj", &[Hidden, Residual], Normal, true, Matrix,
-            F::GateUp, EachLayer, always),
-        Row(P::Down, "mlp.down_proj", &[Residual, Hidden], ResidualNormal, true, Matrix,
-            F::Down, EachLayer, always),
-        Row(P::Norm, "model.norm", &[Residual], Ones, false, Vector,
-            F::Norm, Once, always),
-        Row(P::Head, "lm_head", &[Vocabulary, Residual], Normal, true, Head,
-            F::Head, Once, untied),
+        Row { kind: P::Embedding, name: "model.embed_tokens", shape: &[Vocabulary, Residual],
+              optimizer: O::Embedding, fused: F::Embedding, copies: Once, ..MATRIX },
+        Row { kind: P::AttentionNorm, name: "input_layernorm", fused: F::AttentionNorm, ..GAIN },
+        Row { kind: P::Query, name: "self_attn.q_proj", shape: &[Queries, Residual],
+              fused: F::Qkv, ..MATRIX },
+        Row { kind: P::Key, name: "self_attn.k_proj", shape: &[Keys, Residual],
+              fused: F::Qkv, ..MATRIX },
+        Row { kind: P::Value, name: "self_attn.v_proj", shape: &[Keys, Residual],
+              fused: F::Qkv, ..MATRIX },
+        Row { kind: P::Output, name: "self_attn.o_proj", shape: &[Residual, Queries],
+              start: ResidualNormal, fused: F::Output, ..MATRIX },
+        Row { kind: P::FfnNorm, name: "post_attention_layernorm", fused: F::FfnNorm, ..GAIN },
+        Row { kind: P::Gate, name: "mlp.gate_proj", shape: &[Hidden, Residual],
+              fused: F::GateUp, ..MATRIX },
+        Row { kind: P::Up, name: "mlp.up_proj", shape: &[Hidden, Residual],
+              fused: F::GateUp, ..MATRIX },
+        Row { kind: P::Down, name: "mlp.down_proj", shape: &[Residual, Hidden],
+              start: ResidualNormal, fused: F::Down, ..MATRIX },
+        Row { kind: P::Norm, name: "model.norm", fused: F::Norm, copies: Once, ..GAIN },
+        Row { kind: P::Head, name: "lm_head", shape: &[Vocabulary, Residual],
+              optimizer: O::Head, fused: F::Head, copies: Once, present: |model| !model.tied,
+              ..MATRIX },
     ]
 };
 
 impl Row {
     fn parameter(&self, model: &ModelConfig, layer: Option<usize>) -> ParameterInfo {
-        let &Row(kind, _, shape, start, decay, optimizer, fused, ..) = self;
+        let &Row { kind, shape, start, decay, optimizer, fused, .. } = self;
         let length = |length: &Length| match length {
             Length::Vocabulary => model.vocab_size,
             Length::Residual => model.dim,
@@ -196,7 +214,7 @@ impl Row {
     }
 
     fn name(&self, layer: Option<usize>) -> String {
-        let name = self.1;
+        let name = self.name;
         match layer {
             Some(layer) => format!("model.layers.{layer}.{name}.weight"),
             None => format!("{name}.weight"),
@@ -207,7 +225,7 @@ impl Row {
 impl ParameterKind {
     /// The Hugging Face name of the parameter, of this layer if each has one.
     pub fn name(self, layer: Option<usize>) -> String {
-        TABLE.iter().find(|row| row.0 == self).map_or_else(String::new, |row| row.name(layer))
+        TABLE.iter().find(|row| row.kind == self).map_or_else(String::new, |row| row.name(layer))
     }
 }
 
@@ -216,13 +234,13 @@ impl ModelConfig {
     /// listed again.
     pub fn parameter_list(&self) -> Vec<ParameterInfo> {
         let mut list = Vec::new();
-        for rows in TABLE.chunk_by(|a, b| a.7 == b.7) {
-            let layers: Vec<Option<usize>> = match rows[0].7 {
+        for rows in TABLE.chunk_by(|a, b| a.copies == b.copies) {
+            let layers: Vec<Option<usize>> = match rows[0].copies {
                 Copies::Once => vec![None],
                 Copies::EachLayer => (0..self.layers).map(Some).collect(),
             };
             for layer in layers {
-                let present = rows.iter().filter(|Row(.., present)| present(self));
+                let present = rows.iter().filter(|row| (row.present)(self));
                 list.extend(present.map(|row| row.parameter(self, layer)));
             }
         }
@@ -302,6 +320,17 @@ mod tests {
 
     fn model(tied: bool) -> ModelConfig {
         ModelConfig { head_dim: 6, tied, ..ModelConfig::small() }
+    }
+
+    /// The fused engine updates a group at once, as its first member says.
+    #[test]
+    fn members_of_a_fused_group_are_updated_alike() {
+        for row in &TABLE {
+            for other in TABLE.iter().filter(|other| other.fused == row.fused) {
+                assert_eq!(row.decay, other.decay, "{:?}, {:?}", row.kind, other.kind);
+                assert_eq!(row.optimizer, other.optimizer, "{:?}, {:?}", row.kind, other.kind);
+            }
+        }
     }
 
     #[test]
