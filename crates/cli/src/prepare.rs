@@ -16,7 +16,7 @@ use crate::session::{Interrupted, Session};
 /// What `prepare` is asked to do.
 #[derive(clap::Args, Debug, Clone)]
 pub struct PrepareArgs {
-    /// The config (only [tokenizer], [data] and [[domain]] are needed)
+    /// The config (only its sections tokenizer, data and domain are needed)
     pub config: PathBuf,
     /// Prepare part I of N only (from 1), as one of N workers that share the folder of the
     /// shards; when all are done, `cuvee prepare CONFIG` puts the parts together

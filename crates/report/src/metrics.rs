@@ -147,17 +147,8 @@ mod tests {
     use crate::record::PerDomain;
 
     fn step(step: u64) -> StepRecord {
-        StepRecord {
-            step,
-            tokens: step * 256,
-            loss: 4.0 / step as f64,
-            lr: 1e-3,
-            gradient_norm: 1.0,
-            tokens_per_second: 1e4,
-            domains: PerDomain(Vec::new()),
-            clamped: Vec::new(),
-            floored: Vec::new(),
-        }
+        let loss = 4.0 / step as f64;
+        StepRecord { step, tokens: step * 256, loss, ..StepRecord::sample() }
     }
 
     fn eval(step: u64) -> EvalRecord {
