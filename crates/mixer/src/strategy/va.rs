@@ -44,7 +44,7 @@ pub struct Va {
     /// How v² is estimated.
     pub variance: VarianceEstimator,
     /// One step in so many collects, at least 1. `None`: each, but of `sketch`, which has a cost,
-    /// one in 10.
+    /// one in 8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<u64>,
 }
