@@ -219,6 +219,7 @@ unsafe fn store_row<E: Element, const N: usize>(
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use std::arch::asm;
     use std::arch::x86_64::*;
 
     use crate::element::Element;
@@ -234,6 +235,13 @@ mod x86 {
         right: *const u32,
         out: TileOutput,
     ) {
+        // The inner loop fills two cache lines of instructions. Where the linker puts the function
+        // would decide whether it takes two or three, which is 5 % of a product on Zen 3. So the
+        // function's place within a line is fixed, such that this compiler's loop begins at one.
+        // SAFETY: directives of alignment, and instructions that do nothing.
+        unsafe {
+            asm!(".p2align 6", ".nops 16", options(nomem, nostack, preserves_flags));
+        }
         // SAFETY: the caller's promise.
         unsafe { super::portable::<E>(rows, units, left, right, out) }
     }
