@@ -26,8 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MNIST = Path(os.environ.get("CUVEE_TEST_DATA", ROOT.parent / "shared" / "data")) / "mnist"
 COMPARED = re.compile("difference_from_|steps_less_|steps_to_|steps_interval")
 CLOCK = {"tokens_per_second", "seconds", "peak_rss_bytes", "wall_seconds"}
-TRAIN = ["train.precision=\"f32\""]
-# name: arguments, folder of the results
+# Each case with its arguments.
 CASES = {
     "quickstart": ["train", "configs/quickstart.toml"],
     "eight-domains": ["train", "configs/eight-domains.toml", "--set", "train.steps=100"],
@@ -53,7 +52,7 @@ def run(binary: Path, case: str, folder: Path) -> None:
     """Runs one case; shards, run folder and findings go below `folder`."""
     arguments = list(CASES[case])
     if arguments[0] == "train":
-        arguments += ["--set", TRAIN[0], "--set", "checkpoint.keep=2"]
+        arguments += ["--set", "train.precision=\"f32\"", "--set", "checkpoint.keep=2"]
     environment = {**os.environ, "CUVEE_CACHE": str(folder / "cache")}
     command = [binary, *arguments, "--out", str(folder / "out"), "--quiet"]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
