@@ -1,10 +1,43 @@
 //! What the machine can do and what this process has taken of it.
 
-use cuvee_kernels::bf16;
+use cuvee_kernels::{Isa, bf16};
 use cuvee_train::Precision;
 
-/// Most floating-point operations a second that `threads` threads reach together in the innermost
-/// loop of a matrix product, the ceiling of MFU.
+use crate::config::ConfigError;
+
+/// The environment variable that names the instruction set of the kernels.
+const INSTRUCTIONS: &str = "CUVEE_ISA";
+
+/// Makes the kernels use the instruction set that `$CUVEE_ISA` names, if it is set: to measure or
+/// to reproduce what another processor computes. Must come before any kernel runs.
+///
+/// # Errors
+/// If it names none, or one that this processor does not have.
+pub fn choose_instructions() -> Result<(), ConfigError> {
+    match std::env::var_os(INSTRUCTIONS).filter(|name| !name.is_empty()) {
+        Some(name) => choose(&name.to_string_lossy()),
+        None => Ok(()),
+    }
+}
+
+fn choose(name: &str) -> Result<(), ConfigError> {
+    let Some(isa) = Isa::ALL.into_iter().find(|isa| isa.name() == name) else {
+        let names = Isa::ALL.map(Isa::name).join(", ");
+        return Err(ConfigError(format!(
+            "{INSTRUCTIONS}: expected one of {names}, found `{name}`\nhint: unset {INSTRUCTIONS} to use the best this processor has, {}",
+            Isa::best().name()
+        )));
+    };
+    isa.choose().map_err(|has| {
+        ConfigError(format!(
+            "{INSTRUCTIONS}: expected instructions that this processor has, at most {}, found `{name}`\nhint: unset {INSTRUCTIONS} to use the best it has",
+            has.name()
+        ))
+    })
+}
+
+/// Most floating-point operations a second that `threads` threads reach together with a matrix
+/// product's operands at hand, the ceiling of MFU.
 pub fn measured_peak(precision: Precision, threads: usize) -> f64 {
     match precision {
         Precision::F32 | Precision::Auto => cuvee_kernels::peak_flops::<f32>(threads),
@@ -27,6 +60,18 @@ fn high_water_mark(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn instructions_of_no_processor_are_refused_with_the_names_there_are() {
+        let message = choose("sse9").expect_err("refused").to_string();
+        assert!(
+            message.starts_with(
+                "CUVEE_ISA: expected one of portable, avx2, avx512, avx512bf16, found `sse9`"
+            ),
+            "{message}"
+        );
+        assert!(message.lines().last().is_some_and(|line| line.starts_with("hint: ")), "{message}");
+    }
 
     #[test]
     fn the_high_water_mark_is_read_in_bytes() {

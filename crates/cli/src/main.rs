@@ -73,7 +73,10 @@ fn main() -> ExitCode {
         eprintln!("warning: Ctrl-C cannot be caught ({e}); it will stop without a checkpoint");
     }
     let session = Session { common: args.common, interrupted };
-    match args.command.run(&session) {
+    let done = machine::choose_instructions()
+        .map_err(anyhow::Error::from)
+        .and_then(|()| args.command.run(&session));
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => ExitCode::from(130),
         Err(error) => {

@@ -279,6 +279,12 @@ fn describe(plan: &Plan, engine: &dyn Engine, device: DeviceSpec, folder: &Path)
         folder.display(),
         cuvee_report::plan_table(&rows)
     );
+    if engine.precision() == Precision::Bf16 && !cuvee_kernels::fast_bf16() {
+        text.push_str(&format!(
+            "\nnote: bf16 is emulated with this processor's instructions ({}) and slower than f32; train.precision = \"f32\" is faster and more exact",
+            cuvee_kernels::isa().name()
+        ));
+    }
     for row in rows.iter().filter(|r| r.epochs > 4.0) {
         // Repetition is nearly free up to about four epochs: Muennighoff et al. 2023,
         // arXiv:2305.16264.

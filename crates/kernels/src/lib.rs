@@ -96,6 +96,7 @@ compile_error!(
 
 mod backend;
 mod buffer;
+mod cache;
 mod cpu;
 mod dot;
 mod element;
@@ -114,6 +115,6 @@ pub use gemm::{
     AddResidual, Epilogue, Panels, StoreF32, StoreRounded, multiply, multiply_transposed,
 };
 pub use half::bf16;
-pub use isa::{fast, fast_bf16};
+pub use isa::{Isa, fast, fast_bf16, isa};
 pub use ops::*;
 pub use peak::peak_flops;

@@ -295,6 +295,7 @@ fn document(
         "what": "train",
         "size": serde_json::to_value(size)?,
         "engine": engine.name(),
+        "instructions": cuvee_kernels::isa().name(),
         "precision": serde_json::to_value(engine.precision())?,
         "threads": threads,
         "tokens_per_second": train.tokens_per_step() as f64 / (median_ms / 1e3),

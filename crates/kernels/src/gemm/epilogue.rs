@@ -2,7 +2,7 @@
 
 use crate::buffer::span;
 use crate::element::Element;
-use crate::gemm::microkernel::{NR, StoreMode, TileOutput};
+use crate::gemm::microkernel::{StoreMode, TileOutput};
 
 /// Closed to other crates: the loops around tiles write through the pointers of [`Direct`].
 pub(crate) mod sealed {
@@ -12,7 +12,7 @@ pub(crate) mod sealed {
 /// What becomes of the rows of a product of `E`.
 ///
 /// Rows and columns are those of the product, of which an epilogue knows neither the size nor the
-/// order in which tiles come. In a product that takes several passes over the summed dimension,
+/// order in which tiles come. NR is the columns of a tile. In a product that takes several passes over the summed dimension,
 /// each pass hands over its own sums.
 pub trait Epilogue<E>: sealed::Sealed {
     /// Whether sums of a later pass over the summed dimension can be added to those of an earlier
@@ -23,7 +23,7 @@ pub trait Epilogue<E>: sealed::Sealed {
     /// `row`, `row` + 1 and so on. `first_pass` tells the first pass.
     #[doc(hidden)]
     #[inline(always)]
-    fn store_tile(
+    fn store_tile<const NR: usize>(
         &mut self,
         row: usize,
         column: usize,
@@ -32,13 +32,13 @@ pub trait Epilogue<E>: sealed::Sealed {
         first_pass: bool,
     ) {
         for (r, sums) in tile.iter().enumerate() {
-            self.store_row(row + r, column, sums, count, first_pass);
+            self.store_row::<NR>(row + r, column, sums, count, first_pass);
         }
     }
 
     /// Takes `sums[..count]` as columns `column..column + count` of row `row`. `first_pass` tells
     /// the first pass.
-    fn store_row(
+    fn store_row<const NR: usize>(
         &mut self,
         row: usize,
         column: usize,
@@ -51,7 +51,7 @@ pub trait Epilogue<E>: sealed::Sealed {
     /// itself, if there is such.
     #[doc(hidden)]
     #[inline(always)]
-    fn direct(
+    fn direct<const NR: usize>(
         &mut self,
         _row: usize,
         _height: usize,
@@ -63,7 +63,7 @@ pub trait Epilogue<E>: sealed::Sealed {
 
     /// Prefetches the memory that the NR columns of this row will go to.
     #[inline(always)]
-    fn prefetch(&self, _row: usize, _column: usize) {}
+    fn prefetch<const NR: usize>(&self, _row: usize, _column: usize) {}
 }
 
 /// Memory that has been checked to hold a whole tile.
@@ -72,7 +72,13 @@ pub struct Direct(pub(super) TileOutput);
 impl Direct {
     /// `height` rows by NR columns of `out` from `at` on, in rows `stride` apart.
     #[inline(always)]
-    fn new<T>(out: &mut [T], at: usize, height: usize, stride: usize, mode: StoreMode) -> Self {
+    fn new<T, const NR: usize>(
+        out: &mut [T],
+        at: usize,
+        height: usize,
+        stride: usize,
+        mode: StoreMode,
+    ) -> Self {
         let out = &mut out[at..][..span(height, stride, NR)];
         Self(TileOutput { start: out.as_mut_ptr().cast(), stride: stride * size_of::<T>(), mode })
     }
@@ -92,8 +98,14 @@ impl<E: Element> Epilogue<E> for StoreRounded<'_, E> {
     const ACCUMULATES: bool = false;
 
     #[inline(always)]
-    fn direct(&mut self, row: usize, height: usize, column: usize, _: bool) -> Option<Direct> {
-        Some(Direct::new(
+    fn direct<const NR: usize>(
+        &mut self,
+        row: usize,
+        height: usize,
+        column: usize,
+        _: bool,
+    ) -> Option<Direct> {
+        Some(Direct::new::<_, NR>(
             self.out,
             row * self.stride + column,
             height,
@@ -103,7 +115,14 @@ impl<E: Element> Epilogue<E> for StoreRounded<'_, E> {
     }
 
     #[inline(always)]
-    fn store_row(&mut self, row: usize, column: usize, sums: &[f32; NR], count: usize, _: bool) {
+    fn store_row<const NR: usize>(
+        &mut self,
+        row: usize,
+        column: usize,
+        sums: &[f32; NR],
+        count: usize,
+        _: bool,
+    ) {
         let out = &mut self.out[row * self.stride + column..][..count];
         if let Ok(out) = <&mut [E; NR]>::try_from(&mut *out) {
             // Through a local array: the compiler then knows that `sums` and `out` do not overlap.
@@ -136,7 +155,7 @@ impl<E: Element> Epilogue<E> for AddResidual<'_> {
     const ACCUMULATES: bool = true;
 
     #[inline(always)]
-    fn store_row(
+    fn store_row<const NR: usize>(
         &mut self,
         row: usize,
         column: usize,
@@ -155,9 +174,9 @@ impl<E: Element> Epilogue<E> for AddResidual<'_> {
     }
 
     #[inline(always)]
-    fn prefetch(&self, row: usize, column: usize) {
-        prefetch(&self.residual[row * self.stride..], column);
-        prefetch(&self.out[row * self.stride..], column);
+    fn prefetch<const NR: usize>(&self, row: usize, column: usize) {
+        prefetch::<NR>(&self.residual[row * self.stride..], column);
+        prefetch::<NR>(&self.out[row * self.stride..], column);
     }
 }
 
@@ -177,7 +196,7 @@ impl<E: Element> Epilogue<E> for StoreF32<'_> {
     const ACCUMULATES: bool = true;
 
     #[inline(always)]
-    fn direct(
+    fn direct<const NR: usize>(
         &mut self,
         row: usize,
         height: usize,
@@ -185,11 +204,11 @@ impl<E: Element> Epilogue<E> for StoreF32<'_> {
         first_pass: bool,
     ) -> Option<Direct> {
         let mode = if self.add || !first_pass { StoreMode::Add } else { StoreMode::Store };
-        Some(Direct::new(self.out, row * self.stride + column, height, self.stride, mode))
+        Some(Direct::new::<_, NR>(self.out, row * self.stride + column, height, self.stride, mode))
     }
 
     #[inline(always)]
-    fn store_row(
+    fn store_row<const NR: usize>(
         &mut self,
         row: usize,
         column: usize,
@@ -206,14 +225,14 @@ impl<E: Element> Epilogue<E> for StoreF32<'_> {
     }
 
     #[inline(always)]
-    fn prefetch(&self, row: usize, column: usize) {
-        prefetch(&self.out[row * self.stride..], column);
+    fn prefetch<const NR: usize>(&self, row: usize, column: usize) {
+        prefetch::<NR>(&self.out[row * self.stride..], column);
     }
 }
 
 /// `new` += `old`, as far as `old` reaches.
 #[inline(always)]
-fn add_to(new: &mut [f32; NR], old: &[f32]) {
+fn add_to<const NR: usize>(new: &mut [f32; NR], old: &[f32]) {
     if let Ok(old) = <[f32; NR]>::try_from(old) {
         // `old` is a copy here, which nothing overlaps: the compiler then adds whole registers.
         for (new, old) in new.iter_mut().zip(old) {
@@ -228,7 +247,7 @@ fn add_to(new: &mut [f32; NR], old: &[f32]) {
 
 /// `out` ← as many of `new` as `out` is long.
 #[inline(always)]
-fn store(out: &mut [f32], new: &[f32; NR]) {
+fn store<const NR: usize>(out: &mut [f32], new: &[f32; NR]) {
     match <&mut [f32; NR]>::try_from(&mut *out) {
         Ok(out) => *out = *new,
         Err(_) => out.copy_from_slice(&new[..out.len()]),
@@ -237,7 +256,11 @@ fn store(out: &mut [f32], new: &[f32; NR]) {
 
 /// `out` ← as many of `sums` as `out` is long, each times `factor` and rounded.
 #[inline(always)]
-pub(crate) fn store_rounded<E: Element>(out: &mut [E], sums: &[f32; NR], factor: f32) {
+pub(crate) fn store_rounded<E: Element, const NR: usize>(
+    out: &mut [E],
+    sums: &[f32; NR],
+    factor: f32,
+) {
     // Through a local array: the compiler then knows that nothing overlaps.
     let mut rounded = [E::default(); NR];
     for (rounded, sum) in rounded.iter_mut().zip(sums) {
@@ -249,17 +272,16 @@ pub(crate) fn store_rounded<E: Element>(out: &mut [E], sums: &[f32; NR], factor:
     }
 }
 
-/// Prefetches NR floats of `row`, two cache lines, from `column` on.
+/// Prefetches NR floats of `row` from `column` on.
 #[inline(always)]
-fn prefetch(row: &[f32], column: usize) {
+fn prefetch<const NR: usize>(row: &[f32], column: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let place = row.as_ptr().wrapping_add(column);
-        // SAFETY: a prefetch is a hint: it does not access memory, whatever the address.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(place.cast());
-            _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(16).cast());
+        for line in (0..NR).step_by(16) {
+            // SAFETY: a prefetch is a hint: it does not access memory, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(line).cast()) };
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

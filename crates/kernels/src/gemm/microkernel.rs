@@ -1,7 +1,8 @@
 //! The microkernel of a matrix product: one tile of the result, its sums in registers (the term and
 //! the structure are those of BLIS; Van Zee & van de Geijn, 2015).
 //!
-//! A tile is at most [`MR`] × [`NR`]. Operands are read in units of 32 bits along the summed
+//! A tile is NR columns wide and at most MR rows high. Both are the instruction set's, and NR is
+//! the width of the right operand's panels. Operands are read in units of 32 bits along the summed
 //! dimension (see [`Element`]).
 
 #[cfg(target_arch = "x86_64")]
@@ -12,23 +13,22 @@ use half::bf16;
 
 use crate::buffer::span;
 use crate::element::Element;
-#[cfg(target_arch = "x86_64")]
-use crate::isa::{Isa, isa};
+use crate::isa::{Isa, MOST_ROWS, isa};
 
-/// Most rows of a tile. A tile's sums take 12 × 2 of the 32 AVX-512 registers, which leaves enough
-/// for the operands.
-pub(crate) const MR: usize = 12;
-/// Columns of a tile, which is the width of the right operand's panels.
-pub(crate) const NR: usize = 32;
+/// Most rows of a tile that is NR columns wide.
+#[inline(always)]
+pub(crate) const fn tile_rows<const NR: usize>() -> usize {
+    const { Isa::rows(NR) }
+}
 
-/// One tile of sums, `[MR, NR]`.
+/// One tile of sums, of which the first rows are used.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(crate) struct Tile(pub(crate) [[f32; NR]; MR]);
+pub(crate) struct Tile<const NR: usize>(pub(crate) [[f32; NR]; MOST_ROWS]);
 
-impl Tile {
+impl<const NR: usize> Tile<NR> {
     /// A tile of zeros.
-    pub(crate) const ZERO: Tile = Tile([[0.0; NR]; MR]);
+    pub(crate) const ZERO: Self = Self([[0.0; NR]; MOST_ROWS]);
 }
 
 /// The left operand of a tile: unit q of row r lies at `start + r · row_stride + q · unit_stride`,
@@ -62,7 +62,7 @@ impl LeftOperand {
 
     /// The lanes of one packed panel from `lane` on, as rows.
     #[inline(always)]
-    pub(crate) fn lanes(panel: &[u32], lane: usize) -> Self {
+    pub(crate) fn lanes<const NR: usize>(panel: &[u32], lane: usize) -> Self {
         Self { start: panel[lane..].as_ptr().cast(), row_stride: 4, unit_stride: 4 * NR }
     }
 }
@@ -89,7 +89,7 @@ pub(crate) struct TileOutput {
 impl TileOutput {
     /// In f32 into a tile.
     #[inline(always)]
-    pub(crate) fn tile(tile: &mut Tile) -> Self {
+    pub(crate) fn tile<const NR: usize>(tile: &mut Tile<NR>) -> Self {
         Self {
             start: tile.0.as_mut_ptr().cast(),
             stride: size_of::<[f32; NR]>(),
@@ -99,7 +99,7 @@ impl TileOutput {
 }
 
 /// Computes the tile A B, `[rows, NR]`, and hands its sums to `out`: A is `left`, `[rows, units]`,
-/// B is one panel at `right`, `[units, NR]`.
+/// B is one panel at `right`, `[units, NR]`. NR is that of the call to [`microkernel`].
 ///
 /// # Safety
 /// `rows` is from 1 to MR. `left` points at `rows` rows of `units` units, `right` at `units` · NR
@@ -107,36 +107,38 @@ impl TileOutput {
 pub(crate) type Microkernel =
     unsafe fn(rows: usize, units: usize, left: LeftOperand, right: *const u32, out: TileOutput);
 
-/// The fastest microkernel for elements `E` on this processor.
-pub(crate) fn microkernel<E: Element>() -> Microkernel {
+/// The fastest microkernel for elements `E` and panels of NR columns on this processor.
+#[inline(always)]
+pub(crate) fn microkernel<E: Element, const NR: usize>() -> Microkernel {
     #[cfg(target_arch = "x86_64")]
     {
+        const AVX512: usize = Isa::Avx512.columns();
+        const AVX2: usize = Isa::Avx2.columns();
         let is_bf16 = TypeId::of::<E>() == TypeId::of::<bf16>();
-        match isa() {
-            Isa::Avx512Bf16 if is_bf16 => return x86::bf16_microkernel,
-            Isa::Avx512Bf16 | Isa::Avx512 if !is_bf16 => return x86::f32_microkernel,
-            Isa::Avx512Bf16 | Isa::Avx512 => return x86::portable_avx512::<E>,
-            Isa::Avx2 => return x86::portable_avx2::<E>,
-            Isa::Baseline => {}
+        match (NR, isa()) {
+            (AVX512, Isa::Avx512Bf16) if is_bf16 => return x86::bf16_microkernel,
+            (AVX512, Isa::Avx512Bf16 | Isa::Avx512) if !is_bf16 => return x86::f32_microkernel,
+            (_, Isa::Avx512Bf16 | Isa::Avx512) => return x86::portable_avx512::<E, NR>,
+            (AVX2, Isa::Avx2) => return x86::avx2_microkernel::<E>,
+            _ => {}
         }
     }
-    portable::<E>
+    portable::<E, NR>
 }
 
-/// The microkernel in plain Rust, for the compiler to vectorise: 6 rows by 16 columns at a time,
-/// whose sums fit in AVX2's 16 registers together with the operands.
+/// The microkernel in plain Rust, for the compiler to vectorise: 6 rows by 16 columns at a time.
 ///
 /// # Safety
 /// As [`Microkernel`].
 #[inline(always)]
-unsafe fn portable<E: Element>(
+unsafe fn portable<E: Element, const NR: usize>(
     rows: usize,
     units: usize,
     left: LeftOperand,
     right: *const u32,
     out: TileOutput,
 ) {
-    /// Rows and columns whose sums 12 registers of 8 floats hold.
+    /// Rows and columns whose sums 24 registers of 4 floats hold.
     const ROWS: usize = 6;
     const COLUMNS: usize = 16;
     let mut first = 0;
@@ -219,37 +221,19 @@ unsafe fn store_row<E: Element, const N: usize>(
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::asm;
     use std::arch::x86_64::*;
 
     use crate::element::Element;
-    use crate::gemm::microkernel::{LeftOperand, NR, StoreMode, TileOutput};
+    use crate::gemm::microkernel::{LeftOperand, StoreMode, TileOutput};
+    use crate::isa::Isa;
 
-    /// # Safety
-    /// As [`super::Microkernel`]; the processor has AVX2 and FMA.
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn portable_avx2<E: Element>(
-        rows: usize,
-        units: usize,
-        left: LeftOperand,
-        right: *const u32,
-        out: TileOutput,
-    ) {
-        // The inner loop fills two cache lines of instructions. Where the linker puts the function
-        // would decide whether it takes two or three, which is 5 % of a product on Zen 3. So the
-        // function's place within a line is fixed, such that this compiler's loop begins at one.
-        // SAFETY: directives of alignment, and instructions that do nothing.
-        unsafe {
-            asm!(".p2align 6", ".nops 16", options(nomem, nostack, preserves_flags));
-        }
-        // SAFETY: the caller's promise.
-        unsafe { super::portable::<E>(rows, units, left, right, out) }
-    }
+    /// Columns of a tile of AVX-512: two registers.
+    const NR: usize = Isa::Avx512.columns();
 
     /// # Safety
     /// As [`super::Microkernel`]; the processor has AVX-512.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub(super) unsafe fn portable_avx512<E: Element>(
+    pub(super) unsafe fn portable_avx512<E: Element, const NR: usize>(
         rows: usize,
         units: usize,
         left: LeftOperand,
@@ -257,7 +241,7 @@ mod x86 {
         out: TileOutput,
     ) {
         // SAFETY: the caller's promise.
-        unsafe { super::portable::<E>(rows, units, left, right, out) }
+        unsafe { super::portable::<E, NR>(rows, units, left, right, out) }
     }
 
     /// A microkernel that calls the tile with the number of rows as a constant, for which the
@@ -394,6 +378,162 @@ mod x86 {
             _mm512_storeu_ps(row.cast::<f32>().add(16), high);
         }
     );
+
+    pub(super) use avx2::avx2_microkernel;
+
+    /// Tiles of AVX2: 6 rows of two registers.
+    mod avx2 {
+        use std::arch::asm;
+        use std::arch::x86_64::*;
+
+        use crate::element::Element;
+        use crate::gemm::microkernel::{LeftOperand, TileOutput, store_row};
+        use crate::isa::Isa;
+
+        /// Columns of a tile: two registers.
+        const NR: usize = Isa::Avx2.columns();
+        /// Units that the inner loop takes at once. So many fill a cache line of each row of the
+        /// left operand, so that the next lines are fetched once a round. A long loop is also as
+        /// fast wherever the linker puts it: the loop over single units lost 5 % where its two
+        /// cache lines of instructions lay across three.
+        const AT_ONCE: usize = 16;
+
+        /// # Safety
+        /// As [`super::super::Microkernel`]; the processor has AVX2 and FMA.
+        #[target_feature(enable = "avx2,fma")]
+        pub(in super::super) unsafe fn avx2_microkernel<E: Element>(
+            rows: usize,
+            units: usize,
+            left: LeftOperand,
+            right: *const u32,
+            out: TileOutput,
+        ) {
+            macro_rules! call {
+                ($unit:expr) => {
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        match rows {
+                            1 => tile::<E, 1, { $unit }>(units, left, right, out),
+                            2 => tile::<E, 2, { $unit }>(units, left, right, out),
+                            3 => tile::<E, 3, { $unit }>(units, left, right, out),
+                            4 => tile::<E, 4, { $unit }>(units, left, right, out),
+                            5 => tile::<E, 5, { $unit }>(units, left, right, out),
+                            _ => tile::<E, 6, { $unit }>(units, left, right, out),
+                        }
+                    }
+                };
+            }
+            if left.unit_stride == 4 { call!(4) } else { call!(4 * NR) }
+        }
+
+        /// A tile of R rows.
+        ///
+        /// # Safety
+        /// As [`super::super::Microkernel`], with R rows and the left operand's units `UNIT` bytes
+        /// apart; the processor has AVX2 and FMA.
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn tile<E: Element, const R: usize, const UNIT: usize>(
+            units: usize,
+            left: LeftOperand,
+            right: *const u32,
+            out: TileOutput,
+        ) {
+            let mut sums = [[_mm256_setzero_ps(); 2]; R];
+            let row = if UNIT == 4 { left.row_stride } else { 4 };
+            let (mut a, mut b) = (left.start, right);
+            let mut ahead = out.start;
+            let mut left_over = units;
+            while left_over >= AT_ONCE {
+                left_over -= AT_ONCE;
+                // The place of the sums may not be in the cache yet. One of its rows is fetched a
+                // round: all at once would delay the operands.
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                ahead = ahead.wrapping_add(out.stride);
+                if UNIT == 4 {
+                    // The rows below are most likely the next tile's.
+                    for r in 0..R {
+                        _mm_prefetch::<_MM_HINT_T0>(a.wrapping_add((R + r) * row).cast());
+                    }
+                }
+                macro_rules! steps {
+                    ($($q:literal)*) => {
+                        $(
+                            // SAFETY: the caller's promise: these units are not the last.
+                            unsafe { step::<E, R>(a.add($q * UNIT), row, b.add($q * NR), &mut sums) };
+                        )*
+                    };
+                }
+                steps!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+                a = a.wrapping_add(AT_ONCE * UNIT);
+                b = b.wrapping_add(AT_ONCE * NR);
+            }
+            for _ in 0..left_over {
+                // SAFETY: the caller's promise: `left_over` units are left.
+                unsafe { step::<E, R>(a, row, b, &mut sums) };
+                a = a.wrapping_add(UNIT);
+                b = b.wrapping_add(NR);
+            }
+            for (r, &[low, high]) in sums.iter().enumerate() {
+                let mut floats = [0f32; NR];
+                // SAFETY: `floats` are two registers wide. The row is the caller's promise.
+                unsafe {
+                    _mm256_storeu_ps(floats.as_mut_ptr(), low);
+                    _mm256_storeu_ps(floats.as_mut_ptr().add(8), high);
+                    store_row::<E, NR>(out.start.add(r * out.stride), 0, out.mode, floats);
+                }
+            }
+        }
+
+        /// Adds the products of one unit: of each of the R rows from `a` on, `row` bytes apart,
+        /// with the NR lanes at `b`.
+        ///
+        /// # Safety
+        /// `a` points at R rows of a unit, `b` at NR units; the processor has AVX2 and FMA.
+        #[target_feature(enable = "avx2,fma")]
+        #[inline]
+        unsafe fn step<E: Element, const R: usize>(
+            a: *const u8,
+            row: usize,
+            b: *const u32,
+            sums: &mut [[__m256; 2]; R],
+        ) {
+            // SAFETY: the caller's promise, for all accesses below.
+            unsafe {
+                if E::PER_UNIT == 1 {
+                    let (b0, b1) = (_mm256_loadu_ps(b.cast()), _mm256_loadu_ps(b.add(8).cast()));
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let a = _mm256_broadcast_ss(&a.add(r * row).cast::<f32>().read_unaligned());
+                        sums[0] = _mm256_fmadd_ps(a, b0, sums[0]);
+                        sums[1] = _mm256_fmadd_ps(a, b1, sums[1]);
+                    }
+                    return;
+                }
+                // A bf16 is the upper half of a f32. Both of a unit at once would take more
+                // registers than there are.
+                let widen = |unit: __m256i, second: bool| {
+                    _mm256_castsi256_ps(if second {
+                        _mm256_and_si256(unit, _mm256_set1_epi32(0xffff_0000u32 as i32))
+                    } else {
+                        _mm256_slli_epi32::<16>(unit)
+                    })
+                };
+                let (mut a, mut b) = (a, b);
+                for second in [false, true] {
+                    // The compiler must not know that it has read these units already: it would
+                    // keep them in registers that it does not have.
+                    asm!("/* {0} {1} */", inout(reg) a, inout(reg) b, options(pure, nomem, nostack, preserves_flags));
+                    let b0 = widen(_mm256_loadu_si256(b.cast()), second);
+                    let b1 = widen(_mm256_loadu_si256(b.add(8).cast()), second);
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let a = a.add(r * row).cast::<i32>().read_unaligned();
+                        let a = widen(_mm256_set1_epi32(a), second);
+                        sums[0] = _mm256_fmadd_ps(a, b0, sums[0]);
+                        sums[1] = _mm256_fmadd_ps(a, b1, sums[1]);
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

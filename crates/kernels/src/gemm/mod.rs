@@ -1,7 +1,7 @@
 //! Matrix products over f32 or bf16 operands, summed in f32, on one thread.
 //!
-//! The result is computed tile by tile, 12 rows by 32 columns, with each tile's sums in registers
-//! for the whole of a pass over the summed dimension. The right operand is packed ([`Panels`]). The
+//! The result is computed tile by tile, with each tile's sums in registers for the whole of a pass
+//! over the summed dimension. The right operand is packed ([`Panels`]). The
 //! left operand is read from its rows ([`multiply`]) or, if it comes transposed, packed a strip at
 //! a time ([`multiply_transposed`]). An [`Epilogue`] says what becomes of the sums.
 //!
@@ -19,23 +19,40 @@ pub(crate) mod pack;
 use std::ops::Range;
 
 use crate::buffer::span;
+use crate::cache::second_level_cache;
 use crate::element::Element;
-use crate::isa::multiversion;
-use microkernel::{LeftOperand, MR, Microkernel, NR, Tile, TileOutput, microkernel};
+use crate::isa::{Isa, isa, multiversion};
+use microkernel::{LeftOperand, Tile, TileOutput, microkernel, tile_rows};
 use pack::pack_columns;
 
 pub use epilogue::{AddResidual, Epilogue, StoreF32, StoreRounded};
 pub use pack::Panels;
 
 /// Units of the summed dimension in one pass, where the epilogue accumulates (K_C in BLIS). A panel
-/// of so many units, 32 KiB, stays in the first-level cache for all rows.
+/// of so many units, 16 or 32 KiB, stays in the first-level cache for all rows.
 const PASS: usize = 256;
 /// The same where both operands are packed. They stream from the second-level cache, and the sums
 /// come from further away, so that fewer passes over the sums pay.
 const LONG_PASS: usize = 512;
 /// Columns of a transposed left operand that are packed at once: with the units of a long pass,
-/// 256 KiB.
-const STRIP: usize = 4 * NR;
+/// 256 KiB. A multiple of NR.
+const STRIP: usize = 128;
+
+/// Rows of the left operand that are multiplied with all panels before the next are, each row of
+/// `units` units (M_C in BLIS).
+///
+/// On AVX2 they fill half of the second-level cache, from which each panel then reads them again.
+/// AVX-512 takes all rows at once: it was tuned so, on processors with twice the cache.
+fn rows_at_once(isa: Isa, units: usize) -> usize {
+    match isa {
+        Isa::Avx2 => {
+            let fit = second_level_cache() / 2 / (units.max(1) * size_of::<u32>());
+            let rows = Isa::rows(isa.columns());
+            (fit / rows * rows).max(4 * rows)
+        }
+        _ => usize::MAX,
+    }
+}
 
 /// Hands A B, `[rows, lanes]`, to `epilogue`.
 ///
@@ -69,81 +86,81 @@ pub(crate) fn multiply_part<E: Element, S: Epilogue<E>>(
     units: Range<usize>,
     epilogue: S,
 ) {
-    let depth = right.depth().div_ceil(E::PER_UNIT);
-    assert!(columns.start.is_multiple_of(NR) && columns.end <= right.lanes() && units.end <= depth);
+    let (depth, columns_at_once) = (right.depth().div_ceil(E::PER_UNIT), isa().columns());
+    assert!(columns.start.is_multiple_of(columns_at_once));
+    assert!(columns.end <= right.lanes() && units.end <= depth);
     assert!(
         rows == 0
             || units.is_empty()
             || left.len() >= span(rows, stride, units.len() * E::PER_UNIT)
     );
-    multiply_rows::<E, S>(
-        left,
-        stride,
-        rows,
-        &right.units()[columns.start * depth..],
-        depth,
-        columns.len(),
-        units,
-        epilogue,
-        microkernel::<E>(),
-    );
+    multiply_rows::<E, S>(left, stride, rows, right, columns, units, epilogue);
 }
 
 multiversion! {
-    /// The loops of [`multiply_part`]: pass by pass over the summed dimension, panel by panel of B,
-    /// tile by tile of A's rows. `right` begins at the part's first panel; a panel has `depth`
-    /// units.
-    fn multiply_rows<E: Element, S: Epilogue<E>>(
+    /// The loops of [`multiply_part`]: pass by pass over the summed dimension, block by block of
+    /// A's rows, panel by panel of B, tile by tile of the block's rows.
+    fn multiply_rows<E: Element, S: Epilogue<E>; NR>(
         left: &[E],
         stride: usize,
         rows: usize,
-        right: &[u32],
-        depth: usize,
-        lanes: usize,
+        right: &Panels<E>,
+        columns: Range<usize>,
         units: Range<usize>,
         epilogue: S,
-        microkernel: Microkernel,
     ) {
         let mut epilogue = epilogue;
-        let mut tile = Tile::ZERO;
+        let mut tile = Tile::<NR>::ZERO;
+        let microkernel = microkernel::<E, NR>();
+        let (depth, lanes) = (right.depth().div_ceil(E::PER_UNIT), columns.len());
+        let right = &right.units::<NR>()[columns.start * depth..];
         let pass = if S::ACCUMULATES { PASS } else { units.len().max(1) };
+        let block = rows_at_once(isa(), pass.min(units.len()));
         // A depth of 0 is one pass of no units, whose sums are zero.
         for done in (0..units.len().max(1)).step_by(pass) {
             let count = pass.min(units.len() - done);
-            for column in (0..lanes).step_by(NR) {
-                let panel = &right[column * depth + (units.start + done) * NR..][..count * NR];
-                for row in (0..rows).step_by(MR) {
-                    let height = MR.min(rows - row);
-                    for r in 0..height {
-                        epilogue.prefetch(row + r, column);
+            for above in (0..rows).step_by(block) {
+                let below = rows.min(above.saturating_add(block));
+                for column in (0..lanes).step_by(NR) {
+                    let panel = &right[column * depth + (units.start + done) * NR..][..count * NR];
+                    for row in (above..below).step_by(tile_rows::<NR>()) {
+                        let height = tile_rows::<NR>().min(below - row);
+                        for r in 0..height {
+                            epilogue.prefetch::<NR>(row + r, column);
+                        }
+                        let start = left
+                            .get(row * stride + done * E::PER_UNIT..)
+                            .unwrap_or_default()
+                            .as_ptr()
+                            .cast();
+                        let left = LeftOperand {
+                            start,
+                            row_stride: stride * size_of::<E>(),
+                            unit_stride: 4,
+                        };
+                        let direct = if lanes - column >= NR {
+                            epilogue.direct::<NR>(row, height, column, done == 0)
+                        } else {
+                            None
+                        };
+                        let out =
+                            direct.map_or_else(|| TileOutput::tile(&mut tile), |direct| direct.0);
+                        // SAFETY: `height` is from 1 to MR. The caller checked that A has `rows`
+                        // rows of all units, and `left` begins at one of them. `panel` is a slice
+                        // of `count` units of NR lanes. `tile` holds any tile, and `Direct` is
+                        // checked memory.
+                        unsafe { microkernel(height, count, left, panel.as_ptr(), out) };
+                        if out.start != tile.0.as_mut_ptr().cast() {
+                            continue;
+                        }
+                        epilogue.store_tile::<NR>(
+                            row,
+                            column,
+                            &tile.0[..height],
+                            NR.min(lanes - column),
+                            done == 0,
+                        );
                     }
-                    let start = left
-                        .get(row * stride + done * E::PER_UNIT..)
-                        .unwrap_or_default()
-                        .as_ptr()
-                        .cast();
-                    let left =
-                        LeftOperand { start, row_stride: stride * size_of::<E>(), unit_stride: 4 };
-                    let direct = if lanes - column >= NR {
-                        epilogue.direct(row, height, column, done == 0)
-                    } else {
-                        None
-                    };
-                    let out = direct.map_or_else(|| TileOutput::tile(&mut tile), |direct| direct.0);
-                    // SAFETY: `height` is from 1 to MR. The caller checked that A has `rows` rows
-                    // of all units, and `left` begins at one of them. `panel` is a slice of `count`
-                    // units of NR lanes. `tile` holds any tile, and `Direct` is checked memory.
-                    unsafe { microkernel(height, count, left, panel.as_ptr(), out) };
-                    if out.start != tile.0.as_mut_ptr().cast() {
-                        continue;
-                    }
-                    epilogue.store_tile(
-                        row,
-                        column,
-                        &tile.0[..height],
-                        NR.min(lanes - column),
-                        done == 0,
-                    );
                 }
             }
         }
@@ -197,7 +214,6 @@ pub fn multiply_transposed<E: Element, S: Epilogue<E>>(
                 &mut epilogue,
                 first,
                 done == 0,
-                microkernel::<E>(),
             );
         }
     }
@@ -230,7 +246,6 @@ pub(crate) fn multiply_packed<E: Element, S: Epilogue<E>>(
                 &mut epilogue,
                 first,
                 done == 0,
-                microkernel::<E>(),
             );
         }
     }
@@ -241,7 +256,7 @@ multiversion! {
     ///
     /// `left` begins at the panel of row `first`; a panel has `depth` units, of which the pass
     /// begins at unit `from`. `first_pass` goes to the epilogue.
-    fn multiply_pass<E: Element, S: Epilogue<E>>(
+    fn multiply_pass<E: Element, S: Epilogue<E>; NR>(
         left: &[u32],
         depth: usize,
         from: usize,
@@ -251,14 +266,14 @@ multiversion! {
         epilogue: &mut S,
         first: usize,
         first_pass: bool,
-        microkernel: Microkernel,
     ) {
-        let mut tile = Tile::ZERO;
+        let mut tile = Tile::<NR>::ZERO;
+        let microkernel = microkernel::<E, NR>();
         let (lanes, units, count) =
             (right.lanes(), right.depth().div_ceil(E::PER_UNIT), pass.len());
         for column in (0..lanes).step_by(NR) {
-            let panel = &right.units()[column * units + pass.start * NR..][..count * NR];
-            for rows in tiles(width) {
+            let panel = &right.units::<NR>()[column * units + pass.start * NR..][..count * NR];
+            for rows in tiles::<NR>(width) {
                 let (row, height) = (first + rows.start, rows.len());
                 let start = &left[rows.start / NR * depth * NR + from * NR..][..count * NR];
                 let left = LeftOperand {
@@ -267,7 +282,7 @@ multiversion! {
                     unit_stride: 4 * NR,
                 };
                 let direct = if lanes - column >= NR {
-                    epilogue.direct(row, height, column, first_pass)
+                    epilogue.direct::<NR>(row, height, column, first_pass)
                 } else {
                     None
                 };
@@ -280,7 +295,7 @@ multiversion! {
                 if out.start != tile.0.as_mut_ptr().cast() {
                     continue;
                 }
-                epilogue.store_tile(
+                epilogue.store_tile::<NR>(
                     row,
                     column,
                     &tile.0[..height],
@@ -293,11 +308,12 @@ multiversion! {
 }
 
 /// The rows of each tile whose left operand is packed, `lanes` lanes in all. No tile crosses
-/// panels, so a panel of 32 lanes gives tiles of 12, 12 and 8 rows.
+/// panels, so a panel of 32 lanes gives tiles of 12, 12 and 8 rows, and one of 16 gives 6, 6 and 4.
 #[inline(always)]
-pub(crate) fn tiles(lanes: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn tiles<const NR: usize>(lanes: usize) -> impl Iterator<Item = Range<usize>> {
     (0..lanes).step_by(NR).flat_map(move |panel| {
         let end = lanes.min(panel + NR);
-        (panel..end).step_by(MR).map(move |row| row..end.min(row + MR))
+        let height = tile_rows::<NR>();
+        (panel..end).step_by(height).map(move |row| row..end.min(row + height))
     })
 }

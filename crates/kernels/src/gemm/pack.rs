@@ -4,20 +4,21 @@ use std::marker::PhantomData;
 
 use crate::buffer::Buffer;
 use crate::element::{Element, RoundTo};
-use crate::gemm::microkernel::NR;
 use crate::isa::{Isa, isa, multiversion};
 use crate::lanes::{LANES, lanes};
 
 /// The right operand of a product, packed: `[depth, lanes]`, where depth is the summed dimension
 /// and the lanes are the product's columns.
 ///
-/// The lanes are cut into panels of 32. A panel holds its units of the summed dimension in order,
-/// each for all 32 lanes: `[lanes / 32, depth / unit, 32]` units (the layout of BLIS, with the two
-/// bf16 of a unit next to each other). Lanes that are missing to a whole panel are zeros, and so is
-/// an element that is missing to a whole unit.
+/// The lanes are cut into panels of NR, the columns of the instruction set's tiles. A panel holds
+/// its units of the summed dimension in order, each for all NR lanes: `[lanes / NR, depth / unit,
+/// NR]` units (the layout of BLIS, with the two bf16 of a unit next to each other). Lanes that are
+/// missing to a whole panel are zeros, and so is an element that is missing to a whole unit.
 #[derive(Clone, Default)]
 pub struct Panels<E> {
     units: Buffer<u32>,
+    /// NR of the instruction set that they were packed for.
+    columns: usize,
     lanes: usize,
     depth: usize,
     of: PhantomData<E>,
@@ -26,8 +27,19 @@ pub struct Panels<E> {
 impl<E: Element> Panels<E> {
     /// Panels of zeros with room for `[depth, lanes]`.
     pub fn zeros(lanes: usize, depth: usize) -> Self {
-        let units = Buffer::zeros(lanes.next_multiple_of(NR) * depth.div_ceil(E::PER_UNIT));
-        Self { units, lanes, depth, of: PhantomData }
+        let mut panels =
+            Self { units: Buffer::zeros(0), columns: 0, lanes: 0, depth: 0, of: PhantomData };
+        panels.fit(lanes, depth);
+        panels
+    }
+
+    /// Makes them panels of `[depth, lanes]`, with more memory where what they have does not do.
+    fn fit(&mut self, lanes: usize, depth: usize) {
+        (self.columns, self.lanes, self.depth) = (isa().columns(), lanes, depth);
+        let units = lanes.next_multiple_of(self.columns) * depth.div_ceil(E::PER_UNIT);
+        if self.units.len() < units {
+            self.units = Buffer::zeros(units);
+        }
     }
 
     /// Number of lanes: the columns of the product.
@@ -41,14 +53,20 @@ impl<E: Element> Panels<E> {
     }
 
     /// All units, panel after panel.
-    pub(crate) fn units(&self) -> &[u32] {
+    ///
+    /// # Panics
+    /// If they were packed for an instruction set whose tiles are not NR columns wide.
+    #[inline(always)]
+    pub(crate) fn units<const NR: usize>(&self) -> &[u32] {
+        assert!(self.columns == NR, "panels of {} columns, not {NR}", self.columns);
         &self.units
     }
 
     /// Packs `source`, `[depth, lanes]` in rows `stride` apart, in place of what was packed before.
+    /// Panels that have no room for it get more memory.
     ///
     /// # Panics
-    /// If the panels have no room for it, or `source` is too short.
+    /// If `source` is too short.
     pub fn pack_columns<S: RoundTo<E>>(
         &mut self,
         source: &[S],
@@ -56,7 +74,7 @@ impl<E: Element> Panels<E> {
         depth: usize,
         lanes: usize,
     ) {
-        (self.lanes, self.depth) = (lanes, depth);
+        self.fit(lanes, depth);
         pack_columns::<E, S>(&mut self.units, source, stride, depth, lanes);
     }
 
@@ -71,14 +89,14 @@ impl<E: Element> Panels<E> {
         lanes: usize,
         depth: usize,
     ) {
-        (self.lanes, self.depth) = (lanes, depth);
+        self.fit(lanes, depth);
         pack_rows::<E, S>(&mut self.units, source, stride, lanes, depth);
     }
 }
 
 multiversion! {
     /// Writes `source`, `[depth, lanes]` in rows `stride` apart, into `panels`.
-    pub(crate) fn pack_columns<E: Element, S: RoundTo<E>>(
+    pub(crate) fn pack_columns<E: Element, S: RoundTo<E>; NR>(
         panels: &mut [u32],
         source: &[S],
         stride: usize,
@@ -124,7 +142,7 @@ const BLOCK: usize = 16;
 
 multiversion! {
     /// Writes the transpose of `source`, `[lanes, depth]` in rows `stride` apart, into `panels`.
-    fn pack_rows<E: Element, S: RoundTo<E>>(
+    fn pack_rows<E: Element, S: RoundTo<E>; NR>(
         panels: &mut [u32],
         source: &[S],
         stride: usize,
@@ -132,7 +150,7 @@ multiversion! {
         depth: usize,
     ) {
         let units = depth.div_ceil(E::PER_UNIT);
-        let avx512 = isa() >= Isa::Avx512;
+        let isa = isa();
         let mut block = [[0u32; BLOCK]; BLOCK];
         let firsts = (0..lanes).step_by(NR);
         for (panel, first) in panels.chunks_exact_mut((units * NR).max(1)).zip(firsts) {
@@ -167,7 +185,7 @@ multiversion! {
                             }
                         }
                     }
-                    transpose(&mut block, avx512);
+                    transpose(&mut block, isa);
                     for (u, block) in block.iter().enumerate().take(count) {
                         panel[(q + u) * NR + half..][..BLOCK].copy_from_slice(block);
                     }
@@ -179,14 +197,17 @@ multiversion! {
 
 /// Transposes `block` in place.
 #[inline(always)]
-fn transpose(block: &mut [[u32; BLOCK]; BLOCK], avx512: bool) {
+fn transpose(block: &mut [[u32; BLOCK]; BLOCK], isa: Isa) {
     #[cfg(target_arch = "x86_64")]
-    if avx512 {
+    match isa {
         // SAFETY: the caller found AVX-512 on this processor.
-        return unsafe { x86::transpose(block) };
+        Isa::Avx512 | Isa::Avx512Bf16 => return unsafe { x86::transpose_avx512(block) },
+        // SAFETY: the caller found AVX2 on this processor.
+        Isa::Avx2 => return unsafe { x86::transpose_avx2(block) },
+        Isa::Baseline => {}
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = avx512;
+    let _ = isa;
     for row in 1..BLOCK {
         let (above, below) = block.split_at_mut(row);
         for (above, held) in above.iter_mut().zip(&mut below[0]) {
@@ -201,11 +222,54 @@ mod x86 {
 
     use crate::gemm::pack::BLOCK;
 
+    /// Transposes quarter by quarter of 8 × 8, and exchanges two of them.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(super) fn transpose_avx2(block: &mut [[u32; BLOCK]; BLOCK]) {
+        let quarter = |block: &[[u32; BLOCK]; BLOCK], row: usize, column: usize| {
+            let mut r = [_mm256_setzero_ps(); 8];
+            for (i, r) in r.iter_mut().enumerate() {
+                let half = &block[row + i][column..][..8];
+                // SAFETY: `half` is 32 bytes.
+                *r = unsafe { _mm256_loadu_ps(half.as_ptr().cast()) };
+            }
+            // Numbers of a column together: pairs, then fours, then both halves of a register.
+            let mut t = r;
+            for i in 0..4 {
+                t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+                t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+            }
+            for i in 0..2 {
+                let four = &t[4 * i..][..4];
+                r[4 * i] = _mm256_shuffle_ps::<0x44>(four[0], four[2]);
+                r[4 * i + 1] = _mm256_shuffle_ps::<0xee>(four[0], four[2]);
+                r[4 * i + 2] = _mm256_shuffle_ps::<0x44>(four[1], four[3]);
+                r[4 * i + 3] = _mm256_shuffle_ps::<0xee>(four[1], four[3]);
+            }
+            for i in 0..4 {
+                t[i] = _mm256_permute2f128_ps::<0x20>(r[i], r[4 + i]);
+                t[4 + i] = _mm256_permute2f128_ps::<0x31>(r[i], r[4 + i]);
+            }
+            t
+        };
+        for (row, column) in [(0, 0), (8, 8), (0, 8)] {
+            let (here, there) = (quarter(block, row, column), quarter(block, column, row));
+            for i in 0..8 {
+                let (place, other) = (&mut block[column + i][row..][..8], here[i]);
+                // SAFETY: `place` is 32 bytes.
+                unsafe { _mm256_storeu_ps(place.as_mut_ptr().cast(), other) };
+                let (place, other) = (&mut block[row + i][column..][..8], there[i]);
+                // SAFETY: as above.
+                unsafe { _mm256_storeu_ps(place.as_mut_ptr().cast(), other) };
+            }
+        }
+    }
+
     /// Transposes in four rounds. Each doubles how many numbers of a column lie together: pairs,
     /// fours, then the four parts of 128 bits of a register.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    pub(super) fn transpose(block: &mut [[u32; BLOCK]; BLOCK]) {
+    pub(super) fn transpose_avx512(block: &mut [[u32; BLOCK]; BLOCK]) {
         let mut r = [_mm512_setzero_si512(); BLOCK];
         for (register, row) in r.iter_mut().zip(block.iter()) {
             // SAFETY: a row is 64 bytes.
@@ -245,9 +309,9 @@ mod x86 {
 /// # Panics
 /// If `row` is shorter.
 #[inline(always)]
-pub(crate) fn store_row<E: Element>(values: &[f32; NR], row: &mut [E]) {
+pub(crate) fn store_row<E: Element, const NR: usize>(values: &[f32; NR], row: &mut [E]) {
     let row = &mut row[..NR];
-    for half in [0, LANES] {
+    for half in (0..NR).step_by(LANES) {
         let (values, mut near) = (lanes(values, half), [E::default(); LANES]);
         for lane in 0..LANES {
             near[lane] = E::narrow_ties_away(values[lane]);
@@ -258,8 +322,12 @@ pub(crate) fn store_row<E: Element>(values: &[f32; NR], row: &mut [E]) {
 
 /// Writes the units of two rows of numbers, rounded; of `upper` alone for f32.
 #[inline(always)]
-pub(crate) fn pack_row<E: Element>(upper: &[f32; NR], lower: &[f32; NR], units: &mut [u32; NR]) {
-    for half in [0, LANES] {
+pub(crate) fn pack_row<E: Element, const NR: usize>(
+    upper: &[f32; NR],
+    lower: &[f32; NR],
+    units: &mut [u32; NR],
+) {
+    for half in (0..NR).step_by(LANES) {
         let (upper, lower, mut packed) = (lanes(upper, half), lanes(lower, half), [0u32; LANES]);
         for lane in 0..LANES {
             packed[lane] = E::unit_ties_away(upper[lane], lower[lane]);
@@ -273,16 +341,17 @@ mod tests {
     use half::bf16;
 
     use super::*;
+    use crate::isa::tests::available;
 
     #[test]
-    fn a_block_is_transposed_by_either_way() {
+    fn a_block_is_transposed_in_every_way() {
         let block: [[u32; BLOCK]; BLOCK] =
             std::array::from_fn(|row| std::array::from_fn(|column| (row << 8 | column) as u32));
         let expected = std::array::from_fn(|row| std::array::from_fn(|column| block[column][row]));
-        for avx512 in [false, isa() >= Isa::Avx512] {
+        for isa in available() {
             let mut found = block;
-            transpose(&mut found, avx512);
-            assert_eq!(found, expected, "AVX-512: {avx512}");
+            transpose(&mut found, isa);
+            assert_eq!(found, expected, "{isa:?}");
         }
     }
 
@@ -290,9 +359,10 @@ mod tests {
     fn panels_hold_units_by_lane_and_zeros_beyond() {
         // `[depth 3, lanes 2]`: 1 2 / 3 4 / 5 6.
         let source = [1f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let nr = isa().columns();
         let mut panels = Panels::<f32>::zeros(2, 3);
         panels.pack_columns(&source, 2, 3, 2);
-        for (q, lanes) in panels.units().chunks(NR).enumerate() {
+        for (q, lanes) in panels.units.chunks(nr).enumerate() {
             assert_eq!(lanes[..2], [source[2 * q].to_bits(), source[2 * q + 1].to_bits()]);
             assert!(lanes[2..].iter().all(|&unit| unit == 0));
         }
@@ -302,7 +372,7 @@ mod tests {
             |first: f32, second: f32| bf16::unit(bf16::from_f32(first), bf16::from_f32(second));
         let mut panels = Panels::<bf16>::zeros(2, 3);
         panels.pack_columns(&source, 2, 3, 2);
-        let units: Vec<&[u32]> = panels.units().chunks(NR).collect();
+        let units: Vec<&[u32]> = panels.units.chunks(nr).collect();
         assert_eq!(units.len(), 2);
         assert_eq!(
             (&units[0][..2], &units[1][..2]),

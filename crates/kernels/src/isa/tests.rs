@@ -18,8 +18,7 @@ pub(crate) fn forced() -> Option<Isa> {
 
 /// The sets this processor has.
 pub(crate) fn available() -> impl Iterator<Item = Isa> {
-    let all = [Isa::Baseline, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
-    all.into_iter().filter(|&isa| isa <= detect())
+    Isa::ALL.into_iter().filter(|&isa| isa <= detect())
 }
 
 /// `work` with the instructions of `isa`, which this processor must have; on this thread alone.
@@ -29,6 +28,17 @@ pub(crate) fn on<T>(isa: Isa, work: impl FnOnce() -> T) -> T {
     let result = work();
     FORCED.set(None);
     result
+}
+
+#[test]
+fn no_tile_is_larger_than_the_most() {
+    for isa in Isa::ALL {
+        assert!(isa.columns() <= MOST_COLUMNS && isa.columns().is_multiple_of(lanes::LANES));
+        assert!((1..=MOST_ROWS).contains(&Isa::rows(isa.columns())), "{isa:?}");
+        assert_eq!(isa.row().rows, Isa::rows(isa.columns()), "{isa:?}");
+    }
+    // One function is compiled for both.
+    assert_eq!(Isa::Avx512.columns(), Isa::Avx512Bf16.columns());
 }
 
 /// A `[rows, columns]` matrix of numbers between −2 and 2.
@@ -76,7 +86,9 @@ where
     let (values, targets) = (flat(&matrix::<f32>(97, d, 6)), (0..n as u32).collect::<Vec<_>>());
     let (mut w, mut table) = (kernels.matrix(97, d), kernels.floats(97 * d));
     table.copy_from_slice(&values);
-    kernels.pack(&table, &mut w);
+    // Not in the backend's threads: this one alone was told what to use.
+    w.forward.pack_rows::<f32>(&values, d, 97, d);
+    w.backward.pack_columns::<f32>(&values, d, 97, d);
     let mut workspace = kernels.workspace(n, n, Heads { query: 1, kv: 1, dim: 2 }, 97, d, true);
     let (mut losses, mut dx, mut dw) =
         (vec![0.0; n], kernels.floats(n * d), kernels.floats(97 * d));

@@ -242,3 +242,19 @@ fn a_nan_reaches_every_row_that_sees_it() {
     }
     assert!(gradient.row(14)[..4].iter().any(|x| x.is_nan()), "dQ of a query that sees the key");
 }
+
+#[test]
+fn a_workspace_that_is_too_small_grows() {
+    let (t, heads) = (70, Heads { query: 2, kv: 1, dim: 18 });
+    let qkv = random_matrix::<bf16>(t, heads.columns(), 2.0, 1);
+    let d_out = random_matrix::<bf16>(t, heads.query * heads.dim, 1.0, 2);
+    let mut enough = AttentionWorkspace::new(t, heads, true);
+    let expected = both_ways(&qkv, &d_out, heads, &mut enough);
+    let narrow = Heads { query: 1, kv: 1, dim: 2 };
+    for (context, of, backward) in [(1, narrow, false), (t, narrow, true), (3, heads, false)] {
+        let mut little = AttentionWorkspace::new(context, of, backward);
+        let found = both_ways(&qkv, &d_out, heads, &mut little);
+        assert_eq!(rows(&found.out), rows(&expected.out), "{context} tokens, {of:?}");
+        assert_eq!(rows(&found.gradient), rows(&expected.gradient), "{context} tokens, {of:?}");
+    }
+}

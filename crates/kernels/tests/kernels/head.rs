@@ -307,3 +307,18 @@ fn a_target_far_below_the_largest_logit_has_its_loss_and_gradient() {
     far_targets::<f32>();
     far_targets::<bf16>();
 }
+
+#[test]
+fn a_workspace_that_is_too_small_grows() {
+    let (n, v, d) = (13, 97, 33);
+    let (w, x, targets) = (random(v * d, 1), random_matrix::<bf16>(n, d, 2.0, 2), targets(n, v));
+    let scales = random(n, 3);
+    let mut head = Head::<bf16>::new(n, v, d, &w);
+    let expected = head.gradient(&x, &targets, &scales, None);
+    for (v, d, backward) in [(1, 1, false), (v, 1, true), (1, d, true)] {
+        let heads = Heads { query: 1, kv: 1, dim: 2 };
+        head.workspace = head.kernels.workspace(n, 1, heads, v, d, backward);
+        assert_eq!(head.losses(&x, &targets), expected.0);
+        assert_eq!(head.gradient(&x, &targets, &scales, None), expected);
+    }
+}

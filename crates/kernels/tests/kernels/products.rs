@@ -204,6 +204,21 @@ fn panels_that_held_more_keep_nothing_of_it() {
 }
 
 #[test]
+fn panels_that_have_no_room_get_more() {
+    let source: Vec<f32> = random(70 * 50, 1);
+    let (mut little, mut enough) = (Panels::<bf16>::zeros(1, 1), Panels::<bf16>::zeros(70, 50));
+    little.pack_columns::<f32>(&source, 70, 50, 70);
+    enough.pack_columns::<f32>(&source, 70, 50, 70);
+    let left = narrow::<bf16>(&random(50, 2));
+    let product = |right: &Panels<bf16>| {
+        let mut out = [0.0; 70];
+        multiply(&left, 50, 1, right, StoreF32 { out: &mut out, stride: 70, add: false });
+        out
+    };
+    assert_eq!(product(&little), product(&enough));
+}
+
+#[test]
 fn a_depth_of_nothing_sums_to_zero() {
     let panels = Panels::<bf16>::zeros(33, 0);
     for way in WAYS {

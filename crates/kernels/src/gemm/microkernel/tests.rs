@@ -14,14 +14,14 @@ fn units<E: Element>(count: usize, seed: u64) -> Vec<u32> {
     (0..count).map(|_| E::unit(number(), number())).collect()
 }
 
-/// Every microkernel of this processor against the portable one, for each number of rows and
-/// both layouts of the left operand. They take the same fused steps in the same order, so the
-/// bits agree, unless the set is `loose`: then to the rounding of a sum of `2 · units` terms of
-/// at most 1.
-fn matches_portable<E: Element>(loose: impl Fn(Isa) -> bool) {
-    for count in [1, 2, 7, 64] {
-        let (rows, panel, right) =
-            (units::<E>(MR * (count + 3), 1), units::<E>(count * NR, 2), units::<E>(count * NR, 3));
+/// The microkernel of `isa` against the portable one, for each number of rows and both layouts of
+/// the left operand. They take the same fused steps in the same order, so the bits agree, unless
+/// the set is `loose`: then to the rounding of a sum of `2 · units` terms of at most 1.
+fn matches_portable<E: Element, const NR: usize>(isa: Isa, loose: bool) {
+    let most = tile_rows::<NR>();
+    for count in [0, 1, 2, 7, 16, 64, 83] {
+        let rows = units::<E>(most * (count + 3), 1);
+        let (panel, right) = (units::<E>(count * NR, 2), units::<E>(count * NR, 3));
         let layouts = [
             LeftOperand {
                 start: rows.as_ptr().cast(),
@@ -31,17 +31,17 @@ fn matches_portable<E: Element>(loose: impl Fn(Isa) -> bool) {
             LeftOperand { start: panel.as_ptr().cast(), row_stride: 4, unit_stride: 4 * NR },
         ];
         for left in layouts {
-            for height in 1..=MR {
+            for height in 1..=most {
                 for mode in [StoreMode::Store, StoreMode::Add, StoreMode::Round] {
                     let run = |microkernel: Microkernel| {
-                        let mut tile = Tile([[9.0; NR]; MR]);
+                        let mut tile = Tile([[9.0; NR]; MOST_ROWS]);
                         let width = if mode == StoreMode::Round { size_of::<E>() } else { 4 };
                         let out =
                             TileOutput { stride: NR * width, mode, ..TileOutput::tile(&mut tile) };
                         // SAFETY: both sides have `count` units, and a tile is as large as can
                         // be.
                         unsafe { microkernel(height, count, left, right.as_ptr(), out) };
-                        let bytes = bytemuck::cast_slice::<[f32; NR], u8>(&tile.0);
+                        let bytes = bytemuck::cast_slice::<f32, u8>(tile.0.as_flattened());
                         let (put, rest) = bytes.split_at(height * NR * width);
                         let nine = 9f32.to_ne_bytes();
                         assert!(
@@ -56,25 +56,22 @@ fn matches_portable<E: Element>(loose: impl Fn(Isa) -> bool) {
                             _ => bytemuck::cast_slice::<u8, f32>(put).to_vec(),
                         }
                     };
-                    let expected: Vec<f32> = run(portable::<E>);
-                    for isa in available() {
-                        let found = run(on(isa, microkernel::<E>));
-                        // Sums that lie on both sides of the middle between two numbers round
-                        // to neighbours.
-                        let step =
-                            if mode == StoreMode::Round { 1.0 / 128.0 } else { f32::EPSILON };
-                        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                            let bound = if loose(isa) {
-                                (4 * count * count) as f32 * f32::EPSILON + step * expected.abs()
-                            } else {
-                                0.0
-                            };
-                            let off = (found - expected).abs();
-                            assert!(
-                                off <= bound,
-                                "{isa:?}, {mode:?}, {height} rows, {count} units, sum {i}: off by {off:e}"
-                            );
-                        }
+                    let expected: Vec<f32> = run(portable::<E, NR>);
+                    let found = run(on(isa, microkernel::<E, NR>));
+                    // Sums that lie on both sides of the middle between two numbers round to
+                    // neighbours.
+                    let step = if mode == StoreMode::Round { 1.0 / 128.0 } else { f32::EPSILON };
+                    for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                        let bound = if loose {
+                            (4 * count * count) as f32 * f32::EPSILON + step * expected.abs()
+                        } else {
+                            0.0
+                        };
+                        let off = (found - expected).abs();
+                        assert!(
+                            off <= bound,
+                            "{isa:?}, {mode:?}, {height} rows, {count} units, sum {i}: off by {off:e}"
+                        );
                     }
                 }
             }
@@ -82,31 +79,51 @@ fn matches_portable<E: Element>(loose: impl Fn(Isa) -> bool) {
     }
 }
 
+/// `$test` with the columns of each available instruction set's tiles as a constant.
+macro_rules! for_each_set {
+    (|$isa:ident, $columns:ident| $test:expr) => {
+        for $isa in available() {
+            macro_rules! with {
+                ($set:ident) => {{
+                    const $columns: usize = Isa::$set.columns();
+                    $test
+                }};
+            }
+            match $isa {
+                Isa::Baseline => with!(Baseline),
+                Isa::Avx2 => with!(Avx2),
+                Isa::Avx512 => with!(Avx512),
+                Isa::Avx512Bf16 => with!(Avx512Bf16),
+            }
+        }
+    };
+}
+
 #[test]
 fn every_microkernel_is_the_portable_one() {
-    matches_portable::<f32>(|_| false);
-    matches_portable::<bf16>(|isa| isa == Isa::Avx512Bf16);
+    for_each_set!(|isa, NR| {
+        matches_portable::<f32, NR>(isa, false);
+        matches_portable::<bf16, NR>(isa, isa == Isa::Avx512Bf16);
+    });
+}
+
+/// Row r is 1 at unit r and 0 elsewhere: its sums are the right side's row r.
+fn takes_each_unit<const NR: usize>(isa: Isa) {
+    let most = tile_rows::<NR>();
+    let mut left = vec![0f32; most * most];
+    (0..most).for_each(|r| left[r * most + r] = 1.0);
+    let right: Vec<f32> = (0..most * NR).map(|i| i as f32).collect();
+    let mut tile = Tile::<NR>::ZERO;
+    let rows = LeftOperand { start: left.as_ptr().cast(), row_stride: 4 * most, unit_stride: 4 };
+    let microkernel = on(isa, microkernel::<f32, NR>);
+    // SAFETY: both sides have as many units as a tile has rows.
+    unsafe {
+        microkernel(most, most, rows, right.as_ptr().cast(), TileOutput::tile(&mut tile));
+    }
+    assert_eq!(tile.0[..most].as_flattened(), right, "{isa:?}");
 }
 
 #[test]
 fn a_microkernel_takes_each_unit_of_its_row_and_lane() {
-    // Row r is 1 at unit r and 0 elsewhere: its sums are the right side's row r.
-    let mut left = vec![0f32; MR * MR];
-    (0..MR).for_each(|r| left[r * MR + r] = 1.0);
-    let right: Vec<f32> = (0..MR * NR).map(|i| i as f32).collect();
-    for isa in available() {
-        let mut tile = Tile::ZERO;
-        let rows = LeftOperand { start: left.as_ptr().cast(), row_stride: 4 * MR, unit_stride: 4 };
-        // SAFETY: both sides have MR units.
-        unsafe {
-            on(isa, microkernel::<f32>)(
-                MR,
-                MR,
-                rows,
-                right.as_ptr().cast(),
-                TileOutput::tile(&mut tile),
-            )
-        };
-        assert_eq!(tile.0.as_flattened(), right, "{isa:?}");
-    }
+    for_each_set!(|isa, NR| takes_each_unit::<NR>(isa));
 }

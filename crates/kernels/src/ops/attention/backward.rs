@@ -11,7 +11,7 @@ use crate::buffer::{Matrix, span};
 use crate::dot::dot;
 use crate::element::Element;
 use crate::gemm::microkernel::{
-    LeftOperand, MR, Microkernel, NR, StoreMode, Tile, TileOutput, microkernel,
+    LeftOperand, Microkernel, StoreMode, Tile, TileOutput, microkernel, tile_rows,
 };
 use crate::gemm::pack::{pack_row, store_row};
 use crate::gemm::{Panels, tiles};
@@ -26,8 +26,7 @@ use crate::ops::attention::workspace::{AttentionWorkspace, BLOCK, BackwardWorksp
 /// both `[n, H e]`. `log_sums` is as [`attention`] left it.
 ///
 /// # Panics
-/// If a matrix, `log_sums` or the workspace is too small, or the workspace was made without
-/// `backward`.
+/// If a matrix or `log_sums` is too small.
 ///
 /// [`attention`]: crate::attention
 #[allow(clippy::too_many_arguments)]
@@ -73,12 +72,8 @@ fn one_sequence<E: Element>(
     d_qkv: &mut [E],
     workspace: &mut AttentionWorkspace<E>,
 ) {
-    let room = workspace.context;
-    assert!(context <= room, "a workspace for {room} tokens, not {context}");
-    let AttentionWorkspace { queries_et, backward: Some(backward), .. } = workspace else {
-        panic!("the workspace was made without `backward`");
-    };
     let e = heads.dim;
+    let (queries_et, backward) = workspace.for_backward(context, e);
     let repeats = heads.query / heads.kv;
     for g in 0..heads.kv {
         let (key, value) = ((heads.query + g) * e, (heads.query + heads.kv + g) * e);
@@ -96,17 +91,7 @@ fn one_sequence<E: Element>(
             backward.log_sums[..context].copy_from_slice(&log_sums[head * context..][..context]);
             fill_delta(out, d_out, out_stride, e, &mut backward.delta[..context]);
             let add = head > g * repeats;
-            one_head(
-                &qkv[key..],
-                &qkv[value..],
-                stride,
-                context,
-                e,
-                add,
-                queries_et,
-                backward,
-                microkernel::<E>(),
-            );
+            one_head(&qkv[key..], &qkv[value..], stride, context, e, add, queries_et, backward);
             round_rows(&backward.query_gradient, e, &mut d_qkv[head * e..], stride, context);
         }
         round_rows(&backward.key_gradient, e, &mut d_qkv[key..], stride, context);
@@ -139,7 +124,7 @@ multiversion! {
     ///
     /// With `add`, the gradients of keys and values are added to what is there: heads that share
     /// them add up.
-    fn one_head<E: Element>(
+    fn one_head<E: Element; NR>(
         keys: &[E],
         values: &[E],
         stride: usize,
@@ -148,8 +133,8 @@ multiversion! {
         add: bool,
         queries_et: &Panels<E>,
         backward: &mut BackwardWorkspace<E>,
-        microkernel: Microkernel,
     ) {
+        let microkernel = microkernel::<E, NR>();
         let BackwardWorkspace {
             d_out_et,
             d_out_te,
@@ -164,15 +149,15 @@ multiversion! {
             key_gradient,
             value_gradient,
         } = backward;
-        let (mut scores, mut d_probabilities) = (Tile::ZERO, Tile::ZERO);
+        let (mut scores, mut d_probabilities) = (Tile::<NR>::ZERO, Tile::<NR>::ZERO);
         let scale = 1.0 / (e as f32).sqrt();
         let (width, depth) = (e.div_ceil(E::PER_UNIT), context.div_ceil(E::PER_UNIT));
         let rows_stride = probabilities.stride();
         for block in (0..context).step_by(BLOCK) {
             let end = context.min(block + BLOCK);
             let block_units = (end - block).div_ceil(E::PER_UNIT);
-            for key in (block..end).step_by(MR) {
-                let height = MR.min(end - key);
+            for key in (block..end).step_by(tile_rows::<NR>()) {
+                let height = tile_rows::<NR>().min(end - key);
                 let (keys, values) = (
                     LeftOperand::rows(keys, stride, key, height, width),
                     LeftOperand::rows(values, stride, key, height, width),
@@ -180,7 +165,7 @@ multiversion! {
                 for first in (key / NR * NR..context).step_by(NR) {
                     let panel = first * width..(first + NR) * width;
                     let (queries, d_out) =
-                        (&queries_et.units()[panel.clone()], &d_out_et.units()[panel]);
+                        (&queries_et.units::<NR>()[panel.clone()], &d_out_et.units::<NR>()[panel]);
                     // SAFETY: `height` is from 1 to MR. `LeftOperand::rows` checked the rows. Both
                     // panels are slices of `width` units of NR lanes. A tile holds any tile.
                     unsafe {
@@ -206,7 +191,7 @@ multiversion! {
                     }
                     let units = &mut d_score_units[first * block_units..]
                         [(key - block) / E::PER_UNIT * NR..];
-                    let query = (row_of(log_sums, first), row_of(delta, first));
+                    let query = (row_of::<NR>(log_sums, first), row_of::<NR>(delta, first));
                     for (q, unit) in units
                         .as_chunks_mut::<NR>()
                         .0
@@ -220,8 +205,8 @@ multiversion! {
                             (q * E::PER_UNIT..height).take(E::PER_UNIT).zip(&mut pair)
                         {
                             let mut p = [0f32; NR];
-                            for half in [0, LANES] {
-                                score_gradient::<E>(
+                            for half in (0..NR).step_by(LANES) {
+                                score_gradient::<E, NR>(
                                     &scores.0[r],
                                     &d_probabilities.0[r],
                                     half,
@@ -234,7 +219,7 @@ multiversion! {
                             store_row(&p, &mut probabilities.data_mut()[r * rows_stride + first..]);
                             store_row(d_score, &mut d_scores.data_mut()[r * rows_stride + first..]);
                         }
-                        pack_row::<E>(&pair[0], &pair[1], unit);
+                        pack_row::<E, NR>(&pair[0], &pair[1], unit);
                     }
                 }
                 // The sums over queries leave out those before the first of these keys, which do
@@ -253,10 +238,10 @@ multiversion! {
                         depth - skipped,
                     );
                     for column in (0..e).step_by(NR) {
-                        let panel = &right.units()[column * depth..][skipped * NR..depth * NR];
+                        let panel = &right.units::<NR>()[column * depth..][skipped * NR..depth * NR];
                         // SAFETY: `height` is from 1 to MR. `LeftOperand::rows` checked the rows.
                         unsafe {
-                            store_tile(
+                            store_tile::<NR>(
                                 microkernel,
                                 depth - skipped,
                                 left,
@@ -275,21 +260,21 @@ multiversion! {
             let mode = if block == 0 { StoreMode::Store } else { StoreMode::Add };
             for first in (block / NR * NR..context).step_by(NR) {
                 for lanes in
-                    tiles(NR.min(context - first)).filter(|lanes| first + lanes.end > block)
+                    tiles::<NR>(NR.min(context - first)).filter(|lanes| first + lanes.end > block)
                 {
                     let seen = (end.min(first + lanes.end) - block).div_ceil(E::PER_UNIT);
-                    let left = LeftOperand::lanes(
+                    let left = LeftOperand::lanes::<NR>(
                         &d_score_units[first * block_units..][..seen * NR],
                         lanes.start,
                     );
                     for column in (0..e).step_by(NR) {
-                        let panel = &keys_te.units()[column * depth..][block / E::PER_UNIT * NR..]
+                        let panel = &keys_te.units::<NR>()[column * depth..][block / E::PER_UNIT * NR..]
                             [..seen * NR];
                         let (row, height) = (first + lanes.start, lanes.len());
                         // SAFETY: `lanes` are 1 to MR lanes of one panel, and `left` was made from
                         // a slice of `seen` units of NR lanes.
                         unsafe {
-                            store_tile(
+                            store_tile::<NR>(
                                 microkernel,
                                 seen,
                                 left,
@@ -312,7 +297,7 @@ multiversion! {
 /// Of one key's scores with LANES queries from `half` on: the softmax p = e^(scale · score −
 /// log_sum) into `p`, and the score's gradient scale · p (dp − delta) into `d_scores`.
 #[inline(always)]
-fn score_gradient<E: Element>(
+fn score_gradient<E: Element, const NR: usize>(
     scores: &[f32; NR],
     d_probabilities: &[f32; NR],
     half: usize,
@@ -334,7 +319,7 @@ fn score_gradient<E: Element>(
 
 /// Numbers `at..at + NR`, copied.
 #[inline(always)]
-fn row_of(numbers: &[f32], at: usize) -> [f32; NR] {
+fn row_of<const NR: usize>(numbers: &[f32], at: usize) -> [f32; NR] {
     let mut row = [0.0; NR];
     row.copy_from_slice(&numbers[at..][..NR]);
     row
@@ -350,7 +335,7 @@ fn row_of(numbers: &[f32], at: usize) -> [f32; NR] {
 /// `height` is from 1 to MR, and `left` has `height` rows of `units` units.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn store_tile(
+unsafe fn store_tile<const NR: usize>(
     microkernel: Microkernel,
     units: usize,
     left: LeftOperand,
@@ -370,7 +355,7 @@ unsafe fn store_tile(
         // SAFETY: the caller's promise for `left`; `right` and `out` were checked above.
         return unsafe { microkernel(height, units, left, right.as_ptr(), out) };
     }
-    let mut tile = Tile::ZERO;
+    let mut tile = Tile::<NR>::ZERO;
     // SAFETY: the caller's promise for `left`; `right` was checked above; a tile holds any tile.
     unsafe { microkernel(height, units, left, right.as_ptr(), TileOutput::tile(&mut tile)) };
     for (out, sums) in out.chunks_mut(e).zip(&tile.0[..height]) {

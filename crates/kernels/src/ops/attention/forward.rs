@@ -3,12 +3,10 @@
 use crate::buffer::Matrix;
 use crate::element::Element;
 use crate::gemm::epilogue::store_rounded;
-use crate::gemm::microkernel::{
-    LeftOperand, MR, Microkernel, NR, StoreMode, Tile, TileOutput, microkernel,
-};
+use crate::gemm::microkernel::{LeftOperand, StoreMode, Tile, TileOutput, microkernel, tile_rows};
 use crate::gemm::pack::pack_row;
 use crate::gemm::tiles;
-use crate::isa::multiversion;
+use crate::isa::{MOST_COLUMNS, multiversion};
 use crate::lanes::{LANES, lanes};
 use crate::math::ln;
 use crate::ops::attention::workspace::{AttentionWorkspace, Heads};
@@ -20,7 +18,7 @@ use crate::ops::attention::workspace::{AttentionWorkspace, Heads};
 /// logarithm of each softmax's denominator, which backward needs.
 ///
 /// # Panics
-/// If a matrix, `log_sums` or the workspace is too small.
+/// If a matrix or `log_sums` is too small.
 pub fn attention<E: Element>(
     rows: usize,
     context: usize,
@@ -51,9 +49,8 @@ fn one_sequence<E: Element>(
     log_sums: &mut [f32],
     workspace: &mut AttentionWorkspace<E>,
 ) {
-    let room = workspace.context;
-    assert!(context <= room, "a workspace for {room} tokens, not {context}");
     let e = heads.dim;
+    workspace.fit(context, e);
     let repeats = heads.query / heads.kv;
     for g in 0..heads.kv {
         let (keys, values) = (&qkv[(heads.query + g) * e..], (heads.query + heads.kv + g) * e);
@@ -62,15 +59,14 @@ fn one_sequence<E: Element>(
             workspace.queries_et.pack_rows(&qkv[head * e..], stride, context, e);
             let log_sums = &mut log_sums[head * context..][..context];
             let out = &mut out[head * e..];
-            let microkernel = microkernel::<E>();
-            one_head(keys, stride, context, e, out, out_stride, log_sums, workspace, microkernel);
+            one_head(keys, stride, context, e, out, out_stride, log_sums, workspace);
         }
     }
 }
 
 multiversion! {
     /// One head: NR queries at a time, all keys before them.
-    fn one_head<E: Element>(
+    fn one_head<E: Element; NR>(
         keys: &[E],
         stride: usize,
         context: usize,
@@ -79,18 +75,18 @@ multiversion! {
         out_stride: usize,
         log_sums: &mut [f32],
         workspace: &mut AttentionWorkspace<E>,
-        microkernel: Microkernel,
     ) {
+        let microkernel = microkernel::<E, NR>();
         let AttentionWorkspace { queries_et, values_te, scores, probabilities, .. } = workspace;
-        let mut tile = Tile::ZERO;
+        let mut tile = Tile::<NR>::ZERO;
         let scale = 1.0 / (e as f32).sqrt();
         let (width, depth) = (e.div_ceil(E::PER_UNIT), context.div_ceil(E::PER_UNIT));
         for first in (0..context).step_by(NR) {
             let count = NR.min(context - first);
             let seen = first + count;
-            let queries = &queries_et.units()[first * width..][..width * NR];
-            for key in (0..seen).step_by(MR) {
-                let height = MR.min(seen - key);
+            let queries = &queries_et.units::<NR>()[first * width..][..width * NR];
+            for key in (0..seen).step_by(tile_rows::<NR>()) {
+                let height = tile_rows::<NR>().min(seen - key);
                 let left = LeftOperand::rows(keys, stride, key, height, width);
                 let place = &mut scores[key * NR..][..height * NR];
                 let out = TileOutput {
@@ -105,18 +101,18 @@ multiversion! {
             for key in first + 1..seen {
                 scores[key * NR..][..key - first].fill(f32::NEG_INFINITY);
             }
-            let (max, sums) = softmax::<E>(&scores[..seen * NR], scale, probabilities);
+            let (max, sums) = softmax::<E, NR>(&scores[..seen * NR], scale, probabilities);
             let (mut inverse, mut logs) = ([0f32; NR], [0f32; NR]);
             for lane in 0..NR {
                 inverse[lane] = 1.0 / sums[lane];
                 logs[lane] = max[lane] + ln(sums[lane]);
             }
             log_sums[first..][..count].copy_from_slice(&logs[..count]);
-            for lanes in tiles(count) {
+            for lanes in tiles::<NR>(count) {
                 let seen = (first + lanes.end).div_ceil(E::PER_UNIT);
-                let left = LeftOperand::lanes(&probabilities[..seen * NR], lanes.start);
+                let left = LeftOperand::lanes::<NR>(&probabilities[..seen * NR], lanes.start);
                 for column in (0..e).step_by(NR) {
-                    let panel = &values_te.units()[column * depth..][..seen * NR];
+                    let panel = &values_te.units::<NR>()[column * depth..][..seen * NR];
                     // SAFETY: `lanes` are 1 to MR lanes of one panel. Both operands are slices of
                     // `seen` units of NR lanes. `tile` holds any tile.
                     unsafe {
@@ -143,11 +139,15 @@ multiversion! {
 /// where max is the query's largest scale · score. Returns each query's max and sum of
 /// exponentials.
 #[inline(always)]
-fn softmax<E: Element>(scores: &[f32], scale: f32, units: &mut [u32]) -> ([f32; NR], [f32; NR]) {
+fn softmax<E: Element, const NR: usize>(
+    scores: &[f32],
+    scale: f32,
+    units: &mut [u32],
+) -> ([f32; NR], [f32; NR]) {
     let (rows, _) = scores.as_chunks::<NR>();
-    let mut max = [[f32::NEG_INFINITY; LANES]; 2];
+    let mut max = [[f32::NEG_INFINITY; LANES]; MOST_COLUMNS / LANES];
     for row in rows {
-        for (max, half) in max.iter_mut().zip([0, LANES]) {
+        for (max, half) in max.iter_mut().zip((0..NR).step_by(LANES)) {
             let score = lanes(row, half);
             for lane in 0..LANES {
                 max[lane] = if score[lane] > max[lane] { score[lane] } else { max[lane] };
@@ -157,16 +157,16 @@ fn softmax<E: Element>(scores: &[f32], scale: f32, units: &mut [u32]) -> ([f32; 
     for max in max.as_flattened_mut() {
         *max *= scale;
     }
-    let mut sums = [[0f32; LANES]; 2];
+    let mut sums = [[0f32; LANES]; MOST_COLUMNS / LANES];
     let (units, _) = units.as_chunks_mut::<NR>();
     for (q, unit) in rows.chunks(E::PER_UNIT).zip(units) {
         let mut pair = [[0f32; NR]; 2];
         for (row, p) in q.iter().zip(&mut pair) {
-            for (i, half) in [0, LANES].into_iter().enumerate() {
-                exponentials::<E>(row, half, scale, &max[i], &mut sums[i], p);
+            for (i, half) in (0..NR).step_by(LANES).enumerate() {
+                exponentials::<E, NR>(row, half, scale, &max[i], &mut sums[i], p);
             }
         }
-        pack_row::<E>(&pair[0], &pair[1], unit);
+        pack_row::<E, NR>(&pair[0], &pair[1], unit);
     }
     (
         std::array::from_fn(|lane| max.as_flattened()[lane]),
@@ -176,7 +176,7 @@ fn softmax<E: Element>(scores: &[f32], scale: f32, units: &mut [u32]) -> ([f32; 
 
 /// e^(scale · score − max) of LANES queries from `half` on, into `p` and added to `sums`.
 #[inline(always)]
-fn exponentials<E: Element>(
+fn exponentials<E: Element, const NR: usize>(
     row: &[f32; NR],
     half: usize,
     scale: f32,

@@ -1,4 +1,4 @@
-//! Causal attention, 32 queries at a time: no matrix of all queries by all keys is ever held (after
+//! Causal attention, some queries at a time, those of a panel: no matrix of all queries by all keys is ever held (after
 //! FlashAttention; Dao et al., 2022). Several query heads may share a head of keys and values (GQA;
 //! Ainslie et al., 2023).
 //!

@@ -23,9 +23,8 @@ mod softmax;
 
 use crate::buffer::{Buffer, Matrix};
 use crate::element::Element;
-use crate::gemm::microkernel::NR;
 use crate::gemm::{Panels, StoreF32, multiply_packed, multiply_part};
-use crate::isa::multiversion;
+use crate::isa::{MOST_COLUMNS, multiversion};
 use crate::lanes::{LANES, total};
 use crate::ops::linear::PackedMatrix;
 use softmax::{RowMaxEpilogue, SavedExponentials, SoftmaxEpilogue};
@@ -33,13 +32,14 @@ use softmax::{RowMaxEpilogue, SavedExponentials, SoftmaxEpilogue};
 /// Logits of a chunk of rows, at most, unless its rows are 16 or fewer.
 const CHUNK_LOGITS: usize = 1 << 23;
 /// Outputs of the head whose exponentials go through the gradient of the input at once: few enough
-/// for those of a chunk to stay in the cache. A multiple of NR.
+/// for those of a chunk to stay in the cache. A multiple of every NR.
 const OUTPUTS: usize = 512;
 /// From this sum of exponentials on a row's shift is replaced. Far enough below f32's largest
 /// number for products with the exponentials.
 const LARGEST_SUM: f32 = (1u128 << 95) as f32;
 
-/// What one thread's head needs for a chunk of rows, reused from call to call.
+/// What one thread's head needs for a chunk of rows, reused from call to call. It grows where a call
+/// needs more: none is too small.
 pub(crate) struct HeadWorkspace<E> {
     /// Exponentials of OUTPUTS outputs, `[rows, OUTPUTS]`.
     exponentials: Matrix<E>,
@@ -59,7 +59,7 @@ impl<E: Element> HeadWorkspace<E> {
     /// `widest` inputs.
     pub(crate) fn new(rows: usize, vocab_size: usize, widest: usize, backward: bool) -> Self {
         let chunk = (CHUNK_LOGITS / vocab_size).clamp(16, rows.max(16)).min(rows).max(1);
-        let outputs = vocab_size.next_multiple_of(NR);
+        let outputs = vocab_size.next_multiple_of(MOST_COLUMNS);
         let (saved, widest) = if backward { (chunk, widest) } else { (0, 0) };
         Self {
             exponentials: Matrix::zeros(saved, OUTPUTS.min(outputs)),
@@ -69,6 +69,18 @@ impl<E: Element> HeadWorkspace<E> {
             shifts: vec![0.0; chunk],
             sums: vec![[0.0; LANES]; chunk],
             factors: vec![0.0; chunk],
+        }
+    }
+
+    /// Makes room for the gradient by `d` inputs of `v` outputs.
+    fn fit(&mut self, v: usize, d: usize) {
+        let outputs = v.next_multiple_of(MOST_COLUMNS);
+        let units = outputs * self.chunk().div_ceil(E::PER_UNIT);
+        if self.exponential_units.len() < units
+            || self.exponentials.columns() < OUTPUTS.min(outputs)
+            || self.scaled_inputs.columns() < d
+        {
+            *self = Self::new(self.chunk(), v, d.max(self.scaled_inputs.columns()), true);
         }
     }
 
@@ -119,6 +131,7 @@ pub(crate) fn head_backward<E: Element>(
     inputs: &mut Panels<E>,
     workspace: &mut HeadWorkspace<E>,
 ) {
+    workspace.fit(w.forward.lanes(), x.columns());
     let (chunk, d, stride) = (workspace.chunk(), x.columns(), x.stride());
     // The buffers may have room for more rows than there are targets.
     let chunks = targets
@@ -161,7 +174,7 @@ fn cross_entropy<E: Element>(
 
 multiversion! {
     /// Step 1, the logit of each row's target. `w` is W packed for the sum over outputs, `[v, d]`.
-    fn target_logits<E: Element>(
+    fn target_logits<E: Element; NR>(
         x: &[E],
         stride: usize,
         w: &Panels<E>,
@@ -172,9 +185,11 @@ multiversion! {
         for (row, (logit, &target)) in logits.iter_mut().zip(targets).enumerate() {
             let (x, unit) = (&x[row * stride..][..d], target as usize / E::PER_UNIT);
             let second = !(target as usize).is_multiple_of(E::PER_UNIT);
-            let mut sums = [0f32; NR];
+            // As many sums for any width of panels: the result then has the same bits.
+            let mut sums = [0f32; MOST_COLUMNS];
             for (panel, x) in x.chunks(NR).enumerate() {
-                let units = &w.units()[(panel * depth + unit) * NR..][..NR];
+                let units = &w.units::<NR>()[(panel * depth + unit) * NR..][..NR];
+                let sums = &mut sums[panel * NR % MOST_COLUMNS..][..NR];
                 for ((sum, &unit), &x) in sums.iter_mut().zip(units).zip(x) {
                     let x =
                         if second { E::unit(E::default(), x) } else { E::unit(x, E::default()) };

@@ -4,7 +4,7 @@
 use crate::element::Element;
 use crate::gemm::Epilogue;
 use crate::gemm::epilogue::sealed::Sealed;
-use crate::gemm::microkernel::{NR, Tile};
+use crate::gemm::microkernel::Tile;
 use crate::gemm::pack::{pack_row, store_row};
 use crate::lanes::{LANES, lanes};
 
@@ -35,10 +35,17 @@ impl<E: Element> Epilogue<E> for SoftmaxEpilogue<'_, E> {
     const ACCUMULATES: bool = false;
 
     #[inline(always)]
-    fn store_tile(&mut self, row: usize, column: usize, tile: &[[f32; NR]], count: usize, _: bool) {
+    fn store_tile<const NR: usize>(
+        &mut self,
+        row: usize,
+        column: usize,
+        tile: &[[f32; NR]],
+        count: usize,
+        _: bool,
+    ) {
         if count < NR {
             // Columns beyond the last become −∞, whose exponential is 0.
-            let mut whole = Tile::ZERO;
+            let mut whole = Tile::<NR>::ZERO;
             for (whole, sums) in whole.0.iter_mut().zip(tile) {
                 *whole =
                     std::array::from_fn(
@@ -51,7 +58,7 @@ impl<E: Element> Epilogue<E> for SoftmaxEpilogue<'_, E> {
     }
 
     #[inline(always)]
-    fn store_row(
+    fn store_row<const NR: usize>(
         &mut self,
         row: usize,
         column: usize,
@@ -59,22 +66,29 @@ impl<E: Element> Epilogue<E> for SoftmaxEpilogue<'_, E> {
         count: usize,
         first: bool,
     ) {
-        Epilogue::<E>::store_tile(self, row, column, std::slice::from_ref(sums), count, first);
+        Epilogue::<E>::store_tile::<NR>(
+            self,
+            row,
+            column,
+            std::slice::from_ref(sums),
+            count,
+            first,
+        );
     }
 }
 
 impl<E: Element> SoftmaxEpilogue<'_, E> {
     /// A tile of NR columns.
     #[inline(always)]
-    fn store_whole(&mut self, row: usize, column: usize, tile: &[[f32; NR]]) {
+    fn store_whole<const NR: usize>(&mut self, row: usize, column: usize, tile: &[[f32; NR]]) {
         let Self { shifts, sums, saved } = self;
         let (shifts, sums) = (&shifts[row..][..tile.len()], &mut sums[row..][..tile.len()]);
         let rows = tile.iter().zip(shifts).zip(sums);
         let mut pair = [[0f32; NR]; 2];
         for (r, ((logits, shift), sums)) in rows.enumerate() {
             let e = &mut pair[r % E::PER_UNIT];
-            for half in [0, LANES] {
-                exponentials::<E>(logits, half, *shift, sums, e);
+            for half in (0..NR).step_by(LANES) {
+                exponentials::<E, NR>(logits, half, *shift, sums, e);
             }
             let Some(SavedExponentials { rows, stride, units, depth }) = saved else { continue };
             store_row(e, &mut rows[(row + r) * *stride + column..]);
@@ -86,7 +100,7 @@ impl<E: Element> SoftmaxEpilogue<'_, E> {
                 let unit =
                     units[column * *depth + (row + r) / E::PER_UNIT * NR..].first_chunk_mut();
                 if let Some(unit) = unit {
-                    pack_row::<E>(&pair[0], &pair[1], unit);
+                    pack_row::<E, NR>(&pair[0], &pair[1], unit);
                 }
             }
         }
@@ -95,7 +109,7 @@ impl<E: Element> SoftmaxEpilogue<'_, E> {
 
 /// e^(z − shift) of LANES logits from `half` on, into `e` and added to `sums`.
 #[inline(always)]
-fn exponentials<E: Element>(
+fn exponentials<E: Element, const NR: usize>(
     logits: &[f32; NR],
     half: usize,
     shift: f32,
@@ -124,7 +138,14 @@ impl<E: Element> Epilogue<E> for RowMaxEpilogue<'_> {
     const ACCUMULATES: bool = false;
 
     #[inline(always)]
-    fn store_row(&mut self, row: usize, _: usize, sums: &[f32; NR], count: usize, _: bool) {
+    fn store_row<const NR: usize>(
+        &mut self,
+        row: usize,
+        _: usize,
+        sums: &[f32; NR],
+        count: usize,
+        _: bool,
+    ) {
         self.largest[row] = sums[..count].iter().copied().fold(self.largest[row], f32::max);
     }
 }
