@@ -104,37 +104,62 @@ multiversion! {
         lanes: usize,
     ) {
         let units = depth.div_ceil(E::PER_UNIT);
-        // In the order of the source's memory: a row or two at a time into the panels of all lanes.
-        for q in 0..units {
-            let k = q * E::PER_UNIT;
-            let upper = &source[k * stride..][..lanes];
-            let lower =
-                (E::PER_UNIT == 2 && k + 1 < depth).then(|| &source[(k + 1) * stride..][..lanes]);
-            let (uppers, upper_rest) = upper.as_chunks::<NR>();
-            let (lowers, lower_rest) = lower.unwrap_or_default().as_chunks::<NR>();
-            for (panel, upper) in uppers.iter().enumerate() {
-                let mut packed = [0u32; NR];
-                if let Some(lower) = lowers.get(panel) {
-                    for lane in 0..NR {
-                        packed[lane] = E::unit(upper[lane].round_to(), lower[lane].round_to());
-                    }
-                } else {
-                    for lane in 0..NR {
-                        packed[lane] = E::unit(upper[lane].round_to(), E::default());
-                    }
+        let wholes = lanes / NR * NR;
+        // Some rows of the source at a time, panel by panel: what is read lies in few pages, and so
+        // does what is written.
+        for above in (0..units).step_by(ROWS) {
+            let below = units.min(above + ROWS);
+            for lane in (0..lanes).step_by(NR) {
+                let panel = &mut panels[lane * units..][above * NR..below * NR];
+                for (q, packed) in (above..below).zip(panel.as_chunks_mut::<NR>().0) {
+                    let k = q * E::PER_UNIT;
+                    let upper = &source[k * stride..][..lanes][lane..];
+                    let lower = if E::PER_UNIT == 2 && k + 1 < depth {
+                        &source[(k + 1) * stride..][..lanes][lane..]
+                    } else {
+                        &[]
+                    };
+                    *packed = if lane < wholes {
+                        units_of::<E, S, NR>(upper, lower)
+                    } else {
+                        rest_of::<E, S, NR>(upper, lower)
+                    };
                 }
-                panels[(panel * units + q) * NR..][..NR].copy_from_slice(&packed);
-            }
-            if !upper_rest.is_empty() {
-                let mut packed = [0u32; NR];
-                for (lane, upper) in upper_rest.iter().enumerate() {
-                    let lower = lower_rest.get(lane).map_or(E::default(), |lower| lower.round_to());
-                    packed[lane] = E::unit(upper.round_to(), lower);
-                }
-                panels[(uppers.len() * units + q) * NR..][..NR].copy_from_slice(&packed);
             }
         }
     }
+}
+
+/// Rows of units that are packed at once.
+const ROWS: usize = 16;
+
+/// The units of NR lanes of two rows; of `upper` alone if `lower` is empty.
+#[inline(always)]
+fn units_of<E: Element, S: RoundTo<E>, const NR: usize>(upper: &[S], lower: &[S]) -> [u32; NR] {
+    let mut packed = [0u32; NR];
+    let upper = &upper[..NR];
+    if lower.is_empty() {
+        for lane in 0..NR {
+            packed[lane] = E::unit(upper[lane].round_to(), E::default());
+        }
+    } else {
+        let lower = &lower[..NR];
+        for lane in 0..NR {
+            packed[lane] = E::unit(upper[lane].round_to(), lower[lane].round_to());
+        }
+    }
+    packed
+}
+
+/// [`units_of`] fewer than NR lanes; the rest are zeros.
+#[inline(always)]
+fn rest_of<E: Element, S: RoundTo<E>, const NR: usize>(upper: &[S], lower: &[S]) -> [u32; NR] {
+    let mut packed = [0u32; NR];
+    for (lane, (packed, upper)) in packed.iter_mut().zip(upper).enumerate() {
+        let lower = lower.get(lane).map_or(E::default(), |lower| lower.round_to());
+        *packed = E::unit(upper.round_to(), lower);
+    }
+    packed
 }
 
 /// Units and lanes of a block that is transposed at once: AVX-512 does it in 16 registers of 16.
