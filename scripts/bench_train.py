@@ -4,12 +4,12 @@
     cargo build --release
     cargo build --release --manifest-path scripts/burn_step/Cargo.toml
     scripts/bench_train.py [--sizes s,m] [--rounds 3] [--steps 10] [--only cuvee-bf16,torch-compile-bf16,…]
-                           [--torch-python PATH] [--burn PATH] [--json FILE] [--write]
+                           [--isa avx2] [--torch-python PATH] [--burn PATH] [--json FILE] [--write]
 
 Each round runs every program once, one after another, so that whatever else the machine does falls on all of them. A figure is
 the median over the steps of all rounds; a ratio is that of the best PyTorch of the same precision to the program, above 1 where
 the program is the faster one, with a 95 % interval from a bootstrap over rounds. Memory is the most each program's own process
-held in any round. Prints the table in Markdown; --write also puts it between the markers of docs/results.md. Needs
+held in any round. --isa holds Cuvee's engine fused and PyTorch to the same instructions, on any machine that has them. Prints the table in Markdown; --write also puts it between the markers of docs/results.md. Needs
 the binary, and for the programs called torch-… a Python with PyTorch.
 """
 
@@ -41,6 +41,11 @@ PROGRAMS = {
 # Memory is kept instead of given back to the system between steps: PyTorch is 1.1 to 1.3 times
 # faster with it.
 TORCH_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000", "MALLOC_TOP_PAD_": "268435456"}
+# Holds PyTorch's own kernels, oneDNN's and MKL's to an instruction set that Cuvee has too.
+TORCH_ISA = {
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    "avx512": {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "MKL_ENABLE_INSTRUCTIONS": "AVX512"},
+}
 
 
 def run(name, size, given):
@@ -49,11 +54,12 @@ def run(name, size, given):
     environment = dict(os.environ)
     if name.startswith("torch"):
         command = [given.torch_python, str(ROOT / "scripts/torch_step.py")]
-        environment |= TORCH_MALLOC
+        environment |= TORCH_MALLOC | TORCH_ISA.get(given.isa, {})
     elif name.startswith("burn"):
         command = [given.burn]
     else:
         command = [given.cuvee, "bench", "train", "--json", "--quiet"]
+        environment |= {"CUVEE_ISA": given.isa} if given.isa else {}
     command += ["--size", size, "--precision", precision, *flags]
     command += ["--threads", str(given.threads), "--steps", str(given.steps), "--warmup", str(given.warmup)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=False)
@@ -126,6 +132,7 @@ def read_arguments():
     parser.add_argument("--warmup", type=int, default=3, help="steps before them")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", default=",".join(PROGRAMS), help=f"of {', '.join(PROGRAMS)}")
+    parser.add_argument("--isa", choices=TORCH_ISA, help="instruction set of Cuvee and PyTorch (default: each one's choice)")
     parser.add_argument("--cuvee", default=str(ROOT / "target/release/cuvee"), help="the binary")
     parser.add_argument("--burn", default=str(ROOT / "scripts/burn_step/target/release/burn_step"), metavar="PATH",
                         help="the program of scripts/burn_step")
@@ -179,6 +186,8 @@ def main():
 
     today = datetime.date.today().isoformat()
     command = f"scripts/bench_train.py --sizes {','.join(given.sizes)} --rounds {given.rounds} --steps {given.steps}"
+    if given.isa:
+        command += f" --isa {given.isa}"
     if given.only != list(PROGRAMS):
         command += f" --only {','.join(given.only)}"
     heading = (f"`{command}`, {today}. {machine()}; {given.threads} threads; {', '.join(versions)}; "

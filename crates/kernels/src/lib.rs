@@ -26,20 +26,27 @@
 //! summed dimension, one f32 or two bf16.
 //!
 //! The right operand of a product is packed once for many products ([`Panels`]). The left operand
-//! is read from its rows. If it comes transposed, it is packed a strip at a time. A tile of 12 × 32
-//! sums stays in registers, and an [`Epilogue`] then rounds, adds, or turns logits into
+//! is read from its rows. If it comes transposed, it is packed a strip at a time. A tile of sums, 12
+//! × 32 or on AVX2 6 × 16, stays in registers, and an [`Epilogue`] then rounds, adds, or turns logits into
 //! exponentials. Where a later product sums over the rows of a result, as over the softmax of the
 //! head and of attention, the result is packed as it is computed: nothing is transposed afterwards.
 //!
 //! # Instruction sets
 //!
 //! Each kernel is compiled for the target's baseline, for AVX2 with FMA and for AVX-512, and the
-//! best that the processor has is chosen at run time; no build flag is needed. For AVX-512,
-//! products are written with intrinsics, and those of bf16 use the dot product `vdpbf16ps` where
-//! the processor has it. All other kernels are plain loops, which the compiler vectorises. They sum
-//! in 16 lanes that are added in the same order everywhere, so results have the same bits on every
-//! instruction set, those of `vdpbf16ps` aside. [`fast`] tells whether the processor has more than
-//! the baseline.
+//! best that the processor has is chosen at run time; no build flag is needed. [`Isa::choose`] makes
+//! a process use a lesser one. [`isa()`] tells which is used, [`fast`] whether it has more than the
+//! baseline.
+//!
+//! For AVX2 and AVX-512, products are written with intrinsics. A tile's size belongs to the
+//! instruction set, and so does the width of the panels that it reads. Products of bf16 use the dot
+//! product `vdpbf16ps` where the processor has it; elsewhere bf16 is widened first, which is slower
+//! than f32. On AVX2 the left operand's rows are taken in blocks that fit into the second-level
+//! cache that the processor says it has, and the next panel is fetched while one is multiplied.
+//!
+//! All other kernels are plain loops, which the compiler vectorises. They sum in 16 lanes that are
+//! added in the same order everywhere, and products sum in the same order whatever the tile and the
+//! block. So results have the same bits on every instruction set, those of `vdpbf16ps` aside.
 //!
 //! # Memory and threads of [`Cpu`]
 //!
@@ -48,8 +55,10 @@
 //! | a parameter matrix | its f32 values, and two packings in the element's type |
 //! | a worker's products | the packed inputs of one parameter's gradient, and a strip of 256 KiB |
 //! | a worker's head | 2²³ exponentials at most, or those of 16 rows |
-//! | a worker's attention, scores | 32 queries' scores, 240 keys' gradients, 12 rows of both |
+//! | a worker's attention, scores | a panel of queries' scores, 240 keys' gradients, 12 rows of both |
 //! | a worker's attention, one head | packed operands of its products, gradients in f32 |
+//!
+//! A workspace that is too small for a call grows: no call finds too little.
 //!
 //! A kernel runs on the thread that calls it: the engine splits a batch among workers. Only the
 //! packing of parameters, the sum of gradients and the update use the backend's own thread pool,
@@ -64,6 +73,7 @@
 //! | `math` | exponential, logarithm, sigmoid |
 //! | `element` | the number types f32 and bf16 |
 //! | `buffer` | aligned memory and matrices |
+//! | `cache` | how large the processor's cache is |
 //! | `isa` | instruction sets, and functions compiled for each |
 //! | `lanes`, `dot` | sums in 16 lanes, with the same bits on every instruction set |
 //! | `gemm` | matrix products: microkernel, packing, epilogues, the loops around them |
