@@ -55,10 +55,11 @@
 //! | a parameter matrix | its f32 values, and two packings in the element's type |
 //! | a worker's products | the packed inputs of one parameter's gradient, and a strip of 256 KiB |
 //! | a worker's head | 2²³ exponentials at most, or those of 16 rows |
-//! | a worker's attention, scores | a panel of queries' scores, 240 keys' gradients, 12 rows of both |
+//! | a worker's attention, scores | NR queries' scores, 240 keys' gradients, 12 rows of both |
 //! | a worker's attention, one head | packed operands of its products, gradients in f32 |
 //!
-//! A workspace that is too small for a call grows: no call finds too little.
+//! NR is the columns of a tile. A workspace that is too small for a call grows: no call finds too
+//! little.
 //!
 //! A kernel runs on the thread that calls it: the engine splits a batch among workers. Only the
 //! packing of parameters, the sum of gradients and the update use the backend's own thread pool,

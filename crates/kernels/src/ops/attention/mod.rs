@@ -1,6 +1,6 @@
-//! Causal attention, some queries at a time, those of a panel: no matrix of all queries by all keys is ever held (after
-//! FlashAttention; Dao et al., 2022). Several query heads may share a head of keys and values (GQA;
-//! Ainslie et al., 2023).
+//! Causal attention, the queries of one panel at a time: no matrix of all queries by all keys is
+//! ever held (after FlashAttention; Dao et al., 2022). Several query heads may share a head of keys
+//! and values (GQA; Ainslie et al., 2023).
 //!
 //! **Scores are transposed**: a row is a key and a lane is a query. What a softmax and its gradient
 //! need of a query, its largest score, its sum and its delta, is then a lane of whole registers,

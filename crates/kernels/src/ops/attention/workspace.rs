@@ -26,12 +26,12 @@ impl Heads {
 /// Keys whose score gradients are held at once in backward: a multiple of every MR and of a unit.
 pub(super) const BLOCK: usize = 20 * MOST_ROWS;
 
-/// One thread's workspace for attention, reused from call to call. It grows where a call needs more:
-/// none is too small.
+/// One thread's workspace for attention, reused from call to call. It grows where a call needs
+/// more: none is too small.
 ///
 /// Suffixes are shapes: t tokens of the longest sequence, e width of a head. `[e, t]` is packed for
-/// sums over a head's width, `[t, e]` for sums over tokens. What is laid out by tiles, of NR columns
-/// and MR rows, has room for those of any instruction set.
+/// sums over a head's width, `[t, e]` for sums over tokens. What is laid out by tiles, of NR
+/// columns and MR rows, has room for those of any instruction set.
 pub struct AttentionWorkspace<E> {
     /// Length of the longest sequence, and width of a head.
     context: usize,

@@ -38,8 +38,8 @@ const OUTPUTS: usize = 512;
 /// number for products with the exponentials.
 const LARGEST_SUM: f32 = (1u128 << 95) as f32;
 
-/// What one thread's head needs for a chunk of rows, reused from call to call. It grows where a call
-/// needs more: none is too small.
+/// What one thread's head needs for a chunk of rows, reused from call to call. It grows where a
+/// call needs more: none is too small.
 pub(crate) struct HeadWorkspace<E> {
     /// Exponentials of OUTPUTS outputs, `[rows, OUTPUTS]`.
     exponentials: Matrix<E>,
