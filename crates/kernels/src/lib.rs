@@ -26,17 +26,17 @@
 //! summed dimension, one f32 or two bf16.
 //!
 //! The right operand of a product is packed once for many products ([`Panels`]). The left operand
-//! is read from its rows. If it comes transposed, it is packed a strip at a time. A tile of sums, 12
-//! × 32 or on AVX2 6 × 16, stays in registers, and an [`Epilogue`] then rounds, adds, or turns logits into
-//! exponentials. Where a later product sums over the rows of a result, as over the softmax of the
+//! is read from its rows. If it comes transposed, it is packed a strip at a time. A tile of sums,
+//! 12 × 32 or on AVX2 6 × 16, stays in registers, and an [`Epilogue`] then rounds, adds, or turns
+//! logits into exponentials. Where a later product sums over the rows of a result, as over the softmax of the
 //! head and of attention, the result is packed as it is computed: nothing is transposed afterwards.
 //!
 //! # Instruction sets
 //!
 //! Each kernel is compiled for the target's baseline, for AVX2 with FMA and for AVX-512, and the
-//! best that the processor has is chosen at run time; no build flag is needed. [`Isa::choose`] makes
-//! a process use a lesser one. [`isa()`] tells which is used, [`fast`] whether it has more than the
-//! baseline.
+//! best that the processor has is chosen at run time; no build flag is needed. [`Isa::choose`]
+//! makes a process use a lesser one. [`isa()`] tells which is used, [`fast`] whether it has more
+//! than the baseline.
 //!
 //! For AVX2 and AVX-512, products are written with intrinsics. A tile's size belongs to the
 //! instruction set, and so does the width of the panels that it reads. Products of bf16 use the dot

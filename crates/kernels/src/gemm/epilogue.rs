@@ -12,8 +12,8 @@ pub(crate) mod sealed {
 /// What becomes of the rows of a product of `E`.
 ///
 /// Rows and columns are those of the product, of which an epilogue knows neither the size nor the
-/// order in which tiles come. NR is the columns of a tile. In a product that takes several passes over the summed dimension,
-/// each pass hands over its own sums.
+/// order in which tiles come. NR is the columns of a tile. In a product that takes several passes
+/// over the summed dimension, each pass hands over its own sums.
 pub trait Epilogue<E>: sealed::Sealed {
     /// Whether sums of a later pass over the summed dimension can be added to those of an earlier
     /// one.
