@@ -28,8 +28,9 @@
 //! The right operand of a product is packed once for many products ([`Panels`]). The left operand
 //! is read from its rows. If it comes transposed, it is packed a strip at a time. A tile of sums,
 //! 12 × 32 or on AVX2 6 × 16, stays in registers, and an [`Epilogue`] then rounds, adds, or turns
-//! logits into exponentials. Where a later product sums over the rows of a result, as over the softmax of the
-//! head and of attention, the result is packed as it is computed: nothing is transposed afterwards.
+//! logits into exponentials. Where a later product sums over the rows of a result, as over the
+//! softmax of the head and of attention, the result is packed as it is computed: nothing is
+//! transposed afterwards.
 //!
 //! # Instruction sets
 //!

@@ -106,9 +106,10 @@ multiversion! {
         let units = depth.div_ceil(E::PER_UNIT);
         let wholes = lanes / NR * NR;
         // Some rows of the source at a time, panel by panel: what is read lies in few pages, and so
-        // does what is written.
-        for above in (0..units).step_by(ROWS) {
-            let below = units.min(above + ROWS);
+        // does what is written. AVX-512 was tuned in the order of the source's memory.
+        let rows = if NR == Isa::Avx2.columns() { 16 } else { 1 };
+        for above in (0..units).step_by(rows) {
+            let below = units.min(above + rows);
             for lane in (0..lanes).step_by(NR) {
                 let panel = &mut panels[lane * units..][above * NR..below * NR];
                 for (q, packed) in (above..below).zip(panel.as_chunks_mut::<NR>().0) {
@@ -129,9 +130,6 @@ multiversion! {
         }
     }
 }
-
-/// Rows of units that are packed at once.
-const ROWS: usize = 16;
 
 /// The units of NR lanes of two rows; of `upper` alone if `lower` is empty.
 #[inline(always)]
