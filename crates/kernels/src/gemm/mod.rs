@@ -38,17 +38,18 @@ const LONG_PASS: usize = 512;
 /// 256 KiB. A multiple of NR.
 const STRIP: usize = 128;
 
-/// Rows of the left operand that are multiplied with all panels before the next are, each row of
-/// `units` units (M_C in BLIS).
+/// How many of `rows` rows of the left operand, of `units` units each, are multiplied with all
+/// panels before the next are (M_C in BLIS).
 ///
-/// On AVX2 they fill half of the second-level cache, from which each panel then reads them again.
-/// AVX-512 takes all rows at once: it was tuned so, on processors with twice the cache.
-fn rows_at_once(isa: Isa, units: usize) -> usize {
+/// On AVX2 these blocks, alike in size, fill at most half of the second-level cache, from which each
+/// panel then reads them again. AVX-512 takes all rows at once: it was tuned so, on processors with
+/// twice the cache.
+fn rows_at_once(isa: Isa, rows: usize, units: usize) -> usize {
     match isa {
         Isa::Avx2 => {
-            let fit = second_level_cache() / 2 / (units.max(1) * size_of::<u32>());
-            let rows = Isa::rows(isa.columns());
-            (fit / rows * rows).max(4 * rows)
+            let bytes = rows * units * size_of::<u32>();
+            let blocks = bytes.div_ceil(second_level_cache() / 2).max(1);
+            rows.div_ceil(blocks).next_multiple_of(Isa::rows(isa.columns())).max(1)
         }
         _ => usize::MAX,
     }
@@ -115,7 +116,7 @@ multiversion! {
         let (depth, lanes) = (right.depth().div_ceil(E::PER_UNIT), columns.len());
         let right = &right.units::<NR>()[columns.start * depth..];
         let pass = if S::ACCUMULATES { PASS } else { units.len().max(1) };
-        let block = rows_at_once(isa(), pass.min(units.len()));
+        let block = rows_at_once(isa(), rows, pass.min(units.len()));
         // A depth of 0 is one pass of no units, whose sums are zero.
         for done in (0..units.len().max(1)).step_by(pass) {
             let count = pass.min(units.len() - done);
