@@ -114,6 +114,12 @@ multiversion! {
                 let panel = &mut panels[lane * units..][above * NR..below * NR];
                 for (q, packed) in (above..below).zip(panel.as_chunks_mut::<NR>().0) {
                     let k = q * E::PER_UNIT;
+                    if rows > 1 {
+                        // Rows are too short for the processor to foresee the next.
+                        for ahead in 0..E::PER_UNIT {
+                            prefetch(source, (k + rows * E::PER_UNIT + ahead) * stride + lane);
+                        }
+                    }
                     let upper = &source[k * stride..][..lanes][lane..];
                     let lower = if E::PER_UNIT == 2 && k + 1 < depth {
                         &source[(k + 1) * stride..][..lanes][lane..]
@@ -129,6 +135,19 @@ multiversion! {
             }
         }
     }
+}
+
+/// Fetches the cache line of the element `at`, if there is one.
+#[inline(always)]
+fn prefetch<S>(source: &[S], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch is a hint: it does not access memory, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(source.as_ptr().wrapping_add(at).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (source, at);
 }
 
 /// The units of NR lanes of two rows; of `upper` alone if `lower` is empty.
