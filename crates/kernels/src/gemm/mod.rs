@@ -41,9 +41,9 @@ const STRIP: usize = 128;
 /// How many of `rows` rows of the left operand, of `units` units each, are multiplied with all
 /// panels before the next are (M_C in BLIS).
 ///
-/// On AVX2 these blocks, alike in size, fill at most half of the second-level cache, from which each
-/// panel then reads them again. AVX-512 takes all rows at once: it was tuned so, on processors with
-/// twice the cache.
+/// On AVX2 these blocks, alike in size, fill at most half of the second-level cache, from which
+/// each panel then reads them again. AVX-512 takes all rows at once: it was tuned so, on processors
+/// with twice the cache.
 fn rows_at_once(isa: Isa, rows: usize, units: usize) -> usize {
     match isa {
         Isa::Avx2 => {
