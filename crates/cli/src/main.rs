@@ -8,6 +8,7 @@ mod eval;
 mod generate;
 mod inspect;
 mod lab;
+mod limits;
 mod machine;
 mod model_source;
 mod plan;
@@ -27,7 +28,7 @@ use args::Args;
 use session::{Interrupted, Session};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: limits::Allocator = limits::Allocator;
 
 /// Candle splits every elementwise operation over threads that spin while they wait for each other,
 /// which made the reference engine three times slower than whole micro-batches side by side. It
@@ -72,8 +73,10 @@ fn main() -> ExitCode {
     if let Err(e) = handler {
         eprintln!("warning: Ctrl-C cannot be caught ({e}); it will stop without a checkpoint");
     }
+    #[cfg(unix)]
+    limits::report_files_that_are_too_large();
     let session = Session { common: args.common, interrupted };
-    match args.command.run(&session) {
+    match limits::start_threads().and_then(|()| args.command.run(&session)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => ExitCode::from(130),
         Err(error) => {

@@ -28,7 +28,8 @@ pub enum Invalid {
     MissingColumn,
     /// A text column that holds something else.
     NotText,
-    /// A column of `split_by` or `domain_by` that is missing, empty, or of a type that names nothing.
+    /// A column of `split_by` or `domain_by` that is missing, empty, or of a type that names
+    /// nothing.
     Key,
 }
 
@@ -246,9 +247,6 @@ mod tests {
         let more = r#"{"key":2,"not_json":1,"of_another_colour":7}"#;
         assert_eq!(serde_json::from_str::<InvalidCounts>(more).unwrap(), counts);
         assert_eq!(counts.total(), 3);
-        assert_eq!(
-            counts.in_words(),
-            "1 not JSON, 2 without a value to split or name domains by"
-        );
+        assert_eq!(counts.in_words(), "1 not JSON, 2 without a value to split or name domains by");
     }
 }

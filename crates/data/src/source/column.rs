@@ -1,7 +1,7 @@
 //! Columns of a row by dotted path.
 //!
-//! In: a row and a path such as `meta.language`. Out: the value there, as text or as a name, or what
-//! is wrong with it. Each object is asked for the whole rest of the path first, so a column called
+//! In: a row and a path such as `meta.language`. Out: the value there, as text or as a name, or
+//! what is wrong with it. Each object is asked for the whole rest of the path first, so a column called
 //! `a.b` is found too; a string on the way is read as JSON, which is how Parquet files often carry
 //! metadata. What lies beyond a null is null.
 
@@ -95,9 +95,7 @@ impl Wrong {
     ) -> Fault {
         let Wrong { reason, column, what } = self;
         Fault::new(reason, move || match what {
-            What::Missing(found) => {
-                missing(found, &column, &file, place(), OR_SKIP)
-            }
+            What::Missing(found) => missing(found, &column, &file, place(), OR_SKIP),
             What::Type { expected, found, hint } => DataError::ColumnType {
                 path: file.path.clone(),
                 place: place(),

@@ -219,7 +219,11 @@ fn behind(next: char, scanner: &Scanner<'_>, crossed_cr: bool) -> Trouble {
             "begin a line there, and remove the mark",
         ),
         _ => Trouble::not_json(
-            format!("something behind the object, at byte {} of the line ({})", scanner.at + 1, quote(rest)),
+            format!(
+                "something behind the object, at byte {} of the line ({})",
+                scanner.at + 1,
+                quote(rest)
+            ),
             "write an object alone on each line",
         ),
     }
@@ -238,20 +242,23 @@ fn trouble(stop: Stop, scanner: &Scanner<'_>, is_last: bool) -> Trouble {
         Stop::End { .. } => Trouble::not_json(
             format!("{begun} that goes on in the next line"),
             match begun {
-                "a list" => "`jq -c '.[]' FILE > NEW.jsonl` writes each element on a line of its own",
+                "a list" => {
+                    "`jq -c '.[]' FILE > NEW.jsonl` writes each element on a line of its own"
+                }
                 _ => "`jq -c . FILE > NEW.jsonl` writes each object on a line of its own",
             },
         ),
-        Stop::Found { what, hint } => Trouble::not_json(
-            format!("{what} at byte {} of the line", scanner.at + 1),
-            hint,
-        ),
+        Stop::Found { what, hint } => {
+            Trouble::not_json(format!("{what} at byte {} of the line", scanner.at + 1), hint)
+        }
     }
 }
 
 fn cut_off(inside: &str) -> Trouble {
     Trouble::not_json(
-        format!("a line that ends inside {inside}, and the file with it: it seems to have been cut off"),
+        format!(
+            "a line that ends inside {inside}, and the file with it: it seems to have been cut off"
+        ),
         "fetch or write the file again",
     )
 }
@@ -284,9 +291,7 @@ pub(super) fn not_lines(head: &str, is_whole: bool) -> Option<NotLines> {
     let start = head.len() - head.trim_start().len();
     let (before, text) = head.split_at(start);
     let line = before.bytes().filter(|byte| *byte == b'\n').count() as u64 + 1;
-    let is = |found: &str, hint: String| {
-        Some(NotLines { line, found: found.to_owned(), hint })
-    };
+    let is = |found: &str, hint: String| Some(NotLines { line, found: found.to_owned(), hint });
     let lower = text.get(..15).unwrap_or_default().to_ascii_lowercase();
     if lower.starts_with("<!doctype") || lower.starts_with("<html") {
         return is(
@@ -303,7 +308,8 @@ pub(super) fn not_lines(head: &str, is_whole: bool) -> Option<NotLines> {
     // A line end within a text stops the scanner, so those it passed stand between values.
     let spans_lines = text[..scanner.at].trim_end().contains('\n');
     let array = |how: &str| {
-        let hint = "`jq -c '.[]' FILE > NEW.jsonl` writes each of its elements on a line of its own";
+        let hint =
+            "`jq -c '.[]' FILE > NEW.jsonl` writes each of its elements on a line of its own";
         is(&format!("a JSON array{how}: the whole file is one value"), hint.to_owned())
     };
     match result {
@@ -316,7 +322,9 @@ pub(super) fn not_lines(head: &str, is_whole: bool) -> Option<NotLines> {
                 Some(key) if is_plain(&key) => format!(
                     "`jq -c '.{key}[]' FILE > NEW.jsonl` writes each element of its list on a line of its own"
                 ),
-                _ => "`jq -c . FILE > NEW.jsonl` writes each object on a line of its own".to_owned(),
+                _ => {
+                    "`jq -c . FILE > NEW.jsonl` writes each object on a line of its own".to_owned()
+                }
             },
         ),
         Ok(_) if is_list && is_whole && scanner.rest().trim().is_empty() => array(""),
@@ -396,10 +404,7 @@ impl<'a> Scanner<'a> {
             Some(_) if matches!(&*word, "None" | "True" | "False") => {
                 self.found(format!("Python's `{word}`"), PYTHON)
             }
-            Some(_) => self.found(
-                format!("{} instead of {expected}", quote(self.rest())),
-                CORRECT,
-            ),
+            Some(_) => self.found(format!("{} instead of {expected}", quote(self.rest())), CORRECT),
         }
     }
 
@@ -548,20 +553,20 @@ impl<'a> Scanner<'a> {
                         None => Json::Text(out),
                     });
                 }
-                Some(b'\\') => {
-                    match self.escape()? {
-                        Escape::Char(c) => out.push(c),
-                        Escape::Half(unit) => {
-                            half.get_or_insert(unit);
-                            out.push(char::REPLACEMENT_CHARACTER);
-                        }
+                Some(b'\\') => match self.escape()? {
+                    Escape::Char(c) => out.push(c),
+                    Escape::Half(unit) => {
+                        half.get_or_insert(unit);
+                        out.push(char::REPLACEMENT_CHARACTER);
                     }
-                }
+                },
                 // As everywhere in this format, a line feed ends the line.
-                Some(b'\n') => return Err(Stop::Found {
-                    what: "a line end within a text".to_owned(),
-                    hint: "write it as `\\n`",
-                }),
+                Some(b'\n') => {
+                    return Err(Stop::Found {
+                        what: "a line end within a text".to_owned(),
+                        hint: "write it as `\\n`",
+                    });
+                }
                 Some(byte) => {
                     let name = match byte {
                         0 => "a NUL byte".to_owned(),
@@ -733,15 +738,26 @@ mod tests {
 
     #[test]
     fn files_that_are_one_value_are_known_by_their_beginning() {
-        let is = |head: &str, whole: bool| not_lines(head, whole).map(|is| (is.line, is.found, is.hint));
+        let is =
+            |head: &str, whole: bool| not_lines(head, whole).map(|is| (is.line, is.found, is.hint));
         for (head, whole, words, hint) in [
             ("[{\"text\": \"x\"}]", true, "a JSON array: ", "'.[]'"),
             ("[{\"text\": \"x\"}]\n\n", true, "a JSON array: ", "'.[]'"),
             ("[{\"text\": \"x\"}, {\"te", false, "a JSON array: ", "'.[]'"),
             ("\n[\n  {\n    \"text\": \"x\"\n", false, "a JSON array over several lines", "'.[]'"),
-            ("[\n {\"text\": \"x\"},\n {\"text\": \"y\"}\n]\n", true, "over several lines", "'.[]'"),
+            (
+                "[\n {\"text\": \"x\"},\n {\"text\": \"y\"}\n]\n",
+                true,
+                "over several lines",
+                "'.[]'",
+            ),
             ("{\n \"data\": [\n  {\"text\": \"x", false, "a JSON object over", "'.data[]'"),
-            ("{\n \"text\": \"x\"\n}\n{\n \"text\": \"y\"\n}\n", true, "a JSON object over", "jq -c ."),
+            (
+                "{\n \"text\": \"x\"\n}\n{\n \"text\": \"y\"\n}\n",
+                true,
+                "a JSON object over",
+                "jq -c .",
+            ),
             ("<!DOCTYPE html>\n<html>", true, "a web page", "again"),
         ] {
             let (line, found, said) = is(head, whole).expect(head);

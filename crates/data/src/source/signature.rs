@@ -29,12 +29,7 @@ struct Mark {
     signature: Signature,
 }
 
-const fn mark(
-    bytes: &'static [u8],
-    kind: Kind,
-    what: &'static str,
-    hint: &'static str,
-) -> Mark {
+const fn mark(bytes: &'static [u8], kind: Kind, what: &'static str, hint: &'static str) -> Mark {
     Mark { at: 0, bytes, signature: Signature { kind, what, hint } }
 }
 
@@ -79,12 +74,7 @@ static MARKS: [Mark; 20] = [
     mark(b"\xff\xff\xff\xff", Kind::Other, "an Arrow stream", "write it as Parquet or JSON lines"),
     mark(b"\x93NUMPY", Kind::Other, "a NumPy array", "name its format, as `format = \"olmo\"`"),
     mark(b"\x80\x04\x95", Kind::Other, "a Python pickle", "write it as JSON lines"),
-    mark(
-        b"SQLite format 3\x00",
-        Kind::Other,
-        "an SQLite database",
-        "write its rows as JSON lines",
-    ),
+    mark(b"SQLite format 3\x00", Kind::Other, "an SQLite database", "write its rows as JSON lines"),
     mark(b"%PDF-", Kind::Other, "a PDF", "write its text into a .txt file"),
     Mark { at: 257, ..mark(b"ustar\x00", Kind::Other, "a tar archive", "unpack it") },
     Mark { at: 257, ..mark(b"ustar  \x00", Kind::Other, "a tar archive", "unpack it") },

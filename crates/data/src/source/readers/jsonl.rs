@@ -2,11 +2,11 @@
 //!
 //! Files are cut behind line feeds into chunks of about 1 MiB, which are parsed in parallel; files
 //! that are not compressed can also be begun at any byte, which then counts from the next line on.
-//! Only the columns that are asked for are kept while a line is parsed, and what stands in others is
-//! looked at only as far as it takes to find its end. Blank lines are passed over. A document
-//! whose text is `null` counts as one without text. A file that is one value, as an array, or values
-//! over several lines, is refused as a whole. Memory: a chunk, and at least one line, which may
-//! have 64 MiB at most; a longer one is passed over without being kept.
+//! Only the columns that are asked for are kept while a line is parsed, and what stands in others
+//! is looked at only as far as it takes to find its end. Blank lines are passed over. A document
+//! whose text is `null` counts as one without text. A file that is one value, as an array, or
+//! values over several lines, is refused as a whole. Memory: a chunk, and at least one line, which
+//! may have 64 MiB at most; a longer one is passed over without being kept.
 
 use std::fmt;
 use std::fs::File;
@@ -118,9 +118,7 @@ fn check(file: &SourceFile) -> Result<()> {
     let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&head);
     let (text, is_whole) = match std::str::from_utf8(head) {
         Ok(text) => (text, is_whole),
-        Err(error) => {
-            (str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(), false)
-        }
+        Err(error) => (str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(), false),
     };
     match json::not_lines(text, is_whole) {
         None => Ok(()),

@@ -3,8 +3,8 @@
 //! Documents are at most `max_document` bytes. A cut falls behind the last blank line that fits,
 //! else behind the last line end, else between two characters; nothing is dropped but a byte-order
 //! mark at the start, so the documents put together are the file. Some of them at a time make a
-//! chunk that is checked elsewhere. NUL bytes are no text. Memory: a chunk of 1 MiB, and at least one
-//! document.
+//! chunk that is checked elsewhere. NUL bytes are no text. Memory: a chunk of 1 MiB, and at least
+//! one document.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::document::invalid::{Fault, Invalid};
 use crate::document::{Content, Document};
 use crate::error::{DataError, Result};
 use crate::source::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
-use crate::source::file::SourceFile;
 use crate::source::decompress;
+use crate::source::file::SourceFile;
 use crate::source::reading::{InvalidByte, Item, Keys, Reading, Sink};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

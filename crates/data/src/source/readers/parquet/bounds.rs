@@ -1,8 +1,8 @@
 //! What a Parquet file says about its own sizes, held against the file.
 //!
 //! In: a column chunk and what the file says of it. Out: its pages, read by the library, but only
-//! where what they claim can be: memory for a claim is taken before the claim shows to be false, and
-//! where there is none the process ends.
+//! where what they claim can be: memory for a claim is taken before the claim shows to be false,
+//! and where there is none the process ends.
 
 use std::fs::File;
 use std::sync::Arc;

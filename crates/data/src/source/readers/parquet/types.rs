@@ -76,9 +76,7 @@ impl Meaning {
             }
             Meaning::Date => typed("a date", date(value)),
             Meaning::Time(a_second) => typed("a time", time(i128::from(value), a_second)),
-            Meaning::Timestamp(a_second) => {
-                typed("a time", timestamp(i128::from(value), a_second))
-            }
+            Meaning::Timestamp(a_second) => typed("a time", timestamp(i128::from(value), a_second)),
             Meaning::Decimal(scale) => {
                 typed("a decimal number", decimal(&value.to_string(), scale))
             }
@@ -92,7 +90,8 @@ impl Meaning {
         let (kind, shown) = match self {
             Meaning::Decimal(scale) if (1..=16).contains(&bytes.len()) => {
                 let sign = if bytes[0] & 0x80 == 0 { 0 } else { -1 };
-                let value = bytes.iter().fold(sign, |value: i128, byte| value << 8 | i128::from(*byte));
+                let value =
+                    bytes.iter().fold(sign, |value: i128, byte| value << 8 | i128::from(*byte));
                 ("a decimal number", decimal(&value.to_string(), scale))
             }
             Meaning::Decimal(_) => ("a decimal number", hexadecimal()),
@@ -155,8 +154,7 @@ fn date(days: i64) -> String {
 fn time(value: i128, a_second: u32) -> String {
     let a_second_wide = i128::from(a_second);
     let (seconds, part) = (value.div_euclid(a_second_wide), value.rem_euclid(a_second_wide));
-    let mut shown =
-        format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let mut shown = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
     if part != 0 {
         let width = a_second.ilog10() as usize;
         shown.push_str(format!(".{part:0width$}").trim_end_matches('0'));
