@@ -556,6 +556,10 @@ fn io_hint(error: &io::Error) -> &'static str {
             "\nhint: free some space, or choose another place; shards take two to four bytes a token, \
              and what was begun has to fit beside the old ones"
         }
+        ErrorKind::FileTooLarge => {
+            "\nhint: allow larger files (`ulimit -f unlimited`), or choose a place whose file system \
+             does; the same command goes on where it stopped"
+        }
         ErrorKind::ReadOnlyFilesystem => "\nhint: choose a place that can be written to",
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             "\nhint: a part of the path is a file where a folder is needed; move it, or choose another path"

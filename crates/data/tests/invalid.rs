@@ -330,6 +330,17 @@ fn nul_bytes_are_no_plain_text() {
 }
 
 #[test]
+fn marks_in_the_middle_of_plain_text_are_told_of_once() {
+    let place = Place::new();
+    let text = "one\n\n".repeat(4) + "\u{feff}two\n\n\u{feff}three";
+    place.write("a.txt", format!("\u{feff}{text}"));
+    let (domain, said) = heard(&place, SourceSpec { max_document: Some(64), ..path("a.txt") });
+    assert_eq!(texts(&domain.unwrap()), [text]);
+    let notes = said.iter().filter(|line| line.contains("byte-order marks (EF BB BF)")).count();
+    assert_eq!(notes, 1, "{said:?}");
+}
+
+#[test]
 fn names_and_first_bytes_must_agree() {
     let place = Place::new();
     let (gz, zst) = (gzip(GOOD.as_bytes()), zstd(GOOD.as_bytes()));

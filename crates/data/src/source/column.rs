@@ -1,9 +1,9 @@
 //! Columns of a row by dotted path.
 //!
 //! In: a row and a path such as `meta.language`. Out: the value there, as text or as a name, or
-//! what is wrong with it. Each object is asked for the whole rest of the path first, so a column called
-//! `a.b` is found too; a string on the way is read as JSON, which is how Parquet files often carry
-//! metadata. What lies beyond a null is null.
+//! what is wrong with it. Each object is asked for the whole rest of the path first, so a column
+//! called `a.b` is found too; a string on the way is read as JSON, which is how Parquet files often
+//! carry metadata. What lies beyond a null is null.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -9,6 +9,7 @@
 
 mod bounds;
 mod guard;
+mod page_header;
 mod types;
 
 use std::fs::File;

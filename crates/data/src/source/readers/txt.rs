@@ -8,6 +8,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use memchr::memchr;
 use memchr::memmem::rfind;
@@ -47,6 +48,7 @@ fn cut_file<'a>(
     let mut documents: Vec<(u64, Vec<u8>)> = Vec::new();
     let mut gathered = 0;
     let mut ended = false;
+    let told = Arc::new(AtomicBool::new(false));
     loop {
         // One byte more than fits tells whether there is more, and where characters begin.
         let wanted = max.saturating_add(1).saturating_sub(buffer.len()) as u64;
@@ -70,9 +72,20 @@ fn cut_file<'a>(
             gathered += cut;
         }
         if gathered >= CHUNK_BYTES || last && gathered > 0 {
-            let (reading, file, documents) =
-                (*reading, shared.clone(), std::mem::take(&mut documents));
-            let parse = move |sink: &mut Sink<'_>| parse(&reading, &file, within, documents, sink);
+            let (reading, file, told) = (*reading, shared.clone(), told.clone());
+            let documents = std::mem::take(&mut documents);
+            let parse = move |sink: &mut Sink<'_>| {
+                parse(
+                    &reading,
+                    &file,
+                    within,
+                    documents,
+                    &mut |text| {
+                        tell_of_marks(&reading, &file, text, &told);
+                    },
+                    sink,
+                )
+            };
             let (bytes, next) = (std::mem::take(&mut gathered), Cursor { number: 0, offset });
             if sink(Chunk { parse: Box::new(parse), bytes, next })?.is_break() {
                 return Ok(());
@@ -89,11 +102,13 @@ fn parse(
     file: &SourceFile,
     within: &'static str,
     documents: Vec<(u64, Vec<u8>)>,
+    look: &mut dyn FnMut(&str),
     sink: &mut Sink<'_>,
 ) -> Result<ControlFlow<()>> {
     for (start, bytes) in documents {
         let item = match text(reading, file, within, start, bytes) {
             Ok((text, replaced)) => {
+                look(&text);
                 let Keys { unit, domain, .. } = reading.file_keys(file);
                 Item::Document(Document { content: Content::Text(text), unit, domain, replaced })
             }
@@ -144,6 +159,18 @@ fn text(
         replaced = true;
     }
     Ok((text, replaced))
+}
+
+/// Tells of byte-order marks where lines begin, once a file. They may be meant, so they stay.
+fn tell_of_marks(reading: &Reading<'_>, file: &SourceFile, text: &str, told: &AtomicBool) {
+    let is_marked = text.starts_with('\u{feff}') || text.contains("\n\u{feff}");
+    if is_marked && !told.swap(true, Ordering::Relaxed) {
+        (reading.note)(&format!(
+            "{}: byte-order marks (EF BB BF) stand where lines begin, as `cat` leaves them between \
+             files; they stay in the text",
+            file.path.display()
+        ));
+    }
 }
 
 /// Where to cut a buffer that is longer than `max`; at least 1 and at most `max`.

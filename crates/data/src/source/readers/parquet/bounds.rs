@@ -5,13 +5,19 @@
 //! and where there is none the process ends.
 
 use std::fs::File;
+use std::io::{BufReader, Seek, SeekFrom};
 use std::sync::Arc;
 
-use parquet::basic::Type as PhysicalType;
+use parquet::basic::{Compression, Type as PhysicalType};
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::reader::{Length, SerializedPageReader};
+
+use super::page_header;
+
+/// Pages of up to this size are believed, whatever else the file says.
+const ANY_PAGE: u64 = 64 << 20;
 
 fn wrong<T>(message: String) -> Result<T> {
     Err(ParquetError::General(message))
@@ -44,7 +50,26 @@ pub(super) fn pages(file: &Arc<File>, chunk: &ColumnChunkMetaData, rows: u64) ->
     }
     let count = usize::try_from(rows).unwrap_or(usize::MAX);
     let pages = SerializedPageReader::new(file.clone(), chunk, count, None)?;
-    Ok(Pages { pages, kind: chunk.column_type(), rows })
+    let said = u64::try_from(chunk.uncompressed_size()).unwrap_or(0);
+    Ok(Pages {
+        pages,
+        kind: chunk.column_type(),
+        rows,
+        file: file.clone(),
+        next: Some((start, length)),
+        compression: chunk.compression(),
+        largest: said.max(ANY_PAGE),
+    })
+}
+
+/// How many times smaller than its content compressed data can be, where that has a bound.
+fn most_times(compression: Compression) -> Option<u64> {
+    match compression {
+        Compression::SNAPPY => Some(64),
+        Compression::LZ4 | Compression::LZ4_RAW => Some(256),
+        Compression::GZIP(_) => Some(1_040),
+        _ => None,
+    }
 }
 
 /// Pages whose counts can be.
@@ -53,9 +78,39 @@ pub(super) struct Pages {
     kind: PhysicalType,
     /// Rows of the column chunk.
     rows: u64,
+    file: Arc<File>,
+    /// Where the next page's header lies, and the bytes of the chunk that are left there; none where
+    /// that is not known any more.
+    next: Option<(u64, u64)>,
+    compression: Compression,
+    /// The largest page there can be by what the file says elsewhere.
+    largest: u64,
 }
 
 impl Pages {
+    /// Looks at what the next page claims, before the library takes memory for it.
+    fn look_ahead(&mut self) -> Result<()> {
+        while let Some((at, left)) = self.next.take().filter(|(_, left)| *left > 0) {
+            // The library moves the same file about.
+            let mut reader = BufReader::new(&*self.file);
+            reader.seek(SeekFrom::Start(at))?;
+            // What is no header is for the library to say.
+            let Ok(Some(header)) = page_header::read(&mut reader) else { return Ok(()) };
+            let by_codec = most_times(self.compression)
+                .map_or(u64::MAX, |times| header.compressed.saturating_mul(times).max(ANY_PAGE));
+            if header.uncompressed > self.largest.min(by_codec) {
+                let (said, there) = (header.uncompressed, header.compressed);
+                return wrong(format!("a page of {there} bytes is said to hold {said}"));
+            }
+            let taken = header.length.saturating_add(header.compressed);
+            self.next = left.checked_sub(taken).map(|left| (at + taken, left));
+            if !header.is_index {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     fn checked(&self, page: Page) -> Result<Page> {
         let Page::DictionaryPage { buf, num_values, .. } = &page else {
             let values = u64::from(page.num_values());
@@ -91,6 +146,7 @@ impl Iterator for Pages {
 
 impl PageReader for Pages {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
+        self.look_ahead()?;
         self.pages.get_next_page()?.map(|page| self.checked(page)).transpose()
     }
 
