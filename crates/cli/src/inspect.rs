@@ -121,11 +121,15 @@ fn domain(manifest: &Manifest) -> String {
     }
     let c = &manifest.counts;
     text.push_str(&format!(
-        "  read        {} documents: {} duplicates, {} empty, {} invalid left out, {} invalid mended\n  from        {} files\n",
+        "  read        {} documents: {} duplicates, {} empty, {} invalid left out{}, {} invalid mended\n  from        {} files\n",
         c.read,
         c.duplicates,
         c.empty,
         c.invalid_skipped,
+        match c.invalid_reasons.in_words() {
+            none if none.is_empty() => none,
+            reasons => format!(" ({reasons})"),
+        },
         c.invalid_replaced,
         manifest.source.files.len(),
     ));

@@ -8,6 +8,7 @@ mod eval;
 mod generate;
 mod inspect;
 mod lab;
+mod limits;
 mod machine;
 mod model_source;
 mod plan;
@@ -27,7 +28,7 @@ use args::Args;
 use session::{Interrupted, Session};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: limits::Allocator = limits::Allocator;
 
 /// Candle splits every elementwise operation over threads that spin while they wait for each other,
 /// which made the reference engine three times slower than whole micro-batches side by side. It
@@ -72,9 +73,11 @@ fn main() -> ExitCode {
     if let Err(e) = handler {
         eprintln!("warning: Ctrl-C cannot be caught ({e}); it will stop without a checkpoint");
     }
+    #[cfg(unix)]
+    limits::report_files_that_are_too_large();
     let session = Session { common: args.common, interrupted };
-    let done = machine::choose_instructions()
-        .map_err(anyhow::Error::from)
+    let done = limits::start_threads()
+        .and_then(|()| machine::choose_instructions().map_err(anyhow::Error::from))
         .and_then(|()| args.command.run(&session));
     match done {
         Ok(()) => ExitCode::SUCCESS,

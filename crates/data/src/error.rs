@@ -114,8 +114,20 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
     },
+    /// A file that holds something else than its name, or the config, says.
+    #[error("{}: expected {expected}, found {found}\nhint: {hint}", path.display())]
+    WrongContent {
+        /// The file.
+        path: PathBuf,
+        /// What its name says.
+        expected: String,
+        /// What its first bytes say.
+        found: String,
+        /// What to do.
+        hint: String,
+    },
     /// A compressed or columnar file that does not decode.
-    #[error("{}: {format} does not decode {place}: {message}\nhint: the file may be truncated; fetch it again", path.display())]
+    #[error("{}: {format} does not decode {place}: {message}\nhint: {hint}", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -125,11 +137,13 @@ pub enum DataError {
         place: String,
         /// The decoder's own words.
         message: String,
+        /// What to do.
+        hint: &'static str,
     },
     /// A document without the column that was asked for.
     #[error(
         "{}, {place}: no column `{column}`: expected it, found {}\nhint: set the column's name \
-         (a dotted path reaches into objects){}",
+         (a dotted path reaches into objects){}{more}",
         path.display(), list(found), nearest(found)
     )]
     MissingColumn {
@@ -141,11 +155,12 @@ pub enum DataError {
         column: String,
         /// The columns that are there, the most similar first.
         found: Vec<String>,
+        /// What else can be done.
+        more: &'static str,
     },
     /// A column that holds something else than text.
     #[error(
-        "{}, {place}: column `{column}`: expected {expected}, found {found}\nhint: name a column \
-         that holds {expected}",
+        "{}, {place}: column `{column}`: expected {expected}, found {found}\nhint: {hint}",
         path.display()
     )]
     ColumnType {
@@ -159,12 +174,48 @@ pub enum DataError {
         expected: &'static str,
         /// What stands in it.
         found: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A text with half of a character that UTF-16 writes as a pair.
+    #[error(
+        "{}, {place}: column `{column}`: expected text, found half a surrogate pair (`\\u{half:04x}`), \
+         which is no character\nhint: set `on_invalid = \"replace\"` to put U+FFFD in its place, or \
+         `\"skip\"` to leave the document out; it will be counted",
+        path.display()
+    )]
+    HalfSurrogate {
+        /// The file.
+        path: PathBuf,
+        /// "line 3" or "row 3", from 1.
+        place: String,
+        /// The column as written in the config.
+        column: String,
+        /// The half that is there.
+        half: u16,
+    },
+    /// NUL bytes in plain text.
+    #[error(
+        "{}, plain text: expected text, found a NUL byte at offset {offset}{within}{found}\nhint: \
+         NUL bytes come from files that were allocated and not filled, and from binary files; cut \
+         them out (`tr -d '\\000'`), or set `on_invalid = \"skip\"` or `\"replace\"`; it will be counted",
+        path.display()
+    )]
+    NulByte {
+        /// The file.
+        path: PathBuf,
+        /// Bytes before it.
+        offset: u64,
+        /// What the offset counts from where that is not the file: " of the decompressed text".
+        within: &'static str,
+        /// What comes with it, as ", and 4095 more behind it".
+        found: String,
     },
     /// Bytes that are not UTF-8.
     #[error(
-        "{}, {place}: expected UTF-8 text, found an invalid byte at offset {offset}{}\nhint: set \
-         `on_invalid = \"skip\"` or `\"replace\"` to go on without it; it will be counted",
-        path.display(), within
+        "{}, {place}: expected UTF-8 text, found an invalid byte at offset {offset}{within}{found}\n\
+         hint: set `on_invalid = \"skip\"` or `\"replace\"` to go on without it; it will be counted",
+        path.display()
     )]
     InvalidUtf8 {
         /// The file.
@@ -175,11 +226,12 @@ pub enum DataError {
         offset: u64,
         /// What the offset counts from where that is not the file: " of the decompressed text".
         within: &'static str,
+        /// What the byte seems to be, where that can be told.
+        found: &'static str,
     },
     /// A line that is not a JSON object.
     #[error(
-        "{}:{line}: expected one JSON object a line, found {message}\nhint: correct the line, or \
-         set `on_invalid = \"skip\"`",
+        "{}:{line}: expected one JSON object a line, found {message}\nhint: {hint}",
         path.display()
     )]
     InvalidJson {
@@ -187,8 +239,10 @@ pub enum DataError {
         path: PathBuf,
         /// The line, from 1.
         line: u64,
-        /// What the parser says.
+        /// What stands there.
         message: String,
+        /// What to do.
+        hint: String,
     },
     /// An `.idx` that does not describe a shard.
     #[error("{}: expected {expected}, found {found}\nhint: {}", path.display(), REBUILD)]
@@ -288,8 +342,7 @@ pub enum DataError {
     /// A source that gave no document.
     #[error(
         "domain `{domain}` is empty: expected at least one document with text, found {read} in \
-         {files} files ({empty} without text, {invalid} invalid)\nhint: check the path and the \
-         text column"
+         {files} files ({empty} without text, {invalid} invalid{reasons}){first}\nhint: {hint}"
     )]
     EmptyDomain {
         /// The domain.
@@ -302,6 +355,21 @@ pub enum DataError {
         empty: u64,
         /// Documents skipped because they were invalid.
         invalid: u64,
+        /// The same by reason, as ": 3 not JSON".
+        reasons: String,
+        /// What is wrong with the first of them, as "; the first of these: …".
+        first: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The system makes no more threads.
+    #[error(
+        "cannot start a thread: {source}\nhint: allow more (`ulimit -u`, or the container's limit of \
+         processes), or use fewer: RAYON_NUM_THREADS=1"
+    )]
+    Threads {
+        /// The system's own error.
+        source: io::Error,
     },
     /// A `domain_by` column that does not name domains.
     #[error(
@@ -384,6 +452,10 @@ pub enum DataError {
     #[error("interrupted")]
     Interrupted,
 }
+
+/// Ends a hint where `on_invalid` is another way out.
+pub(crate) const OR_SKIP: &str =
+    "; or set `on_invalid = \"skip\"` to leave such documents out, which are counted";
 
 /// How a damaged shard is made again.
 const REBUILD: &str = "remove the file and run `cuvee prepare CONFIG` to make it again; a shard from \
@@ -483,6 +555,10 @@ fn io_hint(error: &io::Error) -> &'static str {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             "\nhint: free some space, or choose another place; shards take two to four bytes a token, \
              and what was begun has to fit beside the old ones"
+        }
+        ErrorKind::FileTooLarge => {
+            "\nhint: allow larger files (`ulimit -f unlimited`), or choose a place whose file system \
+             does; the same command goes on where it stopped"
         }
         ErrorKind::ReadOnlyFilesystem => "\nhint: choose a place that can be written to",
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {

@@ -84,6 +84,7 @@ mod tokens;
 pub mod units;
 
 pub use convert::{Convert, Converted, convert};
+pub use document::invalid::{Invalid, InvalidCounts};
 pub use document::split::Split;
 pub use error::{DataError, Result};
 pub use format::Format;

@@ -405,7 +405,12 @@ fn invalid_utf8_is_refused_skipped_or_replaced_and_counted() {
         let skip = SourceSpec { on_invalid: Some(OnInvalid::Skip), ..path(name) };
         let domain = place.one(skip).unwrap();
         assert_eq!(texts(&domain), ["fine", "good"], "{name}");
-        let counts = Counts { read: 3, invalid_skipped: 1, ..Counts::default() };
+        let counts = Counts {
+            read: 3,
+            invalid_skipped: 1,
+            invalid_reasons: InvalidCounts::of(Invalid::NotUtf8, 1),
+            ..Counts::default()
+        };
         assert_eq!(domain.manifest.counts, counts, "{name}");
         let replace = SourceSpec { on_invalid: Some(OnInvalid::Replace), ..path(name) };
         let domain = place.one(replace).unwrap();
@@ -420,7 +425,9 @@ fn lines_that_are_no_json_are_named() {
     let place = Place::new();
     place.write("a.jsonl", "{\"text\": \"x\"}\n{\"text\": \"y\"\n");
     let error = place.refusal(path("a.jsonl"));
-    assert!(error.contains("a.jsonl:2: expected one JSON object a line, found EOF"), "{error}");
+    let words =
+        "a.jsonl:2: expected one JSON object a line, found an object that goes on in the next";
+    assert!(error.contains(words), "{error}");
     let skip = SourceSpec { on_invalid: Some(OnInvalid::Skip), ..path("a.jsonl") };
     let domain = place.one(skip).unwrap();
     assert_eq!((texts(&domain), domain.manifest.counts.invalid_skipped), (vec!["x".into()], 1));
@@ -445,9 +452,9 @@ fn damaged_archives_are_named() {
     for (name, words) in [
         ("cut.jsonl.gz", "gzip does not decode after line "),
         ("cut.jsonl.zst", "zstd does not decode after line "),
-        ("odd.jsonl.gz", "gzip does not decode after line 0"),
-        ("odd.jsonl.zst", "zstd does not decode after line 0"),
-        ("odd.parquet", "parquet does not decode after row 0"),
+        ("odd.jsonl.gz", "expected gzip data, as its name says, found plain text"),
+        ("odd.jsonl.zst", "expected zstd data, as its name says, found plain text"),
+        ("odd.parquet", "expected a Parquet file, which begins with PAR1, found JSON"),
         ("cut.parquet", "parquet does not decode after row 0"),
     ] {
         let error = place.refusal(path(name));

@@ -1,11 +1,13 @@
 //! A document, and what is done to it before it is tokenized.
 //!
 //! In: a text as it was read. Out: the same text cleaned ([`cleaning`]), its identity ([`id`]), the
-//! split it belongs to ([`split`]), and for studies damaged tokens ([`corrupt`]).
+//! split it belongs to ([`split`]), and for studies damaged tokens ([`corrupt`]). What cannot be
+//! used is counted by its reason ([`invalid`]).
 
 pub(crate) mod cleaning;
 pub(crate) mod corrupt;
 pub(crate) mod id;
+pub(crate) mod invalid;
 pub(crate) mod split;
 
 /// A document on its way from a file to a shard.
@@ -15,7 +17,7 @@ pub(crate) struct Document {
     pub(crate) unit: Option<String>,
     /// The value of `domain_by`.
     pub(crate) domain: Option<String>,
-    /// Whether U+FFFD stands in it for invalid bytes.
+    /// Whether U+FFFD stands in it for invalid bytes, or for half a surrogate pair.
     pub(crate) replaced: bool,
 }
 

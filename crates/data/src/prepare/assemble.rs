@@ -20,6 +20,7 @@ use super::disk_space::SpaceNeeded;
 use super::job::Job;
 use super::part::files::{StreamRecord, read_records, stream_files};
 use super::part::record::{PartRecord, part_folder, remove_parts};
+use crate::document::invalid::LeftOut;
 use crate::document::split::Split;
 use crate::error::{DataError, Result};
 use crate::hash::hex;
@@ -38,6 +39,16 @@ pub(super) struct Published {
     pub(super) tokens: u64,
     /// Values of `domain_by` that made no domain, since none of their documents was left.
     pub(super) without_text: BTreeMap<String, Counts>,
+    /// Documents kept with U+FFFD in them.
+    pub(super) replaced: u64,
+    pub(super) invalid: Invalids,
+}
+
+/// Invalid documents of an entry.
+#[derive(Default)]
+pub(super) struct Invalids {
+    pub(super) count: u64,
+    pub(super) left_out: LeftOut,
 }
 
 /// A domain, gathered from the parts.
@@ -148,7 +159,7 @@ pub(super) fn assemble(
     interrupted: &AtomicBool,
 ) -> Result<Published> {
     let (by, dir) = (job.domain_by.is_some(), job.dir.as_path());
-    let (domains, skipped) = gather(job, parts, interrupted)?;
+    let (domains, invalid) = gather(job, parts, interrupted)?;
     let mut published = Published::default();
     let mut full = Vec::new();
     let mut sum = Counts::default();
@@ -159,19 +170,23 @@ pub(super) fn assemble(
             published.without_text.insert(value, domain.counts);
             continue;
         }
-        domain.counts.invalid_skipped = skipped;
-        domain.counts.read += if by { 0 } else { skipped };
+        domain.counts.invalid_skipped = invalid.count;
+        domain.counts.invalid_reasons = invalid.left_out.reasons;
+        domain.counts.read += if by { 0 } else { invalid.count };
+        published.replaced += domain.counts.invalid_replaced;
         full.push((value, domain));
     }
     if full.is_empty() {
         remove_parts(dir)?;
-        return Err(DataError::EmptyDomain {
-            domain: job.name.to_owned(),
-            files: job.source.files.len(),
-            read: sum.read + skipped,
-            empty: sum.empty,
-            invalid: skipped,
-        });
+        let read = sum.read + invalid.count;
+        let Invalids { count, left_out } = invalid;
+        return Err(left_out.empty_domain(
+            job.name,
+            job.source.files.len(),
+            read,
+            sum.empty,
+            count,
+        ));
     }
     DomainList::remove(dir)?;
     cuvee_fs::write_file(&dir.join("tokenizer.json"), job.tokenizer.json().as_bytes())?;
@@ -191,6 +206,7 @@ pub(super) fn assemble(
         list.write(dir)?;
     }
     remove_parts(dir)?;
+    published.invalid = invalid;
     Ok(published)
 }
 
@@ -203,17 +219,18 @@ pub(super) fn space_needed(job: &Job<'_>, parts: &[PartRecord]) -> SpaceNeeded {
     SpaceNeeded { bytes, done: None }
 }
 
-/// The domains of all parts by their values, and the number of invalid documents.
+/// The domains of all parts by their values, and the invalid documents.
 fn gather(
     job: &Job<'_>,
     parts: &[PartRecord],
     interrupted: &AtomicBool,
-) -> Result<(BTreeMap<String, Gathered>, u64)> {
+) -> Result<(BTreeMap<String, Gathered>, Invalids)> {
     let mut domains: BTreeMap<String, Gathered> = BTreeMap::new();
-    let mut skipped = 0;
+    let mut invalid = Invalids::default();
     for (part, repeated) in parts.iter().zip(repetitions(job, parts, interrupted)?) {
         let folder = part_folder(&job.dir, part.share);
-        skipped += part.skipped;
+        invalid.count += part.skipped;
+        invalid.left_out.append(part.left_out.clone());
         let mut dropped: Vec<[Dropped; 3]> =
             part.domains.iter().map(|_| Default::default()).collect();
         let mut counts: Vec<Counts> = part.domains.iter().map(|domain| domain.counts).collect();
@@ -256,7 +273,7 @@ fn gather(
             }
         }
     }
-    Ok((domains, skipped))
+    Ok((domains, invalid))
 }
 
 /// Whether a part may hold a document twice, or one that another has.

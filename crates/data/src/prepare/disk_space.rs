@@ -26,8 +26,8 @@ pub(crate) fn free(dir: &Path) -> Option<u64> {
 
 /// Whether the system has refused to write for want of space.
 fn is_full(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// Bytes that the shards of `bytes` on disk of a source take, very roughly.

@@ -11,6 +11,7 @@ use super::dedup::DedupSet;
 use crate::document::cleaning::{Changes, Cleaning, Verdict};
 use crate::document::corrupt;
 use crate::document::id::DocumentId;
+use crate::document::invalid::Skips;
 use crate::document::split::Split;
 use crate::document::{Content, Document};
 use crate::error::{DataError, Result};
@@ -45,8 +46,8 @@ pub(crate) struct EncodedDocument {
     pub(crate) split: Split,
     /// Its length as it was read, which a limit goes by: bytes of text, or four a token.
     pub(crate) length: u64,
-    /// Invalid documents left out by the reader since the one before it.
-    pub(crate) skipped: u64,
+    /// Invalid documents left out by the reader since the one before it, if there were any.
+    pub(crate) skipped: Option<Box<Skips>>,
     /// Bytes of its text.
     pub(crate) bytes: u64,
     /// Its tokens, end-of-text included; 0 where it is left out.
@@ -59,8 +60,8 @@ pub(crate) struct EncodedChunk {
     pub(crate) documents: Vec<EncodedDocument>,
     /// The tokens of all documents that are kept, as they will stand in a `.bin`.
     pub(crate) tokens: Vec<u8>,
-    /// Invalid documents left out by the reader behind the last.
-    pub(crate) skipped: u64,
+    /// Invalid documents left out by the reader behind the last, if there were any.
+    pub(crate) skipped: Option<Box<Skips>>,
     /// What ended the chunk early.
     pub(crate) error: Option<DataError>,
 }
@@ -74,10 +75,10 @@ impl Encoder<'_> {
         encoded.tokens.reserve(chunk.bytes * 5 / 8);
         let result = (chunk.parse)(&mut |item| {
             match item {
-                Item::Skipped => encoded.skipped += 1,
+                Item::Skipped(fault) => encoded.skipped.get_or_insert_default().push(fault),
                 Item::Document(document) => {
                     let mut made = self.document(document, ids, &mut encoded.tokens)?;
-                    made.skipped = std::mem::take(&mut encoded.skipped);
+                    made.skipped = encoded.skipped.take();
                     encoded.documents.push(made);
                 }
             }
@@ -112,7 +113,7 @@ impl Encoder<'_> {
             replaced: document.replaced,
             split: self.splits.of(id, document.unit.as_deref()),
             length,
-            skipped: 0,
+            skipped: None,
             bytes: text.len() as u64,
             tokens: 0,
         };

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
 
-use crate::error::Result;
+use crate::error::{DataError, Result};
 
 /// Bytes on their way: this much for the reader, and this much more for each worker.
 const BYTES_ON_THE_WAY: usize = 3 << 20;
@@ -55,7 +56,8 @@ impl<T> Push<'_, T> {
 /// `take` may end everything early with `Break`.
 ///
 /// # Errors
-/// The first error of `take` or, at its place in the order, of a worker or the reader.
+/// The first error of `take` or, at its place in the order, of a worker or the reader; the system
+/// makes no thread.
 pub(crate) fn run<T: Send, R: Send, W: FnMut(T) -> Result<R>>(
     workers: usize,
     read: impl FnOnce(&mut Push<'_, T>) -> Result<()> + Send,
@@ -69,13 +71,19 @@ pub(crate) fn run<T: Send, R: Send, W: FnMut(T) -> Result<R>>(
     let (budget, tasks, worker) = (&budget, &tasks, &worker);
     std::thread::scope(|scope| {
         let _stop = StopOnPanic(budget);
-        let reader = scope.spawn(move || {
+        let refused = |source| {
+            budget.stop();
+            DataError::Threads { source }
+        };
+        let reader = move || {
             let _stop = StopOnPanic(budget);
             read(&mut Push { budget, tasks: send_task, number: 0 })
-        });
+        };
+        let reader = Builder::new().spawn_scoped(scope, reader).map_err(refused)?;
+        let mut working = 0;
         for _ in 0..workers {
             let send_result = send_result.clone();
-            scope.spawn(move || {
+            let work = move || {
                 let _stop = StopOnPanic(budget);
                 let mut work = worker();
                 while let Some((number, Task { content, bytes })) = next(tasks) {
@@ -86,7 +94,13 @@ pub(crate) fn run<T: Send, R: Send, W: FnMut(T) -> Result<R>>(
                         budget.stop();
                     }
                 }
-            });
+            };
+            match Builder::new().spawn_scoped(scope, work) {
+                Ok(_) => working += 1,
+                // Fewer do the same work.
+                Err(_) if working > 0 => break,
+                Err(error) => return Err(refused(error)),
+            }
         }
         drop(send_result);
         let taken = take_in_order(&results, budget, &mut take);
@@ -205,7 +219,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::error::DataError;
     use proptest::prelude::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 

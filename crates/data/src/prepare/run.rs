@@ -151,9 +151,13 @@ fn make_part(job: &Job<'_>, share: Share, control: Control<'_>) -> Result<Prepar
         (splits().map(|s| s.documents).sum(), splits().map(|s| s.tokens).sum());
     let work = Work { bytes, seconds: begun.elapsed().as_secs_f64() };
     control.progress.finish(&format!(
-        "{}, part {share}: {documents} documents, {tokens} tokens{}",
+        "{}, part {share}: {documents} documents, {tokens} tokens{}{}",
         job.name,
-        work.words()
+        work.words(),
+        match part.skipped {
+            0 => String::new(),
+            skipped => format!("; {}", part.left_out.in_words(skipped)),
+        }
     ));
     Ok(named(documents, tokens, Some(work)))
 }
@@ -270,7 +274,7 @@ fn finished_parts(job: &Job<'_>, of: u32) -> Result<Vec<PartRecord>> {
 }
 
 fn summary(job: &Job<'_>, published: &Published, work: Work, workers: u32) -> String {
-    let Published { documents, tokens, without_text } = published;
+    let Published { documents, tokens, without_text, replaced, invalid } = published;
     let from = match workers {
         1 => format!("{} files", job.source.files.len()),
         workers => format!("{workers} workers' parts"),
@@ -283,6 +287,12 @@ fn summary(job: &Job<'_>, published: &Published, work: Work, workers: u32) -> St
             "; no domain for {}: nothing but empty documents or duplicates",
             list(&values)
         ));
+    }
+    if invalid.count > 0 {
+        summary.push_str(&format!("; {}", invalid.left_out.in_words(invalid.count)));
+    }
+    if *replaced > 0 {
+        summary.push_str(&format!("; {replaced} with U+FFFD in place of what was invalid"));
     }
     summary
 }

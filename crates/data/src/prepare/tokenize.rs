@@ -101,6 +101,7 @@ fn fill(
         known,
     };
     let advance = |bytes| tally.advance(bytes);
+    let note = |line: &str| control.progress.note(&job.line(line));
     let worker = || {
         let mut ids = Vec::new();
         move |Cut { span, read, chunk }: Cut<'_>| {
@@ -115,7 +116,7 @@ fn fill(
     let threads = rayon::current_num_threads();
     ordered_pool::run(
         threads,
-        |push| read(job, spans, from, &advance, tally, control, push),
+        |push| read(job, spans, from, (&advance, &note), tally, control, push),
         worker,
         take,
     )
@@ -126,7 +127,7 @@ fn read<'r>(
     job: &Job<'r>,
     spans: &[Span],
     from: Position,
-    advance: &'r (dyn Fn(u64) + Sync),
+    (advance, note): (&'r (dyn Fn(u64) + Sync), &'r (dyn Fn(&str) + Sync)),
     tally: &Tally<'_>,
     control: Control<'_>,
     push: &mut Push<'_, Cut<'r>>,
@@ -147,7 +148,7 @@ fn read<'r>(
         let cursor = if number == from.span { from.cursor } else { Default::default() };
         let stretch = Stretch { from: cursor, within: span.within.clone() };
         let mut flow = ControlFlow::Continue(());
-        source.chunks(span.file, &stretch, Some(job.tokenizer), advance, &mut |chunk| {
+        source.chunks(span.file, &stretch, Some(job.tokenizer), advance, note, &mut |chunk| {
             if control.interrupted.load(Ordering::Relaxed) {
                 return Err(DataError::Interrupted);
             }

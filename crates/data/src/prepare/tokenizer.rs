@@ -18,6 +18,7 @@ use super::request::Prepare;
 use crate::document::Content;
 use crate::document::cleaning::Verdict;
 use crate::document::id::DocumentId;
+use crate::document::invalid::LeftOut;
 use crate::document::split::Split;
 use crate::error::{DataError, Result};
 use crate::hash::sha256_hex;
@@ -152,7 +153,7 @@ fn sample(
         order.sort_by_key(|number| xxh3_64(&(*number as u64).to_le_bytes()));
     }
     let (mut left, mut files_left) = (share, order.len() as u64);
-    let (mut read, mut empty, mut skipped) = (0u64, 0u64, 0u64);
+    let (mut read, mut empty, mut left_out) = (0u64, 0u64, LeftOut::default());
     for number in order {
         // What small files leave over goes to those after them.
         let mut file_left = if limited { left } else { left.div_ceil(files_left.max(1)).min(left) };
@@ -167,8 +168,8 @@ fn sample(
             }
             let document = match item {
                 Item::Document(document) => document,
-                Item::Skipped => {
-                    skipped += 1;
+                Item::Skipped(fault) => {
+                    left_out.add(fault);
                     return Ok(ControlFlow::Continue(()));
                 }
             };
@@ -202,18 +203,11 @@ fn sample(
             texts.push(text);
             Ok(if file_left == 0 || left == 0 { ControlFlow::Break(()) } else { go_on })
         };
-        source.read(&source.files[number], None, &|_| (), &mut sink)?;
+        source.read(&source.files[number], None, &mut sink)?;
     }
     if read == empty {
-        let files = source.files.len();
-        let domain = domain.to_owned();
-        return Err(DataError::EmptyDomain {
-            domain,
-            files,
-            read: read + skipped,
-            empty,
-            invalid: skipped,
-        });
+        let (files, invalid) = (source.files.len(), left_out.reasons.total());
+        return Err(left_out.empty_domain(domain, files, read + invalid, empty, invalid));
     }
     Ok(())
 }

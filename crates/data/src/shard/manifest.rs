@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::document::invalid::InvalidCounts;
 use crate::document::split::Split;
 use crate::error::{DataError, Result};
 use crate::spec::SourceSpec;
@@ -129,7 +130,10 @@ pub struct Counts {
     /// Left out: invalid. With `domain_by`, whose value such a document does not tell, those of
     /// the whole entry, which `read` then does not include.
     pub invalid_skipped: u64,
-    /// Kept with U+FFFD in place of the invalid bytes.
+    /// The same by reason. Of shards made before reasons were counted, none are known.
+    #[serde(default, skip_serializing_if = "InvalidCounts::is_empty")]
+    pub invalid_reasons: InvalidCounts,
+    /// Kept with U+FFFD in place of invalid bytes, or of half a surrogate pair.
     pub invalid_replaced: u64,
     /// Left out: no text but white space.
     pub empty: u64,
@@ -158,6 +162,7 @@ impl std::ops::AddAssign for Counts {
         self.read += other.read;
         self.duplicates += other.duplicates;
         self.invalid_skipped += other.invalid_skipped;
+        self.invalid_reasons += other.invalid_reasons;
         self.invalid_replaced += other.invalid_replaced;
         self.empty += other.empty;
         self.too_short += other.too_short;

@@ -10,6 +10,8 @@
 //! | `read` | from a source to chunks and items |
 //! | `readers` | every format with its reader: `txt`, `jsonl`, `parquet`, `tokenized` |
 //! | `reading`, `chunk`, `file` | what readers are handed and what they push |
+//! | `signature`, `decompress` | what a file is by its first bytes; its bytes, decompressed |
+//! | `json`, `column` | rows, the values in them, and what is wrong with them |
 //! | `share`, `meter` | how much of a source one worker reads, and how much a limit takes |
 
 #[cfg_attr(not(feature = "cargo"), path = "cargo_missing.rs")]
@@ -21,10 +23,12 @@ pub(crate) mod file;
 pub(crate) mod files;
 #[cfg_attr(not(feature = "hub"), path = "hub/missing.rs")]
 mod hub;
+mod json;
 pub(crate) mod meter;
 pub(crate) mod read;
 pub(crate) mod readers;
 pub(crate) mod reading;
 pub(crate) mod resolve;
 pub(crate) mod share;
+mod signature;
 pub(crate) mod texts;

@@ -52,14 +52,15 @@ impl Source {
         &self,
         file: &SourceFile,
         tokenizer: Option<&Tokenizer>,
-        advance: &(dyn Fn(u64) + Sync),
         sink: &mut Sink<'_>,
     ) -> Result<()> {
-        readers::read(&Reading { options: &self.options, advance, tokenizer }, file, sink)
+        let reading =
+            Reading { options: &self.options, advance: &|_| (), note: &|_| (), tokenizer };
+        readers::read(&reading, file, sink)
     }
 
     /// Pushes the chunks of a stretch of one file, given by its number. `tokenizer` as for
-    /// [`read`](Self::read).
+    /// [`read`](Self::read); `advance` is told of bytes on disk, `note` what people should know.
     ///
     /// # Errors
     /// Those of [`read`](Self::read), as far as they show before parsing.
@@ -69,9 +70,10 @@ impl Source {
         stretch: &Stretch,
         tokenizer: Option<&'a Tokenizer>,
         advance: &'a (dyn Fn(u64) + Sync),
+        note: &'a (dyn Fn(&str) + Sync),
         sink: &mut ChunkSink<'_, 'a>,
     ) -> Result<()> {
-        let reading = Reading { options: &self.options, advance, tokenizer };
+        let reading = Reading { options: &self.options, advance, note, tokenizer };
         readers::cut(&reading, &self.files[file], stretch, sink)
     }
 

@@ -5,9 +5,12 @@
 
 use std::ops::ControlFlow;
 
+use super::column::{Name, Wrong};
 use super::file::SourceFile;
+use super::signature;
 use crate::document::Document;
-use crate::error::{DataError, Result};
+use crate::document::invalid::Fault;
+use crate::error::Result;
 use crate::spec::OnInvalid;
 use crate::token_type::TokenType;
 use crate::tokenizer::Tokenizer;
@@ -47,6 +50,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) options: &'a ReadOptions,
     /// Is told of bytes of files that have been read.
     pub(crate) advance: &'a (dyn Fn(u64) + Sync),
+    /// Is told what people should know about a file that is read all the same.
+    pub(crate) note: &'a (dyn Fn(&str) + Sync),
     /// The tokenizer that tokenized files must match; `None` where there is none yet.
     pub(crate) tokenizer: Option<&'a Tokenizer>,
 }
@@ -54,8 +59,25 @@ pub(crate) struct Reading<'a> {
 /// What a reader pushes.
 pub(crate) enum Item {
     Document(Document),
-    /// An invalid document was left out, as the config asks.
-    Skipped,
+    /// A document that cannot be used was left out, as the config asks.
+    Skipped(Fault),
+}
+
+/// The first byte that is no UTF-8.
+pub(super) struct InvalidByte {
+    /// Bytes before it.
+    pub(super) at: usize,
+    /// What it seems to be, where that can be told.
+    pub(super) found: &'static str,
+}
+
+/// The values of `split_by` and `domain_by` for a document.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    pub(super) unit: Option<String>,
+    pub(super) domain: Option<String>,
+    /// Whether U+FFFD stands in one for half a surrogate pair.
+    pub(super) mended: bool,
 }
 
 /// The receiver of items; where it breaks, no more of this file is wanted.
@@ -70,19 +92,31 @@ impl<'a> Reading<'a> {
     pub(super) fn keys(
         &self,
         file: &SourceFile,
-        column: &mut dyn FnMut(&str) -> Result<String>,
-    ) -> Result<(Option<String>, Option<String>)> {
-        let mut value = |key: &Option<Key>| -> Result<Option<String>> {
+        column: &mut dyn FnMut(&str) -> std::result::Result<Name, Wrong>,
+    ) -> std::result::Result<Keys, Wrong> {
+        let mut value = |key: &Option<Key>| -> std::result::Result<Option<Name>, Wrong> {
             let package = file.package.as_ref();
+            let same = |name: &String| Name::of(name.clone());
             Ok(match key {
                 None => None,
-                Some(Key::File) => Some(file.label.clone()),
-                Some(Key::Crate) => package.map(|package| package.name.clone()),
-                Some(Key::License) => package.map(|package| package.license.clone()),
+                Some(Key::File) => Some(same(&file.label)),
+                Some(Key::Crate) => package.map(|package| same(&package.name)),
+                Some(Key::License) => package.map(|package| same(&package.license)),
                 Some(Key::Column(name)) => Some(column(name)?),
             })
         };
-        Ok((value(&self.options.unit)?, value(&self.options.domain)?))
+        let (unit, domain) = (value(&self.options.unit)?, value(&self.options.domain)?);
+        Ok(Keys {
+            mended: unit.iter().chain(&domain).any(|name| name.mended),
+            unit: unit.map(|name| name.raw),
+            domain: domain.map(|name| plain(name.shown)),
+        })
+    }
+
+    /// The same for a file without columns; those that ask for one were refused when the source was
+    /// resolved.
+    pub(super) fn file_keys(&self, file: &SourceFile) -> Keys {
+        self.keys(file, &mut |column| Ok(Name::of(column.to_owned()))).unwrap_or_default()
     }
 
     /// The columns that documents are asked for: the text, and those of the keys.
@@ -96,24 +130,48 @@ impl<'a> Reading<'a> {
         columns
     }
 
-    /// Decides on bytes that should be text: the text, or `None` where it is to be skipped. The
-    /// flag says whether something was replaced.
+    /// Whether what is invalid in a text is to be replaced.
+    pub(super) fn mends(&self) -> bool {
+        self.options.on_invalid == OnInvalid::Replace
+    }
+
+    /// Decides on a document that cannot be used, and cannot be mended either.
     ///
     /// # Errors
-    /// Where invalid bytes are errors, that of `invalid`, which is given how many bytes before the
-    /// first are valid.
-    pub(super) fn text(
-        &self,
-        bytes: Vec<u8>,
-        invalid: impl FnOnce(usize) -> DataError,
-    ) -> Result<Option<(String, bool)>> {
-        match (String::from_utf8(bytes), self.options.on_invalid) {
-            (Ok(text), _) => Ok(Some((text, false))),
-            (Err(error), OnInvalid::Error) => Err(invalid(error.utf8_error().valid_up_to())),
-            (Err(_), OnInvalid::Skip) => Ok(None),
-            (Err(error), OnInvalid::Replace) => {
-                Ok(Some((String::from_utf8_lossy(error.as_bytes()).into_owned(), true)))
+    /// That of the fault, unless such documents are to be left out.
+    pub(super) fn refuse(&self, fault: Fault) -> Result<Item> {
+        match self.options.on_invalid {
+            OnInvalid::Skip => Ok(Item::Skipped(fault)),
+            OnInvalid::Error | OnInvalid::Replace => Err(fault.into_error()),
+        }
+    }
+
+    /// Bytes as text, and whether something was replaced in it.
+    ///
+    /// # Errors
+    /// The first invalid byte, where it is not to be replaced.
+    pub(super) fn text(&self, bytes: Vec<u8>) -> std::result::Result<(String, bool), InvalidByte> {
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok((text, false)),
+            Err(error) if self.mends() => {
+                Ok((String::from_utf8_lossy(error.as_bytes()).into_owned(), true))
+            }
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                Err(InvalidByte { at, found: signature::of_invalid(&error.as_bytes()[at..]) })
             }
         }
     }
+}
+
+/// A name for people: control characters, which could do anything to a terminal, written out.
+fn plain(name: String) -> String {
+    if !name.contains(char::is_control) {
+        return name;
+    }
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    name.chars().map(shown).collect()
 }

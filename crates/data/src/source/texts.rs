@@ -22,7 +22,7 @@ pub fn read_texts(source: &SourceSpec, base: &Path, most: usize) -> Result<Vec<S
         if bytes >= most {
             break;
         }
-        source.read(file, None, &|_| (), &mut |item| {
+        source.read(file, None, &mut |item| {
             if let Item::Document(document) = item {
                 let Content::Text(text) = document.content else {
                     return Err(DataError::Spec {

@@ -233,16 +233,17 @@ pub enum CargoKind {
     C,
 }
 
-/// What to do with a document that is not valid UTF-8 (or a line that is not JSON).
+/// What to do with a document that cannot be used, for any [reason](crate::Invalid).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnInvalid {
     /// Stop and say where.
     #[default]
     Error,
-    /// Leave the document out and count it. Lines that are not JSON are left out too.
+    /// Leave the document out and count it.
     Skip,
-    /// Put U+FFFD where the invalid bytes were and count the document.
+    /// Put U+FFFD where its text is invalid and count the document; stop where there is no text to
+    /// mend.
     Replace,
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::files::{StreamRecord, stream_files};
+use crate::document::invalid::{LeftOut, Skips};
 use crate::document::split::Split;
 use crate::error::{DataError, Result};
 use crate::prepare::job::Job;
@@ -38,6 +39,9 @@ pub(crate) struct PartRecord {
     pub(crate) bytes: u64,
     /// Invalid documents left out by the reader.
     pub(crate) skipped: u64,
+    /// Why, and what is wrong with the first. A part that an older version began knows less.
+    #[serde(default, skip_serializing_if = "LeftOut::is_empty")]
+    pub(crate) left_out: LeftOut,
     /// Document records in the file `documents`, where duplicates are left out.
     #[serde(rename = "noted")]
     pub(crate) records: u64,
@@ -73,6 +77,12 @@ impl PartRecord {
         let text = std::fs::read(part.join(FILE_NAME)).ok()?;
         let record: PartRecord = serde_json::from_slice(&text).ok()?;
         (record.version == PART_VERSION).then_some(record)
+    }
+
+    /// Invalid documents that were left out at this place.
+    pub(crate) fn skip(&mut self, skips: Skips) {
+        self.skipped += skips.reasons.total();
+        skips.add_to(&mut self.left_out);
     }
 
     /// Whether everything has been read.

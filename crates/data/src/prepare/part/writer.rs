@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::OpenOptions;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::files::{
@@ -17,6 +18,7 @@ use super::files::{
 };
 use super::record::{FILE_NAME, PART_VERSION, PartDomain, PartRecord, Position, part_folder};
 use crate::document::cleaning::Verdict;
+use crate::document::invalid::LeftOut;
 use crate::document::split::Split;
 use crate::error::{DataError, Result};
 use crate::prepare::dedup::DedupSet;
@@ -110,6 +112,7 @@ impl<'a> PartWriter<'a> {
             documents: 0,
             bytes: 0,
             skipped: 0,
+            left_out: LeftOut::default(),
             records: 0,
             forgetful: false,
             domains: Vec::new(),
@@ -188,7 +191,7 @@ impl<'a> PartWriter<'a> {
         let last = encoded.documents.iter().position(|document| meter.take(document.length));
         if let Some(last) = last {
             encoded.documents.truncate(last + 1);
-            encoded.skipped = 0;
+            encoded.skipped = None;
         } else if let Some(error) = encoded.error.take() {
             // The chunk is read again when the run goes on: nothing of it may be written.
             return Err(error);
@@ -213,8 +216,8 @@ impl<'a> PartWriter<'a> {
     fn write(&mut self, encoded: EncodedChunk) -> Result<()> {
         let size = self.token_type.size();
         let mut rest = encoded.tokens.as_slice();
-        for document in encoded.documents {
-            self.record.skipped += document.skipped;
+        for mut document in encoded.documents {
+            document.skipped.take().into_iter().for_each(|skips| self.record.skip(*skips));
             self.record.documents += 1;
             self.record.bytes += document.length;
             self.uncommitted += document.bytes;
@@ -222,7 +225,7 @@ impl<'a> PartWriter<'a> {
             (tokens, rest) = rest.split_at(document.tokens as usize * size);
             self.document(document, tokens)?;
         }
-        self.record.skipped += encoded.skipped;
+        encoded.skipped.into_iter().for_each(|skips| self.record.skip(*skips));
         self.buffered += encoded.tokens.len();
         if self.buffered >= BUFFERED {
             self.flush()?;
@@ -308,7 +311,18 @@ impl<'a> PartWriter<'a> {
         dirty.extend(self.records.as_mut().and_then(RecordWriter::take_dirty));
         self.flushed = Some(self.record.clone());
         let (folder, record) = (self.folder.clone(), self.record.clone());
-        self.committing = Some(std::thread::spawn(move || write_commit(&folder, &record, &dirty)));
+        let dirty = Arc::new(dirty);
+        let files = dirty.clone();
+        let commit = move || write_commit(&folder, &record, &files);
+        match std::thread::Builder::new().spawn(commit) {
+            Ok(thread) => self.committing = Some(thread),
+            // Where there are no more threads, this one waits for the disk.
+            Err(_) => {
+                let written = write_commit(&self.folder, &self.record, &dirty);
+                self.broken |= written.is_err();
+                return written;
+            }
+        }
         if wait { self.settle() } else { Ok(()) }
     }
 

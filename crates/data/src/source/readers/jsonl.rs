@@ -2,9 +2,11 @@
 //!
 //! Files are cut behind line feeds into chunks of about 1 MiB, which are parsed in parallel; files
 //! that are not compressed can also be begun at any byte, which then counts from the next line on.
-//! Only the columns that are asked for are kept while a line is parsed. Blank lines are passed
-//! over. A document whose text is `null` counts as one without text. Memory: a chunk, and at least
-//! one line, which may have 64 MiB at most.
+//! Only the columns that are asked for are kept while a line is parsed, and what stands in others
+//! is looked at only as far as it takes to find its end. Blank lines are passed over. A document
+//! whose text is `null` counts as one without text. A file that is one value, as an array, or
+//! values over several lines, is refused as a whole. Memory: a chunk, and at least one line, which
+//! may have 64 MiB at most; a longer one is passed over without being kept.
 
 use std::fmt;
 use std::fs::File;
@@ -16,13 +18,14 @@ use memchr::{memchr, memchr_iter, memrchr};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
+use crate::document::invalid::{Fault, Invalid};
 use crate::document::{Content, Document};
-use crate::error::{DataError, Result};
+use crate::error::{DataError, OR_SKIP, Result};
 use crate::source::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
 use crate::source::file::SourceFile;
-use crate::source::reading::{Item, Reading, Sink};
+use crate::source::json::{self, Json, Trouble};
+use crate::source::reading::{InvalidByte, Item, Keys, Reading, Sink};
 use crate::source::{column, decompress};
-use crate::spec::OnInvalid;
 
 /// A longer line is taken for a file that is no JSON lines at all. It bounds the memory that one
 /// document takes.
@@ -38,7 +41,8 @@ fn cut<'a>(
     stretch: &Stretch,
     sink: &mut ChunkSink<'_, 'a>,
 ) -> Result<()> {
-    let mut stream = decompress::open(&file.path, reading.advance)?;
+    check(file)?;
+    let mut stream = decompress::open(file, reading)?;
     let within = stream.within();
     let (start, end) =
         stretch.within.as_ref().map_or((0, u64::MAX), |within| (within.start, within.end));
@@ -50,10 +54,9 @@ fn cut<'a>(
         // The line that the byte before belongs to is another's.
         let skip = |stream: &mut decompress::Stream<'_>| {
             stream.skip(start - 1, start)?;
-            stream.line(MAX_LINE, &mut Vec::new())
+            stream.skip_line()
         };
-        at.offset =
-            start - 1 + skip(&mut stream).map_err(|error| read_error(&stream, error, 0))? as u64;
+        at.offset = start - 1 + skip(&mut stream).map_err(|error| read_error(&stream, error, 0))?;
     } else if at != Cursor::default() {
         let skipped = stream.skip(at.offset, start);
         skipped.map_err(|error| read_error(&stream, error, at.number))?;
@@ -73,26 +76,72 @@ fn cut<'a>(
         fill(&mut stream).map_err(|error| read_error(&stream, error, at.number))?;
         let start_of_last = last_line(bytes.strip_suffix(b"\n").unwrap_or(&bytes));
         let endless = (bytes.len() - start_of_last) as u64 == MAX_LINE && !bytes.ends_with(b"\n");
+        let long = endless.then(|| long_line(&bytes[start_of_last..]));
         if endless {
             bytes.truncate(start_of_last);
+            bytes.shrink_to_fit();
         }
-        let lines = Lines { file: shared.clone(), begun: start, at, within };
+        let place = |at| Arc::new(Lines { file: shared.clone(), begun: start, at, within });
+        let lines = place(at);
         at.offset += bytes.len() as u64;
         at.number += memchr_iter(b'\n', &bytes).count() as u64;
         if bytes.is_empty() && !endless {
             return Ok(());
         }
-        let (reading, size) = (*reading, bytes.len());
-        let parse = move |sink: &mut Sink<'_>| parse_lines(&reading, &lines, bytes, sink);
-        if sink(Chunk { parse: Box::new(parse), bytes: size, next: at })?.is_break() {
-            return Ok(());
+        if !bytes.is_empty() {
+            let (reading, size) = (*reading, bytes.len());
+            let parse = move |sink: &mut Sink<'_>| parse_lines(&reading, &lines, bytes, sink);
+            if sink(Chunk { parse: Box::new(parse), bytes: size, next: at })?.is_break() {
+                return Ok(());
+            }
         }
-        if endless {
-            let lines = Lines { file: shared, begun: start, at, within };
-            return Err(lines.invalid(1, &format!("a line of more than {MAX_LINE} bytes")));
+        if let Some(trouble) = long {
+            let item = reading.refuse(place(at).fault(1, trouble))?;
+            let rest = stream.skip_line().map_err(|error| read_error(&stream, error, at.number))?;
+            at.offset += MAX_LINE + rest;
+            at.number += 1;
+            let parse = move |sink: &mut Sink<'_>| sink(item);
+            if sink(Chunk { parse: Box::new(parse), bytes: 0, next: at })?.is_break() {
+                return Ok(());
+            }
         }
     }
     Ok(())
+}
+
+/// Checks that a file may hold lines of JSON.
+///
+/// # Errors
+/// It is something else as a whole, so that no line of it could give a document.
+fn check(file: &SourceFile) -> Result<()> {
+    let (head, is_whole) = decompress::check(file)?;
+    let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&head);
+    let (text, is_whole) = match std::str::from_utf8(head) {
+        Ok(text) => (text, is_whole),
+        Err(error) => (str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(), false),
+    };
+    match json::not_lines(text, is_whole) {
+        None => Ok(()),
+        Some(json::NotLines { line, found, hint }) => {
+            let path = file.path.clone();
+            Err(DataError::InvalidJson { path, line, message: found, hint })
+        }
+    }
+}
+
+/// What is wrong with a line that is too long, by its beginning.
+fn long_line(line: &[u8]) -> Trouble {
+    let has_cr = line.contains(&b'\r');
+    let hint = match line.trim_ascii_start().first() {
+        Some(b'[') => "`jq -c '.[]' FILE > NEW.jsonl` writes each element on a line of its own",
+        _ if has_cr => "it has carriage returns (CR) in it: `tr '\\r' '\\n' < FILE > NEW.jsonl`",
+        _ => "cut the document into several",
+    };
+    Trouble {
+        reason: Invalid::LongLine,
+        found: format!("a line of more than {MAX_LINE} bytes (64 MiB)"),
+        hint: format!("{hint}{OR_SKIP}"),
+    }
 }
 
 /// Where the last line begins, which is the end where that is a line feed.
@@ -130,15 +179,28 @@ impl Lines {
         before + self.at.number + number
     }
 
-    fn invalid(&self, number: u64, message: &str) -> DataError {
-        let line = self.number(number);
-        DataError::InvalidJson { path: self.file.path.clone(), line, message: message.to_owned() }
+    /// What is wrong with the chunk's line `number`.
+    fn fault(self: &Arc<Self>, number: u64, trouble: Trouble) -> Fault {
+        let lines = self.clone();
+        let Trouble { reason, found: message, hint } = trouble;
+        Fault::new(reason, move || DataError::InvalidJson {
+            path: lines.file.path.clone(),
+            line: lines.number(number),
+            message,
+            hint,
+        })
+    }
+
+    /// The name of the chunk's line `number`, once somebody asks for it.
+    fn place(self: &Arc<Self>, number: u64) -> impl FnOnce() -> String + Send + use<> {
+        let lines = self.clone();
+        move || format!("line {}", lines.number(number))
     }
 }
 
 fn parse_lines(
     reading: &Reading<'_>,
-    lines: &Lines,
+    lines: &Arc<Lines>,
     mut bytes: Vec<u8>,
     sink: &mut Sink<'_>,
 ) -> Result<ControlFlow<()>> {
@@ -155,22 +217,16 @@ fn parse_lines(
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let item = match std::str::from_utf8(line) {
-            Ok(text) => parse_line(reading, lines, text, number, false, &columns)?,
-            Err(_) => {
-                let text = reading.text(line.to_vec(), |valid| DataError::InvalidUtf8 {
-                    path: lines.file.path.clone(),
-                    place: format!("line {}", lines.number(number)),
-                    offset: offset + valid as u64,
-                    within: lines.within,
-                })?;
-                match text {
-                    None => Item::Skipped,
-                    Some((text, replaced)) => {
-                        parse_line(reading, lines, &text, number, replaced, &columns)?
-                    }
-                }
-            }
+        let document = match std::str::from_utf8(line) {
+            Ok(text) => parse_line(reading, lines, text, number, &columns),
+            Err(_) => mended(reading, lines, line, number, offset).and_then(|text| {
+                let document = parse_line(reading, lines, &text, number, &columns)?;
+                Ok(Document { replaced: true, ..document })
+            }),
+        };
+        let item = match document {
+            Ok(document) => Item::Document(document),
+            Err(fault) => reading.refuse(fault)?,
         };
         if start == bytes.len() {
             // The last line is often the only one, and long: what is made of it needs room.
@@ -184,66 +240,69 @@ fn parse_lines(
     Ok(ControlFlow::Continue(()))
 }
 
+/// A line that is not UTF-8, with U+FFFD where it is not.
+fn mended(
+    reading: &Reading<'_>,
+    lines: &Arc<Lines>,
+    line: &[u8],
+    number: u64,
+    offset: u64,
+) -> std::result::Result<String, Fault> {
+    let InvalidByte { at, found } = match reading.text(line.to_vec()) {
+        Ok((text, _)) => return Ok(text),
+        Err(invalid) => invalid,
+    };
+    let (path, place, within) = (lines.file.path.clone(), lines.place(number), lines.within);
+    let offset = offset + at as u64;
+    Err(Fault::new(Invalid::NotUtf8, move || DataError::InvalidUtf8 {
+        path,
+        place: place(),
+        offset,
+        within,
+        found,
+    }))
+}
+
 fn parse_line(
     reading: &Reading<'_>,
-    lines: &Lines,
+    lines: &Arc<Lines>,
     text: &str,
     number: u64,
-    replaced: bool,
     columns: &[&str],
-) -> Result<Item> {
-    match parse(text, columns) {
-        Ok(row) => {
-            let mut document = document(reading, lines, row, text, number)?;
-            document.replaced = replaced;
-            Ok(Item::Document(document))
-        }
-        Err(_) if reading.options.on_invalid == OnInvalid::Skip => Ok(Item::Skipped),
-        Err(error) if lines.number(number) == 1 && text.trim_start().starts_with('[') => {
-            let message =
-                format!("a JSON array ({error}); write each of its objects on a line of its own");
-            Err(lines.invalid(number, &message))
-        }
-        Err(error) => Err(lines.invalid(number, &error.to_string())),
-    }
+) -> std::result::Result<Document, Fault> {
+    let row = match parse(text, columns) {
+        Ok(row) => Json::from(row),
+        // The fast parser also refuses what only columns that nobody asked for have wrong.
+        Err(_) => json::line(text, !text.ends_with('\n'))
+            .map_err(|trouble| lines.fault(number, trouble))?,
+    };
+    document(reading, &lines.file, row, text)
+        .map_err(|wrong| wrong.at(lines.file.clone(), lines.place(number)))
 }
 
 fn document(
     reading: &Reading<'_>,
-    lines: &Lines,
-    mut row: Value,
+    file: &SourceFile,
+    mut row: Json,
     line_text: &str,
-    number: u64,
-) -> Result<Document> {
-    let file = &*lines.file;
-    let place = || format!("line {}", lines.number(number));
+) -> std::result::Result<Document, column::Wrong> {
+    let mends = reading.mends();
     // The names of the columns that are there stand in the whole row, which was not kept.
-    let whole = || serde_json::from_str(line_text).unwrap_or_default();
-    let (unit, domain) = reading.keys(file, &mut |path| match column::find(&row, path) {
-        Some(_) => column::key(&row, path, file, &place),
-        None => column::key(&whole(), path, file, &place),
-    })?;
+    let names = || json::value(line_text).map_or_else(Vec::new, |row| column::names(&row));
+    let Keys { unit, domain, mended } =
+        reading.keys(file, &mut |path| column::key(&row, path, mends, names))?;
     let name = reading.options.text.as_str();
     // Moved out where it can be, copied where it stands deeper.
-    let found = match row.get_mut(name) {
-        Some(value) => Some(value.take()),
+    let found = match row.take(name) {
+        Some(value) => Some(value),
         None => column::find(&row, name).map(|value| value.into_owned()),
     };
-    let text = match found {
-        Some(Value::String(text)) => text,
-        Some(Value::Null) => String::new(),
-        Some(other) => {
-            return Err(DataError::ColumnType {
-                path: file.path.clone(),
-                place: place(),
-                column: name.to_owned(),
-                expected: "text",
-                found: column::kind(&other).to_owned(),
-            });
-        }
-        None => return Err(column::missing(column::names(&whole()), name, file, place())),
+    let Some(found) = found else {
+        return Err(column::Wrong::missing(Invalid::MissingColumn, name, names()));
     };
-    Ok(Document { content: Content::Text(text), unit, domain, replaced: false })
+    let (text, replaced) = column::text(found, name, mends)?;
+    let content = Content::Text(text);
+    Ok(Document { content, unit, domain, replaced: replaced || mended })
 }
 
 /// The object in a line, with those of its entries that one of the `columns` may start with.

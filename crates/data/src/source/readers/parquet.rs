@@ -4,26 +4,35 @@
 //! time. A path is the name of a leaf column (`meta.language`), or reaches from one into the JSON
 //! it holds. Lists are not read. Text may be of type string or plain bytes; `null` counts as a
 //! document without text. Pages are decoded in order; what is in their rows is looked at in
-//! parallel. Row groups can be shared out among workers. Memory: a page of each column, and a chunk
-//! of 1 MiB.
+//! parallel. Row groups can be shared out among workers. What the library panics on is an error as
+//! any other. Memory: a page of each column, and a chunk of 1 MiB.
+
+mod bounds;
+mod guard;
+mod page_header;
+mod types;
 
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use parquet::basic::Type as PhysicalType;
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::DataType;
+use parquet::errors::{ParquetError, Result as Decoded};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
-use serde_json::{Value, json};
 
+use self::guard::caught;
+use self::types::Meaning;
+use crate::document::invalid::{Fault, Invalid};
 use crate::document::{Content, Document};
 use crate::error::{DataError, Result};
 use crate::source::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
-use crate::source::column;
 use crate::source::file::SourceFile;
-use crate::source::reading::{Item, Reading, Sink};
+use crate::source::json::Json;
+use crate::source::reading::{InvalidByte, Item, Keys, Reading, Sink};
+use crate::source::{column, decompress, signature};
 
 /// Rows read at once. Documents are kept until the next ones are read, so it bounds memory too.
 const ROWS: usize = 64;
@@ -37,42 +46,51 @@ fn cut<'a>(
     stretch: &Stretch,
     sink: &mut ChunkSink<'_, 'a>,
 ) -> Result<()> {
+    check(file)?;
     let handle = File::open(&file.path).map_err(DataError::io("open", &file.path))?;
+    let again = handle.try_clone().map_err(DataError::io("open", &file.path))?;
     let corrupt = |row: u64| {
-        move |error: parquet::errors::ParquetError| DataError::Corrupt {
+        move |message: String| DataError::Corrupt {
             path: file.path.clone(),
             format: "parquet",
             place: format!("after row {row}"),
-            message: error.to_string(),
+            message,
+            hint: "the file is damaged or was cut off; fetch or write it again",
         }
     };
-    let reader = SerializedFileReader::new(handle).map_err(corrupt(0))?;
+    let reader = decode(|| SerializedFileReader::new(handle)).map_err(corrupt(0))?;
     let schema = reader.metadata().file_metadata().schema_descr();
     let leaves: Arc<[Leaf]> = reading
         .columns()
         .iter()
         .map(|path| Leaf::find(schema, path, file))
         .collect::<Result<_>>()?;
-    let shared = Arc::new(file.clone());
+    let (shared, handle) = (Arc::new(file.clone()), Arc::new(again));
     let mut rows = Rows { first: 0, read: 0, cells: Vec::new(), bytes: 0 };
     for number in 0..reader.num_row_groups() {
         let metadata = reader.metadata().row_group(number);
-        let in_group = u64::try_from(metadata.num_rows()).unwrap_or(0);
-        let begins =
-            metadata.columns().iter().map(|column| column.byte_range().0).min().unwrap_or(0);
+        let place = || {
+            let begins = metadata.columns().iter().map(|column| column.byte_range().0).min();
+            Ok((bounds::rows(metadata)?, begins.unwrap_or(0)))
+        };
+        let (in_group, begins) = decode(place).map_err(corrupt(rows.read))?;
         let elsewhere = stretch.within.as_ref().is_some_and(|within| !within.contains(&begins));
-        if elsewhere || rows.read + in_group <= stretch.from.number {
-            rows.read += in_group;
+        let end = rows.read.saturating_add(in_group);
+        if elsewhere || end <= stretch.from.number {
+            rows.read = end;
         } else {
-            let group = || -> parquet::errors::Result<Vec<ColumnReader>> {
-                let group = reader.get_row_group(number)?;
-                leaves.iter().map(|leaf| group.get_column_reader(leaf.number)).collect()
+            let group = || -> Decoded<Vec<ColumnReader>> {
+                let column = |leaf: &Leaf| {
+                    let pages = bounds::pages(&handle, metadata.column(leaf.number), in_group)?;
+                    Ok(get_column_reader(schema.column(leaf.number), Box::new(pages)))
+                };
+                leaves.iter().map(column).collect()
             };
-            let mut columns = group().map_err(corrupt(rows.read))?;
-            let end = rows.read + in_group;
+            let mut columns = decode(group).map_err(corrupt(rows.read))?;
             while rows.read < end {
                 let count = usize::try_from(end - rows.read).unwrap_or(ROWS).min(ROWS);
-                let result = rows.gather(&leaves, &mut columns, count, stretch.from.number);
+                let from = stretch.from.number;
+                let result = decode(|| rows.gather(&leaves, &mut columns, count, from));
                 let full = rows.bytes >= CHUNK_BYTES || rows.read == end || result.is_err();
                 // What came before an error counts.
                 if full && rows.send(reading, &shared, &leaves, sink)?.is_break() {
@@ -86,6 +104,45 @@ fn cut<'a>(
         }
     }
     Ok(())
+}
+
+/// Checks that a file is Parquet by its first bytes.
+///
+/// # Errors
+/// It is something else.
+fn check(file: &SourceFile) -> Result<()> {
+    let head = decompress::raw_head(&file.path)?;
+    if head.starts_with(b"PAR1") {
+        return Ok(());
+    }
+    let again = "fetch or write the file again";
+    let (found, hint) = match (head.as_slice(), signature::of(&head)) {
+        ([], _) => ("an empty file", again),
+        (b"PARE", _) => ("an encrypted Parquet file", "decrypt it"),
+        (_, Some(is)) => (is.what, is.hint),
+        (head, None) => match head.trim_ascii_start().first() {
+            Some(b'<') => ("HTML or XML, as of an error page", again),
+            Some(b'{' | b'[') => ("JSON", "let its name tell, as in .jsonl"),
+            _ => ("other bytes", again),
+        },
+    };
+    Err(DataError::WrongContent {
+        path: file.path.clone(),
+        expected: "a Parquet file, which begins with PAR1".to_owned(),
+        found: found.to_owned(),
+        hint: hint.to_owned(),
+    })
+}
+
+/// What the library makes of a file.
+///
+/// # Errors
+/// Its own, in words; or that it panicked.
+fn decode<T>(work: impl FnOnce() -> Decoded<T>) -> std::result::Result<T, String> {
+    match caught(work) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => Err(format!("it holds what no writer writes ({panic})")),
+    }
 }
 
 /// Rows that have been read.
@@ -106,7 +163,7 @@ impl Rows {
         columns: &mut [ColumnReader],
         count: usize,
         known: u64,
-    ) -> parquet::errors::Result<()> {
+    ) -> Decoded<()> {
         let mut values = Vec::with_capacity(leaves.len());
         for (leaf, column) in leaves.iter().zip(columns) {
             values.push(leaf.read(column, count)?.into_iter());
@@ -114,7 +171,7 @@ impl Rows {
         for _ in 0..count {
             let cells: Vec<Cell> = values.iter_mut().filter_map(Iterator::next).collect();
             if cells.len() < leaves.len() {
-                return Err(parquet::errors::ParquetError::EOF("a column ends early".to_owned()));
+                return Err(ParquetError::EOF("a column ends early".to_owned()));
             }
             self.read += 1;
             if self.read > known {
@@ -143,7 +200,11 @@ impl Rows {
         let (first, cells) = (self.first, std::mem::take(&mut self.cells));
         let parse = move |sink: &mut Sink<'_>| {
             for (cells, row) in cells.into_iter().zip(first..) {
-                if sink(item(&reading, &file, &leaves, cells, row)?)?.is_break() {
+                let item = match document(&reading, &file, &leaves, cells, row) {
+                    Ok(document) => Item::Document(document),
+                    Err(fault) => reading.refuse(fault)?,
+                };
+                if sink(item)?.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
             }
@@ -159,8 +220,8 @@ impl Rows {
 enum Cell {
     Null,
     Bytes(Vec<u8>),
-    /// Already in words: numbers and truth values.
-    Other(Value),
+    /// Numbers and truth values.
+    Other(Json),
 }
 
 impl Cell {
@@ -184,6 +245,9 @@ struct Leaf {
     inside: String,
     /// The definition level of a value that is not null.
     defined: i16,
+    meaning: Meaning,
+    /// Whether its values are bytes, and no text.
+    is_binary: bool,
 }
 
 impl Leaf {
@@ -199,25 +263,33 @@ impl Leaf {
             }
         }
         let Some((number, inside)) = best else {
-            return Err(column::missing(names, path, file, "schema".to_owned()));
+            return Err(column::missing(names, path, file, "schema".to_owned(), ""));
         };
         let descriptor = schema.column(number);
-        let wrong = |found: String| DataError::ColumnType {
+        let wrong = |found: String, hint: &str| DataError::ColumnType {
             path: file.path.clone(),
             place: "schema".to_owned(),
             column: path.to_owned(),
             expected: "text",
             found,
+            hint: hint.to_owned(),
         };
-        if descriptor.max_rep_level() > 0 {
-            return Err(wrong("a list".to_owned()));
-        }
         let kind = descriptor.physical_type();
-        if kind == PhysicalType::INT96 {
-            return Err(wrong("a time (INT96)".to_owned()));
+        if descriptor.max_rep_level() > 0 {
+            return Err(match kind {
+                PhysicalType::INT32 | PhysicalType::INT64 => wrong(
+                    "a list of numbers".to_owned(),
+                    "where these are token ids, give the text they were made of, or a file in a \
+                     tokenized format; else name a column that holds text",
+                ),
+                _ => wrong("a list".to_owned(), "name a column that holds text"),
+            });
         }
-        if !inside.is_empty() && kind != PhysicalType::BYTE_ARRAY {
-            return Err(wrong(format!("`{}` of type {kind}, with nothing inside", names[number])));
+        let meaning = Meaning::of(&descriptor);
+        let is_binary = meaning.is_binary(kind);
+        if !inside.is_empty() && (kind != PhysicalType::BYTE_ARRAY || is_binary) {
+            let found = format!("`{}` of type {kind}, with nothing inside", names[number]);
+            return Err(wrong(found, "name a column that holds text"));
         }
         Ok(Leaf {
             path: path.to_owned(),
@@ -225,35 +297,46 @@ impl Leaf {
             name: names[number].clone(),
             inside: inside.to_owned(),
             defined: descriptor.max_def_level(),
+            meaning,
+            is_binary,
         })
     }
 
     /// The next `rows` values; fewer where the column ends.
-    fn read(&self, reader: &mut ColumnReader, rows: usize) -> parquet::errors::Result<Vec<Cell>> {
+    fn read(&self, reader: &mut ColumnReader, rows: usize) -> Decoded<Vec<Cell>> {
+        let meaning = self.meaning;
+        let bytes = |value: &[u8]| match self.is_binary {
+            true => Cell::Other(meaning.binary(value)),
+            false => Cell::Bytes(value.to_vec()),
+        };
+        let other = Cell::Other;
         match reader {
             ColumnReader::ByteArrayColumnReader(reader) => {
-                self.cells(reader, rows, |value| Cell::Bytes(value.data().to_vec()))
+                self.cells(reader, rows, |value| bytes(value.data()))
             }
             ColumnReader::FixedLenByteArrayColumnReader(reader) => {
-                self.cells(reader, rows, |value| Cell::Bytes(value.data().to_vec()))
+                self.cells(reader, rows, |value| bytes(value.data()))
             }
             ColumnReader::BoolColumnReader(reader) => {
-                self.cells(reader, rows, |value| Cell::Other(json!(value)))
+                self.cells(reader, rows, |value| other(Json::Bool(value)))
             }
             ColumnReader::Int32ColumnReader(reader) => {
-                self.cells(reader, rows, |value| Cell::Other(json!(value)))
+                self.cells(reader, rows, |value| other(meaning.integer(i64::from(value), 32)))
             }
             ColumnReader::Int64ColumnReader(reader) => {
-                self.cells(reader, rows, |value| Cell::Other(json!(value)))
+                self.cells(reader, rows, |value| other(meaning.integer(value, 64)))
             }
-            ColumnReader::FloatColumnReader(reader) => {
-                self.cells(reader, rows, |value| Cell::Other(json!(value)))
-            }
+            ColumnReader::FloatColumnReader(reader) => self.cells(reader, rows, |value| {
+                other(types::float(f64::from(value), Some(format!("{value:?}"))))
+            }),
             ColumnReader::DoubleColumnReader(reader) => {
-                self.cells(reader, rows, |value| Cell::Other(json!(value)))
+                self.cells(reader, rows, |value| other(types::float(value, None)))
             }
-            // Refused when the column was found.
-            ColumnReader::Int96ColumnReader(_) => Ok(Vec::new()),
+            ColumnReader::Int96ColumnReader(reader) => self.cells(reader, rows, |value| {
+                let words = value.data();
+                let word = |at: usize| words.get(at).copied().unwrap_or(0);
+                other(types::time_of_julian_day([word(0), word(1), word(2)]))
+            }),
         }
     }
 
@@ -261,8 +344,8 @@ impl Leaf {
         &self,
         reader: &mut ColumnReaderImpl<T>,
         rows: usize,
-        cell: fn(T::T) -> Cell,
-    ) -> parquet::errors::Result<Vec<Cell>> {
+        cell: impl Fn(T::T) -> Cell,
+    ) -> Decoded<Vec<Cell>> {
         let (mut levels, mut values) = (Vec::new(), Vec::new());
         let (read, _, _) = reader.read_records(rows, Some(&mut levels), None, &mut values)?;
         let mut values = values.into_iter().map(cell);
@@ -280,63 +363,65 @@ impl Leaf {
     }
 }
 
-/// The item of one row; `cells` are those of the text and of the keys, in the order of
+/// The document of one row; `cells` are those of the text and of the keys, in the order of
 /// [`Reading::columns`].
-fn item(
+fn document(
     reading: &Reading<'_>,
-    file: &SourceFile,
+    file: &Arc<SourceFile>,
     leaves: &[Leaf],
     cells: Vec<Cell>,
     row: u64,
-) -> Result<Item> {
-    let place = || format!("row {row}");
+) -> std::result::Result<Document, Fault> {
+    let mends = reading.mends();
+    let at_row = |wrong: column::Wrong| wrong.at(file.clone(), move || format!("row {row}"));
     let mut replaced = false;
     let mut values = Vec::with_capacity(cells.len());
     for (leaf, cell) in leaves.iter().zip(cells) {
         let value = match cell {
-            Cell::Null => Value::Null,
+            Cell::Null => Json::Null,
             Cell::Other(value) => value,
             Cell::Bytes(bytes) => {
-                let text = reading.text(bytes, |valid| DataError::InvalidUtf8 {
-                    path: file.path.clone(),
-                    place: format!("row {row}, column `{}`", leaf.name),
-                    offset: valid as u64,
-                    within: " of the value",
+                let (text, was_replaced) = reading.text(bytes).map_err(|invalid| {
+                    let (path, name) = (file.path.clone(), leaf.name.clone());
+                    let InvalidByte { at, found } = invalid;
+                    Fault::new(Invalid::NotUtf8, move || DataError::InvalidUtf8 {
+                        path,
+                        place: format!("row {row}, column `{name}`"),
+                        offset: at as u64,
+                        within: " of the value",
+                        found,
+                    })
                 })?;
-                let Some((text, was_replaced)) = text else { return Ok(Item::Skipped) };
                 replaced |= was_replaced;
-                Value::String(text)
+                Json::Text(text)
             }
         };
         values.push(if leaf.inside.is_empty() {
             value
         } else {
-            let inner = column::find(&value, &leaf.inside).map(|inner| inner.into_owned());
-            inner.ok_or_else(|| {
-                let row = json!({ &leaf.name: value });
-                column::missing(column::names(&row), &leaf.path, file, place())
-            })?
+            match column::find(&value, &leaf.inside).map(|inner| inner.into_owned()) {
+                Some(inner) => inner,
+                None => {
+                    // The text's column comes first.
+                    let reason =
+                        if values.is_empty() { Invalid::MissingColumn } else { Invalid::Key };
+                    let row = Json::Object(vec![(leaf.name.clone(), value)]);
+                    let names = column::names(&row);
+                    return Err(at_row(column::Wrong::missing(reason, &leaf.path, names)));
+                }
+            }
         });
     }
     let mut values = values.into_iter();
-    let content = match values.next() {
-        Some(Value::String(text)) => Content::Text(text),
-        Some(Value::Null) | None => Content::Text(String::new()),
-        Some(other) => {
-            return Err(DataError::ColumnType {
-                path: file.path.clone(),
-                place: place(),
-                column: reading.options.text.clone(),
-                expected: "text",
-                found: column::kind(&other).to_owned(),
-            });
-        }
-    };
+    let value = values.next().unwrap_or(Json::Null);
+    let (text, mended) = column::text(value, &reading.options.text, mends).map_err(at_row)?;
     // The keys are asked for in the order their columns were listed in.
-    let (unit, domain) = reading.keys(file, &mut |path| {
-        let mut row = serde_json::Map::new();
-        row.insert(path.to_owned(), values.next().unwrap_or(Value::Null));
-        column::key(&Value::Object(row), path, file, &place)
-    })?;
-    Ok(Item::Document(Document { content, unit, domain, replaced }))
+    let Keys { unit, domain, mended: mended_key } = reading
+        .keys(file, &mut |path| {
+            let row = Json::Object(vec![(path.to_owned(), values.next().unwrap_or(Json::Null))]);
+            column::key(&row, path, mends, Vec::new)
+        })
+        .map_err(at_row)?;
+    let replaced = replaced || mended || mended_key;
+    Ok(Document { content: Content::Text(text), unit, domain, replaced })
 }

@@ -10,7 +10,7 @@ use crate::document::{Content, Document};
 use crate::error::{DataError, Result};
 use crate::shard::manifest;
 use crate::source::file::SourceFile;
-use crate::source::reading::{Item, Reading, Sink};
+use crate::source::reading::{Item, Keys, Reading, Sink};
 use crate::tokens;
 
 /// Pushes the documents of a file.
@@ -45,8 +45,7 @@ pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>
         let now = (u128::from(file.bytes) * u128::from(done) / u128::from(total.max(1))) as u64;
         (reading.advance)(now - told);
         told = now;
-        // Tokenized files have no columns: the spec was refused when the source was resolved.
-        let (unit, domain) = reading.keys(file, &mut |column| Ok(column.to_owned()))?;
+        let Keys { unit, domain, .. } = reading.file_keys(file);
         let content = Content::Tokens(run.tokens);
         sink(Item::Document(Document { content, unit, domain, replaced: false }))
     })

@@ -3,19 +3,23 @@
 //! Documents are at most `max_document` bytes. A cut falls behind the last blank line that fits,
 //! else behind the last line end, else between two characters; nothing is dropped but a byte-order
 //! mark at the start, so the documents put together are the file. Some of them at a time make a
-//! chunk that is checked elsewhere. Memory: a chunk of 1 MiB, and at least one document.
+//! chunk that is checked elsewhere. NUL bytes are no text. Memory: a chunk of 1 MiB, and at least
+//! one document.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use memchr::memchr;
 use memchr::memmem::rfind;
 
+use crate::document::invalid::{Fault, Invalid};
 use crate::document::{Content, Document};
 use crate::error::{DataError, Result};
 use crate::source::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
 use crate::source::decompress;
 use crate::source::file::SourceFile;
-use crate::source::reading::{Item, Reading, Sink};
+use crate::source::reading::{InvalidByte, Item, Keys, Reading, Sink};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -28,7 +32,8 @@ fn cut_file<'a>(
     stretch: &Stretch,
     sink: &mut ChunkSink<'_, 'a>,
 ) -> Result<()> {
-    let mut stream = decompress::open(&file.path, reading.advance)?;
+    decompress::check(file)?;
+    let mut stream = decompress::open(file, reading)?;
     let max = reading.options.max_document;
     let mut buffer = Vec::new();
     // Where the buffer starts in the text.
@@ -43,6 +48,7 @@ fn cut_file<'a>(
     let mut documents: Vec<(u64, Vec<u8>)> = Vec::new();
     let mut gathered = 0;
     let mut ended = false;
+    let told = Arc::new(AtomicBool::new(false));
     loop {
         // One byte more than fits tells whether there is more, and where characters begin.
         let wanted = max.saturating_add(1).saturating_sub(buffer.len()) as u64;
@@ -66,9 +72,20 @@ fn cut_file<'a>(
             gathered += cut;
         }
         if gathered >= CHUNK_BYTES || last && gathered > 0 {
-            let (reading, file, documents) =
-                (*reading, shared.clone(), std::mem::take(&mut documents));
-            let parse = move |sink: &mut Sink<'_>| parse(&reading, &file, within, documents, sink);
+            let (reading, file, told) = (*reading, shared.clone(), told.clone());
+            let documents = std::mem::take(&mut documents);
+            let parse = move |sink: &mut Sink<'_>| {
+                parse(
+                    &reading,
+                    &file,
+                    within,
+                    documents,
+                    &mut |text| {
+                        tell_of_marks(&reading, &file, text, &told);
+                    },
+                    sink,
+                )
+            };
             let (bytes, next) = (std::mem::take(&mut gathered), Cursor { number: 0, offset });
             if sink(Chunk { parse: Box::new(parse), bytes, next })?.is_break() {
                 return Ok(());
@@ -85,30 +102,75 @@ fn parse(
     file: &SourceFile,
     within: &'static str,
     documents: Vec<(u64, Vec<u8>)>,
+    look: &mut dyn FnMut(&str),
     sink: &mut Sink<'_>,
 ) -> Result<ControlFlow<()>> {
     for (start, bytes) in documents {
-        let text = reading.text(bytes, |valid| DataError::InvalidUtf8 {
-            path: file.path.clone(),
-            place: "plain text".to_owned(),
-            offset: start + valid as u64,
-            within,
-        })?;
-        let item = match text {
-            Some((text, replaced)) => {
-                let (unit, domain) = reading.keys(file, &mut |column| {
-                    // Refused when the source was resolved: plain text has no columns.
-                    Ok(column.to_owned())
-                })?;
+        let item = match text(reading, file, within, start, bytes) {
+            Ok((text, replaced)) => {
+                look(&text);
+                let Keys { unit, domain, .. } = reading.file_keys(file);
                 Item::Document(Document { content: Content::Text(text), unit, domain, replaced })
             }
-            None => Item::Skipped,
+            Err(fault) => reading.refuse(fault)?,
         };
         if sink(item)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }
     Ok(ControlFlow::Continue(()))
+}
+
+/// The text of a document that begins at `start`, and whether something was replaced in it.
+fn text(
+    reading: &Reading<'_>,
+    file: &SourceFile,
+    within: &'static str,
+    start: u64,
+    bytes: Vec<u8>,
+) -> std::result::Result<(String, bool), Fault> {
+    let path = file.path.clone();
+    if let Some(at) = memchr(0, &bytes).filter(|_| !reading.mends()) {
+        let more = bytes[at + 1..].iter().take_while(|byte| **byte == 0).count();
+        let found = match more {
+            0 => String::new(),
+            more => format!(", and {more} more behind it"),
+        };
+        let offset = start + at as u64;
+        return Err(Fault::new(Invalid::Nul, move || DataError::NulByte {
+            path,
+            offset,
+            within,
+            found,
+        }));
+    }
+    let (mut text, mut replaced) = reading.text(bytes).map_err(|InvalidByte { at, found }| {
+        let offset = start + at as u64;
+        Fault::new(Invalid::NotUtf8, move || DataError::InvalidUtf8 {
+            path,
+            place: "plain text".to_owned(),
+            offset,
+            within,
+            found,
+        })
+    })?;
+    if text.contains('\0') {
+        text = text.replace('\0', "\u{fffd}");
+        replaced = true;
+    }
+    Ok((text, replaced))
+}
+
+/// Tells of byte-order marks where lines begin, once a file. They may be meant, so they stay.
+fn tell_of_marks(reading: &Reading<'_>, file: &SourceFile, text: &str, told: &AtomicBool) {
+    let is_marked = text.starts_with('\u{feff}') || text.contains("\n\u{feff}");
+    if is_marked && !told.swap(true, Ordering::Relaxed) {
+        (reading.note)(&format!(
+            "{}: byte-order marks (EF BB BF) stand where lines begin, as `cat` leaves them between \
+             files; they stay in the text",
+            file.path.display()
+        ));
+    }
 }
 
 /// Where to cut a buffer that is longer than `max`; at least 1 and at most `max`.

@@ -64,15 +64,18 @@ impl Workers {
         }
         let work = &work;
         thread::scope(|scope| {
-            let start = |(item, pool)| -> ScopedJoinHandle<Result<R>> {
+            let start = |(item, pool)| -> std::result::Result<ScopedJoinHandle<_>, Result<R>> {
                 let pool: &ThreadPool = pool;
-                scope.spawn(move || pool.install(|| work(item)))
+                let install = move || pool.install(|| work(item));
+                // Where there are no more threads, this one waits.
+                thread::Builder::new().spawn_scoped(scope, install).map_err(|_| install())
             };
             let running: Vec<_> = items.iter().zip(&self.pools).map(start).collect();
-            running
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-                .collect()
+            let wait = |running: std::result::Result<ScopedJoinHandle<_>, _>| match running {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(done) => done,
+            };
+            running.into_iter().map(wait).collect()
         })
     }
 }
