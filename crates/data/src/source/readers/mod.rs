@@ -6,6 +6,8 @@
 mod jsonl;
 #[cfg_attr(not(feature = "parquet"), path = "parquet_missing.rs")]
 mod parquet;
+#[cfg(feature = "parquet")]
+mod parquet_words;
 mod tokenized;
 mod txt;
 

@@ -18,12 +18,13 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 use serde_json::{Value, json};
 
+use super::parquet_words::Words;
 use crate::document::{Content, Document};
 use crate::error::{DataError, Result};
 use crate::source::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
 use crate::source::column;
 use crate::source::file::SourceFile;
-use crate::source::reading::{Item, Reading, Sink};
+use crate::source::reading::{Item, Key, Reading, Sink};
 
 /// Rows read at once. Documents are kept until the next ones are read, so it bounds memory too.
 const ROWS: usize = 64;
@@ -48,10 +49,16 @@ fn cut<'a>(
     };
     let reader = SerializedFileReader::new(handle).map_err(corrupt(0))?;
     let schema = reader.metadata().file_metadata().schema_descr();
-    let leaves: Arc<[Leaf]> = reading
-        .columns()
+    let columns = reading.columns();
+    // The column of `domain_by` is the last, where there is one.
+    let names = match reading.options.domain {
+        Some(Key::Column(_)) => columns.len() - 1,
+        _ => columns.len(),
+    };
+    let leaves: Arc<[Leaf]> = columns
         .iter()
-        .map(|path| Leaf::find(schema, path, file))
+        .enumerate()
+        .map(|(number, path)| Leaf::find(schema, path, file, number == names))
         .collect::<Result<_>>()?;
     let shared = Arc::new(file.clone());
     let mut rows = Rows { first: 0, read: 0, cells: Vec::new(), bytes: 0 };
@@ -164,6 +171,19 @@ enum Cell {
 }
 
 impl Cell {
+    /// The same as people write it.
+    fn written(self, words: Words) -> Cell {
+        let written = match &self {
+            Cell::Null => None,
+            Cell::Bytes(bytes) => words.bytes(bytes),
+            Cell::Other(value) => match value.as_i64() {
+                Some(number) => words.number(number),
+                None => value.as_f64().and_then(|number| words.float(number)),
+            },
+        };
+        written.map_or(self, |written| Cell::Other(Value::String(written)))
+    }
+
     /// Bytes in memory, more or less.
     fn bytes(&self) -> usize {
         match self {
@@ -184,10 +204,17 @@ struct Leaf {
     inside: String,
     /// The definition level of a value that is not null.
     defined: i16,
+    /// How values that name domains are written, where not as they are stored.
+    words: Option<Words>,
 }
 
 impl Leaf {
-    fn find(schema: &SchemaDescriptor, path: &str, file: &SourceFile) -> Result<Leaf> {
+    fn find(
+        schema: &SchemaDescriptor,
+        path: &str,
+        file: &SourceFile,
+        is_name: bool,
+    ) -> Result<Leaf> {
         let names: Vec<String> = schema.columns().iter().map(|c| c.path().string()).collect();
         let mut best: Option<(usize, &str)> = None;
         for (number, name) in names.iter().enumerate() {
@@ -213,7 +240,7 @@ impl Leaf {
             return Err(wrong("a list".to_owned()));
         }
         let kind = descriptor.physical_type();
-        if kind == PhysicalType::INT96 {
+        if kind == PhysicalType::INT96 && !is_name {
             return Err(wrong("a time (INT96)".to_owned()));
         }
         if !inside.is_empty() && kind != PhysicalType::BYTE_ARRAY {
@@ -225,11 +252,21 @@ impl Leaf {
             name: names[number].clone(),
             inside: inside.to_owned(),
             defined: descriptor.max_def_level(),
+            words: if is_name { Words::of(&descriptor) } else { None },
         })
     }
 
     /// The next `rows` values; fewer where the column ends.
     fn read(&self, reader: &mut ColumnReader, rows: usize) -> parquet::errors::Result<Vec<Cell>> {
+        let cells = self.stored(reader, rows)?;
+        Ok(match self.words {
+            Some(words) => cells.into_iter().map(|cell| cell.written(words)).collect(),
+            None => cells,
+        })
+    }
+
+    /// The next values as they are stored.
+    fn stored(&self, reader: &mut ColumnReader, rows: usize) -> parquet::errors::Result<Vec<Cell>> {
         match reader {
             ColumnReader::ByteArrayColumnReader(reader) => {
                 self.cells(reader, rows, |value| Cell::Bytes(value.data().to_vec()))
@@ -252,8 +289,10 @@ impl Leaf {
             ColumnReader::DoubleColumnReader(reader) => {
                 self.cells(reader, rows, |value| Cell::Other(json!(value)))
             }
-            // Refused when the column was found.
-            ColumnReader::Int96ColumnReader(_) => Ok(Vec::new()),
+            // Refused when the column was found, unless it names domains.
+            ColumnReader::Int96ColumnReader(reader) => {
+                self.cells(reader, rows, |value| Cell::Other(json!(value.to_nanos())))
+            }
         }
     }
 
