@@ -228,7 +228,7 @@ fn repeating(place: &Place) -> [DomainSource; 1] {
         .chain(&docs[..400])
         .chain(&docs[100..900])
         .enumerate()
-        .map(|(i, text)| (text.clone(), json!({ "of": ["a", "b", "c"][i % 3] })))
+        .map(|(i, text)| (text.clone(), json!({ "of": (["a", "b", "c"][i % 3]) })))
         .collect();
     write_jsonl(&place.path("a.jsonl"), &all);
     let source = SourceSpec { deduplicate: Some(true), ..path("a.jsonl") };

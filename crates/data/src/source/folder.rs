@@ -124,7 +124,13 @@ pub(super) struct Search {
 
 impl Search {
     pub(super) fn new(format: Option<Format>) -> Search {
-        Search { format, found: Vec::new(), passed: PassedOver::default(), folders: HashSet::new() }
+        Search {
+            format,
+            found: Vec::new(),
+            passed: PassedOver::default(),
+            paths: HashSet::new(),
+            folders: HashMap::new(),
+        }
     }
 
     /// Takes a file's word for what it is, unless the config names the format.
