@@ -155,8 +155,8 @@ fn who_has_mapped_a_shard_keeps_it_whatever_is_prepared_anew() {
     let expected = Split::ALL.map(|split| mapped(old.shard(split)));
     assert!(expected.iter().all(|tokens| !tokens.is_empty()));
     let check = |doing: &str| {
-        for split in Split::ALL {
-            assert_eq!(mapped(old.shard(split)), expected[split.number()], "{doing}");
+        for (split, expected) in Split::ALL.into_iter().zip(&expected) {
+            assert_eq!(mapped(old.shard(split)), *expected, "{doing}");
             old.shard(split).check_ids(267).unwrap();
         }
     };

@@ -269,7 +269,10 @@ fn finished_parts(job: &Job<'_>, of: u32) -> Result<Vec<PartRecord>> {
 fn summary(job: &Job<'_>, published: &Published, work: Work, workers: u32) -> String {
     let Published { documents, tokens, without_text } = published;
     let from = match workers {
-        1 => format!("{} files", job.source.files.len()),
+        1 => match job.source.files.len() {
+            1 => "1 file".to_owned(),
+            files => format!("{files} files"),
+        },
         workers => format!("{workers} workers' parts"),
     };
     let mut summary =

@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::file::SourceFile;
-use super::folder::{Origin, Search, Target, is_half, no_file, target};
+use super::folder::{Origin, Search, Target, is_half, is_packed, no_file, target};
 use super::identity::FileId;
 use super::readers::{self, endings};
 use crate::error::{DataError, Result};
@@ -205,12 +205,15 @@ pub(crate) fn format_of(path: &Path) -> Option<Format> {
 /// The refusal of a file whose format nobody knows.
 pub(crate) fn unknown(path: &Path) -> DataError {
     let is_bin = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("bin"));
-    let hint = match is_bin {
-        true => {
-            "a .bin without an .idx beside it and without llm.c's header may be anything; if it holds ids alone, say \
-             so: format = \"nanogpt\""
-        }
-        false => "name the format, as in `format = \"txt\"`",
+    let hint = if is_bin {
+        "a .bin without an .idx beside it and without llm.c's header may be anything; if it holds ids alone, say \
+         so: format = \"nanogpt\""
+    } else if is_packed(path) {
+        "of compressed files only .gz and .zst are read: unpack this one, or pack it so; to pass \
+         over it, narrow the pattern or name the folder"
+    } else {
+        "name the format, as in `format = \"txt\"`; to pass over the file, narrow the pattern or \
+         name the folder"
     };
     DataError::UnknownFormat { path: path.to_owned(), known: endings(None), hint }
 }

@@ -28,6 +28,12 @@ const PACKED: [&str; 12] = [
     ".xz", ".bz2", ".zstd", ".gzip", ".lz4", ".lzma", ".br", ".7z", ".zip", ".tar", ".tgz", ".rar",
 ];
 
+/// Whether a file, by its name, is compressed in a way that is not read.
+pub(super) fn is_packed(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    PACKED.iter().any(|ending| name.ends_with(ending))
+}
+
 /// What a path leads to.
 pub(super) enum Target {
     File,
@@ -495,6 +501,7 @@ fn names_of(names: &[String], count: u64) -> String {
 fn shortened(words: Vec<String>) -> String {
     match words.len().saturating_sub(SHOWN) {
         0 => words.join(", "),
+        1 => format!("{} and 1 other ending", words[..SHOWN].join(", ")),
         more => format!("{} and {more} other endings", words[..SHOWN].join(", ")),
     }
 }
