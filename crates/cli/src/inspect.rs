@@ -55,10 +55,14 @@ fn strategies() -> (String, Value) {
 fn shards(path: &Path, read_as: TokenFileArgs) -> anyhow::Result<(String, Value)> {
     let inspection = cuvee_data::inspect_as(path, read_as.into())?;
     let text = match &inspection {
-        Inspection::Domain { dir, manifest } => format!("{}: {}", dir.display(), domain(manifest)),
-        Inspection::Entry { dir, domains, .. } => {
+        Inspection::Domain { dir, manifest } => {
+            let files = manifest.source.files.len();
+            format!("{}: {}{}", dir.display(), domain(manifest), from_files(files))
+        }
+        Inspection::Entry { dir, domains, files, .. } => {
             let each: String = domains.iter().map(domain).collect();
-            format!("{}: {} domains\n{each}", dir.display(), domains.len())
+            let files = from_files(files.len());
+            format!("{}: {} domains\n{files}{each}", dir.display(), domains.len())
         }
         Inspection::Shard { path, token_type, documents, tokens, longest, max_id, .. } => format!(
             "{}: Megatron shard, {}, {} documents, {} tokens, longest document {}, largest id {}\n",
@@ -121,7 +125,7 @@ fn domain(manifest: &Manifest) -> String {
     }
     let c = &manifest.counts;
     text.push_str(&format!(
-        "  read        {} documents: {} duplicates, {} empty, {} invalid left out{}, {} invalid mended\n  from        {} files\n",
+        "  read        {} documents: {} duplicates, {} empty, {} invalid left out{}, {} invalid mended\n",
         c.read,
         c.duplicates,
         c.empty,
@@ -131,9 +135,12 @@ fn domain(manifest: &Manifest) -> String {
             reasons => format!(" ({reasons})"),
         },
         c.invalid_replaced,
-        manifest.source.files.len(),
     ));
     text
+}
+
+fn from_files(count: usize) -> String {
+    format!("  from        {count} {}\n", if count == 1 { "file" } else { "files" })
 }
 
 fn run_folder(path: &Path) -> anyhow::Result<(String, Value)> {

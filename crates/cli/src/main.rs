@@ -83,7 +83,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => ExitCode::from(130),
         Err(error) => {
-            eprintln!("error: {}", describe(&error));
+            // Messages quote names out of files, which may hold anything.
+            eprintln!("error: {}", cuvee_data::printable_lines(&describe(&error)));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }

@@ -170,8 +170,8 @@ fn free_files(output: &Path, layout: &Layout) -> Result<Vec<PathBuf>> {
     let mut stem = name(output);
     let endings: Vec<&str> =
         std::iter::once(layout.ending).chain(layout.beside.iter().map(|b| b.ending)).collect();
-    if let Some(bare) = endings.iter().find_map(|ending| stem.strip_suffix(ending)) {
-        stem = bare.to_owned();
+    if let Some(bare) = endings.iter().find_map(|ending| without_ending(&stem, ending)) {
+        stem = bare;
     }
     let files: Vec<PathBuf> =
         endings.iter().map(|ending| output.with_file_name(format!("{stem}{ending}"))).collect();
@@ -179,6 +179,13 @@ fn free_files(output: &Path, layout: &Layout) -> Result<Vec<PathBuf>> {
         Some(taken) => Err(DataError::Exists { path: taken.clone() }),
         None => Ok(files),
     }
+}
+
+/// A name without an ending, which may be written in capital letters.
+fn without_ending(name: &str, ending: &str) -> Option<String> {
+    let at = name.len().checked_sub(ending.len())?;
+    let (bare, found) = name.split_at_checked(at)?;
+    found.eq_ignore_ascii_case(ending).then(|| bare.to_owned())
 }
 
 fn name(path: &Path) -> String {
@@ -210,7 +217,7 @@ impl<'a> Writer<'a> {
         let opened = &job.opened;
         let ids = match known {
             Some(known) => known.vocab_size as u64,
-            None => opened.stream.max_id().map_or(0, |id| u64::from(id) + 1),
+            None => max_id(opened)?.map_or(0, |id| u64::from(id) + 1),
         };
         let end_of_text = request.end_of_text.or(known.as_ref().map(|known| known.end_of_text));
         let ids = ids.max(end_of_text.map_or(0, |id| u64::from(id) + 1));
@@ -252,11 +259,12 @@ impl<'a> Writer<'a> {
         if let Some(folder) = main.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             store::create_folder(folder)?;
         }
-        let parts: Vec<PathBuf> = self.job.files.iter().map(|file| part(file)).collect();
+        let unique = |file: &PathBuf| cuvee_fs::unique_neighbour(file);
+        let parts: Vec<PathBuf> = self.job.files.iter().map(unique).collect();
         let mut begun = parts.clone();
         let done = self.write(&parts, progress).and_then(|()| {
             for (part, file) in parts.iter().zip(&self.job.files) {
-                cuvee_fs::rename_file(part, file)?;
+                take_name(part, file)?;
                 begun.push(file.clone());
             }
             let folder = main.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -281,7 +289,7 @@ impl<'a> Writer<'a> {
     fn write(&mut self, parts: &[PathBuf], progress: &dyn Progress) -> Result<()> {
         let job = self.job;
         let failed = |error: io::Error| DataError::io("write", &job.files[0])(error);
-        let create = |part: &Path| File::create(part).map_err(DataError::io("create", part));
+        let create = |part: &Path| File::create_new(part).map_err(DataError::io("create", part));
         let mut out = BufWriter::with_capacity(BUFFER, create(&parts[0])?);
         // Its length is always the same; the number of tokens is known at the end.
         out.write_all(&(self.layout.header)(0, self.token_type).unwrap_or_default())
@@ -335,16 +343,11 @@ impl<'a> Writer<'a> {
     /// A run of tokens as bytes of the output, in the buffer.
     fn encode(&mut self, mut run: TokenRun) -> Result<()> {
         let vocab_size = self.known.as_ref().map_or(u32::MAX as usize, |known| known.vocab_size);
-        let beyond = |at: usize, tokens: &[u32], vocab_size: usize| DataError::IdBeyondVocabulary {
-            path: self.job.opened.stream.path().to_owned(),
-            document: run.number,
-            id: tokens.get(at).map_or(0, |id| i64::from(*id)),
-            vocab_size,
-        };
+        let opened = &self.job.opened;
         if let Some(at) = run.tokens.iter().position(|id| *id as usize >= vocab_size) {
-            return Err(beyond(at, &run.tokens, vocab_size));
+            return Err(opened.beyond(&run, at, vocab_size));
         }
-        let indexed_source = !matches!(self.job.opened.documents, Documents::EndOfText);
+        let indexed_source = !matches!(opened.documents, Documents::EndOfText);
         if let (true, false, Some(end)) = (indexed_source, self.layout.indexed, self.end_of_text)
             && run.tokens.last() != Some(&end)
         {
@@ -353,7 +356,7 @@ impl<'a> Writer<'a> {
         }
         self.bytes.clear();
         if let Err(at) = self.token_type.narrow(&run.tokens, &mut self.bytes) {
-            return Err(beyond(at, &run.tokens, self.token_type.largest() as usize + 1));
+            return Err(opened.beyond(&run, at, self.token_type.largest() as usize + 1));
         }
         self.tokens += run.tokens.len() as u64;
         self.documents += 1;
@@ -370,7 +373,34 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The temporary name of a file.
-fn part(file: &Path) -> PathBuf {
-    file.with_file_name(format!(".{}.part", name(file)))
+/// Gives a file that is written its name.
+///
+/// # Errors
+/// [`DataError::Exists`] where somebody else has taken it meanwhile.
+fn take_name(part: &Path, file: &Path) -> Result<()> {
+    cuvee_fs::rename_new_file(part, file).map_err(|error| match error.source.kind() {
+        io::ErrorKind::AlreadyExists => DataError::Exists { path: file.to_owned() },
+        _ => error.into(),
+    })
+}
+
+/// The largest id of a file.
+///
+/// # Errors
+/// An id is negative, or larger than any that Cuvee takes.
+fn max_id(opened: &TokenFile) -> Result<Option<u32>> {
+    let largest = opened.stream.max_id();
+    // What a `u32` cannot hold is read as the largest.
+    if largest != Some(u32::MAX) {
+        return Ok(largest);
+    }
+    match opened.stream.first_beyond(u32::MAX as usize) {
+        None => Ok(largest),
+        Some((at, id)) => Err(DataError::TokenFile {
+            path: opened.stream.path().to_owned(),
+            expected: format!("ids from 0 to {}", u32::MAX - 1),
+            found: format!("{id}, token {at} of the file"),
+            hint: "the file is damaged, or its ids are of another type".to_owned(),
+        }),
+    }
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use cuvee_fs::FsError;
 
+use crate::printable::short_name;
+
 /// What the functions of this crate return.
 pub type Result<T> = std::result::Result<T, DataError>;
 
@@ -47,9 +49,9 @@ pub enum DataError {
     },
     /// A path, folder or pattern gave no file.
     #[error(
-        "no file for `{pattern}` (looked for {})\nhint: relative paths start at the config's folder; \
+        "no file for `{pattern}` (looked for {}{})\nhint: relative paths start at the config's folder; \
          folders give files ending in {known}",
-        looked.display()
+        looked.display(), left_out(passed)
     )]
     NoFiles {
         /// The path or pattern as written.
@@ -58,6 +60,20 @@ pub enum DataError {
         looked: PathBuf,
         /// The endings that folders are searched for.
         known: String,
+        /// What is there and is not read, in words; empty for nothing.
+        passed: String,
+    },
+    /// Something that was named, or is called as documents are, and is no file.
+    #[error(
+        "{}: expected a file or a folder, found {found}\nhint: remove it, or put the file in its \
+         place",
+        path.display()
+    )]
+    NoFile {
+        /// The path.
+        path: PathBuf,
+        /// What is there: "a pipe", "a link to x, where nothing is".
+        found: String,
     },
     /// A file whose ending tells nothing.
     #[error(
@@ -525,16 +541,15 @@ impl DataError {
     }
 }
 
-/// "`a`, `b`, … and 3 more", or "nothing". Names may come from anywhere: control characters are
-/// left out.
+/// "`a`, `b`, … and 3 more", or "nothing". Names may come from anywhere, so they are made
+/// printable.
 pub(crate) fn list(names: &[String]) -> String {
     const SHOWN: usize = 12;
     if names.is_empty() {
         return "nothing".to_owned();
     }
-    let plain = |name: &String| name.chars().filter(|c| !c.is_control()).collect::<String>();
     let shown: Vec<String> =
-        names.iter().take(SHOWN).map(|name| format!("`{}`", plain(name))).collect();
+        names.iter().take(SHOWN).map(|name| format!("`{}`", short_name(name))).collect();
     match names.len().saturating_sub(SHOWN) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
@@ -572,8 +587,14 @@ fn io_hint(error: &io::Error) -> &'static str {
     }
 }
 
+fn left_out(passed: &str) -> String {
+    if passed.is_empty() { String::new() } else { format!("; left out: {passed}") }
+}
+
 fn nearest(names: &[String]) -> String {
-    names.first().map_or_else(String::new, |name| format!("; the nearest is `{name}`"))
+    names
+        .first()
+        .map_or_else(String::new, |name| format!("; the nearest is `{}`", short_name(name)))
 }
 
 /// The first twelve characters of a fingerprint: enough to tell two apart.

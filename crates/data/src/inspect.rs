@@ -1,12 +1,10 @@
 //! What a tokenized file, or a folder of shards, is.
 //!
 //! In: a path. Out: its manifest, or for a file without one what it says itself. A folder costs its
-//! manifest and the headers of its indexes. A single file costs one pass over its index and two
-//! over its ids: one for the longest document, where documents are counted, and one for the largest
-//! id.
+//! manifest and the headers of its indexes. A single file costs two passes over its index, one to
+//! check it and one for the longest document, and one over its ids, for the largest.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -15,7 +13,7 @@ use crate::error::{DataError, Result};
 use crate::format::Format;
 use crate::shard::corpus::Domain;
 use crate::shard::domain_list::{self, DomainList};
-use crate::shard::manifest::{Counts, FILE_NAME, Manifest};
+use crate::shard::manifest::{Counts, FILE_NAME, FileRecord, Manifest};
 use crate::source::files;
 use crate::token_type::TokenType;
 use crate::tokens::file::Documents;
@@ -44,6 +42,8 @@ pub enum Inspection {
         /// Values of `domain_by` that made no domain, since all of their documents were without
         /// text or seen before.
         without_text: BTreeMap<String, Counts>,
+        /// The files that all of them were made of.
+        files: Vec<FileRecord>,
     },
     /// A single `.idx` and `.bin`.
     Shard {
@@ -112,21 +112,37 @@ pub fn inspect_as(path: &Path, stated: TokensAs) -> Result<Inspection> {
     let dir = if is_description { path.parent().unwrap_or(path) } else { path };
     let holds = |name: &str| if is_description { named(name) } else { dir.join(name).is_file() };
     if holds(FILE_NAME) {
-        let manifest = Domain::open(dir)?.manifest;
+        let mut manifest = Domain::open(dir)?.manifest;
+        let of_entry = manifest.source.domain_by.is_some() && manifest.source.files.is_empty();
+        // The entry's folder is the one above; a domain's folder may have been moved elsewhere.
+        if let (true, Some(entry)) = (of_entry, dir.canonicalize().ok().and_then(above))
+            && let Ok(list) = DomainList::read(&entry)
+        {
+            manifest.source.files = list.files;
+        }
         return Ok(Inspection::Domain { dir: dir.to_owned(), manifest: Box::new(manifest) });
     }
     if holds(domain_list::FILE_NAME) {
         let list = DomainList::read(dir)?;
         let open = |folder: &String| Domain::open(&dir.join(folder)).map(|domain| domain.manifest);
-        let domains = list.folders.values().map(open).collect::<Result<_>>()?;
+        let mut domains: Vec<Manifest> = list.folders.values().map(open).collect::<Result<_>>()?;
+        // Older domains have the list each for itself.
+        let files = domains.iter_mut().map(|domain| std::mem::take(&mut domain.source.files));
+        let files = files.fold(list.files, |files, own| if files.is_empty() { own } else { files });
         return Ok(Inspection::Entry {
             dir: dir.to_owned(),
             domains,
             without_text: list.without_text,
+            files,
         });
     }
     let (format, path) = recognise(path, stated.format)?;
     inspect_tokens(format, &path, stated.token_type)
+}
+
+/// The folder above.
+fn above(dir: PathBuf) -> Option<PathBuf> {
+    dir.parent().map(Path::to_owned)
 }
 
 /// The format of a tokenized file and the path it is opened by. A prefix may also be the name of a
@@ -149,16 +165,7 @@ pub(crate) fn recognise(path: &Path, stated: Option<Format>) -> Result<(Format, 
 
 fn inspect_tokens(format: Format, path: &Path, stated: Option<TokenType>) -> Result<Inspection> {
     let file = tokens::open(format, path, stated)?;
-    if let Documents::Index(index) = &file.documents {
-        index.check_contiguous()?;
-    }
-    let mut longest = 0;
-    if file.documents().is_some() {
-        file.visit(None, &mut |run| {
-            longest = longest.max(run.tokens.len() as u64);
-            Ok(ControlFlow::Continue(()))
-        })?;
-    }
+    let longest = file.longest()?;
     let (path, token_type) = (file.stream.path().to_owned(), file.stream.token_type());
     let (tokens, max_id) = (file.stream.tokens(), file.stream.max_id());
     Ok(match &file.documents {
@@ -168,7 +175,7 @@ fn inspect_tokens(format: Format, path: &Path, stated: Option<TokenType>) -> Res
             sequences: index.sequences() as u64,
             documents: index.documents() as u64,
             tokens,
-            longest,
+            longest: longest.unwrap_or(0),
             max_id,
         },
         Documents::Ends(_) | Documents::EndOfText => Inspection::Tokens {
@@ -177,7 +184,7 @@ fn inspect_tokens(format: Format, path: &Path, stated: Option<TokenType>) -> Res
             token_type,
             documents: file.documents(),
             tokens,
-            longest: file.documents().map(|_| longest),
+            longest,
             max_id,
             tokenizer: file.tokenizer,
         },

@@ -73,6 +73,7 @@ mod hash;
 mod hub;
 mod inspect;
 mod prepare;
+mod printable;
 mod progress;
 mod shard;
 mod source;
@@ -92,6 +93,7 @@ pub use hub::{fetch_dataset, fetch_model, is_model_name};
 pub use inspect::{Inspection, TokensAs, inspect, inspect_as};
 pub use prepare::request::{Prepare, PrepareOptions, PreparedPart};
 pub use prepare::run::{prepare, prepare_part};
+pub use printable::{printable, printable_lines};
 pub use progress::{Progress, Silent};
 pub use shard::corpus::{Corpus, Domain, Work};
 pub use shard::manifest::{

@@ -74,6 +74,40 @@ pub fn rename_file(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(FsError::of("write", to))
 }
 
+/// As [`rename_file`], unless something has that name already: two programs that give files one
+/// name at the same moment do not lose either.
+///
+/// # Errors
+/// [`FsError`] with the new path, of kind [`AlreadyExists`](io::ErrorKind::AlreadyExists) where it
+/// is taken. The file then keeps its old name.
+pub fn rename_new_file(from: &Path, to: &Path) -> Result<()> {
+    let failed = FsError::of("write", to);
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from).map_err(|error| {
+            // Its new name is given up, so that the file has one name as before.
+            let _ = fs::remove_file(to);
+            failed(error)
+        }),
+        Err(error) if is_final(&error) => Err(failed(error)),
+        Err(_) => claim_and_rename(from, to).map_err(failed),
+    }
+}
+
+/// Whether a refused link means more than that the file system knows no second names for a file.
+fn is_final(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound)
+}
+
+/// Takes the name with an empty file, which fails where it is taken, and puts the file in its
+/// place.
+fn claim_and_rename(from: &Path, to: &Path) -> io::Result<()> {
+    File::create_new(to)?;
+    fs::rename(from, to).inspect_err(|_| {
+        // The reason of the failure matters more than whether the empty file can be removed.
+        let _ = fs::remove_file(to);
+    })
+}
+
 /// Removes a file; one that is not there is as good.
 ///
 /// # Errors
@@ -133,6 +167,54 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "old");
+    }
+
+    #[test]
+    fn a_new_name_is_given_once_and_what_has_it_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let claim =
+            |from: &Path, to: &Path| claim_and_rename(from, to).map_err(FsError::of("", to));
+        for give in [rename_new_file, claim] {
+            fs::write(path("first"), b"1").unwrap();
+            fs::write(path("second"), b"2").unwrap();
+            give(&path("first"), &path("name")).unwrap();
+            let error = give(&path("second"), &path("name")).unwrap_err();
+            assert_eq!(error.source.kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(fs::read(path("name")).unwrap(), b"1");
+            assert_eq!(fs::read(path("second")).unwrap(), b"2");
+            assert!(!path("first").exists());
+            fs::remove_file(path("name")).unwrap();
+            // A link that leads nowhere has its name too.
+            #[cfg(unix)]
+            {
+                std::os::unix::fs::symlink("nowhere", path("name")).unwrap();
+                assert!(give(&path("second"), &path("name")).is_err());
+                fs::remove_file(path("name")).unwrap();
+            }
+            assert!(give(&path("missing"), &path("name")).is_err());
+            assert_eq!(names(folder.path()), ["second"]);
+        }
+    }
+
+    #[test]
+    fn of_many_that_want_a_name_at_once_one_gets_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("name");
+        let won = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8u8)
+                .map(|number| {
+                    let (from, to) = (folder.path().join(format!("{number}")), &to);
+                    scope.spawn(move || {
+                        fs::write(&from, [number]).unwrap();
+                        rename_new_file(&from, to).is_ok().then_some(number)
+                    })
+                })
+                .collect();
+            threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert_eq!(won.len(), 1);
+        assert_eq!(fs::read(&to).unwrap(), won);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! | file | what it does |
 //! | --- | --- |
-//! | `file` | one file: [`write_file`], [`write_file_concurrently`], [`remove_file`] |
+//! | `file` | one file: [`write_file`], [`rename_new_file`], [`remove_file`] and their like |
 //! | `folder` | a folder: [`replace_folder`], [`remove_folder`], [`sweep_folders`] |
 //! | `sync` | waiting for the disk: [`sync_file`], [`sync_folder`] |
 //! | `path` | temporary names beside a path: [`unique_neighbour`] |
@@ -28,7 +28,9 @@ mod path;
 mod sync;
 
 pub use error::{FsError, Result};
-pub use file::{remove_file, rename_file, write_file, write_file_concurrently, write_file_with};
+pub use file::{
+    remove_file, rename_file, rename_new_file, write_file, write_file_concurrently, write_file_with,
+};
 pub use folder::{remove_folder, replace_folder, sweep_folders};
 pub use lock::{FileLock, LockKind, try_lock, wait_for_lock};
 pub use path::{create_parent, unique_neighbour};

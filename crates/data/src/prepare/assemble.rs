@@ -3,9 +3,9 @@
 //! In: the parts of a job, all done, in order. Out: its folder of shards, or one for each value
 //! of `domain_by`, as a single worker would have made them. A single part's tokens are renamed,
 //! those of several copied one behind another; where duplicates are left out, also those that only
-//! another part had, or that came after more documents than a worker remembers. Whatever is
-//! interrupted can be done again, until the last step removes the parts. Memory: a buffer and, for
-//! duplicates, two bits a document and the ids of as many documents as a worker remembers.
+//! another part had, or that came after more documents than a worker remembers
+//! ([`repetitions`]). Whatever is interrupted can be done again, until the last step removes the
+//! parts. Memory: a buffer and what finding duplicates takes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,15 +15,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 
-use super::dedup::DedupSet;
 use super::disk_space::SpaceNeeded;
 use super::job::Job;
-use super::part::files::{StreamRecord, read_records, stream_files};
+use super::part::files::{StreamRecord, read_records, records_file, stream_files};
 use super::part::record::{PartRecord, part_folder, remove_parts};
 use crate::document::invalid::LeftOut;
+use super::repetitions::{self, Bits, may_repeat, repetitions};
 use crate::document::split::Split;
 use crate::error::{DataError, Result};
 use crate::hash::hex;
+use crate::progress::Control;
 use crate::shard::domain_list::DomainList;
 use crate::shard::manifest::{
     Counts, FORMAT_VERSION, Manifest, SourceRecord, SplitRecord, SplitRecords, split_file,
@@ -31,6 +32,9 @@ use crate::shard::manifest::{
 use crate::shard::store;
 use crate::token_type::TokenType;
 use crate::tokens::megatron_index;
+
+/// Bytes copied at once.
+const BUFFER: usize = 1 << 20;
 
 /// What came of an entry.
 #[derive(Default)]
@@ -78,39 +82,32 @@ struct Dropped {
     bytes: u64,
 }
 
-/// A set of numbers, a bit each up to the largest.
-#[derive(Default)]
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn insert(&mut self, number: u64) {
-        let word = (number / 64) as usize;
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= 1 << (number % 64);
-    }
-
-    fn contains(&self, number: u64) -> bool {
-        self.0.get((number / 64) as usize).is_some_and(|word| word >> (number % 64) & 1 == 1)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
+impl Dropped {
+    fn add(&mut self, document: u64, tokens: u32, bytes: u64) {
+        self.which.insert(document);
+        self.documents += 1;
+        self.tokens = self.tokens.saturating_add(u64::from(tokens));
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 
 impl PartStream {
+    // What is dropped was checked to be part of what there is.
+
     fn documents(&self) -> u64 {
-        self.record.documents - self.dropped.documents
+        self.record.documents.saturating_sub(self.dropped.documents)
     }
 
     fn tokens(&self) -> u64 {
-        self.record.tokens - self.dropped.tokens
+        self.record.tokens.saturating_sub(self.dropped.tokens)
     }
 
     fn bytes(&self) -> u64 {
-        self.record.bytes - self.dropped.bytes
+        self.record.bytes.saturating_sub(self.dropped.bytes)
+    }
+
+    fn damaged(&self, message: &str) -> DataError {
+        DataError::Manifest { path: self.lengths.clone(), message: message.to_owned() }
     }
 
     /// Calls `sink` with the number of tokens of each document, end-of-text included, and whether
@@ -121,12 +118,18 @@ impl PartStream {
         }
         let file = File::open(&self.lengths).map_err(DataError::io("open", &self.lengths))?;
         let mut file = BufReader::with_capacity(1 << 18, file);
+        let mut tokens = 0u64;
         for document in 0..self.record.documents {
             let mut length = [0; 4];
             file.read_exact(&mut length).map_err(DataError::io("read", &self.lengths))?;
-            sink(u32::from_le_bytes(length), !self.dropped.which.contains(document))?;
+            let length = u32::from_le_bytes(length);
+            tokens = tokens.saturating_add(u64::from(length));
+            sink(length, !self.dropped.which.contains(document))?;
         }
-        Ok(())
+        match tokens == self.record.tokens {
+            true => Ok(()),
+            false => Err(self.damaged("the lengths of its documents do not sum up to its tokens")),
+        }
     }
 
     /// Its tokens that are kept, in as few ranges as they lie in: from where to where.
@@ -156,10 +159,14 @@ impl PartStream {
 pub(super) fn assemble(
     job: &Job<'_>,
     parts: &[PartRecord],
-    interrupted: &AtomicBool,
+    control: Control<'_>,
 ) -> Result<Published> {
     let (by, dir) = (job.domain_by.is_some(), job.dir.as_path());
-    let (domains, invalid) = gather(job, parts, interrupted)?;
+    let repeated = repetitions(job, parts, control)?;
+    if parts.len() > 1 || may_repeat(job, parts) {
+        control.progress.start(&format!("assemble {}", job.name), None);
+    }
+    let (domains, invalid) = gather(job, parts, &repeated)?;
     let mut published = Published::default();
     let mut full = Vec::new();
     let mut sum = Counts::default();
@@ -194,11 +201,14 @@ pub(super) fn assemble(
         signature: job.signature.clone(),
         folders: BTreeMap::new(),
         without_text: published.without_text.clone(),
+        files: job.source.records.clone(),
     };
     for (value, domain) in full {
         let folder = job.folder(&value);
-        let manifest = publish(job, &folder, by.then_some(&value), domain, parts.len() == 1)?;
-        published.documents += Split::ALL.iter().map(|s| manifest.split(*s).documents).sum::<u64>();
+        let value_of = by.then_some(&value);
+        let single = parts.len() == 1;
+        let manifest = publish(job, &folder, value_of, domain, single, control.interrupted)?;
+        published.documents += manifest.documents();
         published.tokens += manifest.tokens();
         list.folders.insert(value.clone(), store::folder_name(&value));
     }
@@ -215,48 +225,66 @@ pub(super) fn space_needed(job: &Job<'_>, parts: &[PartRecord]) -> SpaceNeeded {
     let copies = parts.len() > 1 || may_repeat(job, parts);
     let copied = if copies { job.token_type().size() as u64 } else { 0 };
     let splits = parts.iter().flat_map(|part| &part.domains).flat_map(|domain| &domain.splits);
-    let bytes = splits.map(|split| 20 * split.documents + copied * split.tokens).sum();
+    let bytes = splits.map(|split| 20 * split.documents + copied * split.tokens);
+    let bytes = bytes.fold(repetitions::space_needed(job, parts), u64::saturating_add);
     SpaceNeeded { bytes, done: None }
 }
 
 /// The domains of all parts by their values, and the invalid documents.
+///
+/// # Errors
+/// A part whose document records are not those of its streams.
 fn gather(
     job: &Job<'_>,
     parts: &[PartRecord],
-    interrupted: &AtomicBool,
+    repeated: &[Bits],
 ) -> Result<(BTreeMap<String, Gathered>, Invalids)> {
     let mut domains: BTreeMap<String, Gathered> = BTreeMap::new();
     let mut invalid = Invalids::default();
-    for (part, repeated) in parts.iter().zip(repetitions(job, parts, interrupted)?) {
+    for (part, repeated) in parts.iter().zip(repeated) {
         let folder = part_folder(&job.dir, part.share);
-        invalid.count += part.skipped;
+        invalid.count = invalid.count.saturating_add(part.skipped);
         invalid.left_out.append(part.left_out.clone());
         let mut dropped: Vec<[Dropped; 3]> =
             part.domains.iter().map(|_| Default::default()).collect();
         let mut counts: Vec<Counts> = part.domains.iter().map(|domain| domain.counts).collect();
         if !repeated.is_empty() {
-            let mut numbers = 0..;
+            let damaged = || DataError::Manifest {
+                path: records_file(&folder),
+                message: "its records are not those of the documents beside it".to_owned(),
+            };
+            let mut number = 0;
             let mut places = vec![[0u64; 3]; part.domains.len()];
             read_records(&folder, part.records, |document| {
-                let again = numbers.next().is_some_and(|number| repeated.contains(number));
+                let again = repeated.contains(number);
+                number += 1;
                 let (domain, split) = (usize::from(document.domain), document.split.number());
-                let Some(place) = places.get_mut(domain).map(|places| &mut places[split]) else {
-                    return;
-                };
+                let place = places.get_mut(domain).map(|places| &mut places[split]);
+                let place = place.ok_or_else(damaged)?;
                 if again {
-                    let dropped = &mut dropped[domain][split];
-                    dropped.which.insert(*place);
-                    dropped.documents += 1;
-                    dropped.tokens += u64::from(document.tokens);
-                    dropped.bytes += document.bytes;
+                    dropped[domain][split].add(*place, document.tokens, document.bytes);
                     let counts = &mut counts[domain];
                     counts.duplicates += 1;
-                    counts.invalid_replaced -= u64::from(document.replaced);
-                    counts.cr_stripped -= u64::from(document.cr_stripped);
-                    counts.normalized -= u64::from(document.normalized);
+                    for (count, is) in [
+                        (&mut counts.invalid_replaced, document.replaced),
+                        (&mut counts.cr_stripped, document.cr_stripped),
+                        (&mut counts.normalized, document.normalized),
+                    ] {
+                        *count = count.checked_sub(u64::from(is)).ok_or_else(damaged)?;
+                    }
                 }
                 *place += 1;
+                Ok(())
             })?;
+            for ((domain, places), dropped) in part.domains.iter().zip(places).zip(&dropped) {
+                for split in Split::ALL.map(Split::number) {
+                    let (record, dropped) = (&domain.splits[split], &dropped[split]);
+                    let fits = dropped.tokens <= record.tokens && dropped.bytes <= record.bytes;
+                    if places[split] != record.documents || !fits {
+                        return Err(damaged());
+                    }
+                }
+            }
         }
         for (number, ((domain, dropped), counts)) in
             part.domains.iter().zip(dropped).zip(counts).enumerate()
@@ -276,47 +304,13 @@ fn gather(
     Ok((domains, invalid))
 }
 
-/// Whether a part may hold a document twice, or one that another has.
-fn may_repeat(job: &Job<'_>, parts: &[PartRecord]) -> bool {
-    job.source.deduplicate && (parts.len() > 1 || parts.iter().any(|part| part.forgetful))
-}
-
-/// Of each part, the numbers in its document records of the documents that came before, in it or in
-/// an earlier part.
-fn repetitions(job: &Job<'_>, parts: &[PartRecord], interrupted: &AtomicBool) -> Result<Vec<Bits>> {
-    let mut repeated: Vec<Bits> = parts.iter().map(|_| Bits::default()).collect();
-    if !may_repeat(job, parts) {
-        return Ok(repeated);
-    }
-    // A slice of all ids at a time, so that they take no more memory than while they were read.
-    let slices = parts.iter().map(|part| part.records).sum::<u64>();
-    let slices = slices.div_ceil(job.options.remember_documents);
-    for slice in 0..slices {
-        let known = DedupSet::new(u64::MAX);
-        for (part, repeated) in parts.iter().zip(&mut repeated) {
-            if interrupted.load(Ordering::Relaxed) {
-                return Err(DataError::Interrupted);
-            }
-            let mut number = 0;
-            read_records(&part_folder(&job.dir, part.share), part.records, |document| {
-                // By other bits than its place in `known`.
-                let own = ((document.id.0 >> 96) as u64 * slices) >> 32;
-                if own == slice && !known.insert(document.id) {
-                    repeated.insert(number);
-                }
-                number += 1;
-            })?;
-        }
-    }
-    Ok(repeated)
-}
-
 fn publish(
     job: &Job<'_>,
     dir: &Path,
     value: Option<&String>,
     domain: Gathered,
     single: bool,
+    interrupted: &AtomicBool,
 ) -> Result<Manifest> {
     // An assembly that was interrupted has done this domain already.
     if let Ok(manifest) = Manifest::read(dir)
@@ -338,7 +332,8 @@ fn publish(
             domain_by: job.domain_by.map(str::to_owned),
             domain_value: value.cloned(),
             hub: job.source.hub.clone(),
-            files: job.source.records.clone(),
+            // Those of an entry's domains are the same: its list of domains has them.
+            files: if value.is_some() { Vec::new() } else { job.source.records.clone() },
         },
         license: job.source.license.clone(),
         splits: SplitRecords::default(),
@@ -356,13 +351,14 @@ fn publish(
                 })?
             }
             streams => {
-                concatenate(streams, &part_name(dir, split, "bin"), job.token_type().size() as u64)?
+                let size = job.token_type().size() as u64;
+                concatenate(streams, &part_name(dir, split, "bin"), size, interrupted)?
             }
         };
         *manifest.split_mut(split) = SplitRecord {
-            documents: streams.iter().map(PartStream::documents).sum(),
-            tokens: streams.iter().map(PartStream::tokens).sum(),
-            bytes: streams.iter().map(PartStream::bytes).sum(),
+            documents: sum(streams, PartStream::documents),
+            tokens: sum(streams, PartStream::tokens),
+            bytes: sum(streams, PartStream::bytes),
             bin_sha256,
             idx_sha256: write_index(streams, &part_name(dir, split, "idx"), job.token_type())?,
         };
@@ -382,6 +378,11 @@ fn publish(
     Ok(manifest)
 }
 
+/// A sum over streams; each of these numbers is bounded, their sum is not.
+fn sum(streams: &[PartStream], of: fn(&PartStream) -> u64) -> u64 {
+    streams.iter().map(of).fold(0, u64::saturating_add)
+}
+
 /// Moves the tokens of a single part to where they belong, unless an assembly that was interrupted
 /// has done so.
 fn take_over(stream: &PartStream, bin: &Path) -> Result<()> {
@@ -395,13 +396,18 @@ fn take_over(stream: &PartStream, bin: &Path) -> Result<()> {
 }
 
 /// Writes the tokens of all streams, but for what is dropped, and gives their SHA-256.
-fn concatenate(streams: &[PartStream], to: &Path, size: u64) -> Result<String> {
+fn concatenate(
+    streams: &[PartStream],
+    to: &Path,
+    size: u64,
+    interrupted: &AtomicBool,
+) -> Result<String> {
     let mut out = Hashed::create(to)?;
     for stream in streams.iter().filter(|stream| stream.record.tokens > 0) {
         let mut from = File::open(&stream.bin).map_err(DataError::io("open", &stream.bin))?;
         stream.kept(|start, end| {
             from.seek(SeekFrom::Start(start * size)).map_err(DataError::io("read", &stream.bin))?;
-            out.copy(&mut from, (end - start) * size, &stream.bin)
+            out.copy(&mut from, (end - start) * size, &stream.bin, interrupted)
         })?;
     }
     out.finish()
@@ -410,11 +416,14 @@ fn concatenate(streams: &[PartStream], to: &Path, size: u64) -> Result<String> {
 /// Writes the index of all streams and gives its SHA-256.
 fn write_index(streams: &[PartStream], to: &Path, token_type: TokenType) -> Result<String> {
     let mut out = Hashed::create(to)?;
-    let documents = streams.iter().map(PartStream::documents).sum();
+    let documents = sum(streams, PartStream::documents);
     megatron_index::write(&mut out.out, to, token_type, documents, &|sink| {
         for stream in streams {
-            // Documents have at most 2³¹ − 1 tokens.
-            stream.lengths(|length, kept| if kept { sink(length as i32) } else { Ok(()) })?;
+            stream.lengths(|length, kept| {
+                let length = i32::try_from(length)
+                    .map_err(|_| stream.damaged("a document has more than 2147483647 tokens"))?;
+                if kept { sink(length) } else { Ok(()) }
+            })?;
         }
         Ok(())
     })?;
@@ -425,6 +434,8 @@ fn write_index(streams: &[PartStream], to: &Path, token_type: TokenType) -> Resu
 struct Hashed {
     path: PathBuf,
     out: BufWriter<HashedFile>,
+    /// What is being copied.
+    buffer: Vec<u8>,
 }
 
 struct HashedFile {
@@ -436,14 +447,25 @@ impl Hashed {
     fn create(path: &Path) -> Result<Hashed> {
         let file = File::create(path).map_err(DataError::io("create", path))?;
         let hashed = HashedFile { file, hash: Sha256::new() };
-        Ok(Hashed { path: path.to_owned(), out: BufWriter::with_capacity(1 << 20, hashed) })
+        let out = BufWriter::with_capacity(BUFFER, hashed);
+        Ok(Hashed { path: path.to_owned(), out, buffer: Vec::new() })
     }
 
     /// Appends `count` bytes of another file.
-    fn copy(&mut self, from: &mut File, count: u64, path: &Path) -> Result<()> {
-        let mut buffer = vec![0; 1 << 20];
+    fn copy(
+        &mut self,
+        from: &mut File,
+        count: u64,
+        path: &Path,
+        interrupted: &AtomicBool,
+    ) -> Result<()> {
         let mut left = count;
+        self.buffer.resize(BUFFER, 0);
         while left > 0 {
+            if interrupted.load(Ordering::Relaxed) {
+                return Err(DataError::Interrupted);
+            }
+            let buffer = &mut self.buffer;
             let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
             from.read_exact(&mut buffer[..wanted]).map_err(DataError::io("read", path))?;
             self.out.write_all(&buffer[..wanted]).map_err(DataError::io("write", &self.path))?;

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::request::{Prepare, PrepareOptions};
 use crate::error::{DataError, Result};
 use crate::hash::sha256_hex;
+use crate::printable::short_name;
 use crate::shard::manifest::FORMAT_VERSION;
 use crate::shard::store;
 use crate::source::resolve::Source;
@@ -75,10 +76,11 @@ impl<'a> Job<'a> {
         TokenType::for_vocabulary(self.tokenizer.vocab_size())
     }
 
-    /// The name of the domain of a value of `domain_by`, or of the entry itself.
+    /// The name of the domain of a value of `domain_by`, or of the entry itself. Data decides
+    /// values: they are made fit for tables and logs.
     pub(crate) fn domain_name(&self, value: Option<&str>) -> String {
         match value {
-            Some(value) => format!("{}/{value}", self.name),
+            Some(value) => format!("{}/{}", self.name, short_name(value)),
             None => self.name.to_owned(),
         }
     }

@@ -12,10 +12,12 @@
 //! | reading | `tokenize`, [`source`](crate::source) | `Job`, `Share` → `Chunk`s |
 //! | tokenizing | `encoder`, `ordered_pool` | `Chunk` → `EncodedChunk`, in order |
 //! | parts | `part` | `EncodedChunk`s → `PartRecord` and its files |
+//! | repetitions | `repetitions`, `dedup` | `PartRecord`s → which documents came before |
 //! | shards | `assemble` | `PartRecord`s → `Manifest` and its files, opened as `Domain`s |
 //!
 //! `run` calls them one after another. Memory: some 3 MiB of text a thread, the buffers of the part
-//! files, and, where duplicates are left out, 20 to 40 bytes a document up to 285 MB.
+//! files, and, where duplicates are left out, 20 to 40 bytes a document up to 285 MB; putting parts
+//! together takes two bits a document more.
 //!
 //! A [`part`] is written so that it can be gone on with after a kill. Shards are given their names
 //! only when they are whole and synced, `shard.json` last: whatever happens meanwhile, a folder
@@ -29,6 +31,7 @@ mod encoder;
 mod job;
 mod ordered_pool;
 mod part;
+mod repetitions;
 pub(crate) mod request;
 pub(crate) mod run;
 mod tokenize;

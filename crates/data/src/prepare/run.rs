@@ -109,13 +109,9 @@ fn make(job: &Job<'_>, workers: u32, control: Control<'_>) -> Result<Vec<Domain>
             let (part, bytes) = tokenize(job, Share::WHOLE, control)?;
             (vec![part], bytes)
         }
-        _ => {
-            let parts = finished_parts(job, workers)?;
-            control.progress.start(&format!("assemble {}", job.name), None);
-            (parts, 0)
-        }
+        _ => (finished_parts(job, workers)?, 0),
     };
-    let published = assemble(job, &parts, control.interrupted)
+    let published = assemble(job, &parts, control)
         .map_err(|error| disk_space::explain(error, &job.dir, Some(space_needed(job, &parts))))?;
     let work = Work { bytes, seconds: begun.elapsed().as_secs_f64() };
     control.progress.finish(&summary(job, &published, work, workers));
@@ -253,10 +249,11 @@ fn finished_parts(job: &Job<'_>, of: u32) -> Result<Vec<PartRecord>> {
     let mut missing = Vec::new();
     for share in Share::all(of) {
         let why = match PartRecord::read(&record::part_folder(&job.dir, share)) {
-            None => "not begun",
-            Some(part) if part.signature != job.signature => "made of another config or source",
-            Some(part) if !part.is_done() => "not finished",
-            Some(_) => match record::finished(job, share) {
+            Err(_) => "damaged",
+            Ok(None) => "not begun",
+            Ok(Some(part)) if part.signature != job.signature => "made of another config or source",
+            Ok(Some(part)) if !part.is_done() => "not finished",
+            Ok(Some(_)) => match record::finished(job, share) {
                 Some(part) => {
                     parts.push(part);
                     continue;
@@ -276,7 +273,10 @@ fn finished_parts(job: &Job<'_>, of: u32) -> Result<Vec<PartRecord>> {
 fn summary(job: &Job<'_>, published: &Published, work: Work, workers: u32) -> String {
     let Published { documents, tokens, without_text, replaced, invalid } = published;
     let from = match workers {
-        1 => format!("{} files", job.source.files.len()),
+        1 => match job.source.files.len() {
+            1 => "1 file".to_owned(),
+            files => format!("{files} files"),
+        },
         workers => format!("{workers} workers' parts"),
     };
     let mut summary =

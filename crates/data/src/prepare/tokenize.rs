@@ -50,6 +50,9 @@ pub(super) fn tokenize(
     if let Some(moved) = job.source.hub.as_ref().and_then(|hub| moved_since(hub, &job.dir)) {
         progress.note(&job.line(&moved));
     }
+    for note in &job.source.notes {
+        progress.note(&job.line(note));
+    }
     // Where a limit ends reading, nobody knows before how much there is to read.
     let stated = job.source.spec.limit.is_none().then_some(total);
     progress.start(&format!("tokenize {}", job.name), stated);
@@ -59,7 +62,7 @@ pub(super) fn tokenize(
         return Ok((part, 0));
     }
     let known = job.source.deduplicate.then(|| DedupSet::new(job.options.remember_documents));
-    let (mut writer, next) = PartWriter::open(job, share, known.as_ref(), progress)?;
+    let (mut writer, next) = PartWriter::open(job, share, spans.len(), known.as_ref(), progress)?;
     warn_of_full_disk(job, total.saturating_sub(writer.read()), progress);
     let filled = match next {
         Some(next) => fill(job, &mut writer, &spans, next, known.as_ref(), &tally, control),

@@ -7,6 +7,7 @@ use super::manifest::Manifest;
 use super::shard_file::Shard;
 use crate::document::split::Split;
 use crate::error::Result;
+use crate::printable::printable;
 use crate::tokenizer::Tokenizer;
 
 /// Prepared data.
@@ -70,7 +71,7 @@ impl Domain {
         manifest.check_lengths(dir)?;
         let open = |split: Split| Shard::open(&dir.join(split.name()));
         let shards = [open(Split::Train)?, open(Split::Tune)?, open(Split::Valid)?];
-        let name = manifest.domain.clone();
+        let name = printable(&manifest.domain).into_owned();
         Ok(Domain {
             name,
             entry: 0,

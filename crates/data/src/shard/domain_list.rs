@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{Counts, write_json};
+use super::manifest::{Counts, FileRecord, write_json};
 use crate::error::{DataError, Result};
 
 /// The name of the file.
@@ -23,6 +23,10 @@ pub(crate) struct DomainList {
     /// Values that made no domain: their documents were all without text or seen before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) without_text: BTreeMap<String, Counts>,
+    /// The files of the source, which are those of every domain. Lists that are older have none:
+    /// there each domain's `shard.json` has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) files: Vec<FileRecord>,
 }
 
 impl DomainList {

@@ -63,7 +63,10 @@ pub struct SourceRecord {
     /// The repository and commit that the files are of (Hub sources).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub: Option<HubRecord>,
-    /// The files of the source; for Cargo sources, the packages.
+    /// The files of the source; for Cargo sources, the packages. Empty for a domain of an entry
+    /// with `domain_by`: the `domains.json` in the entry's folder has them, once for all of its
+    /// domains.
+    #[serde(default)]
     pub files: Vec<FileRecord>,
 }
 
@@ -159,16 +162,17 @@ fn is_zero(count: &u64) -> bool {
 
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Counts) {
-        self.read += other.read;
-        self.duplicates += other.duplicates;
-        self.invalid_skipped += other.invalid_skipped;
+        // Saturating: a damaged record may say anything.
+        self.read = self.read.saturating_add(other.read);
+        self.duplicates = self.duplicates.saturating_add(other.duplicates);
+        self.invalid_skipped = self.invalid_skipped.saturating_add(other.invalid_skipped);
         self.invalid_reasons += other.invalid_reasons;
-        self.invalid_replaced += other.invalid_replaced;
-        self.empty += other.empty;
-        self.too_short += other.too_short;
-        self.too_long += other.too_long;
-        self.cr_stripped += other.cr_stripped;
-        self.normalized += other.normalized;
+        self.invalid_replaced = self.invalid_replaced.saturating_add(other.invalid_replaced);
+        self.empty = self.empty.saturating_add(other.empty);
+        self.too_short = self.too_short.saturating_add(other.too_short);
+        self.too_long = self.too_long.saturating_add(other.too_long);
+        self.cr_stripped = self.cr_stripped.saturating_add(other.cr_stripped);
+        self.normalized = self.normalized.saturating_add(other.normalized);
     }
 }
 
@@ -210,6 +214,12 @@ impl Manifest {
             Split::Tune => &mut self.splits.tune,
             Split::Valid => &mut self.splits.valid,
         }
+    }
+
+    /// Documents of all splits.
+    pub fn documents(&self) -> u64 {
+        let documents = Split::ALL.iter().map(|split| self.split(*split).documents);
+        documents.fold(0, u64::saturating_add)
     }
 
     /// Tokens of all splits.

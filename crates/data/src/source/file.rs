@@ -34,6 +34,8 @@ pub(crate) struct Found {
     pub(crate) files: Vec<SourceFile>,
     /// What `shard.json` says of the files; of Cargo sources, of the packages.
     pub(crate) records: Vec<FileRecord>,
+    /// What people should know about files that are left out.
+    pub(crate) notes: Vec<String>,
     /// What the packages say (Cargo sources).
     pub(crate) license: Option<String>,
     /// Where the files come from (Hub sources).

@@ -1,20 +1,22 @@
 //! From what the config names to the files it means.
 //!
 //! In: files, folders, patterns and shard prefixes, relative to the config's folder. Out: files,
-//! sorted within each of them, each once. Folders are searched through, links followed, hidden
-//! files and files of unknown endings left out; patterns also leave out names that are not UTF-8. A
-//! name that is there as it is written is no pattern, whatever characters it has.
+//! sorted within each of them, each once whatever its names, and notes of what is not read. How
+//! folders are searched says `folder`. Patterns leave out names that are not UTF-8; what else they
+//! match must be readable, so that nothing is lost by a typing error. A name that is there as it
+//! is written is no pattern, whatever characters it has.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use walkdir::WalkDir;
-
 use super::file::SourceFile;
+use super::folder::{Origin, Search, Target, is_half, is_packed, no_file, target};
+use super::identity::FileId;
 use super::readers::{self, endings};
 use crate::error::{DataError, Result};
 use crate::format::Format;
+use crate::printable::printable;
 use crate::shard::manifest::FileRecord;
 use crate::tokens::megatron;
 
@@ -66,41 +68,110 @@ impl PathPattern {
         [folder.to_string_lossy().into_owned(), self.pattern.clone()]
     }
 
+    /// Whether the pattern takes all there is, as `texts/*` and `texts/**/*` do.
+    fn takes_all(&self) -> bool {
+        let last = self.pattern.rsplit('/').next().unwrap_or_default();
+        !last.is_empty() && last.bytes().all(|byte| byte == b'*')
+    }
+
     fn looked(&self) -> PathBuf {
         if self.pattern.is_empty() { self.folder.clone() } else { self.folder.join(&self.pattern) }
     }
 }
 
-/// The files of all `patterns`.
+/// The files of all `patterns`, and what there is to say about those that are left out.
 ///
 /// # Errors
-/// One of them gives no file, or a file that was named has an unknown type.
-pub(super) fn find(patterns: &[PathPattern], format: Option<Format>) -> Result<Vec<SourceFile>> {
-    let mut files = Vec::new();
+/// One of them gives no file, or something that was named is no file or of an unknown type.
+pub(super) fn find(
+    patterns: &[PathPattern],
+    format: Option<Format>,
+) -> Result<(Vec<SourceFile>, Vec<String>)> {
+    let (mut files, mut notes) = (Vec::new(), Vec::new());
     for pattern in patterns {
-        let before = files.len();
-        for path in expand(pattern)? {
-            // Labels start where the pattern does, or in the folder that was named.
-            let from = (!pattern.pattern.is_empty()).then_some(pattern.folder.as_path());
-            if path.is_dir() {
-                walk(&path, from.unwrap_or(&path), format, &mut files)?;
-            } else {
-                let kind = format.or_else(|| format_of(&path));
-                let kind = kind.ok_or_else(|| unknown(&path))?;
-                files.push(file(&path, kind, label(&path, from.or(path.parent())))?);
-            }
-        }
-        if files.len() == before {
+        let search = search(pattern, format)?;
+        if search.found.is_empty() {
             return Err(DataError::NoFiles {
                 pattern: pattern.typed.clone(),
                 looked: pattern.looked(),
                 known: endings(format),
+                passed: search.passed.words(),
             });
         }
+        notes.extend(search.passed.notes(&pattern.typed));
+        files.extend(search.found.into_iter().map(|candidate| candidate.file));
     }
-    let mut seen = HashSet::new();
-    files.retain(|file| seen.insert(file.path.clone()));
-    Ok(files)
+    let files = each_once(files, &mut notes)?;
+    Ok((files, notes))
+}
+
+/// Looks for what one path of the config means.
+fn search(pattern: &PathPattern, format: Option<Format>) -> Result<Search> {
+    let mut search = Search::new(format);
+    let origin = match pattern.pattern.is_empty() {
+        true => Origin::Named,
+        false if pattern.takes_all() => Origin::Searched,
+        false => Origin::Matched,
+    };
+    for path in expand(pattern)? {
+        // Labels start where the pattern does, or in the folder that was named.
+        let from = (!pattern.pattern.is_empty()).then_some(pattern.folder.as_path());
+        match target(&path)? {
+            Target::Folder => search.folder(&path, from.unwrap_or(&path))?,
+            Target::File => {
+                let kind = format.or_else(|| format_of(&path));
+                let kind = kind.ok_or_else(|| unknown(&path))?;
+                search.add(&path, kind, from.or(path.parent()), origin)?;
+            }
+            Target::Other(found) | Target::Broken(found) => return Err(no_file(&path, &found)),
+        }
+    }
+    search.sift();
+    Ok(search)
+}
+
+/// Leaves out files that came before, also by another name.
+fn each_once(files: Vec<SourceFile>, notes: &mut Vec<String>) -> Result<Vec<SourceFile>> {
+    let mut once: Vec<SourceFile> = Vec::with_capacity(files.len());
+    let mut seen: HashMap<FileId, usize> = HashMap::new();
+    let mut same: Vec<[PathBuf; 2]> = Vec::new();
+    for file in files {
+        match seen.entry(FileId::of(&content(&file))?) {
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(once.len());
+                once.push(file);
+            }
+            std::collections::hash_map::Entry::Occupied(place) => {
+                let first = &once[*place.get()].path;
+                if *first != file.path {
+                    same.push([file.path, first.clone()]);
+                }
+            }
+        }
+    }
+    if let Some(first) = same.first() {
+        let [again, path] = first.each_ref().map(|path| path.display().to_string());
+        let more = match same.len() - 1 {
+            0 => String::new(),
+            1 => ", and so is 1 more file".to_owned(),
+            more => format!(", and so are {more} more files"),
+        };
+        notes.push(format!(
+            "{} and {} are one file, which is read once{more}",
+            printable(&path),
+            printable(&again)
+        ));
+    }
+    Ok(once)
+}
+
+/// The file that holds what is read: of a Megatron shard the ids, since indexes of different shards
+/// may be the same.
+fn content(file: &SourceFile) -> PathBuf {
+    match file.format {
+        Format::MEGATRON => megatron::files(&file.path).1,
+        _ => file.path.clone(),
+    }
 }
 
 /// What the manifest says of a file.
@@ -131,21 +202,18 @@ pub(crate) fn format_of(path: &Path) -> Option<Format> {
     if is_half(path) { Some(Format::MEGATRON) } else { readers::recognise(path) }
 }
 
-/// Whether a file is the `.bin` of a Megatron shard.
-fn is_half(path: &Path) -> bool {
-    let is_bin = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("bin"));
-    is_bin && megatron::files(path).0.is_file()
-}
-
 /// The refusal of a file whose format nobody knows.
 pub(crate) fn unknown(path: &Path) -> DataError {
     let is_bin = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("bin"));
-    let hint = match is_bin {
-        true => {
-            "a .bin without an .idx beside it and without llm.c's header may be anything; if it holds ids alone, say \
-             so: format = \"nanogpt\""
-        }
-        false => "name the format, as in `format = \"txt\"`",
+    let hint = if is_bin {
+        "a .bin without an .idx beside it and without llm.c's header may be anything; if it holds ids alone, say \
+         so: format = \"nanogpt\""
+    } else if is_packed(path) {
+        "of compressed files only .gz and .zst are read: unpack this one, or pack it so; to pass \
+         over it, narrow the pattern or name the folder"
+    } else {
+        "name the format, as in `format = \"txt\"`; to pass over the file, narrow the pattern or \
+         name the folder"
     };
     DataError::UnknownFormat { path: path.to_owned(), known: endings(None), hint }
 }
@@ -153,7 +221,8 @@ pub(crate) fn unknown(path: &Path) -> DataError {
 /// A path as it is, a shard's prefix as its index, or what a pattern matches.
 fn expand(pattern: &PathPattern) -> Result<Vec<PathBuf>> {
     let looked = pattern.looked();
-    if pattern.pattern.is_empty() && looked.exists() {
+    // A link that leads nowhere was named too.
+    if pattern.pattern.is_empty() && looked.symlink_metadata().is_ok() {
         return Ok(vec![looked]);
     }
     let (idx, bin) = megatron::files(&looked);
@@ -183,61 +252,4 @@ fn expand(pattern: &PathPattern) -> Result<Vec<PathBuf>> {
     paths.retain(|path| !(is_half(path) && pattern.pattern.ends_with('*')));
     paths.sort();
     Ok(paths)
-}
-
-/// A file's name for `split_by = "file"`.
-fn label(path: &Path, from: Option<&Path>) -> String {
-    let relative = from.and_then(|from| path.strip_prefix(from).ok()).unwrap_or(path);
-    relative.to_string_lossy().into_owned()
-}
-
-fn walk(
-    folder: &Path,
-    from: &Path,
-    format: Option<Format>,
-    files: &mut Vec<SourceFile>,
-) -> Result<()> {
-    let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.');
-    let entries = WalkDir::new(folder)
-        .follow_links(true)
-        .sort_by_file_name()
-        .into_iter()
-        .filter_entry(|entry| entry.depth() == 0 || !hidden(entry.file_name()));
-    for entry in entries {
-        let entry = entry.map_err(|error| {
-            let path = error.path().unwrap_or(folder).to_owned();
-            DataError::io("read", &path)(error.into())
-        })?;
-        let path = entry.path();
-        // A format that was named decides about endings that several share.
-        let named = |format: &Format| readers::has_ending(*format, path) && !is_half(path);
-        let kind = if format.is_some() { format.filter(named) } else { readers::recognise(path) };
-        let Some(kind) = kind.filter(|_| entry.file_type().is_file()) else { continue };
-        if is_own_description(path) {
-            continue;
-        }
-        files.push(file(path, kind, label(path, Some(from)))?);
-    }
-    Ok(())
-}
-
-/// `shard.json` and `tokenizer.json` in a folder of shards are not documents.
-fn is_own_description(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    matches!(name, Some("shard.json" | "tokenizer.json" | "domains.json"))
-        && path.with_file_name("train.idx").is_file()
-}
-
-fn file(path: &Path, format: Format, label: String) -> Result<SourceFile> {
-    let length = |path: &Path| -> Result<u64> {
-        Ok(std::fs::metadata(path).map_err(DataError::io("read", path))?.len())
-    };
-    let (path, bytes) = if format == Format::MEGATRON {
-        let (idx, bin) = megatron::files(path);
-        let bytes = length(&idx)? + length(&bin)?;
-        (idx, bytes)
-    } else {
-        (path.to_owned(), length(path)?)
-    };
-    Ok(SourceFile { path, format, bytes, label, package: None })
 }

@@ -7,6 +7,7 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | `resolve` | from a spec to a source; `files`, `cargo` and `hub` find its files |
+//! | `folder`, `names`, `identity` | which files of a folder are data, and which are the same |
 //! | `read` | from a source to chunks and items |
 //! | `readers` | every format with its reader: `txt`, `jsonl`, `parquet`, `tokenized` |
 //! | `reading`, `chunk`, `file` | what readers are handed and what they push |
@@ -21,10 +22,13 @@ mod column;
 mod decompress;
 pub(crate) mod file;
 pub(crate) mod files;
+mod folder;
 #[cfg_attr(not(feature = "hub"), path = "hub/missing.rs")]
 mod hub;
+mod identity;
 mod json;
 pub(crate) mod meter;
+mod names;
 pub(crate) mod read;
 pub(crate) mod readers;
 pub(crate) mod reading;

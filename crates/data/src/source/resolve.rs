@@ -34,6 +34,8 @@ pub(crate) struct Source {
     pub(crate) files: Vec<SourceFile>,
     /// What the manifest says of the files.
     pub(crate) records: Vec<FileRecord>,
+    /// What people should know about files that are left out.
+    pub(crate) notes: Vec<String>,
     /// What readers are told.
     pub(crate) options: ReadOptions,
     pub(crate) deduplicate: bool,
@@ -91,6 +93,7 @@ impl Source {
             spec: spec.clone(),
             files: found.files,
             records: found.records,
+            notes: found.notes,
             options,
             deduplicate: spec.deduplicate.unwrap_or(spec.cargo.is_some()),
             cleaning,
@@ -128,9 +131,9 @@ fn find(
     let paths = spec.path.as_ref().map_or(&[][..], |paths| paths.as_slice());
     let patterns = path_patterns(paths, base)?;
     let identities: Vec<_> = patterns.iter().map(files::PathPattern::identity).collect();
-    let files = files::find(&patterns, format)?;
+    let (files, notes) = files::find(&patterns, format)?;
     let records = files.iter().map(files::record).collect::<Result<_>>()?;
-    let found = Found { files, records, ..Found::default() };
+    let found = Found { files, records, notes, ..Found::default() };
     Ok((found, json!({ "spec": rest, "paths": identities })))
 }
 

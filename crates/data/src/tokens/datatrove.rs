@@ -151,9 +151,13 @@ fn metadata(path: &Path) -> Result<(Option<String>, Option<usize>)> {
     }
 }
 
-/// A file's path with more behind it.
+/// A file's path with more behind it, in capital letters where only that is there.
 fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.to_owned().into_os_string();
-    name.push(ending);
-    PathBuf::from(name)
+    let named = |ending: &str| {
+        let mut name = path.to_owned().into_os_string();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    let (small, capital) = (named(ending), named(&ending.to_ascii_uppercase()));
+    if !small.is_file() && capital.is_file() { capital } else { small }
 }

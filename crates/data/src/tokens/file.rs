@@ -98,6 +98,8 @@ pub(crate) struct TokenRun {
     pub(crate) tokens: Vec<u32>,
     /// Its number, from 0.
     pub(crate) number: u64,
+    /// Where in the file its first token stands.
+    pub(crate) start: u64,
 }
 
 impl TokenFile {
@@ -121,6 +123,7 @@ impl TokenFile {
                 let ends = ends.bytes().as_chunks::<8>().0;
                 let number = usize::try_from(number).unwrap_or(usize::MAX);
                 let end = |i: usize| ends.get(i).map(|end| u64::from_le_bytes(*end));
+                // The ends were checked to count up to the last token.
                 let start = number.checked_sub(1).map_or(Some(0), end);
                 let (Some(start), Some(end)) = (start, end(number)) else {
                     return Err(self.no_document(number as u64, ends.len() as u64));
@@ -128,6 +131,55 @@ impl TokenFile {
                 Ok(self.range(start, end))
             }
             Documents::EndOfText => Err(self.no_document(number, 0)),
+        }
+    }
+
+    /// Tokens of the longest document; `None` where nothing but end-of-text ends them. Reads the
+    /// index, and no token.
+    ///
+    /// # Errors
+    /// A damaged index.
+    pub(crate) fn longest(&self) -> Result<Option<u64>> {
+        match &self.documents {
+            Documents::Index(index) => index.longest().map(Some),
+            Documents::Ends(ends) => {
+                let ends = ends.bytes().as_chunks::<8>().0;
+                let mut start = 0;
+                let lengths = ends.iter().map(|end| {
+                    let end = u64::from_le_bytes(*end);
+                    end - std::mem::replace(&mut start, end)
+                });
+                Ok(Some(lengths.max().unwrap_or(0)))
+            }
+            Documents::EndOfText => Ok(None),
+        }
+    }
+
+    /// Where in the file a document's first token stands; any place for one without tokens.
+    fn start_of(&self, number: u64) -> Result<u64> {
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        Ok(match &self.documents {
+            Documents::Index(index) => {
+                let first = index.document(number)?.first().map_or(0, |range| range.start);
+                first / self.stream.token_type().size() as u64
+            }
+            Documents::Ends(ends) => {
+                let ends = ends.bytes().as_chunks::<8>().0;
+                let before = number.checked_sub(1).and_then(|before| ends.get(before));
+                before.map_or(0, |end| u64::from_le_bytes(*end))
+            }
+            Documents::EndOfText => 0,
+        })
+    }
+
+    /// The error for id `at` of a run, which a vocabulary of `vocab_size` does not have. The file's
+    /// documents must lie in it in order.
+    pub(crate) fn beyond(&self, run: &TokenRun, at: usize, vocab_size: usize) -> DataError {
+        DataError::IdBeyondVocabulary {
+            path: self.stream.path().to_owned(),
+            document: run.number,
+            id: self.stream.value(run.start + at as u64),
+            vocab_size,
         }
     }
 
@@ -201,7 +253,8 @@ impl TokenFile {
     ) -> Result<()> {
         let Some(documents) = self.documents() else { return self.visit_runs(end_of_text, visit) };
         for number in 0..documents {
-            if visit(TokenRun { tokens: self.document(number)?, number })?.is_break() {
+            let (tokens, start) = (self.document(number)?, self.start_of(number)?);
+            if visit(TokenRun { tokens, number, start })?.is_break() {
                 return Ok(());
             }
         }
@@ -215,11 +268,13 @@ impl TokenFile {
     ) -> Result<()> {
         let total = self.stream.tokens();
         let mut block = vec![0; BLOCK.min(total as usize)];
-        let (mut at, mut number) = (0, 0);
+        let (mut at, mut number, mut start) = (0, 0, 0);
         let mut document = Vec::new();
         let mut push = |tokens: Vec<u32>| {
+            let run = TokenRun { tokens, number, start };
             number += 1;
-            visit(TokenRun { tokens, number: number - 1 })
+            start += run.tokens.len() as u64;
+            visit(run)
         };
         while at < total {
             let count = block.len().min((total - at) as usize);

@@ -25,7 +25,7 @@ pub(super) const FORMAT: TokenFormat = TokenFormat {
     endings: &[".idx"],
     is_one: |_| true,
     open: |path, stated| {
-        let file = open(path)?;
+        let file = open_checked(path)?;
         agree(path, file.stream.token_type(), stated)?;
         Ok(file)
     },
@@ -50,39 +50,100 @@ pub(super) const FORMAT: TokenFormat = TokenFormat {
     }),
 };
 
-/// Opens `PREFIX.idx` and `PREFIX.bin`; the prefix may also be written with either ending.
+/// The endings of a shard's two files.
+const ENDINGS: [&str; 2] = ["idx", "bin"];
+
+/// Opens `PREFIX.idx` and `PREFIX.bin`; the prefix may also be written with either ending. Costs
+/// the same at any size: for Cuvee's own shards, whose lengths `shard.json` vouches for.
 ///
 /// # Errors
 /// A file is missing, is no Megatron index, or has another length than the index says.
 pub(crate) fn open(prefix: &Path) -> Result<TokenFile> {
-    let (idx, bin) = files(prefix);
-    let index = Index::open(&idx)?;
-    let file = MappedFile::open(&bin)?;
+    let (index, bin, file) = map(prefix)?;
     let (expected, found) = (index.end()?, file.bytes().len() as u64);
     if expected != found {
         return Err(DataError::Length { path: bin, expected, found });
     }
-    let stream = TokenStream::new(&bin, file, 0, index.token_type());
-    Ok(TokenFile { stream, documents: Documents::Index(index), tokenizer: None })
+    Ok(token_file(index, &bin, file))
 }
 
-/// The `.idx` and `.bin` of a prefix. The ending is appended: prefixes may have dots in them.
+/// As [`open`], with a look at the whole index: for files that anybody may have written.
+///
+/// # Errors
+/// Those of `open`; an index that does not tell of every token once.
+fn open_checked(prefix: &Path) -> Result<TokenFile> {
+    let (index, bin, file) = map(prefix)?;
+    index.check(&bin, file.bytes().len() as u64)?;
+    Ok(token_file(index, &bin, file))
+}
+
+fn map(prefix: &Path) -> Result<(Index, PathBuf, MappedFile)> {
+    let (idx, bin) = files(prefix);
+    let index = Index::open(&idx)?;
+    let file = MappedFile::open(&bin)?;
+    Ok((index, bin, file))
+}
+
+fn token_file(index: Index, bin: &Path, file: MappedFile) -> TokenFile {
+    let stream = TokenStream::new(bin, file, 0, index.token_type());
+    TokenFile { stream, documents: Documents::Index(index), tokenizer: None }
+}
+
+/// The `.idx` and `.bin` of a prefix. The ending is appended: prefixes may have dots in them. An
+/// ending may be in small or capital letters; where none of a file's names is there, small ones.
 pub(crate) fn files(prefix: &Path) -> (PathBuf, PathBuf) {
-    let stem = match prefix.extension().and_then(|ending| ending.to_str()) {
-        Some("idx" | "bin") => prefix.with_extension(""),
-        _ => prefix.to_owned(),
+    let typed = prefix.extension().and_then(|ending| ending.to_str());
+    let typed =
+        typed.filter(|typed| ENDINGS.iter().any(|ending| typed.eq_ignore_ascii_case(ending)));
+    let stem = if typed.is_some() { prefix.with_extension("") } else { prefix.to_owned() };
+    let half = |ending: &str| {
+        let named = |ending: &str| {
+            let mut name = stem.clone().into_os_string();
+            name.push(".");
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        if typed.is_some_and(|typed| typed.eq_ignore_ascii_case(ending)) && prefix.is_file() {
+            return prefix.to_owned();
+        }
+        let small = named(ending);
+        let capital = named(&ending.to_ascii_uppercase());
+        // One half in capital letters: the other probably too.
+        let is_capital = typed.is_some_and(|typed| typed.bytes().all(|b| b.is_ascii_uppercase()));
+        let found = match is_capital {
+            true => [&capital, &small].into_iter().find(|path| path.is_file()),
+            false => [&small, &capital].into_iter().find(|path| path.is_file()),
+        };
+        found.cloned().unwrap_or(small)
     };
-    let with = |ending: &str| {
-        let mut name = stem.clone().into_os_string();
-        name.push(ending);
-        PathBuf::from(name)
-    };
-    (with(".idx"), with(".bin"))
+    (half(ENDINGS[0]), half(ENDINGS[1]))
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn endings_may_be_in_capital_letters() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["a.IDX", "a.BIN", "b.Idx", "b.bin", "c.idx", "c.bin", "c.IDX", "c.BIN"] {
+            std::fs::write(path(name), b"").unwrap();
+        }
+        for (typed, idx, bin) in [
+            ("a", "a.IDX", "a.BIN"),
+            ("a.IDX", "a.IDX", "a.BIN"),
+            ("a.bin", "a.IDX", "a.BIN"),
+            ("b.Idx", "b.Idx", "b.bin"),
+            ("c", "c.idx", "c.bin"),
+            ("c.BIN", "c.IDX", "c.BIN"),
+            ("c.idx", "c.idx", "c.bin"),
+            ("none.IDX", "none.idx", "none.bin"),
+        ] {
+            assert_eq!(files(&path(typed)), (path(idx), path(bin)), "{typed}");
+        }
+    }
 
     #[test]
     fn prefixes_may_have_dots() {

@@ -2,7 +2,8 @@
 //!
 //! In: the bytes of an index. Out: counts, and the byte ranges of a document. The arrays start at
 //! byte 34 and are not aligned, so each number is copied out. Opening costs the same at any size;
-//! nothing is loaded. All numbers are little-endian.
+//! nothing is loaded. [`Index::check`] reads all of it once, for files that others have written.
+//! All numbers are little-endian.
 //!
 //! | bytes | field |
 //! | --- | --- |
@@ -167,22 +168,119 @@ impl Index {
         }
     }
 
-    /// Checks that the sequences fill the `.bin` from its first byte without gaps and in order, as
-    /// every writer known does, so that the `.bin` is one stream of tokens. Reads the whole index.
-    pub(crate) fn check_contiguous(&self) -> Result<()> {
-        let mut end = 0;
-        for i in 0..self.sequences {
-            let range = self.sequence(i)?;
-            if range.start != end {
-                return Err(DataError::Index {
-                    path: self.path.clone(),
-                    expected: format!("sequence {i} at byte {end} of the .bin, after the last"),
-                    found: format!("byte {}", range.start),
-                });
+    /// Checks that every token of the `.bin`, which has so many bytes, belongs to one document: the
+    /// sequences fill it from its first byte in order, without gaps, and the documents hold all of
+    /// them. Every writer known writes so. Reads the whole index once and keeps nothing of it.
+    ///
+    /// # Errors
+    /// [`DataError::TokenFile`] with the first sequence or document that is not as it must be;
+    /// [`DataError::Length`] for a `.bin` that ends elsewhere.
+    pub(crate) fn check(&self, bin: &Path, bytes: u64) -> Result<()> {
+        let end = self.check_sequences(bytes)?;
+        if end != bytes {
+            return Err(DataError::Length { path: bin.to_owned(), expected: end, found: bytes });
+        }
+        self.check_documents()
+    }
+
+    /// Where the last sequence ends, if all stand one behind another.
+    fn check_sequences(&self, bin: u64) -> Result<u64> {
+        const HINT: &str = "the index is damaged, or of another .bin; fetch or make both again";
+        let arrays = self.file.bytes().get(HEADER..).unwrap_or_default();
+        let (lengths, rest) = arrays.split_at_checked(4 * self.sequences).unwrap_or_default();
+        let offsets = rest.as_chunks::<8>().0;
+        let size = self.token_type.size() as u64;
+        let mut end = 0u64;
+        for (i, (length, offset)) in lengths.as_chunks::<4>().0.iter().zip(offsets).enumerate() {
+            let (length, offset) = (i32::from_le_bytes(*length), i64::from_le_bytes(*offset));
+            let Ok(tokens) = u64::try_from(length) else {
+                let found = format!("a length of {length}");
+                return Err(self.wrong(
+                    format!("sequence {i} to have 0 tokens or more"),
+                    found,
+                    HINT,
+                ));
+            };
+            if u64::try_from(offset).ok() != Some(end) {
+                let expected =
+                    format!("sequence {i} at byte {end} of the .bin, where the one before it ends");
+                return Err(self.wrong(expected, self.misplaced(offset, tokens, end, bin), HINT));
             }
-            end = range.end;
+            end = end.saturating_add(tokens * size);
+        }
+        Ok(end)
+    }
+
+    /// What is wrong with a sequence that does not begin at `end`, in words.
+    fn misplaced(&self, offset: i64, tokens: u64, end: u64, bin: u64) -> String {
+        let size = self.token_type.size() as u64;
+        let why = match u64::try_from(offset) {
+            Err(_) => "before the file".to_owned(),
+            Ok(at) if !at.is_multiple_of(size) => {
+                format!("within a token: each takes {size} bytes")
+            }
+            Ok(at) if at.saturating_add(tokens * size) > bin => {
+                format!("so that its {tokens} tokens go beyond the file's {bin} bytes")
+            }
+            Ok(at) if at > end => "so that the bytes between belong to no sequence".to_owned(),
+            Ok(_) => "among those of another sequence".to_owned(),
+        };
+        format!("byte {offset}, {why}")
+    }
+
+    /// Checks that the documents share out the sequences from the first to the last.
+    fn check_documents(&self) -> Result<()> {
+        const HINT: &str = "the document index is damaged, or was left as it was when files were merged; make \
+                            the .idx again, or merge the files again with a newer Megatron";
+        let array = self.file.bytes().get(HEADER + 12 * self.sequences..).unwrap_or_default();
+        let entries = array.as_chunks::<8>().0.iter().take(self.entries);
+        let mut last = 0;
+        for (i, entry) in entries.enumerate() {
+            let entry = i64::from_le_bytes(*entry);
+            if i == 0 && entry != 0 {
+                let expected = "the first document to begin at sequence 0".to_owned();
+                return Err(self.wrong(expected, format!("sequence {entry}"), HINT));
+            }
+            if entry < last || entry.unsigned_abs() > self.sequences as u64 {
+                let document = i.saturating_sub(1);
+                return Err(self.wrong(
+                    format!(
+                        "document {document}, which begins at sequence {last}, to end there or later, at {} at most",
+                        self.sequences
+                    ),
+                    format!("an end at sequence {entry}"),
+                    HINT,
+                ));
+            }
+            last = entry;
+        }
+        if last.unsigned_abs() != self.sequences as u64 {
+            return Err(self.wrong(
+                format!("documents that hold all of the {} sequences", self.sequences),
+                format!("documents that end at sequence {last}: the rest belongs to none"),
+                HINT,
+            ));
         }
         Ok(())
+    }
+
+    fn wrong(&self, expected: String, found: String, hint: &str) -> DataError {
+        DataError::TokenFile { path: self.path.clone(), expected, found, hint: hint.to_owned() }
+    }
+
+    /// The number of tokens of the longest document.
+    ///
+    /// # Errors
+    /// As [`document`](Self::document).
+    pub(crate) fn longest(&self) -> Result<u64> {
+        let size = self.token_type.size() as u64;
+        let mut longest = 0;
+        for i in 0..self.documents() {
+            let ranges = self.document(i)?;
+            let bytes = ranges.iter().map(|range| range.end - range.start);
+            longest = longest.max(bytes.fold(0, u64::saturating_add) / size);
+        }
+        Ok(longest)
     }
 }
 
@@ -289,7 +387,8 @@ mod tests {
         assert_eq!(index.document(0).unwrap(), vec![0..6]);
         assert_eq!(index.document(1).unwrap(), vec![6..8]);
         assert_eq!(index.end().unwrap(), 8);
-        index.check_contiguous().unwrap();
+        index.check(Path::new("a.bin"), 8).unwrap();
+        assert_eq!(index.longest().unwrap(), 3);
         assert!(index.document(2).is_err());
     }
 
@@ -339,8 +438,48 @@ mod tests {
             let index = open(&bytes).unwrap();
             assert!(index.document(0).and(index.document(1)).is_err(), "byte {at}");
         }
-        let mut gap = GOLDEN.to_vec();
-        gap[50] = 8;
-        assert!(open(&gap).unwrap().check_contiguous().is_err());
+    }
+
+    /// An index of u16 with these arrays.
+    fn index(lengths: &[i32], offsets: &[i64], documents: &[i64]) -> Index {
+        let mut bytes = GOLDEN[..18].to_vec();
+        bytes.extend((lengths.len() as u64).to_le_bytes());
+        bytes.extend((documents.len() as u64).to_le_bytes());
+        bytes.extend(lengths.iter().flat_map(|length| length.to_le_bytes()));
+        bytes.extend(offsets.iter().chain(documents).flat_map(|number| number.to_le_bytes()));
+        open(&bytes).unwrap()
+    }
+
+    #[test]
+    fn every_token_belongs_to_one_document_or_the_index_is_refused() {
+        for documents in [&[0, 1, 2, 3][..], &[0, 3], &[0, 0, 2, 2, 3, 3]] {
+            index(&[3, 0, 1], &[0, 6, 6], documents).check(Path::new("a.bin"), 8).unwrap();
+        }
+        index(&[], &[], &[0]).check(Path::new("a.bin"), 0).unwrap();
+        let refused = |lengths: &[i32], offsets: &[i64], documents: &[i64], words: &str| {
+            let index = index(lengths, offsets, documents);
+            let error = index.check(Path::new("a.bin"), 8).unwrap_err().to_string();
+            assert!(error.contains(words) && error.contains("\nhint: "), "{words}: {error}");
+        };
+        let documents = |documents: &[i64], words| refused(&[3, 1], &[0, 6], documents, words);
+        documents(&[0, 1], "all of the 2 sequences, found documents that end at sequence 1");
+        documents(&[0], "documents that end at sequence 0");
+        documents(&[1, 2], "begin at sequence 0, found sequence 1");
+        documents(&[0, 2, 1, 2], "document 1, which begins at sequence 2");
+        documents(&[0, 3], "found an end at sequence 3");
+        documents(&[0, -1, 2], "found an end at sequence -1");
+        let sequences = |lengths: &[i32], offsets: &[i64], words: &str| {
+            refused(lengths, offsets, &[0, lengths.len() as i64], words);
+        };
+        sequences(&[3, -1], &[0, 6], "sequence 1 to have 0 tokens or more, found a length of -1");
+        sequences(&[3, 1], &[0, 4], "byte 4, among those of another sequence");
+        sequences(&[3, 1], &[2, 0], "sequence 0 at byte 0 of the .bin");
+        sequences(&[2, 1], &[0, 6], "found byte 6, so that the bytes between belong to no");
+        sequences(&[3, 1], &[0, 5], "found byte 5, within a token: each takes 2 bytes");
+        sequences(&[3, 1], &[0, 8], "its 1 tokens go beyond the file's 8 bytes");
+        sequences(&[3, 1], &[0, -6], "found byte -6, before the file");
+        sequences(&[3, i32::MAX, 1], &[0, 6, 8], "sequence 2 at byte 4294967300 of the .bin");
+        sequences(&[3], &[0], "a.bin: expected 6 bytes, found 8: the file is longer than its");
+        sequences(&[5], &[0], "a.bin: expected 10 bytes, found 8: the file is truncated");
     }
 }

@@ -257,6 +257,9 @@ impl DocumentRecord {
     }
 }
 
+/// Bytes on disk of a document record.
+pub(crate) const RECORD_BYTES: u64 = DocumentRecord::SIZE as u64;
+
 /// The file of the document records.
 pub(crate) fn records_file(part: &Path) -> PathBuf {
     part.join("documents")
@@ -305,11 +308,11 @@ impl RecordWriter {
 /// Reads the first `count` document records of a part.
 ///
 /// # Errors
-/// The file is shorter.
+/// The file is shorter; those of `sink`.
 pub(crate) fn read_records(
     part: &Path,
     count: u64,
-    mut sink: impl FnMut(DocumentRecord),
+    mut sink: impl FnMut(DocumentRecord) -> Result<()>,
 ) -> Result<()> {
     if count == 0 {
         return Ok(());
@@ -320,7 +323,7 @@ pub(crate) fn read_records(
     let mut bytes = [0; DocumentRecord::SIZE];
     for _ in 0..count {
         reader.read_exact(&mut bytes).map_err(DataError::io("read", &path))?;
-        sink(DocumentRecord::from_bytes(&bytes));
+        sink(DocumentRecord::from_bytes(&bytes))?;
     }
     Ok(())
 }

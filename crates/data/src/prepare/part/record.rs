@@ -5,13 +5,15 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::files::{StreamRecord, stream_files};
+use super::files::{RECORD_BYTES, StreamRecord, records_file, stream_files};
 use crate::document::invalid::{LeftOut, Skips};
 use crate::document::split::Split;
 use crate::error::{DataError, Result};
+use crate::hash::sha256_hex;
 use crate::prepare::job::Job;
-use crate::shard::manifest::{Counts, split_file};
+use crate::shard::manifest::{Counts, split_file, write_json};
 use crate::source::chunk::Cursor;
 use crate::source::share::Share;
 
@@ -19,6 +21,10 @@ use crate::source::share::Share;
 pub(crate) const PART_VERSION: u32 = 1;
 /// What tells how far a part is.
 pub(crate) const FILE_NAME: &str = "part.json";
+/// The key of the checksum of the rest.
+const CHECK: &str = "check";
+/// No count is larger, so that sums of some counts always fit.
+const LARGEST: u64 = 1 << 48;
 /// The folder in an entry's folder that its parts are in.
 const FOLDER: &str = ".parts";
 
@@ -72,11 +78,48 @@ pub(crate) struct PartDomain {
 }
 
 impl PartRecord {
-    /// The record in a part's folder, if it has one that can be read.
-    pub(crate) fn read(part: &Path) -> Option<PartRecord> {
-        let text = std::fs::read(part.join(FILE_NAME)).ok()?;
-        let record: PartRecord = serde_json::from_slice(&text).ok()?;
-        (record.version == PART_VERSION).then_some(record)
+    /// The record in a part's folder; `None` where it has none, or one of another version.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub(crate) fn read(part: &Path) -> Result<Option<PartRecord>> {
+        let path = part.join(FILE_NAME);
+        let text = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(DataError::io("read", &path))?,
+        };
+        let wrong = |message: String| DataError::Manifest { path: path.clone(), message };
+        let mut value: Value =
+            serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        if value["version"] != PART_VERSION {
+            return Ok(None);
+        }
+        // Older versions wrote none.
+        let check = value.as_object_mut().and_then(|record| record.remove(CHECK));
+        if check.is_some_and(|check| check != check_of(&value)) {
+            return Err(wrong("expected what its checksum says, found something else".to_owned()));
+        }
+        if let Some(number) = larger(&value, LARGEST) {
+            return Err(wrong(format!("expected counts of at most {LARGEST}, found {number}")));
+        }
+        serde_json::from_value(value).map(Some).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// Writes the record into a part's folder, with a checksum.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(crate) fn write(&self, part: &Path) -> Result<()> {
+        let path = part.join(FILE_NAME);
+        let mut value = serde_json::to_value(self).map_err(|error| DataError::Manifest {
+            path: path.clone(),
+            message: error.to_string(),
+        })?;
+        let check = check_of(&value);
+        if let Some(record) = value.as_object_mut() {
+            record.insert(CHECK.to_owned(), Value::String(check));
+        }
+        write_json(&path, &value)
     }
 
     /// Invalid documents that were left out at this place.
@@ -91,6 +134,21 @@ impl PartRecord {
     }
 }
 
+/// The checksum of a record: of what it says, however it is written.
+fn check_of(record: &Value) -> String {
+    sha256_hex(record.to_string().as_bytes())
+}
+
+/// A number that is no count up to `most`, where there is one.
+fn larger(value: &Value, most: u64) -> Option<&serde_json::Number> {
+    match value {
+        Value::Number(number) => number.as_u64().is_none_or(|n| n > most).then_some(number),
+        Value::Array(values) => values.iter().find_map(|value| larger(value, most)),
+        Value::Object(values) => values.values().find_map(|value| larger(value, most)),
+        Value::Null | Value::Bool(_) | Value::String(_) => None,
+    }
+}
+
 /// The folder of all parts of an entry.
 pub(crate) fn parts_folder(dir: &Path) -> PathBuf {
     dir.join(FOLDER)
@@ -101,10 +159,11 @@ pub(crate) fn part_folder(dir: &Path, share: Share) -> PathBuf {
     parts_folder(dir).join(format!("{}-of-{}", share.number(), share.count()))
 }
 
-/// The parts of an entry that have got anywhere, whatever their signature.
+/// The parts of an entry that have got anywhere, whatever their signature; damaged ones are not
+/// among them.
 pub(crate) fn found(dir: &Path) -> Vec<PartRecord> {
     let folders = std::fs::read_dir(parts_folder(dir)).into_iter().flatten().flatten();
-    folders.filter_map(|folder| PartRecord::read(&folder.path())).collect()
+    folders.filter_map(|folder| PartRecord::read(&folder.path()).ok().flatten()).collect()
 }
 
 /// How many workers there are, by the names of the parts they have begun; 1 where nobody has.
@@ -117,7 +176,7 @@ pub(crate) fn workers(dir: &Path) -> u32 {
 /// A worker's part of a job, if it is done and its files are whole.
 pub(crate) fn finished(job: &Job<'_>, share: Share) -> Option<PartRecord> {
     let folder = part_folder(&job.dir, share);
-    let part = PartRecord::read(&folder)?;
+    let part = PartRecord::read(&folder).ok().flatten()?;
     let current = part.is_done() && part.share == share && part.signature == job.signature;
     let size = job.token_type().size() as u64;
     let is = |path: &Path, length: u64| {
@@ -127,6 +186,7 @@ pub(crate) fn finished(job: &Job<'_>, share: Share) -> Option<PartRecord> {
         Split::ALL.iter().all(|split| {
             let [bin, lengths] = stream_files(&folder, number, *split);
             let record = &domain.splits[split.number()];
+            // Counts are small enough to be multiplied: the record was checked.
             let tokens = record.tokens * size;
             // An assembly that was interrupted may have moved the tokens of a single part already.
             let moved = || {
@@ -136,7 +196,10 @@ pub(crate) fn finished(job: &Job<'_>, share: Share) -> Option<PartRecord> {
                 && (is(&bin, tokens) || share == Share::WHOLE && moved())
         })
     });
-    (current && whole).then_some(part)
+    let with_records = job.source.deduplicate;
+    let records = if with_records { RECORD_BYTES * part.records } else { 0 };
+    let known = !with_records || is(&records_file(&folder), records);
+    (current && whole && known).then_some(part)
 }
 
 /// Removes all parts of an entry.

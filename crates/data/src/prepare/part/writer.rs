@@ -25,7 +25,7 @@ use crate::prepare::dedup::DedupSet;
 use crate::prepare::encoder::{EncodedChunk, EncodedDocument};
 use crate::prepare::job::Job;
 use crate::progress::Progress;
-use crate::shard::manifest::{Counts, write_json};
+use crate::shard::manifest::Counts;
 use crate::shard::store;
 use crate::source::meter::Meter;
 use crate::source::share::Share;
@@ -72,35 +72,47 @@ impl<'a> PartWriter<'a> {
     /// read.
     ///
     /// Where something is there that cannot be gone on with, it is told of and begun anew. `known`
-    /// learns of the documents so far.
+    /// learns of the documents so far. The part is made of so many `spans` of the source.
     ///
     /// # Errors
     /// The system refuses.
     pub(crate) fn open(
         job: &'a Job<'a>,
         share: Share,
+        spans: usize,
         known: Option<&'a DedupSet>,
         progress: &'a dyn Progress,
     ) -> Result<(PartWriter<'a>, Option<Position>)> {
         let folder = part_folder(&job.dir, share);
         store::create_folder(&folder)?;
-        let found = PartRecord::read(&folder);
-        if let Some(record) = found.filter(|record| record.share == share) {
-            if record.signature == job.signature {
-                match PartWriter::resume(job, folder.clone(), record, known, progress) {
-                    Ok(writer) => {
-                        let next = writer.record.next;
-                        return Ok((writer, next));
-                    }
-                    Err(error) => progress.note(&job.line(&format!(
-                        "what an earlier run left in {} cannot be gone on with and is made again: {error}",
-                        folder.display()
-                    ))),
-                }
-            } else {
+        let found =
+            PartRecord::read(&folder).map(|found| found.filter(|found| found.share == share));
+        let resumed = match found {
+            Ok(None) => None,
+            Ok(Some(record)) if record.signature != job.signature => {
                 progress.note(&job.line(
                     "the config or the source has changed since an earlier run stopped: beginning anew",
                 ));
+                None
+            }
+            Ok(Some(record)) => {
+                Some(PartWriter::resume(job, folder.clone(), record, spans, known, progress))
+            }
+            Err(error) => Some(Err(error)),
+        };
+        match resumed {
+            None => {}
+            Some(Ok(writer)) => {
+                let next = writer.record.next;
+                return Ok((writer, next));
+            }
+            Some(Err(error)) => {
+                let error = error.to_string();
+                let error = error.lines().next().unwrap_or_default();
+                progress.note(&job.line(&format!(
+                    "what an earlier run left in {} cannot be gone on with and is made again: {error}",
+                    folder.display()
+                )));
             }
         }
         let record = PartRecord {
@@ -132,13 +144,20 @@ impl<'a> PartWriter<'a> {
         job: &'a Job<'a>,
         folder: PathBuf,
         record: PartRecord,
+        spans: usize,
         known: Option<&'a DedupSet>,
         progress: &'a dyn Progress,
     ) -> Result<PartWriter<'a>> {
+        if let Some(next) = record.next.filter(|next| next.span >= spans.max(1)) {
+            let message =
+                format!("expected to go on in file 0 to {}, found {}", spans.max(1) - 1, next.span);
+            return Err(DataError::Manifest { path: folder.join(FILE_NAME), message });
+        }
         let (domains, records) = cut_back(&folder, &record, job.token_type(), known.is_some())?;
         if let Some(known) = known {
             read_records(&folder, record.records, |document| {
                 known.insert(document.id);
+                Ok(())
             })?;
         }
         let mut writer = PartWriter::with(job, folder, record, known, records, progress);
@@ -413,7 +432,7 @@ fn write_commit(folder: &Path, record: &PartRecord, files: &[PathBuf]) -> Result
         sync().map_err(DataError::io("write", path))?;
     }
     cuvee_fs::sync_folder(folder)?;
-    write_json(&folder.join(FILE_NAME), record)
+    record.write(folder)
 }
 
 /// Truncates all files of a part to what a record says and removes those that it does not know.

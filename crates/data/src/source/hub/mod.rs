@@ -13,7 +13,6 @@
 //! What is not one choice is refused, with what there is: text for testing must not end up in
 //! training by a guess.
 
-mod names;
 #[cfg(test)]
 mod tests;
 
@@ -21,8 +20,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use self::names::{TRAIN, canonical, folder_of, split_of};
 use super::file::{Found, SourceFile};
+use super::names::{TRAIN, canonical, folder_of, is_about, split_of};
 use super::readers::{self, endings};
 use crate::error::{DataError, Result, list};
 use crate::format::Format;
@@ -170,20 +169,10 @@ fn is_of_several_files(format: Format) -> bool {
 /// Could a file hold documents, by its name? Not those that describe a repository.
 fn is_data(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
-    let about = [
-        "readme",
-        "license",
-        "licence",
-        "notice",
-        "requirements",
-        "dataset_info",
-        "dataset_dict",
-        "state.json",
-    ];
     let hidden = path.split('/').any(|part| part.starts_with('.'));
     let known =
         readers::recognise(Path::new(path)).is_some_and(|format| !is_of_several_files(format));
-    known && !hidden && !name.ends_with(".md") && !about.iter().any(|word| name.starts_with(word))
+    known && !hidden && !name.ends_with(".md") && !is_about(&name)
 }
 
 /// Who wrote patterns of files.

@@ -33,12 +33,7 @@ pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>
     let (mut done, mut told) = (0, 0);
     opened.visit(Some(tokenizer.end_of_text()), &mut |run| {
         if let Some(at) = run.tokens.iter().position(|id| *id as usize >= vocab_size) {
-            return Err(DataError::IdBeyondVocabulary {
-                path: opened.stream.path().to_owned(),
-                document: run.number,
-                id: opened.stream.value(done + at as u64),
-                vocab_size,
-            });
+            return Err(opened.beyond(&run, at, vocab_size));
         }
         done += run.tokens.len() as u64;
         // The file's bytes, spread evenly over its tokens; the product needs the wide type.

@@ -18,9 +18,15 @@ pub(super) enum Meaning {
     /// Days since 1970.
     Date,
     /// Since midnight, so many of them a second.
-    Time(u32),
+    Time {
+        a_second: u32,
+        utc: bool,
+    },
     /// Since 1970, so many of them a second.
-    Timestamp(u32),
+    Timestamp {
+        a_second: u32,
+        utc: bool,
+    },
     /// With so many digits behind the point.
     Decimal(u32),
     Uuid,
@@ -37,8 +43,14 @@ impl Meaning {
         let scale = |scale: i32| Meaning::Decimal(u32::try_from(scale).unwrap_or(0).min(100));
         match column.logical_type_ref() {
             Some(LogicalType::Date) => return Meaning::Date,
-            Some(LogicalType::Time(time)) => return Meaning::Time(a_second(&time.unit)),
-            Some(LogicalType::Timestamp(time)) => return Meaning::Timestamp(a_second(&time.unit)),
+            Some(LogicalType::Time(time)) => {
+                let utc = time.is_adjusted_to_u_t_c;
+                return Meaning::Time { a_second: a_second(&time.unit), utc };
+            }
+            Some(LogicalType::Timestamp(time)) => {
+                let utc = time.is_adjusted_to_u_t_c;
+                return Meaning::Timestamp { a_second: a_second(&time.unit), utc };
+            }
             Some(LogicalType::Decimal(decimal)) => return scale(decimal.scale),
             Some(LogicalType::Integer(integer)) if !integer.is_signed => return Meaning::Unsigned,
             Some(LogicalType::Uuid) => return Meaning::Uuid,
@@ -47,10 +59,12 @@ impl Meaning {
         }
         match column.converted_type() {
             ConvertedType::DATE => Meaning::Date,
-            ConvertedType::TIME_MILLIS => Meaning::Time(1_000),
-            ConvertedType::TIME_MICROS => Meaning::Time(1_000_000),
-            ConvertedType::TIMESTAMP_MILLIS => Meaning::Timestamp(1_000),
-            ConvertedType::TIMESTAMP_MICROS => Meaning::Timestamp(1_000_000),
+            ConvertedType::TIME_MILLIS => Meaning::Time { a_second: 1_000, utc: true },
+            ConvertedType::TIME_MICROS => Meaning::Time { a_second: 1_000_000, utc: true },
+            ConvertedType::TIMESTAMP_MILLIS => Meaning::Timestamp { a_second: 1_000, utc: true },
+            ConvertedType::TIMESTAMP_MICROS => {
+                Meaning::Timestamp { a_second: 1_000_000, utc: true }
+            }
             ConvertedType::DECIMAL => scale(column.type_scale()),
             ConvertedType::UINT_8
             | ConvertedType::UINT_16
@@ -75,8 +89,12 @@ impl Meaning {
                 typed("a number", value.to_string())
             }
             Meaning::Date => typed("a date", date(value)),
-            Meaning::Time(a_second) => typed("a time", time(i128::from(value), a_second)),
-            Meaning::Timestamp(a_second) => typed("a time", timestamp(i128::from(value), a_second)),
+            Meaning::Time { a_second, utc } => {
+                typed("a time", time(i128::from(value), a_second) + zone(utc))
+            }
+            Meaning::Timestamp { a_second, utc } => {
+                typed("a time", timestamp(i128::from(value), a_second) + zone(utc))
+            }
             Meaning::Decimal(scale) => {
                 typed("a decimal number", decimal(&value.to_string(), scale))
             }
@@ -88,13 +106,7 @@ impl Meaning {
     pub(super) fn binary(self, bytes: &[u8]) -> Json {
         let hexadecimal = || bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let (kind, shown) = match self {
-            Meaning::Decimal(scale) if (1..=16).contains(&bytes.len()) => {
-                let sign = if bytes[0] & 0x80 == 0 { 0 } else { -1 };
-                let value =
-                    bytes.iter().fold(sign, |value: i128, byte| value << 8 | i128::from(*byte));
-                ("a decimal number", decimal(&value.to_string(), scale))
-            }
-            Meaning::Decimal(_) => ("a decimal number", hexadecimal()),
+            Meaning::Decimal(scale) => ("a decimal number", decimal(&whole(bytes), scale)),
             Meaning::Uuid if bytes.len() == 16 => {
                 let mut shown = hexadecimal();
                 for at in [20, 16, 12, 8] {
@@ -131,6 +143,39 @@ pub(super) fn time_of_julian_day([low, high, day]: [u32; 3]) -> Json {
     let days = i128::from(i64::from(day) - JULIAN_DAY_OF_1970);
     let shown = timestamp(days * 86_400_000_000_000 + i128::from(nanoseconds), 1_000_000_000);
     Json::Typed { kind: "a time", raw: shown.clone(), shown }
+}
+
+/// Behind a time that is no local one.
+fn zone(utc: bool) -> &'static str {
+    if utc { "Z" } else { "" }
+}
+
+/// The whole number that bytes mean, in two's complement, the most significant first.
+fn whole(bytes: &[u8]) -> String {
+    let is_negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
+    // Decimal digits of the magnitude, the least significant first. That of a negative number is
+    // one more than its complement.
+    let mut digits = vec![0u8];
+    let mut append = |carry: u32, factor: u32| {
+        let mut carry = carry;
+        for digit in &mut digits {
+            carry += u32::from(*digit) * factor;
+            *digit = (carry % 10) as u8;
+            carry /= 10;
+        }
+        while carry > 0 {
+            digits.push((carry % 10) as u8);
+            carry /= 10;
+        }
+    };
+    for byte in bytes {
+        append(u32::from(if is_negative { !*byte } else { *byte }), 256);
+    }
+    if is_negative {
+        append(1, 1);
+    }
+    let digits: String = digits.iter().rev().map(|digit| char::from(b'0' + digit)).collect();
+    if is_negative { format!("-{digits}") } else { digits }
 }
 
 /// A day, so many after 1970-01-01, in the Gregorian calendar.
@@ -221,13 +266,18 @@ mod tests {
         ] {
             assert_eq!(shown(Meaning::Date.integer(days, 32)), date);
         }
-        assert_eq!(shown(Meaning::Time(1_000).integer(3_723_004, 32)), "01:02:03.004");
         assert_eq!(
-            shown(Meaning::Timestamp(1_000_000).integer(-1, 64)),
+            shown(Meaning::Time { a_second: 1_000, utc: false }.integer(3_723_004, 32)),
+            "01:02:03.004"
+        );
+        assert_eq!(
+            shown(Meaning::Timestamp { a_second: 1_000_000, utc: false }.integer(-1, 64)),
             "1969-12-31T23:59:59.999999"
         );
         let summer = 1_717_236_000_000;
-        assert_eq!(shown(Meaning::Timestamp(1_000).integer(summer, 64)), "2024-06-01T10:00:00");
+        let utc = Meaning::Timestamp { a_second: 1_000, utc: true };
+        assert_eq!(shown(utc.integer(summer, 64)), "2024-06-01T10:00:00Z");
+        assert!(!shown(utc.integer(i64::MIN, 64)).is_empty());
         assert_eq!(shown(time_of_julian_day([0, 0, 2_440_588])), "1970-01-01T00:00:00");
         for (digits, scale, decimal) in
             [(12_345, 2, "123.45"), (-5, 2, "-0.05"), (0, 1, "0.0"), (7, 0, "7")]
@@ -236,6 +286,12 @@ mod tests {
         }
         assert_eq!(shown(Meaning::Decimal(2).binary(&[0xff, 0x85])), "-1.23");
         assert_eq!(shown(Meaning::Decimal(2).binary(&[0, 123])), "1.23");
+        for number in [i128::MIN, -256, -1, 0, 255, i128::MAX] {
+            let bytes = number.to_be_bytes();
+            assert_eq!(shown(Meaning::Decimal(0).binary(&bytes)), number.to_string());
+        }
+        let wide = [[0u8; 1].as_slice(), &u128::MAX.to_be_bytes()].concat();
+        assert_eq!(shown(Meaning::Decimal(0).binary(&wide)), u128::MAX.to_string());
         assert_eq!(shown(Meaning::Unsigned.integer(-1, 32)), "4294967295");
         assert_eq!(shown(Meaning::Unsigned.integer(-1, 64)), "18446744073709551615");
         let uuid: Vec<u8> = (0..16).collect();
