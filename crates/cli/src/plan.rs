@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use cuvee_data::{Domain, Split};
+use cuvee_data::{Domain, Split, Tokenizer};
 use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, RunSize};
 use cuvee_train::{ModelConfig, RunPlan, check_split, hf};
 use serde::Serialize;
@@ -20,6 +20,8 @@ pub struct Plan {
     pub domains: Vec<DomainPlan>,
     /// Documents of each domain's training split.
     pub documents: Vec<u64>,
+    /// What the run does otherwise than the model that it starts from.
+    pub notes: Vec<String>,
 }
 
 /// `plan.json`: what was going to be done, before it was done.
@@ -52,7 +54,7 @@ impl Plan {
     pub fn new(
         config: &Config,
         domains: &[Domain],
-        vocab_size: usize,
+        tokenizer: &Tokenizer,
         run_folder: &Path,
     ) -> anyhow::Result<(Self, Mixer)> {
         let importances = config.importances(domains)?;
@@ -68,7 +70,15 @@ impl Plan {
             ))
             .into());
         }
+        let vocab_size = tokenizer.vocab_size();
         let model = hf::resolve_model(&config.model, vocab_size, train.context, &config.base)?;
+        let init = config.model.init_dir(&config.base)?;
+        let inherited = init.as_deref().map(hf::Inherited::read).transpose()?;
+        let mut notes = Vec::new();
+        if let (Some(init), Some(inherited)) = (&init, &inherited) {
+            notes.extend(longer_context(train.context, hf::read_config(init)?.max_context, init));
+            notes.extend(other_end(tokenizer, inherited.ends(), init));
+        }
         let infos: Vec<DomainInfo> = domains
             .iter()
             .zip(importances)
@@ -98,9 +108,11 @@ impl Plan {
                 checkpoint: config.checkpoint.clone(),
                 importance,
                 checkpoints: run_folder.join("checkpoints"),
+                inherited,
                 train,
             },
             model,
+            notes,
         };
         Ok((plan, mixer))
     }
@@ -123,4 +135,30 @@ impl Plan {
             domains: &self.domains,
         }
     }
+}
+
+/// Where sequences are longer than any that the model has seen.
+fn longer_context(context: usize, trained: usize, init: &Path) -> Option<String> {
+    (context > trained).then(|| {
+        format!(
+            "train.context = {context} goes beyond the {trained} positions that {} was made for \
+             (max_position_embeddings): it has to learn those behind",
+            init.display()
+        )
+    })
+}
+
+/// Where documents end with another token than the model's texts.
+fn other_end(tokenizer: &Tokenizer, ends: &[u32], init: &Path) -> Option<String> {
+    let end = tokenizer.end_of_text();
+    (!ends.is_empty() && !ends.contains(&end)).then(|| {
+        let ends: Vec<String> = ends.iter().map(u32::to_string).collect();
+        format!(
+            "documents end with `{}` (id {end}), the texts of {} with id {}; without \
+             tokenizer.end_of_text they would end as the model's do",
+            tokenizer.end_of_text_token(),
+            init.display(),
+            ends.join(" or ")
+        )
+    })
 }

@@ -2,6 +2,10 @@
 //!
 //! The choices are a pure function of the seed and the position, so the same prompt and seed give
 //! the same text. Temperature 0 is greedy: the largest logit, the lowest id among equals.
+//!
+//! A text longer than the model's context is continued from its end: where the window is full, its
+//! last half becomes the next window, which the engine reads in one pass. So a token costs the same
+//! at any length, and is chosen after at least half a context.
 
 use std::ops::ControlFlow;
 
@@ -73,12 +77,14 @@ impl Sampler {
             .map(|(id, &logit)| (id, f64::from(logit)))
             .filter(|(_, logit)| !logit.is_nan())
             .collect();
+        if self.spec.temperature == 0.0 {
+            // The first of the largest.
+            let larger = |best: (u32, f64), other: (u32, f64)| if other.1 > best.1 { other } else { best };
+            return ranked.into_iter().reduce(larger).map_or(0, |(id, _)| id);
+        }
         // Stable, so that equal logits stay in the order of their ids.
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
         let Some(&(best, largest)) = ranked.first() else { return 0 };
-        if self.spec.temperature == 0.0 {
-            return best;
-        }
         ranked.truncate(self.spec.top_k.unwrap_or(ranked.len()));
         for (_, value) in &mut ranked {
             *value = ((*value - largest) / self.spec.temperature).exp();
@@ -100,25 +106,59 @@ impl Sampler {
     }
 }
 
-/// Continues `prompt` by up to `max_new` tokens, ending early after `end_of_text` or when
-/// `on_token`, called with each new token, breaks. Returns the new tokens, `end_of_text` not among
-/// them.
+/// What is generated at most, and what ends it.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits<'a> {
+    /// Tokens.
+    pub tokens: usize,
+    /// Ids that end the text, each of them.
+    pub ends: &'a [u32],
+    /// Ids from here on are no tokens, as in a vocabulary that was padded: none is chosen.
+    pub vocab_size: usize,
+    /// Ids below it that are no tokens.
+    pub holes: &'a [u32],
+}
+
+impl Limits<'_> {
+    /// At most so many tokens, whatever they are.
+    pub fn of_length(tokens: usize) -> Limits<'static> {
+        Limits { tokens, ends: &[], vocab_size: usize::MAX, holes: &[] }
+    }
+
+    /// Makes sure that what is no token is not chosen.
+    fn mask(&self, logits: &mut [f32]) {
+        logits.iter_mut().skip(self.vocab_size).for_each(|logit| *logit = f32::NAN);
+        for hole in self.holes {
+            if let Some(logit) = logits.get_mut(*hole as usize) {
+                *logit = f32::NAN;
+            }
+        }
+    }
+}
+
+/// Continues `prompt`, ending early at one of the ids that end a text, or when `on_token`, called
+/// with each new token, breaks. Returns the new tokens, the id that ended them not among them.
 ///
 /// # Errors
 /// Those of [`Engine::next_logits`].
 pub fn generate(
     engine: &mut dyn Engine,
     prompt: &[u32],
-    max_new: usize,
-    end_of_text: Option<u32>,
+    limits: Limits,
     sampler: &Sampler,
     mut on_token: impl FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Vec<u32>> {
+    let context = engine.model().max_context;
     let mut tokens = prompt.to_vec();
-    for _ in 0..max_new {
-        let logits = engine.next_logits(&tokens)?;
+    let mut start = tokens.len().saturating_sub(context);
+    for _ in 0..limits.tokens {
+        if tokens.len() - start > context {
+            start = tokens.len() - context.div_ceil(2);
+        }
+        let mut logits = engine.next_logits(&tokens[start..])?;
+        limits.mask(&mut logits);
         let token = sampler.choose(&logits, tokens.len() as u64);
-        if Some(token) == end_of_text {
+        if limits.ends.contains(&token) {
             break;
         }
         tokens.push(token);

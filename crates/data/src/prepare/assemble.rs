@@ -36,6 +36,8 @@ use crate::tokens::megatron_index;
 pub(super) struct Published {
     pub(super) documents: u64,
     pub(super) tokens: u64,
+    /// Documents whose text spells the end-of-text.
+    pub(super) end_of_text_within: u64,
     /// Values of `domain_by` that made no domain, since none of their documents was left.
     pub(super) without_text: BTreeMap<String, Counts>,
 }
@@ -185,6 +187,7 @@ pub(super) fn assemble(
         let manifest = publish(job, &folder, by.then_some(&value), domain, parts.len() == 1)?;
         published.documents += Split::ALL.iter().map(|s| manifest.split(*s).documents).sum::<u64>();
         published.tokens += manifest.tokens();
+        published.end_of_text_within += manifest.counts.end_of_text_within;
         list.folders.insert(value.clone(), store::folder_name(&value));
     }
     if by {
@@ -237,6 +240,7 @@ fn gather(
                     counts.invalid_replaced -= u64::from(document.replaced);
                     counts.cr_stripped -= u64::from(document.cr_stripped);
                     counts.normalized -= u64::from(document.normalized);
+                    counts.end_of_text_within -= u64::from(document.end_of_text_within);
                 }
                 *place += 1;
             })?;

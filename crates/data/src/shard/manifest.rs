@@ -145,6 +145,9 @@ pub struct Counts {
     /// Kept with characters changed by `normalize`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub normalized: u64,
+    /// Kept with the end-of-text within: their text spells the token.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub end_of_text_within: u64,
 }
 
 /// Counts of cleaning steps that are off are left out, so that a `shard.json` without them stays
@@ -164,6 +167,7 @@ impl std::ops::AddAssign for Counts {
         self.too_long += other.too_long;
         self.cr_stripped += other.cr_stripped;
         self.normalized += other.normalized;
+        self.end_of_text_within += other.end_of_text_within;
     }
 }
 
