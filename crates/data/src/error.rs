@@ -277,7 +277,8 @@ pub enum DataError {
     #[error(
         "tokenizer {origin}: expected {} in the vocabulary, found no such token\nhint: set \
          `end_of_text` under [tokenizer] to the token that ends a document; its special tokens: {}",
-        list(tried), list(there)
+        list(tried),
+        list(there)
     )]
     NoEndOfText {
         /// The file, or what else it came from.

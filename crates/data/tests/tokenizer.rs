@@ -373,7 +373,8 @@ fn an_end_of_text_that_is_not_there_is_an_error_that_names_what_is() {
     let error = Tokenizer::from_json(&tiny).unwrap_err().to_string();
     assert!(error.contains("`[SEP]`") && error.contains("`<｜end▁of▁sentence｜>`"), "{error}");
     let folder = folder_with(&["<far>", "<|end_of_text|>"]);
-    let error = Tokenizer::from_file(folder.path(), Some("<|end_of_txt|>")).unwrap_err().to_string();
+    let error =
+        Tokenizer::from_file(folder.path(), Some("<|end_of_txt|>")).unwrap_err().to_string();
     assert!(error.contains("expected `<|end_of_txt|>`"), "{error}");
     assert!(error.contains("special tokens: `<|end_of_text|>`"), "the nearest first: {error}");
     // A mark of byte order is no part of it.

@@ -79,7 +79,8 @@ impl Sampler {
             .collect();
         if self.spec.temperature == 0.0 {
             // The first of the largest.
-            let larger = |best: (u32, f64), other: (u32, f64)| if other.1 > best.1 { other } else { best };
+            let larger =
+                |best: (u32, f64), other: (u32, f64)| if other.1 > best.1 { other } else { best };
             return ranked.into_iter().reduce(larger).map_or(0, |(id, _)| id);
         }
         // Stable, so that equal logits stay in the order of their ids.

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 
 use cuvee_mixer::DomainId;
 use cuvee_train::{
-    Batch, DeviceSpec, Engine, Limits, ReferenceEngine, Sampler, SamplingSpec, TokenBuffer, TrainSpec,
-    generate, hf,
+    Batch, DeviceSpec, Engine, Limits, ReferenceEngine, Sampler, SamplingSpec, TokenBuffer,
+    TrainSpec, generate, hf,
 };
 
 /// `<s>` Once upon a time
@@ -60,18 +60,21 @@ fn greedy_continuation_is_the_known_story() {
     let Some(folder) = folder() else { return };
     let mut engine = engine(&folder);
     let greedy = Sampler::new(SamplingSpec::default()).unwrap();
-    let story = generate(&mut engine, &PROMPT, ending_with(&[2]), &greedy, |_| ControlFlow::Continue(()))
-        .unwrap();
+    let story =
+        generate(&mut engine, &PROMPT, ending_with(&[2]), &greedy, |_| ControlFlow::Continue(()))
+            .unwrap();
     assert_eq!(story, STORY);
     // A callback that breaks ends it, its token included; so does the end of text, itself left out.
     let short =
-        generate(&mut engine, &PROMPT, ending_with(&[]), &greedy, |_| ControlFlow::Break(())).unwrap();
+        generate(&mut engine, &PROMPT, ending_with(&[]), &greedy, |_| ControlFlow::Break(()))
+            .unwrap();
     assert_eq!(short, STORY[..1]);
     // Each of several ids ends it.
     for ends in [&[STORY[3]][..], &[511, STORY[3]], &[STORY[3], 511]] {
-        let ended =
-            generate(&mut engine, &PROMPT, ending_with(ends), &greedy, |_| ControlFlow::Continue(()))
-                .unwrap();
+        let ended = generate(&mut engine, &PROMPT, ending_with(ends), &greedy, |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
         assert_eq!(ended, STORY[..3]);
     }
 }

@@ -281,8 +281,8 @@ pub fn fetch_model(id: &str, progress: &dyn Progress, interrupted: &AtomicBool) 
     fetch_llama(&model, progress, interrupted)
 }
 
-/// Fetches what a model's files say besides its parameters: its config, and what ends its texts. The
-/// folder they lie in.
+/// Fetches what a model's files say besides its parameters: its config, and what ends its texts.
+/// The folder they lie in.
 ///
 /// # Errors
 /// There is no such model.

@@ -135,19 +135,20 @@ fn is_likely(content: &Value) -> bool {
             _ => false,
         }
     });
-    let cut = parts(&content["pre_tokenizer"], "pretokenizers").into_iter().all(|part| {
-        match part["type"].as_str().unwrap_or_default() {
-            "BertPreTokenizer" | "Metaspace" | "Digits" => true,
-            "ByteLevel" => part["add_prefix_space"] == false,
-            "Split" => {
-                let pattern = part["pattern"]["Regex"].as_str();
-                part["behavior"] == "Isolated"
-                    && part["invert"] == false
-                    && pattern.is_some_and(|pattern| KNOWN_PATTERNS.contains(&pattern))
-            }
-            _ => false,
-        }
-    });
+    let cut =
+        parts(&content["pre_tokenizer"], "pretokenizers").into_iter().all(
+            |part| match part["type"].as_str().unwrap_or_default() {
+                "BertPreTokenizer" | "Metaspace" | "Digits" => true,
+                "ByteLevel" => part["add_prefix_space"] == false,
+                "Split" => {
+                    let pattern = part["pattern"]["Regex"].as_str();
+                    part["behavior"] == "Isolated"
+                        && part["invert"] == false
+                        && pattern.is_some_and(|pattern| KNOWN_PATTERNS.contains(&pattern))
+                }
+                _ => false,
+            },
+        );
     let model = &content["model"];
     let kind = match model["type"].as_str().unwrap_or_default() {
         "BPE" => {

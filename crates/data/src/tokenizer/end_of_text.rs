@@ -115,21 +115,22 @@ fn named_by(settings: &Path) -> Option<String> {
     token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
 }
 
-/// A JSON object; nothing where there is none: what else lies there is not the tokenizer's business.
+/// A JSON object; nothing where there is none: what else lies there is not this module's business.
 fn object(path: &Path) -> Option<Map<String, Value>> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
 /// Nothing was found; what there is is named.
 fn nothing(file: &TokenizerFile, tried: Vec<String>) -> DataError {
-    let mut there: Vec<String> =
-        file.special_tokens().into_iter().map(str::to_owned).collect();
+    let mut there: Vec<String> = file.special_tokens().into_iter().map(str::to_owned).collect();
     if let [wanted] = &tried[..] {
         let near = |token: &String| strsim::jaro_winkler(wanted, token);
         there.sort_by(|a, b| near(b).total_cmp(&near(a)));
     } else {
         // What ends a text is often called so.
-        there.sort_by_key(|token| !["end", "eos", "eot", "/s"].iter().any(|part| token.contains(part)));
+        there.sort_by_key(|token| {
+            !["end", "eos", "eot", "/s"].iter().any(|part| token.contains(part))
+        });
     }
     DataError::NoEndOfText { origin: file.origin.clone(), tried, there }
 }

@@ -1,5 +1,5 @@
-//! The new library, the fast one: the release candidate of Hugging Face tokenizers 1.0, with Cuvee's
-//! own merging in front of it where [`ByteBpe`] knows the kind.
+//! The new library, the fast one: the release candidate of Hugging Face tokenizers 1.0, with
+//! Cuvee's own merging in front of it where [`ByteBpe`] knows the kind.
 //!
 //! It is not right for every kind of tokenizer: `choice` says when it is used.
 

@@ -65,12 +65,11 @@ impl TokenizerFile {
         if text.starts_with('\u{feff}') {
             text.drain(..'\u{feff}'.len_utf8());
         }
-        let content: Value = serde_json::from_str(&text).map_err(|error| {
-            match other_format(text.as_bytes()) {
+        let content: Value =
+            serde_json::from_str(&text).map_err(|error| match other_format(text.as_bytes()) {
                 Some(found) => refused(origin, format!("expected JSON, found {found}"), CONVERT),
                 None => refused(origin, format!("expected JSON, found {error}"), SAVE_ANEW),
-            }
-        })?;
+            })?;
         let vocabulary = vocabulary(&content).ok_or_else(|| {
             let found = other_json(&content);
             refused(origin, format!("expected a model with a vocabulary, found {found}"), SAVE_ANEW)
@@ -187,7 +186,8 @@ impl TokenizerFile {
                 })
             });
             if given != declared {
-                let taken: HashSet<u64> = self.vocabulary.values().map(|id| u64::from(*id)).collect();
+                let taken: HashSet<u64> =
+                    self.vocabulary.values().map(|id| u64::from(*id)).collect();
                 let hint = match known {
                     Some(_) => "write the vocabulary's id beside the added token in a copy of the file"
                         .to_owned(),
@@ -254,7 +254,9 @@ fn other_json(content: &Value) -> String {
     let Some(keys) = content.as_object() else { return "none".to_owned() };
     let ids = keys.values().filter(|value| value.is_u64()).count();
     match () {
-        () if ids > 0 && ids == keys.len() => "a vocabulary alone, the vocab.json of an older tokenizer".to_owned(),
+        () if ids > 0 && ids == keys.len() => {
+            "a vocabulary alone, the vocab.json of an older tokenizer".to_owned()
+        }
         () if keys.contains_key("tokenizer_class") => "a tokenizer_config.json".to_owned(),
         () if keys.contains_key("model_type") => "the config.json of a model".to_owned(),
         () => "none".to_owned(),

@@ -23,7 +23,12 @@ impl Reference {
     }
 
     /// Appends the ids of a text; with `prompt`, and what a post-processor puts around it.
-    pub(super) fn encode(&self, text: &str, prompt: bool, ids: &mut Vec<u32>) -> Result<(), String> {
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        prompt: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), String> {
         let encoding = caught(|| self.0.encode_fast(text, prompt).map_err(to_string))?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())

@@ -124,26 +124,40 @@ fn kinds() -> Vec<(&'static str, Value)> {
     let byte = |parts: Vec<Value>| bpe(json!({}), sequence("pretokenizers", parts));
     let words = |options: Value| bpe(options, of_type("WhitespaceSplit"));
     let sentencepiece = |normalizer: Value, pre_tokenizer: Value| {
-        let mut kind = bpe(json!({"unk_token": "<unk>", "byte_fallback": true, "fuse_unk": true}), metaspace("first", true));
+        let mut kind = bpe(
+            json!({"unk_token": "<unk>", "byte_fallback": true, "fuse_unk": true}),
+            metaspace("first", true),
+        );
         if let TrainerWrapper::BpeTrainer(trainer) = &mut kind.trainer {
-            trainer.special_tokens.extend((0..=255).map(|byte| special(&format!("<0x{byte:02X}>"))));
+            trainer
+                .special_tokens
+                .extend((0..=255).map(|byte| special(&format!("<0x{byte:02X}>"))));
             trainer.limit_alphabet = Some(80);
         }
         let mut json = kind.json();
         json["normalizer"] = normalizer;
         json["pre_tokenizer"] = pre_tokenizer;
         json["added_tokens"].as_array_mut().unwrap().truncate(3);
-        json["decoder"] = sequence("decoders", vec![
-            json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
-            of_type("ByteFallback"), of_type("Fuse"),
-            json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}),
-        ]);
+        json["decoder"] = sequence(
+            "decoders",
+            vec![
+                json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
+                of_type("ByteFallback"),
+                of_type("Fuse"),
+                json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}),
+            ],
+        );
         json
     };
-    let legacy = || sequence("normalizers", vec![
-        json!({"type": "Prepend", "prepend": "▁"}),
-        json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"}),
-    ]);
+    let legacy = || {
+        sequence(
+            "normalizers",
+            vec![
+                json!({"type": "Prepend", "prepend": "▁"}),
+                json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"}),
+            ],
+        )
+    };
     let wordpiece = |options: Value| {
         let mut model = json!({"type": "WordPiece", "unk_token": "<unk>", "vocab": {},
             "continuing_subword_prefix": "##", "max_input_chars_per_word": 100});
@@ -154,19 +168,29 @@ fn kinds() -> Vec<(&'static str, Value)> {
             .vocab_size(900)
             .show_progress(false)
             .special_tokens(vec![special("<unk>"), special("</s>")])
-            .continuing_subword_prefix(model["continuing_subword_prefix"].as_str().unwrap().to_owned())
+            .continuing_subword_prefix(
+                model["continuing_subword_prefix"].as_str().unwrap().to_owned(),
+            )
             .build();
         Kind {
             normalizer: json!({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true}),
-            pre_tokenizer: of_type("BertPreTokenizer"), model, trainer: trainer.into(),
+            pre_tokenizer: of_type("BertPreTokenizer"),
+            model,
+            trainer: trainer.into(),
         }
     };
     let unigram = |normalizer: Value, unk: Option<&str>| Kind {
-        normalizer, pre_tokenizer: metaspace("always", true),
+        normalizer,
+        pre_tokenizer: metaspace("always", true),
         model: json!({"type": "Unigram", "vocab": [], "unk_id": null}),
-        trainer: UnigramTrainer::builder().vocab_size(500).show_progress(false)
+        trainer: UnigramTrainer::builder()
+            .vocab_size(500)
+            .show_progress(false)
             .special_tokens(vec![special("<unk>"), special("</s>")])
-            .unk_token(unk.map(str::to_owned)).build().unwrap().into(),
+            .unk_token(unk.map(str::to_owned))
+            .build()
+            .unwrap()
+            .into(),
     };
     let edited = |mut json: Value, edit: &dyn Fn(&mut Value)| {
         edit(&mut json);
@@ -269,8 +293,11 @@ fn kinds() -> Vec<(&'static str, Value)> {
         })),
     ];
     for (name, scheme, split) in [
-        ("metaspace always", "always", true), ("metaspace first", "first", true), ("metaspace never", "never", true),
-        ("metaspace always, whole", "always", false), ("metaspace first, whole", "first", false),
+        ("metaspace always", "always", true),
+        ("metaspace first", "first", true),
+        ("metaspace never", "never", true),
+        ("metaspace always, whole", "always", false),
+        ("metaspace first, whole", "first", false),
     ] {
         kinds.push((name, sentencepiece(Value::Null, metaspace(scheme, split))));
     }
@@ -285,27 +312,49 @@ fn kinds() -> Vec<(&'static str, Value)> {
         let parts = sequence("pretokenizers", vec![of_type("WhitespaceSplit"), part]);
         kinds.push((name, bpe(json!({"unk_token": "<unk>"}), parts).json()));
     }
-    for (name, invert, behavior) in [("vowels", false, "Contiguous"), ("but words", true, "Removed"), ("vowels lost", false, "Removed")] {
+    for (name, invert, behavior) in [
+        ("vowels", false, "Contiguous"),
+        ("but words", true, "Removed"),
+        ("vowels lost", false, "Removed"),
+    ] {
         let mut split = regex("[aeiou]+");
         (split["invert"], split["behavior"]) = (invert.into(), behavior.into());
         kinds.push((name, bpe(json!({"unk_token": "<unk>"}), split).json()));
     }
     for (name, part) in [
-        ("NFD", of_type("NFD")), ("NFKD", of_type("NFKD")), ("lower", of_type("Lowercase")), ("nmt", of_type("Nmt")),
+        ("NFD", of_type("NFD")),
+        ("NFKD", of_type("NFKD")),
+        ("lower", of_type("Lowercase")),
+        ("nmt", of_type("Nmt")),
         ("no accents", sequence("normalizers", vec![of_type("NFKD"), of_type("StripAccents")])),
         ("stripped", json!({"type": "Strip", "strip_left": true, "strip_right": false})),
         ("digits as 0", json!({"type": "Replace", "pattern": {"Regex": r"\d"}, "content": "0"})),
         ("prepended", json!({"type": "Prepend", "prepend": "▁"})),
-        ("cased", json!({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": false})),
+        (
+            "cased",
+            json!({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": false}),
+        ),
     ] {
         kinds.push((name, words(json!({"unk_token": "<unk>"})).normalized(part).json()));
     }
-    let clip = bpe(json!({"unk_token": "<unk>", "end_of_word_suffix": "</w>", "continuing_subword_prefix": ""}), sequence("pretokenizers", vec![
-        json!({"type": "Split", "pattern": {"Regex": CLIP}, "behavior": "Removed", "invert": true}), byte_level(false),
-    ]));
-    let clip = clip.normalized(sequence("normalizers", vec![
-        of_type("NFC"), json!({"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}), of_type("Lowercase"),
-    ]));
+    let clip = bpe(
+        json!({"unk_token": "<unk>", "end_of_word_suffix": "</w>", "continuing_subword_prefix": ""}),
+        sequence(
+            "pretokenizers",
+            vec![
+                json!({"type": "Split", "pattern": {"Regex": CLIP}, "behavior": "Removed", "invert": true}),
+                byte_level(false),
+            ],
+        ),
+    );
+    let clip = clip.normalized(sequence(
+        "normalizers",
+        vec![
+            of_type("NFC"),
+            json!({"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}),
+            of_type("Lowercase"),
+        ],
+    ));
     kinds.push(("clip", clip.json()));
     kinds
 }
@@ -315,14 +364,23 @@ fn mixtures(count: usize, file: &TokenizerFile) -> Vec<String> {
     let pieces = probe::texts(file);
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
     let mut text = || {
         let parts = 1 + next(12);
         let part = |_| match next(5) {
             0 => {
-                let from = [(32, 95), (0xa0, 0x1b0), (0x370, 0x1c0), (0x4e00, 0x100), (0x1f300, 0x100), (0x300, 0x30), (0, 0x11_0000)];
+                let from = [
+                    (32, 95),
+                    (0xa0, 0x1b0),
+                    (0x370, 0x1c0),
+                    (0x4e00, 0x100),
+                    (0x1f300, 0x100),
+                    (0x300, 0x30),
+                    (0, 0x11_0000),
+                ];
                 let (first, many) = from[next(from.len())];
                 char::from_u32((first + next(many)) as u32).unwrap_or('\u{fffd}').to_string()
             }
@@ -338,18 +396,27 @@ fn mixtures(count: usize, file: &TokenizerFile) -> Vec<String> {
 fn every_kind_of_tokenizer_encodes_and_decodes_as_the_reference_does() {
     let mut slow = Vec::new();
     for (name, json) in kinds() {
-        let file = TokenizerFile::parse(json.to_string(), name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let file =
+            TokenizerFile::parse(json.to_string(), name).unwrap_or_else(|e| panic!("{name}: {e}"));
         let library = Library::choose(&file).unwrap_or_else(|e| panic!("{name}: {e}"));
         let reference = Reference::load(&file.text).unwrap();
         if !library.is_fast() {
             slow.push(name);
         }
-        for text in probe::texts(&file).into_iter().chain(mixtures(1500, &file)).chain(corpus().into_iter().take(40)) {
+        for text in probe::texts(&file)
+            .into_iter()
+            .chain(mixtures(1500, &file))
+            .chain(corpus().into_iter().take(40))
+        {
             for prompt in [false, true] {
                 let (mut ours, mut theirs) = (Vec::new(), Vec::new());
                 let by_us = library.encode(&file.text, &text, prompt, &mut ours);
                 let by_them = reference.encode(&text, prompt, &mut theirs);
-                assert_eq!(by_us.is_ok(), by_them.is_ok(), "{name}: {text:?}: {by_us:?}, {by_them:?}");
+                assert_eq!(
+                    by_us.is_ok(),
+                    by_them.is_ok(),
+                    "{name}: {text:?}: {by_us:?}, {by_them:?}"
+                );
                 assert_eq!(ours, theirs, "{name}: {text:?}");
             }
             let mut ids = Vec::new();
@@ -359,7 +426,18 @@ fn every_kind_of_tokenizer_encodes_and_decodes_as_the_reference_does() {
         }
     }
     // Of these kinds most tokenizers are.
-    for name in ["gpt2", "digits", "llama 3", "qwen 2", "neox", "qwen 2, NFC", "llama 2", "wordpiece", "unigram", "missing bytes"] {
+    for name in [
+        "gpt2",
+        "digits",
+        "llama 3",
+        "qwen 2",
+        "neox",
+        "qwen 2, NFC",
+        "llama 2",
+        "wordpiece",
+        "unigram",
+        "missing bytes",
+    ] {
         assert!(!slow.contains(&name), "{name} is with the reference, as are {slow:?}");
     }
     assert!(slow.contains(&"gpt1") && slow.contains(&"clip"), "{slow:?}");
@@ -372,7 +450,10 @@ fn what_would_give_other_ids_is_refused_when_it_is_loaded() {
     let mut random = tiny();
     random["model"]["dropout"] = json!(0.1);
     let error = refused(&random);
-    assert!(error.contains("`model.dropout` = 0.1") && error.contains("hint: set `dropout` to null"), "{error}");
+    assert!(
+        error.contains("`model.dropout` = 0.1") && error.contains("hint: set `dropout` to null"),
+        "{error}"
+    );
     random["model"]["dropout"] = json!(0.0);
     Tokenizer::from_json(&random.to_string()).unwrap();
     let mut hole = tiny();
@@ -380,7 +461,11 @@ fn what_would_give_other_ids_is_refused_when_it_is_loaded() {
         "id": 280, "content": "<far>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true
     }));
     let error = refused(&hole);
-    assert!(error.contains("expected id 280, as declared, found 267") && error.contains("`<unused267>`"), "{error}");
+    assert!(
+        error.contains("expected id 280, as declared, found 267")
+            && error.contains("`<unused267>`"),
+        "{error}"
+    );
     let mut odd = tiny();
     odd["pre_tokenizer"] = json!({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false});
     let error = refused(&odd);

@@ -271,7 +271,10 @@ fn what_a_pretrained_model_says_of_its_texts_is_exported_again() {
     }
     assert_eq!((&generation["temperature"], &generation["do_sample"]), (&json!(0.7), &json!(true)));
     assert_eq!((&tokens["eos_token"], &tokens["bos_token"]), (&json!("</s>"), &json!("<s>")));
-    assert_eq!((&tokens["pad_token"], &tokens["chat_template"]), (&json!("<pad>"), &json!("{{ x }}")));
+    assert_eq!(
+        (&tokens["pad_token"], &tokens["chat_template"]),
+        (&json!("<pad>"), &json!("{{ x }}"))
+    );
     // The export is read as the model was; documents that ended otherwise come first.
     assert_eq!(cuvee_data::model_end_of_text(&export).unwrap(), [2, 7]);
     write(31, &tokenizer);
@@ -326,8 +329,13 @@ fn parameters_of_another_tokenizer_are_not_started_from() {
         fs::write(&file, &own).unwrap();
         Tokenizer::from_file(&file, Some("<end>")).unwrap()
     };
-    write_export(&init, &model(), &tensors, ExportTokenizer { json: &own, end_of_text: 3, inherited: None })
-        .unwrap();
+    write_export(
+        &init,
+        &model(),
+        &tensors,
+        ExportTokenizer { json: &own, end_of_text: 3, inherited: None },
+    )
+    .unwrap();
     assert_eq!(load_initial(&init, &model(), &corpus).unwrap(), tensors);
     // The same tokenizer in another form.
     let spaced =

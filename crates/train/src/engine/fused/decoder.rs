@@ -492,8 +492,8 @@ impl<K: Backend> Decoder<'_, K> {
         k.write(gradient_d, 0, &sum_d);
     }
 
-    /// Adds `ids` to what the caches, one a layer, hold, one at a time, and gives the logits `[v]` of
-    /// the token after them. `work` has room for one row.
+    /// Adds `ids` to what the caches, one a layer, hold, one at a time, and gives the logits `[v]`
+    /// of the token after them. `work` has room for one row.
     pub(super) fn next(
         &self,
         ids: &[u32],
