@@ -177,7 +177,12 @@ fn total(ranked: &[(u32, f64)]) -> f64 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use cuvee_kernels::Cpu;
+
     use super::*;
+    use crate::engine::{DeviceSpec, FusedEngine, ReferenceEngine};
+    use crate::model::{ModelConfig, initial_parameters};
+    use crate::spec::TrainSpec;
 
     fn sampler(spec: SamplingSpec) -> Sampler {
         Sampler::new(spec).unwrap()
@@ -237,6 +242,74 @@ mod tests {
             SamplingSpec { top_p: Some(1.1), ..SamplingSpec::default() },
         ] {
             assert!(Sampler::new(spec).unwrap_err().to_string().contains("hint: "));
+        }
+    }
+
+    /// Both engines around one small model, whose context is 6 tokens.
+    fn engines() -> [Box<dyn Engine>; 2] {
+        let (model, train) = (ModelConfig::small(), TrainSpec::default());
+        let parameters = initial_parameters(&model, 3);
+        let fused = FusedEngine::<Cpu<f32>>::on_cpu(&model, &train, parameters.clone()).unwrap();
+        let reference =
+            ReferenceEngine::from_parameters(&model, &train, DeviceSpec::Cpu, parameters).unwrap();
+        [Box::new(fused), Box::new(reference)]
+    }
+
+    #[test]
+    fn a_text_beyond_the_context_goes_on_from_its_last_half() {
+        let sampler = sampler(SamplingSpec { temperature: 1.0, ..SamplingSpec::default() });
+        let [mut engine, mut oracle] = engines();
+        for prompt in [&[3u32][..], &[1, 2, 3, 4, 5, 6], &[1, 2, 3, 4, 5, 6, 7, 8, 9]] {
+            let limits = Limits::of_length(20);
+            let made =
+                generate(engine.as_mut(), prompt, limits, &sampler, |_| ControlFlow::Continue(()));
+            let all = [prompt, &made.unwrap()].concat();
+            assert_eq!(all.len(), prompt.len() + 20);
+            let mut start = prompt.len().saturating_sub(6);
+            for end in prompt.len()..all.len() {
+                if end - start > 6 {
+                    start = end - 3;
+                }
+                let logits = oracle.all_logits(&all[start..end]).unwrap();
+                let last = &logits[logits.len() - 17..];
+                assert_eq!(all[end], sampler.choose(last, end as u64), "token {end} of {all:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_engines_read_a_prompt_at_once_as_they_do_one_by_one() {
+        let tokens = [3u32, 1, 4, 1, 5, 9];
+        for mut engine in engines() {
+            let at_once = engine.next_logits(&tokens).unwrap();
+            engine.next_logits(&tokens[..1]).unwrap();
+            for end in 2..=tokens.len() {
+                engine.next_logits(&tokens[..end]).unwrap();
+            }
+            engine.next_logits(&tokens[..1]).unwrap();
+            let one_by_one = engine.next_logits(&tokens).unwrap();
+            // Sums of a dozen products of f32, in another order.
+            let close = at_once.iter().zip(&one_by_one).all(|(a, b)| (a - b).abs() < 1e-5);
+            assert!(close, "{}: {at_once:?} {one_by_one:?}", engine.name());
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_never_generated_and_each_end_ends() {
+        let sampler = sampler(SamplingSpec { temperature: 50.0, ..SamplingSpec::default() });
+        let [mut engine, _] = engines();
+        let mut made = |limits: Limits| {
+            generate(engine.as_mut(), &[1], limits, &sampler, |_| ControlFlow::Continue(()))
+                .unwrap()
+        };
+        let limits = Limits { vocab_size: 9, holes: &[2, 4], ..Limits::of_length(200) };
+        let mut seen = made(limits);
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, [0, 1, 3, 5, 6, 7, 8]);
+        for end in [0, 5, 8] {
+            let short = made(Limits { ends: &[16, end], ..limits });
+            assert!(short.len() < 200 && !short.contains(&end), "{short:?}");
         }
     }
 }

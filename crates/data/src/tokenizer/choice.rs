@@ -49,7 +49,12 @@ impl Library {
             .map_err(|error| file.refused(format!("cannot read it, as Python cannot: {error}")))?;
         match loaded.filter(|loaded| probe::agree(loaded, &reference, file)) {
             Some(loaded) => Ok(fast(loaded)),
-            None => Ok(Library::Reference(reference)),
+            None => match probe::failure(&reference, file) {
+                None => Ok(Library::Reference(reference)),
+                Some(error) => Err(file.refused(format!(
+                    "expected a tokenizer that encodes text, found one that fails on any: {error}"
+                ))),
+            },
         }
     }
 

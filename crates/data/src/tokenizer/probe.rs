@@ -121,6 +121,19 @@ pub(super) fn agree(fast: &Fast, reference: &Reference, file: &TokenizerFile) ->
     })
 }
 
+/// Why the reference fails, where it does so on every text.
+pub(super) fn failure(reference: &Reference, file: &TokenizerFile) -> Option<String> {
+    let mut failed = None;
+    for text in texts(file) {
+        match reference.encode(&text, false, &mut Vec::new()) {
+            Ok(()) if !text.is_empty() => return None,
+            Ok(()) => {}
+            Err(error) => failed = Some(error),
+        }
+    }
+    failed
+}
+
 /// The texts for a file.
 pub(super) fn texts(file: &TokenizerFile) -> Vec<String> {
     let piece = |number: usize| PIECES[number % PIECES.len()];

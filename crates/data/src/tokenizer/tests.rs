@@ -405,13 +405,16 @@ fn every_kind_of_tokenizer_encodes_and_decodes_as_the_reference_does() {
         }
         for text in probe::texts(&file)
             .into_iter()
-            .chain(mixtures(1500, &file))
+            .chain(mixtures(300, &file))
             .chain(corpus().into_iter().take(40))
         {
             for prompt in [false, true] {
                 let (mut ours, mut theirs) = (Vec::new(), Vec::new());
                 let by_us = library.encode(&file.text, &text, prompt, &mut ours);
                 let by_them = reference.encode(&text, prompt, &mut theirs);
+                if by_us.is_err() {
+                    ours.clear();
+                }
                 assert_eq!(
                     by_us.is_ok(),
                     by_them.is_ok(),
@@ -472,6 +475,6 @@ fn what_would_give_other_ids_is_refused_when_it_is_loaded() {
     assert!(error.contains("cannot read it") && error.contains("hint: "), "{error}");
     // Where the library itself would panic.
     odd["pre_tokenizer"] = json!({"type": "FixedLength", "length": 0});
-    let loaded = Tokenizer::from_json(&odd.to_string()).map(|t| t.encode("some text").map(drop));
-    assert!(!matches!(loaded, Ok(Ok(()))), "{loaded:?}");
+    let error = refused(&odd);
+    assert!(error.contains("fails on any") && error.contains("hint: "), "{error}");
 }
