@@ -54,7 +54,7 @@ impl Plan {
     pub fn new(
         config: &Config,
         domains: &[Domain],
-        tokenizer: &Tokenizer,
+        vocab_size: usize,
         run_folder: &Path,
     ) -> anyhow::Result<(Self, Mixer)> {
         let importances = config.importances(domains)?;
@@ -70,14 +70,12 @@ impl Plan {
             ))
             .into());
         }
-        let vocab_size = tokenizer.vocab_size();
         let model = hf::resolve_model(&config.model, vocab_size, train.context, &config.base)?;
         let init = config.model.init_dir(&config.base)?;
         let inherited = init.as_deref().map(hf::Inherited::read).transpose()?;
         let mut notes = Vec::new();
-        if let (Some(init), Some(inherited)) = (&init, &inherited) {
+        if let Some(init) = &init {
             notes.extend(longer_context(train.context, hf::read_config(init)?.max_context, init));
-            notes.extend(other_end(tokenizer, inherited.ends(), init));
         }
         let infos: Vec<DomainInfo> = domains
             .iter()
@@ -117,6 +115,22 @@ impl Plan {
         Ok((plan, mixer))
     }
 
+    /// Notes where documents end with another token than the texts of the model that the run starts
+    /// from.
+    pub fn compare_ends(&mut self, tokenizer: &Tokenizer) {
+        let ends = self.run.inherited.as_ref().map_or(&[][..], |model| model.ends());
+        let end = tokenizer.end_of_text();
+        if !ends.is_empty() && !ends.contains(&end) {
+            let ends: Vec<String> = ends.iter().map(u32::to_string).collect();
+            self.notes.push(format!(
+                "documents end with `{}` (id {end}), the texts of the model that model.init names with id {}; \
+                 without tokenizer.end_of_text they would end as the model's do",
+                tokenizer.end_of_text_token(),
+                ends.join(" or ")
+            ));
+        }
+    }
+
     /// Tokens of all batches.
     pub fn tokens(&self) -> u64 {
         self.run.steps * self.run.train.tokens_per_step()
@@ -144,21 +158,6 @@ fn longer_context(context: usize, trained: usize, init: &Path) -> Option<String>
             "train.context = {context} goes beyond the {trained} positions that {} was made for \
              (max_position_embeddings): it has to learn those behind",
             init.display()
-        )
-    })
-}
-
-/// Where documents end with another token than the model's texts.
-fn other_end(tokenizer: &Tokenizer, ends: &[u32], init: &Path) -> Option<String> {
-    let end = tokenizer.end_of_text();
-    (!ends.is_empty() && !ends.contains(&end)).then(|| {
-        let ends: Vec<String> = ends.iter().map(u32::to_string).collect();
-        format!(
-            "documents end with `{}` (id {end}), the texts of {} with id {}; without \
-             tokenizer.end_of_text they would end as the model's do",
-            tokenizer.end_of_text_token(),
-            init.display(),
-            ends.join(" or ")
         )
     })
 }

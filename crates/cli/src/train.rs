@@ -51,7 +51,9 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let model = from.as_ref().map(|(checkpoint, _)| checkpoint.as_path()).or(init.as_deref());
     let store = config.store(None);
     let corpus = prepare::corpus(&config, &config.tokenizer, model, store, session)?;
-    let (mut plan, mixer) = Plan::new(&config, &corpus.domains, &corpus.tokenizer, &folder)?;
+    let (mut plan, mixer) =
+        Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
+    plan.compare_ends(&corpus.tokenizer);
     let estimator = mixer.observation_request().gradient.map(|gradient| gradient.estimator);
     plan.run.train.engine = plan.run.train.engine.collecting(estimator);
     // What the config leaves open stays as the run began.

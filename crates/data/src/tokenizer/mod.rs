@@ -11,7 +11,7 @@
 //! | `file` | reads and checks a `tokenizer.json` |
 //! | `end_of_text` | decides which token ends a document |
 //! | `fast`, `bpe/` | the fast library, and our own merging in front of it |
-//! | `reference` | the library that Python's package is made of |
+//! | `reference`, `patterns` | the library that Python's package is made of, and its patterns |
 //! | `choice`, `probe` | which of the two encodes |
 //! | `decode_stream` | text from ids that come one at a time |
 //! | `training` | a new tokenizer |
@@ -30,6 +30,7 @@ mod decode_stream;
 mod end_of_text;
 mod fast;
 mod file;
+mod patterns;
 mod probe;
 mod reference;
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokenizers_reference::Tokenizer;
 
+use super::patterns;
+
 /// A tokenizer of the reference.
 pub(super) struct Reference(Tokenizer);
 
@@ -14,7 +16,9 @@ impl Reference {
     /// Loads the text of a `tokenizer.json`. What the file says of truncation and padding is left
     /// out: documents are encoded whole.
     pub(super) fn load(text: &str) -> Result<Reference, String> {
+        let translated = patterns::translated(text);
         caught(|| {
+            let text = translated.as_deref().unwrap_or(text);
             let mut tokenizer: Tokenizer = text.parse().map_err(to_string)?;
             tokenizer.with_truncation(None).map_err(to_string)?;
             tokenizer.with_padding(None);
