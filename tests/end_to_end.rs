@@ -181,6 +181,44 @@ fn the_export_starts_another_run_where_it_left_off() {
 }
 
 #[test]
+fn documents_of_a_run_from_a_model_end_as_the_models_own_and_its_export_says_so() {
+    let place = Place::new();
+    place.ok(&["train", "config.toml", "--set", "train.steps=1", "--out", "run", "-q"]);
+    let read = |file: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(place.path(file)).unwrap()).unwrap()
+    };
+    place.write(
+        "run/export/generation_config.json",
+        r#"{"eos_token_id": [5, 0], "bos_token_id": 7, "temperature": 0.7, "do_sample": true}"#,
+    );
+    place.edit("train = { vocab_size = 400 }", "file = \"run/export/tokenizer.json\"");
+    let run = |out: &str, more: &[&str]| {
+        let set = ["--set", "model.init=run/export", "--set", "train.steps=1", "--out", out];
+        let args = [&["train", "config.toml", "--set", "data.dir=shards"], &set[..], more].concat();
+        String::from_utf8(place.ok(&args).stderr).unwrap()
+    };
+    let said = run("again", &["--set", "train.context=40"]);
+    assert_eq!(read("shards/prose/shard.json")["end_of_text"], 5);
+    for file in ["again/export/config.json", "again/export/generation_config.json"] {
+        let ids = read(file);
+        assert_eq!(ids["eos_token_id"], serde_json::json!([5, 0]), "{file}");
+        assert_eq!(ids["bos_token_id"], 7, "{file}");
+    }
+    assert_eq!(read("again/export/generation_config.json")["temperature"], 0.7);
+    let contains = |said: &str, parts: &[&str]| {
+        parts.iter().for_each(|part| assert!(said.contains(part), "{part:?} in {said}"));
+    };
+    contains(&said, &["train.context = 40", "32 positions", "max_position_embeddings"]);
+    // A run that goes on keeps its end of text, whatever the model's files say meanwhile.
+    place.write("run/export/generation_config.json", r#"{"eos_token_id": 9}"#);
+    run("again", &["--set", "train.context=40", "--resume"]);
+    assert_eq!(read("shards/prose/shard.json")["end_of_text"], 5);
+    // Another token that the config names is said.
+    let said = run("other", &["--set", "tokenizer.end_of_text=!"]);
+    contains(&said, &["documents end with `!`", "with id 9", "tokenizer.end_of_text"]);
+}
+
+#[test]
 fn a_column_splits_one_source_into_domains() {
     let place = Place::new();
     let lines: Vec<_> = cuvee_testkit::prose(3, 200)

@@ -61,7 +61,8 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
         ),
         _ => (config.tokenizer.clone(), config.store(session.common.out.as_deref())),
     };
-    let corpus = prepare::corpus(&config, &spec, store, session)?;
+    let folder = Some(source.folder.as_path());
+    let corpus = prepare::corpus(&config, &spec, folder, store, session)?;
     if let Some(own) = own.filter(|own| own.fingerprint() != corpus.tokenizer.fingerprint()) {
         bail!(
             "the shards were made with another tokenizer than the model's: expected {} ({}), found {}\nhint: --data CONFIG prepares the text for this model",

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use cuvee_train::{Sampler, SamplingSpec, generate};
+use cuvee_train::{Limits, Sampler, SamplingSpec, generate};
 use serde_json::json;
 
 use crate::model_source::ModelSource;
@@ -70,21 +70,21 @@ pub fn run(args: &GenerateArgs, session: &Session) -> anyhow::Result<()> {
     for &id in &ids {
         decoder.step(id);
     }
-    let new = generate(
-        engine.as_mut(),
-        &ids,
-        args.tokens,
-        Some(tokenizer.end_of_text()),
-        &sampler,
-        |id| {
-            let piece = decoder.step(id);
-            text.push_str(&piece);
-            let read = if stream { write_stdout(&piece) } else { Ok(true) };
-            let go_on = matches!(read, Ok(true)) && !session.interrupted.load(Ordering::Relaxed);
-            failed = read.err();
-            if go_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        },
-    )?;
+    let ends = source.ends(&tokenizer)?;
+    let limits = Limits {
+        tokens: args.tokens,
+        ends: &ends,
+        vocab_size: tokenizer.vocab_size(),
+        holes: tokenizer.holes(),
+    };
+    let new = generate(engine.as_mut(), &ids, limits, &sampler, |id| {
+        let piece = decoder.step(id);
+        text.push_str(&piece);
+        let read = if stream { write_stdout(&piece) } else { Ok(true) };
+        let go_on = matches!(read, Ok(true)) && !session.interrupted.load(Ordering::Relaxed);
+        failed = read.err();
+        if go_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
     if let Some(error) = failed {
         return Err(error.into());
     }

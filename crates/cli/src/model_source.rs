@@ -10,6 +10,13 @@ use cuvee_train::{DeviceSpec, Engine, TrainSpec, checkpoint, engine_from_paramet
 use crate::progress::PrepareProgress;
 use crate::session::{Interrupted, Session};
 
+/// Whether `name`, which would be the folder `path`, is a model's on the Hub: neither that nor the
+/// folder it would be in is there.
+pub fn is_on_hub(path: &Path, name: &str) -> bool {
+    let is_here = path.exists() || path.parent().is_some_and(Path::is_dir);
+    !is_here && cuvee_data::is_model_name(name)
+}
+
 /// The folder that the model called `name` on the Hub was fetched to; `None` where `path` or the
 /// folder it would be in is there, which goes before (a path that is mistyped is nobody else's
 /// business), or `name` is no name of the Hub's.
@@ -21,8 +28,7 @@ pub fn fetched_model(
     name: &str,
     session: &Session,
 ) -> anyhow::Result<Option<PathBuf>> {
-    let is_here = path.exists() || path.parent().is_some_and(Path::is_dir);
-    if is_here || !cuvee_data::is_model_name(name) {
+    if !is_on_hub(path, name) {
         return Ok(None);
     }
     let progress = PrepareProgress::new(session.common.quiet);
@@ -102,10 +108,17 @@ impl ModelSource {
         if !self.has_tokenizer() {
             bail!("no {}\nhint: copy the model's tokenizer.json there", file.display());
         }
-        match hf::read_end_of_text(&self.folder)? {
-            Some(id) => Ok(Tokenizer::from_file_ending_with(&file, id)?),
-            None => Ok(Tokenizer::from_file(&file, None)?),
-        }
+        Ok(Tokenizer::from_file_for(&file, None, Some(&self.folder))?)
+    }
+
+    /// The ids that end a text of the model: all that its files name, and `tokenizer`'s.
+    ///
+    /// # Errors
+    /// A file that names anything but ids.
+    pub fn ends(&self, tokenizer: &Tokenizer) -> anyhow::Result<Vec<u32>> {
+        let mut ends = cuvee_data::model_end_of_text(&self.folder)?;
+        ends.push(tokenizer.end_of_text());
+        Ok(ends)
     }
 
     /// An engine with the model's parameters in it, not meant for training.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use cuvee_data::{Domain, Split};
+use cuvee_data::{Domain, Split, Tokenizer};
 use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, RunSize};
 use cuvee_train::{ModelConfig, RunPlan, check_split, hf};
 use serde::Serialize;
@@ -20,6 +20,8 @@ pub struct Plan {
     pub domains: Vec<DomainPlan>,
     /// Documents of each domain's training split.
     pub documents: Vec<u64>,
+    /// What the run does otherwise than the model that it starts from.
+    pub notes: Vec<String>,
 }
 
 /// `plan.json`: what was going to be done, before it was done.
@@ -69,6 +71,12 @@ impl Plan {
             .into());
         }
         let model = hf::resolve_model(&config.model, vocab_size, train.context, &config.base)?;
+        let init = config.model.init_dir(&config.base)?;
+        let inherited = init.as_deref().map(hf::Inherited::read).transpose()?;
+        let mut notes = Vec::new();
+        if let Some(init) = &init {
+            notes.extend(longer_context(train.context, hf::read_config(init)?.max_context, init));
+        }
         let infos: Vec<DomainInfo> = domains
             .iter()
             .zip(importances)
@@ -98,11 +106,29 @@ impl Plan {
                 checkpoint: config.checkpoint.clone(),
                 importance,
                 checkpoints: run_folder.join("checkpoints"),
+                inherited,
                 train,
             },
             model,
+            notes,
         };
         Ok((plan, mixer))
+    }
+
+    /// Notes where documents end with another token than the texts of the model that the run starts
+    /// from.
+    pub fn compare_ends(&mut self, tokenizer: &Tokenizer) {
+        let ends = self.run.inherited.as_ref().map_or(&[][..], |model| model.ends());
+        let end = tokenizer.end_of_text();
+        if !ends.is_empty() && !ends.contains(&end) {
+            let ends: Vec<String> = ends.iter().map(u32::to_string).collect();
+            self.notes.push(format!(
+                "documents end with `{}` (id {end}), the texts of the model that model.init names with id {}; \
+                 without tokenizer.end_of_text they would end as the model's do",
+                tokenizer.end_of_text_token(),
+                ends.join(" or ")
+            ));
+        }
     }
 
     /// Tokens of all batches.
@@ -123,4 +149,15 @@ impl Plan {
             domains: &self.domains,
         }
     }
+}
+
+/// Where sequences are longer than any that the model has seen.
+fn longer_context(context: usize, trained: usize, init: &Path) -> Option<String> {
+    (context > trained).then(|| {
+        format!(
+            "train.context = {context} goes beyond the {trained} positions that {} was made for \
+             (max_position_embeddings): it has to learn those behind",
+            init.display()
+        )
+    })
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::machine;
+use crate::model_source::is_on_hub;
 use crate::progress::PrepareProgress;
 use crate::session::{Interrupted, Session};
 
@@ -32,7 +33,8 @@ pub fn run(args: &PrepareArgs, session: &Session) -> anyhow::Result<()> {
         return part(&args.config, &settings, store, share, session);
     }
     let begun = Instant::now();
-    let corpus = corpus(&settings, &settings.tokenizer, store, session)?;
+    let model = init_folder(&settings, session)?;
+    let corpus = corpus(&settings, &settings.tokenizer, model.as_deref(), store, session)?;
     let work = total(corpus.domains.iter().map(|d| d.work), begun);
     session.say(table(&corpus));
     let mut document = speed(Some(work));
@@ -62,7 +64,9 @@ fn part(
     session: &Session,
 ) -> anyhow::Result<()> {
     let domains = settings.domain_sources();
-    let request = request(settings, &domains, &settings.tokenizer, store, session);
+    let model = init_folder(settings, session)?;
+    let request =
+        request(settings, &domains, &settings.tokenizer, model.as_deref(), store, session);
     let begun = Instant::now();
     let progress = PrepareProgress::new(session.common.quiet);
     let parts = interruptible(cuvee_data::prepare_part(&request, share, &progress))?;
@@ -90,15 +94,30 @@ fn part(
     session.emit(&document)
 }
 
-/// Makes sure that the shards of every domain are there.
+/// The folder of the model that `model.init` names, which says what ends a document: of one on the
+/// Hub, with its settings alone.
+fn init_folder(config: &Config, session: &Session) -> anyhow::Result<Option<PathBuf>> {
+    let Some(init) = &config.model.init else { return Ok(None) };
+    let folder = config.base.join(init);
+    if !is_on_hub(&folder, init) {
+        return Ok(folder.is_dir().then_some(folder));
+    }
+    let progress = PrepareProgress::new(session.common.quiet);
+    let fetched = cuvee_data::fetch_model_settings(init, &progress, &session.interrupted);
+    interruptible(fetched).map(Some)
+}
+
+/// Makes sure that the shards of every domain are there. `model` is the folder of the model that
+/// they are for.
 pub fn corpus(
     config: &Config,
     tokenizer: &TokenizerSpec,
+    model: Option<&Path>,
     store: ShardStore,
     session: &Session,
 ) -> anyhow::Result<Corpus> {
     let domains = config.domain_sources();
-    let request = request(config, &domains, tokenizer, store, session);
+    let request = request(config, &domains, tokenizer, model, store, session);
     interruptible(cuvee_data::prepare(&request, &PrepareProgress::new(session.common.quiet)))
 }
 
@@ -106,12 +125,14 @@ fn request<'a>(
     config: &'a Config,
     domains: &'a [cuvee_data::DomainSource],
     tokenizer: &'a TokenizerSpec,
+    model: Option<&'a Path>,
     store: ShardStore,
     session: &'a Session,
 ) -> Prepare<'a> {
     Prepare {
         domains,
         tokenizer,
+        model,
         splits: &config.data.split,
         base: &config.base,
         store,

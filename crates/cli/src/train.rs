@@ -46,9 +46,14 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         config.model.init = Some(folder.display().to_string());
     }
     session.say("Preparing the domains");
-    let corpus = prepare::corpus(&config, &config.tokenizer, config.store(None), session)?;
+    let init = config.model.init_dir(&config.base)?;
+    // What ends a document: the model's own word, or, going on, what it was when the run began.
+    let model = from.as_ref().map(|(checkpoint, _)| checkpoint.as_path()).or(init.as_deref());
+    let store = config.store(None);
+    let corpus = prepare::corpus(&config, &config.tokenizer, model, store, session)?;
     let (mut plan, mixer) =
         Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
+    plan.compare_ends(&corpus.tokenizer);
     let estimator = mixer.observation_request().gradient.map(|gradient| gradient.estimator);
     plan.run.train.engine = plan.run.train.engine.collecting(estimator);
     // What the config leaves open stays as the run began.
@@ -59,7 +64,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     if let Some(begun) = begun {
         plan.run.train.go_on_in(begun, device);
     }
-    let engine = match config.model.init_dir(&config.base)? {
+    let engine = match init {
         Some(init) => {
             let parameters = hf::load_initial(&init, &plan.model, &corpus.tokenizer)?;
             engine_from_parameters(&plan.model, &plan.run.train, device, parameters)?
@@ -123,6 +128,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let tokenizer = hf::ExportTokenizer {
         json: corpus.tokenizer.json(),
         end_of_text: corpus.tokenizer.end_of_text(),
+        inherited: plan.run.inherited.as_ref(),
     };
     hf::write_export(
         &export,
@@ -284,6 +290,9 @@ fn describe(plan: &Plan, engine: &dyn Engine, device: DeviceSpec, folder: &Path)
             "\nnote: bf16 is emulated with this processor's instructions ({}) and slower than f32; train.precision = \"f32\" is faster and more exact",
             cuvee_kernels::isa().name()
         ));
+    }
+    for note in &plan.notes {
+        text.push_str(&format!("\nnote: {note}"));
     }
     for row in rows.iter().filter(|r| r.epochs > 4.0) {
         // Repetition is nearly free up to about four epochs: Muennighoff et al. 2023,

@@ -346,14 +346,31 @@ pub enum DataError {
     /// No end-of-text token.
     #[error(
         "tokenizer {origin}: expected {} in the vocabulary, found no such token\nhint: set \
-         `end_of_text` under [tokenizer] to the token that ends a document",
-        list(tried)
+         `end_of_text` under [tokenizer] to the token that ends a document; its special tokens: {}",
+        list(tried),
+        list(there)
     )]
     NoEndOfText {
         /// The file, or what else it came from.
         origin: String,
         /// The tokens looked for.
         tried: Vec<String>,
+        /// The special tokens that are there, the likeliest first.
+        there: Vec<String>,
+    },
+    /// A file beside a model that cannot be used.
+    #[error(
+        "{}: expected {expected}, found {found}\nhint: the file may be damaged; download it again, \
+         or take the key out of it",
+        path.display()
+    )]
+    ModelFile {
+        /// The file.
+        path: PathBuf,
+        /// What it must hold.
+        expected: String,
+        /// What it holds.
+        found: String,
     },
     /// A source that gave no document.
     #[error(

@@ -48,6 +48,7 @@
 //!             train: Some(TrainTokenizerSpec { vocab_size: 400, sample_bytes: 10_000 }),
 //!             ..TokenizerSpec::default()
 //!         },
+//!         model: None,
 //!         splits: &SplitSpec::default(),
 //!         base: &folder,
 //!         store: ShardStore::Folder(folder.join("shards")),
@@ -89,7 +90,7 @@ pub use document::invalid::{Invalid, InvalidCounts};
 pub use document::split::Split;
 pub use error::{DataError, Result};
 pub use format::Format;
-pub use hub::{fetch_dataset, fetch_model, is_model_name};
+pub use hub::{fetch_dataset, fetch_model, fetch_model_settings, is_model_name};
 pub use inspect::{Inspection, TokensAs, inspect, inspect_as};
 pub use prepare::request::{Prepare, PrepareOptions, PreparedPart};
 pub use prepare::run::{prepare, prepare_part};
@@ -112,7 +113,7 @@ pub use spec::{
     TokenizerSpec, TrainTokenizerSpec,
 };
 pub use token_type::TokenType;
-pub use tokenizer::{DecodeStream, END_OF_TEXT_TOKENS, Tokenizer};
+pub use tokenizer::{DecodeStream, END_OF_TEXT_TOKENS, Tokenizer, model_end_of_text};
 
 /// The examples of the README compile.
 #[cfg(doctest)]

@@ -602,6 +602,7 @@ fn cargos_sources_are_a_corpus() {
     let request = |domains| Prepare {
         domains,
         tokenizer: &tokenizer,
+        model: None,
         splits: &place.splits,
         base: &root,
         store: place.store(),

@@ -292,3 +292,141 @@ fn unusable_tokenizers_are_clear_errors() {
     let error = Tokenizer::from_file(Path::new("nowhere.json"), None).unwrap_err().to_string();
     assert!(error.contains("cannot read nowhere.json"), "{error}");
 }
+
+/// A folder with the tiny tokenizer in it, which has these special tokens besides its own.
+fn folder_with(specials: &[&str]) -> tempfile::TempDir {
+    let mut tiny: serde_json::Value = serde_json::from_str(&tiny_tokenizer_json()).unwrap();
+    let next = tiny["model"]["vocab"].as_object().unwrap().len();
+    for (content, id) in specials.iter().zip(next..) {
+        let mut token = tiny["added_tokens"][0].clone();
+        (token["content"], token["id"]) = ((*content).into(), id.into());
+        tiny["added_tokens"].as_array_mut().unwrap().push(token);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tokenizer.json"), tiny.to_string()).unwrap();
+    folder
+}
+
+#[test]
+fn the_end_of_text_is_the_models_then_the_tokenizers_then_a_usual_one() {
+    let folder = folder_with(&["<turn>", "<end>", "</s>"]);
+    let write = |file: &str, json: serde_json::Value| {
+        std::fs::write(folder.path().join(file), json.to_string()).unwrap();
+    };
+    let find = |named: Option<&str>| {
+        Tokenizer::from_file(folder.path(), named).unwrap().end_of_text_token().to_owned()
+    };
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(find(None), "<|endoftext|>");
+    write("special_tokens_map.json", json(r#"{"eos_token": "</s>"}"#));
+    assert_eq!(find(None), "</s>");
+    write("tokenizer_config.json", json(r#"{"eos_token": "<turn>"}"#));
+    assert_eq!(find(None), "<turn>");
+    write("tokenizer_config.json", json(r#"{"eos_token": {"content": "<end>", "lstrip": false}}"#));
+    assert_eq!(find(None), "<end>");
+    // Of another vocabulary, or none: the next in order.
+    write("tokenizer_config.json", json(r#"{"eos_token": "<elsewhere>"}"#));
+    assert_eq!(find(None), "</s>");
+    write("config.json", json(r#"{"eos_token_id": 267}"#));
+    assert_eq!(find(None), "<turn>");
+    write("generation_config.json", json(r#"{"eos_token_id": [90000, 268, 267]}"#));
+    assert_eq!(find(None), "<end>");
+    assert_eq!(find(Some("</s>")), "</s>");
+    write("generation_config.json", json(r#"{"eos_token_id": null}"#));
+    assert_eq!(find(None), "<turn>");
+    // The model that is trained on goes before what lies beside the tokenizer.
+    let model = tempfile::tempdir().unwrap();
+    std::fs::write(model.path().join("config.json"), r#"{"eos_token_id": 269}"#).unwrap();
+    let tokenizer = Tokenizer::from_file_for(folder.path(), None, Some(model.path())).unwrap();
+    assert_eq!((tokenizer.end_of_text(), tokenizer.end_of_text_token()), (269, "</s>"));
+}
+
+#[test]
+fn ids_that_end_a_models_texts_are_read_all_of_them_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, id: &str| {
+        std::fs::write(folder.path().join(file), format!("{{\"eos_token_id\": {id}}}")).unwrap();
+    };
+    let read = || cuvee_data::model_end_of_text(folder.path());
+    assert_eq!(read().unwrap(), [0; 0]);
+    write("config.json", "7");
+    assert_eq!(read().unwrap(), [7]);
+    write("generation_config.json", "[9, 8]");
+    assert_eq!(read().unwrap(), [9, 8]);
+    for silent in ["null", "[]"] {
+        write("generation_config.json", silent);
+        assert_eq!(read().unwrap(), [7]);
+    }
+    for wrong in ["\"</s>\"", "-1", "4294967296", "[1.5]", "[[2]]"] {
+        write("generation_config.json", wrong);
+        let message = read().unwrap_err().to_string();
+        assert!(
+            message.contains("generation_config.json") && message.contains("`eos_token_id`"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn an_end_of_text_that_is_not_there_is_an_error_that_names_what_is() {
+    let mut tiny = tiny_tokenizer_json().replace("<|endoftext|>", "<｜end▁of▁sentence｜>");
+    let error = Tokenizer::from_json(&tiny).unwrap_err().to_string();
+    assert!(error.contains("`[SEP]`") && error.contains("`<｜end▁of▁sentence｜>`"), "{error}");
+    let folder = folder_with(&["<far>", "<|end_of_text|>"]);
+    let error =
+        Tokenizer::from_file(folder.path(), Some("<|end_of_txt|>")).unwrap_err().to_string();
+    assert!(error.contains("expected `<|end_of_txt|>`"), "{error}");
+    assert!(error.contains("special tokens: `<|end_of_text|>`"), "the nearest first: {error}");
+    // A mark of byte order is no part of it.
+    tiny.insert(0, '\u{feff}');
+    let tiny = tiny.replace("<｜end▁of▁sentence｜>", "</s>");
+    assert!(!Tokenizer::from_json(&tiny).unwrap().json().starts_with('\u{feff}'));
+}
+
+#[test]
+fn files_of_other_formats_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |bytes: &[u8]| {
+        let file = folder.path().join("t");
+        std::fs::write(&file, bytes).unwrap();
+        Tokenizer::from_file(&file, None).unwrap_err().to_string()
+    };
+    for (bytes, words) in [
+        (&b"\x0a\x0e\x0a\x05<unk>\x15\x00\x00\x00\x00\x18\x02"[..], "found a SentencePiece model"),
+        (b"\x0a\x0e\x0a\x05\xff\xfe>\x15", "found a SentencePiece model"),
+        (b"IQ== 0\nIg== 1\n", "found a tiktoken vocabulary"),
+        (b"#version: 0.2\na b\n", "found the merges"),
+        (b"", "found an empty file"),
+        (b"{\"a\": 0, \"b\": 1}", "found a vocabulary alone"),
+        (b"{\"tokenizer_class\": \"x\"}", "found a tokenizer_config.json"),
+        (b"\xff\xfe{\x00", "no UTF-8"),
+    ] {
+        let error = refused(bytes);
+        assert!(error.contains(words) && error.contains("\nhint: "), "{error}");
+    }
+    std::fs::write(folder.path().join("tokenizer.model"), b"x").unwrap();
+    let error = Tokenizer::from_file(folder.path(), None).unwrap_err().to_string();
+    assert!(error.contains("found `tokenizer.model`") && error.contains("hint: "), "{error}");
+}
+
+#[test]
+fn a_stream_of_ids_gives_the_text_whatever_comes() {
+    let mut tiny: serde_json::Value = serde_json::from_str(&tiny_tokenizer_json()).unwrap();
+    tiny["version"] = "1.0".into();
+    let tiny = Tokenizer::from_json(&tiny.to_string()).unwrap();
+    let byte = |byte: u8| u32::from(byte);
+    let streamed = |ids: &[u32]| {
+        let mut stream = tiny.decode_stream();
+        let steps: Vec<String> = ids.iter().map(|id| stream.step(*id)).collect();
+        (steps.concat(), stream.finish())
+    };
+    // Bytes that can never become a character, for ever, and then one that does.
+    let mut ids: Vec<u32> = [byte(0xff)].repeat(1000);
+    ids.extend("é日😀".bytes().map(byte));
+    let (text, rest) = streamed(&ids);
+    assert_eq!(text, format!("{}é日😀", "\u{fffd}".repeat(1000)));
+    assert_eq!(rest, "");
+    // Ids beyond the vocabulary give nothing, and hold nothing up.
+    let ids = [vec![9_999; 100], vec![byte(b'a')], vec![9_999; 5], vec![0xf0, 0x9f]].concat();
+    assert_eq!(streamed(&ids), ("a".to_owned(), "\u{fffd}".to_owned()));
+}

@@ -209,6 +209,10 @@ pub trait Backend: Send + Sync + 'static {
         workspace: &mut Self::Workspace,
     );
 
+    /// Adds the keys and values of the first rows of `qkv` to a cache; the keys are rotated to
+    /// their positions already.
+    fn cache(&self, rows: usize, heads: Heads, qkv: &Self::Activations, cache: &mut Self::KvCache);
+
     /// [`crate::attention_step`]: the attention of one new token, in row 0 of `qkv` and `out`.
     fn attention_step(
         &self,

@@ -223,6 +223,10 @@ where
         ops::attention_backward(rows, context, heads, qkv, out, d_out, log_sums, d_qkv, workspace);
     }
 
+    fn cache(&self, rows: usize, heads: Heads, qkv: &Matrix<E>, cache: &mut KvCache<E>) {
+        cache.append(rows, qkv.data(), qkv.stride(), heads);
+    }
+
     fn attention_step(
         &self,
         heads: Heads,

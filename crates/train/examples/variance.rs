@@ -138,6 +138,7 @@ fn open(data: &Path, folder: &Path) -> Result<Corpus> {
     let request = Prepare {
         domains: &domains,
         tokenizer: &tokenizer,
+        model: None,
         splits: &SplitSpec::default(),
         base: data,
         store: ShardStore::Folder(folder.to_path_buf()),

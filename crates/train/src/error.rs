@@ -296,6 +296,10 @@ pub enum TrainError {
     #[error(transparent)]
     Mixer(#[from] cuvee_mixer::MixerError),
 
+    /// A tokenizer, or a file beside a model, cannot be used.
+    #[error(transparent)]
+    Data(#[from] cuvee_data::DataError),
+
     /// The tensor library refused an operation: out of memory, a failing driver.
     #[error("tensor library: {0}")]
     Tensor(#[from] candle_core::Error),

@@ -2,6 +2,10 @@
 //!
 //! The choices are a pure function of the seed and the position, so the same prompt and seed give
 //! the same text. Temperature 0 is greedy: the largest logit, the lowest id among equals.
+//!
+//! A text longer than the model's context is continued from its end: where the window is full, its
+//! last half becomes the next window, which the engine reads in one pass. So a token costs the same
+//! at any length, and is chosen after at least half a context.
 
 use std::ops::ControlFlow;
 
@@ -73,12 +77,15 @@ impl Sampler {
             .map(|(id, &logit)| (id, f64::from(logit)))
             .filter(|(_, logit)| !logit.is_nan())
             .collect();
+        if self.spec.temperature == 0.0 {
+            // The first of the largest.
+            let larger =
+                |best: (u32, f64), other: (u32, f64)| if other.1 > best.1 { other } else { best };
+            return ranked.into_iter().reduce(larger).map_or(0, |(id, _)| id);
+        }
         // Stable, so that equal logits stay in the order of their ids.
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
         let Some(&(best, largest)) = ranked.first() else { return 0 };
-        if self.spec.temperature == 0.0 {
-            return best;
-        }
         ranked.truncate(self.spec.top_k.unwrap_or(ranked.len()));
         for (_, value) in &mut ranked {
             *value = ((*value - largest) / self.spec.temperature).exp();
@@ -100,25 +107,59 @@ impl Sampler {
     }
 }
 
-/// Continues `prompt` by up to `max_new` tokens, ending early after `end_of_text` or when
-/// `on_token`, called with each new token, breaks. Returns the new tokens, `end_of_text` not among
-/// them.
+/// What is generated at most, and what ends it.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits<'a> {
+    /// Tokens.
+    pub tokens: usize,
+    /// Ids that end the text, each of them.
+    pub ends: &'a [u32],
+    /// Ids from here on are no tokens, as in a vocabulary that was padded: none is chosen.
+    pub vocab_size: usize,
+    /// Ids below it that are no tokens.
+    pub holes: &'a [u32],
+}
+
+impl Limits<'_> {
+    /// At most so many tokens, whatever they are.
+    pub fn of_length(tokens: usize) -> Limits<'static> {
+        Limits { tokens, ends: &[], vocab_size: usize::MAX, holes: &[] }
+    }
+
+    /// Makes sure that what is no token is not chosen.
+    fn mask(&self, logits: &mut [f32]) {
+        logits.iter_mut().skip(self.vocab_size).for_each(|logit| *logit = f32::NAN);
+        for hole in self.holes {
+            if let Some(logit) = logits.get_mut(*hole as usize) {
+                *logit = f32::NAN;
+            }
+        }
+    }
+}
+
+/// Continues `prompt`, ending early at one of the ids that end a text, or when `on_token`, called
+/// with each new token, breaks. Returns the new tokens, the id that ended them not among them.
 ///
 /// # Errors
 /// Those of [`Engine::next_logits`].
 pub fn generate(
     engine: &mut dyn Engine,
     prompt: &[u32],
-    max_new: usize,
-    end_of_text: Option<u32>,
+    limits: Limits,
     sampler: &Sampler,
     mut on_token: impl FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Vec<u32>> {
+    let context = engine.model().max_context;
     let mut tokens = prompt.to_vec();
-    for _ in 0..max_new {
-        let logits = engine.next_logits(&tokens)?;
+    let mut start = tokens.len().saturating_sub(context);
+    for _ in 0..limits.tokens {
+        if tokens.len() - start > context {
+            start = tokens.len() - context.div_ceil(2);
+        }
+        let mut logits = engine.next_logits(&tokens[start..])?;
+        limits.mask(&mut logits);
         let token = sampler.choose(&logits, tokens.len() as u64);
-        if Some(token) == end_of_text {
+        if limits.ends.contains(&token) {
             break;
         }
         tokens.push(token);
@@ -136,7 +177,12 @@ fn total(ranked: &[(u32, f64)]) -> f64 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use cuvee_kernels::Cpu;
+
     use super::*;
+    use crate::engine::{DeviceSpec, FusedEngine, ReferenceEngine};
+    use crate::model::{ModelConfig, initial_parameters};
+    use crate::spec::TrainSpec;
 
     fn sampler(spec: SamplingSpec) -> Sampler {
         Sampler::new(spec).unwrap()
@@ -196,6 +242,74 @@ mod tests {
             SamplingSpec { top_p: Some(1.1), ..SamplingSpec::default() },
         ] {
             assert!(Sampler::new(spec).unwrap_err().to_string().contains("hint: "));
+        }
+    }
+
+    /// Both engines around one small model, whose context is 6 tokens.
+    fn engines() -> [Box<dyn Engine>; 2] {
+        let (model, train) = (ModelConfig::small(), TrainSpec::default());
+        let parameters = initial_parameters(&model, 3);
+        let fused = FusedEngine::<Cpu<f32>>::on_cpu(&model, &train, parameters.clone()).unwrap();
+        let reference =
+            ReferenceEngine::from_parameters(&model, &train, DeviceSpec::Cpu, parameters).unwrap();
+        [Box::new(fused), Box::new(reference)]
+    }
+
+    #[test]
+    fn a_text_beyond_the_context_goes_on_from_its_last_half() {
+        let sampler = sampler(SamplingSpec { temperature: 1.0, ..SamplingSpec::default() });
+        let [mut engine, mut oracle] = engines();
+        for prompt in [&[3u32][..], &[1, 2, 3, 4, 5, 6], &[1, 2, 3, 4, 5, 6, 7, 8, 9]] {
+            let limits = Limits::of_length(20);
+            let made =
+                generate(engine.as_mut(), prompt, limits, &sampler, |_| ControlFlow::Continue(()));
+            let all = [prompt, &made.unwrap()].concat();
+            assert_eq!(all.len(), prompt.len() + 20);
+            let mut start = prompt.len().saturating_sub(6);
+            for end in prompt.len()..all.len() {
+                if end - start > 6 {
+                    start = end - 3;
+                }
+                let logits = oracle.all_logits(&all[start..end]).unwrap();
+                let last = &logits[logits.len() - 17..];
+                assert_eq!(all[end], sampler.choose(last, end as u64), "token {end} of {all:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_engines_read_a_prompt_at_once_as_they_do_one_by_one() {
+        let tokens = [3u32, 1, 4, 1, 5, 9];
+        for mut engine in engines() {
+            let at_once = engine.next_logits(&tokens).unwrap();
+            engine.next_logits(&tokens[..1]).unwrap();
+            for end in 2..=tokens.len() {
+                engine.next_logits(&tokens[..end]).unwrap();
+            }
+            engine.next_logits(&tokens[..1]).unwrap();
+            let one_by_one = engine.next_logits(&tokens).unwrap();
+            // Sums of a dozen products of f32, in another order.
+            let close = at_once.iter().zip(&one_by_one).all(|(a, b)| (a - b).abs() < 1e-5);
+            assert!(close, "{}: {at_once:?} {one_by_one:?}", engine.name());
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_never_generated_and_each_end_ends() {
+        let sampler = sampler(SamplingSpec { temperature: 50.0, ..SamplingSpec::default() });
+        let [mut engine, _] = engines();
+        let mut made = |limits: Limits| {
+            generate(engine.as_mut(), &[1], limits, &sampler, |_| ControlFlow::Continue(()))
+                .unwrap()
+        };
+        let limits = Limits { vocab_size: 9, holes: &[2, 4], ..Limits::of_length(200) };
+        let mut seen = made(limits);
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, [0, 1, 3, 5, 6, 7, 8]);
+        for end in [0, 5, 8] {
+            let short = made(Limits { ends: &[16, end], ..limits });
+            assert!(short.len() < 200 && !short.contains(&end), "{short:?}");
         }
     }
 }

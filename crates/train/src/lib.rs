@@ -59,7 +59,7 @@ pub use evaluate::{
     DomainEvaluation, EvalPlan, Evaluation, check_split, evaluate, evaluation_starts,
     sequence_losses,
 };
-pub use generate::{Sampler, SamplingSpec, generate};
+pub use generate::{Limits, Sampler, SamplingSpec, generate};
 pub use hf::{read_safetensors, write_safetensors};
 pub use model::{ModelConfig, ModelSpec, Preset};
 pub use optim::{

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 
 use cuvee_mixer::DomainId;
 use cuvee_train::{
-    Batch, DeviceSpec, Engine, ReferenceEngine, Sampler, SamplingSpec, TokenBuffer, TrainSpec,
-    generate, hf,
+    Batch, DeviceSpec, Engine, Limits, ReferenceEngine, Sampler, SamplingSpec, TokenBuffer,
+    TrainSpec, generate, hf,
 };
 
 /// `<s>` Once upon a time
@@ -43,6 +43,11 @@ fn folder() -> Option<PathBuf> {
     folder
 }
 
+/// 80 tokens at most, or up to one of these ids.
+fn ending_with(ends: &[u32]) -> Limits<'_> {
+    Limits { ends, ..Limits::of_length(80) }
+}
+
 fn engine(folder: &std::path::Path) -> ReferenceEngine {
     let model = hf::read_config(folder).unwrap();
     let parameters = hf::load_parameters(folder, &model).unwrap();
@@ -55,17 +60,23 @@ fn greedy_continuation_is_the_known_story() {
     let Some(folder) = folder() else { return };
     let mut engine = engine(&folder);
     let greedy = Sampler::new(SamplingSpec::default()).unwrap();
-    let story = generate(&mut engine, &PROMPT, 80, Some(2), &greedy, |_| ControlFlow::Continue(()))
-        .unwrap();
+    let story =
+        generate(&mut engine, &PROMPT, ending_with(&[2]), &greedy, |_| ControlFlow::Continue(()))
+            .unwrap();
     assert_eq!(story, STORY);
     // A callback that breaks ends it, its token included; so does the end of text, itself left out.
     let short =
-        generate(&mut engine, &PROMPT, 80, None, &greedy, |_| ControlFlow::Break(())).unwrap();
-    assert_eq!(short, STORY[..1]);
-    let ended =
-        generate(&mut engine, &PROMPT, 80, Some(STORY[3]), &greedy, |_| ControlFlow::Continue(()))
+        generate(&mut engine, &PROMPT, ending_with(&[]), &greedy, |_| ControlFlow::Break(()))
             .unwrap();
-    assert_eq!(ended, STORY[..3]);
+    assert_eq!(short, STORY[..1]);
+    // Each of several ids ends it.
+    for ends in [&[STORY[3]][..], &[511, STORY[3]], &[STORY[3], 511]] {
+        let ended = generate(&mut engine, &PROMPT, ending_with(ends), &greedy, |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(ended, STORY[..3]);
+    }
 }
 
 #[test]

@@ -59,6 +59,15 @@ pub fn fetch_model(
 }
 
 /// See the feature `hub`: without it, an error that says so.
+pub fn fetch_model_settings(
+    id: &str,
+    progress: &dyn Progress,
+    interrupted: &AtomicBool,
+) -> Result<PathBuf> {
+    fetch_model(id, progress, interrupted)
+}
+
+/// See the feature `hub`: without it, an error that says so.
 pub fn fetch_dataset(
     id: &str,
     _files: &[&str],

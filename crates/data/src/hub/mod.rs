@@ -28,6 +28,7 @@ use serde_json::Value;
 
 use crate::error::{DataError, Result, list};
 use crate::progress::Progress;
+use crate::tokenizer::END_OF_TEXT_FILES;
 use cache::{Cached, RepoCache};
 use client::{Client, Failure};
 pub(crate) use repository::RepoKind;
@@ -280,6 +281,23 @@ pub fn fetch_model(id: &str, progress: &dyn Progress, interrupted: &AtomicBool) 
     fetch_llama(&model, progress, interrupted)
 }
 
+/// Fetches what a model's files say besides its parameters: its config, and what ends its texts.
+/// The folder they lie in.
+///
+/// # Errors
+/// There is no such model.
+pub fn fetch_model_settings(
+    id: &str,
+    progress: &dyn Progress,
+    interrupted: &AtomicBool,
+) -> Result<PathBuf> {
+    let model = Snapshot::open(RepoKind::Model, id, None, "model.init", progress)?;
+    for file in END_OF_TEXT_FILES.into_iter().filter(|name| model.has(name)) {
+        model.fetch(file, progress, interrupted)?;
+    }
+    Ok(model.cache.snapshot(&model.commit))
+}
+
 /// Fetches files of a data set: where each lies, in the order of `files`.
 ///
 /// # Errors
@@ -302,7 +320,7 @@ fn fetch_llama(
     const INDEX: &str = "model.safetensors.index.json";
     let folder = model.cache.snapshot(&model.commit);
     let mut files = BTreeSet::from(["config.json".to_owned()]);
-    for optional in ["tokenizer.json", "generation_config.json"] {
+    for optional in ["tokenizer.json"].into_iter().chain(END_OF_TEXT_FILES) {
         files.extend(model.has(optional).then(|| optional.to_owned()));
     }
     if model.has(INDEX) {

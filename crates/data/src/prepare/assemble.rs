@@ -41,6 +41,8 @@ const BUFFER: usize = 1 << 20;
 pub(super) struct Published {
     pub(super) documents: u64,
     pub(super) tokens: u64,
+    /// Documents whose text spells the end-of-text.
+    pub(super) end_of_text_within: u64,
     /// Values of `domain_by` that made no domain, since none of their documents was left.
     pub(super) without_text: BTreeMap<String, Counts>,
     /// Documents kept with U+FFFD in them.
@@ -210,6 +212,7 @@ pub(super) fn assemble(
         let manifest = publish(job, &folder, value_of, domain, single, control.interrupted)?;
         published.documents += manifest.documents();
         published.tokens += manifest.tokens();
+        published.end_of_text_within += manifest.counts.end_of_text_within;
         list.folders.insert(value.clone(), store::folder_name(&value));
     }
     if by {
@@ -269,6 +272,7 @@ fn gather(
                         (&mut counts.invalid_replaced, document.replaced),
                         (&mut counts.cr_stripped, document.cr_stripped),
                         (&mut counts.normalized, document.normalized),
+                        (&mut counts.end_of_text_within, document.end_of_text_within),
                     ] {
                         *count = count.checked_sub(u64::from(is)).ok_or_else(damaged)?;
                     }

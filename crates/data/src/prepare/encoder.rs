@@ -43,6 +43,8 @@ pub(crate) struct EncodedDocument {
     pub(crate) changes: Changes,
     /// Whether U+FFFD stands in it for invalid bytes.
     pub(crate) replaced: bool,
+    /// Whether its text spells the end-of-text anywhere but at its end.
+    pub(crate) end_of_text_within: bool,
     pub(crate) split: Split,
     /// Its length as it was read, which a limit goes by: bytes of text, or four a token.
     pub(crate) length: u64,
@@ -111,6 +113,7 @@ impl Encoder<'_> {
             verdict,
             changes,
             replaced: document.replaced,
+            end_of_text_within: false,
             split: self.splits.of(id, document.unit.as_deref()),
             length,
             skipped: None,
@@ -121,15 +124,22 @@ impl Encoder<'_> {
             return Ok(made);
         }
         let tokens = match &tokens {
-            Some(tokens) => tokens.as_slice(),
+            // Tokenized documents end with it.
+            Some(tokens) => tokens.strip_suffix(&[end]).unwrap_or(tokens),
             None => {
                 ids.clear();
                 self.tokenizer.encode_to(&text, ids)?;
-                ids.as_slice()
+                // A text may too, spelled out, and more than once.
+                let length = ids.iter().rposition(|id| *id != end).map_or(0, |last| last + 1);
+                made.end_of_text_within = ids[..length].contains(&end);
+                &ids[..length]
             }
         };
-        // Tokenized documents end with it, and a text may, spelled out.
-        let tokens = tokens.strip_suffix(&[end]).unwrap_or(tokens);
+        if tokens.is_empty() {
+            // Its text is the end-of-text alone, or nothing that the tokenizer has tokens for.
+            made.verdict = Verdict::Empty;
+            return Ok(made);
+        }
         made.tokens = u32::try_from(tokens.len() + 1)
             .ok()
             .filter(|count| *count <= i32::MAX as u32)

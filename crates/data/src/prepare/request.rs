@@ -15,6 +15,9 @@ pub struct Prepare<'a> {
     pub domains: &'a [DomainSource],
     /// The `[tokenizer]` table.
     pub tokenizer: &'a TokenizerSpec,
+    /// The folder of the model that is to be trained on (`[model] init`), if any: its files say
+    /// what ends a document where the `[tokenizer]` table does not.
+    pub model: Option<&'a Path>,
     /// The shares of the splits.
     pub splits: &'a SplitSpec,
     /// What relative paths start from: the config's folder.

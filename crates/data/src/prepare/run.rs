@@ -271,7 +271,8 @@ fn finished_parts(job: &Job<'_>, of: u32) -> Result<Vec<PartRecord>> {
 }
 
 fn summary(job: &Job<'_>, published: &Published, work: Work, workers: u32) -> String {
-    let Published { documents, tokens, without_text, replaced, invalid } = published;
+    let Published { documents, tokens, end_of_text_within, without_text, replaced, invalid } =
+        published;
     let from = match workers {
         1 => match job.source.files.len() {
             1 => "1 file".to_owned(),
@@ -281,6 +282,12 @@ fn summary(job: &Job<'_>, published: &Published, work: Work, workers: u32) -> St
     };
     let mut summary =
         format!("{}: {documents} documents, {tokens} tokens from {from}{}", job.name, work.words());
+    if *end_of_text_within > 0 {
+        summary.push_str(&format!(
+            "; {end_of_text_within} of them spell `{}` in their text, which ends a document there",
+            job.tokenizer.end_of_text_token()
+        ));
+    }
     if !without_text.is_empty() {
         let values: Vec<String> = without_text.keys().cloned().collect();
         summary.push_str(&format!(

@@ -30,8 +30,8 @@ use crate::source::meter::Meter;
 use crate::source::reading::Item;
 use crate::source::resolve::Source;
 use crate::spec::TrainTokenizerSpec;
-use crate::tokenizer::Tokenizer;
 use crate::tokenizer::training::{self, END_OF_TEXT};
+use crate::tokenizer::{END_OF_TEXT_FILES, EndOfText, Tokenizer};
 
 /// Loads or trains it.
 ///
@@ -59,12 +59,17 @@ pub(crate) fn choose(
             found: "an empty string".to_owned(),
             hint: "for one beside the config, write `file = \"tokenizer.json\"`".to_owned(),
         }),
-        (Some(file), None, None) => Tokenizer::from_file(&request.base.join(file), end_of_text),
+        (Some(file), None, None) => {
+            Tokenizer::from_file_for(&request.base.join(file), end_of_text, request.model)
+        }
         (None, Some(hub), None) => {
             let revision = spec.revision.as_deref();
             let model = Snapshot::open(RepoKind::Model, hub, revision, "tokenizer.hub", progress)?;
             let file = model.fetch("tokenizer.json", progress, request.interrupted)?;
-            Tokenizer::from_file(&file, end_of_text)
+            for beside in END_OF_TEXT_FILES.into_iter().filter(|name| model.has(name)) {
+                model.fetch(beside, progress, request.interrupted)?;
+            }
+            Tokenizer::from_file_for(&file, end_of_text, request.model)
         }
         (None, None, Some(train)) => {
             if end_of_text.is_some_and(|token| token != END_OF_TEXT) {
@@ -110,13 +115,18 @@ fn trained(
     let folder = request.store.path();
     let path = folder.join(format!("tokenizer-{}.json", hash.get(..16).unwrap_or(&hash)));
     // A file that does not load is made again.
-    if let Ok(tokenizer) = Tokenizer::from_file(&path, None) {
+    let made = || {
+        let tokenizer = Tokenizer::from_file(&path, Some(END_OF_TEXT)).ok()?;
+        tell_of_fewer(&tokenizer, spec, progress);
+        Some(tokenizer)
+    };
+    if let Some(tokenizer) = made() {
         return Ok(tokenizer);
     }
     // One process of several makes it, the others find it made.
     let waiting = || progress.note("waiting for another process that makes the tokenizer");
     let _lock = store::lock(folder, LockKind::Exclusive, request.interrupted, &waiting)?;
-    if let Ok(tokenizer) = Tokenizer::from_file(&path, None) {
+    if let Some(tokenizer) = made() {
         return Ok(tokenizer);
     }
     let mut texts = Vec::new();
@@ -130,10 +140,23 @@ fn trained(
     progress.finish(&format!("tokenizer: sampled {bytes} bytes of {} domains", sources.len()));
     progress.start("train the tokenizer", None);
     let json = training::train(&texts, spec.vocab_size)?;
-    let tokenizer = Tokenizer::build(json, None, &path.display().to_string())?;
+    let end_of_text = EndOfText { named: Some(END_OF_TEXT), ..EndOfText::default() };
+    let tokenizer = Tokenizer::build(json, end_of_text, &path.display().to_string())?;
     cuvee_fs::write_file(&path, tokenizer.json().as_bytes())?;
     progress.finish(&format!("tokenizer: {} tokens", tokenizer.vocab_size()));
+    tell_of_fewer(&tokenizer, spec, progress);
     Ok(tokenizer)
+}
+
+/// Says where the text gave fewer tokens than were asked for.
+fn tell_of_fewer(tokenizer: &Tokenizer, spec: &TrainTokenizerSpec, progress: &dyn Progress) {
+    let (found, asked) = (tokenizer.vocab_size(), spec.vocab_size);
+    if found < asked {
+        progress.note(&format!(
+            "note: the tokenizer has {found} tokens and not the {asked} of tokenizer.train.vocab_size: its \
+             sample of text has no more pairs that come twice"
+        ));
+    }
 }
 
 /// Adds some `share` bytes of a source's training documents to `texts`.

@@ -152,6 +152,9 @@ pub struct Counts {
     /// Kept with characters changed by `normalize`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub normalized: u64,
+    /// Kept with the end-of-text within: their text spells the token.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub end_of_text_within: u64,
 }
 
 /// Counts of cleaning steps that are off are left out, so that a `shard.json` without them stays
@@ -173,6 +176,8 @@ impl std::ops::AddAssign for Counts {
         self.too_long = self.too_long.saturating_add(other.too_long);
         self.cr_stripped = self.cr_stripped.saturating_add(other.cr_stripped);
         self.normalized = self.normalized.saturating_add(other.normalized);
+        self.end_of_text_within =
+            self.end_of_text_within.saturating_add(other.end_of_text_within);
     }
 }
 

@@ -31,8 +31,8 @@ pub struct TokenizerSpec {
     /// Train a byte-level BPE on the domains themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<TrainTokenizerSpec>,
-    /// The token that ends a document. Default: the first of [`END_OF_TEXT_TOKENS`] that the
-    /// vocabulary has.
+    /// The token that ends a document. Default: the model's, the tokenizer's own, or the first of
+    /// [`END_OF_TEXT_TOKENS`] that the vocabulary has, in this order.
     ///
     /// [`END_OF_TEXT_TOKENS`]: crate::END_OF_TEXT_TOKENS
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,26 @@ use crate::error::{DataError, Result};
 pub const END_OF_TEXT_TOKENS: [&str; 5] =
     ["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[SEP]"];
 
+/// See the feature `tokenizers`.
+///
+/// # Errors
+/// None: nothing is read.
+pub fn model_end_of_text(_folder: &Path) -> Result<Vec<u32>> {
+    Ok(Vec::new())
+}
+
+/// See the feature `tokenizers`.
+pub(crate) const END_OF_TEXT_FILES: [&str; 0] = [];
+
+/// See the feature `tokenizers`. Nothing reads it where nothing is loaded.
+#[allow(dead_code)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct EndOfText<'a> {
+    pub(crate) named: Option<&'a str>,
+    pub(crate) model: Option<&'a Path>,
+    pub(crate) own: Option<&'a Path>,
+}
+
 /// See the feature `tokenizers`; there is none.
 #[derive(Debug)]
 pub enum Tokenizer {}
@@ -35,6 +55,22 @@ impl Tokenizer {
 
     /// # Errors
     /// Always: the feature is not in this build.
+    pub fn from_file_for(
+        path: &Path,
+        _end_of_text: Option<&str>,
+        _model: Option<&Path>,
+    ) -> Result<Tokenizer> {
+        Tokenizer::from_file(path, None)
+    }
+
+    /// # Errors
+    /// Always: the feature is not in this build.
+    pub fn fingerprint_of(path: &Path) -> Result<String> {
+        Tokenizer::from_file(path, None).map(|tokenizer| match tokenizer {})
+    }
+
+    /// # Errors
+    /// Always: the feature is not in this build.
     pub fn from_file_ending_with(path: &Path, _end_of_text: u32) -> Result<Tokenizer> {
         Tokenizer::from_file(path, None)
     }
@@ -45,11 +81,7 @@ impl Tokenizer {
         Err(refusal("a tokenizer was given as text".to_owned()))
     }
 
-    pub(crate) fn build(
-        text: String,
-        _end_of_text: Option<&str>,
-        _origin: &str,
-    ) -> Result<Tokenizer> {
+    pub(crate) fn build(text: String, _end_of_text: EndOfText, _origin: &str) -> Result<Tokenizer> {
         Tokenizer::from_json(&text)
     }
 
@@ -88,6 +120,11 @@ impl Tokenizer {
 
     /// The largest id plus one.
     pub fn vocab_size(&self) -> usize {
+        match *self {}
+    }
+
+    /// The ids that no token has.
+    pub fn holes(&self) -> &[u32] {
         match *self {}
     }
 

@@ -83,6 +83,7 @@ impl Place {
         Prepare {
             domains,
             tokenizer: &self.tokenizer,
+            model: None,
             splits: &self.splits,
             base,
             store: self.store(),

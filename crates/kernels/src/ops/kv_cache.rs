@@ -1,4 +1,5 @@
-//! Generation: attention of one new token over the cached keys and values of those before it.
+//! Generation: attention of one new token over the cached keys and values of those before it, and
+//! the cache of tokens that were read at once.
 
 use crate::dot::dot;
 use crate::element::Element;
@@ -13,6 +14,22 @@ use crate::ops::rope::{Rotations, rotate};
 pub struct KvCache<E> {
     keys: Vec<E>,
     values: Vec<E>,
+}
+
+impl<E: Element> KvCache<E> {
+    /// Appends the keys and values of the first `rows` rows of `qkv`, each `[(H + 2G) e]`, `stride`
+    /// apart. The keys are rotated to their positions already.
+    ///
+    /// # Panics
+    /// If a row is too short.
+    pub fn append(&mut self, rows: usize, qkv: &[E], stride: usize, heads: Heads) {
+        let (first, width) = (heads.query * heads.dim, heads.kv * heads.dim);
+        for row in qkv.chunks(stride).take(rows) {
+            let (keys, values) = row[first..][..2 * width].split_at(width);
+            self.keys.extend_from_slice(keys);
+            self.values.extend_from_slice(values);
+        }
+    }
 }
 
 /// Attention of the token that follows those in `cache`.

@@ -19,7 +19,6 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use cuvee_data::Tokenizer;
 use cuvee_fs::{remove_folder, replace_folder, sweep_folders};
 
 use crate::engine::Engine;
@@ -48,13 +47,11 @@ pub fn save(
     keep: usize,
     engine: &dyn Engine,
     state: &RunState,
-    tokenizer: &Tokenizer,
+    tokenizer: hf::ExportTokenizer,
 ) -> Result<PathBuf> {
     let target = root.join(folder_name(state.step));
     replace_folder(&target, |partial| {
-        let exported =
-            hf::ExportTokenizer { json: tokenizer.json(), end_of_text: tokenizer.end_of_text() };
-        hf::write_export_files(partial, engine.model(), &engine.parameters()?, exported)?;
+        hf::write_export_files(partial, engine.model(), &engine.parameters()?, tokenizer)?;
         let tensors = engine.optimizer_state()?.tensors.into_iter().flat_map(named_by_kind);
         write_safetensors(&partial.join(OPTIMIZER_FILE), &tensors.collect::<Vec<_>>())?;
         state.save(partial)

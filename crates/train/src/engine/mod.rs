@@ -133,8 +133,9 @@ pub trait Engine {
     fn sequence_losses(&mut self, tokens: &TokenBuffer) -> Result<Vec<f64>>;
 
     /// Logits `[vocab_size]` of the token that follows `tokens`. Only the last `max_context` tokens
-    /// are seen. While all of them are seen, calls that extend the same tokens one at a time cost
-    /// one position each; beyond that, every call costs `max_context` positions.
+    /// are seen, at first in one pass. While all of them are seen, calls that extend the same
+    /// tokens cost the new positions alone; beyond that, every call costs `max_context` positions,
+    /// which [`generate`](crate::generate()) therefore avoids.
     ///
     /// # Errors
     /// [`TrainError::Context`] for no token, [`TrainError::TokenId`], [`TrainError::Tensor`].

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use super::inherited::SpecialIds;
 use super::json::read_json;
 use crate::error::{Result, TrainError};
 use crate::model::{Misfit, ModelConfig};
@@ -41,25 +42,8 @@ pub fn read_config(dir: &Path) -> Result<ModelConfig> {
     }
 }
 
-/// The id that ends a text: `eos_token_id` of `dir/generation_config.json`, or of `dir/config.json`
-/// where the former is not there or silent; the first one of a list. `None` where neither file has
-/// one.
-///
-/// # Errors
-/// [`TrainError::Io`] for no `config.json`; [`TrainError::Json`] for a file or an id that is
-/// malformed.
-pub fn read_end_of_text(dir: &Path) -> Result<Option<u32>> {
-    let generation = dir.join("generation_config.json");
-    if generation.is_file()
-        && let Some(id) = ConfigFile::read(&generation)?.end_of_text()?
-    {
-        return Ok(Some(id));
-    }
-    ConfigFile::read(&dir.join("config.json"))?.end_of_text()
-}
-
 /// The keys `transformers` reads, all of them, so that its defaults play no part.
-pub(super) fn config_json(model: &ModelConfig, end_of_text: u32) -> Value {
+pub(super) fn config_json(model: &ModelConfig, ids: &SpecialIds) -> Value {
     json!({
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -82,9 +66,9 @@ pub(super) fn config_json(model: &ModelConfig, end_of_text: u32) -> Value {
         "initializer_range": 0.02,
         "tie_word_embeddings": model.tied,
         "use_cache": true,
-        "bos_token_id": null,
-        "eos_token_id": end_of_text,
-        "pad_token_id": end_of_text,
+        "bos_token_id": ids.begin,
+        "eos_token_id": ids.end,
+        "pad_token_id": ids.pad,
         "torch_dtype": "float32",
     })
 }
@@ -131,17 +115,6 @@ impl ConfigFile {
             None => Ok(default),
             Some(value) => value.as_bool().ok_or_else(|| self.wrong(key, "true or false for")),
         }
-    }
-
-    fn end_of_text(&self) -> Result<Option<u32>> {
-        const KEY: &str = "eos_token_id";
-        let id = match self.get(KEY) {
-            Some(Value::Array(ids)) => ids.first(),
-            other => other,
-        };
-        let read = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
-        id.map(|id| read(id).ok_or_else(|| self.wrong(KEY, "a token id, or a list of them, for")))
-            .transpose()
     }
 
     fn does_not_fit(&self, misfit: Misfit) -> TrainError {

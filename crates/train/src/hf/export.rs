@@ -7,6 +7,7 @@ use cuvee_fs::{replace_folder, write_file};
 use serde_json::{Value, json};
 
 use super::config::config_json;
+use super::inherited::Inherited;
 use super::json::write_json;
 use super::tensor_file::write_safetensors;
 use crate::error::{Result, TrainError};
@@ -20,6 +21,8 @@ pub struct ExportTokenizer<'a> {
     pub json: &'a str,
     /// Id of the end-of-text token.
     pub end_of_text: u32,
+    /// What the model that the run started from says of it.
+    pub inherited: Option<&'a Inherited>,
 }
 
 /// The files of an export.
@@ -72,49 +75,53 @@ pub fn write_export_files(
     tokenizer: ExportTokenizer,
 ) -> Result<()> {
     check_tensors(&model.parameter_list(), tensors, "the parameters to export")?;
-    let end_of_text = token_text(tokenizer, &dir.join("tokenizer.json"))?;
-    write_json(&dir.join("config.json"), &config_json(model, tokenizer.end_of_text))?;
-    write_json(
-        &dir.join("generation_config.json"),
-        &json!({
-            "_from_model_config": true,
-            "do_sample": false,
-            "eos_token_id": tokenizer.end_of_text,
-            "pad_token_id": tokenizer.end_of_text,
-        }),
-    )?;
-    write_file(&dir.join("tokenizer.json"), tokenizer.json.as_bytes())?;
-    write_json(
-        &dir.join("tokenizer_config.json"),
-        &json!({
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": model.max_context,
-            "clean_up_tokenization_spaces": false,
-            "eos_token": end_of_text,
-            "pad_token": end_of_text,
-        }),
-    )?;
+    let path = dir.join("tokenizer.json");
+    let json: Value = serde_json::from_str(tokenizer.json).map_err(|error| TrainError::Json {
+        path: path.clone(),
+        expected: "a tokenizer in JSON".into(),
+        found: error.to_string(),
+    })?;
+    let id = u64::from(tokenizer.end_of_text);
+    let end_of_text = token_text(&json, id).ok_or_else(|| TrainError::Json {
+        path: path.clone(),
+        expected: format!("a token of id {id}, the end of text"),
+        found: "none".into(),
+    })?;
+    let nothing = Inherited::default();
+    let inherited = tokenizer.inherited.unwrap_or(&nothing);
+    let ids = inherited.ids(tokenizer.end_of_text);
+    write_json(&dir.join("config.json"), &config_json(model, &ids))?;
+    write_json(&dir.join("generation_config.json"), &inherited.generation(&ids))?;
+    write_file(&path, tokenizer.json.as_bytes())?;
+    let mut settings = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": model.max_context,
+        "clean_up_tokenization_spaces": false,
+        "eos_token": end_of_text,
+        "pad_token": ids.pad.as_u64().and_then(|id| token_text(&json, id)).unwrap_or(end_of_text),
+    });
+    if let Some(begin) = inherited.begin().and_then(|id| token_text(&json, id)) {
+        settings["bos_token"] = begin.into();
+    }
+    if !inherited.chat_template().is_null() {
+        settings["chat_template"] = inherited.chat_template().clone();
+    }
+    write_json(&dir.join("tokenizer_config.json"), &settings)?;
     write_safetensors(&dir.join("model.safetensors"), tensors)
 }
 
-/// The text of the end-of-text id, for `tokenizer_config.json`.
-fn token_text(tokenizer: ExportTokenizer, path: &Path) -> Result<String> {
-    let refuse = |expected: String, found: String| TrainError::Json {
-        path: path.to_path_buf(),
-        expected,
-        found,
-    };
-    let json: Value = serde_json::from_str(tokenizer.json)
-        .map_err(|error| refuse("a tokenizer in JSON".into(), error.to_string()))?;
-    let id = u64::from(tokenizer.end_of_text);
-    let added = json["added_tokens"].as_array().into_iter().flatten();
+/// The text of an id, for `tokenizer_config.json`.
+fn token_text(tokenizer: &Value, id: u64) -> Option<&str> {
+    let added = tokenizer["added_tokens"].as_array().into_iter().flatten();
     let added = added
         .filter(|token| token["id"].as_u64() == Some(id))
         .find_map(|token| token["content"].as_str());
-    let vocab = json["model"]["vocab"].as_object().into_iter().flatten();
-    let known =
-        vocab.filter(|(_, value)| value.as_u64() == Some(id)).map(|(text, _)| text.as_str());
-    let text = added.or_else(|| known.into_iter().next());
-    text.map(str::to_owned)
-        .ok_or_else(|| refuse(format!("a token of id {id}, the end of text"), "none".into()))
+    added.or_else(|| match &tokenizer["model"]["vocab"] {
+        // Unigram: [token, score] pairs in the order of their ids.
+        Value::Array(pairs) => pairs.get(usize::try_from(id).ok()?)?.get(0)?.as_str(),
+        vocab => {
+            let mut tokens = vocab.as_object()?.iter();
+            Some(tokens.find(|(_, value)| value.as_u64() == Some(id))?.0.as_str())
+        }
+    })
 }

@@ -85,13 +85,9 @@ pub fn load_initial(
 }
 
 fn check_tokenizer(path: &Path, expected: &Tokenizer) -> Result<()> {
-    // The same vocabulary has the same end-of-text. Another one may have it anywhere or nowhere;
-    // since it plays no part in the fingerprint, which is all that is wanted, any token will do.
-    let own = Tokenizer::from_file_ending_with(path, expected.end_of_text())
-        .or_else(|_| Tokenizer::from_file_ending_with(path, 0));
-    let found = match own {
-        Ok(tokenizer) if tokenizer.fingerprint() == expected.fingerprint() => return Ok(()),
-        Ok(tokenizer) => tokenizer.fingerprint().to_owned(),
+    let found = match Tokenizer::fingerprint_of(path) {
+        Ok(fingerprint) if fingerprint == expected.fingerprint() => return Ok(()),
+        Ok(fingerprint) => fingerprint,
         Err(error) => {
             format!("one that cannot be read ({})", error.to_string().replace('\n', "; "))
         }

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `json` | reads and writes JSON files |
 //! | `tensor_file` | reads and writes `.safetensors` |
+//! | `inherited` | what a pretrained model's files say besides its shape |
 //! | `config` | `config.json` to a model's shape and back |
 //! | `import` | a folder to parameters |
 //! | `export` | parameters to a folder |
@@ -14,12 +15,14 @@
 mod config;
 mod export;
 mod import;
+mod inherited;
 mod json;
 mod tensor_file;
 #[cfg(test)]
 mod tests;
 
-pub use config::{read_config, read_end_of_text};
+pub use config::read_config;
 pub use export::{ExportTokenizer, write_export, write_export_files};
 pub use import::{load_initial, load_parameters, resolve_model};
+pub use inherited::Inherited;
 pub use tensor_file::{read_safetensors, write_safetensors};

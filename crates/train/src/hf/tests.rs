@@ -34,11 +34,11 @@ fn model() -> ModelConfig {
 }
 
 fn tokenizer() -> ExportTokenizer<'static> {
-    ExportTokenizer { json: TOKENIZER, end_of_text: 31 }
+    ExportTokenizer { json: TOKENIZER, end_of_text: 31, inherited: None }
 }
 
 fn config_with(dir: &Path, change: impl FnOnce(&mut Value)) {
-    let mut value = config_json(&model(), 31);
+    let mut value = config_json(&model(), &Inherited::default().ids(31));
     change(&mut value);
     fs::write(dir.join("config.json"), value.to_string()).unwrap();
 }
@@ -242,38 +242,61 @@ fn lengths_that_do_not_fit_are_named_by_the_files_own_keys() {
 }
 
 #[test]
-fn the_end_of_text_is_the_one_the_model_was_saved_with() {
+fn what_a_pretrained_model_says_of_its_texts_is_exported_again() {
     let dir = tempfile::tempdir().unwrap();
-    let write = |file: &str, id: Value| {
-        fs::write(
-            dir.path().join(file),
-            json!({"eos_token_id": id, "model_type": "llama"}).to_string(),
-        )
-        .unwrap();
+    let (init, export) = (dir.path().join("init"), dir.path().join("export"));
+    let tensors = initial_parameters(&model(), 5);
+    let write = |end_of_text, json| {
+        let inherited = Inherited::read(&init).unwrap();
+        let tokenizer = ExportTokenizer { json, end_of_text, inherited: Some(&inherited) };
+        write_export(&export, &model(), &tensors, tokenizer).unwrap();
+        ["config", "generation_config", "tokenizer_config"]
+            .map(|name| Value::Object(read_json(&export.join(format!("{name}.json"))).unwrap()))
     };
-    let read = || read_end_of_text(dir.path());
-    assert!(matches!(read(), Err(TrainError::Io { .. })));
-    write("config.json", json!(7));
-    assert_eq!(read().unwrap(), Some(7));
-    write("generation_config.json", json!([9, 8]));
-    assert_eq!(read().unwrap(), Some(9));
-    for silent in [Value::Null, json!([])] {
-        write("generation_config.json", silent);
-        assert_eq!(read().unwrap(), Some(7));
+    let tokenizer = json!({
+        "added_tokens": [{"id": 31, "content": "<|endoftext|>"}],
+        "model": {"vocab": {"<s>": 1, "</s>": 2, "<turn>": 7, "<pad>": 9}},
+    })
+    .to_string();
+    fs::create_dir(&init).unwrap();
+    let config = json!({"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 9});
+    fs::write(init.join("config.json"), config.to_string()).unwrap();
+    let settings = json!({"eos_token_id": [2, 7], "temperature": 0.7, "do_sample": true});
+    fs::write(init.join("generation_config.json"), settings.to_string()).unwrap();
+    fs::write(init.join("tokenizer_config.json"), r#"{"chat_template": "{{ x }}"}"#).unwrap();
+    let [config, generation, tokens] = write(2, &tokenizer);
+    for file in [&config, &generation] {
+        assert_eq!(file["eos_token_id"], json!([2, 7]));
+        assert_eq!((&file["bos_token_id"], &file["pad_token_id"]), (&json!(1), &json!(9)));
     }
-    write("config.json", Value::Null);
-    assert_eq!(read().unwrap(), None);
-    for wrong in [json!("</s>"), json!(-1), json!(1u64 << 32), json!([1.5])] {
-        write("generation_config.json", wrong);
-        let message = read().unwrap_err().to_string();
-        assert!(
-            message.contains("generation_config.json") && message.contains("`eos_token_id`"),
-            "{message}"
-        );
-    }
-    let export = dir.path().join("export");
-    write_export(&export, &model(), &initial_parameters(&model(), 5), tokenizer()).unwrap();
-    assert_eq!(read_end_of_text(&export).unwrap(), Some(31));
+    assert_eq!((&generation["temperature"], &generation["do_sample"]), (&json!(0.7), &json!(true)));
+    assert_eq!((&tokens["eos_token"], &tokens["bos_token"]), (&json!("</s>"), &json!("<s>")));
+    assert_eq!(
+        (&tokens["pad_token"], &tokens["chat_template"]),
+        (&json!("<pad>"), &json!("{{ x }}"))
+    );
+    // The export is read as the model was; documents that ended otherwise come first.
+    assert_eq!(cuvee_data::model_end_of_text(&export).unwrap(), [2, 7]);
+    write(31, &tokenizer);
+    assert_eq!(cuvee_data::model_end_of_text(&export).unwrap(), [31, 2, 7]);
+    // What is no id is refused, with the file and the key.
+    fs::write(init.join("generation_config.json"), r#"{"eos_token_id": "</s>"}"#).unwrap();
+    let message = Inherited::read(&init).unwrap_err().to_string();
+    assert!(
+        message.contains("generation_config.json") && message.contains("`eos_token_id`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_unigrams_end_of_text_is_exported() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = r#"{"model": {"type": "Unigram", "vocab": [["<unk>", 0.0], ["</s>", 0.0]]}}"#;
+    let tokenizer = ExportTokenizer { json, end_of_text: 1, inherited: None };
+    let tensors = initial_parameters(&model(), 5);
+    write_export(&dir.path().join("export"), &model(), &tensors, tokenizer).unwrap();
+    let settings = read_json(&dir.path().join("export/tokenizer_config.json")).unwrap();
+    assert_eq!(settings["eos_token"], "</s>");
 }
 
 /// A tokenizer of single letters in the order of `letters`, then `end`.
@@ -306,8 +329,13 @@ fn parameters_of_another_tokenizer_are_not_started_from() {
         fs::write(&file, &own).unwrap();
         Tokenizer::from_file(&file, Some("<end>")).unwrap()
     };
-    write_export(&init, &model(), &tensors, ExportTokenizer { json: &own, end_of_text: 3 })
-        .unwrap();
+    write_export(
+        &init,
+        &model(),
+        &tensors,
+        ExportTokenizer { json: &own, end_of_text: 3, inherited: None },
+    )
+    .unwrap();
     assert_eq!(load_initial(&init, &model(), &corpus).unwrap(), tensors);
     // The same tokenizer in another form.
     let spaced =

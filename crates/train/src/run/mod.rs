@@ -21,6 +21,7 @@ use crate::checkpoint::{self, RunState};
 use crate::engine::Engine;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{EvalPlan, check_split, evaluate, sequence_losses};
+use crate::hf::{ExportTokenizer, Inherited};
 use crate::optim::learning_rate;
 use crate::spec::{CheckpointSpec, EvalSpec, TrainSpec};
 pub use observer::{Observer, Outcome};
@@ -41,6 +42,8 @@ pub struct RunPlan {
     pub importance: Simplex,
     /// The folder of the run's checkpoints.
     pub checkpoints: PathBuf,
+    /// What checkpoints carry on of the model that the run starts from, if it does.
+    pub inherited: Option<Inherited>,
 }
 
 /// A run in progress.
@@ -135,13 +138,13 @@ impl<'a> Trainer<'a> {
                     observer.sync_log().map_err(|e| TrainError::Log { step: done, source: e })?;
                 self.state.mixer = self.mixer.state();
                 let (root, keep) = (&self.plan.checkpoints, self.plan.checkpoint.keep);
-                let folder = checkpoint::save(
-                    root,
-                    keep,
-                    self.engine.as_ref(),
-                    &self.state,
-                    self.tokenizer,
-                )?;
+                let tokenizer = ExportTokenizer {
+                    json: self.tokenizer.json(),
+                    end_of_text: self.tokenizer.end_of_text(),
+                    inherited: self.plan.inherited.as_ref(),
+                };
+                let engine = self.engine.as_ref();
+                let folder = checkpoint::save(root, keep, engine, &self.state, tokenizer)?;
                 observer.checkpoint(&folder);
                 self.saved = Some(done);
             }

@@ -221,6 +221,7 @@ pub(crate) struct DocumentRecord {
     pub(crate) replaced: bool,
     pub(crate) cr_stripped: bool,
     pub(crate) normalized: bool,
+    pub(crate) end_of_text_within: bool,
 }
 
 impl DocumentRecord {
@@ -235,7 +236,8 @@ impl DocumentRecord {
         out[30] = self.split.number() as u8;
         out[31] = u8::from(self.replaced)
             | u8::from(self.cr_stripped) << 1
-            | u8::from(self.normalized) << 2;
+            | u8::from(self.normalized) << 2
+            | u8::from(self.end_of_text_within) << 3;
         out
     }
 
@@ -253,6 +255,7 @@ impl DocumentRecord {
             replaced: bytes[31] & 1 != 0,
             cr_stripped: bytes[31] & 2 != 0,
             normalized: bytes[31] & 4 != 0,
+            end_of_text_within: bytes[31] & 8 != 0,
         }
     }
 }
@@ -369,8 +372,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_read_back(id in any::<u128>(), bytes in any::<u64>(), tokens in any::<u32>(), domain in any::<u16>(), split in 0usize..3, flags in any::<[bool; 3]>()) {
-            let record = DocumentRecord { id: DocumentId(id), bytes, tokens, domain, split: Split::ALL[split], replaced: flags[0], cr_stripped: flags[1], normalized: flags[2] };
+        fn records_read_back(id in any::<u128>(), bytes in any::<u64>(), tokens in any::<u32>(), domain in any::<u16>(), split in 0usize..3, flags in any::<[bool; 4]>()) {
+            let record = DocumentRecord { id: DocumentId(id), bytes, tokens, domain, split: Split::ALL[split], replaced: flags[0], cr_stripped: flags[1], normalized: flags[2], end_of_text_within: flags[3] };
             prop_assert_eq!(DocumentRecord::from_bytes(&record.to_bytes()), record);
         }
     }

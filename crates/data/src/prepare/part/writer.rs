@@ -273,6 +273,7 @@ impl<'a> PartWriter<'a> {
         counts.invalid_replaced += u64::from(document.replaced);
         counts.cr_stripped += u64::from(document.changes.cr_stripped);
         counts.normalized += u64::from(document.changes.normalized);
+        counts.end_of_text_within += u64::from(document.end_of_text_within);
         if let Some(records) = &mut self.records {
             records.push(DocumentRecord {
                 id: document.id,
@@ -284,6 +285,7 @@ impl<'a> PartWriter<'a> {
                 replaced: document.replaced,
                 cr_stripped: document.changes.cr_stripped,
                 normalized: document.changes.normalized,
+                end_of_text_within: document.end_of_text_within,
             })?;
         }
         domain.streams[document.split.number()].push(tokens, document.tokens, document.bytes)

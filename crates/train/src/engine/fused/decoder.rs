@@ -191,8 +191,9 @@ impl<K: Backend> Decoder<'_, K> {
         &self.parameters[self.layout.in_layer(layer, group)]
     }
 
-    /// From tokens to the last norm's output, `work.norm_nd`: whole sequences, or, with a cache a
-    /// layer, the one token after those that they hold.
+    /// From tokens to the last norm's output, `work.norm_nd`: whole sequences; or, with a cache a
+    /// layer, the one token after those that they hold, or all tokens of one sequence, which are
+    /// put into the empty caches.
     fn forward(&self, ids: &[u32], mut caches: Option<&mut [K::KvCache]>, work: &mut Work<K>) {
         let (k, rows, heads) = (self.kernels, ids.len(), heads(self.model));
         let Work { context, streams_nd, layers, norm_nd, scale_n, workspace, clock, .. } = work;
@@ -217,7 +218,7 @@ impl<K: Backend> Decoder<'_, K> {
             clock.lap(KernelKind::Norm);
             k.linear(rows, &kept.attention_norm_nd, matrix(of(FusedGroup::Qkv)), &mut kept.qkv_nq);
             clock.lap(KernelKind::Linear);
-            if let Some(caches) = &mut caches {
+            if let Some(caches) = caches.as_deref_mut().filter(|_| rows == 1) {
                 let (qkv_nq, attended_na) = (&mut kept.qkv_nq, &mut kept.attended_na);
                 k.attention_step(heads, self.rotations, qkv_nq, &mut caches[layer], attended_na);
                 clock.lap(KernelKind::Attention);
@@ -234,6 +235,9 @@ impl<K: Backend> Decoder<'_, K> {
                     workspace,
                 );
                 clock.lap(KernelKind::Attention);
+                if let Some(caches) = caches.as_deref_mut() {
+                    k.cache(rows, heads, &kept.qkv_nq, &mut caches[layer]);
+                }
             }
             k.linear_residual(
                 rows,
@@ -488,9 +492,35 @@ impl<K: Backend> Decoder<'_, K> {
         k.write(gradient_d, 0, &sum_d);
     }
 
-    /// Logits `[v]` of the token after `id`, the caches, one a layer, holding all tokens before it.
-    pub(super) fn next(&self, id: u32, caches: &mut [K::KvCache], work: &mut Work<K>) -> Vec<f32> {
-        self.forward(&[id], Some(caches), work);
+    /// Adds `ids` to what the caches, one a layer, hold, one at a time, and gives the logits `[v]`
+    /// of the token after them. `work` has room for one row.
+    pub(super) fn next(
+        &self,
+        ids: &[u32],
+        caches: &mut [K::KvCache],
+        work: &mut Work<K>,
+    ) -> Vec<f32> {
+        for id in ids {
+            self.forward(&[*id], Some(caches), work);
+        }
         self.head_logits(1, &work.norm_nd)
+    }
+
+    /// The same with empty caches, all ids in one pass; the head sees the last alone.
+    pub(super) fn begin(
+        &self,
+        ids: &[u32],
+        caches: &mut [K::KvCache],
+        work: &mut Work<K>,
+    ) -> Vec<f32> {
+        let (k, rows, d) = (self.kernels, ids.len(), self.model.dim);
+        let mut all = Work::new(k, self.model, rows, rows, false);
+        self.forward(ids, Some(caches), &mut all);
+        let last_d = k.read(all.streams_nd.at(2 * self.model.layers), (rows - 1) * d..rows * d);
+        let Work { streams_nd, norm_nd, scale_n, .. } = work;
+        k.write(streams_nd.first(), 0, &last_d);
+        let gain = &self.once(FusedGroup::Norm).values;
+        k.norm(1, streams_nd.at(0), gain, self.eps(), norm_nd, scale_n);
+        self.head_logits(1, norm_nd)
     }
 }

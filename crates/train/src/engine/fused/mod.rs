@@ -368,11 +368,12 @@ impl<K: Backend> Engine for FusedEngine<K> {
         });
         let Self { kernels, model, layout, parameters, rotations, .. } = self;
         let decoder = Decoder { kernels, model, layout, parameters, rotations };
-        let mut logits = Vec::new();
-        for &token in &window[generation.tokens.len()..] {
-            logits = decoder.next(token, &mut generation.caches, &mut generation.work);
-            generation.tokens.push(token);
-        }
+        let Generation { tokens: known, caches, work } = &mut generation;
+        let logits = match known.is_empty() {
+            true => decoder.begin(window, caches, work),
+            false => decoder.next(&window[known.len()..], caches, work),
+        };
+        known.extend_from_slice(&window[known.len()..]);
         self.generation = Some(generation);
         Ok(logits)
     }

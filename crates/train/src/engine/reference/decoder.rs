@@ -149,9 +149,26 @@ impl Decoder {
         })
     }
 
-    /// Logits `[b·t, v]` of `tokens_bt`. With a cache, the tokens follow those in it, and their
-    /// keys and values are added.
+    /// Logits `[b·t, v]` of `tokens_bt`.
     pub(super) fn logits_nv(
+        &self,
+        tokens_bt: &Tensor,
+        capture: &mut GradientCapture,
+    ) -> Result<Tensor> {
+        let normed_nd = self.normed_nd(tokens_bt, None, capture)?;
+        capture.head(&normed_nd, &self.head_vd, normed_nd.matmul(&self.head_vd.t()?)?)
+    }
+
+    /// Logits `[v]` of the token after `tokens_1t`, which follow those in the cache; their keys and
+    /// values are added to it.
+    pub(super) fn last_logits_v(&self, tokens_1t: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
+        let last = tokens_1t.dim(1)? - 1;
+        let normed_nd = self.normed_nd(tokens_1t, Some(cache), &mut GradientCapture::off())?;
+        Ok(normed_nd.narrow(0, last, 1)?.matmul(&self.head_vd.t()?)?.squeeze(0)?)
+    }
+
+    /// The last norm's output, which the head reads.
+    fn normed_nd(
         &self,
         tokens_bt: &Tensor,
         mut cache: Option<&mut KvCache>,
@@ -173,8 +190,7 @@ impl Decoder {
             let normed_nd = rms_norm(&x_nd, &layer.ffn_norm_d, eps, capture)?;
             x_nd = (x_nd + feed_forward_nd(layer, &normed_nd, capture)?)?;
         }
-        let normed_nd = rms_norm(&x_nd, &self.norm_d, eps, capture)?;
-        capture.head(&normed_nd, &self.head_vd, normed_nd.matmul(&self.head_vd.t()?)?)
+        rms_norm(&x_nd, &self.norm_d, eps, capture)
     }
 
     /// Causal attention with grouped keys: the r query heads of a group are stacked along t and

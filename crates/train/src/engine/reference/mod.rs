@@ -297,7 +297,7 @@ impl ReferenceEngine {
         let loss_scales_b = Tensor::new(loss_scales, &self.device)?.to_dtype(self.dtype)?;
 
         let mut capture = GradientCapture::on(look, batch.context());
-        let logits_nv = self.trained.logits_nv(&inputs_bt, None, &mut capture)?;
+        let logits_nv = self.trained.logits_nv(&inputs_bt, &mut capture)?;
         let losses_b = sequence_losses_b(&logits_nv, &targets_bt)?;
         let objective = (&losses_b * loss_scales_b)?.sum_all()?;
         let mut store = objective.backward()?;
@@ -382,7 +382,7 @@ impl Engine for ReferenceEngine {
         let loss = |&start: &usize| {
             let end = start.saturating_add(micro_batch).min(tokens.sequences());
             let [inputs_bt, targets_bt] = self.views_bt(tokens, start..end)?;
-            let logits_nv = self.frozen.logits_nv(&inputs_bt, None, &mut GradientCapture::off())?;
+            let logits_nv = self.frozen.logits_nv(&inputs_bt, &mut GradientCapture::off())?;
             to_f64(&sequence_losses_b(&logits_nv, &targets_bt)?)
         };
         let starts: Vec<usize> = (0..tokens.sequences()).step_by(micro_batch).collect();
@@ -402,20 +402,16 @@ impl Engine for ReferenceEngine {
         let mut cache =
             self.cache.take().filter(known).unwrap_or_else(|| KvCache::new(&self.model));
         let new = &window[cache.tokens.len()..];
-        let logits_nv = self.frozen.logits_nv(
-            &self.ids_1t(new)?,
-            Some(&mut cache),
-            &mut GradientCapture::off(),
-        )?;
+        let logits_v = self.frozen.last_logits_v(&self.ids_1t(new)?, &mut cache)?;
         cache.tokens.extend_from_slice(new);
         self.cache = Some(cache);
-        Ok(logits_nv.get(new.len() - 1)?.to_dtype(DType::F32)?.to_vec1::<f32>()?)
+        Ok(logits_v.to_dtype(DType::F32)?.to_vec1::<f32>()?)
     }
 
     fn all_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         check_prompt(&self.model, tokens)?;
         let logits_nv =
-            self.frozen.logits_nv(&self.ids_1t(tokens)?, None, &mut GradientCapture::off())?;
+            self.frozen.logits_nv(&self.ids_1t(tokens)?, &mut GradientCapture::off())?;
         Ok(logits_nv.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?)
     }
 

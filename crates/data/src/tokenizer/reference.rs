@@ -1,0 +1,60 @@
+//! The reference: the release of Hugging Face tokenizers that Python's package is made of.
+//!
+//! What it gives is right by definition. It is an order of magnitude slower than the new library,
+//! and a text costs it some 30 bytes of memory for each of its own.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tokenizers_reference::Tokenizer;
+
+use super::patterns;
+
+/// A tokenizer of the reference.
+pub(super) struct Reference(Tokenizer);
+
+impl Reference {
+    /// Loads the text of a `tokenizer.json`. What the file says of truncation and padding is left
+    /// out: documents are encoded whole.
+    pub(super) fn load(text: &str) -> Result<Reference, String> {
+        let translated = patterns::translated(text);
+        caught(|| {
+            let text = translated.as_deref().unwrap_or(text);
+            let mut tokenizer: Tokenizer = text.parse().map_err(to_string)?;
+            tokenizer.with_truncation(None).map_err(to_string)?;
+            tokenizer.with_padding(None);
+            Ok(Reference(tokenizer))
+        })
+    }
+
+    /// Appends the ids of a text; with `prompt`, and what a post-processor puts around it.
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        prompt: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), String> {
+        let encoding = caught(|| self.0.encode_fast(text, prompt).map_err(to_string))?;
+        ids.extend_from_slice(encoding.get_ids());
+        Ok(())
+    }
+
+    /// The text of these ids, special tokens spelled out.
+    pub(super) fn decode(&self, ids: &[u32]) -> Result<String, String> {
+        caught(|| self.0.decode(ids, false).map_err(to_string))
+    }
+}
+
+fn to_string(error: tokenizers_reference::Error) -> String {
+    error.to_string()
+}
+
+/// The library panics on some files and texts where it should fail.
+fn caught<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    // Nothing that was half changed is looked at again: encoding and decoding change caches alone,
+    // one entry at a time.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        Err(format!("the library gave up: {text}"))
+    })
+}
