@@ -1,11 +1,11 @@
 //! A short summary of a gradient, by which two gradients of different steps are compared.
 //!
-//! In: the elements of a gradient, any number. Out: its squared norm, and 32 numbers whose distances
-//! stand for those of the gradients. Each element is added, with a sign, to one of the numbers; bucket and sign are a
-//! hash of its place (Charikar, Chen, Farach-Colton, *Finding frequent items in data streams*,
-//! 2002). Over hashes the squared distance of two summaries is that of the gradients on average, off
-//! by a quarter of itself at most times. So nothing as long as a gradient has to be kept between
-//! steps.
+//! In: the elements of a gradient, any number. Out: its squared norm, and 32 numbers whose
+//! distances stand for those of the gradients. Each element is added, with a sign, to one of the
+//! numbers; bucket and sign are a hash of its place (Charikar, Chen, Farach-Colton, *Finding
+//! frequent items in data streams*, 2002). Over hashes the squared distance of two summaries is
+//! that of the gradients on average, off by a quarter of itself at most times. So nothing as long
+//! as a gradient has to be kept between steps.
 
 use crate::seed;
 use serde::{Deserialize, Serialize};

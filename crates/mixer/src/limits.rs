@@ -5,8 +5,8 @@
 //! A domain's multiplier grows by as much as its p is cut, so that the objective stays.
 //!
 //! With E_i sequences expected of domain i so far and at most M_i over the run, p_i ≤ (M_i − E_i) /
-//! (B · steps left). Whatever p was before, M_i − E_i stays above 0 until the last step, and Σ (M_i −
-//! E_i) ≥ B · steps left: what fits at the start fits throughout.
+//! (B · steps left). Whatever p was before, M_i − E_i stays above 0 until the last step, and Σ (M_i
+//! − E_i) ≥ B · steps left: what fits at the start fits throughout.
 
 use crate::domain::{DomainId, DomainInfo, RunSize};
 use crate::error::{MixerError, Result};

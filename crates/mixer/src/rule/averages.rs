@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 /// Decaying averages of the mean and the variance of a domain's held-out losses.
 ///
-/// The variance of 32 windows is off by √(2/31), a quarter of itself, and stays so while the windows
-/// stay the same. Measurements of other windows are averaged, the variances and not the pooled
-/// losses, since the mean moves as the model learns. **Derived**, as are the errors, which are those
-/// of normal losses: heavier tails have larger ones.
+/// The variance of 32 windows is off by √(2/31), a quarter of itself, and stays so while the
+/// windows stay the same. Measurements of other windows are averaged, the variances and not the
+/// pooled losses, since the mean moves as the model learns. **Derived**, as are the errors, which
+/// are those of normal losses: heavier tails have larger ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossAverage {
@@ -83,12 +83,12 @@ impl LossAverage {
 }
 
 /// Variances whose logarithms are drawn towards their mean by as much as their errors explain their
-/// differences: ln σ̂² − ln σ̃² = e²/(e² + τ²) · (ln σ̂² − mean), τ² being the variance of ln σ̂² over
-/// the domains less the mean e², at least 0 (empirical Bayes: Efron, Morris, 1973).
+/// differences: ln σ̂² − ln σ̃² = e²/(e² + τ²) · (ln σ̂² − mean), τ² being the variance of ln σ̂²
+/// over the domains less the mean e², at least 0 (empirical Bayes: Efron, Morris, 1973).
 ///
 /// So domains that cannot be told apart get equal weights, and a difference that is far above its
-/// error stays. `errors` are those of the logarithms. A variance that is not above 0 or has no error
-/// stays as it is. **Derived.**
+/// error stays. `errors` are those of the logarithms. A variance that is not above 0 or has no
+/// error stays as it is. **Derived.**
 pub fn shrunk(variances: &[f64], errors: &[f64]) -> Vec<f64> {
     let known = |i: usize| {
         let error = errors.get(i).copied().filter(|e| e.is_finite() && *e >= 0.0)?;

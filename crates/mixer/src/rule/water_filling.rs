@@ -5,10 +5,10 @@ const TOLERANCE: f64 = 1e-9;
 
 /// The shares p'_i = min(cap_i, s · p_i) with the one s for which they sum to 1.
 ///
-/// Of all shares within the caps these are the nearest to p in relative entropy: the domains that no
-/// cap holds keep their proportions. `shares` sum to 1; a domain with none keeps none. Where every
-/// share is within its cap nothing changes, to the bit. `None` where the caps of the domains that
-/// have a share sum to less than 1. A cap that is missing does not bind.
+/// Of all shares within the caps these are the nearest to p in relative entropy: the domains that
+/// no cap holds keep their proportions. `shares` sum to 1; a domain with none keeps none. Where
+/// every share is within its cap nothing changes, to the bit. `None` where the caps of the domains
+/// that have a share sum to less than 1. A cap that is missing does not bind.
 ///
 /// ```
 /// use cuvee_mixer::rule::water_filled;
