@@ -65,7 +65,8 @@ fn observation(step: u64) -> Observation {
         |mean, variance| Some(LossStatistics { mean, variance: variance * drift, count: 40 });
     let gradient = |sequences, variance: f64| {
         let variance = variance * drift;
-        Some(GradientStatistics { sequences, variance, mean_square: 1.5 * variance })
+        let mean_square = 1.5 * variance;
+        Some(GradientStatistics { sequences, variance, mean_square, direction: None })
     };
     Observation::of_step(step, 3, &[0, 1, 1].map(DomainId), &[2.0, 3.0, 4.0])
         .with_held_out(vec![loss(2.0, 0.1), loss(3.0, 0.7), None])
