@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::fs;
+
 use common::{Place, metrics, of_kind};
 
 #[test]
@@ -335,7 +337,7 @@ fn learned_weights_are_measured_applied_and_recorded() {
             let expected = of(i, domain, "importance").unwrap() * of(i, domain, w).unwrap()
                 / of(i, domain, p).unwrap();
             assert!((of(i, domain, m).unwrap() - expected).abs() < 1e-12, "m = π w / p");
-            assert!(of(i, domain, p).unwrap() >= 0.1 / 2.0 - 1e-12, "the floor ε / K");
+            assert!(of(i, domain, m).unwrap() <= 1.0 / 0.1 + 1e-12, "the floor ε α: m ≤ 1/ε");
         }
     }
     // Nothing is known at the start; after a step v̂ is, and after four the loss weights have
@@ -345,4 +347,92 @@ fn learned_weights_are_measured_applied_and_recorded() {
     assert_eq!(of(3, "prose", "loss_weight"), Some(1.0));
     assert!(of(4, "prose", "loss_weight").is_some_and(|w| w != 1.0));
     assert!(of(4, "prose", "sampling_weight").is_some_and(|p| p != 0.5));
+    // What sampling by v can win, and how well a loss weight is known, are said once there is
+    // something to say.
+    assert!(steps[0]["headroom"].is_null() && steps[1]["headroom"].as_f64().unwrap() >= 1.0);
+    assert_eq!(of(3, "prose", "loss_weight_error"), None);
+    assert!(of(4, "prose", "loss_weight_error").is_some_and(|e| e > 0.0));
+    // Each measurement looks at other windows: with more of them than one measurement takes, the
+    // fixed ones of the valid split would not move.
+    assert_ne!(tune[0]["domains"]["prose"]["loss"], tune[1]["domains"]["prose"]["loss"]);
+}
+
+#[test]
+fn learned_sampling_under_max_epochs_runs_to_its_end() {
+    let place = Place::new();
+    place.edit(
+        r#"sampling = { strategy = "fixed", shares = { prose = 0.75, code = 0.25 } }"#,
+        "sampling = { strategy = \"va\" }",
+    );
+    let train = ["train", "config.toml", "--out", "run", "--set", "train.batch_size=8"];
+    let limit = |epochs: &'static str| ["--set", epochs];
+    let said = place.ok(&[&train[..], &limit("domain.code.max_epochs=0.02")].concat());
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("warning: max_epochs = 0.02 lets `code` have at most"), "{said}");
+    let run = place.path("run");
+    let plan: serde_json::Value =
+        serde_json::from_slice(&fs::read(run.join("plan.json")).unwrap()).unwrap();
+    let code = &plan["domains"][1];
+    let most = (code["windows"].as_f64().unwrap() * 0.02).ceil();
+    assert!(most < 40.0, "the limit is below an even share of 80 sequences: {code}");
+    assert!((code["largest_share"].as_f64().unwrap() - most / 80.0).abs() < 1e-12);
+    let records = metrics(&run);
+    let steps = of_kind(&records, "step");
+    assert_eq!(steps.len(), 10);
+    let taken: f64 =
+        steps.iter().map(|s| s["domains"]["code"]["sequences"].as_f64().unwrap()).sum();
+    assert!(taken <= most && taken >= most - 1.0, "{taken} of {most}");
+    for step in &steps {
+        assert_eq!(step["capped"], serde_json::json!(["code"]));
+        let of = |key: &str| step["domains"]["code"][key].as_f64().unwrap();
+        assert!((of("multiplier") * of("sampling_weight") - 0.5).abs() < 1e-12, "m grows");
+    }
+    // A run that met its limit goes on under a raised one, and is refused under one that cannot do.
+    fs::remove_dir_all(run.join("checkpoints/step-00000010")).unwrap();
+    place.ok(&[&train[..], &limit("domain.code.max_epochs=0.5"), &["--resume"]].concat());
+    let records = metrics(&run);
+    assert!(of_kind(&records, "step")[9].get("capped").is_none(), "a raised limit does not bind");
+    fs::remove_dir_all(run.join("checkpoints/step-00000010")).unwrap();
+    let refused = [
+        &train[..],
+        &limit("domain.code.max_epochs=0.001"),
+        &limit("domain.prose.max_epochs=0.001"),
+        &["--resume"],
+    ]
+    .concat();
+    let said = place.fails(2, &refused);
+    assert!(
+        said.contains("max_epochs leaves") && said.contains("hint: raise max_epochs"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_plan_says_how_large_the_batch_effectively_is() {
+    let place = Place::new();
+    // α = ½ each against p = (0.75, 0.25): 4 / (⅓ + 1) = 3.
+    let plan = |set: &[&str], run: &str| {
+        let said = place.ok(&[&["train", "config.toml", "--out", run][..], set].concat());
+        String::from_utf8_lossy(&said.stderr).into_owned()
+    };
+    let said = plan(&[], "even");
+    assert!(said.contains("effective batch: 3.0 of 4 sequences"), "{said}");
+    assert!(!said.contains("fewer than half"), "{said}");
+    let document: serde_json::Value =
+        serde_json::from_slice(&fs::read(place.path("even/plan.json")).unwrap()).unwrap();
+    assert!((document["effective_batch_size"].as_f64().unwrap() - 3.0).abs() < 1e-9);
+    // p = (0.9, 0.1): 4 / (0.2778 + 2.5) = 1.44, below half.
+    place.edit("{ prose = 0.75, code = 0.25 }", "{ prose = 0.9, code = 0.1 }");
+    let said = plan(&[], "skewed");
+    assert!(said.contains("effective batch: 1.4 of 4 sequences"), "{said}");
+    assert!(said.contains("warning: ") && said.contains("`code` counts 5.00 times"), "{said}");
+    // What is sampled is the objective: the whole batch.
+    let said = plan(&["--set", "mixture.objective=sampled"], "sampled");
+    assert!(said.contains("effective batch: 4.0 of 4 sequences"), "{said}");
+    place.edit(
+        r#"sampling = { strategy = "fixed", shares = { prose = 0.75, code = 0.25 } }"#,
+        "sampling = { strategy = \"va\" }",
+    );
+    let said = plan(&[], "va");
+    assert!(said.contains("at most 4 % more gradient variance"), "{said}");
 }

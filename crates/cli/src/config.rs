@@ -280,7 +280,8 @@ pub fn cache_folder() -> PathBuf {
 /// A config that cannot be written as TOML.
 pub fn differences(old: &Config, new: &Config) -> Result<Vec<String>, ConfigError> {
     /// How often to look and to save does not change what is trained, nor does what is said of a
-    /// corpus; and whether data that lies elsewhere now is the same data, its checksums tell better
+    /// corpus; how often a domain may be read is a limit, which a run that met it may have to
+    /// raise; and whether data that lies elsewhere now is the same data, its checksums tell better
     /// than its path.
     fn free(key: &str) -> bool {
         let keys =
@@ -288,7 +289,9 @@ pub fn differences(old: &Config, new: &Config) -> Result<Vec<String>, ConfigErro
         keys.contains(&key)
             || ["eval.", "checkpoint."].iter().any(|section| key.starts_with(section))
             || (key.starts_with("domain.")
-                && [".source.path", ".source.license"].iter().any(|end| key.ends_with(end)))
+                && [".source.path", ".source.license", ".max_epochs"]
+                    .iter()
+                    .any(|end| key.ends_with(end)))
     }
     let leaves = |config: &Config| {
         let table = toml::Table::try_from(config)
@@ -538,6 +541,9 @@ mod tests {
         let a = load(MINIMAL, &["train.lr=0.001"]).unwrap();
         let b = load(MINIMAL, &["train.lr=0.002", "eval.every=3"]).unwrap();
         assert_eq!(differences(&a, &b).unwrap(), ["train.lr: 0.001 → 0.002"]);
+        // A limit that a run has met may be raised.
+        let c = load(MINIMAL, &["train.lr=0.001", "domain.a.max_epochs=3"]).unwrap();
+        assert!(differences(&a, &c).unwrap().is_empty());
     }
 
     /// What changed between a run that was begun with `old` and the config `new`.

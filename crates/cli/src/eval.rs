@@ -82,6 +82,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
     }
     let importance = importance(&config, &corpus.domains)?;
     let plan = EvalPlan {
+        turn: 0,
         domains: &corpus.domains,
         importance: &importance,
         split: Split::Valid,

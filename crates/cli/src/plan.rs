@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use cuvee_data::{Domain, Split, Tokenizer};
-use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, RunSize};
+use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, RunSize, StrategySpec, rule};
 use cuvee_train::{ModelConfig, RunPlan, check_split, hf};
 use serde::Serialize;
 
@@ -22,6 +22,13 @@ pub struct Plan {
     pub documents: Vec<u64>,
     /// What the run does otherwise than the model that it starts from.
     pub notes: Vec<String>,
+    /// B_eff = B / Σ α²/p: the size of the batch drawn as the objective asks whose gradient varies
+    /// as much.
+    pub effective_batch_size: f64,
+    /// Whether sampling weights follow the scatter of the gradients.
+    samples_by_variance: bool,
+    /// Each domain's limit on epochs.
+    max_epochs: Vec<Option<f64>>,
 }
 
 /// `plan.json`: what was going to be done, before it was done.
@@ -33,6 +40,8 @@ pub struct PlanDocument<'a> {
     pub tokens: u64,
     /// Sequences a batch.
     pub batch_size: usize,
+    /// Sequences of the batch drawn as the objective asks whose gradient varies as much.
+    pub effective_batch_size: f64,
     /// Tokens a sequence.
     pub context: usize,
     /// Parameters of the model.
@@ -100,6 +109,9 @@ impl Plan {
         let plan = Self {
             domains: mixer.plan().to_vec(),
             documents: domains.iter().map(|d| d.shard(Split::Train).documents()).collect(),
+            effective_batch_size: mixer.effective_batch_size(),
+            samples_by_variance: matches!(config.mixture.sampling, StrategySpec::Va(_)),
+            max_epochs: infos.iter().map(|info| info.max_epochs).collect(),
             run: RunPlan {
                 steps,
                 eval: config.eval.clone(),
@@ -136,12 +148,46 @@ impl Plan {
         self.run.steps * self.run.train.tokens_per_step()
     }
 
+    /// What the plan says of its batches and of sampling, a line each: the effective batch, what
+    /// there is to win, and what deserves a second thought.
+    pub fn remarks(&self) -> Vec<String> {
+        let batch_size = self.run.train.batch_size;
+        let effective = self.effective_batch_size;
+        let mut lines = vec![format!(
+            "effective batch: {effective:.1} of {batch_size} {} (B / Σ α²/p)",
+            if batch_size == 1 { "sequence" } else { "sequences" }
+        )];
+        if effective < batch_size as f64 / 2.0 {
+            lines.extend(self.small_batch_warning());
+        }
+        if self.samples_by_variance && self.domains.len() > 1 {
+            let most = |ratio| 100.0 * (rule::largest_headroom(ratio) - 1.0);
+            lines.push(format!(
+                "va: v̂ is not known yet. Where the domains' v are within a factor of 1.5 of each other, sampling by the objective has at most {:.0} % more gradient variance than the best; within a factor of 4, at most {:.0} %. `headroom` in metrics.jsonl says what there is",
+                most(1.5),
+                most(4.0)
+            ));
+        }
+        let limited = self.domains.iter().zip(&self.max_epochs);
+        lines.extend(limited.filter_map(|(row, max)| epochs_remark(row, (*max)?)));
+        lines
+    }
+
+    fn small_batch_warning(&self) -> Option<String> {
+        let largest = self.domains.iter().max_by(|a, b| a.multiplier.total_cmp(&b.multiplier))?;
+        Some(format!(
+            "warning: the gradient varies like that of fewer than half the sequences, since the sampling weights are far from the objective: `{}` counts {:.2} times a sequence\nhint: sample `{}` more often, or give it less importance",
+            largest.name, largest.multiplier, largest.name
+        ))
+    }
+
     /// What `plan.json` holds.
     pub fn document(&self) -> PlanDocument<'_> {
         PlanDocument {
             steps: self.run.steps,
             tokens: self.tokens(),
             batch_size: self.run.train.batch_size,
+            effective_batch_size: self.effective_batch_size,
             context: self.run.train.context,
             parameters: self.model.parameters(),
             flops: self.model.flops_per_token(self.run.train.context) as f64 * self.tokens() as f64,
@@ -160,4 +206,26 @@ fn longer_context(context: usize, trained: usize, init: &Path) -> Option<String>
             init.display()
         )
     })
+}
+
+/// What is to be said of a domain that an adaptive strategy may ask more of than its `max_epochs`
+/// leave: nothing where there is twice what the plan takes.
+fn epochs_remark(row: &DomainPlan, max_epochs: f64) -> Option<String> {
+    let cap = row.largest_share?;
+    let most = format!(
+        "max_epochs = {max_epochs} lets `{}` have at most {:.1} % of a batch",
+        row.name,
+        100.0 * cap
+    );
+    if row.share >= cap * (1.0 - 1e-9) {
+        Some(format!(
+            "warning: {most}, which is less than the strategy asks for: its multiplier is larger instead, and with it the gradient's variance\nhint: raise its max_epochs, add data to it, or train for fewer steps"
+        ))
+    } else if row.share > 0.5 * cap {
+        Some(format!(
+            "note: {most}; where the strategy asks for more, its multiplier grows instead"
+        ))
+    } else {
+        None
+    }
 }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use cuvee_fs::{FileLock, LockKind, try_lock};
+use cuvee_mixer::MixerError;
 use cuvee_report::{MetricsLog, PlanRow, ResultRow};
 use cuvee_train::{
-    DeviceSpec, Engine, Outcome, Precision, RunState, Trainer, build_engine, checkpoint,
-    engine_from_parameters, hf,
+    DeviceSpec, Engine, Outcome, Precision, RunState, TrainError, Trainer, build_engine,
+    checkpoint, engine_from_parameters, hf,
 };
 use serde_json::json;
 
@@ -87,12 +88,18 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         resolved.clone(),
     )?;
     if let Some((checkpoint, _)) = &from {
-        trainer.restore(checkpoint)?;
+        trainer.restore(checkpoint).map_err(as_config)?;
         session.say(format!(
             "Going on from {}, step {}",
             checkpoint.display(),
             trainer.state().step
         ));
+        if let Some(headroom) = trainer.measurements()?.and_then(|known| known.headroom) {
+            session.say(format!(
+                "va: by v̂ of now, sampling by the objective would have {:.1} % more gradient variance than the best",
+                100.0 * (headroom - 1.0)
+            ));
+        }
     }
     // Only now that nothing can be refused any more is anything written.
     cuvee_fs::write_file(&folder.join("config.toml"), resolved.as_bytes())?;
@@ -254,6 +261,16 @@ fn find_checkpoint(
     Ok(Some((newest, state)))
 }
 
+/// A run that cannot go on under the config as it is now, in the config's words.
+fn as_config(error: TrainError) -> anyhow::Error {
+    match error {
+        TrainError::Mixer(error @ MixerError::TooFewWindows { .. }) => {
+            ConfigError(error.in_config("mixture", "train")).into()
+        }
+        other => other.into(),
+    }
+}
+
 /// The plan in words: the model, the budget, a row a domain, and what deserves a second thought.
 fn describe(plan: &Plan, engine: &dyn Engine, device: DeviceSpec, folder: &Path) -> String {
     let document = plan.document();
@@ -293,6 +310,10 @@ fn describe(plan: &Plan, engine: &dyn Engine, device: DeviceSpec, folder: &Path)
     }
     for note in &plan.notes {
         text.push_str(&format!("\nnote: {note}"));
+    }
+    for remark in plan.remarks() {
+        text.push('\n');
+        text.push_str(&remark);
     }
     for row in rows.iter().filter(|r| r.epochs > 4.0) {
         // Repetition is nearly free up to about four epochs: Muennighoff et al. 2023,

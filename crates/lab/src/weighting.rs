@@ -207,7 +207,12 @@ mod tests {
     const EXPLORATION: Exploration = Exploration { epsilon: 0.0, smoothing: 0.5 };
 
     fn seen(variance: f64) -> Option<GradientStatistics> {
-        Some(GradientStatistics { sequences: 5, variance, mean_square: 2.0 * variance })
+        Some(GradientStatistics {
+            sequences: 5,
+            variance,
+            mean_square: 2.0 * variance,
+            direction: None,
+        })
     }
 
     #[test]

@@ -9,7 +9,7 @@
 use cuvee_mixer::seed::{self, CounterRng};
 use cuvee_mixer::strategy::{Erma, Va};
 use cuvee_mixer::{
-    DomainInfo, Draw, GradientStatistics, LossStatistics, Mixer, MixerError, MixerState,
+    Direction, DomainInfo, Draw, GradientStatistics, LossStatistics, Mixer, MixerError, MixerState,
     MixtureSpec, Objective, Observation, RunSize, StepDraw, StrategySpec,
 };
 
@@ -60,14 +60,19 @@ fn train(theta: &mut Parameters, draw: &StepDraw) -> Observation {
             *parameter -= LEARNING_RATE * draw.multiplier * g / RUN.batch_size as f64;
         }
     }
-    // Gradient statistics of each domain, which VA asks for: a variance takes two sequences.
+    // Gradient statistics of each domain in the batch, which VA asks for. A variance takes two
+    // sequences; a single one says where its gradient points.
     let statistics = |domain: usize| {
         let own = draw.draws.iter().zip(&gradients).filter(|(draw, _)| draw.domain.0 == domain);
         let own: Vec<&Parameters> = own.map(|(_, gradient)| gradient).collect();
         let squares: f64 = own.iter().flat_map(|g| g.iter()).map(|g| g * g).sum();
         let sums = (0..3).map(|i| own.iter().map(|gradient| gradient[i]).sum::<f64>());
         let sum_squared: f64 = sums.map(|sum| sum * sum).sum();
-        (own.len() >= 2).then(|| GradientStatistics::from_sums(own.len(), squares, sum_squared))
+        let direction =
+            (own.len() == 1).then(|| Direction::of(own.iter().flat_map(|g| g.iter().copied())));
+        (!own.is_empty()).then(|| {
+            GradientStatistics::from_sums(own.len(), squares, sum_squared).with_direction(direction)
+        })
     };
     draw.observation(&losses).with_gradient((0..3).map(statistics).collect())
 }

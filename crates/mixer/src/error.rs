@@ -147,6 +147,18 @@ pub enum MixerError {
         step: u64,
     },
 
+    /// What `max_epochs` leaves of all domains is less than the run needs, at any shares.
+    TooFewWindows {
+        /// The domains that are sampled.
+        domains: Vec<String>,
+        /// Sequences that they have left.
+        available: u64,
+        /// Sequences of the steps that are left.
+        needed: u64,
+        /// The largest number of steps for which they last.
+        fitting_steps: u64,
+    },
+
     /// A strategy's own limit cannot be met at any shares.
     BudgetExceeded {
         /// The slot of the strategy.

@@ -34,9 +34,11 @@
 struct Readme;
 
 mod counts;
+mod direction;
 mod domain;
 mod draw;
 mod error;
+mod limits;
 mod measurements;
 mod message;
 mod mixer;
@@ -56,6 +58,7 @@ mod state;
 pub mod strategy;
 
 pub use counts::stratified_counts;
+pub use direction::Direction;
 pub use domain::{DomainId, DomainInfo, RunSize};
 pub use draw::{Draw, StepDraw};
 pub use error::{MixerError, Place, Result};

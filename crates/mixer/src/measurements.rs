@@ -5,6 +5,7 @@
 
 use crate::domain::DomainId;
 use crate::error::{MixerError, Result};
+use crate::seed::{self, CounterRng};
 use serde::{Deserialize, Serialize};
 
 /// How the gradient variance v_i² within a domain is estimated.
@@ -43,8 +44,24 @@ impl VarianceEstimator {
 pub struct GradientRequest {
     /// How they are estimated.
     pub estimator: VarianceEstimator,
-    /// Of one step in so many, at least 1: steps 0, `every`, 2 · `every`, …
+    /// Of one step in so many, at least 1: in each block of `every` steps, of one of them.
     pub every: u64,
+    /// Root of the choice of that step, and of an estimator's random projections. Counts that come
+    /// as evenly as ours repeat with a period, and steps at a fixed distance may never show a
+    /// domain twice. `None`, as in runs begun before this was drawn: the first step of each block,
+    /// and projections that are the same in every run.
+    pub seed: Option<u64>,
+}
+
+impl GradientRequest {
+    /// Whether `step`, counted from 0, is the one of its block.
+    fn collects(&self, step: u64) -> bool {
+        let (block, place) = (step / self.every, step % self.every);
+        let chosen = self.seed.map_or(0, |root| {
+            CounterRng::new(seed::derive(root, seed::COLLECT)).below(block, self.every)
+        });
+        place == chosen
+    }
 }
 
 /// What a strategy needs to observe besides the training losses. The default is nothing.
@@ -52,6 +69,9 @@ pub struct GradientRequest {
 pub struct ObservationRequest {
     /// Held-out losses after every so many steps, at least 1.
     pub held_out_every: Option<u64>,
+    /// Whether each such measurement takes other windows than the last, so that their mean over
+    /// time knows more than one of them.
+    pub rotate: bool,
     /// Gradient statistics.
     pub gradient: Option<GradientRequest>,
 }
@@ -60,9 +80,7 @@ impl ObservationRequest {
     /// What `step`, counted from 0, is to collect: a function of its number, so that a resumed run
     /// collects at the same ones.
     pub fn estimator_at(&self, step: u64) -> Option<VarianceEstimator> {
-        self.gradient
-            .filter(|gradient| step.is_multiple_of(gradient.every))
-            .map(|gradient| gradient.estimator)
+        self.gradient.filter(|gradient| gradient.collects(step)).map(|gradient| gradient.estimator)
     }
 
     /// What serves both: the shorter intervals, the one estimator.
@@ -82,7 +100,7 @@ impl ObservationRequest {
             (Some(a), Some(b)) => Some(GradientRequest { every: a.every.min(b.every), ..a }),
             (a, b) => a.or(b),
         };
-        Ok(Self { held_out_every, gradient })
+        Ok(Self { held_out_every, rotate: self.rotate || other.rotate, gradient })
     }
 }
 
@@ -92,19 +110,29 @@ impl ObservationRequest {
 pub struct Measurements {
     /// v̂_i, one a domain, once there is one for any: the root of the estimated gradient variance.
     pub gradient_deviation: Option<Vec<f64>>,
+    /// Variance of the gradient within domains at p = α over the least there is, by v̂: see
+    /// [`rule::headroom`](crate::rule::headroom).
+    pub headroom: Option<f64>,
+    /// Standard error of each loss weight, once held-out text was measured.
+    pub loss_weight_error: Option<Vec<f64>>,
     /// Domains whose loss weight a clamp holds.
     pub clamped: Vec<DomainId>,
     /// Domains whose sampling weight sits at the exploration floor: more of it comes from the floor
     /// than from the rule.
     pub floored: Vec<DomainId>,
+    /// Domains whose sampling weight their `max_epochs` holds: the rule asks for more.
+    pub capped: Vec<DomainId>,
 }
 
 impl Measurements {
     /// What both slots say.
     pub(crate) fn merge(mut self, other: Self) -> Self {
         self.gradient_deviation = self.gradient_deviation.or(other.gradient_deviation);
+        self.headroom = self.headroom.or(other.headroom);
+        self.loss_weight_error = self.loss_weight_error.or(other.loss_weight_error);
         self.clamped.extend(other.clamped);
         self.floored.extend(other.floored);
+        self.capped.extend(other.capped);
         self
     }
 }
@@ -116,24 +144,23 @@ mod tests {
 
     #[test]
     fn a_merged_request_serves_both_slots() {
-        let gradient = |estimator, every| Some(GradientRequest { estimator, every });
+        let gradient = |estimator, every| Some(GradientRequest { estimator, every, seed: Some(1) });
         let none = ObservationRequest::default();
-        let loss = ObservationRequest { held_out_every: Some(100), gradient: None };
+        let loss = ObservationRequest { held_out_every: Some(100), ..none };
         let sampling = ObservationRequest {
             held_out_every: Some(30),
+            rotate: true,
             gradient: gradient(VarianceEstimator::Ghost, 4),
         };
         assert_eq!(none.merge(none), Ok(none));
         assert_eq!(sampling.merge(loss), Ok(sampling));
         assert_eq!(loss.merge(none), Ok(loss));
+        assert!(loss.merge(sampling).unwrap().rotate && !loss.merge(none).unwrap().rotate);
         assert_eq!(sampling.merge(sampling), Ok(sampling));
         let often =
             ObservationRequest { gradient: gradient(VarianceEstimator::Ghost, 3), ..sampling };
         assert_eq!(sampling.merge(often), Ok(often));
-        let exact = ObservationRequest {
-            held_out_every: None,
-            gradient: gradient(VarianceEstimator::Exact, 1),
-        };
+        let exact = ObservationRequest { gradient: gradient(VarianceEstimator::Exact, 1), ..none };
         let error = sampling.merge(exact).unwrap_err().to_string();
         assert!(
             error.contains("`ghost`") && error.contains("`exact`") && error.contains("hint: "),
@@ -142,12 +169,21 @@ mod tests {
     }
 
     #[test]
-    fn statistics_are_collected_at_the_multiples_of_every() {
-        let gradient = Some(GradientRequest { estimator: VarianceEstimator::Sketch, every: 3 });
-        let request = ObservationRequest { gradient, ..ObservationRequest::default() };
-        let collected: Vec<u64> =
-            (0..8).filter(|&step| request.estimator_at(step).is_some()).collect();
-        assert_eq!(collected, [0, 3, 6]);
+    fn statistics_are_collected_at_one_step_of_each_block() {
+        let collected = |every, seed, steps: u64| -> Vec<u64> {
+            let gradient =
+                Some(GradientRequest { estimator: VarianceEstimator::Sketch, every, seed });
+            let request = ObservationRequest { gradient, ..ObservationRequest::default() };
+            (0..steps).filter(|&step| request.estimator_at(step).is_some()).collect()
+        };
+        assert_eq!(collected(3, None, 8), [0, 3, 6]);
+        assert_eq!(collected(1, Some(5), 4), [0, 1, 2, 3]);
+        let (some, others) = (collected(8, Some(5), 800), collected(8, Some(6), 800));
+        let blocks = |steps: &[u64]| steps.iter().map(|step| step / 8).collect::<Vec<_>>();
+        assert_eq!(blocks(&some), (0..100).collect::<Vec<_>>());
+        assert_ne!(some, others);
+        // Every place of a block is chosen now and then: missed once in 8·(7/8)¹⁰⁰ = 10⁻⁵.
+        assert!((0..8).all(|place| some.iter().any(|step| step % 8 == place)), "{some:?}");
         assert_eq!(ObservationRequest::default().estimator_at(0), None);
     }
 

@@ -105,6 +105,13 @@ impl MixerError {
                  hint: raise the domain's max_epochs, add data to it, or end the run at {step} \
                  steps"
             ),
+            Self::TooFewWindows { domains, available, needed, fitting_steps } => format!(
+                "the run needs {needed} more sequences, but max_epochs leaves {available} of all \
+                 domains that are sampled ({}): expected at least as many\n\
+                 hint: raise max_epochs of one of them, add data, or set {run}steps to at most \
+                 {fitting_steps}",
+                domains.join(", ")
+            ),
             Self::BudgetExceeded { slot: at, budget, max_epochs, available, fitting_steps } => {
                 format!(
                     "{}: the run asks for {budget:.0} tokens, but max_epochs = {max_epochs} passes \

@@ -8,12 +8,14 @@ use crate::counts::{self, stratified_counts};
 use crate::domain::{self, DomainId, DomainInfo, RunSize, check_domains};
 use crate::draw::{Draw, StepDraw};
 use crate::error::{MixerError, Result};
-use crate::measurements::ObservationRequest;
+use crate::limits::Limits;
+use crate::measurements::{Measurements, ObservationRequest};
 use crate::mixture::Mixture;
 use crate::objective::{Counts, MixtureOptions, Normalise, Objective};
 use crate::observation::Observation;
 use crate::order::WindowOrder;
 use crate::plan::{DomainPlan, check_epochs, plan};
+use crate::rule;
 use crate::seed::{self, CounterRng};
 use crate::simplex::Simplex;
 use crate::slot::Slot;
@@ -33,6 +35,7 @@ pub struct Mixer {
     request: ObservationRequest,
     orders: Vec<WindowOrder>,
     plan: Vec<DomainPlan>,
+    effective_batch_size: f64,
     step: u64,
     consumed: Vec<u64>,
     residuals: Vec<f64>,
@@ -82,6 +85,7 @@ impl Mixer {
             importance: Simplex::normalise("importance", &domain::names(domains), &raw)?,
             orders: domains.iter().map(order).collect(),
             plan: Vec::new(),
+            effective_batch_size: run.batch_size as f64,
             step: 0,
             consumed: vec![0; domains.len()],
             residuals: vec![0.0; domains.len()],
@@ -93,25 +97,33 @@ impl Mixer {
         };
         let forecast = mixer.sampling.forecast();
         let first = mixer.mixture(0)?;
+        let mut effective = mixer.effective(&first);
         if let (Some(sampling), Some(loss)) = (forecast, mixer.loss.forecast()) {
             let breakpoints = sampling.breakpoints().chain(loss.breakpoints());
             for step in breakpoints.filter(|step| *step < run.steps) {
-                mixer.mixture(step)?;
+                effective = effective.min(mixer.effective(&mixer.mixture(step)?));
             }
         }
-        let rows = plan(domains, run, &first, forecast);
-        if let Some(forecast) = forecast {
-            check_epochs(domains, run, &rows, forecast)?;
+        let mut rows = plan(domains, run, &first, forecast);
+        match forecast {
+            Some(forecast) => check_epochs(domains, run, &rows, forecast)?,
+            None => {
+                let limits = mixer.limits(0);
+                for (index, row) in rows.iter_mut().enumerate() {
+                    row.largest_share = limits.cap(index);
+                }
+            }
         }
         mixer.plan = rows;
+        mixer.effective_batch_size = effective;
         Ok(mixer)
     }
 
     /// Draws the next batch.
     ///
     /// # Errors
-    /// The run is over; an adaptive strategy's proposal is unusable, or it has used up a domain's
-    /// `max_epochs`. The mixer is unchanged by an error.
+    /// The run is over, or an adaptive strategy's proposal is unusable. The mixer is unchanged by
+    /// an error.
     pub fn next_step(&mut self) -> Result<StepDraw> {
         let (step, run) = (self.step, &self.run);
         if step >= run.steps {
@@ -119,8 +131,7 @@ impl Mixer {
         }
         let mut mixture = self.mixture(step)?;
         let mut residuals = self.residuals.clone();
-        let counts = self.draw_counts(mixture.sampling.values(), &mut residuals);
-        self.check_exhaustion(&counts)?;
+        let counts = self.draw_counts(mixture.sampling.values(), &mut residuals)?;
 
         if self.options.normalise == Normalise::Multipliers {
             mixture.normalise_multipliers(&counts, run.batch_size);
@@ -198,25 +209,59 @@ impl Mixer {
     /// batch size may differ: each domain's order goes on where it was.
     ///
     /// # Errors
-    /// Another seed, context, list of domains or token count, or a strategy's state that does not
-    /// fit.
+    /// Another seed, context, list of domains or token count, a strategy's state that does not fit,
+    /// or less left of the domains than the steps to come need.
     pub fn restore(&mut self, state: &MixerState) -> Result<()> {
         state.check(&self.domains, &self.run)?;
-        let before = self.sampling.save();
-        self.sampling.load(&state.sampling.state)?;
-        if let Err(error) = self.loss.load(&state.loss.state) {
-            self.sampling.load(&before)?;
-            return Err(error);
+        let before = self.state();
+        let restored = self.take(state);
+        if restored.is_err() {
+            self.take(&before)?;
         }
+        restored
+    }
+
+    fn take(&mut self, state: &MixerState) -> Result<()> {
+        self.sampling.load(&state.sampling.state)?;
+        self.loss.load(&state.loss.state)?;
         self.step = state.step;
         self.consumed = state.domains.iter().map(|domain| domain.consumed).collect();
         self.residuals = state.domains.iter().map(|domain| domain.residual).collect();
-        Ok(())
+        // A state may say how its strategy observes.
+        let (sampling, loss) = (self.sampling.as_ref(), self.loss.as_ref());
+        self.request = sampling.observation_request().merge(loss.observation_request())?;
+        match self.step < self.run.steps {
+            true => self.mixture(self.step).map(drop),
+            false => Ok(()),
+        }
     }
 
     /// What the whole run takes from each domain, in expectation.
     pub fn plan(&self) -> &[DomainPlan] {
         &self.plan
+    }
+
+    /// B_eff of the first step; of a schedule, the least of its stages. See
+    /// [`rule::effective_batch_size`].
+    pub fn effective_batch_size(&self) -> f64 {
+        self.effective_batch_size
+    }
+
+    /// What the strategies believe at the next step, `None` at the end of the run.
+    ///
+    /// # Errors
+    /// As [`next_step`](Self::next_step).
+    pub fn measurements(&self) -> Result<Option<Measurements>> {
+        match self.step < self.run.steps {
+            true => Ok(Some(self.mixture(self.step)?.measurements)),
+            false => Ok(None),
+        }
+    }
+
+    /// Whether the sampling weights are learned while training, so that the plan knows only the
+    /// first.
+    pub fn learns_sampling(&self) -> bool {
+        self.sampling.forecast().is_none()
     }
 
     /// Steps done; the next one has this number.
@@ -254,14 +299,34 @@ impl Mixer {
     fn mixture(&self, step: u64) -> Result<Mixture> {
         let (sampling, loss) = (self.sampling.as_ref(), self.loss.as_ref());
         let objective = self.options.objective;
-        Mixture::at_step(step, objective, &self.domains, &self.importance, sampling, loss)
+        let limit = |p: Simplex| match sampling.forecast() {
+            // Checked when the mixer was built.
+            Some(_) => Ok((p, Vec::new())),
+            None => self.limits(step).project(step, &self.domains, &self.run, p),
+        };
+        Mixture::at_step(step, objective, &self.domains, &self.importance, sampling, loss, limit)
+    }
+
+    /// What is left of the domains at `step`, the next one.
+    fn limits(&self, step: u64) -> Limits {
+        Limits::at_step(step, &self.domains, &self.run, &self.consumed, &self.residuals)
+    }
+
+    fn effective(&self, mixture: &Mixture) -> f64 {
+        let (objective, p) = (mixture.objective.values(), mixture.sampling.values());
+        rule::effective_batch_size(self.run.batch_size, objective, p)
     }
 
     /// Whole counts for this step; `residuals` are brought up to date.
-    fn draw_counts(&self, sampling: &[f64], residuals: &mut [f64]) -> Vec<usize> {
+    ///
+    /// # Errors
+    /// [`MixerError::DomainExhausted`] where they exceed a domain's `max_epochs`, which neither a
+    /// forecast nor limits on p leave room for.
+    fn draw_counts(&self, sampling: &[f64], residuals: &mut [f64]) -> Result<Vec<usize>> {
         let batch_size = self.run.batch_size;
-        match self.options.counts {
-            Counts::Stratified => match self.sampling.forecast() {
+        let forecast = self.sampling.forecast();
+        let mut counts = match self.options.counts {
+            Counts::Stratified => match forecast {
                 None => stratified_counts(residuals, sampling, batch_size),
                 Some(forecast) => {
                     let next = self.step + 1;
@@ -278,32 +343,20 @@ impl Mixer {
                 }
                 counts
             }
-        }
-    }
-
-    /// Keeps `max_epochs` while training, where no forecast could be checked up front.
-    ///
-    /// # Errors
-    /// [`MixerError::DomainExhausted`] where `counts` more sequences exceed it.
-    fn check_exhaustion(&self, counts: &[usize]) -> Result<()> {
-        if self.sampling.forecast().is_some() {
-            return Ok(());
-        }
-        for (index, domain) in self.domains.iter().enumerate() {
-            let windows = self.orders[index].windows();
-            let consumed = self.consumed[index] + counts[index] as u64;
-            if let Some(max_epochs) = domain.max_epochs
-                && counts[index] > 0
-                && consumed as f64 > (max_epochs * windows as f64).ceil()
-            {
+        };
+        if forecast.is_none() {
+            let limits = self.limits(self.step);
+            limits.keep(&mut counts, residuals, sampling);
+            if let Some(domain) = limits.exceeded(&counts) {
+                let info = &self.domains[domain];
                 return Err(MixerError::DomainExhausted {
-                    domain: domain.name.clone(),
-                    max_epochs,
-                    windows,
+                    domain: info.name.clone(),
+                    max_epochs: info.max_epochs.unwrap_or(f64::INFINITY),
+                    windows: self.orders[domain].windows(),
                     step: self.step,
                 });
             }
         }
-        Ok(())
+        Ok(counts)
     }
 }

@@ -3,7 +3,7 @@
 //! In: both proposals. Out: p, w, α and the multipliers m_i = α_i / p_i, with which the gradient
 //! estimates the objective whatever p is (Salmani et al., arXiv:2511.06913).
 
-use crate::domain::{self, DomainInfo};
+use crate::domain::{self, DomainId, DomainInfo};
 use crate::error::{MixerError, Result};
 use crate::measurements::Measurements;
 use crate::objective::Objective;
@@ -21,10 +21,11 @@ pub(crate) struct Mixture {
 }
 
 impl Mixture {
-    /// Asks the strategies for `step`, the loss first since the sampling may depend on it.
+    /// Asks the strategies for `step`, the loss first since the sampling may depend on it. `limit`
+    /// brings p within what is left of the domains, and says which ones that holds.
     ///
     /// # Errors
-    /// A proposal that cannot be normalised, π_i = 0 or p_i = 0 where α_i > 0.
+    /// A proposal that cannot be normalised, π_i = 0 or p_i = 0 where α_i > 0; those of `limit`.
     pub(crate) fn at_step(
         step: u64,
         objective: Objective,
@@ -32,6 +33,7 @@ impl Mixture {
         importance: &Simplex,
         sampling: &dyn Strategy,
         loss: &dyn Strategy,
+        limit: impl FnOnce(Simplex) -> Result<(Simplex, Vec<DomainId>)>,
     ) -> Result<Self> {
         let names = domain::names(domains);
         let context = Context { step, domains, importance, loss_weight: None };
@@ -56,8 +58,10 @@ impl Mixture {
         };
         let context = Context { loss_weight: Some(&loss_weight), ..context };
         let raw = sampling.propose(&context)?;
-        let measurements = sampling.measurements(&context).merge(of_loss);
+        let mut measurements = sampling.measurements(&context).merge(of_loss);
         let p = Simplex::normalise(role(sampling, "sampling_weight"), &names, &raw)?;
+        let (p, capped) = limit(p)?;
+        measurements.capped = capped;
         let (objective, multipliers) = match alpha {
             None => (p.clone(), vec![1.0; names.len()]),
             Some(alpha) => {

@@ -34,8 +34,8 @@ pub enum Counts {
     /// Every domain's cumulative count stays within 1 of its cumulative expectation.
     #[default]
     Stratified,
-    /// B independent draws from p. A domain's `max_epochs` is then kept in expectation, not by
-    /// every draw.
+    /// B independent draws from p. A domain's `max_epochs` is then kept in expectation where p is
+    /// known in advance, and by every draw where it is learned.
     Multinomial,
 }
 

@@ -4,6 +4,7 @@
 //! text and gradient statistics. Out: mean, variance and count per domain. A domain without a
 //! sequence is `None`, never a loss of 0.
 
+use crate::direction::Direction;
 use crate::domain::DomainId;
 use serde::{Deserialize, Serialize};
 
@@ -41,15 +42,19 @@ pub struct GradientStatistics {
     /// Number of sequences they come from, at least 1.
     pub sequences: usize,
     /// v_i²: unbiased trace of the covariance of ∇ℓ_ij within the domain. It takes 2 sequences; of
-    /// 1 it says nothing.
+    /// a single one it is 0 and says nothing.
     pub variance: f64,
     /// Mean of ‖∇ℓ_ij‖² over the sequences.
     pub mean_square: f64,
+    /// Of a single sequence where its gradient points, to compare it with the domain's next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
 }
 
 impl GradientStatistics {
-    /// From sums over `sequences` gradients x_j, 2 or more: `squares` is Σ_j ‖x_j‖², `sum_squared`
-    /// ‖Σ_j x_j‖². The variance is the unbiased sample variance, summed over the elements.
+    /// From sums over `sequences` gradients x_j, at least 1: `squares` is Σ_j ‖x_j‖², `sum_squared`
+    /// ‖Σ_j x_j‖². The variance is the unbiased sample variance, summed over the elements, and 0
+    /// for a single sequence.
     pub fn from_sums(sequences: usize, squares: f64, sum_squared: f64) -> Self {
         let n = sequences as f64;
         let spread = squares - sum_squared / n;
@@ -57,9 +62,17 @@ impl GradientStatistics {
             sequences,
             // Equal sequences can come out below 0 by rounding; a NaN stays one (`max` would hide
             // it).
-            variance: if spread < 0.0 { 0.0 } else { spread / (n - 1.0) },
+            variance: if spread < 0.0 || sequences < 2 { 0.0 } else { spread / (n - 1.0) },
             mean_square: squares / n,
+            direction: None,
         }
+    }
+
+    /// Adds where the gradient of a single sequence points.
+    #[must_use]
+    pub fn with_direction(mut self, direction: Option<Direction>) -> Self {
+        self.direction = direction;
+        self
     }
 }
 
@@ -75,6 +88,8 @@ pub struct Observation {
     /// Losses of held-out sequences of the `tune` split, never trained on; empty unless measured
     /// after this step.
     pub held_out: Vec<Option<LossStatistics>>,
+    /// Windows of each domain's `tune` split, measured or not; empty where nobody said.
+    pub held_out_windows: Vec<u64>,
     /// Gradients of the training sequences of the step; empty unless collected.
     pub gradient: Vec<Option<GradientStatistics>>,
 }
@@ -104,6 +119,13 @@ impl Observation {
     /// Adds what was measured on the `tune` split after the step, one entry a domain.
     pub fn with_held_out(mut self, held_out: Vec<Option<LossStatistics>>) -> Self {
         self.held_out = held_out;
+        self
+    }
+
+    /// Adds how many windows each domain's `tune` split has, one entry a domain.
+    #[must_use]
+    pub fn with_held_out_windows(mut self, windows: Vec<u64>) -> Self {
+        self.held_out_windows = windows;
         self
     }
 

@@ -30,6 +30,10 @@ pub struct DomainPlan {
     pub loss_weight: f64,
     /// m = α/p at the first step.
     pub multiplier: f64,
+    /// Largest p at which the domain's `max_epochs` last for the whole run; absent without a limit,
+    /// and where the shares of all steps are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub largest_share: Option<f64>,
 }
 
 /// Relative excess over `max_epochs` that counts as rounding of the sums.
@@ -60,6 +64,7 @@ pub(crate) fn plan(
             epochs: sequences / windows as f64,
             loss_weight: first.loss.values()[index],
             multiplier: first.multipliers[index],
+            largest_share: None,
         }
     };
     domains.iter().enumerate().map(row).collect()

@@ -16,6 +16,8 @@
 
 /// Sub-seed of the draws of a batch: how many sequences of each domain.
 pub const DATA: &str = "data";
+/// Sub-seed of the steps at which gradient statistics are collected.
+pub const COLLECT: &str = "collect";
 /// Sub-seed of parameter initialisation.
 pub const INIT: &str = "init";
 /// Sub-seed of the order of windows within each domain.

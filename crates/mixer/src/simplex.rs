@@ -29,6 +29,12 @@ impl Simplex {
         Self(vec![1.0 / domains.max(1) as f64; domains])
     }
 
+    /// Shares that already sum to 1, as a projection leaves them: dividing once more would move the
+    /// ones that sit at a cap.
+    pub(crate) fn projected(shares: Vec<f64>) -> Self {
+        Self(shares)
+    }
+
     /// The objective α_i = π_i w_i, which sums to 1 because `loss` was normalised with
     /// `importance`.
     pub(crate) fn product(importance: &Simplex, loss: &LossWeights) -> Self {

@@ -30,7 +30,7 @@ fn losses(mean: f64, variance: f64) -> Option<LossStatistics> {
 }
 
 fn gradients(sequences: usize, variance: f64) -> Option<GradientStatistics> {
-    Some(GradientStatistics { sequences, variance, mean_square: 1.2 * variance })
+    Some(GradientStatistics { sequences, variance, mean_square: 1.2 * variance, direction: None })
 }
 
 /// What training might have said of `step`: drifting statistics, none of an absent domain, held-out
@@ -57,14 +57,15 @@ fn advance(mixer: &mut Mixer) -> StepDraw {
     step
 }
 
-const SAMPLING: [&str; 3] = [
+const SAMPLING: [&str; 4] = [
     "'proportional'",
     "'va'",
+    "{ strategy = 'va', variance = 'sketch', every = 3, floor = 'even' }",
     "{ strategy = 'va', start_step = 25, smoothing = 0.5, variance = 'ghost' }",
 ];
 const LOSS: [&str; 4] = [
     "'uniform'",
-    "{ strategy = 'fgls', every = 10, beta = 0.3 }",
+    "{ strategy = 'fgls', every = 10, beta = 0.3, smoothing = 0.5 }",
     "{ strategy = 'erma', every = 20, gamma1 = 0.5, gamma2 = 2 }",
     "{ strategy = 'erma', every = 10, descent = 'objective' }",
 ];
@@ -104,7 +105,8 @@ fn va_follows_the_loss_weights_of_the_same_step_and_leaves_the_objective_alone()
             let w = step.loss.values();
             let deviation =
                 step.measurements.gradient_deviation.clone().unwrap_or_else(|| vec![1.0; 3]);
-            let p = rule::va(&importance, w, &deviation, 0.05);
+            let measured = [step.measurements.gradient_deviation.is_some(); 3];
+            let p = rule::va_defensive(&importance, w, &deviation, &measured, 0.05);
             for i in 0..3 {
                 // The mixer normalises once more: a few roundings.
                 assert!((step.sampling.values()[i] - p[i]).abs() < 1e-14);
@@ -119,21 +121,235 @@ fn va_follows_the_loss_weights_of_the_same_step_and_leaves_the_objective_alone()
 
 #[test]
 fn va_starts_at_the_importance_and_ends_at_the_closed_form() {
-    let mut mixer = mixer("{ strategy = 'va', epsilon = 0.1, start_step = 50 }", "'uniform'");
-    let prior: Vec<f64> = [0.5, 0.3, 0.2].iter().map(|pi| 0.9 * pi + 0.1 / 3.0).collect();
-    for expected in 0..60 {
-        let step = mixer.next_step().unwrap();
-        assert_eq!(step.measurements.gradient_deviation.is_some(), expected > 0);
-        let gradient = [1.0, 9.0, 4.0].map(|variance| gradients(4, variance)).to_vec();
-        mixer.observe(&Observation::of_step(expected, 3, &[], &[]).with_gradient(gradient));
-        // π v = (0.5, 0.9, 0.4) of 1.8.
-        let learned: Vec<f64> = [0.5, 0.9, 0.4].iter().map(|a| 0.9 * a / 1.8 + 0.1 / 3.0).collect();
-        let p = if expected < 50 { &prior } else { &learned };
-        assert!(
-            step.sampling.values().iter().zip(p).all(|(a, b)| (a - b).abs() < 1e-12),
-            "{expected}: {p:?}"
-        );
+    let importance = [0.5, 0.3, 0.2];
+    for (floor, even) in [("objective", false), ("even", true)] {
+        let text =
+            format!("{{ strategy = 'va', epsilon = 0.1, start_step = 50, floor = '{floor}' }}");
+        let mut mixer = mixer(&text, "'uniform'");
+        let spread = |i: usize| 0.1 * if even { 1.0 / 3.0 } else { importance[i] };
+        let mixed =
+            |rule: [f64; 3]| -> Vec<f64> { (0..3).map(|i| 0.9 * rule[i] + spread(i)).collect() };
+        for expected in 0..60 {
+            let step = mixer.next_step().unwrap();
+            assert_eq!(step.measurements.gradient_deviation.is_some(), expected > 0);
+            let gradient = [1.0, 9.0, 4.0].map(|variance| gradients(4, variance)).to_vec();
+            mixer.observe(&Observation::of_step(expected, 3, &[], &[]).with_gradient(gradient));
+            let p = match expected {
+                // Nothing measured: ε/K for `code` and `math`, whose objective is less than 1/K.
+                0 if !even => {
+                    let part = 0.1 / 3.0 - 0.03 + 0.1 / 3.0 - 0.02;
+                    let share = |i: usize| (0.9 - part) * importance[i];
+                    vec![share(0) + 0.05, share(1) + 0.1 / 3.0, share(2) + 0.1 / 3.0]
+                }
+                0..50 => mixed(importance),
+                // π v = (0.5, 0.9, 0.4) of 1.8.
+                _ => mixed([0.5 / 1.8, 0.9 / 1.8, 0.4 / 1.8]),
+            };
+            assert!(
+                step.sampling.values().iter().zip(&p).all(|(a, b)| (a - b).abs() < 1e-12),
+                "{floor}, {expected}: {p:?} {:?}",
+                step.sampling
+            );
+        }
     }
+}
+
+/// What `va` draws in `steps` steps from `domains` equal domains, where the squared norms of their
+/// gradients are `square(domain, step)`, all of it noise, and one step in `every` tells.
+fn sampled_by_norms(
+    domains: usize,
+    run: &RunSize,
+    every: u64,
+    steps: u64,
+    square: impl Fn(usize, u64) -> f64,
+) -> Vec<StepDraw> {
+    let list: Vec<DomainInfo> =
+        (0..domains).map(|i| DomainInfo::new(&format!("d{i}"), 20_000)).collect();
+    let text =
+        format!("objective = 'importance'\nsampling = {{ strategy = 'va', every = {every} }}");
+    let mut mixer = Mixer::new(&spec(&text), &list, run).unwrap();
+    let request = mixer.observation_request();
+    (0..steps)
+        .map(|step| {
+            let draw = mixer.next_step().unwrap();
+            let seen = |(i, &count): (usize, &usize)| {
+                let square = square(i, step);
+                (count > 0).then(|| GradientStatistics {
+                    sequences: count,
+                    variance: if count > 1 { square } else { 0.0 },
+                    mean_square: square,
+                    direction: None,
+                })
+            };
+            let observed = draw.observation(&vec![1.0; run.batch_size]);
+            mixer.observe(&match request.estimator_at(step) {
+                Some(_) => {
+                    observed.with_gradient(draw.counts.iter().enumerate().map(seen).collect())
+                }
+                None => observed,
+            });
+            draw
+        })
+        .collect()
+}
+
+#[test]
+fn a_domain_that_once_looked_quiet_recovers() {
+    // v of one of 8 domains is a sixth of the others' for 30 steps, and then the same.
+    let run = RunSize { steps: 60, batch_size: 16, context: 16, seed: 5 };
+    let square = |i: usize, step: u64| if i == 0 && step < 30 { 1.0 / 36.0 } else { 1.0 };
+    let steps = sampled_by_norms(8, &run, 1, 51, square);
+    let p = |step: usize| steps[step].sampling.values()[0];
+    assert!(p(30) < 0.04, "locked in: {}", p(30));
+    assert!(p(50) > 0.8 / 8.0, "recovered to {} of 1/8", p(50));
+}
+
+#[test]
+fn every_domain_is_measured_where_there_are_more_domains_than_sequences() {
+    for (domains, batch_size) in [(3, 3), (8, 8), (8, 5), (12, 3)] {
+        let run = RunSize { steps: 120, batch_size, context: 16, seed: 5 };
+        let square = |i: usize, _| (1 + i % 4) as f64;
+        let steps = sampled_by_norms(domains, &run, 1, 120, square);
+        let v = steps[119].measurements.gradient_deviation.clone().unwrap();
+        for (i, v) in v.iter().enumerate() {
+            let expected = square(i, 0).sqrt();
+            assert!((v / expected - 1.0).abs() < 1e-9, "{domains} {batch_size}: {i} has {v}");
+        }
+    }
+}
+
+#[test]
+fn statistics_that_are_collected_now_and_then_see_every_domain() {
+    // 12 sequences of 8 domains come with a period of 2 steps, which every eighth step never
+    // leaves: four of the domains would never have two sequences.
+    let run = RunSize { steps: 800, batch_size: 12, context: 16, seed: 5 };
+    let request =
+        mixer("{ strategy = 'va', variance = 'sketch' }", "'uniform'").observation_request();
+    let mut pairs = [0; 8];
+    for step in sampled_by_norms(8, &run, 8, 800, |_, _| 1.0) {
+        if request.estimator_at(step.step).is_some() {
+            pairs.iter_mut().zip(&step.counts).for_each(|(n, count)| *n += (*count > 1) as u32);
+        }
+    }
+    // Half of 100 collected steps, and no fewer than five deviations of 5 less.
+    assert!(pairs.iter().all(|n| *n > 25), "{pairs:?}");
+}
+
+#[test]
+fn no_multiplier_is_above_that_of_the_floor() {
+    // A domain of nearly all importance whose v is next to nothing: an even floor gives it 0.05/3.
+    let list = [("main", 0.96), ("b", 0.02), ("c", 0.02)]
+        .map(|(name, importance)| DomainInfo { importance, ..DomainInfo::new(name, 2_000) });
+    let largest = |floor: &str| {
+        let text = format!(
+            "objective = 'importance'\nsampling = {{ strategy = 'va', floor = '{floor}' }}"
+        );
+        let mut mixer = Mixer::new(&spec(&text), &list, &RUN).unwrap();
+        let mut largest: f64 = 0.0;
+        for step in 0..200 {
+            let draw = mixer.next_step().unwrap();
+            largest = draw.multipliers.iter().copied().fold(largest, f64::max);
+            let gradient = vec![gradients(4, 1e-12), gradients(4, 1.0), gradients(4, 1.0)];
+            mixer.observe(&Observation::of_step(step, 3, &[], &[]).with_gradient(gradient));
+        }
+        largest
+    };
+    assert!(largest("objective") < 20.0 + 1e-9, "1/0.05");
+    assert!(largest("even") > 50.0);
+}
+
+#[test]
+fn domains_with_limits_last_until_the_end_of_the_run() {
+    // 2,000 tokens are 125 windows. `code` asks for half the batch and may be read 4 times, 500 of
+    // 4,800 sequences; `math` for 2/9 and 6 times.
+    for counts in ["stratified", "multinomial"] {
+        let mut list = domains();
+        list[1].max_epochs = Some(4.0);
+        list[2].max_epochs = Some(6.0);
+        let text = format!("objective = 'importance'\nsampling = 'va'\ncounts = '{counts}'");
+        let mut mixer = Mixer::new(&spec(&text), &list, &RUN).unwrap();
+        let plan = mixer.plan().to_vec();
+        assert_eq!(plan[0].largest_share, None);
+        assert!((plan[1].largest_share.unwrap() - 500.0 / 4_800.0).abs() < 1e-12);
+        assert!((plan[1].share - 500.0 / 4_800.0).abs() < 1e-12, "{:?}", plan[1]);
+        let mut resumed = Mixer::new(&spec(&text), &list, &RUN).unwrap();
+        for step in 0..RUN.steps {
+            let draw = advance(&mut mixer);
+            assert_eq!(draw.counts.iter().sum::<usize>(), RUN.batch_size);
+            assert!(draw.measurements.capped.contains(&DomainId(1)), "{step}");
+            let p = draw.sampling.values();
+            assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+            for i in 0..3 {
+                let product = draw.multipliers[i] * p[i];
+                assert!((product - [0.5, 0.3, 0.2][i]).abs() < 1e-12, "m grows as p is cut");
+            }
+            assert!(mixer.consumed()[1] <= 500 && mixer.consumed()[2] <= 750);
+            if step == 199 {
+                resumed.restore(&mixer.state()).unwrap();
+            } else if step > 199 {
+                assert_eq!(advance(&mut resumed), draw);
+            }
+        }
+        if counts == "stratified" {
+            assert!(mixer.consumed()[1] >= 498, "{:?}", mixer.consumed());
+        }
+    }
+}
+
+#[test]
+fn limits_that_do_not_bind_change_nothing() {
+    let mut list = domains();
+    let text = "objective = 'importance'\nsampling = 'va'";
+    let mut free = Mixer::new(&spec(text), &list, &RUN).unwrap();
+    list[1].max_epochs = Some(1_000.0);
+    let mut limited = Mixer::new(&spec(text), &list, &RUN).unwrap();
+    for _ in 0..100 {
+        assert_eq!(advance(&mut limited), advance(&mut free));
+    }
+}
+
+#[test]
+fn too_few_windows_are_refused_at_the_start_and_a_raised_limit_goes_on() {
+    let text = "objective = 'importance'\nsampling = 'va'";
+    let limited = |epochs: f64| {
+        let mut list = domains();
+        list.iter_mut().for_each(|domain| domain.max_epochs = Some(epochs));
+        Mixer::new(&spec(text), &list, &RUN)
+    };
+    // 4,800 sequences of 375 windows are 12.8 passes.
+    let error = limited(12.0).unwrap_err();
+    assert_eq!(
+        error,
+        MixerError::TooFewWindows {
+            domains: ["web", "code", "math"].map(str::to_owned).to_vec(),
+            available: 4_500,
+            needed: 4_800,
+            fitting_steps: 375,
+        }
+    );
+    assert!(error.in_config("mixture", "train").contains("hint: raise max_epochs"), "{error}");
+    // An exact fit is a fit, to the last sequence.
+    let mut mixer = limited(12.8).unwrap();
+    let mut state = None;
+    for step in 0..RUN.steps {
+        advance(&mut mixer);
+        if step == 199 {
+            state = Some(mixer.state());
+        }
+    }
+    assert_eq!(mixer.consumed(), [1_600; 3]);
+    // A run that goes on may have its limits raised, but not so far lowered that it cannot end.
+    let mut raised = limited(20.0).unwrap();
+    raised.restore(&state.clone().unwrap()).unwrap();
+    while raised.step() < RUN.steps {
+        advance(&mut raised);
+    }
+    let mut exact = limited(12.8).unwrap();
+    let before = exact.state();
+    let mut spent = state.unwrap();
+    spent.step = 150; // 50 steps fewer than were taken: what is left does not do.
+    assert!(matches!(exact.restore(&spent), Err(MixerError::TooFewWindows { .. })));
+    assert_eq!(exact.state(), before, "an error changes nothing");
 }
 
 #[test]
@@ -237,7 +453,9 @@ fn loss_weights_update_once_in_each_stretch_of_steps() {
 #[test]
 fn a_domain_that_was_not_measured_keeps_its_last_statistics() {
     let run = |second: Vec<Option<LossStatistics>>| {
-        let mut mixer = mixer("'uniform'", "{ strategy = 'fgls', every = 1, beta = 0.5 }");
+        // A measurement keeps nothing of the past, so that a domain's last one is all there is.
+        let loss = "{ strategy = 'fgls', every = 1, beta = 0.5, smoothing = 0 }";
+        let mut mixer = mixer("'uniform'", loss);
         for held_out in [vec![losses(2.0, 1.0), losses(2.0, 4.0), losses(2.0, 2.0)], second] {
             let step = mixer.next_step().unwrap().step;
             mixer.observe(&Observation::of_step(step, 3, &[], &[]).with_held_out(held_out));
@@ -272,15 +490,55 @@ fn bounds_are_reported_where_they_bite() {
     assert_eq!(second.measurements.clamped, [DomainId(2)]);
     assert!((second.loss.values()[2] - 0.5).abs() < 1e-15);
     assert_eq!(second.measurements.floored, [DomainId(2)]);
-    // π w v = (0.5, 0.3) · 1.125 · 10 and 0.2 · 0.5 · 1: of 9.1, 0.1 of the rule's 0.7 and 0.1 of
-    // the floor.
+    // π w v = (0.5, 0.3) · 1.125 · 10 and 0.2 · 0.5 · 1: of 9.1, 0.1 of the rule's 0.7; and of the
+    // floor 0.3 α.
     let p = second.sampling.values()[2];
-    assert!((p - (0.7 * 0.1 / 9.1 + 0.1)).abs() < 1e-12, "{p}");
+    assert!((p - (0.7 * 0.1 / 9.1 + 0.3 * 0.1)).abs() < 1e-12, "{p}");
+    // Σ α v² / (Σ α v)² = (0.9 · 100 + 0.1) / 9.1².
+    let headroom = second.measurements.headroom.unwrap();
+    assert!((headroom - 90.1 / (9.1 * 9.1)).abs() < 1e-9, "{headroom}");
+    assert!(first.measurements.headroom.is_none());
+    let error = second.measurements.loss_weight_error.clone().unwrap();
+    // Two weights of 1.125 hang on a difference that is in no doubt, and the third on a clamp.
+    assert!(error.iter().all(|e| (0.0..0.2).contains(e)), "{error:?}");
+}
+
+#[test]
+fn the_standard_error_of_a_loss_weight_is_the_scatter_of_its_estimates() {
+    // FGLS with everything replaced, from windows of normal losses: w over 400 runs.
+    let rng = CounterRng::new(8);
+    let (mut found, mut said) = (Vec::new(), 0.0);
+    for run in 0..400 {
+        let mut mixer =
+            mixer("'uniform'", "{ strategy = 'fgls', every = 1, beta = 1, smoothing = 0.8 }");
+        for time in 0..12 {
+            let draw = mixer.next_step().unwrap();
+            let measured = |i: u64| {
+                let rng = rng.nested(run).nested(time).nested(i);
+                let deviation = [1.0, 2.0, 3.0][i as usize];
+                let list: Vec<f64> = (0..32).map(|j| 4.0 + deviation * rng.normal(j)).collect();
+                LossStatistics::from_losses(&list)
+            };
+            let observed = Observation::of_step(draw.step, 3, &[], &[])
+                .with_held_out((0..3).map(measured).collect())
+                .with_held_out_windows(vec![10_000; 3]);
+            mixer.observe(&observed);
+        }
+        let draw = mixer.next_step().unwrap();
+        found.push(draw.loss.values()[0]);
+        said += draw.measurements.loss_weight_error.unwrap()[0] / 400.0;
+    }
+    let mean = found.iter().sum::<f64>() / 400.0;
+    let scatter = (found.iter().map(|w| (w - mean).powi(2)).sum::<f64>() / 399.0).sqrt();
+    // w_1 = 1/(0.5 + 0.3/4 + 0.2/9) = 1.675. Linear in errors of 9 %: within a quarter.
+    assert!((mean / 1.675 - 1.0).abs() < 0.02, "{mean}");
+    assert!((said / scatter - 1.0).abs() < 0.25, "{said} {scatter}");
 }
 
 #[test]
 fn a_request_is_that_of_both_slots() {
-    let held_out = |every| ObservationRequest { held_out_every: Some(every), gradient: None };
+    let held_out =
+        |every| ObservationRequest { held_out_every: Some(every), rotate: true, gradient: None };
     assert_eq!(
         mixer("'uniform'", "'uniform'").observation_request(),
         ObservationRequest::default()
@@ -290,7 +548,8 @@ fn a_request_is_that_of_both_slots() {
         held_out(7)
     );
     let both = mixer("{ strategy = 'va', variance = 'exact' }", "'fgls'").observation_request();
-    let gradient = |estimator, every| Some(GradientRequest { estimator, every });
+    let gradient =
+        |estimator, every| Some(GradientRequest { estimator, every, seed: Some(RUN.seed) });
     assert_eq!(
         both,
         ObservationRequest { gradient: gradient(VarianceEstimator::Exact, 1), ..held_out(100) }
@@ -339,19 +598,19 @@ fn a_state_that_does_not_fit_is_refused_and_changes_nothing() {
     type Spoil = fn(&mut MixerState);
     let cases: [(&str, Spoil); 9] = [
         ("null", |state| state.sampling.state = serde_json::Value::Null),
-        ("2 entries", |state| drop(state.sampling.state.as_array_mut().unwrap().pop())),
-        ("sums of at least 0", |state| state.sampling.state[1]["noise"] = (-1.0).into()),
+        ("2 entries", |state| drop(state.sampling.state["moments"].as_array_mut().unwrap().pop())),
+        ("sums of at least 0", |state| state.sampling.state["moments"][1]["noise"] = (-1.0).into()),
         ("missing field", |state| {
-            drop(state.sampling.state[0].as_object_mut().unwrap().remove("paired"))
+            drop(state.sampling.state["moments"][0].as_object_mut().unwrap().remove("paired"))
         }),
         ("unknown field", |state| state.loss.state["more"] = 1.into()),
         ("3 entries, one a domain", |state| {
             state.loss.state["loss_weight"] = serde_json::json!([1.0, 1.0])
         }),
         ("weights above 0", |state| state.loss.state["loss_weight"][2] = 0.0.into()),
-        ("at least 2 sequences", |state| state.loss.state["held_out"][0]["count"] = 1.into()),
+        ("at least 2 sequences", |state| state.loss.state["averages"][0]["pairs"] = 0.into()),
         ("at least 2 sequences", |state| {
-            state.loss.state["held_out"][0]["variance"] = (-1.0).into()
+            state.loss.state["averages"][0]["variance"] = (-1.0).into()
         }),
     ];
     for (what, spoil) in cases {

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use cuvee_mixer::{DomainInfo, Mixer, MixerState, MixtureSpec, RunSize};
+use cuvee_mixer::{DomainInfo, GradientStatistics, Mixer, MixerState, MixtureSpec, RunSize};
 
 const RUN: RunSize = RunSize { steps: 120, batch_size: 12, context: 16, seed: 5 };
 
@@ -22,10 +22,19 @@ fn goes_on(text: &str, json: &str, p: [u64; 3], m: [u64; 3], counts: [usize; 3])
     let state: MixerState = serde_json::from_str(json).unwrap();
     mixer.restore(&state).unwrap();
     assert_eq!(serde_json::to_string(&mixer.state()).unwrap(), json.trim_end());
+    // What is observed, and when, is as it was: fixed steps, fixed windows.
+    let request = mixer.observation_request();
+    assert!(!request.rotate && request.gradient.is_none_or(|gradient| gradient.seed.is_none()));
     let step = mixer.next_step().unwrap();
     assert_eq!((step.step, step.counts.as_slice()), (80, counts.as_slice()));
     assert_eq!(bits(step.sampling.values()), p, "{text}");
     assert_eq!(bits(&step.multipliers), m, "{text}");
+    // Of a single sequence such a run learns nothing, and it says nothing that it did not say.
+    let before = mixer.state();
+    let single = GradientStatistics::from_sums(1, 3.0, 3.0);
+    mixer.observe(&step.observation(&[2.0; 12]).with_gradient(vec![Some(single); 3]));
+    assert_eq!(mixer.state().sampling, before.sampling);
+    assert!(step.measurements.headroom.is_none() && step.measurements.loss_weight_error.is_none());
 }
 
 // The files and numbers below were written by commit a1d9c04.

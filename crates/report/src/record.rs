@@ -42,12 +42,18 @@ pub struct StepRecord {
     pub tokens_per_second: f64,
     /// One entry a domain.
     pub domains: PerDomain<StepDomainRecord>,
+    /// Variance of the gradient within domains at p = α over the least there is, by v̂.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headroom: Option<f64>,
     /// Domains whose loss weight a clamp holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clamped: Vec<String>,
     /// Domains whose sampling weight sits at the exploration floor.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub floored: Vec<String>,
+    /// Domains whose sampling weight their `max_epochs` holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capped: Vec<String>,
 }
 
 /// One domain's part in a step.
@@ -65,6 +71,9 @@ pub struct StepDomainRecord {
     /// w: the scale of its loss in the objective.
     #[serde(deserialize_with = "number_or_null")]
     pub loss_weight: f64,
+    /// Standard error of w, where a strategy learns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_weight_error: Option<f64>,
     /// m: what one of its sequences' losses is multiplied by.
     #[serde(deserialize_with = "number_or_null")]
     pub multiplier: f64,
@@ -175,8 +184,10 @@ impl StepRecord {
             gradient_norm: 0.5,
             tokens_per_second: 1234.5,
             domains: PerDomain(Vec::new()),
+            headroom: None,
             clamped: Vec::new(),
             floored: Vec::new(),
+            capped: Vec::new(),
         }
     }
 }
@@ -192,6 +203,7 @@ mod tests {
             importance: 0.5,
             sampling_weight: 0.75,
             loss_weight: 1.0,
+            loss_weight_error: loss.map(|_| 0.25),
             multiplier: 0.5,
             sequences: 3,
             epochs: 0.125,
@@ -206,7 +218,9 @@ mod tests {
                 ("zoo".into(), domain(Some(2.5))),
                 ("art".into(), domain(None)),
             ]),
+            headroom: Some(1.25),
             clamped: vec!["art".into()],
+            capped: vec!["zoo".into()],
             ..StepRecord::sample()
         })
     }
@@ -216,10 +230,10 @@ mod tests {
         let expected = concat!(
             r#"{"kind":"step","step":7,"tokens":1792,"loss":3.5,"lr":0.001,"gradient_norm":0.5,"#,
             r#""tokens_per_second":1234.5,"domains":{"#,
-            r#""zoo":{"loss":2.5,"importance":0.5,"sampling_weight":0.75,"loss_weight":1.0,"multiplier":0.5,"#,
+            r#""zoo":{"loss":2.5,"importance":0.5,"sampling_weight":0.75,"loss_weight":1.0,"loss_weight_error":0.25,"multiplier":0.5,"#,
             r#""sequences":3,"epochs":0.125,"gradient_deviation":2.5},"#,
             r#""art":{"loss":null,"importance":0.5,"sampling_weight":0.75,"loss_weight":1.0,"multiplier":0.5,"#,
-            r#""sequences":3,"epochs":0.125}},"clamped":["art"]}"#,
+            r#""sequences":3,"epochs":0.125}},"headroom":1.25,"clamped":["art"],"capped":["zoo"]}"#,
         );
         assert_eq!(serde_json::to_string(&step(3.5)).unwrap(), expected);
         assert_eq!(serde_json::from_str::<Record>(expected).unwrap(), step(3.5));

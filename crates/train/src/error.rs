@@ -292,6 +292,15 @@ pub enum TrainError {
         found: String,
     },
 
+    /// A step cannot be drawn, in the middle of a run; the steps before it are saved.
+    #[error("step {step} cannot be drawn; the steps before it are saved\n{source}")]
+    Draw {
+        /// The step, counted from 0.
+        step: u64,
+        /// Why.
+        source: cuvee_mixer::MixerError,
+    },
+
     /// The mixture cannot be drawn as asked.
     #[error(transparent)]
     Mixer(#[from] cuvee_mixer::MixerError),

@@ -72,10 +72,31 @@ impl Evaluation {
 /// targets, never wrapping. Empty when the split is shorter than one window of `context + 1`
 /// tokens.
 pub fn evaluation_starts(tokens: u64, context: usize, sequences: usize) -> Vec<u64> {
-    let context = context as u64;
-    let windows = tokens.saturating_sub(1).checked_div(context).unwrap_or(0);
+    rotated_starts(tokens, context, sequences, 0)
+}
+
+/// Windows of `context + 1` tokens in a split, one target a token.
+pub(crate) fn window_count(tokens: u64, context: usize) -> u64 {
+    tokens.saturating_sub(1).checked_div(context as u64).unwrap_or(0)
+}
+
+/// [`evaluation_starts`] moved on by `turn`, so that successive turns look at other windows: as
+/// many and as evenly spaced. Between two windows of one turn there are places for those of the
+/// others, and none is looked at twice before all were; neighbours, which may be of one document,
+/// come far from each other in time. Turn 0 is [`evaluation_starts`].
+pub(crate) fn rotated_starts(tokens: u64, context: usize, sequences: usize, turn: u64) -> Vec<u64> {
+    let windows = window_count(tokens, context);
     let taken = windows.min(sequences as u64);
-    (0..taken).map(|j| j * windows / taken * context).collect()
+    let Some(places) = windows.checked_div(taken) else { return Vec::new() };
+    // A step near the golden section of the places, with no factor in common with them.
+    let golden = (places as f64 * 0.618) as u64;
+    let step = (golden.max(1)..).find(|step| gcd(*step, places) == 1).unwrap_or(1);
+    let shift = (turn % places) * step % places;
+    (0..taken).map(|j| (j * windows / taken + shift) * context as u64).collect()
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// What is evaluated: the same for every evaluation of a run.
@@ -91,6 +112,9 @@ pub struct EvalPlan<'a> {
     pub sequences: usize,
     /// Tokens a window.
     pub context: usize,
+    /// How often the windows were moved on. 0, the same ones each time, where it is the model that
+    /// is to be compared.
+    pub turn: u64,
 }
 
 impl EvalPlan<'_> {
@@ -100,7 +124,8 @@ impl EvalPlan<'_> {
     }
 
     fn starts(&self, domain: &Domain) -> Vec<u64> {
-        evaluation_starts(domain.shard(self.split).tokens(), self.context, self.sequences)
+        let tokens = domain.shard(self.split).tokens();
+        rotated_starts(tokens, self.context, self.sequences, self.turn)
     }
 }
 
@@ -215,6 +240,28 @@ mod tests {
             prop_assert!(starts.len() <= sequences);
             prop_assert!(starts.windows(2).all(|w| w[1] - w[0] >= context as u64));
             prop_assert!(starts.iter().all(|s| s + (context as u64) < tokens));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_turn_fits_and_none_sees_a_window_again_before_all_places_were_seen(tokens in 2u64..20_000, context in 1usize..60, sequences in 1usize..40) {
+            let first = evaluation_starts(tokens, context, sequences);
+            prop_assert_eq!(&rotated_starts(tokens, context, sequences, 0), &first);
+            let windows = (tokens - 1) / context as u64;
+            let places = windows.checked_div(windows.min(sequences as u64)).unwrap_or(1);
+            let mut seen = std::collections::BTreeSet::new();
+            for turn in 0..places {
+                let starts = rotated_starts(tokens, context, sequences, turn);
+                prop_assert_eq!(starts.len(), first.len());
+                prop_assert!(starts.windows(2).all(|w| w[1] - w[0] >= context as u64));
+                prop_assert!(starts.iter().all(|s| s + (context as u64) < tokens));
+                seen.extend(starts);
+            }
+            // Spaces between windows are `places` or one more, and it is the last of these that the
+            // turns may leave out.
+            prop_assert!(seen.len() as u64 >= places * first.len() as u64);
+            prop_assert_eq!(rotated_starts(tokens, context, sequences, places), first);
         }
     }
 

@@ -2,7 +2,7 @@
 //! file a rule; what all loss rules share is in `update.rs`.
 //!
 //! In: π, w and statistics, one number a domain in each list. Out: the next loss weights w, or the
-//! sampling weights p. No randomness, and no state but [`GradientMoments`]: the strategies keep it,
+//! sampling weights p. No randomness, and no state but [`GradientMemory`]: the strategies keep it,
 //! and studies outside of language models use the same rules. Source: Salmani, Worah, Razaviyayn,
 //! Mirrokni, *Sampling and Loss Weights in Multi-Domain Training*, arXiv:2511.06913 (2025). What
 //! was worked out for Cuvee instead of read there is marked **derived**.
@@ -10,6 +10,7 @@
 //! A statistic that is missing, not finite or out of its range is ignored and the domain keeps its
 //! loss weight, so that nothing here returns a NaN or panics.
 
+mod averages;
 mod clamp;
 mod erma;
 mod fgls;
@@ -17,12 +18,15 @@ mod moments;
 mod shares;
 pub(crate) mod update;
 mod va;
+mod water_filling;
 
+pub use averages::{LossAverage, shrunk};
 pub use clamp::Clamp;
 pub use erma::{erma, erma_objective};
 pub use fgls::fgls;
-pub use moments::{GradientMoments, deviations};
-pub use va::{va, variance_ratio};
+pub use moments::{GradientMemory, GradientMoments, deviations};
+pub use va::{effective_batch_size, headroom, largest_headroom, va, va_defensive, variance_ratio};
+pub use water_filling::water_filled;
 
 #[cfg(test)]
 mod tests;

@@ -96,6 +96,68 @@ proptest! {
     }
 
     #[test]
+    fn the_defensive_floor_bounds_every_multiplier_and_shows_every_new_domain(
+        case in instances(),
+        epsilon in 0.001f64..=1.0,
+        new in prop::collection::vec(any::<bool>(), 8),
+    ) {
+        let measured: Vec<bool> = (0..case.pi.len()).map(|i| !new[i]).collect();
+        let p = va_defensive(&case.pi, &case.w, &case.a, &measured, epsilon);
+        prop_assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-14);
+        let even = epsilon / p.len() as f64;
+        let mut wanted = 0.0;
+        for i in 0..p.len() {
+            let alpha = case.pi[i] * case.w[i];
+            prop_assert!(alpha / p[i] <= (1.0 + 1e-12) / epsilon, "{p:?}");
+            wanted += if measured[i] { 0.0 } else { (even - epsilon * alpha).max(0.0) };
+        }
+        // As long as the rule has that much to give.
+        if wanted <= 1.0 - epsilon {
+            prop_assert!((0..p.len()).all(|i| measured[i] || p[i] >= even * (1.0 - 1e-12)), "{p:?}");
+        }
+        // With all measured it is the rule and ε of the objective.
+        let all = va_defensive(&case.pi, &case.w, &case.a, &vec![true; p.len()], epsilon);
+        let rule = va(&case.pi, &case.w, &case.a, 0.0);
+        let mixed: Vec<f64> = (0..p.len())
+            .map(|i| (1.0 - epsilon) * rule[i] + epsilon * case.pi[i] * case.w[i])
+            .collect();
+        prop_assert!(close(&all, &mixed, 1e-12));
+    }
+
+    #[test]
+    fn the_effective_batch_is_the_batch_at_the_objective_and_less_elsewhere(
+        case in instances(),
+        other in prop::collection::vec(0.01f64..1.0, 8),
+    ) {
+        let alpha: Vec<f64> = (0..case.pi.len()).map(|i| case.pi[i] * case.w[i]).collect();
+        prop_assert!((effective_batch_size(32, &alpha, &alpha) / 32.0 - 1.0).abs() < 1e-13);
+        let p = shares(other[..alpha.len()].to_vec()).unwrap();
+        let effective = effective_batch_size(32, &alpha, &p);
+        prop_assert!(effective > 0.0 && effective < 32.0 * (1.0 + 1e-13), "{effective}");
+        // It is what the variance says, where all v are equal.
+        let even = Instance { a: vec![1.0; alpha.len()], ..case.clone() };
+        let ratio = variance(&even, &alpha) / variance(&even, &p);
+        prop_assert!((effective / 32.0 / ratio - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_headroom_is_what_sampling_by_v_saves_and_within_its_bound(case in instances()) {
+        let alpha: Vec<f64> = (0..case.pi.len()).map(|i| case.pi[i] * case.w[i]).collect();
+        let best = va(&case.pi, &case.w, &case.a, 0.0);
+        let found = headroom(&alpha, &case.a);
+        let expected = variance(&case, &alpha) / variance(&case, &best);
+        prop_assert!((found / expected - 1.0).abs() < 1e-12, "{found} {expected}");
+        let of = |f: fn(f64, f64) -> f64, start| case.a.iter().copied().fold(start, f);
+        let ratio = of(f64::max, 0.0) / of(f64::min, f64::INFINITY);
+        prop_assert!(found <= largest_headroom(ratio) * (1.0 + 1e-12), "{found} {ratio}");
+        // Equal ones have none; shares that sum to 1 within some roundings.
+        for equal in [f64::NAN, 0.0, 0.05] {
+            let none = headroom(&alpha, &vec![equal; alpha.len()]);
+            prop_assert!((1.0..1.0 + 1e-14).contains(&none), "{equal}: {none}");
+        }
+    }
+
+    #[test]
     fn fgls_with_nothing_kept_is_the_inverse_variance(case in instances()) {
         let w = fgls(&case.pi, &case.w, &case.a, 1.0, OPEN);
         let inverse: Vec<f64> = case.a.iter().map(|variance| 1.0 / variance).collect();
@@ -192,8 +254,10 @@ proptest! {
             // more exactly.
             prop_assert!((mean(&pi, &next) - 1.0).abs() < 2e-9, "{next:?}");
         }
-        let p = va(&pi, &w, &a, 0.05);
-        prop_assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-13 && p.iter().all(|p| *p >= 0.0), "{p:?}");
+        for p in [va(&pi, &w, &a, 0.05), va_defensive(&pi, &w, &a, &[], 0.7)] {
+            let sum: f64 = p.iter().sum();
+            prop_assert!((sum - 1.0).abs() < 1e-13 && p.iter().all(|p| *p >= 0.0), "{p:?}");
+        }
         let ratio = variance_ratio(&pi, &w, &a);
         prop_assert!(ratio >= 1.0 - 1e-13 && ratio <= pi.len() as f64 + 1e-13, "{ratio}");
     }

@@ -1,7 +1,7 @@
 //! ERMA: loss weights by exponentiated gradient descent on a bound of the population risk.
 
 use super::interface::{Objectives, Setup, Strategy, StrategyEntry};
-use super::learned::{Learned, LossRule};
+use super::learned::{Learned, LossRule, SMOOTHING, Updates};
 use crate::error::Result;
 use crate::objective::Objective;
 use crate::rule::{self, Clamp};
@@ -13,7 +13,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     slots: Slots::Loss,
     summary: "loss weights from held-out losses: w ← w·exp(gamma1·π·G·L − gamma2·π·w·Var), every `every` steps",
     source: "arXiv:2511.06913; G = Σ π(1−w)L derived",
-    example: r#"{ strategy = "erma", gamma1 = 1, gamma2 = 1, every = 100, descent = "loss-weight", clamp_min = 0.1, clamp_max = 10 }"#,
+    example: r#"{ strategy = "erma", gamma1 = 1, gamma2 = 1, every = 100, smoothing = 0.8, descent = "loss-weight", clamp_min = 0.1, clamp_max = 10 }"#,
     objectives: Objectives::Only(
         &[Objective::Importance],
         "it learns loss weights w and not the objective's shares",
@@ -34,6 +34,9 @@ pub struct Erma {
     pub gamma2: f64,
     /// Steps between updates, at least 1.
     pub every: u64,
+    /// How much of the past a measurement keeps in the averages of mean and variance, from 0 to
+    /// below 1.
+    pub smoothing: f64,
     /// What the gradient of the bound is taken by.
     pub descent: Descent,
     /// w_min, above 0 and at most 1.
@@ -63,6 +66,7 @@ impl Default for Erma {
             gamma1: 1.0,
             gamma2: 1.0,
             every: 100,
+            smoothing: SMOOTHING,
             descent: Descent::default(),
             clamp_min,
             clamp_max,
@@ -77,7 +81,8 @@ impl Erma {
                 return Err(setup.bad_parameter(key, value, "a finite number of at least 0"));
             }
         }
-        Learned::boxed(setup, self.clone(), self.every, self.clamp())
+        let Self { every, smoothing, .. } = *self;
+        Learned::boxed(setup, self.clone(), Updates { every, smoothing, clamp: self.clamp() })
     }
 
     fn clamp(&self) -> Clamp {

@@ -2,7 +2,7 @@
 //! training.
 
 use super::interface::{Objectives, Setup, Strategy, StrategyEntry};
-use super::learned::{Learned, LossRule};
+use super::learned::{Learned, LossRule, SMOOTHING, Updates};
 use crate::error::Result;
 use crate::objective::Objective;
 use crate::rule::{self, Clamp};
@@ -14,7 +14,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     slots: Slots::Loss,
     summary: "loss weights inverse to the held-out noise: w ← (1−beta)·w + beta·c/σ̂², every `every` steps",
     source: "arXiv:2511.06913; σ̂² of a language model derived, experimental",
-    example: r#"{ strategy = "fgls", beta = 0.1, every = 100, sigma = "loss-variance", clamp_min = 0.1, clamp_max = 10 }"#,
+    example: r#"{ strategy = "fgls", beta = 0.1, every = 100, smoothing = 0.8, sigma = "loss-variance", clamp_min = 0.1, clamp_max = 10 }"#,
     objectives: Objectives::Only(
         &[Objective::Importance],
         "it learns loss weights w and not the objective's shares",
@@ -29,6 +29,9 @@ pub struct Fgls {
     pub beta: f64,
     /// Steps between updates, at least 1.
     pub every: u64,
+    /// How much of the past a measurement keeps in the averages of mean and variance, from 0 to
+    /// below 1.
+    pub smoothing: f64,
     /// What stands for σ̂².
     pub sigma: Sigma,
     /// w_min, above 0 and at most 1.
@@ -52,7 +55,14 @@ impl Default for Fgls {
     fn default() -> Self {
         let clamp = Clamp::default();
         let (clamp_min, clamp_max) = (clamp.min, clamp.max);
-        Self { beta: 0.1, every: 100, sigma: Sigma::default(), clamp_min, clamp_max }
+        Self {
+            beta: 0.1,
+            every: 100,
+            smoothing: SMOOTHING,
+            sigma: Sigma::default(),
+            clamp_min,
+            clamp_max,
+        }
     }
 }
 
@@ -61,7 +71,8 @@ impl Fgls {
         if !(self.beta > 0.0 && self.beta <= 1.0) {
             return Err(setup.bad_parameter("beta", self.beta, "a number above 0 and at most 1"));
         }
-        Learned::boxed(setup, self.clone(), self.every, self.clamp())
+        let Self { every, smoothing, .. } = *self;
+        Learned::boxed(setup, self.clone(), Updates { every, smoothing, clamp: self.clamp() })
     }
 
     fn clamp(&self) -> Clamp {

@@ -31,7 +31,7 @@ pub use schedule::{Schedule, Stage};
 pub use temperature::Temperature;
 pub use uniform::Uniform;
 pub use unimax::Unimax;
-pub use va::Va;
+pub use va::{Floor, Va};
 
 use crate::error::{MixerError, Result};
 use crate::objective::Objective;

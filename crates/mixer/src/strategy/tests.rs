@@ -65,7 +65,8 @@ fn observation(step: u64) -> Observation {
         |mean, variance| Some(LossStatistics { mean, variance: variance * drift, count: 40 });
     let gradient = |sequences, variance: f64| {
         let variance = variance * drift;
-        Some(GradientStatistics { sequences, variance, mean_square: 1.5 * variance })
+        let mean_square = 1.5 * variance;
+        Some(GradientStatistics { sequences, variance, mean_square, direction: None })
     };
     Observation::of_step(step, 3, &[0, 1, 1].map(DomainId), &[2.0, 3.0, 4.0])
         .with_held_out(vec![loss(2.0, 0.1), loss(3.0, 0.7), None])
@@ -306,6 +307,7 @@ fn parameters_of_adaptive_strategies_out_of_range_are_named() {
         (Slot::Loss, r#"{ strategy = "fgls", beta = 0 }"#, "loss.beta is 0"),
         (Slot::Loss, r#"{ strategy = "fgls", beta = 1.5 }"#, "loss.beta is 1.5"),
         (Slot::Loss, r#"{ strategy = "fgls", every = 0 }"#, "loss.every is 0"),
+        (Slot::Loss, r#"{ strategy = "fgls", smoothing = 1 }"#, "loss.smoothing is 1"),
         (Slot::Loss, r#"{ strategy = "erma", gamma1 = -1 }"#, "loss.gamma1 is -1"),
         (Slot::Loss, r#"{ strategy = "erma", gamma2 = inf }"#, "loss.gamma2 is inf"),
         (Slot::Loss, r#"{ strategy = "erma", clamp_min = 0 }"#, "loss.clamp_min is 0"),
@@ -318,6 +320,8 @@ fn parameters_of_adaptive_strategies_out_of_range_are_named() {
     }
     let unknown = parse(r#"{ strategy = "va", variance = "norms" }"#).unwrap_err().to_string();
     assert!(unknown.contains("`norms`") && unknown.contains("`norm-layers`"), "{unknown}");
+    let unknown = parse(r#"{ strategy = "va", floor = "flat" }"#).unwrap_err().to_string();
+    assert!(unknown.contains("`flat`") && unknown.contains("`objective`"), "{unknown}");
     let unknown = parse(r#"{ strategy = "fgls", sigma = "residual" }"#).unwrap_err().to_string();
     assert!(unknown.contains("`residual`") && unknown.contains("`loss-variance`"), "{unknown}");
 }

@@ -45,8 +45,9 @@ pub struct StepOutput {
     pub gradient_norm: f64,
     /// Statistics of ∇ℓ_b itself, with neither multiplier nor 1/B, over the sequences of each
     /// domain: one entry for each of the domains 0 to the largest in the batch, `None` for one with
-    /// fewer than two sequences. Sequences of multiplier 0 are not counted, since the batch's
-    /// backward pass has no gradient of theirs. Empty unless [`Engine::collect`] asked for it.
+    /// no sequence. A single sequence has variance 0 and says where its gradient points. Sequences
+    /// of multiplier 0 are not counted, since the batch's backward pass has no gradient of theirs.
+    /// Empty unless [`Engine::collect`] asked for it.
     pub gradient: Vec<Option<GradientStatistics>>,
 }
 
@@ -107,6 +108,10 @@ pub trait Engine {
     /// [`TrainError::Config`] for an estimator this engine does not have; what was set before
     /// stays.
     fn collect(&mut self, estimator: Option<VarianceEstimator>) -> Result<()>;
+
+    /// Sets where the random projections of an estimator that has some start from: the root seed of
+    /// the run. `None`, as at the start, gives every run the same ones.
+    fn seed_projections(&mut self, _root: Option<u64>) {}
 
     /// One optimizer step at learning rate `lr`: the gradient of (1/B) Σ_b m_b ℓ_b is clipped by
     /// its global norm, and the optimizer updates every parameter with it.

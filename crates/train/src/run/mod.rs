@@ -14,13 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use cuvee_data::{Domain, Shard, Split, Tokenizer};
-use cuvee_mixer::{DomainId, LossStatistics, Mixer, ObservationRequest, Simplex};
+use cuvee_mixer::{DomainId, LossStatistics, Measurements, Mixer, ObservationRequest, Simplex};
 
 use crate::batch::read_batch;
 use crate::checkpoint::{self, RunState};
 use crate::engine::Engine;
 use crate::error::{Result, TrainError};
-use crate::evaluate::{EvalPlan, check_split, evaluate, sequence_losses};
+use crate::evaluate::{EvalPlan, check_split, evaluate, sequence_losses, window_count};
 use crate::hf::{ExportTokenizer, Inherited};
 use crate::optim::learning_rate;
 use crate::spec::{CheckpointSpec, EvalSpec, TrainSpec};
@@ -80,6 +80,7 @@ impl<'a> Trainer<'a> {
         }
         // Refused here if the engine does not have it, rather than at the first step that asks.
         engine.collect(request.gradient.map(|gradient| gradient.estimator))?;
+        engine.seed_projections(request.gradient.and_then(|gradient| gradient.seed));
         let state = RunState::new(mixer.state(), config, engine.precision(), domains);
         Ok(Self { plan, domains, tokenizer, mixer, request, engine, state, saved: None })
     }
@@ -92,6 +93,9 @@ impl<'a> Trainer<'a> {
         let state = checkpoint::load_state(folder)?;
         state.check_data(self.domains)?;
         self.mixer.restore(&state.mixer)?;
+        // What is observed, and when, is as the run began.
+        self.request = self.mixer.observation_request();
+        self.engine.seed_projections(self.request.gradient.and_then(|gradient| gradient.seed));
         checkpoint::load_engine(folder, self.engine.as_mut(), state.updates)?;
         self.saved = Some(state.step);
         self.state = state.resumed(self.state.clone());
@@ -101,6 +105,14 @@ impl<'a> Trainer<'a> {
     /// Where the run stands.
     pub fn state(&self) -> &RunState {
         &self.state
+    }
+
+    /// What the strategies believe at the next step, `None` at the end of the run.
+    ///
+    /// # Errors
+    /// [`TrainError::Mixer`] where the step cannot be drawn.
+    pub fn measurements(&self) -> Result<Option<Measurements>> {
+        Ok(self.mixer.measurements()?)
     }
 
     /// The engine, trained as far as the run got.
@@ -113,7 +125,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// A loss or gradient that is not finite (before the update, naming step and domain), an id
     /// beyond the vocabulary, or a file that cannot be written. The checkpoints written so far
-    /// stay.
+    /// stay. A step that cannot be drawn, after a checkpoint of the steps before it.
     pub fn run(
         &mut self,
         observer: &mut dyn Observer,
@@ -134,19 +146,7 @@ impl<'a> Trainer<'a> {
             let stopping = interrupted.load(Ordering::Relaxed);
             let save = finished || stopping || is_due(done, self.plan.checkpoint.every);
             if save && self.saved != Some(done) {
-                self.state.log_bytes =
-                    observer.sync_log().map_err(|e| TrainError::Log { step: done, source: e })?;
-                self.state.mixer = self.mixer.state();
-                let (root, keep) = (&self.plan.checkpoints, self.plan.checkpoint.keep);
-                let tokenizer = ExportTokenizer {
-                    json: self.tokenizer.json(),
-                    end_of_text: self.tokenizer.end_of_text(),
-                    inherited: self.plan.inherited.as_ref(),
-                };
-                let engine = self.engine.as_ref();
-                let folder = checkpoint::save(root, keep, engine, &self.state, tokenizer)?;
-                observer.checkpoint(&folder);
-                self.saved = Some(done);
+                self.save(observer)?;
             }
             if stopping {
                 return Ok(Outcome::Interrupted);
@@ -156,7 +156,16 @@ impl<'a> Trainer<'a> {
             }
 
             let clock = Instant::now();
-            let draw = self.mixer.next_step()?;
+            let draw = match self.mixer.next_step() {
+                Ok(draw) => draw,
+                Err(error) => {
+                    // The steps done are good: whoever mends the cause goes on from here.
+                    if self.saved != Some(done) {
+                        self.save(observer)?;
+                    }
+                    return Err(TrainError::Draw { step: done, source: error });
+                }
+            };
             let batch =
                 read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
             let rate = learning_rate(&self.plan.train, done, self.plan.steps);
@@ -168,8 +177,14 @@ impl<'a> Trainer<'a> {
             let mut observation = draw
                 .observation(&output.sequence_losses)
                 .with_gradient(std::mem::take(&mut output.gradient));
-            if self.request.held_out_every.is_some_and(|every| is_due(done + 1, every)) {
-                observation = observation.with_held_out(self.measure_held_out(done + 1, observer)?);
+            if let Some(every) =
+                self.request.held_out_every.filter(|&every| is_due(done + 1, every))
+            {
+                // From 0: the number of the measurement, whatever was resumed in between.
+                let turn = if self.request.rotate { (done + 1) / every - 1 } else { 0 };
+                observation = observation
+                    .with_held_out(self.measure_held_out(done + 1, turn, observer)?)
+                    .with_held_out_windows(self.tune_windows());
             }
             self.mixer.observe(&observation);
             let seconds = clock.elapsed().as_secs_f64();
@@ -192,6 +207,25 @@ impl<'a> Trainer<'a> {
         }
     }
 
+    /// Writes a checkpoint of the steps done.
+    fn save(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let step = self.state.step;
+        self.state.log_bytes =
+            observer.sync_log().map_err(|e| TrainError::Log { step, source: e })?;
+        self.state.mixer = self.mixer.state();
+        let (root, keep) = (&self.plan.checkpoints, self.plan.checkpoint.keep);
+        let tokenizer = ExportTokenizer {
+            json: self.tokenizer.json(),
+            end_of_text: self.tokenizer.end_of_text(),
+            inherited: self.plan.inherited.as_ref(),
+        };
+        let engine = self.engine.as_ref();
+        let folder = checkpoint::save(root, keep, engine, &self.state, tokenizer)?;
+        observer.checkpoint(&folder);
+        self.saved = Some(step);
+        Ok(())
+    }
+
     /// Evaluates unless the checkpoint this run came from had done so already.
     fn evaluate_once(
         &mut self,
@@ -208,6 +242,7 @@ impl<'a> Trainer<'a> {
             split: Split::Valid,
             sequences: self.plan.eval.sequences,
             context: self.plan.train.context,
+            turn: 0,
         };
         observer.evaluating(step, plan.windows());
         let mut progress = |windows| {
@@ -233,11 +268,19 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Windows of each domain's tune split.
+    fn tune_windows(&self) -> Vec<u64> {
+        let context = self.plan.train.context;
+        let tokens = |domain: &Domain| domain.shard(Split::Tune).tokens();
+        self.domains.iter().map(|domain| window_count(tokens(domain), context)).collect()
+    }
+
     /// Mean and variance of the losses of every domain's tune split, for the strategies that steer
-    /// by them.
+    /// by them; `turn` moves the windows on.
     fn measure_held_out(
         &mut self,
         step: u64,
+        turn: u64,
         observer: &mut dyn Observer,
     ) -> Result<Vec<Option<LossStatistics>>> {
         let plan = EvalPlan {
@@ -246,6 +289,7 @@ impl<'a> Trainer<'a> {
             split: Split::Tune,
             sequences: self.plan.eval.tune_sequences,
             context: self.plan.train.context,
+            turn,
         };
         // Never broken off: that would leave a step that was drawn and trained on but not observed.
         let losses =

@@ -37,6 +37,7 @@ pub(super) fn step_record(
             importance: figures.importance.values()[i],
             sampling_weight: draw.sampling.values()[i],
             loss_weight: draw.loss.values()[i],
+            loss_weight_error: measurements.loss_weight_error.as_ref().map(|error| error[i]),
             multiplier: draw.multipliers[i],
             sequences: draw.counts[i] as u64,
             epochs: figures.epochs[i],
@@ -52,8 +53,10 @@ pub(super) fn step_record(
         gradient_norm: output.gradient_norm,
         tokens_per_second: figures.tokens_per_second,
         domains: names.iter().enumerate().map(of_domain).collect(),
+        headroom: measurements.headroom,
         clamped: names_of(&measurements.clamped, names),
         floored: names_of(&measurements.floored, names),
+        capped: names_of(&measurements.capped, names),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use cuvee_mixer::{DomainId, GradientStatistics};
+use cuvee_mixer::{Direction, DomainId, GradientStatistics};
 
 /// Sums over the sequences of one domain.
 #[derive(Debug, Clone, Default)]
@@ -60,16 +60,10 @@ impl GradientSums {
         }
     }
 
-    /// One entry for each of the domains 0 to the largest in `domains`; `None` with fewer than two
-    /// sequences.
+    /// One entry for each of the domains 0 to the largest in `domains`; `None` with no sequence.
     pub(super) fn statistics(&self, domains: &[DomainId]) -> Vec<Option<GradientStatistics>> {
         let count = domains.iter().max().map_or(0, |largest| largest.0 + 1);
-        let of_domain = |domain| {
-            self.domains
-                .get(&DomainId(domain))
-                .filter(|sums| sums.sequences >= 2)
-                .map(Sums::statistics)
-        };
+        let of_domain = |domain| self.domains.get(&DomainId(domain)).map(Sums::statistics);
         (0..count).map(of_domain).collect()
     }
 }
@@ -77,6 +71,9 @@ impl GradientSums {
 impl Sums {
     fn statistics(&self) -> GradientStatistics {
         let sum_squared = self.sum.iter().map(|x| x * x).sum();
+        // Of a single sequence the sum is its gradient.
+        let direction = (self.sequences == 1).then(|| Direction::of(self.sum.iter().copied()));
         GradientStatistics::from_sums(self.sequences, self.squares, sum_squared)
+            .with_direction(direction)
     }
 }

@@ -89,6 +89,8 @@ pub struct ReferenceEngine {
     cache: Option<KvCache>,
     /// What to collect of per-sequence gradients.
     estimator: Option<VarianceEstimator>,
+    /// Root of a sketch's signs.
+    projections: Option<u64>,
 }
 
 /// What one micro-batch adds: its sequences' losses, a gradient for each parameter, and what is
@@ -176,6 +178,7 @@ impl ReferenceEngine {
             device,
             cache: None,
             estimator: None,
+            projections: None,
         })
     }
 
@@ -187,7 +190,8 @@ impl ReferenceEngine {
         let mut losses = Vec::with_capacity(batch.sequences());
         let mut total: Option<Vec<Tensor>> = None;
         let mut sums = GradientSums::default();
-        let collecting = Collecting::of(self.estimator, &self.variables, self.updates.count)?;
+        let (updates, root) = (self.updates.count, self.projections);
+        let collecting = Collecting::of(self.estimator, &self.variables, updates, root)?;
         for group in starts.chunks(self.workers.at_once()) {
             let partials = self.workers.parallel(group, |&start| {
                 let end = start.saturating_add(micro_batch).min(batch.sequences());
@@ -212,7 +216,9 @@ impl ReferenceEngine {
             return Err(self.blame(batch, each[index], index)?);
         }
         let gradient = match self.estimator {
-            Some(_) => sums.statistics(&batch.domains)?,
+            Some(_) => {
+                sums.statistics(&batch.domains, collecting.steady_elements(&self.variables))?
+            }
             None => Vec::new(),
         };
         let norm = each.iter().map(|norm| norm * norm).sum::<f64>().sqrt();
@@ -360,6 +366,10 @@ impl Engine for ReferenceEngine {
     fn collect(&mut self, estimator: Option<VarianceEstimator>) -> Result<()> {
         self.estimator = estimator;
         Ok(())
+    }
+
+    fn seed_projections(&mut self, root: Option<u64>) {
+        self.projections = root;
     }
 
     fn step(&mut self, batch: &Batch, lr: f64) -> Result<StepOutput> {

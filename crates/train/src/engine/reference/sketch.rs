@@ -37,10 +37,14 @@ pub(super) struct Sketch {
 }
 
 impl Sketch {
-    /// The signs of the step after `updates` updates: a function of that number and of each
-    /// matrix's place among `parameters`, so that a resumed run goes on with the same ones.
-    pub(super) fn draw(parameters: &[Var], updates: u64) -> Result<Self> {
-        let key = CounterRng::new(seed::derive(updates, SKETCH));
+    /// The signs of the step after `updates` updates: a function of that number, of each matrix's
+    /// place among `parameters` and of the run's root seed, so that a resumed run goes on with the
+    /// same ones. Without a root seed, as runs began before it was given, all runs have the same.
+    pub(super) fn draw(parameters: &[Var], updates: u64, root: Option<u64>) -> Result<Self> {
+        let key = match root {
+            Some(root) => CounterRng::new(seed::derive(root, SKETCH)).nested(updates),
+            None => CounterRng::new(seed::derive(updates, SKETCH)),
+        };
         let matrices = (0u64..).zip(parameters).filter(|(_, parameter)| parameter.rank() == 2);
         let of_matrix = |(index, parameter): (u64, &Var)| {
             let rows = parameter.dim(0)?;
@@ -88,11 +92,11 @@ mod tests {
     use candle_core::{DType, Device};
 
     /// Y of two matrices of 40 rows after `updates` updates, row by row.
-    fn drawn(updates: u64) -> Vec<Vec<f64>> {
+    fn drawn(updates: u64, root: Option<u64>) -> Vec<Vec<f64>> {
         let matrix = || Var::zeros((40, 3), DType::F64, &Device::Cpu).unwrap();
         let vector = Var::zeros(40, DType::F64, &Device::Cpu).unwrap();
         let parameters = [matrix(), vector.clone(), matrix()];
-        let sketch = Sketch::draw(&parameters, updates).unwrap();
+        let sketch = Sketch::draw(&parameters, updates, root).unwrap();
         assert!(sketch.signs_om(&vector).is_none());
         let rows = |matrix: &Var| sketch.signs_om(matrix).unwrap().to_vec2::<f64>().unwrap();
         [rows(&parameters[0]), rows(&parameters[2])].concat()
@@ -106,7 +110,7 @@ mod tests {
         let draws = 400;
         let mut mean = vec![vec![0.0; 80]; 80];
         for updates in 0..draws {
-            let rows = drawn(updates);
+            let rows = drawn(updates, Some(1));
             for (mean, a) in mean.iter_mut().zip(&rows) {
                 for (mean, b) in mean.iter_mut().zip(&rows) {
                     *mean += a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>() / draws as f64;
@@ -127,8 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn signs_depend_on_the_number_of_updates_alone() {
-        assert_eq!(drawn(7), drawn(7));
-        assert_ne!(drawn(7), drawn(8));
+    fn signs_depend_on_the_number_of_updates_and_the_root_seed_alone() {
+        for root in [None, Some(0), Some(5)] {
+            assert_eq!(drawn(7, root), drawn(7, root));
+            assert_ne!(drawn(7, root), drawn(8, root));
+            assert_ne!(drawn(7, root), drawn(7, Some(1)));
+        }
+        // One seed's next step is not another seed's present one.
+        assert_ne!(drawn(7, Some(8)), drawn(8, Some(7)));
     }
 }

@@ -23,11 +23,15 @@
 //!
 //! Every estimator leaves out sequences of multiplier 0: their part of the batch's backward pass is
 //! 0 and says nothing of their own gradients.
+//!
+//! Of a single sequence there is no variance. It is reported with the direction of x, by which it
+//! is compared with the domain's next one. A sketch's signs are others at each step, so that its
+//! direction is that of the normalisation gains alone.
 
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
-use cuvee_mixer::{DomainId, GradientStatistics, VarianceEstimator};
+use cuvee_mixer::{Direction, DomainId, GradientStatistics, VarianceEstimator};
 
 use super::gradient_capture::{CapturedLinear, Look};
 use super::sketch::Sketch;
@@ -43,19 +47,31 @@ pub(super) enum Collecting {
 }
 
 impl Collecting {
-    /// For the step after `updates` updates of `parameters`.
+    /// For the step after `updates` updates of `parameters`; `root` is that of the signs.
     pub(super) fn of(
         estimator: Option<VarianceEstimator>,
         parameters: &[Var],
         updates: u64,
+        root: Option<u64>,
     ) -> Result<Self> {
         Ok(match estimator {
             None => Self::Nothing,
             Some(VarianceEstimator::NormLayers) => Self::NormLayers,
             Some(VarianceEstimator::Ghost) => Self::Ghost,
-            Some(VarianceEstimator::Sketch) => Self::Sketch(Sketch::draw(parameters, updates)?),
+            Some(VarianceEstimator::Sketch) => {
+                Self::Sketch(Sketch::draw(parameters, updates, root)?)
+            }
             Some(VarianceEstimator::Exact) => Self::Exact,
         })
+    }
+
+    /// How many of the elements of x, from the first, mean the same at every step.
+    pub(super) fn steady_elements(&self, parameters: &[Var]) -> usize {
+        let gains = || parameters.iter().filter(|parameter| parameter.rank() == 1);
+        match self {
+            Self::Sketch(_) => gains().map(|gain| gain.elem_count()).sum(),
+            Self::Nothing | Self::NormLayers | Self::Ghost | Self::Exact => usize::MAX,
+        }
     }
 
     /// What the batch's own forward pass captures for it.
@@ -195,16 +211,17 @@ impl GradientSums {
         Ok(())
     }
 
-    /// One entry for each of the domains 0 to the largest in `domains`; `None` with fewer than two
-    /// sequences.
+    /// One entry for each of the domains 0 to the largest in `domains`; `None` with no sequence.
+    /// The direction of a single one is that of its first `steady` elements.
     pub(super) fn statistics(
         &self,
         domains: &[DomainId],
+        steady: usize,
     ) -> Result<Vec<Option<GradientStatistics>>> {
         let count = domains.iter().max().map_or(0, |largest| largest.0 + 1);
         let of_domain = |domain: usize| {
-            let seen = self.domains.get(&DomainId(domain)).filter(|sums| sums.sequences >= 2);
-            seen.map(DomainSums::statistics).transpose()
+            let seen = self.domains.get(&DomainId(domain));
+            seen.map(|sums| sums.statistics(steady)).transpose()
         };
         (0..count).map(of_domain).collect()
     }
@@ -230,9 +247,20 @@ impl GradientSums {
 }
 
 impl DomainSums {
-    fn statistics(&self) -> Result<GradientStatistics> {
+    fn statistics(&self, steady: usize) -> Result<GradientStatistics> {
         let sum_squared = squared_norm(&self.sum)?;
-        Ok(GradientStatistics::from_sums(self.sequences, self.squares, sum_squared))
+        let statistics = GradientStatistics::from_sums(self.sequences, self.squares, sum_squared);
+        let direction = (self.sequences == 1).then(|| self.direction(steady)).transpose()?;
+        Ok(statistics.with_direction(direction))
+    }
+
+    /// That of a single sequence, whose gradient the sum is.
+    fn direction(&self, steady: usize) -> Result<Direction> {
+        let mut elements = Vec::new();
+        for piece in &self.sum {
+            elements.extend(piece.flatten_all()?.to_vec1::<f64>()?);
+        }
+        Ok(Direction::of(elements.into_iter().take(steady)))
     }
 }
 

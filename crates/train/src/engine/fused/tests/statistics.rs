@@ -25,8 +25,10 @@ fn statistics_are_the_references() {
                     assert_eq!(found.is_some(), expected.is_some(), "domain {domain}");
                     continue;
                 };
-                let GradientStatistics { sequences, variance, mean_square } = found;
+                let GradientStatistics { sequences, variance, mean_square, direction } = found;
                 assert_eq!(sequences, expected.sequences);
+                assert_eq!(direction.is_some(), sequences == 1);
+                assert_eq!(direction.is_some(), expected.direction.is_some());
                 // Squares of gradients that are F32 off; the variance's terms are of the mean
                 // square's size.
                 let bound = 4.0 * F32 * expected.mean_square;
@@ -85,7 +87,7 @@ fn equal_sequences_have_no_variance() {
         .unwrap();
         let mut engine = case.fused::<f32>(&case.spec());
         engine.collect(Some(estimator)).unwrap();
-        let GradientStatistics { sequences, variance, mean_square } =
+        let GradientStatistics { sequences, variance, mean_square, .. } =
             engine.gradient(&batch).unwrap().0.gradient[0].unwrap();
         assert_eq!(sequences, 5, "the one of multiplier 0 is not counted");
         // Shares are thirds of a power of two, rounded once: 2⁻²⁴, squared in the variance, but for

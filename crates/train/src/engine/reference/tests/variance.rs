@@ -34,7 +34,7 @@ fn looked_at(
     engine: &ReferenceEngine,
     estimator: VarianceEstimator,
 ) -> impl Fn(&Var, &Tensor) -> Vec<f64> {
-    let sketch = Sketch::draw(&engine.variables, engine.updates.count).unwrap();
+    let sketch = Sketch::draw(&engine.variables, engine.updates.count, None).unwrap();
     move |variable, gradient| match sketch.signs_om(variable) {
         Some(signs_om) if estimator == VarianceEstimator::Sketch => {
             flat(&signs_om.t().unwrap().matmul(gradient).unwrap())
@@ -92,7 +92,7 @@ fn by_hand(gradients: &[&Vec<f64>]) -> GradientStatistics {
         variance += gradients.iter().map(|x| (x[p] - mean).powi(2)).sum::<f64>() / (n - 1.0);
         mean_square += gradients.iter().map(|x| x[p].powi(2)).sum::<f64>() / n;
     }
-    GradientStatistics { sequences: gradients.len(), variance, mean_square }
+    GradientStatistics { sequences: gradients.len(), variance, mean_square, direction: None }
 }
 
 /// In f64 each gradient is exact to some 1e-13 and v² is no smaller than a tenth of E‖x‖² here, so
@@ -151,7 +151,7 @@ fn the_sketch_is_exact_on_average_over_sign_vectors() {
         let collecting = Collecting::Sketch(Sketch::with(&engine.variables, vectors));
         let batch = batch();
         let partial = engine.micro_batch_gradient(&batch, 0..8, &collecting).unwrap();
-        let found = partial.sums.statistics(&batch.domains).unwrap();
+        let found = partial.sums.statistics(&batch.domains, usize::MAX).unwrap();
         let expected = statistics(&mut engine, VarianceEstimator::Exact, &batch);
         for (found, expected) in found.into_iter().zip(expected) {
             assert_close(found, expected.unwrap(), &format!("tied {tied}"));
@@ -240,15 +240,54 @@ fn a_sequence_of_multiplier_zero_is_not_counted() {
 }
 
 #[test]
-fn a_domain_with_fewer_than_two_sequences_has_none() {
+fn a_domain_with_one_sequence_has_its_square_and_its_direction() {
     for estimator in ESTIMATORS {
-        let mut engine = engine(true, 3, DType::F32);
+        let mut engine = engine(true, 3, DType::F64);
         let mut few = select(&batch(), &[0, 1, 2, 3]);
         few.domains = [3, 1, 3, 0].map(DomainId).to_vec();
+        let gradients = alone(&mut engine, estimator, &few);
         let found = statistics(&mut engine, estimator, &few);
         let present: Vec<bool> = found.iter().map(Option::is_some).collect();
-        assert_eq!(present, [false, false, false, true], "{estimator:?}");
+        assert_eq!(present, [true, true, false, true], "{estimator:?}");
+        assert!(found[3].unwrap().direction.is_none(), "a variance says more");
+        for (domain, sequence) in [(0, 3), (1, 1)] {
+            let GradientStatistics { sequences, variance, mean_square, direction } =
+                found[domain].unwrap();
+            let square: f64 = gradients[sequence].iter().map(|x| x * x).sum();
+            assert_eq!((sequences, variance), (1, 0.0), "{estimator:?}");
+            assert!((mean_square / square - 1.0).abs() < 1e-10, "{estimator:?}");
+            // The same sequence again, at another multiplier and elsewhere in a batch, points to
+            // the same place; another one does not.
+            let mut again = select(&few, &[sequence]);
+            again.multipliers[0] = 0.3;
+            let again = statistics(&mut engine, estimator, &again)[domain].unwrap();
+            let parts = |direction: cuvee_mixer::Direction| -> Vec<f64> {
+                let direction = serde_json::json!(direction);
+                serde_json::from_value(direction["buckets"].clone()).unwrap()
+            };
+            let (a, b) = (parts(direction.unwrap()), parts(again.direction.unwrap()));
+            let off = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+            let size = a.iter().map(|a| a * a).sum::<f64>();
+            assert!(size > 0.0 && off < 1e-18 * size, "{estimator:?}: {off} of {size}");
+        }
+        assert_ne!(found[0].unwrap().direction, found[1].unwrap().direction);
     }
+}
+
+#[test]
+fn a_sketchs_directions_of_two_steps_can_be_compared() {
+    // Its signs change from step to step; what is compared must not.
+    let mut engine = engine(true, 3, DType::F64);
+    let one = select(&batch(), &[2]);
+    let direction = |engine: &mut ReferenceEngine| {
+        let found = statistics(engine, VarianceEstimator::Sketch, &one);
+        found[one.domains[0].0].unwrap().direction.unwrap()
+    };
+    let before = direction(&mut engine);
+    engine.updates.count += 1;
+    assert_eq!(direction(&mut engine), before);
+    engine.seed_projections(Some(9));
+    assert_eq!(direction(&mut engine), before);
 }
 
 #[test]
