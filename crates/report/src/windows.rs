@@ -75,8 +75,8 @@ impl EvalFolder {
     }
 
     /// Goes on at a checkpoint after `step` steps: files of later steps are removed. `evaluated`
-    /// says whether the checkpoint counts the evaluation of that very step; if not, its `valid` part
-    /// is removed too, since it will be evaluated again or not at all.
+    /// says whether the checkpoint counts the evaluation of that very step; if not, its `valid`
+    /// part is removed too, since it will be evaluated again or not at all.
     ///
     /// # Errors
     /// The folder cannot be made or cut, or the file of that step is damaged.

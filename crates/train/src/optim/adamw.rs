@@ -177,8 +177,8 @@ mod tests {
         assert_eq!(matrix.update(&[0.0, 0.0], 1.0, 0.5), [0.95, 1.9]); // 1 − 0.5·0.1
     }
 
-    /// Sampling weights leave the mean gradient alone, and not what AdamW makes of it: the update is
-    /// mean / root mean square, and few sequences of large multipliers scatter more.
+    /// Sampling weights leave the mean gradient alone, and not what AdamW makes of it: the update
+    /// is mean / root mean square, and few sequences of large multipliers scatter more.
     #[test]
     fn a_domain_sampled_less_moves_less_under_adamw_at_the_same_mean_gradient() {
         // A direction that one domain alone moves, in many independent copies. Of 32 sequences 32 p
@@ -206,7 +206,7 @@ mod tests {
         for (p, expected) in [(0.25, 0.86), (0.1, 0.64), (0.05, 0.48), (0.02, 0.31)] {
             let (moved, mean) = speed(p);
             // 1/√(1 + 9/(32 p)) relative to p = ½, less what β₂ = 0.95 and counts of 0 and 1 bend:
-            // at most 0.03. The mean of 60,000 updates that β₁ correlates over ten has σ below 0.01.
+            // at most 0.03. The mean of 60,000 updates that β₁ correlates over ten has σ < 0.01.
             let form = (1.0 + 9.0 / 16.0_f64).sqrt() / (1.0 + 9.0 / (32.0 * p)).sqrt();
             assert!((moved / even - form).abs() < 0.05, "{p}: {} against {form}", moved / even);
             assert!((moved / even - expected).abs() < 0.03, "{p}: {}", moved / even);
