@@ -198,8 +198,8 @@ impl Chart<'_> {
         let margin = 0.04 * (high - low);
         let low = if !self.logarithmic && low >= 0.0 { 0.0 } else { low - margin };
         let ticks = self.x_ticks.iter().flatten().copied();
-        let x = points().map(|point| point.0).chain(ticks).map(|x| self.x_scale(x));
-        (of(&mut { x }), (low, high + margin))
+        let mut x = points().map(|point| point.0).chain(ticks).map(|x| self.x_scale(x));
+        (of(&mut x), (low, high + margin))
     }
 
     fn y_ticks(&self, (low, high): (f64, f64)) -> Vec<f64> {

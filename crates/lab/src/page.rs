@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::chart::{Chart, Line, REFERENCE, escape};
-use crate::study::{ArmResult, Study, Sweep, Tried};
+use crate::study::{ArmResult, Study, Sweep};
 use crate::table::{arm_table, steps_table, sweep_table, tuned_table};
 
 const STYLE: &str = ":root{color-scheme:light dark;--text:#222;--page:#fff;--grid:#e3e3e3;--box:#f6f6f6}\
@@ -142,14 +142,12 @@ pub fn page(study: &Study) -> String {
         preformatted(&steps_table(study)),
     );
     if let (Some(tuned), Some(table)) = (&study.tuned, tuned_table(study)) {
-        let rate = |rate: &f64| format!("{rate:.2e}");
-        let rates: Vec<String> = tuned.rates.iter().map(rate).collect();
-        let line = |tried: &Tried| {
-            let errors = tried.errors.iter().map(|error| format!("{error:>10.3e}"));
-            format!("{:8}{}", tried.name, errors.collect::<Vec<_>>().join(""))
+        let row = |name: &str, values: &[f64]| {
+            let values = values.iter().map(|value| format!("{value:>11.3e}"));
+            format!("{name:8}{}", values.collect::<String>())
         };
-        let mut lines = vec![format!("{:8}{:>10}", "lr", rates.join("  "))];
-        lines.extend(tuned.tried.iter().map(line));
+        let mut lines = vec![row("lr", &tuned.rates)];
+        lines.extend(tuned.tried.iter().map(|tried| row(tried.name, &tried.errors)));
         section(
             "Each arm at a learning rate of its own",
             "The best of the rates below by the mean final error on other seeds; differences and steps are from uniform at its own rate.",
