@@ -73,11 +73,8 @@ pub fn sweep_page(sweep: &Sweep) -> String {
     );
     page.section(
         "Steps to uniform's final error",
-        "On isotonic curves, over those of uniform itself; where an arm never gets there is no point.",
-        &sweep_chart(sweep, "steps over uniform's", |arms, arm| {
-            let (own, uniform) = (arm.steps_to_uniform?, arms.first()?.steps_to_uniform?);
-            Some(own as f64 / uniform.max(1) as f64)
-        }),
+        "Read off isotonic curves; where an arm never gets there is no point. Uniform's own steps are where its curve has become flat.",
+        &sweep_chart(sweep, "steps", |_, arm| arm.steps_to_uniform.map(|steps| steps as f64)),
     );
     if let Some(point) = sweep.points.last() {
         page.settings(
