@@ -6,8 +6,10 @@
 
 Each run is a folder of its own under --out; one that is whole is not run again, and one that was interrupted goes on, so
 the study can be stopped and started at will. Prints, for every rate and arm, the mean over seeds of the clean valid
-losses with a 95 % interval (Student's t), how far that of the clean domains is from the first arm's seed by seed, and the
-loss and sampling weights of the corrupted domain at the end; writes the same as OUT/study.json and OUT/study.md. Needs nothing but Python and the binary.
+losses with a 95 % interval (Student's t), how far that of the clean domains is from the first arm's seed by seed, with its
+p-value corrected by Holm over all such differences, and the loss and sampling weights of the corrupted domain at the end;
+writes the same as OUT/study.json and OUT/study.md. A single seed has neither interval nor p-value. Needs nothing but Python
+and the binary.
 """
 
 import argparse
@@ -44,12 +46,39 @@ def run(binary, config, out, arm, rate, seed, extra):
 
 
 def interval(values):
-    """Mean and half-width of its 95 % interval; NaN for a single value."""
+    """Mean and half-width of its 95 % interval; None of a single value, which has no spread."""
     mean = sum(values) / len(values)
     if len(values) < 2:
-        return mean, math.nan
+        return mean, None
     deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
     return mean, STUDENT[min(len(values) - 2, 29)] * deviation / math.sqrt(len(values))
+
+
+def p_value(values):
+    """Two-sided p of Student's t-test that the mean is 0; None of a single value."""
+    mean, half = interval(values)
+    if half is None:
+        return None
+    degrees = len(values) - 1
+    if half == 0:
+        return 1.0 if mean == 0 else 0.0
+    t = abs(mean) / half * STUDENT[min(degrees - 1, 29)]
+    # The density of t = √ν tan φ is proportional to cos^(ν−1) φ: Simpson's rule on both sides of the observed angle.
+    def integral(low, high, pieces=2000):
+        width = (high - low) / pieces
+        heights = [max(math.cos(low + k * width), 0.0) ** (degrees - 1) for k in range(pieces + 1)]
+        return width / 3 * (heights[0] + heights[-1] + 4 * sum(heights[1:-1:2]) + 2 * sum(heights[2:-1:2]))
+    angle = math.atan(t / math.sqrt(degrees))
+    return integral(angle, math.pi / 2) / integral(0, math.pi / 2)
+
+
+def holm(rows):
+    """Adds `holm` to the rows with a `p`: the p-value corrected for all of them (Holm, 1979)."""
+    tested = sorted((row for row in rows if row["p"] is not None), key=lambda row: row["p"])
+    largest = 0.0
+    for rank, row in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - rank) * row["p"]))
+        row["holm"] = largest
 
 
 def clean_loss(domains):
@@ -66,26 +95,32 @@ def summarise(arm, rate, runs, first):
     mean, ci95 = interval([sum(d["loss"] for d in domains.values()) / len(domains) for domains in last])
     clean, clean_ci95 = interval([clean_loss(d) for d in last])
     base = [[r for r in records if r["kind"] == "eval"][-1]["domains"] for records in first]
-    difference, difference_ci95 = interval([clean_loss(d) - clean_loss(b) for d, b in zip(last, base)])
+    differences = [clean_loss(d) - clean_loss(b) for d, b in zip(last, base)]
+    difference, difference_ci95 = interval(differences)
 
     def weights(key):
         return {name: interval([step[name][key] for step in steps])[0] for name in names}
 
     return {"arm": arm, "rate": rate, "seeds": len(runs), "mean_loss": mean, "ci95": ci95, "clean_domains_loss": clean,
-            "clean_domains_ci95": clean_ci95, "difference": difference, "difference_ci95": difference_ci95, "domains": {n: interval([d[n]["loss"] for d in last]) for n in names},
+            "clean_domains_ci95": clean_ci95, "difference": difference, "difference_ci95": difference_ci95,
+            "p": None if runs is first else p_value(differences), "holm": None, "domains": {n: interval([d[n]["loss"] for d in last]) for n in names},
             "loss_weight": weights("loss_weight"), "sampling_weight": weights("sampling_weight")}
 
 
 def table(rows):
     """The rows in Markdown."""
-    lines = ["| rate | arm | mean valid loss | of the clean domains | less the first arm's, by seed "
+    def within(mean, half, sign=""):
+        return f"{mean:{sign}.4f} " + ("–" if half is None else f"± {half:.4f}")
+
+    lines = ["| rate | arm | mean valid loss | of the clean domains | less the first arm's, by seed | p, by Holm "
              "| w of the corrupted (others) | p of the corrupted |",
-             "| --- | --- | --- | --- | --- | --- | --- |"]
+             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for row in rows:
         others = ", ".join(f"{w:.2f}" for name, w in row["loss_weight"].items() if name != CORRUPTED)
-        lines.append(f"| {row['rate']:g} | {row['arm']} | {row['mean_loss']:.4f} ± {row['ci95']:.4f} "
-                     f"| {row['clean_domains_loss']:.4f} ± {row['clean_domains_ci95']:.4f} "
-                     f"| {row['difference']:+.4f} ± {row['difference_ci95']:.4f} "
+        corrected = "" if row["holm"] is None else f"{row['holm']:.3f}"
+        lines.append(f"| {row['rate']:g} | {row['arm']} | {within(row['mean_loss'], row['ci95'])} "
+                     f"| {within(row['clean_domains_loss'], row['clean_domains_ci95'])} "
+                     f"| {within(row['difference'], row['difference_ci95'], '+')} | {corrected} "
                      f"| {row['loss_weight'][CORRUPTED]:.2f} ({others}) | {row['sampling_weight'][CORRUPTED]:.3f} |")
     return "\n".join(lines)
 
@@ -115,6 +150,7 @@ def main():
                 runs.append(run(given.cuvee, given.config, given.out, arm, rate, seed, given.set))
             first = first or runs
             rows.append(summarise(arm, rate, runs, first))
+    holm(rows)
     (given.out / "study.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     (given.out / "study.md").write_text(table(rows) + "\n", encoding="utf-8")
     print(table(rows))

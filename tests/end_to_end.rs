@@ -48,7 +48,7 @@ fn metrics_have_the_documented_keys_and_count_what_was_drawn() {
     for (i, step) in steps.iter().enumerate() {
         assert_eq!(step["step"], i as u64 + 1);
         assert_eq!(step["tokens"], (i as u64 + 1) * 4 * 32);
-        for key in ["loss", "lr", "tokens_per_second", "gradient_norm"] {
+        for key in ["loss", "lr", "tokens_per_second", "gradient_norm", "clip_factor"] {
             assert!(
                 step[key].as_f64().is_some_and(|x| x.is_finite() && x >= 0.0),
                 "{key} of {step}"
@@ -70,13 +70,113 @@ fn metrics_have_the_documented_keys_and_count_what_was_drawn() {
             );
         }
     }
+    for step in steps {
+        // train.clip is 1.0 unless the config says otherwise.
+        let factor = (1.0 / step["gradient_norm"].as_f64().unwrap()).min(1.0);
+        assert_eq!(step["clip_factor"], factor, "{step}");
+    }
     for eval in evals {
         assert_eq!(eval["split"], "valid");
+        assert!(eval["mean_loss"].as_f64().is_some_and(|x| x > 0.0), "{eval}");
+        assert!(eval["mean_loss_standard_error"].as_f64().is_some_and(|x| x > 0.0), "{eval}");
         for name in ["prose", "code"] {
             assert!(eval["domains"][name]["loss"].as_f64().is_some_and(|x| x > 0.0));
             assert!(eval["domains"][name]["bits_per_byte"].as_f64().is_some_and(|x| x > 0.0));
+            assert!(eval["domains"][name]["standard_error"].as_f64().is_some_and(|x| x > 0.0));
+            assert_eq!(eval["domains"][name]["windows"], 4);
         }
     }
+}
+
+/// The numbers of `value`.
+fn numbers(value: &serde_json::Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+/// The log says of every evaluation what its windows say, under every strategy that measures.
+#[test]
+fn every_evaluation_keeps_the_losses_of_its_windows() {
+    let place = Place::new();
+    let erma = r#"mixture.loss={ strategy = "erma", every = 5 }"#;
+    let importance = "domain.prose.importance=3.0";
+    place.ok(&["train", "config.toml", "--out", "run", "-q", "--set", erma, "--set", importance]);
+    let records = metrics(&place.path("run"));
+    let evaluations = of_kind(&records, "eval");
+    let places: Vec<_> =
+        evaluations.iter().map(|e| (e["split"].clone(), e["step"].clone())).collect();
+    let expected = [("valid", 0), ("tune", 5), ("valid", 5), ("tune", 10), ("valid", 10)];
+    assert_eq!(places, expected.map(|(split, step)| (split.into(), step.into())));
+    let mut data = Vec::new();
+    for eval in evaluations {
+        let file = format!("run/eval/step-{:08}.json", eval["step"].as_u64().unwrap());
+        let text = std::fs::read_to_string(place.path(&file)).unwrap();
+        let kept: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&kept["step"], &kept["context"]), (&eval["step"], &32.into()));
+        let (mut mean, mut square) = (0.0, 0.0);
+        for (name, importance) in [("prose", 0.75), ("code", 0.25)] {
+            let windows = &kept["splits"][eval["split"].as_str().unwrap()][name];
+            let (losses, numbers_of) = (numbers(&windows["losses"]), numbers(&windows["windows"]));
+            let n = losses.len() as f64;
+            assert_eq!(numbers_of.len(), losses.len());
+            assert!(numbers_of.windows(2).all(|pair| pair[0] < pair[1]), "{windows}");
+            assert_eq!(windows["tokens"], 32 * losses.len() as u64);
+            assert_eq!(windows["importance"], importance);
+            data.push(windows["data"].as_str().unwrap().to_owned());
+            let domain = &eval["domains"][name];
+            let loss = losses.iter().sum::<f64>() / n;
+            let variance = losses.iter().map(|l| (l - loss).powi(2)).sum::<f64>() / (n - 1.0);
+            let error = (variance / n).sqrt();
+            assert_eq!(domain["windows"], losses.len() as u64);
+            // The same sums in the same order, but for a rounding or two.
+            let near = |found: &serde_json::Value, expected: f64| {
+                let found = found.as_f64().unwrap();
+                assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+            };
+            near(&domain["loss"], loss);
+            near(&domain["standard_error"], error);
+            mean += importance * loss;
+            square += (importance * error).powi(2);
+        }
+        assert!((eval["mean_loss"].as_f64().unwrap() - mean).abs() < 1e-12);
+        let found = eval["mean_loss_standard_error"].as_f64().unwrap();
+        assert!((found - square.sqrt()).abs() < 1e-12);
+    }
+    // The same text at every step; another one in each domain and split.
+    data.sort();
+    data.dedup();
+    assert_eq!(data.len(), 4);
+}
+
+#[test]
+fn one_window_has_no_standard_error() {
+    let place = Place::new();
+    let one = ["--set", "eval.sequences=1", "--set", "train.steps=2"];
+    place.ok(&[&["train", "config.toml", "--out", "run", "-q"], &one[..]].concat());
+    for eval in of_kind(&metrics(&place.path("run")), "eval") {
+        let domain = eval["domains"]["prose"].as_object().unwrap();
+        assert_eq!(
+            (&domain["windows"], &domain["standard_error"]),
+            (&1.into(), &serde_json::Value::Null)
+        );
+        assert!(eval["mean_loss_standard_error"].is_null());
+    }
+    let evaluated = place.json(&["eval", "run", "--sequences", "1"]);
+    assert!(evaluated["domains"][0]["standard_error"].is_null());
+}
+
+#[test]
+fn the_result_has_a_line_of_the_mean_and_ghost_is_warned_of() {
+    let place = Place::new();
+    let ghost = r#"mixture.sampling={ strategy = "va", variance = "ghost" }"#;
+    let args = ["train", "config.toml", "--out", "run", "--set", "train.steps=2", "--set", ghost];
+    let said = String::from_utf8(place.ok(&args).stderr).unwrap();
+    let mean = said.lines().find(|line| line.trim_start().starts_with("mean ")).expect("a mean");
+    let last = metrics(&place.path("run")).pop().unwrap()["mean_loss"].as_f64().unwrap();
+    assert!(mean.contains(&format!("{last:.3}")), "{said}");
+    assert!(said.contains("warning: variance = \"ghost\" is deprecated"), "{said}");
+    assert!(said.contains("hint: variance = \"sketch\""), "{said}");
+    let plain = ["train", "config.toml", "--out", "plain", "--set", "train.steps=2"];
+    assert!(!String::from_utf8(place.ok(&plain).stderr).unwrap().contains("deprecated"));
 }
 
 #[test]

@@ -17,6 +17,8 @@ fn honours_the_contract(document: &Value, study: &str, names: [&str; 4]) {
     for arm in arms {
         assert!(arm["final_error"].as_f64().is_some_and(|error| error > 0.0), "{arm}");
         assert!(arm["ci95"].as_f64().is_some_and(|half| half > 0.0), "{arm}");
+        assert!(arm["lr"].as_f64().is_some_and(|lr| lr > 0.0), "{arm}");
+        assert!(arm.get("curve").is_none(), "curves are for results.json");
         let steps =
             arm.get("steps_to_uniform").expect("the key is there, even where the value is null");
         assert!(steps.is_null() || steps.is_u64(), "{arm}");
@@ -39,6 +41,65 @@ fn linear_keeps_the_json_contract_and_writes_its_page() {
     assert_eq!(curve["steps"].as_array().unwrap().len(), curve["error"].as_array().unwrap().len());
     let page = std::fs::read_to_string(place.path("runs/lab-linear/index.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("fgls+va") && !page.contains("http"));
+}
+
+#[test]
+fn every_arm_is_given_a_rate_of_its_own_beside_the_shared_one() {
+    let place = Place::new();
+    let document = place.json(&LINEAR.split(' ').collect::<Vec<_>>());
+    let tuned = &document["tuned"];
+    let (arms, tried) = (tuned["arms"].as_array().unwrap(), tuned["tried"].as_array().unwrap());
+    assert_eq!((tuned["rates"].as_array().unwrap().len(), arms.len(), tried.len()), (7, 4, 4));
+    for ((own, tried), shared) in arms.iter().zip(tried).zip(document["arms"].as_array().unwrap()) {
+        assert_eq!((&own["name"], &tried["name"]), (&shared["name"], &shared["name"]));
+        assert_eq!((&own["lr"], &shared["lr"]), (&tried["lr"], &document["settings"]["lr"]));
+        assert!(own["final_error"].as_f64().is_some() && own.get("curve").is_none(), "{own}");
+        assert_eq!(tried["errors"].as_array().unwrap().len(), 7);
+    }
+    let without = [&LINEAR.split(' ').collect::<Vec<_>>()[..], &["--set", "rates=0"]].concat();
+    assert!(place.json(&without)["tuned"].is_null());
+}
+
+#[test]
+fn a_sweep_is_the_study_at_every_ratio_with_its_figure() {
+    let place = Place::new();
+    let sizes = ["--seeds", "2", "--steps", "40", "--set", "features=4", "--set", "tuning_seeds=2"];
+    for study in ["linear", "logistic"] {
+        let document = place.json(&[&["lab", study, "--sweep"], &sizes[..]].concat());
+        assert_eq!(document["study"], study);
+        assert_eq!(document["ratios"], serde_json::json!([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]));
+        let points = document["points"].as_array().unwrap();
+        for (point, ratio) in points.iter().zip(document["ratios"].as_array().unwrap()) {
+            assert_eq!(point["settings"]["c"], serde_json::json!([1.0, ratio]));
+            assert_eq!(point["arms"].as_array().unwrap().len(), 4);
+            assert_eq!(point["tuned"]["arms"].as_array().unwrap().len(), 4);
+            assert!(point["oracle_error"].is_number());
+        }
+        let page = place.path(&format!("runs/lab-{study}-sweep/index.html"));
+        let page = std::fs::read_to_string(page).unwrap();
+        assert_eq!(page.matches("<svg").count(), 2);
+    }
+    let few = ["lab", "linear", "--sweep=1,10", "--domains", "8", "--set", "rates=0"];
+    let document = place.json(&[&few[..], &sizes[..]].concat());
+    let c = &document["points"][1]["settings"]["c"];
+    assert_eq!((c.as_array().unwrap().len(), &c[0], &c[7]), (8, &1.0.into(), &10.0.into()));
+}
+
+#[test]
+fn one_seed_has_no_interval() {
+    let place = Place::new();
+    let args = ["lab", "logistic", "--seeds", "1", "--steps", "40", "--set", "tuning_seeds=1"];
+    let document = place.json(&args);
+    for arms in [&document["arms"], &document["tuned"]["arms"]] {
+        for arm in arms.as_array().unwrap() {
+            for key in ["/ci95", "/steps_interval", "/difference_from_uniform/ci95"] {
+                assert_eq!(arm.pointer(key), Some(&Value::Null), "{key} of {arm}");
+            }
+        }
+    }
+    assert!(document["oracle_ci95"].is_null());
+    let said = String::from_utf8(place.ok(&args).stderr).unwrap();
+    assert!(said.contains('–') && !said.contains("± 0"), "{said}");
 }
 
 #[test]
@@ -72,13 +133,18 @@ fn mnist_keeps_the_json_contract() {
 #[test]
 fn bad_input_is_named_with_a_hint_and_nothing_is_written() {
     let place = Place::new();
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["lab", "mnist", "--data", "nowhere"], "train-images-idx3-ubyte"),
         (&["lab", "linear", "--c", "1"], "c is [1.0]"),
         (&["lab", "linear", "--steps", "0"], "steps is 0"),
         (&["lab", "logistic", "--sigma", "0.4,7"], "from 0 to 1"),
         (&["lab", "linear", "--set", "gama1=1"], "did you mean `gamma1`"),
         (&["lab", "linear", "--data", "."], "draws its own data"),
+        (&["lab", "linear", "--sweep=0.5,2"], "sweep is [0.5, 2.0]"),
+        (&["lab", "linear", "--domains", "1"], "expected from 2 to 1000 domains, found 1"),
+        (&["lab", "mnist", "--sweep", "--data", "."], "it is for linear and logistic"),
+        (&["lab", "mnist", "--domains", "8", "--data", "."], "it is for linear and logistic"),
+        (&["lab", "logistic", "--set", "rates=100"], "rates is 100"),
     ];
     for (args, expected) in cases {
         let said = place.fails(2, args);

@@ -21,6 +21,39 @@ fn timeless(run: &Path) -> Vec<serde_json::Value> {
     records
 }
 
+/// The files of window losses, by name.
+fn windows(run: &Path) -> std::collections::BTreeMap<String, String> {
+    let entries = fs::read_dir(run.join("eval")).unwrap().map(|entry| entry.unwrap().path());
+    let file = |path: std::path::PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        (name, fs::read_to_string(&path).unwrap())
+    };
+    entries.map(file).collect()
+}
+
+/// What a crash leaves beside a checkpoint: an evaluation of a later step, and one of the same
+/// step that the checkpoint does not count yet.
+#[test]
+fn window_losses_are_cut_back_to_the_checkpoint() {
+    let place = Place::new();
+    place.ok(&["train", "config.toml", "--out", "run", "-q"]);
+    let run = place.path("run");
+    let whole = windows(&run);
+    let names: Vec<&str> = whole.keys().map(String::as_str).collect();
+    assert_eq!(names, ["step-00000000.json", "step-00000005.json", "step-00000010.json"]);
+    fs::remove_dir_all(run.join("checkpoints/step-00000010")).unwrap();
+    fs::write(run.join("eval/step-00000007.json"), "left by a crash").unwrap();
+    let later = whole["step-00000010.json"].replace("\"step\":10", "\"step\":11");
+    fs::write(run.join("eval/step-00000011.json"), later).unwrap();
+    place.ok(&["train", "config.toml", "--out", "run", "--resume", "-q"]);
+    assert_eq!(windows(&run), whole);
+    // A run that starts anew in the folder begins with none.
+    fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    fs::write(run.join("eval/step-00000011.json"), "of the run before").unwrap();
+    place.ok(&["train", "config.toml", "--out", "run", "--resume", "-q"]);
+    assert_eq!(windows(&run), whole);
+}
+
 #[test]
 fn ten_steps_equal_five_and_resume_and_five_to_the_bit() {
     for sampling in [
@@ -49,6 +82,7 @@ fn ten_steps_equal_five_and_resume_and_five_to_the_bit() {
             assert!(bytes(&whole, file) == bytes(&halves, file), "{file} differs under {sampling}");
         }
         assert_eq!(timeless(&whole), timeless(&halves), "{sampling}");
+        assert_eq!(windows(&whole), windows(&halves), "{sampling}");
     }
 }
 
@@ -90,6 +124,7 @@ fn ctrl_c_loses_nothing() {
     let read = |run: &str| fs::read(place.path(run).join("export/model.safetensors")).unwrap();
     assert!(read("whole") == read("stopped"), "an interruption changed the result");
     assert_eq!(timeless(&place.path("whole")), timeless(&place.path("stopped")));
+    assert_eq!(windows(&place.path("whole")), windows(&place.path("stopped")));
 }
 
 /// A checkpoint from a machine that computes in something else goes on in that.

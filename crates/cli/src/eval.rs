@@ -104,20 +104,28 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
     };
     let result = evaluate(engine.as_mut(), &plan, 0, &mut progress)?;
     bar.finish_and_clear();
-    let Some(result) = result else { return Err(Interrupted.into()) };
+    let Some((result, _)) = result else { return Err(Interrupted.into()) };
     let rows: Vec<EvalRow> = result
         .domains
         .iter()
         .map(|d| EvalRow {
             domain: d.name.clone(),
+            windows: d.windows,
             tokens: d.tokens,
             loss: d.loss,
+            standard_error: d.standard_error,
             perplexity: d.perplexity(),
             bits_per_byte: d.bits_per_byte,
         })
         .collect();
-    session.say(cuvee_report::eval_table(&rows));
-    session.emit(&json!({ "domains": rows, "mean_loss": result.mean_loss, "context": context }))
+    let mean = (result.mean_loss, result.mean_loss_standard_error);
+    session.say(cuvee_report::eval_table(&rows, mean));
+    session.emit(&json!({
+        "domains": rows,
+        "mean_loss": mean.0,
+        "mean_loss_standard_error": mean.1,
+        "context": context,
+    }))
 }
 
 /// π of each domain.

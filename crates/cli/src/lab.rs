@@ -1,5 +1,5 @@
 //! `cuvee lab STUDY`: the experiments of Salmani et al.. Settings in; a table, `results.json` and a
-//! page of plots out.
+//! page of plots out. With `--sweep`, the study at several ratios of the domains' features.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use cuvee_data::DataError;
-use cuvee_lab::{LabError, MnistSettings, Progress, RegressionSettings, Study};
+use cuvee_lab::{LabError, MnistSettings, Progress, RegressionSettings, Study, Sweep};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,6 +43,14 @@ pub struct LabArgs {
     /// Feature covariance of each domain, for example 1,100 (linear, logistic)
     #[arg(long, value_name = "C1,C2,…", value_delimiter = ',')]
     pub c: Vec<f64>,
+    /// So many domains, spread evenly between the first and the last of the default (linear,
+    /// logistic)
+    #[arg(long, value_name = "K", conflicts_with_all = ["c", "sigma"])]
+    pub domains: Option<usize>,
+    /// Repeat the study with feature covariances from 1 to each of these (linear, logistic)
+    #[arg(long, value_name = "R1,R2,…", value_delimiter = ',', num_args = 0..=1,
+          require_equals = true, default_missing_value = RATIOS, conflicts_with = "c")]
+    pub sweep: Option<Vec<f64>>,
     /// Noise of each domain, for example 5,1; label flips for logistic, for example 0.4,0
     #[arg(long, value_name = "S1,S2,…", value_delimiter = ',')]
     pub sigma: Vec<f64>,
@@ -52,6 +60,9 @@ pub struct LabArgs {
     pub data: Option<PathBuf>,
 }
 
+/// From (1, 1) to the paper's hardest ratio.
+const RATIOS: &str = "1,2,5,10,20,50,100";
+
 /// MNIST on the Hub, and its files there: both in one folder.
 const MNIST: &str = "ylecun/mnist";
 const MNIST_FILES: [&str; 2] =
@@ -60,17 +71,53 @@ const MNIST_FILES: [&str; 2] =
 /// Trained arms: four, and the oracle where it is trained too.
 const ARMS: u64 = 4;
 
-/// Runs the study; the table goes to stderr, the document to stdout, both files to `--out` (default
-/// `runs/lab-STUDY`).
+/// A regression study, alone and over ratios.
+struct Regression {
+    start: RegressionSettings,
+    /// Trained arms.
+    arms: u64,
+    study: fn(&RegressionSettings, Progress) -> cuvee_lab::Result<Option<Study>>,
+    sweep: fn(&RegressionSettings, &[f64], Progress) -> cuvee_lab::Result<Option<Sweep>>,
+}
+
+impl Which {
+    /// Its name in the command line.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Logistic => "logistic",
+            Self::Mnist => "mnist",
+        }
+    }
+
+    /// `None` for a study that is no regression.
+    fn regression(self) -> Option<Regression> {
+        match self {
+            Self::Linear => Some(Regression {
+                start: RegressionSettings::linear(),
+                arms: ARMS,
+                study: cuvee_lab::linear,
+                sweep: cuvee_lab::linear_sweep,
+            }),
+            Self::Logistic => Some(Regression {
+                start: RegressionSettings::logistic(),
+                arms: ARMS + 1,
+                study: cuvee_lab::logistic,
+                sweep: cuvee_lab::logistic_sweep,
+            }),
+            Self::Mnist => None,
+        }
+    }
+}
+
+/// Runs the study; the tables go to stderr, the document to stdout, both files to `--out` (default
+/// `runs/lab-STUDY`, of a sweep `runs/lab-STUDY-sweep`).
 pub fn run(args: &LabArgs, session: &Session) -> anyhow::Result<()> {
-    let (name, arms) = match args.study {
-        Which::Linear => ("linear", ARMS),
-        Which::Logistic => ("logistic", ARMS + 1),
-        Which::Mnist => ("mnist", ARMS + 1),
-    };
     let overrides = overrides(args, session)?;
-    let out =
-        session.common.out.clone().unwrap_or_else(|| PathBuf::from(format!("runs/lab-{name}")));
+    let name = args.study.name();
+    let kind = if args.sweep.is_some() { "-sweep" } else { "" };
+    let default = || PathBuf::from(format!("runs/lab-{name}{kind}"));
+    let out = session.common.out.clone().unwrap_or_else(default);
     let bar = bar(session.common.quiet);
     let tick = |steps: u64| {
         bar.inc(steps);
@@ -80,35 +127,63 @@ pub fn run(args: &LabArgs, session: &Session) -> anyhow::Result<()> {
             ControlFlow::Continue(())
         }
     };
-    let found = match args.study {
-        Which::Linear | Which::Logistic => {
-            let linear = args.study == Which::Linear;
-            let start =
-                if linear { RegressionSettings::linear() } else { RegressionSettings::logistic() };
-            let settings: RegressionSettings = resolve(&start, overrides)?;
+    let found = match args.study.regression() {
+        Some(regression) => {
             if args.data.is_some() {
                 return Err(usage("--data", "this study draws its own data", "leave --data out"));
             }
-            begin(&bar, settings.seeds, settings.steps, arms);
-            let study: fn(&RegressionSettings, Progress) -> _ =
-                if linear { cuvee_lab::linear } else { cuvee_lab::logistic };
-            study(&settings, &tick)?
+            let start = match args.domains {
+                Some(domains) if !(2..=1_000).contains(&domains) => {
+                    let what = format!("expected from 2 to 1000 domains, found {domains}");
+                    return Err(usage("--domains", &what, "--domains 8"));
+                }
+                Some(domains) => regression.start.with_domains(domains),
+                None => regression.start,
+            };
+            let settings: RegressionSettings = resolve(&start, overrides)?;
+            let steps =
+                cuvee_lab::total_steps(settings.trainings(), settings.steps, regression.arms);
+            if let Some(ratios) = &args.sweep {
+                bar.set_length(steps.saturating_mul(ratios.len() as u64));
+                let sweep = (regression.sweep)(&settings, ratios, &tick)?;
+                bar.finish_and_clear();
+                return report_sweep(&sweep.ok_or(Interrupted)?, &out, session);
+            }
+            bar.set_length(steps);
+            (regression.study)(&settings, &tick)?
         }
-        Which::Mnist => {
+        None => {
+            for (flag, given) in
+                [("--sweep", args.sweep.is_some()), ("--domains", args.domains.is_some())]
+            {
+                if given {
+                    let what = format!("{name} has two domains of the same kind of images");
+                    return Err(usage(flag, &what, "it is for linear and logistic"));
+                }
+            }
             let settings: MnistSettings = resolve(&MnistSettings::default(), overrides)?;
             let folder = match &args.data {
                 Some(folder) => folder.clone(),
                 None => fetched_mnist(session)?,
             };
-            begin(&bar, settings.seeds, settings.steps, arms);
+            let (trainings, steps) = (settings.trainings(), settings.steps);
+            bar.set_length(cuvee_lab::total_steps(trainings, steps, ARMS + 1));
             cuvee_lab::mnist(&settings, &folder, &tick)?
         }
     };
     bar.finish_and_clear();
-    let Some(study) = found else { return Err(Interrupted.into()) };
-    write(&study, &out)?;
-    session.say(cuvee_lab::arm_table(&study));
-    session.say(cuvee_lab::steps_table(&study));
+    report(&found.ok_or(Interrupted)?, &out, session)
+}
+
+/// Writes and prints what a study found.
+fn report(study: &Study, out: &Path, session: &Session) -> anyhow::Result<()> {
+    write(&serde_json::to_value(study)?, &cuvee_lab::page(study), out)?;
+    session.say(cuvee_lab::arm_table(study));
+    session.say(cuvee_lab::steps_table(study));
+    if let Some(table) = cuvee_lab::tuned_table(study) {
+        session.say("each arm at a learning rate of its own:");
+        session.say(table);
+    }
     session.say(format!("error     {}", study.metric));
     if let Some(allocation) = &study.allocation {
         let (count, error) =
@@ -120,14 +195,30 @@ pub fn run(args: &LabArgs, session: &Session) -> anyhow::Result<()> {
     for e in &study.estimators {
         let form =
             e.closed_form.map_or_else(String::new, |form| format!(", closed form {form:.5}"));
-        session.say(format!(
-            "{}: {:.5} ± {:.5}, {:.3} × oracle{form}",
-            e.name, e.error, e.ci95, e.over_oracle
-        ));
+        let half = e.ci95.map_or_else(|| "–".to_owned(), |half| format!("± {half:.5}"));
+        session
+            .say(format!("{}: {:.5} {half}, {:.3} × oracle{form}", e.name, e.error, e.over_oracle));
     }
+    say_files(out, session);
+    session.emit(&without_curves(serde_json::to_value(study)?))
+}
+
+/// Writes and prints what a sweep found.
+fn report_sweep(sweep: &Sweep, out: &Path, session: &Session) -> anyhow::Result<()> {
+    let mut document = serde_json::to_value(sweep)?;
+    // Fourteen curves a ratio would be most of the file; a study at one ratio has them.
+    for point in document.get_mut("points").and_then(Value::as_array_mut).into_iter().flatten() {
+        *point = without_curves(point.take());
+    }
+    write(&document, &cuvee_lab::sweep_page(sweep), out)?;
+    session.say(cuvee_lab::sweep_table(sweep));
+    say_files(out, session);
+    session.emit(&document)
+}
+
+fn say_files(out: &Path, session: &Session) {
     session.say(format!("page      {}", out.join("index.html").display()));
     session.say(format!("results   {}", out.join("results.json").display()));
-    session.emit(&document(&study)?)
 }
 
 /// The folder that the Hub's MNIST was fetched to.
@@ -155,10 +246,6 @@ fn bar(quiet: bool) -> ProgressBar {
         "  {bar:30} {human_pos}/{human_len} steps of all arms  eta {eta}",
     );
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─"))
-}
-
-fn begin(bar: &ProgressBar, seeds: u64, steps: u64, arms: u64) {
-    bar.set_length(cuvee_lab::total_steps(seeds, steps, arms));
 }
 
 /// What was typed, as a table of settings; `--set` comes last and wins.
@@ -250,30 +337,28 @@ fn resolve<T: Serialize + DeserializeOwned>(
     Ok(settings.try_into()?)
 }
 
-/// The study without its curves, which are for `results.json` and the page.
-fn document(study: &Study) -> anyhow::Result<Value> {
-    let mut document = serde_json::to_value(study)?;
-    for arm in document.get_mut("arms").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(arm) = arm.as_object_mut() {
-            arm.shift_remove("curve");
+/// A study without its curves, which are for `results.json` and the page.
+fn without_curves(mut study: Value) -> Value {
+    for arms in ["/arms", "/tuned/arms"] {
+        for arm in study.pointer_mut(arms).and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(arm) = arm.as_object_mut() {
+                arm.shift_remove("curve");
+            }
         }
     }
-    Ok(document)
+    study
 }
 
 /// Writes `results.json` and `index.html`.
-fn write(study: &Study, out: &Path) -> anyhow::Result<()> {
+fn write(document: &Value, page: &str, out: &Path) -> anyhow::Result<()> {
     let io = |path: &Path, source| LabError::Io {
         path: path.to_path_buf(),
         source,
         hint: "--out DIR, a folder that can be written",
     };
     std::fs::create_dir_all(out).map_err(|e| io(out, e))?;
-    let files = [
-        ("results.json", format!("{:#}\n", serde_json::to_value(study)?)),
-        ("index.html", cuvee_lab::page(study)),
-    ];
-    for (name, text) in files {
+    let results = format!("{document:#}\n");
+    for (name, text) in [("results.json", results.as_str()), ("index.html", page)] {
         let path = out.join(name);
         std::fs::write(&path, text).map_err(|e| io(&path, e))?;
     }

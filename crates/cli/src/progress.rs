@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cuvee_report::{EvalRecord, MetricsLog, StepRecord};
+use cuvee_report::{EvalFolder, EvalRecord, MetricsLog, StepRecord, WindowRecord};
 use cuvee_train::Observer;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -132,9 +132,10 @@ impl cuvee_data::Progress for PrepareProgress {
     }
 }
 
-/// Watches a training run: writes the metrics log and draws the bar.
+/// Watches a training run: writes the metrics log and the window losses, and draws the bar.
 pub struct TrainProgress {
     log: MetricsLog,
+    windows: EvalFolder,
     bar: ProgressBar,
     evaluation_bar: ProgressBar,
     quiet: bool,
@@ -146,14 +147,22 @@ pub struct TrainProgress {
 }
 
 impl TrainProgress {
-    /// A bar from `done` to `steps`, and lines appended to `log`.
-    pub fn new(log: MetricsLog, done: u64, steps: u64, quiet: bool, verbose: bool) -> Self {
+    /// A bar from `done` to `steps`, lines appended to `log`, and files added to `windows`.
+    pub fn new(
+        log: MetricsLog,
+        windows: EvalFolder,
+        done: u64,
+        steps: u64,
+        quiet: bool,
+        verbose: bool,
+    ) -> Self {
         let bar = ProgressBar::with_draw_target(Some(steps), target(quiet)).with_position(done);
         bar.set_style(style("  step {pos}/{len} {bar:28} {msg} eta {eta}"));
         // The bar must not count the steps of an earlier session as done in no time.
         bar.reset_eta();
         Self {
             log,
+            windows,
             bar,
             evaluation_bar: ProgressBar::hidden(),
             quiet,
@@ -211,6 +220,10 @@ impl Observer for TrainProgress {
 
     fn evaluated(&mut self, windows: usize) {
         self.evaluation_bar.inc(windows as u64);
+    }
+
+    fn windows(&mut self, record: &WindowRecord) -> std::io::Result<()> {
+        self.windows.add(record).map_err(std::io::Error::other)
     }
 
     fn evaluation(&mut self, record: &EvalRecord) -> std::io::Result<()> {

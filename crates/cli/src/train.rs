@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use cuvee_fs::{FileLock, LockKind, try_lock};
-use cuvee_mixer::MixerError;
-use cuvee_report::{MetricsLog, PlanRow, ResultRow};
+use cuvee_mixer::{MixerError, VarianceEstimator};
+use cuvee_report::{EvalFolder, MetricsLog, PlanRow, ResultMean, ResultRow};
 use cuvee_train::{
     DeviceSpec, Engine, Outcome, Precision, RunState, TrainError, Trainer, build_engine,
     checkpoint, engine_from_parameters, hf,
@@ -72,7 +72,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         }
         None => build_engine(&plan.model, &plan.run.train, device, config.seed)?,
     };
-    session.say(describe(&plan, engine.as_ref(), device, &folder));
+    session.say(describe(&plan, engine.as_ref(), estimator, device, &folder));
     if let Some(begun) = begun.filter(|begun| *begun != engine.precision()) {
         session.say(format!(
             "note: begun in {begun}, which the engine here does not compute in: it goes on in {}",
@@ -114,11 +114,18 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         }
         None => MetricsLog::create(&metrics)?,
     };
+    let evaluations = folder.join("eval");
+    let state = trainer.state();
+    let evaluated = state.last_evaluation.as_ref().is_some_and(|e| e.step == state.step);
+    let windows = match &from {
+        Some(_) => EvalFolder::resume(&evaluations, state.step, evaluated)?,
+        None => EvalFolder::create(&evaluations)?,
+    };
 
     session.say("Training");
-    let common = &session.common;
+    let (common, done) = (&session.common, state.step);
     let mut progress =
-        TrainProgress::new(log, trainer.state().step, plan.run.steps, common.quiet, common.verbose);
+        TrainProgress::new(log, windows, done, plan.run.steps, common.quiet, common.verbose);
     let outcome = trainer.run(&mut progress, &session.interrupted);
     progress.close();
     if outcome? == Outcome::Interrupted {
@@ -145,7 +152,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     )?;
     let state = trainer.state();
     let rows = results(state);
-    session.say(cuvee_report::result_table(&rows));
+    session.say(cuvee_report::result_table(&rows, mean(state)));
     session.say(format!(
         "{} tokens in {}, {:.0} tokens/s\nmetrics   {}\nexport    {}  (transformers: AutoModelForCausalLM.from_pretrained)\nnext      cuvee generate {} --prompt \"…\"",
         cuvee_report::count(state.tokens as f64),
@@ -164,6 +171,8 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         "tokens_per_second": state.tokens as f64 / state.seconds.max(1e-9),
         "domains": rows,
         "mean_loss": state.last_evaluation.as_ref().map(|e| e.mean_loss),
+        "mean_loss_standard_error":
+            state.last_evaluation.as_ref().and_then(|e| e.mean_loss_standard_error),
     }))
 }
 
@@ -272,7 +281,14 @@ fn as_config(error: TrainError) -> anyhow::Error {
 }
 
 /// The plan in words: the model, the budget, a row a domain, and what deserves a second thought.
-fn describe(plan: &Plan, engine: &dyn Engine, device: DeviceSpec, folder: &Path) -> String {
+/// `estimator` is how the gradient variance is estimated, if it is.
+fn describe(
+    plan: &Plan,
+    engine: &dyn Engine,
+    estimator: Option<VarianceEstimator>,
+    device: DeviceSpec,
+    folder: &Path,
+) -> String {
     let document = plan.document();
     let rows: Vec<PlanRow> = plan
         .domains
@@ -323,7 +339,19 @@ fn describe(plan: &Plan, engine: &dyn Engine, device: DeviceSpec, folder: &Path)
             row.domain, row.epochs
         ));
     }
+    if let Some((estimator, reason)) = estimator.and_then(|e| Some((e, e.deprecated()?))) {
+        text.push_str(&format!(
+            "\nwarning: variance = \"{}\" is deprecated: {reason}",
+            estimator.name()
+        ));
+    }
     text
+}
+
+/// L_π before the first step and after the last.
+fn mean(state: &RunState) -> Option<ResultMean> {
+    let (first, last) = (state.first_evaluation.as_ref()?, state.last_evaluation.as_ref()?);
+    Some(ResultMean { first_loss: first.mean_loss, last_loss: last.mean_loss })
 }
 
 fn results(state: &RunState) -> Vec<ResultRow> {

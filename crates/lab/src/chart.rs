@@ -38,9 +38,14 @@ pub(crate) struct Line {
     pub(crate) band: Vec<f64>,
 }
 
-/// A chart over training steps.
-#[derive(Clone, Debug, Default)]
+/// A chart.
+#[derive(Clone, Debug)]
 pub(crate) struct Chart<'a> {
+    /// What x is.
+    pub(crate) x_label: &'a str,
+    /// The ticks of a logarithmic x axis, which reaches from the first to the last; `None` for a
+    /// linear one.
+    pub(crate) x_ticks: Option<Vec<f64>>,
     /// What y is.
     pub(crate) y_label: &'a str,
     /// Logarithmic y axis?
@@ -49,12 +54,20 @@ pub(crate) struct Chart<'a> {
     pub(crate) lines: Vec<Line>,
 }
 
+/// Over training steps, with linear axes and no line yet.
+impl Default for Chart<'_> {
+    fn default() -> Self {
+        Self { x_label: "step", x_ticks: None, y_label: "", logarithmic: false, lines: Vec::new() }
+    }
+}
+
 impl Chart<'_> {
     /// The chart as an `<svg>` element.
     pub(crate) fn svg(&self) -> String {
         let (x_range, y_range) = self.ranges();
-        let x_of =
-            |x: f64| LEFT + (WIDTH - LEFT - RIGHT) * (x - x_range.0) / (x_range.1 - x_range.0);
+        let x_of = |x: f64| {
+            LEFT + (WIDTH - LEFT - RIGHT) * (self.x_scale(x) - x_range.0) / (x_range.1 - x_range.0)
+        };
         let y_of = |y: f64| {
             let at = (self.scale(y) - y_range.0) / (y_range.1 - y_range.0);
             HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * at.clamp(0.0, 1.0)
@@ -66,7 +79,7 @@ impl Chart<'_> {
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
             escape(self.y_label)
         );
-        for tick in ticks(x_range.0, x_range.1) {
+        for tick in self.x_ticks.clone().unwrap_or_else(|| ticks(x_range.0, x_range.1)) {
             let x = x_of(tick);
             let _ = write!(
                 svg,
@@ -90,9 +103,10 @@ impl Chart<'_> {
         let middle = (TOP + HEIGHT - BOTTOM) / 2.0;
         let _ = write!(
             svg,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">step</text><text transform=\"translate(14 {middle}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text><text transform=\"translate(14 {middle}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
             (LEFT + WIDTH - RIGHT) / 2.0,
             HEIGHT - 8.0,
+            escape(self.x_label),
             escape(self.y_label)
         );
         let mut row = 0.0;
@@ -148,6 +162,10 @@ impl Chart<'_> {
         y.is_finite() && (!self.logarithmic || y > 0.0)
     }
 
+    fn x_scale(&self, x: f64) -> f64 {
+        if self.x_ticks.is_some() { x.max(f64::MIN_POSITIVE).log10() } else { x }
+    }
+
     fn scale(&self, y: f64) -> f64 {
         // A band may reach below 0, where a logarithm ends: it is cut at the axis.
         if self.logarithmic { y.max(f64::MIN_POSITIVE).log10() } else { y }
@@ -179,7 +197,9 @@ impl Chart<'_> {
             of(&mut points().map(|point| point.1).chain(edges).map(|y| self.scale(y)));
         let margin = 0.04 * (high - low);
         let low = if !self.logarithmic && low >= 0.0 { 0.0 } else { low - margin };
-        (of(&mut points().map(|point| point.0)), (low, high + margin))
+        let ticks = self.x_ticks.iter().flatten().copied();
+        let mut x = points().map(|point| point.0).chain(ticks).map(|x| self.x_scale(x));
+        (of(&mut x), (low, high + margin))
     }
 
     fn y_ticks(&self, (low, high): (f64, f64)) -> Vec<f64> {
@@ -232,7 +252,7 @@ mod tests {
     fn chart(points: Vec<(f64, f64)>, logarithmic: bool) -> String {
         let band = vec![0.5; points.len()];
         let line = Line { name: "a<b".into(), points, band, ..Line::default() };
-        Chart { y_label: "error", logarithmic, lines: vec![line] }.svg()
+        Chart { y_label: "error", logarithmic, lines: vec![line], ..Chart::default() }.svg()
     }
 
     #[test]
@@ -271,7 +291,7 @@ mod tests {
     #[test]
     fn lines_go_from_corner_to_corner() {
         let line = Line { points: vec![(0.0, 0.0), (10.0, 1.0)], ..Line::default() };
-        let svg = Chart { y_label: "y", logarithmic: false, lines: vec![line] }.svg();
+        let svg = Chart { lines: vec![line], ..Chart::default() }.svg();
         // From the origin of the axes to the right edge, at 1/1.04 of the height (a margin of 4 %).
         let top = HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) / 1.04;
         assert!(svg.contains(&format!("points=\"70.0,316.0 570.0,{top:.1}\"")), "{svg}");
@@ -284,7 +304,7 @@ mod tests {
         {
             let ends = vec![(0.0, low), (1.0, high)];
             let line = Line { points: ends, ..Line::default() };
-            let chart = Chart { y_label: "y", logarithmic: true, lines: vec![line] };
+            let chart = Chart { logarithmic: true, lines: vec![line], ..Chart::default() };
             let ticks = chart.y_ticks(chart.ranges().1).len();
             assert!((2..=9).contains(&ticks), "{ticks} from {low} to {high}");
         }
@@ -294,7 +314,7 @@ mod tests {
     fn the_axis_reaches_around_a_band() {
         let line =
             Line { points: vec![(0.0, 2.0), (1.0, 2.0)], band: vec![0.5, 3.0], ..Line::default() };
-        let chart = Chart { y_label: "y", logarithmic: true, lines: vec![line] };
+        let chart = Chart { logarithmic: true, lines: vec![line], ..Chart::default() };
         let (low, high) = chart.ranges().1;
         // Half of the line at least, and the upper edge.
         assert!(
@@ -308,13 +328,24 @@ mod tests {
         let named =
             Line { name: "a".into(), points: vec![(0.0, 0.0), (1.0, 1.0)], ..Line::default() };
         let lines = vec![named.clone(), Line { name: String::new(), dash: 1, ..named }];
-        let svg = Chart { y_label: "y", logarithmic: false, lines }.svg();
+        let svg = Chart { lines, ..Chart::default() }.svg();
         assert_eq!(svg.matches("<polyline").count(), 2);
         // Of the legend's row and of the second polyline.
         assert_eq!(
             (svg.matches("stroke-width").count(), svg.matches("stroke-dasharray").count()),
             (3, 1)
         );
+    }
+
+    #[test]
+    fn a_logarithmic_x_axis_has_equal_factors_at_equal_distances() {
+        let points = vec![(1.0, 0.0), (10.0, 1.0), (100.0, 1.0)];
+        let line = Line { points, ..Line::default() };
+        let x_ticks = Some(vec![1.0, 10.0, 100.0]);
+        let svg = Chart { x_label: "ratio", x_ticks, lines: vec![line], ..Chart::default() }.svg();
+        // From the left edge, 70, to the right one, 570.
+        assert!(svg.contains("points=\"70.0,316.0 320.0,"), "{svg}");
+        assert!(svg.contains(">ratio</text>") && svg.contains(">100</text>"), "{svg}");
     }
 
     #[test]

@@ -7,19 +7,19 @@ use serde::Serialize;
 pub struct Interval {
     /// The mean.
     pub mean: f64,
-    /// Half-width, by Student's t.
-    pub ci95: f64,
+    /// Half-width, by Student's t; `None` of a single value, which has no spread.
+    pub ci95: Option<f64>,
 }
 
-/// Mean and half-width of its 95 % interval by Student's t; no width from a single value.
+/// Mean and half-width of its 95 % interval by Student's t.
 pub(crate) fn interval(values: &[f64]) -> Interval {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     if values.len() < 2 {
-        return Interval { mean, ci95: 0.0 };
+        return Interval { mean, ci95: None };
     }
     let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / (n - 1.0);
-    Interval { mean, ci95: student(values.len() - 1) * (variance / n).sqrt() }
+    Interval { mean, ci95: Some(student(values.len() - 1) * (variance / n).sqrt()) }
 }
 
 /// The 97.5 % quantile of Student's t: exact values to ten degrees of freedom, from there the
@@ -59,9 +59,10 @@ mod tests {
     fn intervals() {
         // Of 1, 2, 3: mean 2, s = 1, t(2) = 4.3027, half-width 4.3027/√3.
         let found = interval(&[1.0, 2.0, 3.0]);
-        assert!(
-            (found.mean - 2.0).abs() < 1e-12 && (found.ci95 - 4.3027 / 3f64.sqrt()).abs() < 1e-9
-        );
-        assert_eq!(interval(&[4.0]), Interval { mean: 4.0, ci95: 0.0 });
+        let half = found.ci95.unwrap_or(0.0);
+        assert!((found.mean - 2.0).abs() < 1e-12 && (half - 4.3027 / 3f64.sqrt()).abs() < 1e-9);
+        // One value has no interval, which is not one of width 0.
+        assert_eq!(interval(&[4.0]), Interval { mean: 4.0, ci95: None });
+        assert_eq!(serde_json::json!(interval(&[4.0]))["ci95"], serde_json::Value::Null);
     }
 }

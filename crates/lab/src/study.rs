@@ -17,8 +17,8 @@ pub struct Study {
     pub arms: Vec<ArmResult>,
     /// Mean error of the reference that knows what the arms have to learn; see `oracle`.
     pub oracle_error: f64,
-    /// Half-width of its 95 % interval.
-    pub oracle_ci95: f64,
+    /// Half-width of its 95 % interval; `null` of a single seed.
+    pub oracle_ci95: Option<f64>,
     /// What the oracle is.
     pub oracle: &'static str,
     /// Minimisers of weighted objectives, found without SGD (linear only).
@@ -26,6 +26,51 @@ pub struct Study {
     /// Measured variance of g under VA and under uniform sampling, on random instances (linear
     /// only, unless left out).
     pub allocation: Option<Allocation>,
+    /// The arms once more, each at the learning rate that suits it best; `null` where none was
+    /// looked for.
+    pub tuned: Option<Tuned>,
+}
+
+/// The arms at learning rates of their own.
+#[derive(Clone, Debug, Serialize)]
+pub struct Tuned {
+    /// The rates tried, in rising order.
+    pub rates: Vec<f64>,
+    /// Seeds that chose, none of them among the study's.
+    pub seeds: u64,
+    /// What was tried, one an arm, with the oracle last where it is trained.
+    pub tried: Vec<Tried>,
+    /// The arms at their rates, on the study's seeds. `uniform` and `both` of the comparisons are
+    /// those at their own rates, too.
+    pub arms: Vec<ArmResult>,
+    /// Mean error of the oracle, at its own rate where it is trained.
+    pub oracle_error: f64,
+    /// Half-width of its 95 % interval.
+    pub oracle_ci95: Option<f64>,
+}
+
+/// How an arm came by its learning rate.
+#[derive(Clone, Debug, Serialize)]
+pub struct Tried {
+    /// The arm.
+    pub name: &'static str,
+    /// The rate of the least error.
+    pub lr: f64,
+    /// Mean final error at each rate; `null` where it diverged.
+    pub errors: Vec<f64>,
+    /// Is it the least or the largest rate tried? A better one may then lie beyond.
+    pub at_edge: bool,
+}
+
+/// A study at several ratios of the domains' feature covariances.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sweep {
+    /// `linear` or `logistic`.
+    pub study: &'static str,
+    /// The largest C over the smallest, one a point.
+    pub ratios: Vec<f64>,
+    /// The study at each ratio; its settings have the C and the shared learning rate.
+    pub points: Vec<Study>,
 }
 
 /// An arm's findings.
@@ -33,18 +78,21 @@ pub struct Study {
 pub struct ArmResult {
     /// Its name.
     pub name: &'static str,
+    /// Its learning rate.
+    pub lr: f64,
     /// Mean error after the last step.
     pub final_error: f64,
-    /// Half-width of its 95 % interval over seeds.
-    pub ci95: f64,
+    /// Half-width of its 95 % interval over seeds; `null` of a single seed.
+    pub ci95: Option<f64>,
     /// First measured step (linear, logistic: of all; mnist: of those recorded) at which the arm's
-    /// mean error is at most uniform's after the last step.
+    /// mean error is at most uniform's after the last step, both on isotonic curves.
     pub steps_to_uniform: Option<u64>,
-    /// 95 % interval of `steps_to_uniform` by bootstrap over seeds; `null` is never.
-    pub steps_interval: [Option<u64>; 2],
+    /// 95 % interval of `steps_to_uniform` by bootstrap over seeds; `null` of an end is never, that
+    /// of the whole a single seed.
+    pub steps_interval: Option<[Option<u64>; 2]>,
     /// 95 % bootstrap interval of `steps_to_uniform` less that of the last arm, on the same
-    /// resamples; `null` where an end is never reached.
-    pub steps_less_both: [Option<i64>; 2],
+    /// resamples; `null` where an end is never reached, and of a single seed.
+    pub steps_less_both: Option<[Option<i64>; 2]>,
     /// Final error less uniform's, seed by seed.
     pub difference_from_uniform: Interval,
     /// Final error less that of the last arm (both rules), seed by seed.
@@ -66,8 +114,8 @@ pub struct Estimator {
     pub name: String,
     /// Mean ‖θ − θ_gt‖².
     pub error: f64,
-    /// Half-width of its 95 % interval.
-    pub ci95: f64,
+    /// Half-width of its 95 % interval; `null` of a single seed.
+    pub ci95: Option<f64>,
     /// Mean over seeds of the trace of its covariance given X; `null` where the loss weights depend
     /// on the data.
     pub closed_form: Option<f64>,
@@ -82,8 +130,8 @@ pub struct Curve {
     pub steps: Vec<u64>,
     /// Mean error at each.
     pub error: Vec<f64>,
-    /// Half-widths of its 95 % intervals.
-    pub error_ci95: Vec<f64>,
+    /// Half-widths of its 95 % intervals; `null` of a single seed.
+    pub error_ci95: Vec<Option<f64>>,
     /// Mean w at each, by domain.
     pub loss_weight: Vec<Vec<f64>>,
     /// Mean p at each, by domain.

@@ -29,24 +29,37 @@ pub(crate) fn run_all<T: Send>(
     Some(by_arm)
 }
 
-/// Means, intervals and comparisons of all arms. Every path must follow `schedule`.
+/// The error at the end of each path.
+fn final_errors(paths: &[Path]) -> Vec<f64> {
+    paths.iter().map(|path| path.error.last().copied().unwrap_or(f64::NAN)).collect()
+}
+
+/// Mean final error of the arm that is trained on undamaged labels, if there is one.
+pub(crate) fn oracle(arms: &[Arm], paths: &[Vec<Path>]) -> Option<Interval> {
+    let trained = arms.iter().zip(paths).find(|(arm, _)| arm.clean);
+    trained.map(|(_, paths)| interval(&final_errors(paths)))
+}
+
+/// Means, intervals and comparisons of all arms but the oracle. Every path must follow `schedule`;
+/// `rates` are the arms' learning rates.
 pub(crate) fn summarise(
     seed: u64,
     arms: &[Arm],
+    rates: &[f64],
     schedule: &Schedule,
     paths: &[Vec<Path>],
 ) -> Vec<ArmResult> {
+    let learning: Vec<usize> = (0..arms.len()).filter(|arm| !arms[*arm].clean).collect();
+    let paths: Vec<&Vec<Path>> = learning.iter().map(|arm| &paths[*arm]).collect();
     let measured: Vec<u64> = (0..=schedule.steps).filter(|step| schedule.measures(*step)).collect();
     let recorded: Vec<usize> =
         (0..measured.len()).filter(|at| schedule.records(measured[*at])).collect();
     let probe_steps: Vec<u64> =
         (0..=schedule.steps).filter(|step| schedule.probes(*step)).collect();
-    let last = |path: &Path| path.error.last().copied().unwrap_or(f64::NAN);
-    let finals: Vec<Vec<f64>> =
-        paths.iter().map(|seeds| seeds.iter().map(last).collect()).collect();
-    let intervals = steps_to_uniform(seed, &measured, paths);
+    let finals: Vec<Vec<f64>> = paths.iter().map(|seeds| final_errors(seeds)).collect();
+    let intervals = steps_to_uniform(seed, &measured, &paths);
     let mut results = Vec::new();
-    for ((arm, paths), reached) in arms.iter().zip(paths).zip(intervals) {
+    for ((arm, paths), reached) in learning.iter().zip(paths).zip(intervals) {
         let column = |at: usize, of: fn(&Path) -> &Vec<f64>| {
             interval(
                 &paths.iter().filter_map(|path| of(path).get(at).copied()).collect::<Vec<f64>>(),
@@ -77,7 +90,8 @@ pub(crate) fn summarise(
             |by_domain: &[Vec<f64>]| by_domain.iter().filter_map(|d| d.last().copied()).collect();
         let Interval { mean: final_error, ci95 } = interval(own);
         results.push(ArmResult {
-            name: arm.name,
+            name: arms[*arm].name,
+            lr: rates[*arm],
             final_error,
             ci95,
             steps_to_uniform: reached.steps,
@@ -143,24 +157,55 @@ mod tests {
             vec![path([9.0, 8.0, 7.0]), path([9.0, 8.0, 9.0])],
             vec![path([3.0, 1.0, 1.0]), path([3.0, 1.0, 1.0])],
         ];
-        let results = summarise(0, &arms, &schedule, &paths);
+        let results = summarise(0, &arms, &[0.5, 0.25, 0.5, 1.0], &schedule, &paths);
+        assert_eq!(results.iter().map(|r| r.lr).collect::<Vec<_>>(), [0.5, 0.25, 0.5, 1.0]);
         assert_eq!(
             results.iter().map(|r| r.steps_to_uniform).collect::<Vec<_>>(),
             [Some(2), Some(1), None, Some(0)]
         );
-        assert_eq!(results[1].difference_from_uniform, Interval { mean: -1.0, ci95: 0.0 });
+        assert_eq!(results[1].difference_from_uniform, Interval { mean: -1.0, ci95: Some(0.0) });
         assert_eq!(results[2].difference_from_both.mean, 7.0);
-        assert_eq!(results[2].steps_interval, [None, None]);
+        assert_eq!(results[2].steps_interval, Some([None, None]));
         // A resample's target is 2, 3 or 4. Uniform is there after two steps, the loss arm one step
         // after both arms together, and those at once, or after one step where the target is 2 (a
         // quarter of the resamples).
         assert_eq!(
             (results[0].steps_interval, results[0].steps_less_both),
-            ([Some(2); 2], [Some(1), Some(2)])
+            (Some([Some(2); 2]), Some([Some(1), Some(2)]))
         );
-        assert_eq!(results[1].steps_less_both, [Some(1); 2]);
+        assert_eq!(results[1].steps_less_both, Some([Some(1); 2]));
         assert_eq!(results[0].curve.steps, [0, 1, 2]);
         assert_eq!(results[3].curve.loss_weight, vec![vec![1.0; 3]; 2]);
+    }
+
+    #[test]
+    fn one_seed_has_no_interval() {
+        let arms = four_arms("loss", "both", LossRule::Fgls { beta: 0.1 });
+        let paths = [5.0, 4.0, 3.0, 2.0].map(|last| vec![path([9.0, 6.0, last])]);
+        for arm in summarise(0, &arms, &[1.0; 4], &Schedule::new(2, 2, 2), &paths) {
+            let json = serde_json::json!(arm);
+            for key in ["ci95", "steps_interval", "steps_less_both"] {
+                assert!(json[key].is_null(), "{key} of {json}");
+            }
+            for key in ["difference_from_uniform", "difference_from_both"] {
+                assert!(json[key]["ci95"].is_null() && json[key]["mean"].is_number(), "{json}");
+            }
+            assert!(json["curve"]["error_ci95"].as_array().unwrap().iter().all(|c| c.is_null()));
+            // The value itself is known.
+            assert!(json["final_error"].is_number() && json["steps_to_uniform"].is_number());
+        }
+    }
+
+    #[test]
+    fn the_oracle_is_no_arm_of_the_summary() {
+        let four = four_arms("loss", "both", LossRule::Fgls { beta: 0.1 });
+        let arms: Vec<Arm> = four.into_iter().chain([crate::weighting::ORACLE]).collect();
+        let paths = [5.0, 4.0, 3.0, 2.0, 1.0].map(|last| vec![path([9.0, 6.0, last]); 2]);
+        let results = summarise(0, &arms, &[1.0; 5], &Schedule::new(2, 2, 2), &paths);
+        assert_eq!(results.len(), 4);
+        assert_eq!(results[0].difference_from_both.mean, 3.0);
+        assert_eq!(oracle(&arms, &paths), Some(Interval { mean: 1.0, ci95: Some(0.0) }));
+        assert_eq!(oracle(&four, &paths[..4]), None);
     }
 
     #[test]

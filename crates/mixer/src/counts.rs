@@ -16,6 +16,12 @@
 //! A domain whose share falls to 0 within a started sequence may be served that one afterwards,
 //! where nothing else is open: the promise needs it when several domains are switched off at once.
 //!
+//! **Where it begins.** Deadlines often leave a choice: where every domain has a sequence a step,
+//! all that is not due yet has the same deadline. The largest residual goes first, each shifted by
+//! its domain's phase, a number from 0 to below 1 that depends on the seed. So runs of different
+//! seeds round at different steps, and no domain is favoured for standing first in the list. The
+//! promise does not depend on it: the phase enters no deadline.
+//!
 //! **What it needs.** Deadlines lie in the future, so p must be known in advance, as it is for
 //! every static strategy and schedule. For adaptive strategies deadlines are extrapolated from the
 //! present p. No rule can then promise 1: which domain an adversary starves is the cup game, whose
@@ -31,12 +37,13 @@ const TOLERANCE: f64 = 1e-9;
 
 /// Counts that keep every residual within (−1, 1) by earliest deadline first.
 ///
-/// `residuals` are those after the previous step, and become those after this one. `deadline(i, e)`
-/// is the first *later* step at which domain i's expectation has grown by `e` sequences from now,
-/// `u64::MAX` for never.
+/// `residuals` are those after the previous step, and become those after this one. `phases` are one
+/// number a domain, or none at all for 0. `deadline(i, e)` is the first *later* step at which
+/// domain i's expectation has grown by `e` sequences from now, `u64::MAX` for never.
 pub(crate) fn stratified(
     residuals: &mut [f64],
     sampling: &[f64],
+    phases: &[f64],
     batch_size: usize,
     deadline: impl Fn(usize, f64) -> u64,
 ) -> Vec<usize> {
@@ -62,13 +69,14 @@ pub(crate) fn stratified(
     if taken < batch_size {
         // Besides its due jobs a domain has at most one that is released. Nothing is gained by
         // drawing a domain that is switched off (p = 0) while others can be, and the largest
-        // residual settles what deadlines leave open.
+        // residual, after the phases, settles what deadlines leave open.
         let released = |i: &usize| whole((residuals[*i] - TOLERANCE).ceil()) > counts[*i];
         let mut open: Vec<(u64, bool, f64, usize)> = (0..counts.len())
             .filter(released)
             .map(|i| {
                 let missing = (counts[i] + 1) as f64 - TOLERANCE - residuals[i];
-                (deadline(i, missing), sampling[i] == 0.0, counts[i] as f64 - residuals[i], i)
+                let ahead = counts[i] as f64 - residuals[i] - phases.get(i).unwrap_or(&0.0);
+                (deadline(i, missing), sampling[i] == 0.0, ahead, i)
             })
             .collect();
         open.sort_by(|a, b| {
@@ -112,13 +120,23 @@ pub(crate) fn stratified(
 /// assert_eq!([draw(), draw()], [[4, 1], [3, 2]]);
 /// ```
 pub fn stratified_counts(residuals: &mut [f64], sampling: &[f64], batch_size: usize) -> Vec<usize> {
+    extrapolated(residuals, sampling, &[], batch_size)
+}
+
+/// [`stratified_counts`] with phases.
+pub(crate) fn extrapolated(
+    residuals: &mut [f64],
+    sampling: &[f64],
+    phases: &[f64],
+    batch_size: usize,
+) -> Vec<usize> {
     let domains = residuals.len().min(sampling.len());
     let sampling = &sampling[..domains];
     // In steps from now; saturates, to "never", for p = 0.
     let deadline = |domain: usize, missing: f64| {
         (missing / batch_size as f64 / sampling[domain]).ceil() as u64
     };
-    stratified(&mut residuals[..domains], sampling, batch_size, deadline)
+    stratified(&mut residuals[..domains], sampling, phases, batch_size, deadline)
 }
 
 /// B independent draws from p, a pure function of the generator: `rng` is keyed by (seed, step).
@@ -206,7 +224,7 @@ mod tests {
             for i in &order[..domains / 2] {
                 p[*i] = 2.0 / domains as f64;
             }
-            let counts = stratified(&mut residuals, &p, batch_size, |i, e| {
+            let counts = stratified(&mut residuals, &p, &[], batch_size, |i, e| {
                 if p[i] > 0.0 { (e / (batch_size as f64 * p[i])).ceil() as u64 } else { u64::MAX }
             });
             assert_eq!(counts.iter().sum::<usize>(), batch_size);

@@ -14,7 +14,9 @@
 //! | α_i | `objective`: domain i's share of the training objective | [`Simplex`] |
 //!
 //! The gradient of a batch of B sequences is (1/B) Σ m_i ∇ℓ with m_i = α_i / p_i, so sampling
-//! weights change its variance and never its mean (Salmani et al., arXiv:2511.06913).
+//! weights change its variance and not its mean (Salmani et al., arXiv:2511.06913). This holds for
+//! the gradient, and so for SGD. An optimizer that divides by the gradient's size, as AdamW does,
+//! moves less along a direction whose gradient scatters more.
 //!
 //! ```
 //! use cuvee_mixer::{DomainInfo, Mixer, MixtureSpec, RunSize};

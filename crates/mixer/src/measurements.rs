@@ -18,7 +18,7 @@ pub enum VarianceEstimator {
     #[default]
     NormLayers,
     /// From the norms of the linear layers' gradients, ‖A_jᵀ G_j‖²_F, without forming them a
-    /// sequence at a time.
+    /// sequence at a time. Deprecated: see [`deprecated`](Self::deprecated).
     Ghost,
     /// From a few random projections of every parameter's gradients, which come out a sequence at a
     /// time: unbiased for the whole model's v², whatever part of it carries the variance.
@@ -35,6 +35,19 @@ impl VarianceEstimator {
             Self::Ghost => "ghost",
             Self::Sketch => "sketch",
             Self::Exact => "exact",
+        }
+    }
+
+    /// Why it should not be chosen any more and what to choose instead; `None` for those to choose
+    /// from. A deprecated one still works, and runs that began with it go on.
+    pub fn deprecated(self) -> Option<&'static str> {
+        match self {
+            Self::Ghost => Some(
+                "it costs half a step, leaves out part of the model and follows v no better than \
+                 the cheap ones\nhint: variance = \"sketch\" is unbiased for the whole model and \
+                 costs less than 3 %; \"norm-layers\", the default, costs nothing",
+            ),
+            Self::NormLayers | Self::Sketch | Self::Exact => None,
         }
     }
 }
@@ -198,5 +211,7 @@ mod tests {
             assert_eq!(serde_json::to_value(estimator).unwrap(), estimator.name());
         }
         assert_eq!(VarianceEstimator::default().name(), "norm-layers");
+        assert_eq!(VarianceEstimator::default().deprecated(), None);
+        assert!(VarianceEstimator::Ghost.deprecated().is_some_and(|r| r.contains("hint: ")));
     }
 }

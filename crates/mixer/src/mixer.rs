@@ -4,7 +4,7 @@
 //! function of (seed, step, weight history). State is one count and one residual a domain, and
 //! whatever the strategies keep. Everything that cannot work is refused when the mixer is built.
 
-use crate::counts::{self, stratified_counts};
+use crate::counts;
 use crate::domain::{self, DomainId, DomainInfo, RunSize, check_domains};
 use crate::draw::{Draw, StepDraw};
 use crate::error::{MixerError, Result};
@@ -39,6 +39,8 @@ pub struct Mixer {
     step: u64,
     consumed: Vec<u64>,
     residuals: Vec<f64>,
+    /// Where stratified counts begin, one number a domain; see [`counts`].
+    phases: Vec<f64>,
 }
 
 impl Mixer {
@@ -89,6 +91,7 @@ impl Mixer {
             step: 0,
             consumed: vec![0; domains.len()],
             residuals: vec![0.0; domains.len()],
+            phases: domains.iter().map(|domain| phase(run.seed, &domain.name)).collect(),
             domains: domains.to_vec(),
             run: *run,
             request: sampling.observation_request().merge(loss.observation_request())?,
@@ -184,7 +187,7 @@ impl Mixer {
             strategy: strategy.describe(),
             state: strategy.save(),
         };
-        let counts = self.consumed.iter().zip(&self.residuals);
+        let counts = self.consumed.iter().zip(&self.residuals).zip(&self.phases);
         MixerState {
             step: self.step,
             seed: self.run.seed,
@@ -193,11 +196,12 @@ impl Mixer {
                 .domains
                 .iter()
                 .zip(counts)
-                .map(|(domain, (consumed, residual))| DomainState {
+                .map(|(domain, ((consumed, residual), phase))| DomainState {
                     name: domain.name.clone(),
                     tokens: domain.tokens,
                     consumed: *consumed,
                     residual: *residual,
+                    phase: *phase,
                 })
                 .collect(),
             sampling: slot(self.sampling.as_ref()),
@@ -206,13 +210,17 @@ impl Mixer {
     }
 
     /// Goes on from `state`, on a mixer built for the same data and seed. Shares, objective and
-    /// batch size may differ: each domain's order goes on where it was.
+    /// batch size may differ: each domain's order goes on where it was. A strategy that learns must
+    /// be the one that saved its state, with the same settings.
     ///
     /// # Errors
-    /// Another seed, context, list of domains or token count, a strategy's state that does not fit,
-    /// or less left of the domains than the steps to come need.
+    /// Another seed, context, list of domains or token count, another strategy where either keeps a
+    /// state, a strategy's state that does not fit, or less left of the domains than the steps to
+    /// come need. The mixer is unchanged by an error.
     pub fn restore(&mut self, state: &MixerState) -> Result<()> {
         state.check(&self.domains, &self.run)?;
+        state.sampling.check(Slot::Sampling, self.sampling.as_ref())?;
+        state.loss.check(Slot::Loss, self.loss.as_ref())?;
         let before = self.state();
         let restored = self.take(state);
         if restored.is_err() {
@@ -227,6 +235,7 @@ impl Mixer {
         self.step = state.step;
         self.consumed = state.domains.iter().map(|domain| domain.consumed).collect();
         self.residuals = state.domains.iter().map(|domain| domain.residual).collect();
+        self.phases = state.domains.iter().map(|domain| domain.phase).collect();
         // A state may say how its strategy observes.
         let (sampling, loss) = (self.sampling.as_ref(), self.loss.as_ref());
         self.request = sampling.observation_request().merge(loss.observation_request())?;
@@ -327,12 +336,13 @@ impl Mixer {
         let forecast = self.sampling.forecast();
         let mut counts = match self.options.counts {
             Counts::Stratified => match forecast {
-                None => stratified_counts(residuals, sampling, batch_size),
+                None => counts::extrapolated(residuals, sampling, &self.phases, batch_size),
                 Some(forecast) => {
                     let next = self.step + 1;
-                    counts::stratified(residuals, sampling, batch_size, |domain, missing| {
+                    let deadline = |domain: usize, missing: f64| {
                         forecast.first_step_reaching(domain, next, missing / batch_size as f64)
-                    })
+                    };
+                    counts::stratified(residuals, sampling, &self.phases, batch_size, deadline)
                 }
             },
             Counts::Multinomial => {
@@ -359,4 +369,10 @@ impl Mixer {
         }
         Ok(counts)
     }
+}
+
+/// Where the stratified counts of a domain begin in a run: uniform over seeds, and independent of
+/// what other domains there are.
+fn phase(seed: u64, domain: &str) -> f64 {
+    CounterRng::new(seed::derive(seed::derive(seed, seed::DATA), domain)).unit(0)
 }

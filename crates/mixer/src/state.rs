@@ -2,6 +2,8 @@
 
 use crate::domain::{self, DomainInfo, RunSize};
 use crate::error::{MixerError, Result};
+use crate::slot::Slot;
+use crate::strategy::Strategy;
 use serde::{Deserialize, Serialize};
 
 /// Everything that decides the draws to come, besides the config.
@@ -34,6 +36,14 @@ pub struct DomainState {
     pub consumed: u64,
     /// E_i − N_i: cumulative expectation less consumption, in sequences.
     pub residual: f64,
+    /// Where its stratified counts begin: from 0 to below 1, drawn from the seed when the run
+    /// began. 0 in states from before there were phases, so that those runs go on as they began.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub phase: f64,
+}
+
+fn is_zero(phase: &f64) -> bool {
+    *phase == 0.0
 }
 
 /// A strategy's state.
@@ -44,6 +54,26 @@ pub struct SlotState {
     pub strategy: String,
     /// What it saved; null where it keeps nothing.
     pub state: serde_json::Value,
+}
+
+impl SlotState {
+    /// Checks that the state is one that `strategy` saved, with the settings it has now. What keeps
+    /// no state may differ: its shares are no part of a run's past.
+    ///
+    /// # Errors
+    /// [`MixerError::State`] with both strategies in words.
+    pub(crate) fn check(&self, slot: Slot, strategy: &dyn Strategy) -> Result<()> {
+        let now = strategy.describe();
+        let stateless = self.state.is_null() && strategy.save().is_null();
+        if stateless || self.strategy == now {
+            return Ok(());
+        }
+        Err(MixerError::State {
+            what: format!("the {} strategy", slot.key()),
+            expected: format!("`{now}`"),
+            found: format!("`{}`", self.strategy),
+        })
+    }
 }
 
 /// Bounds on a domain's state: a state from a file may hold anything. Both are far beyond what any
@@ -80,6 +110,10 @@ impl MixerState {
             if saved.residual.is_nan() || saved.residual.abs() >= RESIDUAL_LIMIT {
                 let (what, expected) = (of_domain("residual"), format!("within ±{RESIDUAL_LIMIT}"));
                 return differs(&what, expected, saved.residual.to_string());
+            }
+            if !(0.0..1.0).contains(&saved.phase) {
+                let what = of_domain("phase");
+                return differs(&what, "from 0 to below 1".into(), saved.phase.to_string());
             }
             if saved.consumed >= CONSUMED_LIMIT {
                 let what = of_domain("the number of sequences consumed");

@@ -583,6 +583,49 @@ fn adaptive_strategies_are_refused_where_they_mean_something_else() {
     assert!(Mixer::new(&allowed, &domains(), &RUN).is_ok());
 }
 
+/// Both loss rules keep the same kind of state: what tells them apart is their name.
+#[test]
+fn the_state_of_one_strategy_never_loads_into_another() {
+    let cases = [
+        (("'uniform'", "'erma'"), ("'uniform'", "'fgls'"), "the loss strategy"),
+        (("'uniform'", "'fgls'"), ("'uniform'", "'erma'"), "the loss strategy"),
+        (
+            ("'uniform'", "'erma'"),
+            ("'uniform'", "{ strategy = 'erma', gamma1 = 2 }"),
+            "gamma 2 and 1",
+        ),
+        (
+            ("'va'", "'uniform'"),
+            ("{ strategy = 'va', smoothing = 0.5 }", "'uniform'"),
+            "smoothing 0.5",
+        ),
+        (
+            ("'va'", "'uniform'"),
+            ("{ strategy = 'va', variance = 'sketch' }", "'uniform'"),
+            "sketch",
+        ),
+        (("'va'", "'uniform'"), ("'proportional'", "'uniform'"), "the sampling strategy"),
+        (("'uniform'", "'uniform'"), ("'va'", "'uniform'"), "the sampling strategy"),
+        (("'uniform'", "'erma'"), ("'uniform'", "'uniform'"), "the loss strategy"),
+    ];
+    for ((sampling, loss), (other_sampling, other_loss), said) in cases {
+        let mut first = mixer(sampling, loss);
+        for _ in 0..30 {
+            advance(&mut first);
+        }
+        let mut second = mixer(other_sampling, other_loss);
+        let before = second.state();
+        let error = second.restore(&first.state()).unwrap_err().to_string();
+        assert!(error.contains(said) && error.contains("expected `"), "{error}");
+        assert!(error.contains("hint: "), "{error}");
+        assert_eq!(second.state(), before, "an error changes nothing");
+        // Into itself it does.
+        let mut same = mixer(sampling, loss);
+        same.restore(&first.state()).unwrap();
+        assert_eq!(same.state(), first.state());
+    }
+}
+
 #[test]
 fn a_state_that_does_not_fit_is_refused_and_changes_nothing() {
     let mut mixer = mixer("'va'", "{ strategy = 'erma', every = 10 }");

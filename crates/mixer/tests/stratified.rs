@@ -130,6 +130,62 @@ proptest! {
 }
 
 #[test]
+fn where_counts_begin_depends_on_the_seed_and_favours_no_domain() {
+    // Four equal domains, two sequences a step: which two come first is left open by the deadlines.
+    let spec = MixtureSpec {
+        sampling: StrategySpec::Uniform(Default::default()),
+        ..MixtureSpec::default()
+    };
+    let (domains, seeds) = (domains(4), 400u64);
+    let run = |seed| RunSize { steps: 8, batch_size: 2, context: 100, seed };
+    let mut first = [0usize; 4];
+    for seed in 0..seeds {
+        let mut mixer = Mixer::new(&spec, &domains, &run(seed)).unwrap();
+        let steps: Vec<Vec<usize>> = (0..8).map(|_| mixer.next_step().unwrap().counts).collect();
+        for (total, count) in first.iter_mut().zip(&steps[0]) {
+            *total += count;
+        }
+        // Equal shares in pairs of steps, whatever the phase.
+        for pair in steps.chunks(2) {
+            assert!((0..4).all(|i| pair[0][i] + pair[1][i] == 1), "{steps:?}");
+        }
+        let mut again = Mixer::new(&spec, &domains, &run(seed)).unwrap();
+        assert_eq!(again.next_step().unwrap().counts, steps[0], "a seed's counts are its own");
+    }
+    // Each is first in half of the seeds: 200 ± 5 · √(400/4).
+    assert!(first.iter().all(|times| times.abs_diff(200) <= 50), "{first:?}");
+}
+
+#[test]
+fn a_run_from_before_there_were_phases_goes_on_without() {
+    let raw = [0.4, 0.35, 0.25];
+    let mut mixer = mixer(vec![stage(0, &raw)], Interpolate::Hold, 40, 3);
+    let mut state = serde_json::to_value(mixer.state()).unwrap();
+    for domain in state["domains"].as_array_mut().unwrap() {
+        assert!(domain.as_object_mut().unwrap().remove("phase").is_some());
+    }
+    let older: cuvee_mixer::MixerState = serde_json::from_value(state.clone()).unwrap();
+    mixer.restore(&older).unwrap();
+    // Saved again it is what it was, so that the next resumption goes on without, too.
+    assert_eq!(serde_json::to_value(mixer.state()).unwrap(), state);
+    // E after a step: (1.2, 1.05, 0.75). By the largest residual, as it was without phases.
+    assert_eq!(mixer.next_step().unwrap().counts, [1, 1, 1]);
+    assert_within_one_from(&mut mixer, [1, 1, 1], [1.2, 1.05, 0.75]);
+}
+
+/// As [`assert_within_one`], for static shares of 3 sequences a step, from step 1 on.
+fn assert_within_one_from(mixer: &mut Mixer, counted: [u64; 3], each: [f64; 3]) {
+    let mut counted = counted;
+    for step in 2..=40u64 {
+        let draw = mixer.next_step().unwrap();
+        for (i, each) in each.iter().enumerate() {
+            counted[i] += draw.counts[i] as u64;
+            assert!((counted[i] as f64 - step as f64 * each).abs() < 1.0 + 2e-9, "step {step}");
+        }
+    }
+}
+
+#[test]
 fn counts_stay_within_one_over_a_long_run() {
     let raw = [0.5, 0.3, 0.1, 0.05, 0.03, 0.019, 0.000_9, 0.000_1];
     let mut mixer = mixer(vec![stage(0, &raw)], Interpolate::Hold, 10_000, 16);

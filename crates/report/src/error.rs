@@ -56,4 +56,20 @@ pub enum ReportError {
         /// What the JSON parser says.
         reason: String,
     },
+
+    /// A file cannot be written or removed whole.
+    #[error("{0}\nhint: check that the folder is writable and has room")]
+    File(#[from] cuvee_fs::FsError),
+
+    /// A file of window losses does not hold what it should.
+    #[error(
+        "{}: expected the window losses of an evaluation: {reason}\n\
+         hint: remove the file; an evaluation of that step writes it anew", .path.display()
+    )]
+    BadWindows {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
 }

@@ -1,14 +1,15 @@
 //! The record of a training step, its log, and the tables people read.
 //!
-//! In: plain numbers per step and per domain. Out: `metrics.jsonl`, one JSON object a line, and
-//! tables as text. Nothing here decides anything; it drops nothing but what a line of text rounds
-//! away.
+//! In: plain numbers per step and per domain. Out: `metrics.jsonl`, one JSON object a line, the
+//! window losses of each evaluation in `eval/`, and tables as text. Nothing here decides anything;
+//! it drops nothing but what a line of text rounds away.
 //!
 //! ```
 //! let rows = [cuvee_report::EvalRow {
-//!     domain: "web".into(), tokens: 65_536, loss: 3.25, perplexity: 25.79, bits_per_byte: 1.17,
+//!     domain: "web".into(), windows: 64, tokens: 65_536, loss: 3.25, standard_error: Some(0.02),
+//!     perplexity: 25.79, bits_per_byte: 1.17,
 //! }];
-//! let table = cuvee_report::eval_table(&rows);
+//! let table = cuvee_report::eval_table(&rows, (3.25, Some(0.02)));
 //! assert!(table.contains("65,536") && table.contains("3.250"));
 //! ```
 
@@ -17,11 +18,14 @@ mod metrics;
 mod number;
 mod record;
 mod table;
+mod windows;
 
 pub use error::{ReportError, Result};
 pub use metrics::{MetricsLog, read_metrics};
 pub use number::{bytes, count, duration, thousands};
 pub use record::{EvalDomainRecord, EvalRecord, PerDomain, Record, StepDomainRecord, StepRecord};
 pub use table::{
-    EvalRow, PlanRow, PreparedRow, ResultRow, eval_table, plan_table, prepared_table, result_table,
+    EvalRow, PlanRow, PreparedRow, ResultMean, ResultRow, eval_table, plan_table, prepared_table,
+    result_table,
 };
+pub use windows::{DomainWindows, EvalFolder, EvalWindows, WindowRecord, read_windows};

@@ -144,7 +144,6 @@ fn io(action: &'static str, path: &Path, source: std::io::Error) -> ReportError 
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::record::PerDomain;
 
     fn step(step: u64) -> StepRecord {
         let loss = 4.0 / step as f64;
@@ -152,7 +151,7 @@ mod tests {
     }
 
     fn eval(step: u64) -> EvalRecord {
-        EvalRecord { step, split: "valid".into(), domains: PerDomain(Vec::new()) }
+        EvalRecord { step, ..EvalRecord::sample() }
     }
 
     fn steps_in(path: &Path) -> Vec<u64> {

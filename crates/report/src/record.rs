@@ -35,6 +35,10 @@ pub struct StepRecord {
     /// Global norm of the gradient before clipping.
     #[serde(default = "nan", deserialize_with = "number_or_null")]
     pub gradient_norm: f64,
+    /// What clipping multiplied the gradient by: 1 where its norm was within the bound. Every
+    /// sequence of the batch counts that much less.
+    #[serde(default = "nan", deserialize_with = "number_or_null")]
+    pub clip_factor: f64,
     /// Predicted tokens a second in this step: drawing, reading, forward, backward and update, and
     /// measuring the tune split where a strategy asked for it. Evaluations and checkpoints are not
     /// in it.
@@ -94,6 +98,12 @@ pub struct EvalRecord {
     pub step: u64,
     /// The split evaluated: `valid` or `tune`.
     pub split: String,
+    /// L_π = Σ π_i L_i, nats a token; NaN where a domain's loss is not known.
+    #[serde(default = "nan", deserialize_with = "number_or_null")]
+    pub mean_loss: f64,
+    /// Its standard error, from those of the domains.
+    #[serde(default)]
+    pub mean_loss_standard_error: Option<f64>,
     /// One entry a domain.
     pub domains: PerDomain<EvalDomainRecord>,
 }
@@ -110,6 +120,13 @@ pub struct EvalDomainRecord {
     /// loss / ln 2 · tokens / bytes: comparable between vocabularies.
     #[serde(deserialize_with = "number_or_null")]
     pub bits_per_byte: f64,
+    /// Standard error of `loss` over the windows: how much other windows of the same kind of text
+    /// would change it. `None` of a single window, which has no spread.
+    #[serde(default)]
+    pub standard_error: Option<f64>,
+    /// Windows evaluated.
+    #[serde(default)]
+    pub windows: u64,
     /// Variance of the loss over windows, where a strategy steers by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_variance: Option<f64>,
@@ -173,6 +190,20 @@ fn nan() -> f64 {
 
 /// What unit tests vary, so that a new field needs its value here alone.
 #[cfg(test)]
+impl EvalRecord {
+    /// An evaluation of the valid split, without domains.
+    pub(crate) fn sample() -> Self {
+        Self {
+            step: 100,
+            split: "valid".into(),
+            mean_loss: 2.0,
+            mean_loss_standard_error: None,
+            domains: PerDomain(Vec::new()),
+        }
+    }
+}
+
+#[cfg(test)]
 impl StepRecord {
     /// A step without domains.
     pub(crate) fn sample() -> Self {
@@ -182,6 +213,7 @@ impl StepRecord {
             loss: 3.5,
             lr: 1e-3,
             gradient_norm: 0.5,
+            clip_factor: 1.0,
             tokens_per_second: 1234.5,
             domains: PerDomain(Vec::new()),
             headroom: None,
@@ -229,7 +261,7 @@ mod tests {
     fn a_step_is_written_as_the_design_says() {
         let expected = concat!(
             r#"{"kind":"step","step":7,"tokens":1792,"loss":3.5,"lr":0.001,"gradient_norm":0.5,"#,
-            r#""tokens_per_second":1234.5,"domains":{"#,
+            r#""clip_factor":1.0,"tokens_per_second":1234.5,"domains":{"#,
             r#""zoo":{"loss":2.5,"importance":0.5,"sampling_weight":0.75,"loss_weight":1.0,"loss_weight_error":0.25,"multiplier":0.5,"#,
             r#""sequences":3,"epochs":0.125,"gradient_deviation":2.5},"#,
             r#""art":{"loss":null,"importance":0.5,"sampling_weight":0.75,"loss_weight":1.0,"multiplier":0.5,"#,
@@ -245,19 +277,38 @@ mod tests {
             loss: 2.0,
             perplexity: 7.389,
             bits_per_byte: 1.25,
+            standard_error: Some(0.125),
+            windows: 64,
             loss_variance: None,
         };
+        let lonely = EvalDomainRecord { standard_error: None, windows: 1, ..quality.clone() };
         let record = Record::Eval(EvalRecord {
-            step: 100,
-            split: "valid".into(),
-            domains: PerDomain(vec![("web".into(), quality)]),
+            domains: PerDomain(vec![("web".into(), quality), ("one".into(), lonely)]),
+            ..EvalRecord::sample()
         });
+        // One window has no spread: `null`, never 0.
         let expected = concat!(
-            r#"{"kind":"eval","step":100,"split":"valid","domains":{"#,
-            r#""web":{"loss":2.0,"perplexity":7.389,"bits_per_byte":1.25}}}"#,
+            r#"{"kind":"eval","step":100,"split":"valid","mean_loss":2.0,"#,
+            r#""mean_loss_standard_error":null,"domains":{"#,
+            r#""web":{"loss":2.0,"perplexity":7.389,"bits_per_byte":1.25,"#,
+            r#""standard_error":0.125,"windows":64},"#,
+            r#""one":{"loss":2.0,"perplexity":7.389,"bits_per_byte":1.25,"#,
+            r#""standard_error":null,"windows":1}}}"#,
         );
         assert_eq!(serde_json::to_string(&record).unwrap(), expected);
         assert_eq!(serde_json::from_str::<Record>(expected).unwrap(), record);
+    }
+
+    #[test]
+    fn records_of_an_older_version_are_read() {
+        let text = concat!(
+            r#"{"kind":"eval","step":8,"split":"tune","domains":{"#,
+            r#""web":{"loss":2.0,"perplexity":7.389,"bits_per_byte":1.25,"loss_variance":0.5}}}"#,
+        );
+        let Record::Eval(read) = serde_json::from_str(text).unwrap() else { panic!("{text}") };
+        let web = read.domains.get("web").unwrap();
+        assert_eq!((web.standard_error, web.windows, web.loss_variance), (None, 0, Some(0.5)));
+        assert!(read.mean_loss.is_nan() && read.mean_loss_standard_error.is_none());
     }
 
     #[test]

@@ -55,16 +55,29 @@ pub struct ResultRow {
     pub last_bits_per_byte: f64,
 }
 
+/// The line of the mean over domains in a result: L_π = Σ π_i L_i before and after.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ResultMean {
+    /// Before the first step, nats a token.
+    pub first_loss: f64,
+    /// After the last step.
+    pub last_loss: f64,
+}
+
 /// A domain's line in an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EvalRow {
     /// Its name.
     #[serde(rename = "name")]
     pub domain: String,
+    /// Windows evaluated.
+    pub windows: u64,
     /// Tokens predicted.
     pub tokens: u64,
     /// Mean cross-entropy, nats a token.
     pub loss: f64,
+    /// Its standard error over the windows; `None` of a single window.
+    pub standard_error: Option<f64>,
     /// exp(loss).
     pub perplexity: f64,
     /// loss / ln 2 · tokens / bytes.
@@ -131,8 +144,8 @@ pub fn plan_table(rows: &[PlanRow]) -> String {
     table(&header, lines)
 }
 
-/// Held-out quality before and after training.
-pub fn result_table(rows: &[ResultRow]) -> String {
+/// Held-out quality before and after training, with the mean under several domains.
+pub fn result_table(rows: &[ResultRow], mean: Option<ResultMean>) -> String {
     let header = [
         "domain",
         "valid loss\nfirst",
@@ -141,12 +154,15 @@ pub fn result_table(rows: &[ResultRow]) -> String {
         "perplexity",
         "bits per byte\nfirst → last",
     ];
-    let lines = rows.iter().map(|row| {
+    let change =
+        |first: f64, last: f64| [decimal(first, 3), decimal(last, 3), signed(last - first)];
+    let of_domain = |row: &ResultRow| {
+        let [first, last, change] = change(row.first_loss, row.last_loss);
         vec![
             row.domain.clone(),
-            decimal(row.first_loss, 3),
-            decimal(row.last_loss, 3),
-            signed(row.last_loss - row.first_loss),
+            first,
+            last,
+            change,
             decimal(row.perplexity, 1),
             format!(
                 "{} → {}",
@@ -154,23 +170,46 @@ pub fn result_table(rows: &[ResultRow]) -> String {
                 decimal(row.last_bits_per_byte, 3)
             ),
         ]
-    });
-    table(&header, lines.collect())
+    };
+    let mut lines: Vec<Vec<String>> = rows.iter().map(of_domain).collect();
+    if let Some(mean) = mean.filter(|_| rows.len() > 1) {
+        // Of losses alone: the exponential of a mean is no mean of perplexities.
+        let mut line = vec!["mean".to_owned()];
+        line.extend(change(mean.first_loss, mean.last_loss));
+        line.resize(header.len(), String::new());
+        lines.push(line);
+    }
+    table(&header, lines)
 }
 
-/// Held-out quality at one moment.
-pub fn eval_table(rows: &[EvalRow]) -> String {
-    let header = ["domain", "tokens", "loss", "perplexity", "bits per byte"];
-    let lines = rows.iter().map(|row| {
+/// Held-out quality at one moment, with `mean`, L_π and its standard error, under several domains.
+pub fn eval_table(rows: &[EvalRow], mean: (f64, Option<f64>)) -> String {
+    let header = ["domain", "windows", "tokens", "loss", "± s.e.", "perplexity", "bits per byte"];
+    let of_domain = |row: &EvalRow| {
         vec![
             row.domain.clone(),
+            whole(row.windows),
             whole(row.tokens),
             decimal(row.loss, 3),
+            error(row.standard_error),
             decimal(row.perplexity, 1),
             decimal(row.bits_per_byte, 3),
         ]
-    });
-    table(&header, lines.collect())
+    };
+    let mut lines: Vec<Vec<String>> = rows.iter().map(of_domain).collect();
+    if rows.len() > 1 {
+        let sum = |value: fn(&EvalRow) -> u64| rows.iter().map(value).fold(0, u64::saturating_add);
+        let mut line = vec![
+            "mean".to_owned(),
+            whole(sum(|row| row.windows)),
+            whole(sum(|row| row.tokens)),
+            decimal(mean.0, 3),
+            error(mean.1),
+        ];
+        line.resize(header.len(), String::new());
+        lines.push(line);
+    }
+    table(&header, lines)
 }
 
 /// What preparation made of each domain.
@@ -236,6 +275,11 @@ fn expected(sequences: f64) -> String {
     if sequences < 100.0 { decimal(sequences, 1) } else { whole(sequences.round() as u64) }
 }
 
+/// A standard error, or a dash where a single value has none.
+fn error(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| decimal(value, 3))
+}
+
 fn signed(change: f64) -> String {
     if change.is_finite() { format!("{change:+.3}") } else { "n/a".to_owned() }
 }
@@ -296,31 +340,47 @@ mod tests {
             perplexity: f64::NAN,
             ..row.clone()
         };
+        let mean = Some(ResultMean { first_loss: 8.317, last_loss: 4.5 });
         let expected = [
             " domain   valid loss                    perplexity   bits per byte",
             "               first    last   change                 first → last",
             "───────────────────────────────────────────────────────────────────",
             " web           8.317   3.250   -5.067         25.8   2.900 → 1.133",
             " code          8.317     n/a      n/a          n/a   2.900 → 1.133",
+            " mean          8.317   4.500   -3.817",
         ];
-        assert_eq!(lines(&result_table(&[row, broken])), expected);
+        assert_eq!(lines(&result_table(&[row.clone(), broken], mean)), expected);
+        // Of one domain the mean is its own line.
+        assert!(!result_table(&[row], mean).contains("mean"));
     }
 
     #[test]
     fn evaluations_and_preparations() {
         let eval = EvalRow {
             domain: "web".to_owned(),
+            windows: 64,
             tokens: 65_536,
             loss: 3.25,
+            standard_error: Some(0.0215),
             perplexity: 2_579.02,
             bits_per_byte: 1.17,
         };
+        let lonely = EvalRow {
+            domain: "one".to_owned(),
+            windows: 1,
+            tokens: 1_024,
+            standard_error: None,
+            ..eval.clone()
+        };
         let expected = [
-            " domain   tokens    loss   perplexity   bits per byte",
-            "──────────────────────────────────────────────────────",
-            " web      65,536   3.250      2,579.0           1.170",
+            " domain   windows   tokens    loss   ± s.e.   perplexity   bits per byte",
+            "─────────────────────────────────────────────────────────────────────────",
+            " web           64   65,536   3.250    0.022      2,579.0           1.170",
+            " one            1    1,024   3.250        –      2,579.0           1.170",
+            " mean          65   66,560   3.250        –",
         ];
-        assert_eq!(lines(&eval_table(&[eval])), expected);
+        assert_eq!(lines(&eval_table(&[eval.clone(), lonely], (3.25, None))), expected);
+        assert!(!eval_table(&[eval], (3.25, Some(0.02))).contains("mean"));
         let prepared = PreparedRow {
             domain: "web".to_owned(),
             documents: 1_200,

@@ -1,5 +1,5 @@
-//! Per-domain evaluation: an engine and the domains' held-out shards in, loss, perplexity and bits
-//! per byte out.
+//! Per-domain evaluation: an engine and the domains' held-out shards in; loss with its standard
+//! error, perplexity and bits per byte out, and the loss of every window.
 //!
 //! The windows are fixed: evenly spaced over the split, the same for every run, step and seed, so
 //! that two evaluations differ by the model alone. Costs one forward pass over `sequences` windows
@@ -8,8 +8,8 @@
 use std::ops::ControlFlow;
 
 use cuvee_data::{Domain, Split};
-use cuvee_mixer::Simplex;
-use cuvee_report::{EvalDomainRecord, EvalRecord};
+use cuvee_mixer::{LossStatistics, Simplex};
+use cuvee_report::{DomainWindows, EvalDomainRecord, EvalRecord, WindowRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{TokenBuffer, Window};
@@ -28,6 +28,13 @@ pub struct DomainEvaluation {
     /// `loss / ln 2 · tokens / bytes`, with the split's own ratio of tokens to UTF-8 bytes:
     /// comparable between vocabularies, unlike the loss.
     pub bits_per_byte: f64,
+    /// Standard error of the loss over the windows; `None` of a single one, and of evaluations from
+    /// before it was kept.
+    #[serde(default)]
+    pub standard_error: Option<f64>,
+    /// Windows evaluated; 0 in evaluations from before they were counted.
+    #[serde(default)]
+    pub windows: u64,
 }
 
 impl DomainEvaluation {
@@ -46,9 +53,33 @@ pub struct Evaluation {
     pub domains: Vec<DomainEvaluation>,
     /// L_π = Σ π_i L_i, nats a token (docs/method.md).
     pub mean_loss: f64,
+    /// Standard error of `mean_loss`, √Σ π_i² s_i²; `None` where a domain of the mean has none.
+    #[serde(default)]
+    pub mean_loss_standard_error: Option<f64>,
 }
 
 impl Evaluation {
+    /// What `losses`, those of every window of every domain, say of the model after `step` steps.
+    fn of(plan: &EvalPlan, step: u64, losses: &[Vec<f64>]) -> Self {
+        let of_domain = |(domain, losses): (&Domain, &Vec<f64>)| {
+            let loss = losses.iter().sum::<f64>() / losses.len() as f64;
+            DomainEvaluation {
+                name: domain.name.clone(),
+                tokens: (losses.len() * plan.context) as u64,
+                loss,
+                bits_per_byte: bits_per_byte(domain, plan.split, loss),
+                standard_error: LossStatistics::from_losses(losses).and_then(standard_error),
+                windows: losses.len() as u64,
+            }
+        };
+        let domains: Vec<_> = plan.domains.iter().zip(losses).map(of_domain).collect();
+        let importance = plan.importance.values();
+        let mean_loss = domains.iter().zip(importance).map(|(d, pi)| pi * d.loss).sum();
+        let errors: Vec<_> = domains.iter().map(|d| d.standard_error).collect();
+        let mean_loss_standard_error = mean_standard_error(importance, &errors);
+        Self { step, domains, mean_loss, mean_loss_standard_error }
+    }
+
     /// What the metrics log holds of it; `split` is the one evaluated.
     pub fn record(&self, split: Split) -> EvalRecord {
         let of_domain = |domain: &DomainEvaluation| {
@@ -56,6 +87,8 @@ impl Evaluation {
                 loss: domain.loss,
                 perplexity: domain.perplexity(),
                 bits_per_byte: domain.bits_per_byte,
+                standard_error: domain.standard_error,
+                windows: domain.windows,
                 loss_variance: None,
             };
             (domain.name.clone(), record)
@@ -63,9 +96,23 @@ impl Evaluation {
         EvalRecord {
             step: self.step,
             split: split.to_string(),
+            mean_loss: self.mean_loss,
+            mean_loss_standard_error: self.mean_loss_standard_error,
             domains: self.domains.iter().map(of_domain).collect(),
         }
     }
+}
+
+/// s/√n: the standard error of a mean over windows; `None` of a single one, which has no spread.
+pub(crate) fn standard_error(losses: LossStatistics) -> Option<f64> {
+    (losses.count >= 2).then(|| (losses.variance / losses.count as f64).sqrt())
+}
+
+/// √Σ π_i² s_i², the standard error of Σ π_i L_i; `None` where a domain that counts has none.
+pub(crate) fn mean_standard_error(importance: &[f64], errors: &[Option<f64>]) -> Option<f64> {
+    let counted = importance.iter().zip(errors).filter(|(pi, _)| **pi > 0.0);
+    let squares = counted.map(|(pi, error)| error.map(|error| (pi * error).powi(2)));
+    squares.sum::<Option<f64>>().map(f64::sqrt)
 }
 
 /// Starts of the evaluation windows: at most `sequences`, evenly spaced, never overlapping in their
@@ -127,13 +174,36 @@ impl EvalPlan<'_> {
         let tokens = domain.shard(self.split).tokens();
         rotated_starts(tokens, self.context, self.sequences, self.turn)
     }
+
+    /// The windows of an evaluation after `step` steps with their `losses`, as
+    /// [`sequence_losses`] gives them.
+    pub(crate) fn window_record(&self, step: u64, losses: &[Vec<f64>]) -> WindowRecord {
+        let of_domain = |((domain, losses), pi): ((&Domain, &Vec<f64>), &f64)| {
+            let number = |start: u64| start / self.context as u64;
+            let windows = DomainWindows {
+                importance: *pi,
+                data: domain.manifest.split(self.split).bin_sha256.clone(),
+                tokens: (losses.len() * self.context) as u64,
+                windows: self.starts(domain).into_iter().map(number).collect(),
+                losses: losses.clone(),
+            };
+            (domain.name.clone(), windows)
+        };
+        let domains = self.domains.iter().zip(losses).zip(self.importance.values());
+        WindowRecord {
+            step,
+            split: self.split.to_string(),
+            context: self.context,
+            domains: domains.map(of_domain).collect(),
+        }
+    }
 }
 
 /// Tokens that an engine is given at once, so that progress shows and an interruption is noticed.
 const TOKENS_AT_ONCE: usize = 16_384;
 
-/// Evaluates every domain after `step` steps. `progress` is told of windows done and may break off;
-/// the result is then `None`.
+/// Evaluates every domain after `step` steps, and gives the loss of every window beside.
+/// `progress` is told of windows done and may break off; the result is then `None`.
 ///
 /// # Errors
 /// A split shorter than one window, an id beyond the vocabulary, a loss that is not finite, or the
@@ -143,20 +213,9 @@ pub fn evaluate(
     plan: &EvalPlan,
     step: u64,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<Option<Evaluation>> {
+) -> Result<Option<(Evaluation, WindowRecord)>> {
     let Some(losses) = sequence_losses(engine, plan, step, progress)? else { return Ok(None) };
-    let of_domain = |(domain, losses): (&Domain, &Vec<f64>)| {
-        let loss = losses.iter().sum::<f64>() / losses.len() as f64;
-        DomainEvaluation {
-            name: domain.name.clone(),
-            tokens: (losses.len() * plan.context) as u64,
-            loss,
-            bits_per_byte: bits_per_byte(domain, plan.split, loss),
-        }
-    };
-    let domains: Vec<_> = plan.domains.iter().zip(&losses).map(of_domain).collect();
-    let mean_loss = domains.iter().zip(plan.importance.values()).map(|(d, pi)| pi * d.loss).sum();
-    Ok(Some(Evaluation { step, domains, mean_loss }))
+    Ok(Some((Evaluation::of(plan, step, &losses), plan.window_record(step, &losses))))
 }
 
 /// `loss` in nats a token → bits per UTF-8 byte, with the split's own ratio of tokens to bytes.
@@ -263,6 +322,18 @@ mod tests {
             prop_assert!(seen.len() as u64 >= places * first.len() as u64);
             prop_assert_eq!(rotated_starts(tokens, context, sequences, places), first);
         }
+    }
+
+    #[test]
+    fn standard_errors_are_those_of_means_and_one_window_has_none() {
+        // Of 1, 2, 3: s = 1, and 1/√3 of it.
+        let of = |losses: &[f64]| LossStatistics::from_losses(losses).and_then(standard_error);
+        assert!((of(&[1.0, 2.0, 3.0]).unwrap_or(0.0) - 1.0 / 3f64.sqrt()).abs() < 1e-15);
+        assert_eq!((of(&[2.0]), of(&[])), (None, None));
+        // √((0.6 · 3)² + (0.4 · 6)²) = 3.
+        let found = mean_standard_error(&[0.6, 0.4, 0.0], &[Some(3.0), Some(6.0), None]);
+        assert!((found.unwrap_or(0.0) - 3.0).abs() < 1e-14, "{found:?}");
+        assert_eq!(mean_standard_error(&[0.5, 0.5], &[Some(1.0), None]), None);
     }
 
     #[test]

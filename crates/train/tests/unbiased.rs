@@ -1,5 +1,6 @@
 //! The property the system rests on: sampling weights change the variance of the gradient and, with
-//! the multiplier, never its mean. Real draws of the mixer, real gradients of an engine.
+//! the multiplier, not its mean. Real draws of the mixer, real gradients of an engine. AdamW's
+//! update is another matter: see the tests of `optim/adamw.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -21,12 +21,12 @@ pub use settings::MnistSettings;
 use std::path::Path;
 
 use crate::error::{LabError, Result};
-use crate::interval::interval;
 use crate::random::stream;
-use crate::schedule::{Progress, Schedule};
+use crate::schedule::{Path as Training, Progress, Schedule};
 use crate::sgd::Plan;
 use crate::study::Study;
-use crate::summary::{run_all, summarise};
+use crate::summary::{oracle, run_all, summarise};
+use crate::tuning::Tuning;
 use crate::weighting::{Arm, Exploration, LossRule, ORACLE, Weighting, four_arms};
 use classifier::Classifier;
 use digits::Digits;
@@ -66,12 +66,8 @@ pub fn mnist(settings: &MnistSettings, folder: &Path, progress: Progress) -> Res
             found: test.pixels.to_string(),
         });
     }
-    let arms = four_arms(
-        "erma",
-        "erma+va",
-        LossRule::Erma { gamma1: settings.gamma1, gamma2: settings.gamma2 },
-    );
-    let all: Vec<Arm> = arms.iter().copied().chain([ORACLE]).collect();
+    let loss = LossRule::Erma { gamma1: settings.gamma1, gamma2: settings.gamma2 };
+    let arms: Vec<Arm> = four_arms("erma", "erma+va", loss).into_iter().chain([ORACLE]).collect();
     let plan = Plan {
         schedule: Schedule::new(settings.steps, RECORDS.0, RECORDS.1),
         batch_size: settings.batch_size,
@@ -80,8 +76,8 @@ pub fn mnist(settings: &MnistSettings, folder: &Path, progress: Progress) -> Res
         progress,
     };
     let exploration = Exploration { epsilon: settings.epsilon, smoothing: settings.smoothing };
-    let runs = run_all(settings.seeds, all.len(), |seed, arm| {
-        let arm = &all[arm];
+    let trained = |seed, arm: &Arm, lr| -> Option<Training> {
+        let settings = &MnistSettings { lr, ..settings.clone() };
         let mut classifier = Classifier {
             settings,
             domains: split(settings, &train, seed, arm.clean),
@@ -91,21 +87,29 @@ pub fn mnist(settings: &MnistSettings, folder: &Path, progress: Progress) -> Res
             probes: stream(settings.seed, seed, "probes"),
         };
         plan.run(&mut classifier, &mut Weighting::new(*arm, exploration, DOMAINS))
-    });
-    let Some(mut paths) = runs else { return Ok(None) };
-    let clean = paths.pop().unwrap_or_default();
-    let finals: Vec<f64> = clean.iter().filter_map(|path| path.error.last().copied()).collect();
-    let oracle = interval(&finals);
+    };
+    let runs =
+        run_all(settings.seeds, arms.len(), |seed, arm| trained(seed, &arms[arm], settings.lr));
+    let Some(paths) = runs else { return Ok(None) };
+    let tuning = Tuning { lr: settings.lr, rates: settings.rates, seeds: settings.tuning_seeds };
+    let root = (settings.seed, settings.seeds);
+    let tuned = tuning.run(root, &arms, &plan.schedule, None, trained);
+    if tuned.is_none() && settings.rates > 0 {
+        return Ok(None);
+    }
+    let oracle = oracle(&arms, &paths);
+    let shared = vec![settings.lr; arms.len()];
     Ok(Some(Study {
         study: "mnist",
         metric: "clean test error, %",
         settings: serde_json::json!(settings),
-        arms: summarise(settings.seed, &arms, &plan.schedule, &paths),
-        oracle_error: oracle.mean,
-        oracle_ci95: oracle.ci95,
+        arms: summarise(settings.seed, &arms, &shared, &plan.schedule, &paths),
+        oracle_error: oracle.map_or(f64::NAN, |oracle| oracle.mean),
+        oracle_ci95: oracle.and_then(|oracle| oracle.ci95),
         oracle: "the uniform arm with no label at random",
         estimators: Vec::new(),
         allocation: None,
+        tuned,
     }))
 }
 

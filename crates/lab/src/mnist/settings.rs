@@ -25,8 +25,13 @@ pub struct MnistSettings {
     pub hidden: usize,
     /// Images a step.
     pub batch_size: usize,
-    /// Constant step size of SGD.
+    /// Constant step size of SGD, the same for all arms.
     pub lr: f64,
+    /// Step sizes tried for each arm by itself, a factor of two apart around `lr`; 0, the default,
+    /// tries none: it takes several times as long.
+    pub rates: u64,
+    /// Seeds on which they are tried, none of them among `seeds`.
+    pub tuning_seeds: u64,
     /// Steps between two updates of the loss weights.
     pub every: u64,
     /// ERMA: fidelity to the population risk.
@@ -51,6 +56,8 @@ impl Default for MnistSettings {
             hidden: 128,
             batch_size: 64,
             lr: 0.05,
+            rates: 0,
+            tuning_seeds: 2,
             every: 20,
             gamma1: 0.1,
             gamma2: 0.1,
@@ -61,6 +68,13 @@ impl Default for MnistSettings {
 }
 
 impl MnistSettings {
+    /// Trainings of each arm: one a seed, and where rates are tuned those that try and one a seed
+    /// at the arm's own rate.
+    pub fn trainings(&self) -> u64 {
+        let own = if self.rates == 0 { 0 } else { self.seeds };
+        self.seeds.saturating_add(own).saturating_add(self.rates.saturating_mul(self.tuning_seeds))
+    }
+
     /// Checks every setting.
     ///
     /// # Errors
@@ -87,6 +101,12 @@ impl MnistSettings {
         }
         if self.every == 0 {
             return fail("every", "0".into(), "at least 1");
+        }
+        if self.rates > 64 {
+            return fail("rates", self.rates.to_string(), "from 0 to 64");
+        }
+        if self.rates > 0 && !(1..=10_000).contains(&self.tuning_seeds) {
+            return fail("tuning_seeds", self.tuning_seeds.to_string(), "from 1 to 10000");
         }
         if !(0.0..=1.0).contains(&self.random_labels) {
             return fail("random_labels", self.random_labels.to_string(), "from 0 to 1");

@@ -34,6 +34,10 @@ pub struct RegressionSettings {
     pub batch_size: usize,
     /// Constant step size of SGD, the same for all arms.
     pub lr: f64,
+    /// Step sizes tried for each arm by itself, a factor of two apart around `lr`; 0 tries none.
+    pub rates: u64,
+    /// Seeds on which they are tried, none of them among `seeds`.
+    pub tuning_seeds: u64,
     /// Steps between two updates of the loss weights.
     pub every: u64,
     /// FGLS: share of the new estimate in an update.
@@ -72,6 +76,8 @@ impl RegressionSettings {
             held_out: 200,
             batch_size: 20,
             lr: 6e-4,
+            rates: 7,
+            tuning_seeds: 40,
             every: 5,
             beta: 0.1,
             gamma1: 0.1,
@@ -97,6 +103,37 @@ impl RegressionSettings {
             instances: 0,
             ..Self::linear()
         }
+    }
+
+    /// The same study with `domains` of them, at least 2: C by equal factors and the noise by equal
+    /// steps between what it was for the first and the last one, and as many samples a step for
+    /// each.
+    #[must_use]
+    pub fn with_domains(self, domains: usize) -> Self {
+        let ends = |values: &[f64]| {
+            let first = values.first().copied().unwrap_or(1.0);
+            (first, values.last().copied().unwrap_or(first))
+        };
+        let ((c, ratio), (first, last)) = (factor(ends(&self.c)), ends(&self.sigma));
+        let batch_size = self.batch_size * domains / self.domains().max(1);
+        let sigma = shares(domains).map(|share| first + (last - first) * share).collect();
+        Self { c: geometric(domains, c, ratio), sigma, batch_size, ..self }
+    }
+
+    /// The same study with C from 1 to `ratio`, and lr · mean C as it was.
+    pub(super) fn at_ratio(&self, ratio: f64) -> Self {
+        let mean = |c: &[f64]| c.iter().sum::<f64>() / c.len() as f64;
+        let c = geometric(self.domains(), 1.0, ratio);
+        let lr = self.lr * (mean(&self.c) / mean(&c));
+        // What VA gains on random instances does not depend on C.
+        Self { c, lr, instances: 0, ..self.clone() }
+    }
+
+    /// Trainings of each arm: one a seed, and where rates are tuned those that try and one a seed
+    /// at the arm's own rate.
+    pub fn trainings(&self) -> u64 {
+        let own = if self.rates == 0 { 0 } else { self.seeds };
+        self.seeds.saturating_add(own).saturating_add(self.rates.saturating_mul(self.tuning_seeds))
     }
 
     /// Number of domains, K.
@@ -140,6 +177,12 @@ impl RegressionSettings {
                 return fail(key, value.to_string(), &format!("from 1 to {most}"));
             }
         }
+        if self.rates > 64 {
+            return fail("rates", self.rates.to_string(), "from 0 to 64");
+        }
+        if self.rates > 0 && !(1..=1_000_000).contains(&self.tuning_seeds) {
+            return fail("tuning_seeds", self.tuning_seeds.to_string(), "from 1 to 1000000");
+        }
         if self.instances > 0 && self.instance_batches == 0 {
             return fail("instance_batches", "0".into(), "at least 1, or instances = 0");
         }
@@ -173,6 +216,21 @@ impl RegressionSettings {
     }
 }
 
+/// From 0 for the first of `domains` to 1 for the last.
+fn shares(domains: usize) -> impl Iterator<Item = f64> {
+    (0..domains).map(move |i| i as f64 / domains.saturating_sub(1).max(1) as f64)
+}
+
+/// The first value, and the last over the first.
+fn factor((first, last): (f64, f64)) -> (f64, f64) {
+    (first, last / first)
+}
+
+/// `domains` values by equal factors, from `first` to `first · ratio`.
+fn geometric(domains: usize, first: f64, ratio: f64) -> Vec<f64> {
+    shares(domains).map(|share| first * ratio.powf(share)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +243,8 @@ mod tests {
             ("sigma", RegressionSettings { sigma: vec![1.0], ..linear() }),
             ("sigma", RegressionSettings { sigma: vec![0.0, 1.0], ..linear() }),
             ("steps", RegressionSettings { steps: 0, ..linear() }),
+            ("rates", RegressionSettings { rates: 65, ..linear() }),
+            ("tuning_seeds", RegressionSettings { tuning_seeds: 0, ..linear() }),
             ("samples", RegressionSettings { samples: 4, features: 8, ..linear() }),
             ("lr", RegressionSettings { lr: f64::NAN, ..linear() }),
             ("truth_length", RegressionSettings { truth_length: 0.0, ..linear() }),

@@ -20,7 +20,8 @@ use super::update::update;
 /// trouble.
 ///
 /// Derived also: the projection onto the bounds ([`Clamp`]), and that domains of unknown loss keep
-/// their w and add nothing to G.
+/// their w and count in G at the mean loss of the others. So a shift common to all losses leaves G
+/// as it is, as it does where all are known: Σ_j π_j (1 − w_j) is 0.
 pub fn erma(
     importance: &[f64],
     loss_weight: &[f64],
@@ -73,8 +74,10 @@ fn exponentiated(
     };
     update(importance, loss_weight, clamp, |current| {
         let terms = || current.pi.iter().zip(&current.w).enumerate();
-        let share =
-            |(i, (pi, w)): (usize, (&f64, &f64))| known(i).map(|(mean, _)| pi * (1.0 - w) * mean);
+        let centre = centre(&current.pi, |i| known(i).map(|(mean, _)| mean));
+        let share = |(i, (pi, w)): (usize, (&f64, &f64))| {
+            known(i).map(|(mean, _)| pi * (1.0 - w) * (mean - centre))
+        };
         let gap: f64 = terms().filter_map(share).sum();
         let logarithm = |(i, (pi, w)): (usize, (&f64, &f64))| {
             known(i).map(|(mean, variance)| {
@@ -87,4 +90,17 @@ fn exponentiated(
         let relative = |logarithm: f64| (logarithm - largest).exp();
         logarithms.iter().map(|logarithm| logarithm.map(relative)).collect()
     })
+}
+
+/// What losses are taken relative to in the gap: the mean of those that are known, weighted by π. 0
+/// where all are, since it cancels there.
+fn centre(pi: &[f64], loss: impl Fn(usize) -> Option<f64>) -> f64 {
+    let (mut sum, mut weight, mut absent) = (0.0, 0.0, false);
+    for (i, pi) in pi.iter().enumerate() {
+        match loss(i) {
+            Some(loss) => (sum, weight) = (sum + pi * loss, weight + pi),
+            None => absent = true,
+        }
+    }
+    if absent && weight > 0.0 { sum / weight } else { 0.0 }
 }

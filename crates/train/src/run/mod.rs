@@ -199,6 +199,7 @@ impl<'a> Trainer<'a> {
                 tokens: self.state.tokens,
                 learning_rate: rate,
                 tokens_per_second: tokens as f64 / seconds.max(1e-9),
+                clip: self.plan.train.clip,
                 importance: &self.plan.importance,
                 epochs: &self.mixer.epochs(),
             };
@@ -253,11 +254,11 @@ impl<'a> Trainer<'a> {
                 ControlFlow::Continue(())
             }
         };
-        let Some(evaluation) = evaluate(self.engine.as_mut(), &plan, step, &mut progress)? else {
-            return Ok(());
-        };
+        let found = evaluate(self.engine.as_mut(), &plan, step, &mut progress)?;
+        let Some((evaluation, windows)) = found else { return Ok(()) };
         observer
-            .evaluation(&evaluation.record(plan.split))
+            .windows(&windows)
+            .and_then(|()| observer.evaluation(&evaluation.record(plan.split)))
             .map_err(|e| TrainError::Log { step, source: e })?;
         if step == 0 {
             self.state.first_evaluation = Some(evaluation.clone());
@@ -294,10 +295,12 @@ impl<'a> Trainer<'a> {
         // Never broken off: that would leave a step that was drawn and trained on but not observed.
         let losses =
             sequence_losses(self.engine.as_mut(), &plan, step, &mut |_| ControlFlow::Continue(()))?;
-        let statistics: Vec<_> =
-            losses.unwrap_or_default().iter().map(|l| LossStatistics::from_losses(l)).collect();
+        let losses = losses.unwrap_or_default();
+        let statistics: Vec<_> = losses.iter().map(|l| LossStatistics::from_losses(l)).collect();
+        let record = held_out_record(step, self.domains, &self.plan.importance, &statistics);
         observer
-            .held_out(&held_out_record(step, self.domains, &statistics))
+            .windows(&plan.window_record(step, &losses))
+            .and_then(|()| observer.held_out(&record))
             .map_err(|e| TrainError::Log { step, source: e })?;
         Ok(statistics)
     }

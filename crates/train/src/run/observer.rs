@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cuvee_report::{EvalRecord, StepRecord};
+use cuvee_report::{EvalRecord, StepRecord, WindowRecord};
 
 /// Who watches a run: the metrics log, the progress bar. An error from it stops the run.
 pub trait Observer {
@@ -15,6 +15,12 @@ pub trait Observer {
     fn evaluating(&mut self, step: u64, windows: usize);
     /// `windows` more windows are evaluated.
     fn evaluated(&mut self, windows: usize);
+    /// The loss of every window of an evaluation, or of a measurement of the tune split; told
+    /// before the record that sums it up.
+    ///
+    /// # Errors
+    /// Whatever keeps the observer from recording it.
+    fn windows(&mut self, record: &WindowRecord) -> std::io::Result<()>;
     /// An evaluation of the valid split is done.
     ///
     /// # Errors

@@ -6,7 +6,8 @@ use cuvee_mixer::{DomainId, LossStatistics, Simplex, StepDraw};
 use cuvee_report::{EvalDomainRecord, EvalRecord, StepDomainRecord, StepRecord};
 
 use crate::engine::StepOutput;
-use crate::evaluate::bits_per_byte;
+use crate::evaluate::{bits_per_byte, mean_standard_error, standard_error};
+use crate::optim::clip_scale;
 
 /// What a step record says besides what mixer and engine say.
 pub(super) struct StepFigures<'a> {
@@ -16,6 +17,8 @@ pub(super) struct StepFigures<'a> {
     pub(super) tokens: u64,
     pub(super) learning_rate: f64,
     pub(super) tokens_per_second: f64,
+    /// The bound that the gradient's norm is clipped to; 0 for none.
+    pub(super) clip: f64,
     /// π.
     pub(super) importance: &'a Simplex,
     /// Passes over each domain's training split so far.
@@ -51,6 +54,7 @@ pub(super) fn step_record(
         loss: output.loss,
         lr: figures.learning_rate,
         gradient_norm: output.gradient_norm,
+        clip_factor: clip_scale(output.gradient_norm, figures.clip),
         tokens_per_second: figures.tokens_per_second,
         domains: names.iter().enumerate().map(of_domain).collect(),
         headroom: measurements.headroom,
@@ -64,21 +68,30 @@ pub(super) fn step_record(
 pub(super) fn held_out_record(
     step: u64,
     domains: &[Domain],
+    importance: &Simplex,
     statistics: &[Option<LossStatistics>],
 ) -> EvalRecord {
     let of_domain = |(domain, statistics): (&Domain, &Option<LossStatistics>)| {
-        let LossStatistics { mean, variance, .. } = (*statistics)?;
+        let LossStatistics { mean, variance, count } = (*statistics)?;
         let record = EvalDomainRecord {
             loss: mean,
             perplexity: mean.exp(),
             bits_per_byte: bits_per_byte(domain, Split::Tune, mean),
+            standard_error: (*statistics).and_then(standard_error),
+            windows: count as u64,
             loss_variance: Some(variance),
         };
         Some((domain.name.clone(), record))
     };
+    let (importance, measured) = (importance.values(), statistics.iter().flatten());
+    let known = statistics.iter().all(Option::is_some);
+    let mean: f64 = importance.iter().zip(measured).map(|(pi, seen)| pi * seen.mean).sum();
+    let errors: Vec<_> = statistics.iter().map(|seen| seen.and_then(standard_error)).collect();
     EvalRecord {
         step,
         split: Split::Tune.to_string(),
+        mean_loss: if known { mean } else { f64::NAN },
+        mean_loss_standard_error: mean_standard_error(importance, &errors),
         domains: domains.iter().zip(statistics).filter_map(of_domain).collect(),
     }
 }
