@@ -347,6 +347,8 @@ impl<const NR: usize> Ahead<NR> {
                 }
             }
         }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (self.start, self.units, self.share, row);
     }
 }
 
