@@ -66,6 +66,32 @@ fn losses_depend_on_the_seed_and_not_on_the_threads() {
 }
 
 #[test]
+fn the_environment_holds_kernels_to_an_instruction_set_which_changes_no_bit_of_f32() {
+    let place = Place::new();
+    let args = "bench train --size xs --engine fused --precision f32 --steps 2 --json";
+    let args: Vec<&str> = args.split(' ').collect();
+    let run = |isa: &str| place.cuvee(&args).env("CUVEE_ISA", isa).output().unwrap();
+    let document = |isa: &str| -> Value {
+        let output = run(isa);
+        assert!(output.status.success(), "{isa}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let best = document("");
+    let portable = document("portable");
+    assert_eq!(portable["instructions"], "portable");
+    assert_eq!(portable["last_loss"], best["last_loss"], "{portable}\n{best}");
+    let name = best["instructions"].as_str().unwrap();
+    assert_eq!(document(name)["instructions"], name);
+
+    let output = run("sse9");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let expected =
+        "error: CUVEE_ISA: expected one of portable, avx2, avx512, avx512bf16, found `sse9`";
+    assert!(said.contains(expected) && said.contains("hint: "), "{said}");
+}
+
+#[test]
 fn flags_change_what_is_measured() {
     let document = bench(&Place::new(), "--steps 1 --warmup 0 --batch 3 --context 7 --vocab 11");
     assert_eq!(document["tokens_per_step"], 21);

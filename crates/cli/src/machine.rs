@@ -63,13 +63,10 @@ mod tests {
 
     #[test]
     fn instructions_of_no_processor_are_refused_with_the_names_there_are() {
-        let message = choose("sse9").expect_err("refused").to_string();
-        assert!(
-            message.starts_with(
-                "CUVEE_ISA: expected one of portable, avx2, avx512, avx512bf16, found `sse9`"
-            ),
-            "{message}"
-        );
+        let Err(error) = choose("sse9") else { panic!("no processor has these") };
+        let message = error.to_string();
+        let names = "expected one of portable, avx2, avx512, avx512bf16, found `sse9`";
+        assert!(message.contains(names), "{message}");
         assert!(message.lines().last().is_some_and(|line| line.starts_with("hint: ")), "{message}");
     }
 

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use crate::buffer::Buffer;
 use crate::element::Element;
 use crate::gemm::microkernel::{LeftOperand, Tile, TileOutput, microkernel, tile_rows};
-use crate::isa::{Isa, isa, multiversion};
+use crate::isa::multiversion;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{Isa, isa};
 
 /// Units of the summed dimension: both operands stay in the first-level cache.
 const UNITS: usize = 64;
@@ -39,14 +41,14 @@ pub fn peak_flops<E: Element>(threads: usize) -> f64 {
 
 /// The rate of one thread.
 fn best<E: Element>() -> f64 {
-    match isa() {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => fastest(|| {
+    #[cfg(target_arch = "x86_64")]
+    if isa() == Isa::Avx2 {
+        return fastest(|| {
             // SAFETY: `isa` found AVX2 and FMA on this processor.
             unsafe { x86::multiply_adds() }
-        }),
-        _ => in_microkernel::<E>(),
+        });
     }
+    in_microkernel::<E>()
 }
 
 /// The highest rate at which `some` does operations, whose number it returns.

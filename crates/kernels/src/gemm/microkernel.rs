@@ -13,7 +13,9 @@ use half::bf16;
 
 use crate::buffer::span;
 use crate::element::Element;
-use crate::isa::{Isa, MOST_ROWS, isa};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::isa;
+use crate::isa::{Isa, MOST_ROWS};
 
 /// Most rows of a tile that is NR columns wide.
 #[inline(always)]

@@ -41,14 +41,14 @@ const STRIP: usize = 128;
 /// How many of `rows` rows of the left operand, of `units` units each, are multiplied with all
 /// panels before the next are (M_C in BLIS).
 ///
-/// On AVX2 these blocks, alike in size, fill at most half of the second-level cache, from which
-/// each panel then reads them again. AVX-512 takes all rows at once: it was tuned so, on processors
-/// with twice the cache.
+/// On AVX2 these blocks, alike in size, fill at most a quarter of the second-level cache, from
+/// which each panel then reads them again. AVX-512 takes all rows at once: it was tuned so, on
+/// processors with twice the cache.
 fn rows_at_once(isa: Isa, rows: usize, units: usize) -> usize {
     match isa {
         Isa::Avx2 => {
             let bytes = rows * units * size_of::<u32>();
-            let blocks = bytes.div_ceil(second_level_cache() / 2).max(1);
+            let blocks = bytes.div_ceil(second_level_cache() / 4).max(1);
             rows.div_ceil(blocks).next_multiple_of(Isa::rows(isa.columns())).max(1)
         }
         _ => usize::MAX,
@@ -347,6 +347,8 @@ impl<const NR: usize> Ahead<NR> {
                 }
             }
         }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (self.start, self.units, self.share, row);
     }
 }
 

@@ -41,6 +41,19 @@ fn no_tile_is_larger_than_the_most() {
     assert_eq!(Isa::Avx512.columns(), Isa::Avx512Bf16.columns());
 }
 
+#[test]
+fn only_a_set_that_the_processor_has_can_be_chosen() {
+    for isa in Isa::ALL.into_iter().filter(|isa| *isa > Isa::best()) {
+        assert_eq!(isa.choose(), Err(Isa::best()), "{isa:?}");
+    }
+    // What kernels use already can be chosen, and nothing else any more.
+    assert_eq!(Isa::best().choose(), Ok(()));
+    assert_eq!(isa(), Isa::best());
+    if Isa::best() > Isa::Baseline {
+        assert_eq!(Isa::Baseline.choose(), Err(Isa::best()));
+    }
+}
+
 /// A `[rows, columns]` matrix of numbers between −2 and 2.
 fn matrix<E: Element>(rows: usize, columns: usize, seed: usize) -> Matrix<E> {
     let mut matrix = Matrix::zeros(rows, columns);
