@@ -216,3 +216,42 @@ fn a_checkpoint_that_is_none_and_a_device_that_is_none() {
     let said = place.fails(2, &["train", "config.toml", "--device", "tpu"]);
     contains(&said, &["tpu", "cpu", "hint: "]);
 }
+
+/// Runs `prepare` under a limit of the shell's.
+#[cfg(target_os = "linux")]
+fn limited(limit: &str) -> (Place, std::process::Output) {
+    let place = Place::new();
+    let command = format!("ulimit {limit} && exec \"$0\" prepare config.toml --out shards");
+    let output = std::process::Command::new("bash")
+        .args(["-c", &command, env!("CARGO_BIN_EXE_cuvee")])
+        .current_dir(place.path(""))
+        .env("CUVEE_CACHE", place.path("cache"))
+        .output()
+        .unwrap();
+    (place, output)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_may_not_grow_is_an_error_and_no_signal() {
+    let (place, output) = limited("-f 4");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    contains(&said, &["error: ", "File too large", "hint: allow larger files (`ulimit -f"]);
+    place.ok(&["prepare", "config.toml", "--out", "shards"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn too_little_memory_is_an_error_and_no_signal() {
+    // From less than any run needs to what this one needs on most machines.
+    for kilobytes in [40_000, 80_000, 160_000, 320_000] {
+        let (_place, output) = limited(&format!("-v {kilobytes}"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        if said.contains("error while loading") {
+            continue;
+        }
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{kilobytes}: {output:?}");
+        assert!(!said.contains("panicked"), "{kilobytes}: {said}");
+    }
+}

@@ -3,7 +3,7 @@
 //! In: a file, at the beginning of a page. Out: how long its header is, and the sizes in it. Headers
 //! are structs of Thrift's compact protocol; all but their first three fields are passed over.
 
-use std::io::{self, BufRead, Read, Seek};
+use std::io::{self, BufRead, Seek};
 
 /// Structs in one another, in a header: statistics have one level.
 const DEEPEST: usize = 8;
