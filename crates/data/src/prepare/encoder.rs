@@ -125,21 +125,21 @@ impl Encoder<'_> {
         }
         let tokens = match &tokens {
             // Tokenized documents end with it.
-            Some(tokens) => tokens.strip_suffix(&[end]).unwrap_or(tokens),
+            Some(tokens) => tokens.strip_suffix(&[end]).unwrap_or(tokens.as_slice()),
             None => {
                 ids.clear();
                 self.tokenizer.encode_to(&text, ids)?;
                 // A text may too, spelled out, and more than once.
                 let length = ids.iter().rposition(|id| *id != end).map_or(0, |last| last + 1);
                 made.end_of_text_within = ids[..length].contains(&end);
+                if length == 0 && !ids.is_empty() {
+                    // Its text is the end-of-text alone.
+                    made.verdict = Verdict::Empty;
+                    return Ok(made);
+                }
                 &ids[..length]
             }
         };
-        if tokens.is_empty() {
-            // Its text is the end-of-text alone, or nothing that the tokenizer has tokens for.
-            made.verdict = Verdict::Empty;
-            return Ok(made);
-        }
         made.tokens = u32::try_from(tokens.len() + 1)
             .ok()
             .filter(|count| *count <= i32::MAX as u32)

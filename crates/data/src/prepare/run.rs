@@ -284,7 +284,7 @@ fn summary(job: &Job<'_>, published: &Published, work: Work, workers: u32) -> St
         format!("{}: {documents} documents, {tokens} tokens from {from}{}", job.name, work.words());
     if *end_of_text_within > 0 {
         summary.push_str(&format!(
-            "; {end_of_text_within} of them spell `{}` in their text, which ends a document there",
+            "; {end_of_text_within} with `{}` spelled within, which ends a document there",
             job.tokenizer.end_of_text_token()
         ));
     }

@@ -189,8 +189,10 @@ impl TokenizerFile {
                 let taken: HashSet<u64> =
                     self.vocabulary.values().map(|id| u64::from(*id)).collect();
                 let hint = match known {
-                    Some(_) => "write the vocabulary's id beside the added token in a copy of the file"
-                        .to_owned(),
+                    Some(_) => {
+                        "write the vocabulary's id beside the added token in a copy of the file"
+                            .to_owned()
+                    }
                     None => format!(
                         "Python's tokenizers counts the same and does not give {declared} either; {} in a copy \
                          of the file",
@@ -198,8 +200,9 @@ impl TokenizerFile {
                             false => format!(
                                 "add tokens such as `<unused{given}>` for the ids from {given} on that none has"
                             ),
-                            true => "number the added tokens on from the model's vocabulary, without holes"
-                                .to_owned(),
+                            true =>
+                                "list the added tokens in the order of their ids, without holes"
+                                    .to_owned(),
                         }
                     ),
                 };
