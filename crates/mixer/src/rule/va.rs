@@ -52,9 +52,9 @@ pub fn va_defensive(
     let alpha = shares(objective.clone()).unwrap_or(objective);
     let epsilon = share_of_the_floor(epsilon);
     let even = epsilon / inside(&alpha) as f64;
-    let exploring = |(i, alpha): (usize, &f64)| {
-        let new = *alpha > 0.0 && !measured.get(i).copied().unwrap_or(false);
-        if new { (even - epsilon * alpha).max(0.0) } else { 0.0 }
+    let exploring = |(i, alpha): (usize, &f64)| match measured.get(i).copied().unwrap_or(false) {
+        false if *alpha > 0.0 => (even - epsilon * alpha).max(0.0),
+        true | false => 0.0,
     };
     let explored: Vec<f64> = alpha.iter().enumerate().map(exploring).collect();
     // Below ε in all, and so more than the rule has where ε is above ½.
