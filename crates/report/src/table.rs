@@ -361,7 +361,7 @@ mod tests {
             windows: 64,
             tokens: 65_536,
             loss: 3.25,
-            standard_error: Some(0.0215),
+            standard_error: Some(0.0216),
             perplexity: 2_579.02,
             bits_per_byte: 1.17,
         };

@@ -13,7 +13,7 @@ use cuvee_mixer::{
     Context, DomainInfo, Mixer, MixerError, MixtureOptions, MixtureSpec, RunSize, ShareSchedule,
     Simplex, Strategy,
 };
-use cuvee_report::{EvalRecord, StepRecord};
+use cuvee_report::{EvalRecord, StepRecord, WindowRecord};
 use cuvee_train::{
     Batch, CheckpointSpec, DeviceSpec, Engine, EvalSpec, FusedEngine, ModelConfig, ModelSpec,
     Observer, Outcome, ReferenceEngine, RunPlan, TokenBuffer, TrainError, TrainSpec, Trainer,
@@ -138,6 +138,9 @@ impl Observer for Checkpoints {
     }
     fn evaluating(&mut self, _step: u64, _windows: usize) {}
     fn evaluated(&mut self, _windows: usize) {}
+    fn windows(&mut self, _record: &WindowRecord) -> std::io::Result<()> {
+        Ok(())
+    }
     fn evaluation(&mut self, _record: &EvalRecord) -> std::io::Result<()> {
         Ok(())
     }
@@ -171,6 +174,7 @@ fn a_run_whose_next_step_cannot_be_drawn_is_saved_first() {
         &Prepare {
             domains: &sources,
             tokenizer: &tokenizer,
+            model: None,
             splits: &splits,
             base: folder.path(),
             store: ShardStore::Folder(folder.path().join("shards")),
@@ -197,6 +201,7 @@ fn a_run_whose_next_step_cannot_be_drawn_is_saved_first() {
         checkpoint: CheckpointSpec { every: 0, keep: 2 },
         importance: mixer(9).importance().clone(),
         checkpoints: folder.path().join("checkpoints"),
+        inherited: None,
     };
     let trainer = |at| {
         let engine = ReferenceEngine::new(&model, &train, DeviceSpec::Cpu, 5).unwrap();
