@@ -244,13 +244,10 @@ fn a_file_that_may_not_grow_is_an_error_and_no_signal() {
 #[cfg(target_os = "linux")]
 #[test]
 fn too_little_memory_is_an_error_and_no_signal() {
-    // From less than any run needs to what this one needs on most machines.
-    for kilobytes in [40_000, 80_000, 160_000, 320_000] {
+    // From less than this run needs, but enough to begin, to what it needs on most machines.
+    for kilobytes in [90_000, 160_000, 320_000] {
         let (_place, output) = limited(&format!("-v {kilobytes}"));
         let said = String::from_utf8_lossy(&output.stderr);
-        if said.contains("error while loading") {
-            continue;
-        }
         assert!(matches!(output.status.code(), Some(0 | 1)), "{kilobytes}: {output:?}");
         assert!(!said.contains("panicked"), "{kilobytes}: {said}");
     }

@@ -79,8 +79,8 @@ pub(super) struct Pages {
     /// Rows of the column chunk.
     rows: u64,
     file: Arc<File>,
-    /// Where the next page's header lies, and the bytes of the chunk that are left there; none where
-    /// that is not known any more.
+    /// Where the next page's header lies, and the bytes of the chunk that are left there; none
+    /// where that is not known any more.
     next: Option<(u64, u64)>,
     compression: Compression,
     /// The largest page there can be by what the file says elsewhere.

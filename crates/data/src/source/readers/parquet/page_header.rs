@@ -1,7 +1,8 @@
 //! The sizes that the header of a Parquet page claims, read before the library believes them.
 //!
-//! In: a file, at the beginning of a page. Out: how long its header is, and the sizes in it. Headers
-//! are structs of Thrift's compact protocol; all but their first three fields are passed over.
+//! In: a file, at the beginning of a page. Out: how long its header is, and the sizes in it.
+//! Headers are structs of Thrift's compact protocol; all but their first three fields are passed
+//! over.
 
 use std::io::{self, BufRead, Seek};
 
