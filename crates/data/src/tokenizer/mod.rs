@@ -89,9 +89,7 @@ impl Tokenizer {
     ) -> Result<Tokenizer> {
         let own = if path.is_dir() { Some(path) } else { path.parent() };
         let end_of_text = EndOfText { named: end_of_text, model, own };
-        let file = TokenizerFile::read(path)?;
-        let end_of_text = end_of_text.find(&file)?;
-        Tokenizer::of_file(file, end_of_text)
+        Tokenizer::of_file(TokenizerFile::read(path)?, |file| end_of_text.find(file))
     }
 
     /// As [`from_file`](Self::from_file), the end-of-text given by its id.
@@ -99,9 +97,8 @@ impl Tokenizer {
     /// # Errors
     /// Those of `from_file`, and no token has this id.
     pub fn from_file_ending_with(path: &Path, end_of_text: u32) -> Result<Tokenizer> {
-        let file = TokenizerFile::read(path)?;
-        match file.token(end_of_text).map(str::to_owned) {
-            Some(token) => Tokenizer::of_file(file, (token, end_of_text)),
+        Tokenizer::of_file(TokenizerFile::read(path)?, |file| match file.token(end_of_text) {
+            Some(token) => Ok((token.to_owned(), end_of_text)),
             None => Err(DataError::Tokenizer {
                 origin: path.display().to_string(),
                 message: format!(
@@ -110,7 +107,7 @@ impl Tokenizer {
                 hint: "the model belongs to another tokenizer; copy its own tokenizer.json there"
                     .to_owned(),
             }),
-        }
+        })
     }
 
     /// The fingerprint of a `tokenizer.json`, or of the one in a folder; see
@@ -131,14 +128,15 @@ impl Tokenizer {
     }
 
     pub(crate) fn build(text: String, end_of_text: EndOfText, origin: &str) -> Result<Tokenizer> {
-        let file = TokenizerFile::parse(text, origin)?;
-        let end_of_text = end_of_text.find(&file)?;
-        Tokenizer::of_file(file, end_of_text)
+        Tokenizer::of_file(TokenizerFile::parse(text, origin)?, |file| end_of_text.find(file))
     }
 
-    fn of_file(file: TokenizerFile, end_of_text: (String, u32)) -> Result<Tokenizer> {
+    fn of_file(
+        file: TokenizerFile,
+        end_of_text: impl FnOnce(&TokenizerFile) -> Result<(String, u32)>,
+    ) -> Result<Tokenizer> {
         let library = Library::choose(&file)?;
-        let (end_of_text_token, end_of_text) = end_of_text;
+        let (end_of_text_token, end_of_text) = end_of_text(&file)?;
         Ok(Tokenizer {
             library,
             vocab_size: file.vocab_size(),

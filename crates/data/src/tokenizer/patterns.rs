@@ -81,7 +81,13 @@ fn translate(pattern: &str) -> String {
                     None => out.push('\\'),
                 }
                 atom = start;
-                1 + escaped.map_or(0, char::len_utf8)
+                let length = 1 + escaped.map_or(0, char::len_utf8);
+                // The name of a property, or a character's number, belongs to it.
+                let named = escaped.is_some_and(|escaped| "pPxu".contains(escaped));
+                let name = rest[length..].strip_prefix('{').filter(|_| named);
+                let end = name.and_then(|name| Some(name.find('}')? + 2)).unwrap_or(0);
+                out.push_str(&rest[length..][..end]);
+                length + end
             }
             '[' => {
                 atom = start;

@@ -121,10 +121,10 @@ pub(super) fn agree(fast: &Fast, reference: &Reference, file: &TokenizerFile) ->
     })
 }
 
-/// Why the reference fails, where it does so on every text.
+/// Why the reference fails, where it does so on the first texts, which are plain words.
 pub(super) fn failure(reference: &Reference, file: &TokenizerFile) -> Option<String> {
     let mut failed = None;
-    for text in texts(file) {
+    for text in texts(file).into_iter().take(12) {
         match reference.encode(&text, false, &mut Vec::new()) {
             Ok(()) if !text.is_empty() => return None,
             Ok(()) => {}
