@@ -63,7 +63,8 @@ def p_value(values):
     if half == 0:
         return 1.0 if mean == 0 else 0.0
     t = abs(mean) / half * STUDENT[min(degrees - 1, 29)]
-    # The density of t = √ν tan φ is proportional to cos^(ν−1) φ: Simpson's rule on both sides of the observed angle.
+    # The density of t = √ν tan φ goes as cos^(ν−1) φ: Simpson's rule on both sides of the
+    # observed angle.
     def integral(low, high, pieces=2000):
         width = (high - low) / pieces
         heights = [max(math.cos(low + k * width), 0.0) ** (degrees - 1) for k in range(pieces + 1)]

@@ -53,7 +53,7 @@ mod tests {
         #[test]
         fn no_falling_curve_is_nearer(values in curves(), other in curves(), share in 0.0f64..1.0) {
             let fit = falling(&values);
-            // Any falling curve, and all those between it and the fit, since they form a convex set.
+            // Any falling curve, and those between it and the fit: they form a convex set.
             let mut falls: Vec<f64> = other.iter().cycle().take(values.len()).copied().collect();
             falls.sort_by(|a, b| b.total_cmp(a));
             let between: Vec<f64> =

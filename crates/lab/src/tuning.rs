@@ -3,8 +3,8 @@
 //! At one shared rate, an arm that makes the gradient less noisy may look no better only because
 //! the rate is too small to need it, or better only because the others would need a smaller one.
 //! So every arm is also given the best of a few rates, a factor of two apart, by its mean final
-//! error on seeds that the study itself does not use. Cost: (rates · tuning seeds + seeds) trainings
-//! an arm.
+//! error on seeds that the study itself does not use. Cost: rates · tuning seeds + seeds
+//! trainings of each arm.
 
 use crate::interval::{Interval, interval};
 use crate::schedule::{Path, Schedule};
@@ -95,7 +95,7 @@ mod tests {
         let arms = four_arms("loss", "both", LossRule::Fgls { beta: 0.1 });
         let tuning = Tuning { lr: 1.0, rates: 5, seeds: 3 };
         let schedule = Schedule::new(2, 2, 2);
-        // The best rates are 1, 2, ½ and beyond the largest; the study's seeds, 0 and 1, are harder.
+        // The best rates are 1, 2, ½ and beyond the largest. The study's seeds are harder.
         let best = |arm: &Arm| match arm.name {
             "uniform" => 1.0,
             "loss" => 2.0,

@@ -282,13 +282,11 @@ mod tests {
         assert_eq!(settings.trainings(), settings.seeds);
         assert_eq!(done.into_inner(), crate::total_steps(settings.seeds, settings.steps, 5));
         assert!(logistic(&settings, &|_| ControlFlow::Break(())).unwrap().is_none());
-        for (study, arms, settings) in [
-            (linear as fn(&_, Progress) -> _, 4, RegressionSettings::linear()),
-            (logistic, 5, settings),
-        ] {
-            let settings = quick(settings);
-            let (seeds, steps, rates, tuning_seeds) = (2, 40, 3, 4);
-            let settings = RegressionSettings { seeds, steps, rates, tuning_seeds, ..settings };
+        // Noise that both studies take: above 0, below 1.
+        let sigma = vec![0.4, 0.1];
+        let settings =
+            RegressionSettings { sigma, steps: 40, rates: 3, tuning_seeds: 4, ..settings };
+        for (study, arms) in [(linear as fn(&_, Progress) -> _, 4), (logistic, 5)] {
             let done = AtomicU64::new(0);
             let count = |steps| {
                 done.fetch_add(steps, Ordering::Relaxed);
