@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cuvee_fs::FsError;
+use cuvee_words::counted;
 
 /// What the functions of this crate return.
 pub type Result<T> = std::result::Result<T, DataError>;
@@ -214,8 +215,8 @@ pub enum DataError {
     },
     /// A file shorter or longer than it must be.
     #[error(
-        "{}: expected {expected} bytes, found {found}: the file is {}\nhint: {}",
-        path.display(), if found < expected { "truncated" } else { "longer than its index says" }, REBUILD
+        "{}: expected {}, found {found}: the file is {}\nhint: {}",
+        path.display(), counted(*expected, "byte"), if found < expected { "truncated" } else { "longer than its index says" }, REBUILD
     )]
     Length {
         /// The file.
@@ -288,8 +289,8 @@ pub enum DataError {
     /// A source that gave no document.
     #[error(
         "domain `{domain}` is empty: expected at least one document with text, found {read} in \
-         {files} files ({empty} without text, {invalid} invalid)\nhint: check the path and the \
-         text column"
+         {} ({empty} without text, {invalid} invalid)\nhint: check the path and the \
+         text column", counted(*files, "file")
     )]
     EmptyDomain {
         /// The domain.

@@ -100,6 +100,7 @@ mod cpu;
 mod dot;
 mod element;
 mod gemm;
+mod gradient;
 mod isa;
 mod lanes;
 mod math;
@@ -113,6 +114,7 @@ pub use element::{Element, ElementType, RoundTo};
 pub use gemm::{
     AddResidual, Epilogue, Panels, StoreF32, StoreRounded, multiply, multiply_transposed,
 };
+pub use gradient::Gradient;
 pub use half::bf16;
 pub use isa::{fast, fast_bf16};
 pub use ops::*;

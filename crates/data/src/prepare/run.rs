@@ -151,8 +151,10 @@ fn make_part(job: &Job<'_>, share: Share, control: Control<'_>) -> Result<Prepar
         (splits().map(|s| s.documents).sum(), splits().map(|s| s.tokens).sum());
     let work = Work { bytes, seconds: begun.elapsed().as_secs_f64() };
     control.progress.finish(&format!(
-        "{}, part {share}: {documents} documents, {tokens} tokens{}",
+        "{}, part {share}: {}, {}{}",
         job.name,
+        cuvee_words::counted(documents, "document"),
+        cuvee_words::counted(tokens, "token"),
         work.words()
     ));
     Ok(named(documents, tokens, Some(work)))
@@ -272,11 +274,16 @@ fn finished_parts(job: &Job<'_>, of: u32) -> Result<Vec<PartRecord>> {
 fn summary(job: &Job<'_>, published: &Published, work: Work, workers: u32) -> String {
     let Published { documents, tokens, without_text } = published;
     let from = match workers {
-        1 => format!("{} files", job.source.files.len()),
+        1 => cuvee_words::counted(job.source.files.len(), "file"),
         workers => format!("{workers} workers' parts"),
     };
-    let mut summary =
-        format!("{}: {documents} documents, {tokens} tokens from {from}{}", job.name, work.words());
+    let mut summary = format!(
+        "{}: {}, {} from {from}{}",
+        job.name,
+        cuvee_words::counted(*documents, "document"),
+        cuvee_words::counted(*tokens, "token"),
+        work.words()
+    );
     if !without_text.is_empty() {
         let values: Vec<String> = without_text.keys().cloned().collect();
         summary.push_str(&format!(

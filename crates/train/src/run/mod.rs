@@ -5,13 +5,13 @@
 //! that the last evaluation and the last checkpoint are no special case. The mixer draws, the
 //! engine computes, and the [`Observer`] is handed the records of what happened.
 
+mod clock;
 mod observer;
 mod record;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use cuvee_data::{Domain, Shard, Split, Tokenizer};
 use cuvee_mixer::{DomainId, LossStatistics, Mixer, ObservationRequest, Simplex};
@@ -23,6 +23,7 @@ use crate::error::{Result, TrainError};
 use crate::evaluate::{EvalPlan, check_split, evaluate, sequence_losses};
 use crate::optim::learning_rate;
 use crate::spec::{CheckpointSpec, EvalSpec, TrainSpec};
+use clock::StepClock;
 pub use observer::{Observer, Outcome};
 use record::{StepFigures, held_out_record, step_record};
 
@@ -87,7 +88,7 @@ impl<'a> Trainer<'a> {
     /// Other data than the checkpoint's, a damaged checkpoint, or a mixer that does not fit it.
     pub fn restore(&mut self, folder: &Path) -> Result<()> {
         let state = checkpoint::load_state(folder)?;
-        state.check_data(self.domains)?;
+        state.check_data(self.domains, folder)?;
         self.mixer.restore(&state.mixer)?;
         checkpoint::load_engine(folder, self.engine.as_mut(), state.updates)?;
         self.saved = Some(state.step);
@@ -152,7 +153,7 @@ impl<'a> Trainer<'a> {
                 return Ok(Outcome::Finished);
             }
 
-            let clock = Instant::now();
+            let mut clock = StepClock::new();
             let draw = self.mixer.next_step()?;
             let batch =
                 read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
@@ -166,10 +167,11 @@ impl<'a> Trainer<'a> {
                 .observation(&output.sequence_losses)
                 .with_gradient(std::mem::take(&mut output.gradient));
             if self.request.held_out_every.is_some_and(|every| is_due(done + 1, every)) {
-                observation = observation.with_held_out(self.measure_held_out(done + 1, observer)?);
+                let measured = clock.beside(|| self.measure_held_out(done + 1, observer))?;
+                observation = observation.with_held_out(measured);
             }
             self.mixer.observe(&observation);
-            let seconds = clock.elapsed().as_secs_f64();
+            let seconds = clock.seconds();
 
             let tokens = batch.predicted_tokens();
             self.state.step += 1;
