@@ -303,9 +303,9 @@ fn spoiled(place: &Place, from: &str, to: &str, number: f32) {
 fn weights_that_are_not_numbers_are_named_and_no_learning_rate_is_blamed() {
     let place = Place::new();
     place.ok(&["train", "config.toml", "--out", "run", "-q"]);
-    spoiled(&place, "run/export", "nan", f32::NAN);
-    spoiled(&place, "run/export", "inf", f32::NEG_INFINITY);
-    for (folder, value) in [("nan", "NaN"), ("inf", "-inf")] {
+    spoiled(&place, "run/export", "bad-nan", f32::NAN);
+    spoiled(&place, "run/export", "bad-inf", f32::NEG_INFINITY);
+    for (folder, value) in [("bad-nan", "NaN"), ("bad-inf", "-inf")] {
         let init = format!("model.init={folder}");
         for args in [
             &["train", "config.toml", "--out", "more", "--set", &init][..],

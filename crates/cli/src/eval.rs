@@ -45,7 +45,6 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
         );
     };
     let config = Config::load(path, &session.common.set, session.common.seed)?;
-    config.train.validate()?;
     let mut engine = source.engine(&config.train.evaluating(), session)?;
 
     // A model reads the ids of its own tokenizer only. Where it brings one and the domains are

@@ -66,11 +66,6 @@ impl Gradient {
         self.len() == 0
     }
 
-    /// Length of a row.
-    pub(crate) fn columns(&self) -> usize {
-        self.columns
-    }
-
     /// Begins a sum: the next turn is 0, which replaces what is there.
     pub fn begin(&self) {
         self.blocks.iter().for_each(|block| held(&block.turned).turns = 0);

@@ -22,8 +22,10 @@ pub(crate) fn reduce(gradients: &mut [&mut Gradient]) -> f64 {
         let others: Vec<&[f32]> =
             others.iter_mut().map(|other| other.next().map_or(&[][..], |block| &*block)).collect();
         for (chunk, sum) in block.chunks_mut(CHUNK).enumerate() {
-            let of_chunk = others.iter().map(|&other| &other[chunk * CHUNK..][..sum.len()]);
-            chunks.push((sum, of_chunk.collect()));
+            let len = sum.len();
+            let of_chunk = others.iter().map(|&other| &other[chunk * CHUNK..][..len]);
+            let of_chunk = of_chunk.collect();
+            chunks.push((sum, of_chunk));
         }
     }
     let partial = |(sum, others): &mut (&mut [f32], Vec<&[f32]>)| {

@@ -59,7 +59,7 @@ fn read_header(path: &Path, file: &mut File) -> Result<(Metadata, u64)> {
         hint,
     };
     let mut first = Vec::new();
-    file.by_ref().take(64).read_to_end(&mut first).map_err(io())?;
+    Read::by_ref(file).take(64).read_to_end(&mut first).map_err(io())?;
     let claimed = first.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
     let fits = |header: &u64| *header <= LONGEST_HEADER && LENGTH + *header <= length;
     let Some(header_length) = claimed.filter(fits) else {
@@ -70,7 +70,7 @@ fn read_header(path: &Path, file: &mut File) -> Result<(Metadata, u64)> {
     };
     file.seek(SeekFrom::Start(LENGTH)).map_err(io())?;
     let mut text = Vec::new();
-    file.by_ref().take(header_length).read_to_end(&mut text).map_err(io())?;
+    Read::by_ref(file).take(header_length).read_to_end(&mut text).map_err(io())?;
     let header: Metadata = serde_json::from_slice(&text)
         .map_err(|error| damaged(format!("a header that is none: {error}"), WRITE_AGAIN))?;
     let (start, needed) = (LENGTH + header_length, header.data_len() as u64);
