@@ -252,3 +252,121 @@ fn too_little_memory_is_an_error_and_no_signal() {
         assert!(!said.contains("panicked"), "{kilobytes}: {said}");
     }
 }
+/// Every cause stands before every hint, whatever layers an error has come through.
+#[test]
+fn causes_come_before_hints() {
+    let place = Place::new();
+    place.write("file", "");
+    let mut bad = SMALL.replace("prose.jsonl", "nowhere/*.jsonl");
+    bad.push_str("\n[data]\ndir = \"shards\"\n");
+    place.write("bad.toml", &bad);
+    for (code, args) in [
+        (1, &["train", "config.toml", "--out", "file/run"][..]),
+        (1, &["train", "bad.toml", "--out", "run"]),
+        (1, &["prepare", "config.toml", "--out", "file"]),
+        (2, &["train", "config.toml", "--device", "cuda:x"]),
+        (1, &["eval", "nothing"]),
+        (1, &["lab", "mnist", "--data", "nowhere", "--seeds", "1"]),
+        (1, &["inspect", "nowhere"]),
+        (1, &["convert", "nowhere", "out", "--to", "llmc"]),
+    ] {
+        let output = place.cuvee(args).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!([Some(code), Some(2)].contains(&output.status.code()), "{args:?}: {said}");
+        let mut lines = said.lines().skip_while(|line| !line.starts_with("error: "));
+        assert!(lines.next().is_some(), "{args:?}: {said}");
+        let mut lines = lines.skip_while(|line| !line.starts_with("hint: ")).peekable();
+        assert!(lines.peek().is_some(), "{args:?}: {said}");
+        assert!(lines.all(|line| line.starts_with("hint: ")), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn flags_that_mean_nothing_are_refused() {
+    let place = Place::new();
+    for (args, flag) in [
+        (&["prepare", "config.toml", "--resume"][..], "--resume"),
+        (&["inspect", "config.toml", "--out", "x"], "--out"),
+        (&["bench", "tokenize", "--device", "cpu"], "--device"),
+        (&["lab", "linear", "--device", "cuda"], "--device"),
+        (&["generate", "run", "--prompt", "x", "--set", "seed=1"], "--set"),
+    ] {
+        let said = place.fails(2, args);
+        contains(&said, &[&format!("takes no {flag}"), &format!("hint: leave {flag} out")]);
+    }
+    assert!(!place.path("runs").exists() && !place.path("cache").exists());
+}
+
+#[test]
+fn an_engine_or_a_device_that_cannot_be_had_is_an_error() {
+    let place = Place::new();
+    place.ok(&["train", "config.toml", "--out", "run", "-q"]);
+    if !cfg!(feature = "cuda") {
+        for args in [
+            &["train", "config.toml", "--out", "gpu", "--device", "cuda"][..],
+            &["eval", "run", "--device", "cuda:1"],
+            &["generate", "run", "--prompt", "x", "--device", "cuda"],
+            &["bench", "train", "--size", "xs", "--device", "cuda"],
+        ] {
+            contains(
+                &place.fails(2, args),
+                &["device `cuda:", "this build knows no GPU", "hint: "],
+            );
+        }
+    }
+    let both = ["--set", "train.engine=fused", "--device", "cuda"];
+    let said = place.fails(2, &[&["eval", "run"][..], &both].concat());
+    contains(&said, &["train.engine", "runs on the processor alone"]);
+    let both = ["--set", "train.engine=reference", "--set", "train.precision=bf16"];
+    for command in [&["eval", "run"][..], &["bench", "train", "--size", "xs"]] {
+        let said = place.fails(2, &[command, &both].concat());
+        contains(&said, &["train.precision", "`reference` computes in", "hint: "]);
+    }
+}
+
+/// A tensor of `run/export` changed in its place.
+fn spoiled(place: &Place, from: &str, to: &str, number: f32) {
+    cuvee_testkit::copy_folder(&place.path(from), &place.path(to));
+    let file = place.path(to).join("model.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[8 + header..][..4].copy_from_slice(&number.to_le_bytes());
+    std::fs::write(&file, bytes).unwrap();
+}
+
+#[test]
+fn weights_that_are_not_numbers_are_named_and_no_learning_rate_is_blamed() {
+    let place = Place::new();
+    place.ok(&["train", "config.toml", "--out", "run", "-q"]);
+    spoiled(&place, "run/export", "bad-nan", f32::NAN);
+    spoiled(&place, "run/export", "bad-inf", f32::NEG_INFINITY);
+    for (folder, value) in [("bad-nan", "NaN"), ("bad-inf", "-inf")] {
+        let init = format!("model.init={folder}");
+        for args in [
+            &["train", "config.toml", "--out", "more", "--set", &init][..],
+            &["eval", folder, "--data", "config.toml"],
+            &["generate", folder, "--prompt", "The"],
+        ] {
+            let said = place.fails(1, args);
+            let file = format!("{folder}/model.safetensors: tensor `");
+            contains(&said, &[&file, "expected finite numbers", value, "element 0", "hint: "]);
+            assert!(!said.contains("train.lr"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_domain_that_will_not_be_drawn_is_said_in_the_plan() {
+    let place = Place::new();
+    place.edit(
+        "objective = \"importance\"\nsampling = { strategy = \"fixed\", shares = { prose = 0.75, code = 0.25 } }",
+        "objective = \"sampled\"\nsampling = { strategy = \"fixed\", shares = { prose = 1, code = 1e-12 } }",
+    );
+    let output = place.ok(&["train", "config.toml", "--out", "run"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    contains(
+        &said,
+        &["note: `code` will not be drawn in this run", "hint: give it a larger share"],
+    );
+    assert!(!said.contains("note: `prose`"), "{said}");
+}

@@ -166,6 +166,28 @@ fn tokenize_keeps_the_json_contract() {
 }
 
 #[test]
+fn tokenize_needs_no_arguments() {
+    let place = Place::new();
+    let document = place.json(&["bench", "tokenize", "--bytes", "300000", "--passes", "1"]);
+    assert_eq!((&document["what"], &document["made_up"]), (&"tokenize".into(), &true.into()));
+    let number = |key: &str| document[key].as_u64().unwrap();
+    assert!((300_000..310_000).contains(&number("bytes")), "{document}");
+    assert!(number("tokens") > 0 && number("tokens") < number("bytes") / 2, "{document}");
+    assert!(document["megabytes_per_second"].as_f64().unwrap() > 0.0, "{document}");
+    // Either alone is made up for.
+    cuvee_testkit::write_file(
+        &place.path("t.json"),
+        cuvee_testkit::tiny_tokenizer_json().as_bytes(),
+    );
+    let args = "bench tokenize --bytes 1000 --passes 1";
+    let with = |more: &str| {
+        let args = format!("{args} {more}");
+        place.json(&args.split(' ').collect::<Vec<_>>())["made_up"].clone()
+    };
+    assert_eq!([with("--tokenizer t.json"), with("--text prose.jsonl")], [true, false]);
+}
+
+#[test]
 fn load_keeps_the_json_contract() {
     let document =
         Place::new().json(&["bench", "load", "--tokens", "1000000", "--seconds", "0.01"]);

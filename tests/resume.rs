@@ -284,3 +284,81 @@ fn a_diverging_run_stops_before_it_spoils_its_checkpoints() {
         place.ok(&["inspect", &path.display().to_string()]);
     }
 }
+
+/// What a hint of `said` tells people to type after `cuvee`, as a shell reads it.
+fn typed(said: &str, begins: &str) -> Vec<String> {
+    let line = said.lines().find(|line| line.starts_with("hint:") && line.contains(begins));
+    let line = line.unwrap_or_else(|| panic!("no {begins:?} in:\n{said}"));
+    let command = line.split_once("cuvee ").unwrap().1;
+    let output = std::process::Command::new("sh")
+        .args(["-c", &format!("for word in {command}; do printf '%s\\n' \"$word\"; done")])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_refused_resume_says_what_to_type_and_that_works() {
+    let place = Place::new();
+    place.write("my config.toml", common::SMALL);
+    place.ok(&["train", "my config.toml", "--out", "my run", "-q"]);
+    let changed = ["my config.toml", "--out", "my run", "--resume", "--set", "train.steps=12"];
+    let said = place.fails(2, &[&["train"][..], &changed].concat());
+    assert!(said.contains("train.steps: 10 → 12"), "{said}");
+    // On with the old run, and a new one from its parameters.
+    let on = typed(&said, "to go on with this run");
+    assert_eq!(on, ["train", "my run/config.toml", "--resume"]);
+    place.ok(&on.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut anew = typed(&said, "to begin a new one");
+    assert_eq!(anew[..4], ["train", "my config.toml", "--out", "NEW"]);
+    assert!(anew.contains(&"train.steps=12".to_owned()), "{anew:?}");
+    anew.push("-q".to_owned());
+    place.ok(&anew.iter().map(String::as_str).collect::<Vec<_>>());
+    let losses = |run: &str| {
+        let records = metrics(&place.path(run));
+        let evaluations = of_kind(&records, "eval");
+        [evaluations[0], evaluations[evaluations.len() - 1]]
+            .map(|record| record["domains"]["prose"]["loss"].as_f64().unwrap())
+    };
+    assert_eq!(losses("NEW")[0], losses("my run")[1], "it begins where the old one ended");
+}
+
+#[test]
+fn a_checkpoint_that_lost_its_state_is_said_and_nothing_is_begun_anew() {
+    let place = Place::new();
+    place.ok(&["train", "config.toml", "--out", "run", "-q"]);
+    let before = fs::read(place.path("run/metrics.jsonl")).unwrap();
+    fs::remove_file(place.path("run/checkpoints/step-00000010/state.json")).unwrap();
+    let said = place.fails(1, &["train", "config.toml", "--out", "run", "--resume"]);
+    assert!(said.contains("step-00000010/state.json") && said.contains("hint: "), "{said}");
+    assert!(said.contains("found no such file"), "{said}");
+    let said = place.fails(1, &["inspect", "run"]);
+    assert!(said.contains("step-00000010/state.json"), "{said}");
+    // As the hint says, the older one serves once this one is gone.
+    fs::remove_dir_all(place.path("run/checkpoints/step-00000010")).unwrap();
+    place.ok(&["train", "config.toml", "--out", "run", "--resume", "-q"]);
+    // Neither is a run begun anew that has lost all of them.
+    fs::remove_dir_all(place.path("run/checkpoints")).unwrap();
+    let said = place.fails(2, &["train", "config.toml", "--out", "run", "--resume"]);
+    assert!(said.contains("holds no checkpoint") && said.contains("10 steps"), "{said}");
+    fs::remove_dir_all(place.path("run/export")).unwrap();
+    place.fails(2, &["train", "config.toml", "--out", "run", "--resume"]);
+    assert_eq!(fs::read(place.path("run/metrics.jsonl")).unwrap().len() / 100, before.len() / 100);
+}
+
+#[test]
+fn a_run_that_stopped_before_its_first_checkpoint_is_begun_again() {
+    let place = Place::new();
+    place.ok(&["train", "config.toml", "--out", "run", "-q"]);
+    // As a crash in step 4 leaves it, the first checkpoint being due after step 5.
+    for folder in ["checkpoints", "export"] {
+        fs::remove_dir_all(place.path("run").join(folder)).unwrap();
+    }
+    let log = place.path("run/metrics.jsonl");
+    let text = fs::read_to_string(&log).unwrap();
+    let early: Vec<&str> = text.lines().take(4).collect();
+    fs::write(&log, early.join("\n") + "\n").unwrap();
+    place.ok(&["train", "config.toml", "--out", "run", "--resume", "-q"]);
+    assert_eq!(of_kind(&metrics(&place.path("run")), "step").len(), 10);
+}

@@ -10,7 +10,7 @@ use crate::generate::{self, GenerateArgs};
 use crate::inspect::{self, InspectArgs};
 use crate::lab::{self, LabArgs};
 use crate::prepare::{self, PrepareArgs};
-use crate::session::{Common, Session};
+use crate::session::{Common, Flag, Session};
 use crate::train::{self, TrainArgs};
 
 /// Pretrain small language models on a chosen blend of real domains.
@@ -52,11 +52,28 @@ pub enum Command {
 }
 
 impl Command {
+    /// Its name, and which of the flags that stand behind every command mean something to it.
+    fn flags(&self) -> (&'static str, &'static [Flag]) {
+        use Flag::{Device, Out, Resume, Set};
+        match self {
+            Self::Prepare(_) => ("prepare", &[Set, Out]),
+            Self::Train(_) => ("train", &[Set, Out, Device, Resume]),
+            Self::Eval(_) => ("eval", &[Set, Out, Device]),
+            Self::Generate(_) => ("generate", &[Device]),
+            Self::Inspect(_) => ("inspect", &[]),
+            Self::Convert(_) => ("convert", &[]),
+            Self::Lab(_) => ("lab", &[Set, Out]),
+            Self::Bench(args) => args.flags(),
+        }
+    }
+
     /// Does what the command line asks for.
     ///
     /// # Errors
     /// Whatever keeps the command from being done.
     pub fn run(&self, session: &Session) -> anyhow::Result<()> {
+        let (name, flags) = self.flags();
+        session.common.check(name, flags)?;
         match self {
             Self::Prepare(args) => prepare::run(args, session),
             Self::Train(args) => train::run(args, session),
@@ -75,6 +92,45 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn flags_that_mean_nothing_to_a_command_are_refused() {
+        let check = |line: &str| {
+            let args = Args::try_parse_from(line.split(' ')).expect("a command line");
+            let (name, flags) = args.command.flags();
+            args.common.check(name, flags).map_err(|error| error.0)
+        };
+        for line in [
+            "cuvee train c.toml --resume --out r --device cpu --set a=1",
+            "cuvee prepare c.toml --out r --set a=1 --seed 1 --json -q",
+            "cuvee eval r --out shards --device cuda --set a=1",
+            "cuvee generate r --prompt x --device cpu --seed 3",
+            "cuvee lab linear --out r --set a=1",
+            "cuvee bench train --device cpu --set train.lr=1",
+            "cuvee inspect r --json",
+        ] {
+            assert_eq!(check(line), Ok(()), "{line}");
+        }
+        for line in [
+            "cuvee prepare c.toml --resume",
+            "cuvee prepare c.toml --device cpu",
+            "cuvee eval r --resume",
+            "cuvee generate r --prompt x --out y",
+            "cuvee generate r --prompt x --resume",
+            "cuvee inspect r --device cpu",
+            "cuvee convert a b --to llmc --out c",
+            "cuvee lab linear --device cuda",
+            "cuvee lab linear --resume",
+            "cuvee bench train --out r",
+            "cuvee bench load --device cuda",
+            "cuvee bench tokenize --resume",
+        ] {
+            let said = check(line).expect_err(line);
+            let flag = line.split(' ').rfind(|word| word.starts_with("--")).expect("a flag");
+            assert!(said.contains(&format!("takes no {flag}: ")), "{line}: {said}");
+            assert!(said.ends_with(&format!("\nhint: leave {flag} out")), "{line}: {said}");
+        }
+    }
 
     /// The flags are a contract: adding one is a decision, dropping one breaks somebody's script.
     #[test]

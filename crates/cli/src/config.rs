@@ -13,6 +13,7 @@ use cuvee_data::{
 };
 use cuvee_mixer::MixtureSpec;
 use cuvee_train::{CheckpointSpec, EvalSpec, ModelSpec, TrainSpec};
+use cuvee_words::shell_path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -448,7 +449,7 @@ fn nearby_configs(path: &Path) -> Vec<String> {
             p.extension().is_some_and(|e| e == "toml")
                 && p.file_name().is_some_and(|n| n != "Cargo.toml")
         })
-        .map(|p| p.strip_prefix(".").unwrap_or(&p).display().to_string())
+        .map(|p| shell_path(p.strip_prefix(".").unwrap_or(&p)))
         .collect();
     found.sort();
     found.truncate(6);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use cuvee_data::{Convert, DataError, Format, Split};
 use cuvee_report::thousands;
+use cuvee_words::plural;
 use serde_json::json;
 
 use crate::progress::PrepareProgress;
@@ -51,8 +52,9 @@ pub fn run(args: &ConvertArgs, session: &Session) -> anyhow::Result<()> {
     let added: u64 = written.iter().map(|file| file.end_of_text_added).sum();
     if added > 0 {
         session.say(format!(
-            "{} documents did not end in end-of-text and were given one, since {} has no other way to end them",
+            "{} {} did not end in end-of-text and got one, since {} has no other way to end a document",
             thousands(added),
+            plural(added, "document"),
             args.to.name()
         ));
     }

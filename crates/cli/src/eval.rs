@@ -9,6 +9,7 @@ use cuvee_data::{Domain, ShardStore, Split, TokenizerSpec};
 use cuvee_mixer::Simplex;
 use cuvee_report::EvalRow;
 use cuvee_train::{EvalPlan, evaluate};
+use cuvee_words::counted;
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -44,7 +45,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
         );
     };
     let config = Config::load(path, &session.common.set, session.common.seed)?;
-    let mut engine = source.engine(session)?;
+    let mut engine = source.engine(&config.train.evaluating(), session)?;
 
     // A model reads the ids of its own tokenizer only. Where it brings one and the domains are
     // another config's, that is what the text is encoded with, and the shards go to the cache, so
@@ -57,7 +58,10 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
                 end_of_text: Some(own.end_of_text_token().to_string()),
                 ..TokenizerSpec::default()
             },
-            ShardStore::Cache(cache_folder()),
+            match &session.common.out {
+                Some(out) => ShardStore::Folder(out.clone()),
+                None => ShardStore::Cache(cache_folder()),
+            },
         ),
         _ => (config.tokenizer.clone(), config.store(session.common.out.as_deref())),
     };
@@ -76,7 +80,9 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
     let sequences = args.sequences.unwrap_or(config.eval.sequences);
     if context == 0 || sequences == 0 {
         return Err(ConfigError(format!(
-            "nothing to evaluate: {sequences} windows of {context} tokens\nhint: both must be at least 1"
+            "nothing to evaluate: {} of {}\nhint: both must be at least 1",
+            counted(sequences, "window"),
+            counted(context, "token")
         ))
         .into());
     }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use cuvee_train::{Limits, Sampler, SamplingSpec, generate};
+use cuvee_train::{Limits, Sampler, SamplingSpec, TrainSpec, generate};
 use serde_json::json;
 
 use crate::model_source::ModelSource;
@@ -46,7 +46,7 @@ pub fn run(args: &GenerateArgs, session: &Session) -> anyhow::Result<()> {
     })?;
     let source = ModelSource::find(&args.checkpoint, session)?;
     let tokenizer = source.tokenizer()?;
-    let mut engine = source.engine(session)?;
+    let mut engine = source.engine(&TrainSpec::default(), session)?;
     let mut ids = tokenizer.encode_prompt(&args.prompt)?;
     if ids.is_empty() {
         // Nothing to continue: begin a document, which is what follows an end of text.

@@ -6,6 +6,7 @@ use anyhow::bail;
 use cuvee_data::{Inspection, Manifest, Split};
 use cuvee_report::{bytes, count, thousands};
 use cuvee_train::{checkpoint, hf};
+use cuvee_words::{counted, plural};
 use serde_json::{Value, json};
 
 use crate::session::{Session, write_stdout};
@@ -30,7 +31,7 @@ pub fn run(args: &InspectArgs, session: &Session) -> anyhow::Result<()> {
         run_folder(path)?
     } else if path.join("config.json").is_file() {
         model_folder(path)?
-    } else if let Some(newest) = checkpoint::list(path)?.pop() {
+    } else if let Some(newest) = checkpoint::newest(path)? {
         model_folder(&newest)?
     } else {
         shards(path, args.read_as)?
@@ -41,6 +42,21 @@ pub fn run(args: &InspectArgs, session: &Session) -> anyhow::Result<()> {
         write_stdout(&text)?;
         Ok(())
     }
+}
+
+/// A number with its noun, in full: "12,345 tokens".
+fn many(number: u64, noun: &str) -> String {
+    format!("{} {}", thousands(number), plural(number, noun))
+}
+
+/// A number with its noun, in short: "12.3k tokens".
+fn short(number: u64, noun: &str) -> String {
+    format!("{} {}", count(number as f64), plural(number, noun))
+}
+
+/// A whole number of a plan; 0 where the file does not say.
+fn whole(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
 }
 
 fn strategies() -> (String, Value) {
@@ -62,14 +78,14 @@ fn shards(path: &Path, read_as: TokenFileArgs) -> anyhow::Result<(String, Value)
         Inspection::Entry { dir, domains, files, .. } => {
             let each: String = domains.iter().map(domain).collect();
             let files = from_files(files.len());
-            format!("{}: {} domains\n{files}{each}", dir.display(), domains.len())
+            format!("{}: {}\n{files}{each}", dir.display(), counted(domains.len(), "domain"))
         }
         Inspection::Shard { path, token_type, documents, tokens, longest, max_id, .. } => format!(
-            "{}: Megatron shard, {}, {} documents, {} tokens, longest document {}, largest id {}\n",
+            "{}: Megatron shard, {}, {}, {}, longest document {}, largest id {}\n",
             path.display(),
             token_type.name(),
-            thousands(*documents),
-            thousands(*tokens),
+            many(*documents, "document"),
+            many(*tokens, "token"),
             thousands(*longest),
             max_id.map_or("none".into(), |id| id.to_string()),
         ),
@@ -85,18 +101,18 @@ fn shards(path: &Path, read_as: TokenFileArgs) -> anyhow::Result<(String, Value)
         } => {
             let documents = match (documents, longest) {
                 (Some(documents), Some(longest)) => {
-                    format!("{} documents, longest {}", thousands(*documents), thousands(*longest))
+                    format!("{}, longest {}", many(*documents, "document"), thousands(*longest))
                 }
                 _ => "documents told apart by end-of-text".to_owned(),
             };
             let tokenizer =
                 tokenizer.as_ref().map_or(String::new(), |name| format!(", tokenizer {name}"));
             format!(
-                "{}: {} tokens, {}, {}, {documents}, largest id {}{tokenizer}\n",
+                "{}: {}, {}, {}, {documents}, largest id {}{tokenizer}\n",
                 path.display(),
+                many(*tokens, "token"),
                 format.name(),
                 token_type.name(),
-                thousands(*tokens),
                 max_id.map_or("none".into(), |id| id.to_string()),
             )
         }
@@ -106,9 +122,9 @@ fn shards(path: &Path, read_as: TokenFileArgs) -> anyhow::Result<(String, Value)
 
 fn domain(manifest: &Manifest) -> String {
     let mut text = format!(
-        "shards of domain `{}`\n  vocabulary  {} tokens, fingerprint {:.12}…, end of text {}\n  licence     {}\n",
+        "shards of domain `{}`\n  vocabulary  {}, fingerprint {:.12}…, end of text {}\n  licence     {}\n",
         manifest.domain,
-        manifest.vocab_size,
+        counted(manifest.vocab_size, "token"),
         manifest.tokenizer,
         manifest.end_of_text,
         manifest.license.as_deref().unwrap_or("not given"),
@@ -116,18 +132,18 @@ fn domain(manifest: &Manifest) -> String {
     for split in Split::ALL {
         let record = manifest.split(split);
         text.push_str(&format!(
-            "  {:<11} {} documents, {} tokens, {} of text\n",
+            "  {:<11} {}, {}, {} of text\n",
             split.name(),
-            thousands(record.documents),
-            thousands(record.tokens),
+            many(record.documents, "document"),
+            many(record.tokens, "token"),
             bytes(record.bytes),
         ));
     }
     let c = &manifest.counts;
     text.push_str(&format!(
-        "  read        {} documents: {} duplicates, {} empty, {} invalid left out{}, {} invalid mended\n",
-        c.read,
-        c.duplicates,
+        "  read        {}: {}, {} empty, {} invalid left out{}, {} invalid mended\n",
+        counted(c.read, "document"),
+        counted(c.duplicates, "duplicate"),
         c.empty,
         c.invalid_skipped,
         match c.invalid_reasons.in_words() {
@@ -140,7 +156,7 @@ fn domain(manifest: &Manifest) -> String {
 }
 
 fn from_files(count: usize) -> String {
-    format!("  from        {count} {}\n", if count == 1 { "file" } else { "files" })
+    format!("  from        {}\n", counted(count, "file"))
 }
 
 fn run_folder(path: &Path) -> anyhow::Result<(String, Value)> {
@@ -151,21 +167,21 @@ fn run_folder(path: &Path) -> anyhow::Result<(String, Value)> {
         Err(e) => bail!("cannot read {}: {e}", plan_path.display()),
     };
     let mut text = format!(
-        "{}: a run of {} steps, {} tokens, {} parameters\n",
+        "{}: a run of {}, {}, {}\n",
         path.display(),
-        plan["steps"],
-        count(plan["tokens"].as_f64().unwrap_or(0.0)),
-        count(plan["parameters"].as_f64().unwrap_or(0.0)),
+        counted(whole(&plan["steps"]), "step"),
+        short(whole(&plan["tokens"]), "token"),
+        short(whole(&plan["parameters"]), "parameter"),
     );
-    let newest = checkpoint::list(&path.join("checkpoints"))?.pop();
+    let newest = checkpoint::newest(&path.join("checkpoints"))?;
     let state = newest.as_deref().map(checkpoint::load_state).transpose()?;
     match &state {
         None => text.push_str("  no checkpoint yet\n"),
         Some(state) => {
             text.push_str(&format!(
-                "  at step {}, {} tokens in {}\n",
+                "  at step {}, {} in {}\n",
                 state.step,
-                count(state.tokens as f64),
+                short(state.tokens, "token"),
                 cuvee_report::duration(state.seconds)
             ));
             for domain in state.last_evaluation.iter().flat_map(|e| &e.domains) {
@@ -185,13 +201,13 @@ fn run_folder(path: &Path) -> anyhow::Result<(String, Value)> {
 fn model_folder(path: &Path) -> anyhow::Result<(String, Value)> {
     let model = hf::read_config(path)?;
     let mut text = format!(
-        "{}: LlamaForCausalLM, {} parameters\n  {} layers, width {}, {} heads over {} key heads, feed-forward {}, vocabulary {}, context {}, {} head\n",
+        "{}: LlamaForCausalLM, {}\n  {}, width {}, {} over {}, feed-forward {}, vocabulary {}, context {}, {} head\n",
         path.display(),
-        count(model.parameters() as f64),
-        model.layers,
+        short(model.parameters(), "parameter"),
+        counted(model.layers, "layer"),
         model.dim,
-        model.heads,
-        model.kv_heads,
+        counted(model.heads, "head"),
+        counted(model.kv_heads, "key head"),
         model.ffn,
         model.vocab_size,
         model.max_context,
@@ -201,9 +217,9 @@ fn model_folder(path: &Path) -> anyhow::Result<(String, Value)> {
         if path.join("state.json").is_file() { Some(checkpoint::load_state(path)?) } else { None };
     if let Some(state) = &state {
         text.push_str(&format!(
-            "  a checkpoint at step {}, {} tokens\n",
+            "  a checkpoint at step {}, {}\n",
             state.step,
-            count(state.tokens as f64)
+            short(state.tokens, "token")
         ));
     }
     Ok((text, json!({ "kind": "model", "model": model, "step": state.map(|s| s.step) })))

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use anyhow::Context;
 use cuvee_data::DataError;
 use cuvee_lab::{LabError, MnistSettings, Progress, RegressionSettings, Study, Sweep};
+use cuvee_words::counted;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -189,7 +190,8 @@ fn report(study: &Study, out: &Path, session: &Session) -> anyhow::Result<()> {
         let (count, error) =
             (allocation.instances.len(), 100.0 * allocation.largest_relative_error);
         session.say(format!(
-            "variance  of g under VA within {error:.1} % of its closed form on {count} random instances"
+            "variance  of g under VA within {error:.1} % of its closed form on {}",
+            counted(count, "random instance")
         ));
     }
     for e in &study.estimators {
@@ -228,7 +230,7 @@ fn fetched_mnist(session: &Session) -> anyhow::Result<PathBuf> {
         match cuvee_data::fetch_dataset(MNIST, &MNIST_FILES, &progress, &session.interrupted) {
             Err(DataError::Interrupted) => return Err(Interrupted.into()),
             other => other.context(
-                "--data names a folder with MNIST's files; without it, they come from the Hub",
+                "MNIST cannot be had\nhint: --data DIR names a folder with its files; without it, they come from the Hub",
             )?,
         };
     let folder = files.first().and_then(|file| file.parent());

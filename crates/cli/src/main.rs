@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
+use cuvee_words::causes_then_hints;
 
 use args::Args;
 use session::{Interrupted, Session};
@@ -83,22 +84,17 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => ExitCode::from(130),
         Err(error) => {
-            // Messages quote names out of files, which may hold anything.
-            eprintln!("error: {}", cuvee_data::printable_lines(&describe(&error)));
+            report(&error);
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
 }
 
-/// The whole chain, each cause once: causes that the outer message already quotes are left out.
-fn describe(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
+/// The one place that says what went wrong: causes first, all hints behind them. Messages quote
+/// names out of files, which may hold anything.
+fn report(error: &anyhow::Error) {
+    let text = causes_then_hints(error.chain().map(ToString::to_string));
+    eprintln!("error: {}", cuvee_data::printable_lines(&text));
 }
 
 /// Was it the request that was wrong, or did something fail while doing it?
@@ -115,4 +111,24 @@ fn is_usage(error: &anyhow::Error) -> bool {
             Some(TrainError::Config { .. } | TrainError::Device { .. })
         )
         || error.downcast_ref().is_some_and(cuvee_data::DataError::is_usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cuvee_mixer::MixerError;
+    use cuvee_train::TrainError;
+
+    #[test]
+    fn a_mixture_that_fails_while_training_is_a_failure_and_not_bad_usage() {
+        let exhausted = || MixerError::DomainExhausted {
+            domain: "a".to_owned(),
+            max_epochs: 2.0,
+            windows: 8,
+            step: 30,
+        };
+        // As the training loop hands it on, and as the plan refuses a config.
+        assert!(!is_usage(&TrainError::from(exhausted()).into()));
+        assert!(is_usage(&exhausted().into()));
+    }
 }

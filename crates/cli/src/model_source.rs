@@ -66,9 +66,9 @@ impl ModelSource {
             path.to_path_buf()
         } else if path.join("export/config.json").is_file() {
             path.join("export")
-        } else if let Some(newest) = checkpoint::list(&path.join("checkpoints"))?.pop() {
+        } else if let Some(newest) = checkpoint::newest(&path.join("checkpoints"))? {
             newest
-        } else if let Some(newest) = checkpoint::list(path)?.pop() {
+        } else if let Some(newest) = checkpoint::newest(path)? {
             newest
         } else {
             bail!(
@@ -121,14 +121,14 @@ impl ModelSource {
         Ok(ends)
     }
 
-    /// An engine with the model's parameters in it, not meant for training.
+    /// The engine that `train` names with the model's parameters in it, not meant for training.
     ///
     /// # Errors
-    /// A config or tensor that is not a Llama's, by name.
-    pub fn engine(&self, session: &Session) -> anyhow::Result<Box<dyn Engine>> {
+    /// A config or tensor that is not a Llama's, by name; an engine or a device that cannot be had.
+    pub fn engine(&self, train: &TrainSpec, session: &Session) -> anyhow::Result<Box<dyn Engine>> {
         let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
         let model = hf::read_config(&self.folder)?;
         let parameters = hf::load_parameters(&self.folder, &model)?;
-        Ok(engine_from_parameters(&model, &TrainSpec::default(), device, parameters)?)
+        Ok(engine_from_parameters(&model, train, device, parameters)?)
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use cuvee_data::{Corpus, DataError, Prepare, ShardStore, Share, Split, TokenizerSpec, Work};
 use cuvee_report::PreparedRow;
+use cuvee_words::shell_path;
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -74,7 +75,7 @@ fn part(
     session.say(format!(
         "Part {share} is done; when all {} are, `cuvee prepare {}` puts them together",
         share.count(),
-        config.display()
+        shell_path(config)
     ));
     let mut document = speed(Some(work));
     document["shard"] = json!(share.to_string());

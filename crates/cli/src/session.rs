@@ -5,23 +5,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::config::ConfigError;
+
 /// Flags that every command takes.
 #[derive(clap::Args, Debug, Clone)]
 pub struct Common {
-    /// Override a config key (lab: a setting), for example --set train.lr=3e-4 (repeatable)
+    /// Override a config key (lab: a setting), for example --set train.lr=3e-4 (repeatable; where
+    /// there is a config)
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Where to write: the run folder (train, default runs/NAME), the shards (prepare), or the
-    /// findings (lab)
+    /// Where to write: the run folder (train, default runs/NAME), the shards (prepare, eval), or
+    /// the findings (lab)
     #[arg(long, global = true, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Override the config's seed
     #[arg(long, global = true, value_name = "N")]
     pub seed: Option<u64>,
-    /// Where to compute: cpu, cuda or cuda:N
+    /// Where to compute: cpu, cuda or cuda:N (train, eval, generate, bench train)
     #[arg(long, global = true, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Go on from the newest checkpoint of the run folder
+    /// Go on from the newest checkpoint of the run folder (train)
     #[arg(long, global = true)]
     pub resume: bool,
     /// Print one JSON document on stdout
@@ -33,6 +36,46 @@ pub struct Common {
     /// Print more: the resolved config, and a log line a step where there is no terminal
     #[arg(short, long, global = true)]
     pub verbose: bool,
+}
+
+/// A flag that means something to some commands and nothing to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    /// `--set`
+    Set,
+    /// `--out`
+    Out,
+    /// `--device`
+    Device,
+    /// `--resume`
+    Resume,
+}
+
+impl Common {
+    /// Refuses a flag that was given and is none of `means`, those that `command` acts on: it would
+    /// otherwise be obeyed by nobody, silently.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the flag.
+    pub fn check(&self, command: &str, means: &[Flag]) -> Result<(), ConfigError> {
+        let given = [
+            (Flag::Set, "--set", !self.set.is_empty(), "this command reads no config"),
+            (Flag::Out, "--out", self.out.is_some(), "this command writes no folder of its own"),
+            (Flag::Device, "--device", self.device.is_some(), "this command runs on the processor"),
+            (
+                Flag::Resume,
+                "--resume",
+                self.resume,
+                "only a training run is resumed; whatever else was begun goes on by itself",
+            ),
+        ];
+        match given.iter().find(|(flag, _, given, _)| *given && !means.contains(flag)) {
+            None => Ok(()),
+            Some((_, name, _, why)) => Err(ConfigError(format!(
+                "`cuvee {command}` takes no {name}: {why}\nhint: leave {name} out"
+            ))),
+        }
+    }
 }
 
 /// What every command gets besides its own arguments.

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use cuvee_fs::{FileLock, LockKind, try_lock};
 use cuvee_mixer::{MixerError, VarianceEstimator};
-use cuvee_report::{EvalFolder, MetricsLog, PlanRow, ResultMean, ResultRow};
+use cuvee_report::{EvalFolder, MetricsLog, PlanRow, Record, ResultMean, ResultRow};
 use cuvee_train::{
-    DeviceSpec, Engine, Outcome, Precision, RunState, TrainError, Trainer, build_engine,
-    checkpoint, engine_from_parameters, hf,
+    DeviceSpec, Engine, EngineParameters, Outcome, Precision, RunState, TrainError, Trainer,
+    build_engine, checkpoint, engine_from_parameters, hf,
 };
+use cuvee_words::{counted, plural, shell_path, shell_word, toml_string};
 use serde_json::json;
 
 use crate::config::{Config, ConfigError, differences};
@@ -35,8 +36,10 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
     let folder = run_folder(config_path, session)?;
     let _lock = lock_run(&folder)?;
-    let from =
-        if session.common.resume { find_checkpoint(&folder, &config, session)? } else { None };
+    let from = match session.common.resume {
+        true => find_checkpoint(&folder, &config, config_path, session)?,
+        false => None,
+    };
     if session.common.verbose {
         session.say(&resolved);
     }
@@ -130,10 +133,11 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     progress.close();
     if outcome? == Outcome::Interrupted {
         session.say(format!(
-            "Stopped after step {}; everything is saved.\nhint: cuvee train {} --out {} --resume",
+            "Stopped after step {}; everything is saved.\nhint: cuvee train {} --out {} --resume{}",
             trainer.state().step,
-            config_path.display(),
-            folder.display()
+            shell_path(config_path),
+            shell_path(&folder),
+            as_typed(session)
         ));
         return Err(Interrupted.into());
     }
@@ -147,20 +151,21 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     hf::write_export(
         &export,
         trainer.engine().model(),
-        &trainer.engine().parameters()?,
+        &EngineParameters(trainer.engine()),
         tokenizer,
     )?;
     let state = trainer.state();
     let rows = results(state);
     session.say(cuvee_report::result_table(&rows, mean(state)));
     session.say(format!(
-        "{} tokens in {}, {:.0} tokens/s\nmetrics   {}\nexport    {}  (transformers: AutoModelForCausalLM.from_pretrained)\nnext      cuvee generate {} --prompt \"…\"",
+        "{} {} in {}, {:.0} tokens/s\nmetrics   {}\nexport    {}  (transformers: AutoModelForCausalLM.from_pretrained)\nnext      cuvee generate {} --prompt \"…\"",
         cuvee_report::count(state.tokens as f64),
+        plural(state.tokens, "token"),
         cuvee_report::duration(state.seconds),
         state.tokens as f64 / state.seconds.max(1e-9),
         metrics.display(),
         export.display(),
-        folder.display(),
+        shell_path(&folder),
     ));
     session.emit(&json!({
         "run": folder,
@@ -240,16 +245,27 @@ fn lock_run(folder: &Path) -> anyhow::Result<FileLock> {
     })
 }
 
+/// The overrides as they were typed, for a command that goes on with this one.
+fn as_typed(session: &Session) -> String {
+    let common = &session.common;
+    let set = common.set.iter().map(|set| format!(" --set {}", shell_word(set)));
+    let seed = common.seed.iter().map(|seed| format!(" --seed {seed}"));
+    let device = common.device.iter().map(|device| format!(" --device {}", shell_word(device)));
+    set.chain(seed).chain(device).collect()
+}
+
 /// The checkpoint to go on from and its state, if there is one, and only under the config it was
 /// made with.
 fn find_checkpoint(
     folder: &Path,
     config: &Config,
+    config_path: &Path,
     session: &Session,
 ) -> anyhow::Result<Option<(PathBuf, RunState)>> {
     let root = folder.join("checkpoints");
     checkpoint::recover(&root)?;
-    let Some(newest) = checkpoint::list(&root)?.pop() else {
+    let Some(newest) = checkpoint::newest(&root)? else {
+        check_log(folder)?;
         session.say(format!(
             "{} has no checkpoint yet: starting from the beginning",
             folder.display()
@@ -257,13 +273,18 @@ fn find_checkpoint(
         return Ok(None);
     };
     let state = checkpoint::load_state(&newest)?;
-    let changed = differences(&Config::from_toml(&state.config)?, config)?;
+    let begun_with = Config::from_toml(&state.config)?;
+    let changed = differences(&begun_with, config)?;
     if !changed.is_empty() {
+        let init = format!("model.init={}", toml_string(&absolute(&newest)));
         return Err(ConfigError(format!(
-            "{} was made with another config; changed since:\n  {}\nhint: resume with the config it was made with ({}), or start a new run with --out",
+            "{} was made with another config; changed since:\n  {}\nhint: to go on with this run: cuvee train {} --resume\nhint: to begin a new one from its parameters: cuvee train {} --out NEW{} --set {}",
             newest.display(),
             changed.join("\n  "),
-            folder.join("config.toml").display()
+            shell_path(&folder.join("config.toml")),
+            shell_path(config_path),
+            as_typed(session),
+            shell_word(&init)
         ))
         .into());
     }
@@ -278,6 +299,37 @@ fn as_config(error: TrainError) -> anyhow::Error {
         }
         other => other.into(),
     }
+}
+
+/// A path from the root on where that can be told, as a config that lies elsewhere needs it.
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
+}
+
+/// Refuses to begin anew over a run that had a checkpoint: one has been lost. A finished run had
+/// one, and so had a run whose log goes on behind the step of its first.
+fn check_log(folder: &Path) -> anyhow::Result<()> {
+    let log = folder.join("metrics.jsonl");
+    // A config or a log that cannot be read tells of nothing.
+    let text = fs::read_to_string(folder.join("config.toml")).unwrap_or_default();
+    let every = Config::from_toml(&text).map_or(0, |begun_with| begun_with.checkpoint.every);
+    let records = cuvee_report::read_metrics(&log).unwrap_or_default();
+    let step = |record: &Record| match record {
+        Record::Step(step) => Some(step.step),
+        Record::Eval(_) => None,
+    };
+    let done = records.iter().filter_map(step).max().unwrap_or(0);
+    let finished = folder.join("export").exists();
+    if !finished && (every == 0 || done <= every) {
+        return Ok(());
+    }
+    Err(ConfigError(format!(
+        "{} tells of {}, but {} holds no checkpoint\nhint: put the run's checkpoints back, or start a new run with another --out",
+        log.display(),
+        counted(done, "step"),
+        folder.join("checkpoints").display()
+    ))
+    .into())
 }
 
 /// The plan in words: the model, the budget, a row a domain, and what deserves a second thought.
@@ -306,12 +358,14 @@ fn describe(
         })
         .collect();
     let mut text = format!(
-        "Plan: {} parameters, {} steps × {} sequences × {} tokens = {} tokens, {:.2e} FLOPs, {} engine in {} on {device} → {}\n{}",
+        "Plan: {} {}, {} × {} × {} = {} {}, {:.2e} FLOPs, {} engine in {} on {device} → {}\n{}",
         cuvee_report::count(document.parameters as f64),
-        document.steps,
-        document.batch_size,
-        document.context,
+        plural(document.parameters, "parameter"),
+        counted(document.steps, "step"),
+        counted(document.batch_size, "sequence"),
+        counted(document.context, "token"),
         cuvee_report::count(document.tokens as f64),
+        plural(document.tokens, "token"),
         document.flops,
         engine.name(),
         engine.precision(),
@@ -330,6 +384,19 @@ fn describe(
     for remark in plan.remarks() {
         text.push('\n');
         text.push_str(&remark);
+    }
+    for row in rows.iter().filter(|r| r.sequences < 1.0) {
+        let expected = match row.sequences {
+            0.0 => "will not be drawn in this run: its share is 0".to_owned(),
+            few => format!(
+                "will not be drawn in this run, or hardly: {} sequences are expected",
+                if few < 0.01 { format!("{few:.0e}") } else { format!("{few:.2}") }
+            ),
+        };
+        text.push_str(&format!(
+            "\nnote: `{}` {expected}\nhint: give it a larger share, or the run more steps",
+            row.domain
+        ));
     }
     for row in rows.iter().filter(|r| r.epochs > 4.0) {
         // Repetition is nearly free up to about four epochs: Muennighoff et al. 2023,

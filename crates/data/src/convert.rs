@@ -98,7 +98,11 @@ pub fn convert(request: &Convert<'_>, progress: &dyn Progress) -> Result<Vec<Con
             Some(job.opened.stream.bytes().len() as u64),
         );
         let done = Writer::new(request, layout, job, &known)?.run(progress)?;
-        progress.finish(&format!("{}: {} tokens", done.files[0].display(), done.tokens));
+        progress.finish(&format!(
+            "{}: {}",
+            done.files[0].display(),
+            cuvee_words::counted(done.tokens, "token")
+        ));
         written.push(done);
     }
     Ok(written)

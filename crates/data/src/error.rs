@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cuvee_fs::FsError;
+use cuvee_words::counted;
 
 use crate::printable::short_name;
 
@@ -284,8 +285,8 @@ pub enum DataError {
     },
     /// A file shorter or longer than it must be.
     #[error(
-        "{}: expected {expected} bytes, found {found}: the file is {}\nhint: {}",
-        path.display(), if found < expected { "truncated" } else { "longer than its index says" }, REBUILD
+        "{}: expected {}, found {found}: the file is {}\nhint: {}",
+        path.display(), counted(*expected, "byte"), if found < expected { "truncated" } else { "longer than its index says" }, REBUILD
     )]
     Length {
         /// The file.
@@ -375,7 +376,8 @@ pub enum DataError {
     /// A source that gave no document.
     #[error(
         "domain `{domain}` is empty: expected at least one document with text, found {read} in \
-         {files} files ({empty} without text, {invalid} invalid{reasons}){first}\nhint: {hint}"
+         {} ({empty} without text, {invalid} invalid{reasons}){first}\nhint: {hint}",
+         counted(*files, "file")
     )]
     EmptyDomain {
         /// The domain.

@@ -205,6 +205,8 @@ pub(crate) fn not_inspectable(path: &Path) -> DataError {
         let mut folders = folders_of_shards(path);
         let more = folders.len().saturating_sub(MOST_NAMED);
         folders.truncate(MOST_NAMED);
+        let folders: Vec<String> =
+            folders.iter().map(|folder| cuvee_words::shell_word(folder)).collect();
         match (folders.as_slice(), more) {
             ([], _) => ("a folder with no shards", PREPARE.to_owned()),
             (folders, 0) => ("a folder of such folders", format!("pass {}", folders.join(" or "))),

@@ -15,8 +15,11 @@ use crate::ops::{AdamWStep, Heads, Rotations};
 ///
 /// **Buffers** are *floats*, which are f32; *activations*, which are of the backend's element type
 /// and which products read; and *matrices*, which are parameters packed for products and must be
-/// packed again when their f32 values change. Methods take `rows` rows (or as many as there are ids
-/// or targets) of buffers that may be longer. Gradients are named d_ or d after what they are of.
+/// packed again when their f32 values change; and *gradients* of parameters, which several workers
+/// add to: the one whose turn is 0 replaces what is there, each other waits for the turns before
+/// it, so that a sum has one order. Methods take `rows` rows (or as many as there are ids
+/// or targets) of buffers that may be longer. What is a gradient is named d_ or d after what it is
+/// of.
 ///
 /// **Threads**: methods are called from several workers at once, each with its own workspace.
 ///
@@ -29,6 +32,8 @@ pub trait Backend: Send + Sync + 'static {
     type Activations: Send + Sync;
     /// A parameter `[o, i]`, packed for the products of forward and backward.
     type Matrix: Send + Sync;
+    /// The gradient of a parameter.
+    type Gradient: Send + Sync;
     /// One worker's memory for what kernels need in between.
     type Workspace: Send;
     /// One layer's keys and values of the tokens so far.
@@ -45,6 +50,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `[o, i]` of zeros, to be filled by [`Backend::pack`].
     fn matrix(&self, o: usize, i: usize) -> Self::Matrix;
+
+    /// The gradient of a parameter `[o, i]`, or with `o` of 1 of a gain `[i]`: zeros.
+    fn gradient(&self, o: usize, i: usize) -> Self::Gradient;
+
+    /// Begins the sum of a gradient: the next turn is 0.
+    fn begin_gradient(&self, gradient: &Self::Gradient);
+
+    /// `gradient[range]`.
+    fn read_gradient(&self, gradient: &Self::Gradient, range: Range<usize>) -> Vec<f32>;
 
     /// A workspace for up to `rows` rows in sequences of up to `context`, of a model with these
     /// heads, `vocab_size` logits and no layer with more than `widest` inputs; with `backward`, for
@@ -65,22 +79,20 @@ pub trait Backend: Send + Sync + 'static {
     /// `floats[range]`.
     fn read(&self, floats: &Self::Floats, range: Range<usize>) -> Vec<f32>;
 
-    /// `floats` ← 0.
-    fn clear(&self, floats: &mut Self::Floats);
-
     /// Rounds `values`, `[o, i]`, and packs them into `matrix`.
     fn pack(&self, values: &Self::Floats, matrix: &mut Self::Matrix);
 
     /// x ← rows `ids` of `table_vd`.
     fn embed(&self, table_vd: &Self::Floats, d: usize, ids: &[u32], x_nd: &mut Self::Floats);
 
-    /// Rows `ids` of `gradient_vd` += the rows of dx.
+    /// Rows `ids` of `gradient_vd` += the rows of dx; in turn 0 all other rows ← 0.
     fn embed_backward(
         &self,
         d: usize,
         ids: &[u32],
         dx_nd: &Self::Floats,
-        gradient_vd: &mut Self::Floats,
+        gradient_vd: &Self::Gradient,
+        turn: usize,
     );
 
     /// [`crate::rms_norm`]: y ← x · s · gain, `scale` ← s = 1 / √(mean x² + eps).
@@ -93,6 +105,15 @@ pub trait Backend: Send + Sync + 'static {
         eps: f32,
         y_nd: &mut Self::Activations,
         scale_n: &mut Self::Floats,
+    );
+
+    /// The gradient of a gain: += each of the first `sequences` rows of `gains_bd`, in order.
+    fn gain_gradient(
+        &self,
+        sequences: usize,
+        gains_bd: &Self::Floats,
+        gradient_d: &Self::Gradient,
+        turn: usize,
     );
 
     /// [`crate::rms_norm_backward`]: adds to dx, or with `overwrite` replaces it, and gives it
@@ -158,14 +179,14 @@ pub trait Backend: Send + Sync + 'static {
         dx_ni: &mut Self::Floats,
     );
 
-    /// dW ← dyᵀ x, or dW += dyᵀ x with `add`.
+    /// dW += dyᵀ x.
     fn linear_gradient(
         &self,
         rows: usize,
         dy_no: &Self::Activations,
         x_ni: &Self::Activations,
-        add: bool,
-        dw_oi: &mut Self::Floats,
+        dw_oi: &Self::Gradient,
+        turn: usize,
         workspace: &mut Self::Workspace,
     );
 
@@ -246,8 +267,8 @@ pub trait Backend: Send + Sync + 'static {
     );
 
     /// [`Backend::head`], and the gradient of Σ loss_scale · loss: dx ← loss_scale (softmax z −
-    /// 1_target) W, and dW ← the product of that bracket with x, or dW += with `add`. `values_vd`
-    /// is W in f32.
+    /// 1_target) W, and dW += the product of that bracket with x. `values_vd` is W in f32. As many
+    /// turns as [`Backend::head_turns`] says, which `turns` numbers.
     #[allow(clippy::too_many_arguments)]
     fn head_backward(
         &self,
@@ -258,27 +279,31 @@ pub trait Backend: Send + Sync + 'static {
         loss_scales: &[f32],
         losses: &mut [f32],
         dx_nd: &mut Self::Floats,
-        add: bool,
-        dw_vd: &mut Self::Floats,
+        dw_vd: &Self::Gradient,
+        turns: impl Fn(usize) -> usize,
         workspace: &mut Self::Workspace,
     );
+
+    /// Turns that [`Backend::head_backward`] takes for `rows` rows.
+    fn head_turns(&self, rows: usize, vocab_size: usize) -> usize;
 
     /// Number of workers: parts of a batch that [`Backend::parallel`] runs at the same time.
     fn workers(&self) -> usize;
 
-    /// Calls `work` on each of `items`, in parallel.
+    /// Calls `work` on each of `items`, in parallel: at the same time, where there are no more of
+    /// them than workers, so that they may wait for each other's turns.
     fn parallel<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Sync + Send);
 
     /// Adds up the workers' gradients in the first of them, in the order given, and returns Σ g² of
     /// the sum in f64.
-    fn reduce(&self, gradients: &mut [&mut Self::Floats]) -> f64;
+    fn reduce(&self, gradients: &mut [&mut Self::Gradient]) -> f64;
 
     /// [`crate::adamw`]: one AdamW update of `values` and the two moments. Packed matrices of them
     /// stay as they are.
     fn adamw(
         &self,
         values: &mut Self::Floats,
-        gradient: &Self::Floats,
+        gradient: &Self::Gradient,
         first: &mut Self::Floats,
         second: &mut Self::Floats,
         step: &AdamWStep,

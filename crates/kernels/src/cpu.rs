@@ -13,6 +13,7 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use crate::backend::Backend;
 use crate::buffer::{Buffer, Matrix};
 use crate::element::{Element, ElementType, RoundTo};
+use crate::gradient::Gradient;
 use crate::ops::{
     self, AdamWStep, AttentionWorkspace, HeadWorkspace, Heads, KvCache, LinearWorkspace,
     PackedMatrix, Rotations,
@@ -48,6 +49,7 @@ where
     type Floats = Buffer<f32>;
     type Activations = Matrix<E>;
     type Matrix = PackedMatrix<E>;
+    type Gradient = Gradient;
     type Workspace = CpuWorkspace<E>;
     type KvCache = KvCache<E>;
 
@@ -65,6 +67,18 @@ where
 
     fn matrix(&self, o: usize, i: usize) -> PackedMatrix<E> {
         PackedMatrix::zeros(o, i)
+    }
+
+    fn gradient(&self, o: usize, i: usize) -> Gradient {
+        Gradient::zeros(o, i)
+    }
+
+    fn begin_gradient(&self, gradient: &Gradient) {
+        gradient.begin();
+    }
+
+    fn read_gradient(&self, gradient: &Gradient, range: Range<usize>) -> Vec<f32> {
+        gradient.read(range)
     }
 
     fn workspace(
@@ -91,10 +105,6 @@ where
         floats[range].to_vec()
     }
 
-    fn clear(&self, floats: &mut Buffer<f32>) {
-        floats.fill(0.0);
-    }
-
     fn pack(&self, values: &Buffer<f32>, matrix: &mut PackedMatrix<E>) {
         self.pool.install(|| matrix.pack(values));
     }
@@ -103,8 +113,25 @@ where
         ops::embed(table, d, ids, x);
     }
 
-    fn embed_backward(&self, d: usize, ids: &[u32], dx: &Buffer<f32>, gradient: &mut Buffer<f32>) {
-        ops::embed_backward(d, ids, dx, gradient);
+    fn embed_backward(
+        &self,
+        d: usize,
+        ids: &[u32],
+        dx: &Buffer<f32>,
+        gradient: &Gradient,
+        turn: usize,
+    ) {
+        ops::embed_backward(d, ids, dx, gradient, turn);
+    }
+
+    fn gain_gradient(
+        &self,
+        sequences: usize,
+        gains: &Buffer<f32>,
+        gradient: &Gradient,
+        turn: usize,
+    ) {
+        ops::gain_gradient(sequences, gains, gradient, turn);
     }
 
     fn norm(
@@ -173,11 +200,11 @@ where
         rows: usize,
         dy: &Matrix<E>,
         x: &Matrix<E>,
-        add: bool,
-        dw: &mut Buffer<f32>,
+        dw: &Gradient,
+        turn: usize,
         workspace: &mut CpuWorkspace<E>,
     ) {
-        ops::linear_gradient(rows, dy, x, add, dw, &mut workspace.linear);
+        ops::linear_gradient(rows, dy, x, dw, turn, &mut workspace.linear);
     }
 
     fn rotate(
@@ -266,12 +293,16 @@ where
         scales: &[f32],
         losses: &mut [f32],
         dx: &mut Buffer<f32>,
-        add: bool,
-        dw: &mut Buffer<f32>,
+        dw: &Gradient,
+        turns: impl Fn(usize) -> usize,
         workspace: &mut CpuWorkspace<E>,
     ) {
         let (inputs, head) = (&mut workspace.linear.inputs, &mut workspace.head);
-        ops::head_backward(x, w, values, targets, scales, losses, dx, add, dw, inputs, head);
+        ops::head_backward(x, w, values, targets, scales, losses, dx, dw, turns, inputs, head);
+    }
+
+    fn head_turns(&self, rows: usize, vocab_size: usize) -> usize {
+        ops::head_turns(rows, vocab_size)
     }
 
     fn workers(&self) -> usize {
@@ -282,14 +313,14 @@ where
         self.pool.install(|| items.par_iter_mut().with_max_len(1).for_each(work));
     }
 
-    fn reduce(&self, gradients: &mut [&mut Buffer<f32>]) -> f64 {
+    fn reduce(&self, gradients: &mut [&mut Gradient]) -> f64 {
         self.pool.install(|| ops::reduce(gradients))
     }
 
     fn adamw(
         &self,
         values: &mut Buffer<f32>,
-        gradient: &Buffer<f32>,
+        gradient: &Gradient,
         first: &mut Buffer<f32>,
         second: &mut Buffer<f32>,
         step: &AdamWStep,

@@ -113,6 +113,7 @@ mod cpu;
 mod dot;
 mod element;
 mod gemm;
+mod gradient;
 mod isa;
 mod lanes;
 mod math;
@@ -126,6 +127,7 @@ pub use element::{Element, ElementType, RoundTo};
 pub use gemm::{
     AddResidual, Epilogue, Panels, StoreF32, StoreRounded, multiply, multiply_transposed,
 };
+pub use gradient::Gradient;
 pub use half::bf16;
 pub use isa::{Isa, fast, fast_bf16, isa};
 pub use ops::*;

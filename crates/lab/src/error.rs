@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use cuvee_words::counted;
+
 /// `Result` with this crate's error.
 pub type Result<T> = std::result::Result<T, LabError>;
 
@@ -63,8 +65,9 @@ pub enum LabError {
 
     /// The data hold fewer examples than the study takes.
     #[error(
-        "{}: found {found} training images, expected {expected}: {domains} domains of {samples} and {held_out} held out each\n\
-         hint: --set samples=N --set held_out=N with a smaller N", .folder.display()
+        "{}: found {}, expected {expected}: {} of {samples} and {held_out} held out each\n\
+         hint: --set samples=N --set held_out=N with a smaller N",
+        .folder.display(), counted(*found, "training image"), counted(*domains, "domain")
     )]
     TooFew {
         /// The data folder.

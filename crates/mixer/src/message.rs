@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use cuvee_words::counted;
+
 use crate::error::{MixerError, Place};
 use crate::objective::Objective;
 use crate::slot::Slot;
@@ -65,7 +67,11 @@ impl MixerError {
                 domains.join(", ")
             ),
             Self::WrongLength { role, expected, found } => {
-                format!("{}: expected {expected} values, one a domain, found {found}", place(role))
+                format!(
+                    "{}: expected {}, one a domain, found {found}",
+                    place(role),
+                    counted(*expected, "value")
+                )
             }
             Self::ZeroSampling { domain, step, objective } => format!(
                 "domain `{domain}` has sampling_weight 0 at step {step} but a share of {objective} \
@@ -93,17 +99,20 @@ impl MixerError {
                 steps,
                 fitting_steps,
             } => format!(
-                "domain `{domain}` would be read {epochs:.3} times in {steps} steps \
-                 ({sequences:.0} sequences of its {windows} windows): expected at most max_epochs \
+                "domain `{domain}` would be read {epochs:.3} times in {} \
+                 ({sequences:.0} sequences of its {}): expected at most max_epochs \
                  = {max_epochs}\n\
                  hint: {}",
+                counted(*steps, "step"),
+                counted(*windows, "window"),
                 fitting_hint(*fitting_steps, domain)
             ),
             Self::DomainExhausted { domain, max_epochs, windows, step } => format!(
-                "domain `{domain}` has been read max_epochs = {max_epochs} times ({windows} \
-                 windows a pass) and step {step} asks for more\n\
-                 hint: raise the domain's max_epochs, add data to it, or end the run at {step} \
-                 steps"
+                "domain `{domain}` has been read max_epochs = {max_epochs} times ({} a pass) \
+                 and step {step} asks for more\n\
+                 hint: raise the domain's max_epochs, add data to it, or end the run at {}",
+                counted(*windows, "window"),
+                counted(*step, "step")
             ),
             Self::TooFewWindows { domains, available, needed, fitting_steps } => format!(
                 "the run needs {needed} more sequences, but max_epochs leaves {available} of all \
@@ -116,8 +125,9 @@ impl MixerError {
                 format!(
                     "{}: the run asks for {budget:.0} tokens, but max_epochs = {max_epochs} passes \
                      over all domains hold {available:.0}\n\
-                     hint: train for at most {fitting_steps} steps, raise max_epochs, or add data",
-                    slot(at)
+                     hint: train for at most {}, raise max_epochs, or add data",
+                    slot(at),
+                    counted(*fitting_steps, "step")
                 )
             }
             Self::LossUnused { strategy } => format!(
@@ -152,8 +162,9 @@ impl MixerError {
                 format!("{at} is {value}: expected {expected}\nhint: change {at}")
             }
             Self::RunOver { steps } => format!(
-                "step {steps} was asked for, but the run has {steps} steps, counted from 0\n\
-                 hint: raise {run}steps; epochs are planned and checked for the whole run"
+                "step {steps} was asked for, but the run has {}, counted from 0\n\
+                 hint: raise {run}steps; epochs are planned and checked for the whole run",
+                counted(*steps, "step")
             ),
             Self::State { what, expected, found } => format!(
                 "the saved mixture state does not fit this run: {what} is {found}, expected \

@@ -22,8 +22,9 @@ pub enum ReportError {
 
     /// A log is shorter than the checkpoint that goes on with it says.
     #[error(
-        "{} has {found} bytes: expected at least the {expected} that the checkpoint counts\n\
-         hint: the log was cut or replaced; resume from an older checkpoint, or start a new run", .path.display()
+        "{} has {}: expected at least the {expected} that the checkpoint counts\n\
+         hint: the log was cut or replaced; resume from an older checkpoint, or start a new run",
+        .path.display(), cuvee_words::counted(*found, "byte")
     )]
     LogTooShort {
         /// The log.

@@ -1,7 +1,8 @@
-//! The tables of the command line, as text of at most 100 columns.
+//! The tables of the command line, as text of at most 80 columns, the width of a terminal.
 //!
-//! In: rows of plain numbers. Out: a table with right-aligned numbers and thousands separators.
-//! Names too long for the width wrap; numbers are rounded, but what is above 0 never shows as 0.
+//! In: rows of plain numbers. Out: a table with a header of one line, right-aligned numbers and
+//! thousands separators; where it would grow too wide, large numbers are written in short. Names
+//! too long for the width wrap; numbers are rounded, but what is above 0 never shows as 0.
 
 use crate::number::{bytes, count, decimal, thousands};
 use comfy_table::{
@@ -10,10 +11,13 @@ use comfy_table::{
 use serde::Serialize;
 
 /// Widest table, in characters.
-const WIDTH: u16 = 100;
+const WIDTH: u16 = 80;
 
 /// Names keep at least this many characters a line.
-const LEAST_NAME: usize = 16;
+const LEAST_NAME: usize = 12;
+
+/// How a whole number is written.
+type Whole = fn(u64) -> String;
 
 /// A domain's line in the plan: what the run will take from it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -104,134 +108,137 @@ pub struct PreparedRow {
 
 /// The plan, with a line of totals under several domains.
 pub fn plan_table(rows: &[PlanRow]) -> String {
-    let header = [
-        "domain",
-        "documents",
-        "tokens",
-        "share",
-        "sequences",
-        "epochs",
-        "loss\nweight",
-        "multiplier",
-    ];
-    let mut lines: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| {
+    let header =
+        ["domain", "documents", "tokens", "share", "sequences", "epochs", "weight", "multiplier"];
+    fitting(&header, |whole| {
+        let line = |row: &PlanRow| {
             vec![
                 row.domain.clone(),
                 whole(row.documents),
                 whole(row.tokens),
                 percent(row.share),
-                expected(row.sequences),
+                expected(row.sequences, whole),
                 decimal(row.epochs, 2),
                 decimal(row.loss_weight, 3),
                 decimal(row.multiplier, 3),
             ]
-        })
-        .collect();
-    if rows.len() > 1 {
-        let sum = |value: fn(&PlanRow) -> u64| rows.iter().map(value).fold(0, u64::saturating_add);
-        let mut total = vec![
-            "total".to_owned(),
-            whole(sum(|row| row.documents)),
-            whole(sum(|row| row.tokens)),
-            percent(rows.iter().map(|row| row.share).sum()),
-            expected(rows.iter().map(|row| row.sequences).sum()),
-        ];
-        total.resize(header.len(), String::new());
-        lines.push(total);
-    }
-    table(&header, lines)
+        };
+        let mut lines: Vec<Vec<String>> = rows.iter().map(line).collect();
+        if rows.len() > 1 {
+            let sum =
+                |value: fn(&PlanRow) -> u64| rows.iter().map(value).fold(0, u64::saturating_add);
+            let mut total = vec![
+                "total".to_owned(),
+                whole(sum(|row| row.documents)),
+                whole(sum(|row| row.tokens)),
+                percent(rows.iter().map(|row| row.share).sum()),
+                expected(rows.iter().map(|row| row.sequences).sum(), whole),
+            ];
+            total.resize(header.len(), String::new());
+            lines.push(total);
+        }
+        lines
+    })
 }
 
 /// Held-out quality before and after training, with the mean under several domains.
 pub fn result_table(rows: &[ResultRow], mean: Option<ResultMean>) -> String {
-    let header = [
-        "domain",
-        "valid loss\nfirst",
-        "\nlast",
-        "\nchange",
-        "perplexity",
-        "bits per byte\nfirst → last",
-    ];
+    let header = ["domain", "first loss", "last loss", "change", "perplexity", "bits per byte"];
     let change =
         |first: f64, last: f64| [decimal(first, 3), decimal(last, 3), signed(last - first)];
-    let of_domain = |row: &ResultRow| {
-        let [first, last, change] = change(row.first_loss, row.last_loss);
-        vec![
-            row.domain.clone(),
-            first,
-            last,
-            change,
-            decimal(row.perplexity, 1),
-            format!(
-                "{} → {}",
-                decimal(row.first_bits_per_byte, 3),
-                decimal(row.last_bits_per_byte, 3)
-            ),
-        ]
-    };
-    let mut lines: Vec<Vec<String>> = rows.iter().map(of_domain).collect();
-    if let Some(mean) = mean.filter(|_| rows.len() > 1) {
-        // Of losses alone: the exponential of a mean is no mean of perplexities.
-        let mut line = vec!["mean".to_owned()];
-        line.extend(change(mean.first_loss, mean.last_loss));
-        line.resize(header.len(), String::new());
-        lines.push(line);
-    }
-    table(&header, lines)
+    fitting(&header, |_| {
+        let of_domain = |row: &ResultRow| {
+            let [first, last, change] = change(row.first_loss, row.last_loss);
+            vec![
+                row.domain.clone(),
+                first,
+                last,
+                change,
+                decimal(row.perplexity, 1),
+                format!(
+                    "{} → {}",
+                    decimal(row.first_bits_per_byte, 3),
+                    decimal(row.last_bits_per_byte, 3)
+                ),
+            ]
+        };
+        let mut lines: Vec<Vec<String>> = rows.iter().map(of_domain).collect();
+        if let Some(mean) = mean.filter(|_| rows.len() > 1) {
+            // Of losses alone: the exponential of a mean is no mean of perplexities.
+            let mut line = vec!["mean".to_owned()];
+            line.extend(change(mean.first_loss, mean.last_loss));
+            line.resize(header.len(), String::new());
+            lines.push(line);
+        }
+        lines
+    })
 }
 
 /// Held-out quality at one moment, with `mean`, L_π and its standard error, under several domains.
 pub fn eval_table(rows: &[EvalRow], mean: (f64, Option<f64>)) -> String {
     let header = ["domain", "windows", "tokens", "loss", "± s.e.", "perplexity", "bits per byte"];
-    let of_domain = |row: &EvalRow| {
-        vec![
-            row.domain.clone(),
-            whole(row.windows),
-            whole(row.tokens),
-            decimal(row.loss, 3),
-            error(row.standard_error),
-            decimal(row.perplexity, 1),
-            decimal(row.bits_per_byte, 3),
-        ]
-    };
-    let mut lines: Vec<Vec<String>> = rows.iter().map(of_domain).collect();
-    if rows.len() > 1 {
-        let sum = |value: fn(&EvalRow) -> u64| rows.iter().map(value).fold(0, u64::saturating_add);
-        let mut line = vec![
-            "mean".to_owned(),
-            whole(sum(|row| row.windows)),
-            whole(sum(|row| row.tokens)),
-            decimal(mean.0, 3),
-            error(mean.1),
-        ];
-        line.resize(header.len(), String::new());
-        lines.push(line);
-    }
-    table(&header, lines)
+    fitting(&header, |whole| {
+        let of_domain = |row: &EvalRow| {
+            vec![
+                row.domain.clone(),
+                whole(row.windows),
+                whole(row.tokens),
+                decimal(row.loss, 3),
+                error(row.standard_error),
+                decimal(row.perplexity, 1),
+                decimal(row.bits_per_byte, 3),
+            ]
+        };
+        let mut lines: Vec<Vec<String>> = rows.iter().map(of_domain).collect();
+        if rows.len() > 1 {
+            let sum =
+                |value: fn(&EvalRow) -> u64| rows.iter().map(value).fold(0, u64::saturating_add);
+            let mut line = vec![
+                "mean".to_owned(),
+                whole(sum(|row| row.windows)),
+                whole(sum(|row| row.tokens)),
+                decimal(mean.0, 3),
+                error(mean.1),
+            ];
+            line.resize(header.len(), String::new());
+            lines.push(line);
+        }
+        lines
+    })
 }
 
 /// What preparation made of each domain.
 pub fn prepared_table(rows: &[PreparedRow]) -> String {
     let header = ["domain", "documents", "text", "train tokens", "tune tokens", "valid tokens"];
-    let lines = rows.iter().map(|row| {
-        vec![
-            row.domain.clone(),
-            whole(row.documents),
-            bytes(row.bytes),
-            whole(row.train_tokens),
-            whole(row.tune_tokens),
-            whole(row.valid_tokens),
-        ]
-    });
-    table(&header, lines.collect())
+    fitting(&header, |whole| {
+        let line = |row: &PreparedRow| {
+            vec![
+                row.domain.clone(),
+                whole(row.documents),
+                bytes(row.bytes),
+                whole(row.train_tokens),
+                whole(row.tune_tokens),
+                whole(row.valid_tokens),
+            ]
+        };
+        rows.iter().map(line).collect()
+    })
+}
+
+/// The table of `lines`, with whole numbers in full where it fits, else in short.
+fn fitting(header: &[&str], lines: impl Fn(Whole) -> Vec<Vec<String>>) -> String {
+    let full = table(header, lines(thousands));
+    if full.lines().all(|line| line.chars().count() <= usize::from(WIDTH)) {
+        full
+    } else {
+        table(header, lines(short))
+    }
 }
 
 /// Lays out lines whose first cell is a name and whose others are numbers.
 fn table(header: &[&str], lines: Vec<Vec<String>>) -> String {
-    let longest =
-        lines.iter().filter_map(|line| line.first()).map(|name| name.chars().count()).max();
+    let names = lines.iter().filter_map(|line| line.first().map(String::as_str));
+    let longest = names.chain(header.first().copied()).map(|name| name.chars().count()).max();
     let cell = |(column, text): (usize, String)| {
         let alignment = if column == 0 { CellAlignment::Left } else { CellAlignment::Right };
         Cell::new(text).set_alignment(alignment)
@@ -246,8 +253,12 @@ fn table(header: &[&str], lines: Vec<Vec<String>>) -> String {
     for line in lines {
         table.add_row(line.into_iter().enumerate().map(cell));
     }
+    for column in table.column_iter_mut() {
+        // Two spaces between columns: one of them is the border.
+        column.set_padding((0, 1));
+    }
     for column in table.column_iter_mut().skip(1) {
-        // Only names may wrap: half a number is a wrong number.
+        // Only names may wrap: half a number is a wrong number, and so is half a header.
         column.set_constraint(ColumnConstraint::ContentWidth);
     }
     if let Some(names) = table.column_mut(0) {
@@ -260,9 +271,9 @@ fn table(header: &[&str], lines: Vec<Vec<String>>) -> String {
     table.trim_fmt()
 }
 
-/// A whole number in full, or in short from ten billion on, where the table would grow too wide.
-fn whole(value: u64) -> String {
-    if value < 10_000_000_000 { thousands(value) } else { count(value as f64) }
+/// A whole number in short, from ten thousand on.
+fn short(value: u64) -> String {
+    if value < 10_000 { thousands(value) } else { count(value as f64) }
 }
 
 fn percent(share: f64) -> String {
@@ -271,7 +282,7 @@ fn percent(share: f64) -> String {
 }
 
 /// Expected sequences: whole from a hundred on, where a tenth no longer matters.
-fn expected(sequences: f64) -> String {
+fn expected(sequences: f64, whole: Whole) -> String {
     if sequences < 100.0 { decimal(sequences, 1) } else { whole(sequences.round() as u64) }
 }
 
@@ -309,12 +320,11 @@ mod tests {
     fn the_plan_lines_up_and_adds_up() {
         let small = PlanRow { share: 0.375, sequences: 2.5, ..plan_row("code") };
         let expected = [
-            " domain   documents          tokens    share   sequences   epochs     loss   multiplier",
-            "                                                                    weight",
-            "────────────────────────────────────────────────────────────────────────────────────────",
-            " web         12,345   1,234,567,890    62.5%      40,000    <0.01    1.000        0.800",
-            " code        12,345   1,234,567,890    37.5%         2.5    <0.01    1.000        0.800",
-            " total       24,690   2,469,135,780   100.0%      40,003",
+            "domain  documents         tokens   share  sequences  epochs  weight  multiplier",
+            "────────────────────────────────────────────────────────────────────────────────",
+            "web        12,345  1,234,567,890   62.5%     40,000   <0.01   1.000       0.800",
+            "code       12,345  1,234,567,890   37.5%        2.5   <0.01   1.000       0.800",
+            "total      24,690  2,469,135,780  100.0%     40,003",
         ];
         assert_eq!(lines(&plan_table(&[plan_row("web"), small])), expected);
     }
@@ -342,12 +352,11 @@ mod tests {
         };
         let mean = Some(ResultMean { first_loss: 8.317, last_loss: 4.5 });
         let expected = [
-            " domain   valid loss                    perplexity   bits per byte",
-            "               first    last   change                 first → last",
-            "───────────────────────────────────────────────────────────────────",
-            " web           8.317   3.250   -5.067         25.8   2.900 → 1.133",
-            " code          8.317     n/a      n/a          n/a   2.900 → 1.133",
-            " mean          8.317   4.500   -3.817",
+            "domain  first loss  last loss  change  perplexity  bits per byte",
+            "─────────────────────────────────────────────────────────────────",
+            "web          8.317      3.250  -5.067        25.8  2.900 → 1.133",
+            "code         8.317        n/a     n/a         n/a  2.900 → 1.133",
+            "mean         8.317      4.500  -3.817",
         ];
         assert_eq!(lines(&result_table(&[row.clone(), broken], mean)), expected);
         // Of one domain the mean is its own line.
@@ -373,11 +382,11 @@ mod tests {
             ..eval.clone()
         };
         let expected = [
-            " domain   windows   tokens    loss   ± s.e.   perplexity   bits per byte",
-            "─────────────────────────────────────────────────────────────────────────",
-            " web           64   65,536   3.250    0.022      2,579.0           1.170",
-            " one            1    1,024   3.250        –      2,579.0           1.170",
-            " mean          65   66,560   3.250        –",
+            "domain  windows  tokens   loss  ± s.e.  perplexity  bits per byte",
+            "─────────────────────────────────────────────────────────────────",
+            "web          64  65,536  3.250   0.022     2,579.0          1.170",
+            "one           1   1,024  3.250       –     2,579.0          1.170",
+            "mean         65  66,560  3.250       –",
         ];
         assert_eq!(lines(&eval_table(&[eval.clone(), lonely], (3.25, None))), expected);
         assert!(!eval_table(&[eval], (3.25, Some(0.02))).contains("mean"));
@@ -390,15 +399,15 @@ mod tests {
             valid_tokens: 70_000,
         };
         let expected = [
-            " domain   documents     text   train tokens   tune tokens   valid tokens",
-            "─────────────────────────────────────────────────────────────────────────",
-            " web          1,200   5.4 MB      1,300,000        28,000         70,000",
+            "domain  documents    text  train tokens  tune tokens  valid tokens",
+            "───────────────────────────────────────────────────────────────────",
+            "web         1,200  5.4 MB     1,300,000       28,000        70,000",
         ];
         assert_eq!(lines(&prepared_table(&[prepared])), expected);
     }
 
     #[test]
-    fn tables_fit_a_hundred_columns_and_lose_nothing() {
+    fn tables_fit_a_terminal_with_a_header_of_one_line_and_lose_nothing() {
         let long = "code-from-many-places/with-a-very-long-name/javascript-and-typescript";
         let row = PlanRow {
             tokens: 15_000_000_000_000,
@@ -406,14 +415,23 @@ mod tests {
             sequences: 1e12,
             ..plan_row(long)
         };
-        for table in [plan_table(&[row.clone(), row]), plan_table(&[plan_row(long)])] {
-            assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
-            let names: String = table
-                .lines()
-                .filter_map(|line| line.get(1..))
-                .filter_map(|line| line.split("  ").next())
-                .collect();
-            assert!(names.contains(long), "{table}");
+        let names = |table: &str, from: usize| -> String {
+            let lines = table.lines().skip(2).filter_map(|line| line.get(from..));
+            lines.filter_map(|line| line.split("  ").next()).collect()
+        };
+        for table in [
+            plan_table(&[row.clone(), row.clone()]),
+            plan_table(&[plan_row(long)]),
+            plan_table(&[plan_row("a"), PlanRow { domain: "b".to_owned(), ..row.clone() }]),
+        ] {
+            let header = table.lines().next().unwrap_or_default();
+            let words: Vec<&str> = header.split_whitespace().collect();
+            assert_eq!(words.len(), 8, "{table}");
+            assert!(table.lines().nth(1).is_some_and(|rule| rule.starts_with('─')), "{table}");
+            assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
         }
+        let table = plan_table(&[row.clone(), row]);
+        assert!(names(&table, 0).contains(long) && table.contains("15.0T"), "{table}");
+        assert!(names(&plan_table(&[plan_row(long)]), 0).contains(long));
     }
 }

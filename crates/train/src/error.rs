@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use cuvee_fs::FsError;
+use cuvee_words::{counted, shell_word, toml_string};
 use thiserror::Error;
 
 /// Result of the functions of this crate.
@@ -30,7 +31,7 @@ pub enum TrainError {
     },
 
     /// The system did not start the threads asked for.
-    #[error("cannot start {threads} threads: {message}\nhint: lower train.threads")]
+    #[error("cannot start {}: {message}\nhint: lower train.threads", counted(*threads, "thread"))]
     Threads {
         /// How many.
         threads: usize,
@@ -76,12 +77,47 @@ pub enum TrainError {
     },
 
     /// A `.safetensors` file that is damaged.
-    #[error("{}: expected a safetensors file, found: {message}\nhint: the file may be truncated; write or download it again", path.display())]
+    #[error("{}: expected a safetensors file, found {message}\nhint: {hint}", path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// What the reader said.
+        /// What was found instead.
         message: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+
+    /// A model whose weights, or a part of them, are not there.
+    #[error("{}: expected {expected}, found {found}\nhint: {hint}", path.display())]
+    NoWeights {
+        /// The file that is missing, or the folder.
+        path: PathBuf,
+        /// What should have been there.
+        expected: String,
+        /// What is there.
+        found: String,
+        /// What to do about it.
+        hint: String,
+    },
+
+    /// Weights that are not numbers.
+    #[error(
+        "{}: tensor `{name}`: expected finite numbers, found {value} at element {element} of {elements} ({count} not finite)\nhint: the model diverged before it was saved, or the file is damaged: take an earlier checkpoint, or download it again",
+        path.display()
+    )]
+    NonFiniteWeight {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// The first number that is not finite.
+        value: f32,
+        /// Its place in the tensor, from 0.
+        element: usize,
+        /// Numbers of the tensor.
+        elements: usize,
+        /// How many of them are not finite.
+        count: usize,
     },
 
     /// A tensor the model needs is not there.
@@ -127,7 +163,7 @@ pub enum TrainError {
 
     /// A tensor of a number type that is not read.
     #[error(
-        "{place}: tensor `{name}`: expected F32, F16 or BF16 numbers, found {found}\nhint: convert the checkpoint to one of these types first"
+        "{place}: tensor `{name}`: expected F32, F16 or BF16 numbers, found {found}\nhint: {hint}"
     )]
     TensorType {
         /// The file.
@@ -136,6 +172,8 @@ pub enum TrainError {
         name: String,
         /// The type that was found.
         found: String,
+        /// What to do about it.
+        hint: &'static str,
     },
 
     /// A batch whose parts do not fit together.
@@ -151,7 +189,8 @@ pub enum TrainError {
 
     /// A sequence longer than the model's rotary table.
     #[error(
-        "a sequence of {found} tokens: expected 1 to {max_context}, the model's context\nhint: shorten the sequence or set train.context higher"
+        "a sequence of {}: expected 1 to {max_context}, the model's context\nhint: shorten the sequence or set train.context higher",
+        counted(*found, "token")
     )]
     Context {
         /// Length asked for, in tokens.
@@ -216,7 +255,9 @@ pub enum TrainError {
 
     /// A held-out split with no whole window to evaluate on.
     #[error(
-        "domain `{domain}`: its {split} split has {tokens} tokens in {documents} documents: expected at least one window of {needed}\nhint: raise the split's share ([data] split = {{ {split} = … }}), give the domain more documents, or lower train.context"
+        "domain `{domain}`: its {split} split has {} in {}: expected at least one window of {needed}\nhint: raise the split's share ([data] split = {{ {split} = … }}), give the domain more documents, or lower train.context",
+        counted(*tokens, "token"),
+        counted(*documents, "document")
     )]
     SplitTooShort {
         /// The domain.
@@ -233,7 +274,8 @@ pub enum TrainError {
 
     /// The data of a run to be resumed is not the data it was trained on.
     #[error(
-        "domain `{domain}`: the data is not what the checkpoint was trained on: expected {expected}, found {found}\nhint: put the old data back, or start a new run (model.init = \"RUN/export\" begins it from these parameters)"
+        "domain `{domain}`: the data is not what the checkpoint was trained on: expected {expected}, found {found}\nhint: put the old data back; or begin a new run from these parameters with another --out and --set {}",
+        init_key(checkpoint)
     )]
     DataChanged {
         /// The domain.
@@ -242,6 +284,8 @@ pub enum TrainError {
         expected: String,
         /// What is there now.
         found: String,
+        /// The checkpoint's folder.
+        checkpoint: PathBuf,
     },
 
     /// A checkpoint file that does not hold what it should.
@@ -267,9 +311,9 @@ pub enum TrainError {
     /// The tokenizer beside the parameters to start from is not the one the run's data is made
     /// with.
     #[error(
-        "{}: expected the run's tokenizer, {expected}, found {found}: every row of the embedding would mean another token\nhint: [tokenizer] file = \"{}\"",
+        "{}: expected the run's tokenizer, {expected}, found {found}: every row of the embedding would mean another token\nhint: [tokenizer] file = {}",
         path.display(),
-        path.display()
+        toml_string(&path.display().to_string())
     )]
     TokenizerDiffers {
         /// The tokenizer.json beside the parameters.
@@ -312,6 +356,12 @@ pub enum TrainError {
     /// The tensor library refused an operation: out of memory, a failing driver.
     #[error("tensor library: {0}")]
     Tensor(#[from] candle_core::Error),
+}
+
+/// `model.init="FOLDER"` as `--set` takes it from a shell.
+fn init_key(checkpoint: &Path) -> String {
+    let folder = std::path::absolute(checkpoint).unwrap_or_else(|_| checkpoint.to_path_buf());
+    shell_word(&format!("model.init={}", toml_string(&folder.display().to_string())))
 }
 
 /// Where a NaN or an infinity was met, before anything was updated with it. The engine fills in

@@ -51,8 +51,8 @@ mod tensor;
 pub use batch::{Batch, TokenBuffer, read_batch};
 pub use checkpoint::{DataFingerprint, RunState};
 pub use engine::{
-    DeviceSpec, Engine, FusedEngine, KernelTime, ReferenceEngine, StepOutput, build_engine,
-    engine_from_parameters,
+    DeviceSpec, Engine, EngineParameters, EngineState, FusedEngine, KernelTime, ReferenceEngine,
+    StepOutput, build_engine, engine_from_parameters,
 };
 pub use error::{NonFinite, Result, TrainError};
 pub use evaluate::{
@@ -71,4 +71,4 @@ pub use spec::{
     CheckpointSpec, DEFAULT_STEPS, EngineKind, EvalSpec, Precision, Quantity, Schedule, TrainSpec,
     Warmup,
 };
-pub use tensor::NamedTensor;
+pub use tensor::{NamedTensor, Tensors};

@@ -1,11 +1,12 @@
 //! `cuvee bench WHAT`: throughput on this machine. One file a thing to measure.
 
+mod corpus;
 mod load;
 mod median;
 mod tokenize;
 mod train;
 
-use crate::session::Session;
+use crate::session::{Flag, Session};
 
 /// What the command line says about a measurement.
 #[derive(clap::Args, Clone, Debug)]
@@ -24,6 +25,17 @@ pub enum What {
     Load(load::LoadArgs),
     /// Training steps of a decoder of a named size, on a task made up on the spot
     Train(train::TrainArgs),
+}
+
+impl BenchArgs {
+    /// Its name, and which of the flags that stand behind every command mean something to it.
+    pub fn flags(&self) -> (&'static str, &'static [Flag]) {
+        match &self.what {
+            What::Train(_) => ("bench train", &[Flag::Set, Flag::Device]),
+            What::Tokenize(_) => ("bench tokenize", &[]),
+            What::Load(_) => ("bench load", &[]),
+        }
+    }
 }
 
 /// Measures; the figures go to stderr for people, with `--json` to stdout for programs.

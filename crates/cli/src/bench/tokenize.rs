@@ -1,5 +1,8 @@
 //! `cuvee bench tokenize`: texts in memory in; their ids, in memory too, out, and how fast.
 //!
+//! Without texts they are made up on the spot, and without a tokenizer one is trained on such text
+//! (see [`corpus`]).
+//!
 //! A pass encodes every document as `prepare` does, on all threads, some documents at a time into
 //! one buffer, and keeps all ids. The tokenizer remembers words it has seen, so the first pass,
 //! with a tokenizer just loaded, is what preparing a corpus of this size costs; later passes find
@@ -10,24 +13,30 @@ use std::time::Instant;
 
 use cuvee_data::{OneOrMany, SourceSpec, Tokenizer, read_texts};
 use cuvee_report::{bytes, thousands};
+use cuvee_words::{counted, plural};
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::corpus;
 use super::median::median;
 use crate::config::ConfigError;
 use crate::session::{Interrupted, Session};
 
+/// Most bytes of text that are read, and how many are made up.
+const GIVEN: usize = 1_000_000_000;
+const MADE_UP: usize = 32_000_000;
 /// Bytes of text that a thread takes at a time.
 const PIECE: usize = 1 << 17;
 
 /// What the command line says about the measurement.
 #[derive(clap::Args, Clone, Debug)]
 pub struct TokenizeArgs {
-    /// The tokenizer.json, or a folder with one
+    /// The tokenizer.json, or a folder with one (default: one trained on text made up on the spot)
     #[arg(long, value_name = "FILE")]
-    tokenizer: PathBuf,
-    /// Files, folders or patterns of text, JSON lines or Parquet
-    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    tokenizer: Option<PathBuf>,
+    /// Files, folders or patterns of text, JSON lines or Parquet (default: text made up on the
+    /// spot)
+    #[arg(long, value_name = "PATH", num_args = 1..)]
     text: Vec<String>,
     /// The column that holds the text
     #[arg(long, value_name = "NAME", default_value = "text")]
@@ -38,9 +47,10 @@ pub struct TokenizeArgs {
     /// Passes over the texts; the first is reported by itself
     #[arg(long, value_name = "N", default_value_t = 3)]
     passes: usize,
-    /// At most about this many bytes of text
-    #[arg(long, value_name = "N", default_value_t = 1_000_000_000)]
-    bytes: usize,
+    /// At most about this many bytes of text (default: 1000000000, or 32000000 of text made up on
+    /// the spot)
+    #[arg(long, value_name = "N")]
+    bytes: Option<usize>,
 }
 
 /// Measures and says what came out.
@@ -53,24 +63,34 @@ pub fn run(args: &TokenizeArgs, session: &Session) -> anyhow::Result<()> {
             "--threads: expected 1 to 1024, found {threads}\nhint: one a core is quickest"
         ));
     }
-    if args.passes == 0 || args.bytes == 0 {
+    let made_up = args.text.is_empty();
+    let most = args.bytes.unwrap_or(if made_up { MADE_UP } else { GIVEN });
+    if args.passes == 0 || most == 0 {
         return refuse(
             "expected at least one pass over at least one byte, found none\nhint: --passes 3",
         );
     }
-    let source = SourceSpec {
-        path: Some(OneOrMany::Many(args.text.clone())),
-        text: args.text_column.clone(),
-        ..SourceSpec::default()
+    let texts = if made_up {
+        corpus::texts(most)
+    } else {
+        let source = SourceSpec {
+            path: Some(OneOrMany::Many(args.text.clone())),
+            text: args.text_column.clone(),
+            ..SourceSpec::default()
+        };
+        read_texts(&source, ".".as_ref(), most)?
     };
-    let texts = read_texts(&source, ".".as_ref(), args.bytes)?;
     let total: usize = texts.iter().map(String::len).sum();
     if total == 0 {
         return refuse("expected some text, found none\nhint: look at --text and --text-column");
     }
     let start = Instant::now();
-    let tokenizer = Tokenizer::from_file(&args.tokenizer, None)?;
-    let load_ms = start.elapsed().as_secs_f64() * 1e3;
+    let tokenizer = match &args.tokenizer {
+        Some(path) => Tokenizer::from_file(path, None)?,
+        None => corpus::tokenizer()?,
+    };
+    // Training one is no loading.
+    let load_ms = args.tokenizer.is_some().then(|| start.elapsed().as_secs_f64() * 1e3);
     let pieces = pieces(&texts);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     // Threads that are still being started are no part of a pass.
@@ -90,10 +110,14 @@ pub fn run(args: &TokenizeArgs, session: &Session) -> anyhow::Result<()> {
     let rate = |seconds: f64| total as f64 / 1e6 / seconds;
     let later = (seconds.len() > 1).then(|| rate(median(&seconds[1..])));
     session.say(format!(
-        "{} documents, {} of text, {} tokens, {threads} threads: {:.1} MB/s in the first pass{}",
+        "{} {}, {} of text{}, {} {}, {}: {:.1} MB/s in the first pass{}",
         thousands(texts.len() as u64),
+        plural(texts.len(), "document"),
         bytes(total as u64),
+        if made_up { " made up on the spot" } else { "" },
         thousands(tokens as u64),
+        plural(tokens, "token"),
+        counted(threads, "thread"),
         rate(seconds[0]),
         later.map_or(String::new(), |later| format!(", {later:.1} MB/s in later ones (median)")),
     ));
@@ -107,6 +131,7 @@ pub fn run(args: &TokenizeArgs, session: &Session) -> anyhow::Result<()> {
         "threads": threads,
         "passes_ms": seconds.iter().map(|s| s * 1e3).collect::<Vec<_>>(),
         "load_ms": load_ms,
+        "made_up": made_up,
     }))
 }
 

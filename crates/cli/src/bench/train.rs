@@ -17,6 +17,7 @@ use cuvee_train::{
     Batch, DeviceSpec, Engine, EngineKind, KernelTime, ModelConfig, ModelSpec, Preset, Schedule,
     TokenBuffer, TrainSpec, Warmup, build_engine, learning_rate,
 };
+use cuvee_words::{counted, plural};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -171,8 +172,9 @@ impl Setup {
         let tokens = self.train.tokens_per_step();
         if tokens > MAX_STEP_TOKENS {
             return refuse(format!(
-                "expected at most {MAX_STEP_TOKENS} tokens in a step, found {} sequences × {} tokens\nhint: lower --batch or --context",
-                self.train.batch_size, self.train.context
+                "expected at most {MAX_STEP_TOKENS} tokens in a step, found {} × {}\nhint: lower --batch or --context",
+                counted(self.train.batch_size, "sequence"),
+                counted(self.train.context, "token")
             ));
         }
         Ok(())
@@ -320,12 +322,9 @@ fn text(document: &Value, train: &TrainSpec, engine: &dyn Engine, warmup: u32) -
     let timed = document["steps_ms"].as_array().map_or(0, Vec::len);
     let memory = document["peak_rss_bytes"].as_u64().map_or_else(|| "unknown".to_owned(), bytes);
     let flops = number("flops_per_step");
-    let threads = match train.thread_count() {
-        1 => "1 thread".to_owned(),
-        n => format!("{n} threads"),
-    };
+    let threads = counted(train.thread_count(), "thread");
     format!(
-        "Size {}: {} parameters, {} sequences × {} tokens; {} engine, {}, {threads}; {timed} steps after {warmup} of warm-up\n\
+        "Size {}: {} {}, {} × {}; {} engine, {}, {threads}; {} after {warmup} of warm-up\n\
          tokens/s     {}\n\
          ms a step    {:.1} median, {:.1} least\n\
          GFLOP/s      {:.1}\n\
@@ -334,10 +333,12 @@ fn text(document: &Value, train: &TrainSpec, engine: &dyn Engine, warmup: u32) -
          loss         {:.3} → {:.3}",
         word("size"),
         count(engine.model().parameters() as f64),
-        train.batch_size,
-        train.context,
+        plural(engine.model().parameters(), "parameter"),
+        counted(train.batch_size, "sequence"),
+        counted(train.context, "token"),
         engine.name(),
         word("precision"),
+        counted(timed, "step"),
         thousands(number("tokens_per_second").round() as u64),
         number("median_ms"),
         number("min_ms"),

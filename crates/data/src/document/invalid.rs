@@ -90,7 +90,10 @@ impl InvalidCounts {
 impl std::ops::AddAssign for InvalidCounts {
     fn add_assign(&mut self, other: InvalidCounts) {
         // Saturating: a damaged record may say anything.
-        self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count = count.saturating_add(more));
+        self.0
+            .iter_mut()
+            .zip(other.0)
+            .for_each(|(count, more)| *count = count.saturating_add(more));
     }
 }
 

@@ -124,7 +124,10 @@ impl RepoCache {
         };
         let length = file.metadata().map_err(DataError::io("read", &path))?.len();
         if length != entry.size {
-            return Ok(Cached::Damaged(format!("expected {} bytes, found {length}", entry.size)));
+            return Ok(Cached::Damaged(format!(
+                "expected {}, found {length}",
+                cuvee_words::counted(entry.size, "byte")
+            )));
         }
         let mut hasher = entry.hasher();
         let mut buffer = vec![0; 1 << 20];

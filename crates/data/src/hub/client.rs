@@ -292,14 +292,20 @@ impl Client {
                 let chunk = chunk.map_err(|error| match self.explain(error) {
                     Failure::Unreachable(message) => {
                         let length = hasher.length();
-                        wrong(format!("expected {} bytes, found {length}: {message}", entry.size))
+                        wrong(format!(
+                            "expected {}, found {length}: {message}",
+                            cuvee_words::counted(entry.size, "byte")
+                        ))
                     }
                     failure => failure,
                 })?;
                 hasher.update(&chunk);
                 // Whoever sends without end must not fill the disk.
                 if hasher.length() > entry.size {
-                    return Err(wrong(format!("expected {} bytes, found more", entry.size)));
+                    return Err(wrong(format!(
+                        "expected {}, found more",
+                        cuvee_words::counted(entry.size, "byte")
+                    )));
                 }
                 let written = part.file.write_all(&chunk);
                 written

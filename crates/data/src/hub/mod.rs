@@ -58,10 +58,10 @@ impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "Snapshot({} at {}, {} files)",
+            "Snapshot({} at {}, {})",
             self.repository.id(),
             self.commit,
-            self.entries.len()
+            cuvee_words::counted(self.entries.len(), "file")
         )
     }
 }

@@ -159,7 +159,11 @@ impl Hasher {
     /// In words: what was expected, what was found.
     pub(super) fn check(self, entry: &RepoEntry) -> Result<(), String> {
         if self.length != entry.size {
-            return Err(format!("expected {} bytes, found {}", entry.size, self.length));
+            return Err(format!(
+                "expected {}, found {}",
+                cuvee_words::counted(entry.size, "byte"),
+                self.length
+            ));
         }
         let (name, found) = match self.state {
             State::Sha256(state) => ("SHA-256", hex(&state.finalize())),

@@ -147,8 +147,10 @@ fn make_part(job: &Job<'_>, share: Share, control: Control<'_>) -> Result<Prepar
         (splits().map(|s| s.documents).sum(), splits().map(|s| s.tokens).sum());
     let work = Work { bytes, seconds: begun.elapsed().as_secs_f64() };
     control.progress.finish(&format!(
-        "{}, part {share}: {documents} documents, {tokens} tokens{}{}",
+        "{}, part {share}: {}, {}{}{}",
         job.name,
+        cuvee_words::counted(documents, "document"),
+        cuvee_words::counted(tokens, "token"),
         work.words(),
         match part.skipped {
             0 => String::new(),
@@ -274,14 +276,16 @@ fn summary(job: &Job<'_>, published: &Published, work: Work, workers: u32) -> St
     let Published { documents, tokens, end_of_text_within, without_text, replaced, invalid } =
         published;
     let from = match workers {
-        1 => match job.source.files.len() {
-            1 => "1 file".to_owned(),
-            files => format!("{files} files"),
-        },
+        1 => cuvee_words::counted(job.source.files.len(), "file"),
         workers => format!("{workers} workers' parts"),
     };
-    let mut summary =
-        format!("{}: {documents} documents, {tokens} tokens from {from}{}", job.name, work.words());
+    let mut summary = format!(
+        "{}: {}, {} from {from}{}",
+        job.name,
+        cuvee_words::counted(*documents, "document"),
+        cuvee_words::counted(*tokens, "token"),
+        work.words()
+    );
     if *end_of_text_within > 0 {
         summary.push_str(&format!(
             "; {end_of_text_within} with `{}` spelled within, which ends a document there",

@@ -137,13 +137,18 @@ fn trained(
             .map_err(|error| error.in_domain(&domain.name))?;
     }
     let bytes: usize = texts.iter().map(String::len).sum();
-    progress.finish(&format!("tokenizer: sampled {bytes} bytes of {} domains", sources.len()));
+    progress.finish(&format!(
+        "tokenizer: sampled {} of {}",
+        cuvee_words::counted(bytes, "byte"),
+        cuvee_words::counted(sources.len(), "domain")
+    ));
     progress.start("train the tokenizer", None);
     let json = training::train(&texts, spec.vocab_size)?;
     let end_of_text = EndOfText { named: Some(END_OF_TEXT), ..EndOfText::default() };
     let tokenizer = Tokenizer::build(json, end_of_text, &path.display().to_string())?;
     cuvee_fs::write_file(&path, tokenizer.json().as_bytes())?;
-    progress.finish(&format!("tokenizer: {} tokens", tokenizer.vocab_size()));
+    progress
+        .finish(&format!("tokenizer: {}", cuvee_words::counted(tokenizer.vocab_size(), "token")));
     tell_of_fewer(&tokenizer, spec, progress);
     Ok(tokenizer)
 }

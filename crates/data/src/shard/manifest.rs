@@ -176,8 +176,7 @@ impl std::ops::AddAssign for Counts {
         self.too_long = self.too_long.saturating_add(other.too_long);
         self.cr_stripped = self.cr_stripped.saturating_add(other.cr_stripped);
         self.normalized = self.normalized.saturating_add(other.normalized);
-        self.end_of_text_within =
-            self.end_of_text_within.saturating_add(other.end_of_text_within);
+        self.end_of_text_within = self.end_of_text_within.saturating_add(other.end_of_text_within);
     }
 }
 

@@ -81,6 +81,12 @@ impl Tokenizer {
         Err(refusal("a tokenizer was given as text".to_owned()))
     }
 
+    /// # Errors
+    /// Always: the feature is not in this build.
+    pub fn trained_on(_texts: &[String], _vocab_size: usize) -> Result<Tokenizer> {
+        Err(refusal("a tokenizer is to be trained".to_owned()))
+    }
+
     pub(crate) fn build(text: String, _end_of_text: EndOfText, _origin: &str) -> Result<Tokenizer> {
         Tokenizer::from_json(&text)
     }

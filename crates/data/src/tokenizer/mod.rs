@@ -127,6 +127,15 @@ impl Tokenizer {
         Tokenizer::build(text.to_owned(), EndOfText::default(), "(given as text)")
     }
 
+    /// A byte-level BPE trained on `texts`; its vocabulary is smaller than asked for where they
+    /// have too few different pairs.
+    ///
+    /// # Errors
+    /// The library fails.
+    pub fn trained_on(texts: &[String], vocab_size: usize) -> Result<Tokenizer> {
+        Tokenizer::from_json(&training::train(texts, vocab_size)?)
+    }
+
     pub(crate) fn build(text: String, end_of_text: EndOfText, origin: &str) -> Result<Tokenizer> {
         Tokenizer::of_file(TokenizerFile::parse(text, origin)?, |file| end_of_text.find(file))
     }

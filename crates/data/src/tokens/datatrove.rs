@@ -102,7 +102,7 @@ fn check_ends(path: &Path, ends: &MappedFile, tokens: u64) -> Result<()> {
     if !rest.is_empty() {
         return wrong(
             "ends of 8 bytes each".to_owned(),
-            format!("{} bytes", ends.len() * 8 + rest.len()),
+            cuvee_words::counted(ends.len() * 8 + rest.len(), "byte"),
         );
     }
     let mut last = 0;

@@ -207,7 +207,10 @@ impl TokenFile {
             let (start, end) = (range.start as usize, range.end as usize);
             let sequence = bytes.get(start..end).ok_or_else(|| DataError::Index {
                 path: self.stream.path().with_extension("idx"),
-                expected: format!("document {number} to lie in the .bin of {} bytes", bytes.len()),
+                expected: format!(
+                    "document {number} to lie in the .bin of {}",
+                    cuvee_words::counted(bytes.len(), "byte")
+                ),
                 found: format!("bytes {start} to {end}"),
             })?;
             let before = tokens.len();
@@ -327,8 +330,16 @@ pub(super) fn check_whole(path: &Path, bytes: usize, kind: TokenType) -> Result<
     }
     Err(DataError::TokenFile {
         path: path.to_owned(),
-        expected: format!("tokens of {} bytes each ({})", kind.size(), kind.name()),
-        found: format!("{bytes} bytes of them, which leaves {} over", bytes % kind.size()),
+        expected: format!(
+            "tokens of {} each ({})",
+            cuvee_words::counted(kind.size(), "byte"),
+            kind.name()
+        ),
+        found: format!(
+            "{} of them, which leaves {} over",
+            cuvee_words::counted(bytes, "byte"),
+            bytes % kind.size()
+        ),
         hint: "the file is truncated, or its tokens are of another type".to_owned(),
     })
 }

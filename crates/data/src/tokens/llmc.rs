@@ -70,7 +70,7 @@ fn open(path: &Path, stated: Option<TokenType>) -> Result<TokenFile> {
     let Some(header) = bytes.get(..HEADER) else {
         return Err(wrong(
             format!("llm.c's header of {HEADER} bytes"),
-            format!("a file of {} bytes", bytes.len()),
+            format!("a file of {}", cuvee_words::counted(bytes.len(), "byte")),
             "the file is truncated, or of another format",
         ));
     };
@@ -97,7 +97,7 @@ fn open(path: &Path, stated: Option<TokenType>) -> Result<TokenFile> {
     let found = (bytes.len() - HEADER) / kind.size();
     if found as u64 != u64::from(tokens) {
         return Err(wrong(
-            format!("the {tokens} tokens that the header counts"),
+            format!("the {} that the header counts", cuvee_words::counted(tokens, "token")),
             format!("{found}"),
             "the file is truncated, or was written on after its header; make it again",
         ));

@@ -44,7 +44,7 @@ fn open(path: &Path, stated: Option<TokenType>) -> Result<TokenFile> {
                         "{count} numbers of {} bytes behind NumPy's header",
                         kind.size()
                     ),
-                    found: format!("{found} bytes"),
+                    found: cuvee_words::counted(found, "byte"),
                     hint: "the file is truncated; fetch it again".to_owned(),
                 });
             }

@@ -103,8 +103,7 @@ where
     w.forward.pack_rows::<f32>(&values, d, 97, d);
     w.backward.pack_columns::<f32>(&values, d, 97, d);
     let mut workspace = kernels.workspace(n, n, Heads { query: 1, kv: 1, dim: 2 }, 97, d, true);
-    let (mut losses, mut dx, mut dw) =
-        (vec![0.0; n], kernels.floats(n * d), kernels.floats(97 * d));
+    let (mut losses, mut dx, dw) = (vec![0.0; n], kernels.floats(n * d), kernels.gradient(97, d));
     let inputs = matrix::<E>(n, d, 13);
     kernels.head_backward(
         &inputs,
@@ -114,11 +113,11 @@ where
         &scale,
         &mut losses,
         &mut dx,
-        false,
-        &mut dw,
+        &dw,
+        |part| part,
         &mut workspace,
     );
-    all.push(("head", [losses, dx.to_vec(), dw.to_vec()].concat()));
+    all.push(("head", [losses, dx.to_vec(), dw.read(0..97 * d)].concat()));
 
     let (mut parameters, mut first, mut second) = (x.clone(), x.clone(), vec![1.0; x.len()]);
     let step = AdamWStep {

@@ -2,10 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::gradient::{CHUNK, Gradient};
 use crate::isa::multiversion;
-
-/// Parameters that one thread updates at a time.
-const CHUNK: usize = 1 << 14;
 
 /// The constants of one update. Which they are is for the optimizer to decide.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,17 +66,22 @@ multiversion! {
 /// [`adamw`] in rayon's current thread pool. Elements are independent: the result is the same.
 pub(crate) fn adamw_parallel(
     parameters: &mut [f32],
-    gradient: &[f32],
+    gradient: &Gradient,
     first: &mut [f32],
     second: &mut [f32],
     step: &AdamWStep,
 ) {
-    let chunks = parameters
-        .par_chunks_mut(CHUNK)
-        .zip(gradient.par_chunks(CHUNK))
-        .zip(first.par_chunks_mut(CHUNK))
-        .zip(second.par_chunks_mut(CHUNK));
-    chunks.for_each(|(((parameters, gradient), first), second)| {
-        adamw(parameters, gradient, first, second, step)
+    let mut from = 0;
+    gradient.with_blocks(|gradient| {
+        let to = from + gradient.len();
+        let chunks = parameters[from..to]
+            .par_chunks_mut(CHUNK)
+            .zip(gradient.par_chunks(CHUNK))
+            .zip(first[from..to].par_chunks_mut(CHUNK))
+            .zip(second[from..to].par_chunks_mut(CHUNK));
+        chunks.for_each(|(((parameters, gradient), first), second)| {
+            adamw(parameters, gradient, first, second, step)
+        });
+        from = to;
     });
 }

@@ -8,6 +8,7 @@ use crate::element::{Element, RoundTo};
 use crate::gemm::{
     AddResidual, Epilogue, Panels, StoreF32, StoreRounded, multiply, multiply_transposed,
 };
+use crate::gradient::Gradient;
 
 /// A parameter W, `[o, i]`, packed as the right operand of both products that read it.
 pub struct PackedMatrix<E> {
@@ -105,20 +106,23 @@ pub(crate) fn linear_backward_f32<E: Element>(
     product(rows, dy, &w.backward, StoreF32 { out: dx, stride: w.backward.lanes(), add: false });
 }
 
-/// dW ← dyᵀ x in f32, or dW += dyᵀ x with `add`.
+/// dW += dyᵀ x in f32, in turn `turn`.
 pub(crate) fn linear_gradient<E: Element>(
     rows: usize,
     dy: &Matrix<E>,
     x: &Matrix<E>,
-    add: bool,
-    dw: &mut [f32],
+    dw: &Gradient,
+    turn: usize,
     workspace: &mut LinearWorkspace<E>,
 ) {
     let LinearWorkspace { inputs, strip } = workspace;
-    let (o, i) = (dy.columns(), x.columns());
+    let i = x.columns();
     inputs.pack_columns(x.data(), x.stride(), rows, i);
-    let epilogue = StoreF32 { out: dw, stride: i, add };
-    multiply_transposed(dy.data(), dy.stride(), o, inputs, epilogue, strip);
+    dw.in_turn(turn, |outputs, dw, add| {
+        let dy_part = dy.data().get(outputs.start..).unwrap_or_default();
+        let epilogue = StoreF32 { out: dw, stride: i, add };
+        multiply_transposed(dy_part, dy.stride(), outputs.len(), inputs, epilogue, strip);
+    });
 }
 
 /// The first `rows` rows of `left` times a packed parameter.

@@ -33,8 +33,8 @@ mod swiglu;
 pub(crate) use adamw::adamw_parallel;
 pub use adamw::{AdamWStep, adamw};
 pub use attention::{AttentionWorkspace, Heads, attention, attention_backward};
-pub(crate) use embedding::{embed, embed_backward};
-pub(crate) use head::{HeadWorkspace, head_backward, head_loss};
+pub(crate) use embedding::{embed, embed_backward, gain_gradient};
+pub(crate) use head::{HeadWorkspace, head_backward, head_loss, head_turns};
 pub use kv_cache::{KvCache, attention_step};
 pub use linear::PackedMatrix;
 pub(crate) use linear::{

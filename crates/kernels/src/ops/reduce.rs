@@ -2,11 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::buffer::Buffer;
+use crate::gradient::{CHUNK, Gradient};
 use crate::isa::multiversion;
-
-/// Elements that one thread adds up at a time.
-const CHUNK: usize = 1 << 14;
 
 /// Adds up `gradients`, all of one length, in the first of them, and returns Σ g² of the sum. Uses
 /// rayon's current thread pool.
@@ -16,16 +13,26 @@ const CHUNK: usize = 1 << 14;
 ///
 /// # Panics
 /// If a gradient is shorter than the first.
-pub(crate) fn reduce(gradients: &mut [&mut Buffer<f32>]) -> f64 {
+pub(crate) fn reduce(gradients: &mut [&mut Gradient]) -> f64 {
     let Some((sum, others)) = gradients.split_first_mut() else { return 0.0 };
-    let others: Vec<&[f32]> = others.iter().map(|other| &***other).collect();
-    let partial = |(chunk, sum): (usize, &mut [f32])| {
-        for other in &others {
-            accumulate(sum, &other[chunk * CHUNK..][..sum.len()]);
+    let mut others: Vec<_> = others.iter_mut().map(|other| other.blocks_mut()).collect();
+    // One chunk of the sum, with that of each of the others; all gradients have the same blocks.
+    let mut chunks: Vec<(&mut [f32], Vec<&[f32]>)> = Vec::new();
+    for block in sum.blocks_mut() {
+        let others: Vec<&[f32]> =
+            others.iter_mut().map(|other| other.next().map_or(&[][..], |block| &*block)).collect();
+        for (chunk, sum) in block.chunks_mut(CHUNK).enumerate() {
+            let len = sum.len();
+            let of_chunk = others.iter().map(|&other| &other[chunk * CHUNK..][..len]);
+            let of_chunk = of_chunk.collect();
+            chunks.push((sum, of_chunk));
         }
+    }
+    let partial = |(sum, others): &mut (&mut [f32], Vec<&[f32]>)| {
+        others.iter().for_each(|other| accumulate(sum, other));
         sum_of_squares(sum)
     };
-    let squares: Vec<f64> = sum.par_chunks_mut(CHUNK).enumerate().map(partial).collect();
+    let squares: Vec<f64> = chunks.par_iter_mut().map(partial).collect();
     squares.iter().sum()
 }
 

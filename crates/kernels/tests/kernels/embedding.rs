@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use cuvee_kernels::{Backend, Buffer, Cpu};
 
-use crate::tools::{U32, close, flat, gradients, random, variable, wide};
+use crate::tools::{U32, close, filled, flat, gradients, random, variable, wide};
 
 #[test]
 fn embeddings_match_autograd_both_ways() {
@@ -26,9 +26,9 @@ fn embeddings_match_autograd_both_ways() {
         let mut dx = Buffer::zeros(n * d);
         dx.copy_from_slice(&random(n * d, 2));
         let before = random(v * d, 3);
-        let mut gradient = Buffer::zeros(v * d);
-        gradient.copy_from_slice(&before);
-        kernels.embed_backward(d, &ids, &dx, &mut gradient);
+        let gradient = filled(v, d, &before);
+        kernels.embed_backward(d, &ids, &dx, &gradient, 1);
+        let gradient = gradient.read(0..v * d);
         let [expected] = gradients(&expected, &wide(&dx), [&variable]);
         let expected: Vec<f64> =
             expected.iter().zip(&before).map(|(new, &old)| new + f64::from(old)).collect();

@@ -4,7 +4,7 @@ use candle_core::{D, Device, Tensor};
 use cuvee_kernels::{Backend, Buffer, Cpu, CpuWorkspace, Heads, Matrix, RoundTo, bf16};
 
 use crate::tools::{
-    EXP, Kind, U32, close, flat, matches_differences, narrow, random, random_matrix, rows,
+    EXP, Kind, U32, close, filled, flat, matches_differences, narrow, random, random_matrix, rows,
     rows_close, variable, wide,
 };
 
@@ -54,12 +54,9 @@ where
     ) -> Result {
         let n = targets.len();
         let (mut losses, mut dx) = (vec![0.0; n], Buffer::zeros(n * self.d));
-        let mut sum = Buffer::zeros(self.v * self.d);
         // What is there counts only if it is to be added to.
-        sum.fill(9.0);
-        if let Some(dw) = dw {
-            sum.copy_from_slice(dw);
-        }
+        let sum = filled(self.v, self.d, dw.unwrap_or(&vec![9.0; self.v * self.d]));
+        let first = usize::from(dw.is_some());
         let Self { kernels, values, matrix, workspace, .. } = self;
         kernels.head_backward(
             x,
@@ -69,11 +66,11 @@ where
             loss_scales,
             &mut losses,
             &mut dx,
-            dw.is_some(),
-            &mut sum,
+            &sum,
+            |chunk| first + chunk,
             workspace,
         );
-        (losses, dx.to_vec(), sum.to_vec())
+        (losses, dx.to_vec(), sum.read(0..sum.len()))
     }
 }
 

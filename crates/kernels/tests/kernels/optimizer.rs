@@ -2,7 +2,7 @@
 
 use cuvee_kernels::{AdamWStep, Backend, Buffer, Cpu, accumulate, adamw, sum_of_squares};
 
-use crate::tools::{U32, close, random, wide};
+use crate::tools::{U32, close, filled, random, wide};
 
 #[test]
 fn adamw_matches_the_formula_in_f64_over_several_steps() {
@@ -101,16 +101,19 @@ fn gradients_add_up_in_order_whatever_the_threads() {
     let each = gradients(n);
     let expected: Vec<f32> = (0..n).map(|i| (each[0][i] + each[1][i]) + each[2][i]).collect();
     let squares: f64 = wide(&expected).iter().map(|x| x * x).sum();
-    let reduce = |threads: usize| {
-        let mut each = gradients(n);
+    let reduce = |threads: usize, columns: usize| {
+        let of = |values: &Buffer<f32>| filled(n / columns, columns, values);
+        let mut each: Vec<_> = gradients(n).iter().map(of).collect();
         let sum =
             Cpu::<f32>::new(threads).unwrap().reduce(&mut each.iter_mut().collect::<Vec<_>>());
-        (sum, each.swap_remove(0).to_vec())
+        (sum, each[0].read(0..n))
     };
-    let (sum, first) = reduce(1);
+    let (sum, first) = reduce(1, n);
     assert_eq!(first, expected);
     close("Σ g²", &[sum], &[squares], |_| n as f64 * f64::EPSILON * squares);
-    assert_eq!(reduce(3), (sum, first));
+    assert_eq!(reduce(3, n), (sum, first.clone()));
+    // Whatever the blocks that it is held in.
+    assert_eq!(reduce(2, 1), (sum, first));
     assert_eq!(Cpu::<f32>::new(1).unwrap().reduce(&mut []), 0.0);
 }
 
@@ -132,6 +135,7 @@ fn an_update_in_chunks_is_the_update() {
     let mut expected = values.to_vec();
     adamw(&mut expected, &gradient, &mut first, &mut second, &step);
     let (mut m, mut v) = (Buffer::zeros(n), Buffer::zeros(n));
+    let gradient = filled(n, 1, &gradient);
     Cpu::<f32>::new(2).unwrap().adamw(&mut values, &gradient, &mut m, &mut v, &step);
     assert_eq!((values.to_vec(), m.to_vec(), v.to_vec()), (expected, first, second));
 }

@@ -1,7 +1,7 @@
 //! Inputs, oracles and comparisons that the tests share.
 
 use candle_core::{Device, Tensor, Var};
-use cuvee_kernels::{Element, Matrix, bf16};
+use cuvee_kernels::{Element, Gradient, Matrix, bf16};
 
 /// Largest relative error of rounding to f32.
 pub const U32: f64 = 1.0 / 16_777_216.0; // 2⁻²⁴
@@ -33,6 +33,15 @@ pub fn number(seed: u64, i: usize) -> f32 {
 /// The first `len` of them.
 pub fn random(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|i| number(seed, i)).collect()
+}
+
+/// A gradient that holds `values`, `[rows, columns]`, after its first turn.
+pub fn filled(rows: usize, columns: usize, values: &[f32]) -> Gradient {
+    let gradient = Gradient::zeros(rows, columns);
+    gradient.in_turn(0, |rows, block, _| {
+        block.copy_from_slice(&values[rows.start * columns..rows.end * columns]);
+    });
+    gradient
 }
 
 /// The numbers rounded to `E`.

@@ -7,6 +7,8 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use cuvee_words::counted;
+
 use super::bytes::Bytes;
 use crate::error::{LabError, Result};
 
@@ -74,7 +76,7 @@ fn read_idx(
         );
     }
     let Some(data) = bytes.get(header..) else {
-        return wrong("the header", format!("{header} bytes"), format!("{} bytes", bytes.len()));
+        return wrong("the header", counted(header, "byte"), counted(bytes.len(), "byte"));
     };
     let sizes = bytes.get(4..header).unwrap_or_default().as_chunks::<4>().0;
     let shape: Vec<usize> = sizes.iter().map(|size| u32::from_be_bytes(*size) as usize).collect();
@@ -83,7 +85,7 @@ fn read_idx(
         return wrong(
             "the data's length",
             format!("that of {shape:?}"),
-            format!("{} bytes", data.len()),
+            counted(data.len(), "byte"),
         );
     }
     let data = data.to_vec();

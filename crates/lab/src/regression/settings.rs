@@ -167,7 +167,8 @@ impl RegressionSettings {
             );
         }
         if self.sigma.len() != self.c.len() || !self.sigma.iter().all(noisy) {
-            let expected = format!("{} numbers {noise}, as many as c", self.c.len());
+            let expected =
+                format!("{} {noise}, as many as c", cuvee_words::counted(self.c.len(), "number"));
             return fail("sigma", format!("{:?}", self.sigma), &expected);
         }
         for (key, value, most) in

@@ -10,7 +10,8 @@
 //! | `state.json` | everything else: [`RunState`] |
 //!
 //! It is written under a temporary name, synced, then renamed; older ones are removed only after
-//! that. With AdamW it takes three times the parameters' bytes on the disk.
+//! that. With AdamW it takes three times the parameters' bytes on the disk, and while it is written
+//! one tensor's in memory.
 
 mod fingerprint;
 mod state;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use cuvee_fs::{remove_folder, replace_folder, sweep_folders};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineParameters, EngineState};
 use crate::error::{Result, TrainError};
 use crate::hf::{self, read_safetensors, write_safetensors};
 use crate::optim::{OptimizerState, StateTensors};
@@ -51,9 +52,8 @@ pub fn save(
 ) -> Result<PathBuf> {
     let target = root.join(folder_name(state.step));
     replace_folder(&target, |partial| {
-        hf::write_export_files(partial, engine.model(), &engine.parameters()?, tokenizer)?;
-        let tensors = engine.optimizer_state()?.tensors.into_iter().flat_map(named_by_kind);
-        write_safetensors(&partial.join(OPTIMIZER_FILE), &tensors.collect::<Vec<_>>())?;
+        hf::write_export_files(partial, engine.model(), &EngineParameters(engine), tokenizer)?;
+        write_safetensors(&partial.join(OPTIMIZER_FILE), &EngineState(engine))?;
         state.save(partial)
     })?;
     let all = list(root)?;
@@ -72,11 +72,32 @@ pub fn recover(root: &Path) -> Result<()> {
     Ok(sweep_folders(root)?)
 }
 
-/// The checkpoints under `root`, oldest first; empty when there is no such folder.
+/// The checkpoints under `root` that are whole, oldest first; empty when there is no such folder.
 ///
 /// # Errors
 /// [`TrainError::Io`] when the folder cannot be read.
 pub fn list(root: &Path) -> Result<Vec<PathBuf>> {
+    let all = folders(root)?;
+    Ok(all.into_iter().filter(|folder| folder.join(state::FILE).is_file()).collect())
+}
+
+/// The newest checkpoint under `root`, if there is any.
+///
+/// # Errors
+/// [`TrainError::BadCheckpoint`] when it lacks its state: it was written whole, so that something
+/// has been lost since, and an older one would silently take the run back. [`TrainError::Io`].
+pub fn newest(root: &Path) -> Result<Option<PathBuf>> {
+    let Some(newest) = folders(root)?.pop() else { return Ok(None) };
+    let state = newest.join(state::FILE);
+    if state.is_file() {
+        return Ok(Some(newest));
+    }
+    let what = "expected the state of the run in the newest checkpoint, found no such file";
+    Err(TrainError::BadCheckpoint { path: state, what: what.to_owned() })
+}
+
+/// The folders under `root` that are called as checkpoints are, oldest first.
+fn folders(root: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -89,7 +110,7 @@ pub fn list(root: &Path) -> Result<Vec<PathBuf>> {
         let path = entry.map_err(TrainError::io("read", root))?.path();
         let step =
             path.file_name().and_then(|n| n.to_str()?.strip_prefix("step-")?.parse::<u64>().ok());
-        if let Some(step) = step.filter(|_| path.join(state::FILE).is_file()) {
+        if let Some(step) = step.filter(|_| path.is_dir()) {
             found.push((step, path));
         }
     }
@@ -118,13 +139,4 @@ pub fn load_engine(folder: &Path, engine: &mut dyn Engine, updates: u64) -> Resu
         kind.tensors.push(NamedTensor { name, ..tensor });
     }
     engine.load_optimizer_state(&OptimizerState { updates, tensors: kinds })
-}
-
-/// The tensors of one kind, as the file names them.
-fn named_by_kind(StateTensors { name: kind, tensors }: StateTensors) -> Vec<NamedTensor> {
-    let named = |tensor: NamedTensor| {
-        let name = format!("{kind}.{}", tensor.name);
-        NamedTensor { name, ..tensor }
-    };
-    tensors.into_iter().map(named).collect()
 }

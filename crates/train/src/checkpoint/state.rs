@@ -110,17 +110,18 @@ impl RunState {
         fs::write(&path, text).map_err(TrainError::io("write", &path))
     }
 
-    /// Refuses to go on with other data than the checkpoint's.
+    /// Refuses to go on with other data than that of the checkpoint, which lies in `folder`.
     ///
     /// # Errors
     /// [`TrainError::DataChanged`] naming the first domain that differs and how.
-    pub fn check_data(&self, domains: &[Domain]) -> Result<()> {
+    pub fn check_data(&self, domains: &[Domain], folder: &Path) -> Result<()> {
         let now = DataFingerprint::of(domains);
         let names = |list: &[DataFingerprint]| {
             list.iter().map(|d| d.domain.as_str()).collect::<Vec<_>>().join(", ")
         };
         let changed = |domain: &str, expected: String, found: String| {
-            Err(TrainError::DataChanged { domain: domain.to_string(), expected, found })
+            let (domain, checkpoint) = (domain.to_string(), folder.to_path_buf());
+            Err(TrainError::DataChanged { domain, expected, found, checkpoint })
         };
         if names(&self.data) != names(&now) {
             return changed("(all)", names(&self.data), names(&now));

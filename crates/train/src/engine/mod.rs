@@ -10,6 +10,7 @@
 //! | `mod` | the trait |
 //! | `check` | what every engine refuses |
 //! | `device` | where the arithmetic runs |
+//! | `tensors` | an engine's tensors one by one, for files |
 //! | `reference/` | Candle autograd, the oracle |
 //! | `fused/` | the written-out decoder over the kernels |
 //! | `build` | from the config to one of them |
@@ -19,13 +20,14 @@ mod check;
 mod device;
 mod fused;
 mod reference;
+mod tensors;
 
 use cuvee_mixer::{GradientStatistics, VarianceEstimator};
 
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
-use crate::model::ModelConfig;
-use crate::optim::OptimizerState;
+use crate::model::{ModelConfig, ParameterInfo};
+use crate::optim::{OptimizerState, StateTensors};
 use crate::spec::Precision;
 use crate::tensor::NamedTensor;
 
@@ -33,6 +35,7 @@ pub use build::{build_engine, engine_from_parameters};
 pub use device::DeviceSpec;
 pub use fused::FusedEngine;
 pub use reference::ReferenceEngine;
+pub use tensors::{EngineParameters, EngineState};
 
 /// What a step says about its batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -153,20 +156,47 @@ pub trait Engine {
     /// [`TrainError::Context`] for none or more than `max_context`, [`TrainError::TokenId`].
     fn all_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>>;
 
-    /// The parameters, in the order of [`ModelConfig::parameter_list`].
+    /// The elements of the parameter at `place` of [`ModelConfig::parameter_list`].
     ///
     /// # Errors
     /// [`TrainError::Tensor`].
-    fn parameters(&self) -> Result<Vec<NamedTensor>>;
+    fn parameter(&self, place: usize) -> Result<Vec<f32>>;
+
+    /// The parameters, in the order of [`ModelConfig::parameter_list`]. They are held a second time
+    /// so; [`EngineParameters`] hands them out one by one.
+    ///
+    /// # Errors
+    /// [`TrainError::Tensor`].
+    fn parameters(&self) -> Result<Vec<NamedTensor>> {
+        all_of(self.model(), |place| self.parameter(place))
+    }
 
     /// The kinds of state that its optimizer keeps, in their order.
     fn optimizer_state_names(&self) -> &'static [&'static str];
 
-    /// The optimizer's state; zeros before the first update.
+    /// Optimizer updates made so far.
+    fn updates(&self) -> u64;
+
+    /// Of the parameter at `place` of [`ModelConfig::parameter_list`] the state at `kind` of
+    /// [`Engine::optimizer_state_names`]; zeros before the first update.
     ///
     /// # Errors
     /// [`TrainError::Tensor`].
-    fn optimizer_state(&self) -> Result<OptimizerState>;
+    fn optimizer_tensor(&self, kind: usize, place: usize) -> Result<Vec<f32>>;
+
+    /// The optimizer's state. It is held a second time so; [`EngineState`] hands it out tensor by
+    /// tensor.
+    ///
+    /// # Errors
+    /// [`TrainError::Tensor`].
+    fn optimizer_state(&self) -> Result<OptimizerState> {
+        let kind = |(kind, name): (usize, &&str)| {
+            let tensors = all_of(self.model(), |place| self.optimizer_tensor(kind, place))?;
+            Ok(StateTensors { name: (*name).to_owned(), tensors })
+        };
+        let tensors = self.optimizer_state_names().iter().enumerate().map(kind);
+        Ok(OptimizerState { updates: self.updates(), tensors: tensors.collect::<Result<_>>()? })
+    }
 
     /// Replaces every parameter; the tensors may come in any order. The optimizer's state is left
     /// as it is.
@@ -191,4 +221,15 @@ pub trait Engine {
     fn profile(&self) -> Option<Vec<KernelTime>> {
         None
     }
+}
+
+/// What `data` gives for each parameter of `model`, under the parameters' names.
+fn all_of(
+    model: &ModelConfig,
+    data: impl Fn(usize) -> Result<Vec<f32>>,
+) -> Result<Vec<NamedTensor>> {
+    let named = |(place, info): (usize, ParameterInfo)| {
+        Ok(NamedTensor { name: info.name, shape: info.shape, data: data(place)? })
+    };
+    model.parameter_list().into_iter().enumerate().map(named).collect()
 }

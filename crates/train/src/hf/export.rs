@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use cuvee_fs::{replace_folder, write_file};
+use cuvee_fs::replace_folder;
 use serde_json::{Value, json};
 
 use super::config::config_json;
@@ -11,8 +11,8 @@ use super::inherited::Inherited;
 use super::json::write_json;
 use super::tensor_file::write_safetensors;
 use crate::error::{Result, TrainError};
-use crate::model::{ModelConfig, check_tensors};
-use crate::tensor::NamedTensor;
+use crate::model::{ModelConfig, check_shapes};
+use crate::tensor::Tensors;
 
 /// The tokenizer as an export carries it.
 #[derive(Debug, Clone, Copy)]
@@ -40,10 +40,10 @@ const EXPORT_FILES: [&str; 5] = [
 /// # Errors
 /// [`TrainError::ForeignFolder`] where `dir` holds anything but an earlier export, since it would
 /// be lost; those of [`write_export_files`] and [`replace_folder`]. `dir` is then what it was.
-pub fn write_export(
+pub fn write_export<T: Tensors + ?Sized>(
     dir: &Path,
     model: &ModelConfig,
-    tensors: &[NamedTensor],
+    tensors: &T,
     tokenizer: ExportTokenizer,
 ) -> Result<()> {
     if dir.is_dir() {
@@ -63,18 +63,19 @@ pub fn write_export(
 }
 
 /// Writes `config.json`, `generation_config.json`, `model.safetensors`, `tokenizer.json` and
-/// `tokenizer_config.json` into the folder `dir`.
+/// `tokenizer_config.json` into the new folder `dir`, which its caller makes whole; nothing is
+/// synced.
 ///
 /// # Errors
 /// [`TrainError::Io`]; [`TrainError::Json`] for a tokenizer that is not JSON or does not have the
-/// id; those of [`check_tensors`] if `tensors` are not the model's.
-pub fn write_export_files(
+/// id; those of [`check_shapes`] if `tensors` are not the model's.
+pub fn write_export_files<T: Tensors + ?Sized>(
     dir: &Path,
     model: &ModelConfig,
-    tensors: &[NamedTensor],
+    tensors: &T,
     tokenizer: ExportTokenizer,
 ) -> Result<()> {
-    check_tensors(&model.parameter_list(), tensors, "the parameters to export")?;
+    check_shapes(&model.parameter_list(), &tensors.list(), "the parameters to export")?;
     let path = dir.join("tokenizer.json");
     let json: Value = serde_json::from_str(tokenizer.json).map_err(|error| TrainError::Json {
         path: path.clone(),
@@ -92,7 +93,7 @@ pub fn write_export_files(
     let ids = inherited.ids(tokenizer.end_of_text);
     write_json(&dir.join("config.json"), &config_json(model, &ids))?;
     write_json(&dir.join("generation_config.json"), &inherited.generation(&ids))?;
-    write_file(&path, tokenizer.json.as_bytes())?;
+    fs::write(&path, tokenizer.json).map_err(TrainError::io("write", &path))?;
     let mut settings = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": model.max_context,

@@ -1,16 +1,18 @@
 //! A folder in the Hugging Face layout, to a model's shape and its parameters.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use cuvee_data::Tokenizer;
+use cuvee_words::{shell_word, without_hints};
 use serde_json::Value;
 
 use super::config::read_config;
 use super::json::read_json;
 use super::tensor_file::read_safetensors;
 use crate::error::{Result, TrainError};
-use crate::model::{ModelConfig, ModelSpec, ParameterKind, check_tensors};
+use crate::model::{ModelConfig, ModelSpec, ParameterInfo, ParameterKind, check_tensors};
 use crate::tensor::NamedTensor;
 
 /// How the names of the tensors end that older files keep for rotary positions. They are constants.
@@ -32,19 +34,22 @@ pub fn resolve_model(
     spec.resolve(tokenizer_vocab, context, pretrained.as_ref())
 }
 
-/// The parameters of `model` from `dir/model.safetensors`, or from the shards that
+/// The parameters of `model` from `dir/model.safetensors`, or else from the shards that
 /// `dir/model.safetensors.index.json` lists, in the order of [`ModelConfig::parameter_list`].
 ///
 /// A tied model's file may hold the head a second time and old files hold rotary frequencies; both
 /// are left out.
 ///
 /// # Errors
-/// Those of [`read_safetensors`]; [`TrainError::Json`] for a bad index;
+/// [`TrainError::NoWeights`] where there are none; those of [`read_safetensors`];
+/// [`TrainError::NonFiniteWeight`]; [`TrainError::Json`] for a bad index;
 /// [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`].
 pub fn load_parameters(dir: &Path, model: &ModelConfig) -> Result<Vec<NamedTensor>> {
     let mut tensors = Vec::new();
     for file in weight_files(dir)? {
-        tensors.extend(read_safetensors(&file)?);
+        let own = read_safetensors(&file)?;
+        check_finite(&file, &own)?;
+        tensors.extend(own);
     }
     tensors.retain(|tensor| !tensor.name.ends_with(ROTARY_FREQUENCIES));
     if model.tied {
@@ -60,7 +65,9 @@ pub fn load_parameters(dir: &Path, model: &ModelConfig) -> Result<Vec<NamedTenso
         }
     }
     let list = model.parameter_list();
-    check_tensors(&list, &tensors, &dir.display().to_string())?;
+    if let Err(error) = check_tensors(&list, &tensors, &dir.display().to_string()) {
+        return Err(explained(dir, model, &list, &tensors).unwrap_or(error));
+    }
     let order: HashMap<&str, usize> = list.iter().map(|info| info.name.as_str()).zip(0..).collect();
     tensors.sort_by_key(|tensor| order.get(tensor.name.as_str()).copied());
     Ok(tensors)
@@ -89,7 +96,8 @@ fn check_tokenizer(path: &Path, expected: &Tokenizer) -> Result<()> {
         Ok(fingerprint) if fingerprint == expected.fingerprint() => return Ok(()),
         Ok(fingerprint) => fingerprint,
         Err(error) => {
-            format!("one that cannot be read ({})", error.to_string().replace('\n', "; "))
+            let cause = without_hints(&error.to_string()).replace('\n', "; ");
+            format!("one that cannot be read ({cause})")
         }
     };
     Err(TrainError::TokenizerDiffers {
@@ -99,10 +107,95 @@ fn check_tokenizer(path: &Path, expected: &Tokenizer) -> Result<()> {
     })
 }
 
+/// What people do to a model that leaves its tensors under other names, or its head in two places:
+/// the error that says so. `None` where it is none of these.
+fn explained(
+    dir: &Path,
+    model: &ModelConfig,
+    list: &[ParameterInfo],
+    tensors: &[NamedTensor],
+) -> Option<TrainError> {
+    let has = |name: &str| tensors.iter().any(|tensor| tensor.name == name);
+    let head = ParameterKind::Head.name(None);
+    let others = || list.iter().filter(|info| info.name != head);
+    let refuse = |expected: String, found: String, hint: &str| {
+        let (path, hint) = (dir.to_path_buf(), hint.to_owned());
+        Some(TrainError::NoWeights { path, expected, found, hint })
+    };
+    if others().all(|info| has(&info.name)) {
+        return match (model.tied, has(&head)) {
+            (false, false) => refuse(
+                format!(
+                    "a tensor `{head}`, since config.json does not say that the head is the embedding"
+                ),
+                "none of that name".to_owned(),
+                "if the two are one, write \"tie_word_embeddings\": true into config.json; if not, download the weights again",
+            ),
+            (true, true) => refuse(
+                format!(
+                    "no `{head}` but the embedding's copy, since config.json says \"tie_word_embeddings\": true"
+                ),
+                "another one, which this model does not have".to_owned(),
+                "if the head is its own, write \"tie_word_embeddings\": false into config.json",
+            ),
+            _ => None,
+        };
+    }
+    let first = &list.first()?.name;
+    for (prefix, hint) in PREFIXES {
+        if others().all(|info| has(&format!("{prefix}{}", info.name))) {
+            return refuse(
+                format!("tensors called as `{first}`"),
+                format!("each name behind `{prefix}`"),
+                hint,
+            );
+        }
+    }
+    let base = |info: &ParameterInfo| info.name.strip_prefix("model.").is_some_and(has);
+    if others().all(base) {
+        return refuse(
+            format!("tensors called as `{first}`"),
+            "each name without `model.`".to_owned(),
+            "it was saved as a `LlamaModel`, without its head: save the `LlamaForCausalLM` around it",
+        );
+    }
+    None
+}
+
+/// What wrappers put in front of a model's names, and how it is saved without.
+const PREFIXES: [(&str, &str); 4] = [
+    ("_orig_mod.", "torch.compile wrapped the model: save `model._orig_mod`"),
+    ("module.", "DistributedDataParallel wrapped the model: save `model.module`"),
+    ("base_model.model.", "an adapter wraps the model: save `model.merge_and_unload()`"),
+    ("language_model.", "it is part of a larger model: save its `language_model`"),
+];
+
+/// Refuses numbers that no training can mend, before it is blamed for them.
+fn check_finite(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
+    for NamedTensor { name, data, .. } in tensors {
+        if let Some(element) = data.iter().position(|number| !number.is_finite()) {
+            return Err(TrainError::NonFiniteWeight {
+                path: path.to_path_buf(),
+                name: name.clone(),
+                value: data[element],
+                element,
+                elements: data.len(),
+                count: data[element..].iter().filter(|number| !number.is_finite()).count(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The files of the weights: one, which goes before an index as in `transformers`, or those that
+/// the index names.
 fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let index = dir.join("model.safetensors.index.json");
+    let (single, index) = (dir.join(SINGLE), dir.join(INDEX));
+    if single.exists() {
+        return Ok(vec![single]);
+    }
     if !index.is_file() {
-        return Ok(vec![dir.join("model.safetensors")]);
+        return Err(no_weights(dir));
     }
     let refuse = |expected: &str, found: String| TrainError::Json {
         path: index.clone(),
@@ -126,5 +219,63 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
             }
         };
     }
-    Ok(names.into_iter().map(|name| dir.join(name)).collect())
+    let files = || names.iter().map(|name| dir.join(name));
+    let missing: Vec<PathBuf> = files().filter(|file| !file.exists()).collect();
+    if let Some(first) = missing.first() {
+        return Err(TrainError::NoWeights {
+            path: first.clone(),
+            expected: format!("a file of weights, which {} names", index.display()),
+            found: match missing.len() - 1 {
+                0 => format!("none; {} of {} are there", names.len() - 1, names.len()),
+                more => format!("none, and {more} more of {} are missing", names.len()),
+            },
+            hint: "download the missing files into the folder again".to_owned(),
+        });
+    }
+    Ok(files().collect())
+}
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// The error for a folder without weights, by what is there instead.
+fn no_weights(dir: &Path) -> TrainError {
+    let entries = fs::read_dir(dir).into_iter().flatten().filter_map(|entry| entry.ok());
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    let first = |ends: &[&str]| {
+        let fits = |name: &&String| ends.iter().any(|end| name.ends_with(end));
+        names.iter().find(fits).map(|name| format!("`{name}`"))
+    };
+    let (found, hint) = if let Some(part) = first(&[".safetensors"]) {
+        let hint = format!(
+            "where {part} is a part of the model, download {INDEX} too; where it is all, name it {SINGLE}"
+        );
+        (format!("{part} and no index"), hint)
+    } else if let Some(file) = first(&[".bin", ".bin.index.json", ".pt", ".pth", ".ckpt"]) {
+        let folder = python_string(&dir.display().to_string());
+        let hint = format!(
+            "convert it once: python -c {}",
+            shell_word(&format!(
+                "from transformers import AutoModelForCausalLM as M; M.from_pretrained({folder}).save_pretrained({folder}, safe_serialization=True)"
+            ))
+        );
+        (format!("{file}, a file of PyTorch's"), hint)
+    } else if let Some(file) = first(&[".gguf", ".ggml", ".h5", ".msgpack", ".onnx"]) {
+        (file, "take the model in safetensors".to_owned())
+    } else {
+        ("neither".to_owned(), "download the weights into the folder too".to_owned())
+    };
+    TrainError::NoWeights {
+        path: dir.to_path_buf(),
+        expected: format!("{SINGLE} or {INDEX}"),
+        found,
+        hint,
+    }
+}
+
+/// A string as Python reads it, in double quotes.
+fn python_string(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

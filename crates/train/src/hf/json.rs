@@ -3,19 +3,18 @@
 use std::fs;
 use std::path::Path;
 
-use cuvee_fs::write_file;
 use serde_json::{Map, Value};
 
 use crate::error::{Result, TrainError};
 
-/// Writes `value`, indented.
+/// Writes `value`, indented, to a new file of a folder that its caller makes whole.
 ///
 /// # Errors
 /// [`TrainError::Io`].
 pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
     let mut text = format!("{value:#}");
     text.push('\n');
-    Ok(write_file(path, text.as_bytes())?)
+    fs::write(path, text).map_err(TrainError::io("write", path))
 }
 
 /// Reads an object.
@@ -29,6 +28,9 @@ pub(super) fn read_json(path: &Path) -> Result<Map<String, Value>> {
         expected: "a JSON object".into(),
         found,
     };
+    if text.starts_with(b"version https://git-lfs") {
+        return Err(refuse("a Git-LFS pointer; `git lfs pull` fetches the file".into()));
+    }
     match serde_json::from_slice(&text) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(refuse("another JSON value".into())),

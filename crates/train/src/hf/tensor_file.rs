@@ -1,106 +1,207 @@
 //! Named tensors in `.safetensors` files: f32 out; f32, f16 and bf16 in.
 //!
 //! Files hold the metadata `{"format": "pt"}` that Hugging Face's loaders ask for, tensors sorted
-//! by name, so that equal tensors give equal bytes. A reader holds the file and the tensors it
-//! yields; a writer holds the file's bytes.
+//! by name, so that equal tensors give equal bytes. A reader holds the tensors it yields, a writer
+//! nothing: both go tensor by tensor, and hold one more in between.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use half::{bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::error::{Result, TrainError};
-use crate::tensor::NamedTensor;
+use crate::tensor::{NamedTensor, Tensors};
+
+/// Bytes in front of the header that tell its length.
+const LENGTH: u64 = 8;
+
+/// Longest header that the format allows.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 /// Every tensor of the file, by rising name; f16 and bf16 are widened to f32.
 ///
 /// # Errors
 /// [`TrainError::Io`], [`TrainError::Safetensors`] for a damaged file, [`TrainError::TensorType`].
 pub fn read_safetensors(path: &Path) -> Result<Vec<NamedTensor>> {
-    let bytes = fs::read(path).map_err(TrainError::io("read", path))?;
-    let damaged = |message: String| TrainError::Safetensors { path: path.to_path_buf(), message };
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
-    let mut views: Vec<_> = file.iter().collect();
-    views.sort_by(|a, b| a.0.cmp(b.0));
-    let read = |(name, view): (&str, TensorView)| {
-        let raw = view.data();
-        let data = match view.dtype() {
-            Dtype::F32 => {
-                raw.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
-            }
-            Dtype::F16 => {
-                raw.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect()
-            }
-            Dtype::BF16 => {
-                raw.as_chunks().0.iter().map(|&bytes| bf16::from_le_bytes(bytes).to_f32()).collect()
-            }
-            other => {
-                return Err(TrainError::TensorType {
-                    place: path.display().to_string(),
-                    name: name.to_owned(),
-                    found: format!("{other:?}"),
-                });
-            }
-        };
-        Ok(NamedTensor { name: name.to_owned(), shape: view.shape().to_vec(), data })
+    let mut file = File::open(path).map_err(TrainError::io("read", path))?;
+    let (header, start) = read_header(path, &mut file)?;
+    let mut infos: Vec<(String, &TensorInfo)> = header.tensors().into_iter().collect();
+    infos.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut read = |(name, info): (String, &TensorInfo)| {
+        let (first, end) = info.data_offsets;
+        let data = read_numbers(&mut file, info.dtype, start + first as u64, end - first)
+            .map_err(TrainError::io("read", path))?
+            .ok_or_else(|| TrainError::TensorType {
+                place: path.display().to_string(),
+                name: name.clone(),
+                found: format!("{:?}", info.dtype),
+                hint: match info.dtype {
+                    Dtype::F64 => "convert the weights first: in Python, `model.float().save_pretrained(…)`",
+                    _ => "this is no number type that weights are trained in: take the model as it was before it was quantized",
+                },
+            })?;
+        Ok(NamedTensor { name, shape: info.shape.clone(), data })
     };
-    views.into_iter().map(read).collect()
+    infos.into_iter().map(&mut read).collect()
 }
 
-/// Writes `tensors` to `path`, replacing what is there only once all of it is on the disk.
+/// The header, and where the tensors begin in the file; checked against the file's length.
+fn read_header(path: &Path, file: &mut File) -> Result<(Metadata, u64)> {
+    let io = || TrainError::io("read", path);
+    let length = file.metadata().map_err(io())?.len();
+    let damaged = |message: String, hint: &'static str| TrainError::Safetensors {
+        path: path.to_path_buf(),
+        message,
+        hint,
+    };
+    let mut first = Vec::new();
+    Read::by_ref(file).take(64).read_to_end(&mut first).map_err(io())?;
+    let claimed = first.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
+    let fits = |header: &u64| *header <= LONGEST_HEADER && LENGTH + *header <= length;
+    let Some(header_length) = claimed.filter(fits) else {
+        return Err(match what_else(&first, length, claimed) {
+            (found, Some(hint)) => damaged(found, hint),
+            (found, None) => damaged(found, WRITE_AGAIN),
+        });
+    };
+    file.seek(SeekFrom::Start(LENGTH)).map_err(io())?;
+    let mut text = Vec::new();
+    Read::by_ref(file).take(header_length).read_to_end(&mut text).map_err(io())?;
+    let header: Metadata = serde_json::from_slice(&text)
+        .map_err(|error| damaged(format!("a header that is none: {error}"), WRITE_AGAIN))?;
+    let (start, needed) = (LENGTH + header_length, header.data_len() as u64);
+    let expected = start.saturating_add(needed);
+    if expected != length {
+        let how =
+            if length < expected { "it was cut off" } else { "it goes on behind its tensors" };
+        return Err(damaged(
+            format!("{length} bytes where its header tells of {expected}: {how}"),
+            WRITE_AGAIN,
+        ));
+    }
+    Ok((header, start))
+}
+
+/// What to do about a damaged file.
+const WRITE_AGAIN: &str = "the file may be truncated; write or download it again";
+
+/// What a file is that is not safetensors, from its first bytes, and what to do about it.
+fn what_else(first: &[u8], length: u64, claimed: Option<u64>) -> (String, Option<&'static str>) {
+    if length == 0 {
+        return ("an empty file".to_owned(), None);
+    }
+    if first.starts_with(b"version https://git-lfs") {
+        let hint =
+            "fetch what it points to with `git lfs pull` in that folder, or download the file";
+        return ("a Git-LFS pointer instead of the weights".to_owned(), Some(hint));
+    }
+    let hint = "it was saved by PyTorch: in Python, load the model and save it again with \
+                `save_pretrained(FOLDER, safe_serialization=True)`";
+    if first.starts_with(b"PK\x03\x04") || first.starts_with(b"\x80\x02") {
+        return ("a PyTorch file".to_owned(), Some(hint));
+    }
+    if first.trim_ascii_start().starts_with(b"<") {
+        return ("a page in HTML or XML, perhaps an error of the server".to_owned(), None);
+    }
+    match claimed {
+        None => (format!("{length} bytes, fewer than its header needs"), None),
+        Some(claimed) => {
+            (format!("{length} bytes, whose first eight tell of a header of {claimed}"), None)
+        }
+    }
+}
+
+/// The numbers in `bytes` bytes at `start`, in f32; `None` for a type that is not read.
+fn read_numbers(
+    file: &mut File,
+    dtype: Dtype,
+    start: u64,
+    bytes: usize,
+) -> io::Result<Option<Vec<f32>>> {
+    file.seek(SeekFrom::Start(start))?;
+    let mut raw = |length: usize| {
+        let mut raw = vec![0u8; length];
+        file.read_exact(&mut raw).map(|()| raw)
+    };
+    Ok(Some(match dtype {
+        // Where memory is little-endian, as the file is, the numbers are read where they belong.
+        Dtype::F32 if cfg!(target_endian = "little") => {
+            let mut data = vec![0f32; bytes / size_of::<f32>()];
+            file.read_exact(bytemuck::cast_slice_mut(&mut data))?;
+            data
+        }
+        Dtype::F32 => {
+            raw(bytes)?.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+        }
+        Dtype::F16 => {
+            let halves = raw(bytes)?;
+            halves.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect()
+        }
+        Dtype::BF16 => {
+            let halves = raw(bytes)?;
+            halves.as_chunks().0.iter().map(|&bytes| bf16::from_le_bytes(bytes).to_f32()).collect()
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// Writes `tensors` to a new file at `path`, one after the other. Nothing is synced: this is for a
+/// folder that is made whole by its caller, as with [`cuvee_fs::replace_folder`].
 ///
 /// # Errors
 /// [`TrainError::Io`], [`TrainError::Safetensors`] for two tensors of one name or a shape that is
-/// not its data's.
-pub fn write_safetensors(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
-    let refuse = |message: String| TrainError::Safetensors { path: path.to_path_buf(), message };
-    if let Some(tensor) = tensors.iter().find(|t| t.shape.iter().product::<usize>() != t.data.len())
-    {
-        return Err(refuse(format!(
-            "`{}` of shape {:?} with {} numbers",
-            tensor.name,
-            tensor.shape,
-            tensor.data.len()
-        )));
+/// not its data's; those of [`Tensors::data`].
+pub fn write_safetensors<T: Tensors + ?Sized>(path: &Path, tensors: &T) -> Result<()> {
+    let refuse = |message: String| TrainError::Safetensors {
+        path: path.to_path_buf(),
+        message,
+        hint: "this is a defect of the program; please report it",
+    };
+    let mut order: Vec<(usize, (String, Vec<usize>))> =
+        tensors.list().into_iter().enumerate().collect();
+    order.sort_by(|(_, (a, _)), (_, (b, _))| a.cmp(b));
+    if let Some([(_, (name, _)), _]) = order.array_windows().find(|[a, b]| a.1.0 == b.1.0) {
+        return Err(refuse(format!("two tensors named `{name}`")));
     }
-    let mut names: Vec<_> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-    names.sort_unstable();
-    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(refuse(format!("two tensors named `{}`", pair[0])));
+    let mut end = 0;
+    let info = |(_, (name, shape)): &(usize, (String, Vec<usize>))| {
+        let first = end;
+        end += shape.iter().product::<usize>() * size_of::<f32>();
+        let info =
+            TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (first, end) };
+        (name.clone(), info)
+    };
+    let infos = order.iter().map(info).collect();
+    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let header = Metadata::new(Some(format), infos).map_err(|error| refuse(error.to_string()))?;
+    let mut text = serde_json::to_vec(&header).map_err(|error| refuse(error.to_string()))?;
+    text.resize(text.len().next_multiple_of(LENGTH as usize), b' ');
+
+    let io = || TrainError::io("write", path);
+    let mut file = BufWriter::new(File::create(path).map_err(io())?);
+    file.write_all(&(text.len() as u64).to_le_bytes()).map_err(io())?;
+    file.write_all(&text).map_err(io())?;
+    for (place, (name, shape)) in order {
+        let data = tensors.data(place)?;
+        if shape.iter().product::<usize>() != data.len() {
+            let found = data.len();
+            return Err(refuse(format!("`{name}` of shape {shape:?} with {found} numbers")));
+        }
+        file.write_all(&little_endian(&data)).map_err(io())?;
     }
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let views = tensors.iter().map(|tensor| (tensor.name.as_str(), F32View(tensor)));
-    let bytes =
-        safetensors::serialize(views, Some(metadata)).map_err(|error| refuse(error.to_string()))?;
-    Ok(cuvee_fs::write_file(path, &bytes)?)
+    file.flush().map_err(io())
 }
 
-/// Lends a tensor's bytes to the writer without copying them where memory is little-endian, as the
-/// file is.
-struct F32View<'a>(&'a NamedTensor);
-
-impl View for F32View<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.0.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        if cfg!(target_endian = "little") {
-            Cow::Borrowed(bytemuck::cast_slice(&self.0.data))
-        } else {
-            Cow::Owned(self.0.data.iter().flat_map(|number| number.to_le_bytes()).collect())
-        }
-    }
-
-    fn data_len(&self) -> usize {
-        self.0.data.len() * size_of::<f32>()
+/// The numbers as the file holds them, without a copy where memory is little-endian too.
+fn little_endian(data: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        Cow::Borrowed(bytemuck::cast_slice(data))
+    } else {
+        Cow::Owned(data.iter().flat_map(|number| number.to_le_bytes()).collect())
     }
 }
 
@@ -108,6 +209,8 @@ impl View for F32View<'_> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+    use safetensors::tensor::TensorView;
+    use std::fs;
 
     fn tensor(name: &str, shape: &[usize], data: &[f32]) -> NamedTensor {
         NamedTensor { name: name.into(), shape: shape.to_vec(), data: data.to_vec() }
@@ -125,6 +228,36 @@ mod tests {
         assert_eq!(back, tensors);
         assert!(back[0].data.iter().zip(odd).all(|(x, y)| x.to_bits() == y.to_bits()));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    /// Tensors that are made when they are asked for, and how often they were.
+    struct Made(std::cell::RefCell<Vec<usize>>);
+
+    impl Tensors for Made {
+        fn list(&self) -> Vec<(String, Vec<usize>)> {
+            ["c", "a", "b"].map(|name| (name.to_owned(), vec![2, 2])).to_vec()
+        }
+
+        fn data(&self, place: usize) -> Result<Cow<'_, [f32]>> {
+            self.0.borrow_mut().push(place);
+            Ok(Cow::Owned(vec![place as f32; 4]))
+        }
+    }
+
+    #[test]
+    fn tensors_are_written_one_by_one_and_the_bytes_are_the_librarys() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.safetensors");
+        let made = Made(Default::default());
+        write_safetensors(&path, &made).unwrap();
+        assert_eq!(*made.0.borrow(), [1, 2, 0], "each once, in the file's order");
+        let bytes = [0f32, 1.0, 2.0].map(|x| [x.to_le_bytes(); 4].concat());
+        let views = [("c", 0), ("a", 1), ("b", 2)].map(|(name, place)| {
+            (name, TensorView::new(Dtype::F32, vec![2, 2], &bytes[place]).unwrap())
+        });
+        let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        let expected = safetensors::serialize(views, Some(format)).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), expected);
     }
 
     #[test]

@@ -401,3 +401,125 @@ fn a_tokenizer_without_the_end_of_text_id_is_refused() {
     let in_vocab = ExportTokenizer { end_of_text: 0, ..tokenizer() };
     write_export(dir.path(), &model(), &tensors, in_vocab).unwrap();
 }
+
+/// A folder with a whole model, whose weights `spoil` then changes; the error that loading gives.
+fn refused(spoil: impl FnOnce(&Path)) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("model");
+    write_export(&folder, &model(), &initial_parameters(&model(), 5), tokenizer()).unwrap();
+    spoil(&folder);
+    let message = load_parameters(&folder, &model()).unwrap_err().to_string();
+    assert!(message.lines().last().unwrap().starts_with("hint: "), "{message}");
+    message
+}
+
+#[track_caller]
+fn says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "expected {part:?} in:\n{message}");
+    }
+}
+
+#[test]
+fn weights_that_are_missing_are_named_with_what_to_do() {
+    let remove = |folder: &Path| fs::remove_file(folder.join("model.safetensors")).unwrap();
+    says(&refused(remove), &["model.safetensors or model.safetensors.index.json", "neither"]);
+    let bin = refused(|folder| {
+        remove(folder);
+        fs::write(folder.join("pytorch_model.bin"), "PK").unwrap();
+    });
+    says(&bin, &["`pytorch_model.bin`", "python -c '", "safe_serialization=True"]);
+    let part = refused(|folder| {
+        let part = folder.join("model-00001-of-00002.safetensors");
+        fs::rename(folder.join("model.safetensors"), part).unwrap();
+    });
+    says(&part, &["`model-00001-of-00002.safetensors` and no index", "index.json too"]);
+    let index = |folder: &Path, names: &[&str]| {
+        let map: Map<String, Value> =
+            names.iter().map(|name| (format!("tensor of {name}"), json!(name))).collect();
+        let text = json!({ "weight_map": map }).to_string();
+        fs::write(folder.join("model.safetensors.index.json"), text).unwrap();
+    };
+    let missing = refused(|folder| {
+        fs::rename(folder.join("model.safetensors"), folder.join("a.safetensors")).unwrap();
+        index(folder, &["a.safetensors", "b.safetensors", "c.safetensors"]);
+    });
+    says(&missing, &["b.safetensors: expected", "index.json names", "1 more of 3 are missing"]);
+    // As in transformers, a whole file goes before an index of another.
+    let dir = tempfile::tempdir().unwrap();
+    let tensors = initial_parameters(&model(), 5);
+    write_safetensors(&dir.path().join("model.safetensors"), &tensors).unwrap();
+    index(dir.path(), &["gone.safetensors"]);
+    assert_eq!(load_parameters(dir.path(), &model()).unwrap(), tensors);
+}
+
+#[test]
+fn what_is_no_safetensors_file_is_said_in_words() {
+    let with = |bytes: &[u8]| {
+        let bytes = bytes.to_vec();
+        refused(move |folder| fs::write(folder.join("model.safetensors"), bytes).unwrap())
+    };
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n";
+    says(&with(pointer), &["model.safetensors: ", "a Git-LFS pointer", "git lfs pull"]);
+    says(&with(b"<!doctype html><title>404"), &["a page in HTML"]);
+    says(&with(b""), &["an empty file"]);
+    says(&with(b"PK\x03\x04 and so on"), &["a PyTorch file", "save_pretrained"]);
+    says(&with(&[0xff; 40]), &["40 bytes, whose first eight tell of a header of"]);
+    let changed = |change: fn(&mut Vec<u8>)| {
+        refused(move |folder| {
+            let path = folder.join("model.safetensors");
+            let mut bytes = fs::read(&path).unwrap();
+            change(&mut bytes);
+            fs::write(&path, bytes).unwrap();
+        })
+    };
+    says(&changed(|bytes| bytes.truncate(bytes.len() - 4)), &["it was cut off"]);
+    says(&changed(|bytes| bytes.extend([0; 16])), &["it goes on behind its tensors"]);
+}
+
+#[test]
+fn types_that_are_not_trained_in_say_what_to_do() {
+    use safetensors::tensor::{Dtype, TensorView};
+    for (dtype, size, hint) in [(Dtype::F64, 8, "model.float()"), (Dtype::I8, 1, "quantized")] {
+        let message = refused(|folder| {
+            let data = vec![0; 32 * 12 * size];
+            let view = TensorView::new(dtype, vec![32, 12], &data).unwrap();
+            let bytes = safetensors::serialize([("lm_head.weight", view)], None).unwrap();
+            fs::write(folder.join("model.safetensors"), bytes).unwrap();
+        });
+        says(
+            &message,
+            &["`lm_head.weight`: expected F32, F16 or BF16", &format!("{dtype:?}"), hint],
+        );
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_are_named() {
+    let message = refused(|folder| {
+        let mut tensors = initial_parameters(&model(), 5);
+        (tensors[1].data[7], tensors[1].data[9]) = (f32::INFINITY, f32::NAN);
+        write_safetensors(&folder.join("model.safetensors"), &tensors).unwrap();
+    });
+    let name = &model().parameter_list()[1].name;
+    says(&message, &["model.safetensors: ", name, "found inf at element 7", "(2 not finite)"]);
+}
+
+#[test]
+fn what_wrappers_and_ties_do_to_names_is_said_with_what_to_do() {
+    let renamed = |change: fn(String) -> String| {
+        refused(|folder| {
+            let mut tensors = initial_parameters(&model(), 5);
+            tensors.iter_mut().for_each(|tensor| {
+                tensor.name = change(std::mem::take(&mut tensor.name));
+            });
+            write_safetensors(&folder.join("model.safetensors"), &tensors).unwrap();
+        })
+    };
+    says(&renamed(|name| format!("_orig_mod.{name}")), &["behind `_orig_mod.`", "torch.compile"]);
+    says(&renamed(|name| format!("module.{name}")), &["behind `module.`", "model.module"]);
+    let bare = renamed(|name| name.trim_start_matches("model.").to_owned());
+    says(&bare, &["without `model.`", "LlamaForCausalLM"]);
+    let headless = renamed(|name| name.replace("lm_head", "score"));
+    says(&headless, &["a tensor `lm_head.weight`", "\"tie_word_embeddings\": true"]);
+}

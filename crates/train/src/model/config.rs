@@ -114,7 +114,10 @@ impl ModelSpec {
             let key = if pretrained.is_some() { "model.init" } else { "model.vocab_size" };
             return Err(TrainError::config(
                 key,
-                format!("a vocabulary of at least the tokenizer's {tokenizer_vocab} ids"),
+                format!(
+                    "a vocabulary of at least the tokenizer's {}",
+                    cuvee_words::counted(tokenizer_vocab, "id")
+                ),
                 config.vocab_size,
                 "use the tokenizer the model was trained with, or remove model.vocab_size",
             ));

@@ -16,6 +16,7 @@ pub(crate) use config::Misfit;
 pub use config::{ModelConfig, ModelSpec};
 pub use init::initial_parameters;
 pub use parameters::{
-    FusedGroup, Initialiser, OptimizerGroup, ParameterInfo, ParameterKind, check_tensors,
+    FusedGroup, Initialiser, OptimizerGroup, ParameterInfo, ParameterKind, check_shapes,
+    check_tensors,
 };
 pub use preset::{Preset, PresetShape};

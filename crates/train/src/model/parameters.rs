@@ -278,39 +278,64 @@ pub fn check_tensors<'a>(
     tensors: &'a [NamedTensor],
     place: &str,
 ) -> Result<Vec<&'a NamedTensor>> {
-    let unknown = |tensor: &NamedTensor| TrainError::UnknownTensor {
+    let shapes: Vec<_> =
+        tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect();
+    let places = check_shapes(list, &shapes, place)?;
+    let ordered: Vec<_> = places.into_iter().map(|place| &tensors[place]).collect();
+    for (info, tensor) in list.iter().zip(&ordered) {
+        if tensor.data.len() != info.shape.iter().product::<usize>() {
+            return Err(misshapen(info, &tensor.shape, place));
+        }
+    }
+    Ok(ordered)
+}
+
+/// [`check_tensors`] of names and shapes alone: the place in `tensors` of each of `list`.
+///
+/// # Errors
+/// As [`check_tensors`].
+pub fn check_shapes(
+    list: &[ParameterInfo],
+    tensors: &[(String, Vec<usize>)],
+    place: &str,
+) -> Result<Vec<usize>> {
+    let unknown = |(name, shape): &(String, Vec<usize>)| TrainError::UnknownTensor {
         place: place.to_owned(),
-        name: tensor.name.clone(),
-        found: tensor.shape.clone(),
+        name: name.clone(),
+        found: shape.clone(),
     };
     let mut by_name = HashMap::with_capacity(tensors.len());
-    for tensor in tensors {
-        if by_name.insert(tensor.name.as_str(), tensor).is_some() {
+    for (index, tensor) in tensors.iter().enumerate() {
+        if by_name.insert(tensor.0.as_str(), index).is_some() {
             return Err(unknown(tensor));
         }
     }
-    let mut ordered = Vec::with_capacity(list.len());
+    let mut places = Vec::with_capacity(list.len());
     for info in list {
-        let tensor =
+        let index =
             by_name.remove(info.name.as_str()).ok_or_else(|| TrainError::MissingTensor {
                 place: place.to_owned(),
                 name: info.name.clone(),
                 expected: info.shape.clone(),
             })?;
-        if tensor.shape != info.shape || tensor.data.len() != info.shape.iter().product::<usize>() {
-            return Err(TrainError::TensorShape {
-                place: place.to_owned(),
-                name: info.name.clone(),
-                expected: info.shape.clone(),
-                found: tensor.shape.clone(),
-            });
+        if tensors[index].1 != info.shape {
+            return Err(misshapen(info, &tensors[index].1, place));
         }
-        ordered.push(tensor);
+        places.push(index);
     }
     // Deterministic choice of the one to name: the first in the caller's order.
-    match tensors.iter().find(|tensor| by_name.contains_key(tensor.name.as_str())) {
+    match tensors.iter().find(|tensor| by_name.contains_key(tensor.0.as_str())) {
         Some(tensor) => Err(unknown(tensor)),
-        None => Ok(ordered),
+        None => Ok(places),
+    }
+}
+
+fn misshapen(info: &ParameterInfo, found: &[usize], place: &str) -> TrainError {
+    TrainError::TensorShape {
+        place: place.to_owned(),
+        name: info.name.clone(),
+        expected: info.shape.clone(),
+        found: found.to_vec(),
     }
 }
 

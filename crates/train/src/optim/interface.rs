@@ -8,13 +8,16 @@ use crate::tensor::NamedTensor;
 
 /// Where an engine keeps its numbers.
 pub trait Storage {
-    /// Numbers of one parameter, of its gradient, or of a state of the same shape.
+    /// Numbers of one parameter, or of a state of the same shape.
     type Tensor: Send + Sync;
+    /// The gradient of one parameter.
+    type Gradient: Send + Sync;
 }
 
 /// A backend's f32 buffers, updated in place.
 impl<K: Backend> Storage for K {
     type Tensor = K::Floats;
+    type Gradient = K::Gradient;
 }
 
 /// Candle's tensors, each update a new one.
@@ -23,6 +26,7 @@ pub struct Candle;
 
 impl Storage for Candle {
     type Tensor = candle_core::Tensor;
+    type Gradient = candle_core::Tensor;
 }
 
 /// One parameter in the hands of an optimizer.
@@ -30,7 +34,7 @@ pub struct Slot<'a, S: Storage> {
     /// Its numbers; not a `Var`'s, so that no update enters the graph of the next.
     pub values: &'a mut S::Tensor,
     /// The gradient, before clipping.
-    pub gradient: &'a S::Tensor,
+    pub gradient: &'a S::Gradient,
     /// One tensor for each of [`Optimizer::state_names`], zeros before the first update.
     pub state: &'a mut [S::Tensor],
     /// Whether weight decay applies.

@@ -5,13 +5,13 @@
 //! that the last evaluation and the last checkpoint are no special case. The mixer draws, the
 //! engine computes, and the [`Observer`] is handed the records of what happened.
 
+mod clock;
 mod observer;
 mod record;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use cuvee_data::{Domain, Shard, Split, Tokenizer};
 use cuvee_mixer::{DomainId, LossStatistics, Measurements, Mixer, ObservationRequest, Simplex};
@@ -24,6 +24,7 @@ use crate::evaluate::{EvalPlan, check_split, evaluate, sequence_losses, window_c
 use crate::hf::{ExportTokenizer, Inherited};
 use crate::optim::learning_rate;
 use crate::spec::{CheckpointSpec, EvalSpec, TrainSpec};
+use clock::StepClock;
 pub use observer::{Observer, Outcome};
 use record::{StepFigures, held_out_record, step_record};
 
@@ -91,7 +92,7 @@ impl<'a> Trainer<'a> {
     /// Other data than the checkpoint's, a damaged checkpoint, or a mixer that does not fit it.
     pub fn restore(&mut self, folder: &Path) -> Result<()> {
         let state = checkpoint::load_state(folder)?;
-        state.check_data(self.domains)?;
+        state.check_data(self.domains, folder)?;
         self.mixer.restore(&state.mixer)?;
         // What is observed, and when, is as the run began.
         self.request = self.mixer.observation_request();
@@ -155,7 +156,7 @@ impl<'a> Trainer<'a> {
                 return Ok(Outcome::Finished);
             }
 
-            let clock = Instant::now();
+            let mut clock = StepClock::new();
             let draw = match self.mixer.next_step() {
                 Ok(draw) => draw,
                 Err(error) => {
@@ -182,12 +183,12 @@ impl<'a> Trainer<'a> {
             {
                 // From 0: the number of the measurement, whatever was resumed in between.
                 let turn = if self.request.rotate { (done + 1) / every - 1 } else { 0 };
-                observation = observation
-                    .with_held_out(self.measure_held_out(done + 1, turn, observer)?)
-                    .with_held_out_windows(self.tune_windows());
+                let measured = clock.beside(|| self.measure_held_out(done + 1, turn, observer))?;
+                observation =
+                    observation.with_held_out(measured).with_held_out_windows(self.tune_windows());
             }
             self.mixer.observe(&observation);
-            let seconds = clock.elapsed().as_secs_f64();
+            let seconds = clock.seconds();
 
             let tokens = batch.predicted_tokens();
             self.state.step += 1;

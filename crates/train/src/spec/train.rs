@@ -3,6 +3,7 @@
 //! Budget is `steps` or `tokens`, never both. Everything here is checked by [`TrainSpec::validate`]
 //! before any data is read.
 
+use cuvee_words::counted;
 use serde::{Deserialize, Serialize};
 
 use super::choices::{EngineKind, Precision, Schedule, Warmup};
@@ -94,6 +95,14 @@ impl Default for TrainSpec {
 }
 
 impl TrainSpec {
+    /// What an engine that only evaluates takes of it: which one it is, in what it computes, and on
+    /// how many threads.
+    #[must_use]
+    pub fn evaluating(&self) -> Self {
+        let &Self { threads, engine, precision, .. } = self;
+        Self { threads, engine, precision, ..Self::default() }
+    }
+
     /// Tokens of one step, B·T.
     pub fn tokens_per_step(&self) -> u64 {
         (self.batch_size as u64).saturating_mul(self.context as u64)
@@ -198,7 +207,11 @@ impl TrainSpec {
             }
         };
         let share = 0.0..=1.0;
-        real("train.lr", self.lr, self.lr > 0.0, "a number above 0")?;
+        // The fused engine's update is in f32: what is 0, 1 or infinite there would stop it, or
+        // fill the parameters with NaN.
+        let f32_holds = |value: f64| value as f32 > 0.0 && (value as f32).is_finite();
+        let below_1 = |value: f64| (0.0..1.0).contains(&(value as f32));
+        real("train.lr", self.lr, f32_holds(self.lr), "a number above 0, within f32's range")?;
         real(
             "train.min_lr_share",
             self.min_lr_share,
@@ -215,16 +228,16 @@ impl TrainSpec {
         real(
             "train.beta1",
             self.beta1,
-            (0.0..1.0).contains(&self.beta1),
-            "a number from 0 to below 1",
+            below_1(self.beta1),
+            "a number from 0 to below 1, also once it is rounded to f32",
         )?;
         real(
             "train.beta2",
             self.beta2,
-            (0.0..1.0).contains(&self.beta2),
-            "a number from 0 to below 1",
+            below_1(self.beta2),
+            "a number from 0 to below 1, also once it is rounded to f32",
         )?;
-        real("train.eps", self.eps, self.eps > 0.0, "a number above 0")?;
+        real("train.eps", self.eps, f32_holds(self.eps), "a number above 0, within f32's range")?;
         real("train.clip", self.clip, self.clip >= 0.0, "a norm above 0, or 0 for no clipping")?;
         if let Some(Warmup::Share(value)) = self.warmup {
             real(
@@ -240,7 +253,7 @@ impl TrainSpec {
         {
             return Err(TrainError::config(
                 "train.warmup",
-                format!("at most the run's {steps} steps"),
+                format!("at most the run's {}", counted(steps, "step")),
                 warmup,
                 "shorten the warmup or give it as a share, such as 0.02",
             ));
@@ -249,8 +262,8 @@ impl TrainSpec {
         if self.schedule == Schedule::Wsd && warmup.saturating_add(decay) > steps {
             return Err(TrainError::config(
                 "train.decay_share",
-                format!("warmup and decay within the run's {steps} steps"),
-                format!("{warmup} steps of warmup and {decay} of decay"),
+                format!("warmup and decay within the run's {}", counted(steps, "step")),
+                format!("{} of warmup and {decay} of decay", counted(warmup, "step")),
                 "lower train.decay_share or train.warmup",
             ));
         }
@@ -311,11 +324,20 @@ mod tests {
         check("train.lr", |s| s.lr = f64::NAN);
         check("train.lr", |s| s.lr = 0.0);
         check("train.beta2", |s| s.beta2 = 1.0);
+        // 1 − 10⁻⁸ and 10⁻⁴⁶ are 1 and 0 in f32, 10³⁹ is infinite.
+        check("train.beta1", |s| s.beta1 = 1.0 - 1e-8);
+        check("train.beta2", |s| s.beta2 = 1.0 - 1e-8);
+        check("train.eps", |s| s.eps = 1e-46);
+        check("train.eps", |s| s.eps = 1e39);
+        check("train.lr", |s| s.lr = 1e-46);
+        check("train.lr", |s| s.lr = 1e39);
         check("train.clip", |s| s.clip = -1.0);
         check("train.warmup", |s| s.warmup = Some(Warmup::Share(1.5)));
         check("train.warmup", |s| s.warmup = Some(Warmup::Steps(1001)));
         check("train.decay_share", |s| (s.schedule, s.decay_share) = (Schedule::Wsd, 1.0));
         assert!(TrainSpec::default().validate().is_ok());
+        let last = TrainSpec { beta2: 1.0 - 1e-7, eps: 1e-30, lr: 1e30, ..TrainSpec::default() };
+        assert!(last.validate().is_ok());
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod softmax;
 use crate::buffer::{Buffer, Matrix};
 use crate::element::Element;
 use crate::gemm::{Panels, StoreF32, multiply_packed, multiply_part};
+use crate::gradient::Gradient;
 use crate::isa::{MOST_COLUMNS, multiversion};
 use crate::lanes::{LANES, total};
 use crate::ops::linear::PackedMatrix;
@@ -58,7 +59,7 @@ impl<E: Element> HeadWorkspace<E> {
     /// For up to `rows` rows, `vocab_size` outputs and, with `backward`, the gradient by up to
     /// `widest` inputs.
     pub(crate) fn new(rows: usize, vocab_size: usize, widest: usize, backward: bool) -> Self {
-        let chunk = (CHUNK_LOGITS / vocab_size).clamp(16, rows.max(16)).min(rows).max(1);
+        let chunk = most_rows(vocab_size).min(rows).max(1);
         let outputs = vocab_size.next_multiple_of(MOST_COLUMNS);
         let (saved, widest) = if backward { (chunk, widest) } else { (0, 0) };
         Self {
@@ -114,9 +115,19 @@ pub(crate) fn head_loss<E: Element>(
     }
 }
 
+/// Rows of a chunk, at most.
+fn most_rows(vocab_size: usize) -> usize {
+    (CHUNK_LOGITS / vocab_size.max(1)).max(16)
+}
+
+/// The turns that [`head_backward`] takes for `rows` rows: one a chunk.
+pub(crate) fn head_turns(rows: usize, vocab_size: usize) -> usize {
+    rows.div_ceil(most_rows(vocab_size))
+}
+
 /// [`head_loss`], and the gradient of Σ loss_scale · loss: `dx`, `[n, d]`, and `dw`, `[v, d]`,
-/// which with `add` is added to what is there. `values` is W in f32. `inputs` is memory for packed
-/// inputs.
+/// which is added to in the turns that `turns` gives the chunks. `values` is W in f32. `inputs` is
+/// memory for packed inputs.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn head_backward<E: Element>(
     x: &Matrix<E>,
@@ -126,8 +137,8 @@ pub(crate) fn head_backward<E: Element>(
     loss_scales: &[f32],
     losses: &mut [f32],
     dx: &mut [f32],
-    add: bool,
-    dw: &mut [f32],
+    dw: &Gradient,
+    turns: impl Fn(usize) -> usize,
     inputs: &mut Panels<E>,
     workspace: &mut HeadWorkspace<E>,
 ) {
@@ -141,9 +152,8 @@ pub(crate) fn head_backward<E: Element>(
         .zip(dx.chunks_mut(chunk * d));
     for (index, (((targets, losses), loss_scales), dx)) in chunks.enumerate() {
         let rows = Rows { x: &x.data()[index * chunk * stride..], stride, targets };
-        let add = add || index > 0;
         cross_entropy(rows, w, losses, workspace, Some(dx));
-        chunk_gradient(rows, w, values, loss_scales, dx, add, dw, inputs, workspace);
+        chunk_gradient(rows, w, values, loss_scales, dx, dw, turns(index), inputs, workspace);
     }
 }
 
@@ -267,25 +277,36 @@ fn chunk_gradient<E: Element>(
     values: &[f32],
     loss_scales: &[f32],
     dx: &mut [f32],
-    add: bool,
-    dw: &mut [f32],
+    dw: &Gradient,
+    turn: usize,
     inputs: &mut Panels<E>,
     workspace: &mut HeadWorkspace<E>,
 ) {
     let Rows { x, stride, targets } = rows;
     let n = targets.len();
-    let (v, d) = (w.forward.lanes(), w.backward.lanes());
+    let d = w.backward.lanes();
     let HeadWorkspace { exponential_units, scaled_inputs, sums, factors, .. } = workspace;
     for ((factor, sums), loss_scale) in factors.iter_mut().zip(sums).zip(loss_scales) {
         *factor = loss_scale / total(*sums);
     }
     scale_rows(x, stride, d, factors, n, scaled_inputs);
     inputs.pack_columns(scaled_inputs.data(), scaled_inputs.stride(), n, d);
-    multiply_packed(exponential_units, v, inputs, StoreF32 { out: &mut *dw, stride: d, add });
+    let depth = n.div_ceil(E::PER_UNIT);
+    dw.in_turn(turn, |outputs, dw, add| {
+        // A block begins with a panel of the packed exponentials.
+        let units = &exponential_units[outputs.start * depth..];
+        let epilogue = StoreF32 { out: &mut *dw, stride: d, add };
+        multiply_packed(units, outputs.len(), inputs, epilogue);
+        for (row, target) in targets.iter().map(|&target| target as usize).enumerate() {
+            if outputs.contains(&target) {
+                let dw = &mut dw[(target - outputs.start) * d..][..d];
+                subtract_inputs(&x[row * stride..][..d], loss_scales[row], dw);
+            }
+        }
+    });
     for (row, (dx, &factor)) in dx.chunks_exact_mut(d).zip(&*factors).enumerate().take(n) {
-        let (at, loss_scale) = (targets[row] as usize * d, loss_scales[row]);
-        let (values, dw) = (&values[at..][..d], &mut dw[at..][..d]);
-        subtract_target(&x[row * stride..][..d], values, factor, loss_scale, dx, dw);
+        let values = &values[targets[row] as usize * d..][..d];
+        subtract_target::<E>(values, factor, loss_scales[row], dx);
     }
 }
 
@@ -308,19 +329,25 @@ multiversion! {
 }
 
 multiversion! {
-    /// Of one row: dx ← factor · dx − loss_scale · W_t, dW_t ← dW_t − loss_scale · x. `values` is
-    /// W_t in f32, which is rounded as products read it.
+    /// Of one row: dW_t ← dW_t − loss_scale · x.
+    fn subtract_inputs<E: Element>(x: &[E], loss_scale: f32, dw: &mut [f32]) {
+        for (x, dw) in x.iter().zip(dw) {
+            *dw -= loss_scale * x.widen();
+        }
+    }
+}
+
+multiversion! {
+    /// Of one row: dx ← factor · dx − loss_scale · W_t. `values` is W_t in f32, which is rounded as
+    /// products read it.
     fn subtract_target<E: Element>(
-        x: &[E],
         values: &[f32],
         factor: f32,
         loss_scale: f32,
         dx: &mut [f32],
-        dw: &mut [f32],
     ) {
-        for (((x, value), dx), dw) in x.iter().zip(values).zip(dx).zip(dw) {
+        for (value, dx) in values.iter().zip(dx) {
             *dx = *dx * factor - loss_scale * E::narrow(*value).widen();
-            *dw -= loss_scale * x.widen();
         }
     }
 }

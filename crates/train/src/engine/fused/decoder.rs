@@ -7,15 +7,17 @@
 use cuvee_kernels::{Backend, Heads, Rotations};
 
 use super::clock::{Clock, KernelKind};
+use super::gradients::Turns;
 use super::layout::ParameterLayout;
 use super::parameters::Parameter;
 use super::streams::Streams;
-use crate::model::{FusedGroup, ModelConfig};
+use crate::model::{FusedGroup, ModelConfig, ParameterInfo};
 
 /// A decoder's parameters and constants, shared by all threads.
 pub(super) struct Decoder<'a, K: Backend> {
     pub(super) kernels: &'a K,
     pub(super) model: &'a ModelConfig,
+    pub(super) list: &'a [ParameterInfo],
     pub(super) layout: &'a ParameterLayout,
     pub(super) parameters: &'a [Parameter<K>],
     pub(super) rotations: &'a Rotations,
@@ -304,14 +306,14 @@ impl<K: Backend> Decoder<'_, K> {
     }
 
     /// The gradient of Σ_b s_b ℓ_b, s being `loss_scales`: added to `gradients`, one for each
-    /// parameter, or, unless `add`, written there. Returns each sequence's ℓ_b, in nats a token.
+    /// parameter, in `turns`. Returns each sequence's ℓ_b, in nats a token.
     pub(super) fn gradient(
         &self,
         ids: &[u32],
         targets: &[u32],
         loss_scales: &[f64],
-        add: bool,
-        gradients: &mut [K::Floats],
+        turns: &Turns,
+        gradients: &[K::Gradient],
         work: &mut Work<K>,
     ) -> Vec<f64> {
         self.forward(ids, None, work);
@@ -346,7 +348,7 @@ impl<K: Backend> Decoder<'_, K> {
         let loss_scales_n: Vec<f32> =
             (0..rows).map(|row| (loss_scales[row / context] / context as f64) as f32).collect();
         let head = self.once(FusedGroup::Head);
-        let dw_vd = &mut gradients[self.layout.once(FusedGroup::Head)];
+        let dw_vd = &gradients[self.layout.once(FusedGroup::Head)];
         k.head_backward(
             norm_nd,
             matrix(head),
@@ -355,8 +357,8 @@ impl<K: Backend> Decoder<'_, K> {
             &loss_scales_n,
             losses_n,
             normed_nd,
-            add,
             dw_vd,
+            |part| turns.head(part),
             workspace,
         );
         clock.lap(KernelKind::Head);
@@ -381,8 +383,8 @@ impl<K: Backend> Decoder<'_, K> {
             let of = |group| self.in_layer(layer, group);
             let mut dw =
                 |group: FusedGroup, dy: &K::Activations, x: &K::Activations, clock: &mut Clock| {
-                    let dw_oi = &mut gradients[self.layout.in_layer(layer, group)];
-                    k.linear_gradient(rows, dy, x, add, dw_oi, workspace);
+                    let dw_oi = &gradients[self.layout.in_layer(layer, group)];
+                    k.linear_gradient(rows, dy, x, dw_oi, turns.of(group), workspace);
                     clock.lap(KernelKind::LinearGradient);
                 };
 
@@ -437,8 +439,8 @@ impl<K: Backend> Decoder<'_, K> {
                 rows,
                 qkv_nq,
                 &kept.attention_norm_nd,
-                add,
-                &mut gradients[self.layout.in_layer(layer, FusedGroup::Qkv)],
+                &gradients[self.layout.in_layer(layer, FusedGroup::Qkv)],
+                turns.of(FusedGroup::Qkv),
                 workspace,
             );
             clock.lap(KernelKind::LinearGradient);
@@ -457,11 +459,8 @@ impl<K: Backend> Decoder<'_, K> {
             );
             clock.lap(KernelKind::Norm);
         }
-        let embedding = &mut gradients[self.layout.once(FusedGroup::Embedding)];
-        if !self.model.tied && !add {
-            k.clear(embedding);
-        }
-        k.embed_backward(d, ids, stream_nd, embedding);
+        let embedding = &gradients[self.layout.once(FusedGroup::Embedding)];
+        k.embed_backward(d, ids, stream_nd, embedding, turns.of(FusedGroup::Embedding));
         clock.lap(KernelKind::Embedding);
 
         let layers = (0..self.model.layers).flat_map(|layer| {
@@ -469,27 +468,10 @@ impl<K: Backend> Decoder<'_, K> {
         });
         let norms = layers.chain([self.layout.once(FusedGroup::Norm)]);
         for (norm, gains_bd) in norms.zip(&*gains_bd) {
-            self.sum_gains(gains_bd, loss_scales.len(), add, &mut gradients[norm]);
+            let turn = turns.of(FusedGroup::Norm);
+            k.gain_gradient(loss_scales.len(), gains_bd, &gradients[norm], turn);
         }
         work.sequence_losses(rows).collect()
-    }
-
-    /// A gain's gradient: those of the first `sequences` sequences, added up in their order.
-    fn sum_gains(
-        &self,
-        gains_bd: &K::Floats,
-        sequences: usize,
-        add: bool,
-        gradient_d: &mut K::Floats,
-    ) {
-        let (k, d) = (self.kernels, self.model.dim);
-        let mut sum_d = if add { k.read(gradient_d, 0..d) } else { vec![0.0; d] };
-        for gain_d in k.read(gains_bd, 0..sequences * d).chunks_exact(d) {
-            for (sum, gain) in sum_d.iter_mut().zip(gain_d) {
-                *sum += gain;
-            }
-        }
-        k.write(gradient_d, 0, &sum_d);
     }
 
     /// Adds `ids` to what the caches, one a layer, hold, one at a time, and gives the logits `[v]`

@@ -2,19 +2,21 @@
 //! buffer allocated once.
 //!
 //! A batch is cut into slices of whole sequences, one a thread. Each worker runs micro-batches
-//! forward and backward into gradients of its own, which are then added up in the order of the
-//! slices, clipped, and given to the optimizer. So the bits of a result depend on the number of
-//! threads and not on their timing.
+//! forward and backward into gradients of its own, or where there are more than four threads into
+//! some that neighbours share in turn. These are then added up in the order of the slices, clipped,
+//! and given to the optimizer. So the bits of a result depend on the number of threads and not on
+//! their timing.
 //!
 //! Costs: a parameter is held in f32 and, laid out for products, twice in the engine's precision.
-//! The first step adds a gradient a thread and the optimizer's state; training adds the activations
-//! of one micro-batch a thread.
+//! The first step adds up to four gradients and the optimizer's state; training adds the
+//! activations of one micro-batch a thread, and the estimator `exact` a gradient a thread.
 //!
 //! | file | what it holds |
 //! | --- | --- |
 //! | `mod` | the engine: slices, sums, updates |
 //! | `worker` | one thread's slice of a batch |
 //! | `decoder` | forward and backward, with their buffers |
+//! | `gradients` | the gradients that workers add to, and whose turn it is |
 //! | `streams` | the buffers of the residual stream |
 //! | `parameters`, `layout` | the parameters as products read them |
 //! | `statistics` | gradient variance within a domain |
@@ -22,6 +24,7 @@
 
 mod clock;
 mod decoder;
+mod gradients;
 mod layout;
 mod parameters;
 mod statistics;
@@ -40,13 +43,14 @@ use super::{Engine, KernelTime, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
 use crate::model::{ModelConfig, ParameterInfo, check_tensors};
-use crate::optim::{Optimizer, OptimizerState, StateTensors, Update, build_optimizer, clip_scale};
+use crate::optim::{Optimizer, OptimizerState, Update, build_optimizer, clip_scale};
 use crate::spec::{Precision, TrainSpec};
 use crate::tensor::NamedTensor;
 use clock::{Clock, KernelKind};
 use decoder::{Decoder, Work};
+use gradients::{Sharing, gradient_of};
 use layout::ParameterLayout;
-use parameters::{Parameter, named};
+use parameters::Parameter;
 use statistics::GradientSums;
 use worker::WorkerSlice;
 
@@ -72,6 +76,8 @@ pub struct FusedEngine<K: Backend> {
     parameters: Vec<Parameter<K>>,
     rotations: Rotations,
     workers: Vec<WorkerSlice<K>>,
+    /// Those that the workers add to, each one a parameter; none before the first backward pass.
+    gradients: Vec<Vec<K::Gradient>>,
     optimizer: Box<dyn Optimizer<K>>,
     /// Updates made so far.
     updates: u64,
@@ -131,6 +137,7 @@ impl<K: Backend> FusedEngine<K> {
         load(&kernels, &list, &mut own, &parameters)?;
         Ok(Self {
             workers: (0..kernels.workers()).map(|_| WorkerSlice::new()).collect(),
+            gradients: Vec::new(),
             parameters: own,
             rotations: Rotations::new(0, model.head_dim, model.rope_theta),
             optimizer: build_optimizer(train),
@@ -164,6 +171,10 @@ impl<K: Backend> FusedEngine<K> {
             let cut = |index: usize| sequences.start + index * count / workers;
             worker.sequences = cut(index)..cut(index + 1);
         }
+        let slices: Vec<_> = self.workers.iter().map(|worker| worker.sequences.clone()).collect();
+        for (worker, sharing) in self.workers.iter_mut().zip(Sharing::of(&slices)) {
+            worker.sharing = sharing;
+        }
     }
 
     /// Sequences of a micro-batch.
@@ -171,8 +182,8 @@ impl<K: Backend> FusedEngine<K> {
         self.micro_batch.unwrap_or(MICRO_TOKENS / context).max(1)
     }
 
-    /// Losses and, in the first busy worker, the gradient of Σ_b (m_b / B) ℓ_b over `sequences` of
-    /// the batch, B being all of it; returns Σ g².
+    /// Losses and, in the first of the gradients, that of Σ_b (m_b / B) ℓ_b over
+    /// `sequences` of the batch, B being all of it; returns Σ g².
     fn forward_backward(
         &mut self,
         batch: &Batch,
@@ -182,17 +193,40 @@ impl<K: Backend> FusedEngine<K> {
         self.reach(batch.context());
         self.divide(sequences);
         let micro = self.micro_sequences(batch.context());
-        let Self { kernels, model, layout, parameters, rotations, workers, profiling, .. } = self;
-        let decoder = Decoder { kernels, model, layout, parameters, rotations };
+        let shared = self.shared();
+        let count = shared.iter().max().map_or(1, |last| last + 1);
+        while self.gradients.len() < count {
+            self.gradients.push(gradients::zeros(&self.kernels, &self.list, &self.layout));
+        }
+        let Self {
+            kernels,
+            model,
+            list,
+            layout,
+            parameters,
+            rotations,
+            workers,
+            profiling,
+            gradients,
+            ..
+        } = self;
+        gradients.iter().for_each(|gradient| gradients::begin(kernels, gradient));
+        let decoder = Decoder { kernels, model, list, layout, parameters, rotations };
         let profiling = *profiling;
-        kernels.parallel(workers, |worker| worker.run(decoder, batch, micro, estimator, profiling));
+        let mut workers: Vec<_> = workers
+            .iter_mut()
+            .zip(&shared)
+            .map(|(worker, &own)| (worker, &gradients[own]))
+            .collect();
+        kernels.parallel(&mut workers, |(worker, gradients)| {
+            worker.run(decoder, batch, gradients, micro, estimator, profiling);
+        });
         self.clock.start(profiling);
-        let mut busy: Vec<&mut WorkerSlice<K>> =
-            self.workers.iter_mut().filter(|worker| !worker.sequences.is_empty()).collect();
         let sum = (0..self.parameters.len())
             .map(|parameter| {
-                let mut each: Vec<&mut K::Floats> =
-                    busy.iter_mut().map(|worker| &mut worker.gradients[parameter]).collect();
+                let each = self.gradients[..count].iter_mut();
+                let mut each: Vec<&mut K::Gradient> =
+                    each.map(|gradients| &mut gradients[parameter]).collect();
                 self.kernels.reduce(&mut each)
             })
             .sum();
@@ -246,29 +280,55 @@ impl<K: Backend> FusedEngine<K> {
 
     /// The first parameter whose gradient, as added up, has a norm that is not finite.
     fn first_non_finite(&self) -> Option<(String, f64)> {
-        let worker = self.busy_worker()?;
-        let gradients = named(&self.kernels, &self.list, &self.parameters, worker.gradients.iter());
-        gradients.into_iter().find_map(|tensor| {
+        self.named_gradients().into_iter().find_map(|tensor| {
             let norm = tensor.data.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
             (!norm.is_finite()).then_some((tensor.name, norm))
         })
     }
 
-    /// The worker that holds the sum of the gradients: the first that had a sequence.
-    fn busy_worker(&self) -> Option<&WorkerSlice<K>> {
-        self.workers.iter().find(|worker| !worker.sequences.is_empty())
+    /// The gradient that each worker adds to: as many are needed as there are workers with a
+    /// sequence that do not share one.
+    fn shared(&self) -> Vec<usize> {
+        let (mut next, mut last) = (0, None);
+        let own = |(index, worker): (usize, &WorkerSlice<K>)| {
+            let gradient = gradient_of(index, self.workers.len());
+            if !worker.sequences.is_empty() && last != Some(gradient) {
+                next += usize::from(last.is_some());
+                last = Some(gradient);
+            }
+            next
+        };
+        self.workers.iter().enumerate().map(own).collect()
+    }
+
+    /// The sum of the gradients, one a parameter.
+    fn summed(&self) -> &[K::Gradient] {
+        self.gradients.first().map_or(&[], Vec::as_slice)
+    }
+
+    /// The sum of the gradients under the parameters' names.
+    fn named_gradients(&self) -> Vec<NamedTensor> {
+        let read = |(parameter, gradient): (&Parameter<K>, &K::Gradient)| {
+            let mut from = 0;
+            let member = |(place, len): (usize, usize)| {
+                from += len;
+                let ParameterInfo { name, shape, .. } = &self.list[place];
+                let data = self.kernels.read_gradient(gradient, from - len..from);
+                NamedTensor { name: name.clone(), shape: shape.clone(), data }
+            };
+            parameter.members().map(member).collect::<Vec<_>>()
+        };
+        self.parameters.iter().zip(self.summed()).flat_map(read).collect()
     }
 
     fn update(&mut self, scale: f64, lr: f64) -> Result<()> {
         self.clock.start(self.profiling);
         self.updates += 1;
         let update = Update { count: self.updates, lr, scale };
-        let Self { kernels, parameters, workers, optimizer, .. } = self;
-        let Some(worker) = workers.iter().find(|worker| !worker.sequences.is_empty()) else {
-            return Ok(());
-        };
+        let Self { kernels, parameters, gradients, optimizer, .. } = self;
+        let Some(gradients) = gradients.first() else { return Ok(()) };
         let optimizer = optimizer.as_ref();
-        let pairs = parameters.iter_mut().zip(&worker.gradients);
+        let pairs = parameters.iter_mut().zip(gradients);
         let mut pairs: Vec<_> = pairs.map(|(p, gradient)| (p, gradient, Ok(()))).collect();
         kernels.parallel(&mut pairs, |(parameter, gradient, result)| {
             *result = parameter.update(kernels, optimizer, gradient, &update);
@@ -339,8 +399,7 @@ impl<K: Backend> Engine for FusedEngine<K> {
 
     fn gradient(&mut self, batch: &Batch) -> Result<(StepOutput, Vec<NamedTensor>)> {
         let output = self.checked(batch)?;
-        let gradients = self.busy_worker().map_or(&[][..], |worker| &worker.gradients);
-        Ok((output, named(&self.kernels, &self.list, &self.parameters, gradients.iter())))
+        Ok((output, self.named_gradients()))
     }
 
     fn sequence_losses(&mut self, tokens: &TokenBuffer) -> Result<Vec<f64>> {
@@ -348,8 +407,8 @@ impl<K: Backend> Engine for FusedEngine<K> {
         self.reach(tokens.context());
         self.divide(0..tokens.sequences());
         let micro = self.micro_sequences(tokens.context());
-        let Self { kernels, model, layout, parameters, rotations, workers, .. } = self;
-        let decoder = Decoder { kernels, model, layout, parameters, rotations };
+        let Self { kernels, model, list, layout, parameters, rotations, workers, .. } = self;
+        let decoder = Decoder { kernels, model, list, layout, parameters, rotations };
         kernels.parallel(workers, |worker| worker.evaluate(decoder, tokens, micro));
         Ok(self.losses())
     }
@@ -366,8 +425,8 @@ impl<K: Backend> Engine for FusedEngine<K> {
             caches: (0..self.model.layers).map(|_| K::KvCache::default()).collect(),
             work: Work::new(&self.kernels, &self.model, 1, 1, false),
         });
-        let Self { kernels, model, layout, parameters, rotations, .. } = self;
-        let decoder = Decoder { kernels, model, layout, parameters, rotations };
+        let Self { kernels, model, list, layout, parameters, rotations, .. } = self;
+        let decoder = Decoder { kernels, model, list, layout, parameters, rotations };
         let Generation { tokens: known, caches, work } = &mut generation;
         let logits = match known.is_empty() {
             true => decoder.begin(window, caches, work),
@@ -381,40 +440,32 @@ impl<K: Backend> Engine for FusedEngine<K> {
     fn all_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         check_prompt(&self.model, tokens)?;
         self.reach(tokens.len());
-        let Self { kernels, model, layout, parameters, rotations, .. } = self;
-        let decoder = Decoder { kernels, model, layout, parameters, rotations };
+        let Self { kernels, model, list, layout, parameters, rotations, .. } = self;
+        let decoder = Decoder { kernels, model, list, layout, parameters, rotations };
         let mut work = Work::new(kernels, model, tokens.len(), tokens.len(), false);
         Ok(decoder.logits(tokens, &mut work))
     }
 
-    fn parameters(&self) -> Result<Vec<NamedTensor>> {
-        let values = self.parameters.iter().map(|parameter| &parameter.values);
-        Ok(named(&self.kernels, &self.list, &self.parameters, values))
+    fn parameter(&self, place: usize) -> Result<Vec<f32>> {
+        let of =
+            |parameter: &Parameter<K>| parameter.member(&self.kernels, &parameter.values, place);
+        Ok(self.parameters.iter().find_map(of).unwrap_or_default())
     }
 
     fn optimizer_state_names(&self) -> &'static [&'static str] {
         self.optimizer.state_names()
     }
 
-    fn optimizer_state(&self) -> Result<OptimizerState> {
-        let zeros = |info: &ParameterInfo| NamedTensor {
-            name: info.name.clone(),
-            shape: info.shape.clone(),
-            data: vec![0.0; info.shape.iter().product()],
+    fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    fn optimizer_tensor(&self, kind: usize, place: usize) -> Result<Vec<f32>> {
+        let of = |parameter: &Parameter<K>| match parameter.state.get(kind) {
+            Some(state) => parameter.member(&self.kernels, state, place),
+            None => parameter.member_len(place).map(|len| vec![0.0; len]),
         };
-        // All parameters have state, or none has before the first update.
-        let fresh = self.parameters.iter().any(|parameter| parameter.state.is_empty());
-        let kind = |(index, name): (usize, &&str)| {
-            let tensors = if fresh {
-                self.list.iter().map(zeros).collect()
-            } else {
-                let floats = self.parameters.iter().map(|parameter| &parameter.state[index]);
-                named(&self.kernels, &self.list, &self.parameters, floats)
-            };
-            StateTensors { name: (*name).to_owned(), tensors }
-        };
-        let tensors = self.optimizer.state_names().iter().enumerate().map(kind).collect();
-        Ok(OptimizerState { updates: self.updates, tensors })
+        Ok(self.parameters.iter().find_map(of).unwrap_or_default())
     }
 
     fn load_parameters(&mut self, tensors: &[NamedTensor]) -> Result<()> {

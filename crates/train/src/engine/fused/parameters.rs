@@ -71,7 +71,7 @@ impl<K: Backend> Parameter<K> {
         &mut self,
         kernels: &K,
         optimizer: &dyn Optimizer<K>,
-        gradient: &K::Floats,
+        gradient: &K::Gradient,
         update: &Update,
     ) -> Result<()> {
         if self.state.is_empty() {
@@ -96,15 +96,27 @@ impl<K: Backend> Parameter<K> {
         }
     }
 
-    /// What `floats`, which is laid out as the values, holds of each of its members, with their
-    /// places in the list.
-    fn members(&self, kernels: &K, floats: &K::Floats) -> Vec<(usize, Vec<f32>)> {
+    /// What `floats`, which is laid out as the values, holds of the member at `place` of the
+    /// model's list; `None` where that is another parameter's.
+    pub(super) fn member(&self, kernels: &K, floats: &K::Floats, place: usize) -> Option<Vec<f32>> {
         let mut from = 0;
-        let member = |&(place, len): &(usize, usize)| {
+        for &(own, len) in &self.members {
+            if own == place {
+                return Some(kernels.read(floats, from..from + len));
+            }
             from += len;
-            (place, kernels.read(floats, from - len..from))
-        };
-        self.members.iter().map(member).collect()
+        }
+        None
+    }
+
+    /// The elements of that member.
+    pub(super) fn member_len(&self, place: usize) -> Option<usize> {
+        self.members.iter().find(|(own, _)| *own == place).map(|(_, len)| *len)
+    }
+
+    /// Places of its members in the model's list, and each one's elements.
+    pub(super) fn members(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.members.iter().copied()
     }
 }
 
@@ -119,22 +131,4 @@ fn write<K: Backend>(
         kernels.write(floats, at, &ordered[place].data);
         at += len;
     }
-}
-
-/// `floats`, one for each of `parameters`, under the list's names and in its order.
-pub(super) fn named<'a, K: Backend>(
-    kernels: &K,
-    list: &[ParameterInfo],
-    parameters: &'a [Parameter<K>],
-    floats: impl Iterator<Item = &'a K::Floats>,
-) -> Vec<NamedTensor> {
-    let members = parameters
-        .iter()
-        .zip(floats)
-        .flat_map(|(parameter, floats)| parameter.members(kernels, floats));
-    let name = |(place, data): (usize, Vec<f32>)| {
-        let ParameterInfo { name, shape, .. } = &list[place];
-        NamedTensor { name: name.clone(), shape: shape.clone(), data }
-    };
-    members.map(name).collect()
 }

@@ -7,6 +7,7 @@ use cuvee_mixer::VarianceEstimator;
 
 use super::clock::{Clock, KernelKind};
 use super::decoder::{Decoder, Work};
+use super::gradients::{self, Sharing, Turns};
 use super::statistics::GradientSums;
 use crate::batch::{Batch, TokenBuffer};
 
@@ -16,13 +17,13 @@ pub(super) struct WorkerSlice<K: Backend> {
     pub(super) sequences: Range<usize>,
     /// Of each of its sequences, in nats a token.
     pub(super) losses: Vec<f64>,
-    /// One a parameter; empty before the first backward pass.
-    pub(super) gradients: Vec<K::Floats>,
+    /// Whom it shares its gradients with.
+    pub(super) sharing: Sharing,
     pub(super) sums: GradientSums,
     pub(super) clock: Clock,
     work: Option<Work<K>>,
     /// One sequence's gradients, for the exact estimator.
-    alone: Vec<K::Floats>,
+    alone: Vec<K::Gradient>,
     /// Inputs and targets of a micro-batch, `[b·T]`, one sequence after the other.
     inputs: Vec<u32>,
     targets: Vec<u32>,
@@ -34,7 +35,7 @@ impl<K: Backend> WorkerSlice<K> {
         Self {
             sequences: 0..0,
             losses: Vec::new(),
-            gradients: Vec::new(),
+            sharing: Sharing::default(),
             sums: GradientSums::default(),
             clock: Clock::default(),
             work: None,
@@ -70,23 +71,26 @@ impl<K: Backend> WorkerSlice<K> {
         }
     }
 
-    /// Losses of its sequences and the gradient of Σ_b (m_b / B) ℓ_b over them, B being all of the
-    /// batch; `micro` sequences at a time.
+    /// Losses of its sequences, and the gradient of Σ_b (m_b / B) ℓ_b over them, B being all of the
+    /// batch, added to `gradients`; `micro` sequences at a time.
     pub(super) fn run(
         &mut self,
         decoder: Decoder<'_, K>,
         batch: &Batch,
+        gradients: &[K::Gradient],
         micro: usize,
         estimator: Option<VarianceEstimator>,
         profiling: bool,
     ) {
-        let Decoder { kernels, model, parameters, .. } = decoder;
+        let Decoder { kernels, model, layout, parameters, list, .. } = decoder;
         self.losses.clear();
         self.sums = GradientSums::default();
         let (context, own) = (batch.context(), self.sequences.clone());
         if own.is_empty() {
             return;
         }
+        let head_turns = |sequences| kernels.head_turns(sequences * context, model.vocab_size);
+        let mut turns = self.sharing.turns(micro, model.tied, head_turns);
         let micro = micro.min(own.len());
         let work = match self.work.take().filter(|work| work.fits(micro * context, context, true)) {
             Some(work) => work,
@@ -97,12 +101,8 @@ impl<K: Backend> WorkerSlice<K> {
             }
         };
         let work = self.work.insert(work);
-        let zeros = || parameters.iter().map(|parameter| kernels.floats(parameter.len)).collect();
-        if self.gradients.is_empty() {
-            self.gradients = zeros();
-        }
         let scale = |m: &f64| m / batch.sequences() as f64;
-        for first in own.clone().step_by(micro) {
+        for (first, turns) in own.clone().step_by(micro).zip(&mut turns) {
             let group = first..(first + micro).min(own.end);
             gather(batch.tokens.inputs(group.clone()), &mut self.inputs);
             gather(batch.tokens.targets(group.clone()), &mut self.targets);
@@ -118,8 +118,8 @@ impl<K: Backend> WorkerSlice<K> {
                 inputs,
                 targets,
                 &loss_scales,
-                first > own.start,
-                &mut self.gradients,
+                &turns,
+                gradients,
                 work,
             ));
             match estimator {
@@ -131,25 +131,28 @@ impl<K: Backend> WorkerSlice<K> {
                 }
                 Some(VarianceEstimator::Exact) => {
                     if self.alone.is_empty() {
-                        self.alone = zeros();
+                        self.alone = gradients::zeros(kernels, list, layout);
                     }
                     // The time of these passes is the statistics', not that of their kernels.
                     let clock = std::mem::take(&mut work.clock);
                     for (row, domain, _) in counted {
                         let tokens = row * context..(row + 1) * context;
+                        gradients::begin(kernels, &self.alone);
                         decoder.gradient(
                             &inputs[tokens.clone()],
                             &targets[tokens],
                             &[1.0],
-                            false,
-                            &mut self.alone,
+                            &Turns::alone(model.tied, head_turns(1)),
+                            &self.alone,
                             work,
                         );
                         let whole: Vec<Vec<f32>> = self
                             .alone
                             .iter()
                             .zip(parameters)
-                            .map(|(gradient, parameter)| kernels.read(gradient, 0..parameter.len))
+                            .map(|(gradient, parameter)| {
+                                kernels.read_gradient(gradient, 0..parameter.len)
+                            })
                             .collect();
                         self.sums.add(domain, 1.0, whole.iter().map(Vec::as_slice));
                     }

@@ -54,7 +54,7 @@ use super::{Engine, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
 use crate::model::{ModelConfig, ParameterInfo, check_tensors, initial_parameters};
-use crate::optim::{OptimizerState, StateTensors, clip_scale};
+use crate::optim::{OptimizerState, clip_scale};
 use crate::spec::{Precision, TrainSpec};
 use crate::tensor::NamedTensor;
 use decoder::{Decoder, KvCache, RotaryTables};
@@ -342,7 +342,7 @@ impl ReferenceEngine {
 
     fn named<'a>(&self, tensors: impl Iterator<Item = &'a Tensor>) -> Result<Vec<NamedTensor>> {
         let name = |(info, tensor): (&ParameterInfo, &Tensor)| {
-            let data = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            let data = numbers(tensor)?;
             Ok(NamedTensor { name: info.name.clone(), shape: info.shape.clone(), data })
         };
         self.list.iter().zip(tensors).map(name).collect()
@@ -425,21 +425,20 @@ impl Engine for ReferenceEngine {
         Ok(logits_nv.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?)
     }
 
-    fn parameters(&self) -> Result<Vec<NamedTensor>> {
-        self.named(self.variables.iter().map(|variable| variable.as_tensor()))
+    fn parameter(&self, place: usize) -> Result<Vec<f32>> {
+        numbers(self.variables[place].as_tensor())
     }
 
     fn optimizer_state_names(&self) -> &'static [&'static str] {
         self.updates.names()
     }
 
-    fn optimizer_state(&self) -> Result<OptimizerState> {
-        let kind = |(index, name): (usize, &&str)| {
-            let tensors = self.named(self.updates.kind(&self.variables, index)?.iter())?;
-            Ok(StateTensors { name: (*name).to_owned(), tensors })
-        };
-        let tensors = self.updates.names().iter().enumerate().map(kind).collect::<Result<_>>()?;
-        Ok(OptimizerState { updates: self.updates.count, tensors })
+    fn updates(&self) -> u64 {
+        self.updates.count
+    }
+
+    fn optimizer_tensor(&self, kind: usize, place: usize) -> Result<Vec<f32>> {
+        numbers(&self.updates.tensor(&self.variables[place], kind, place)?)
     }
 
     fn load_parameters(&mut self, tensors: &[NamedTensor]) -> Result<()> {
@@ -457,6 +456,11 @@ impl Engine for ReferenceEngine {
         self.updates.restore(state.updates, &kinds);
         Ok(())
     }
+}
+
+/// A tensor's numbers in f32, row by row.
+fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?)
 }
 
 /// Element by element.

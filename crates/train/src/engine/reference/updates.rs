@@ -63,16 +63,16 @@ impl Updates {
         Ok(())
     }
 
-    /// One kind of state of each parameter; zeros before the first update.
+    /// The state `kind` of the parameter at `place`, whose numbers are `variable`; zeros before the
+    /// first update.
     ///
     /// # Errors
     /// [`crate::TrainError::Tensor`].
-    pub(super) fn kind(&self, variables: &[Var], index: usize) -> Result<Vec<Tensor>> {
-        let of = |(state, variable): (&Vec<Tensor>, &Var)| match state.get(index) {
+    pub(super) fn tensor(&self, variable: &Var, kind: usize, place: usize) -> Result<Tensor> {
+        match self.state[place].get(kind) {
             Some(tensor) => Ok(tensor.clone()),
             None => Ok(variable.zeros_like()?),
-        };
-        self.state.iter().zip(variables).map(of).collect()
+        }
     }
 
     /// Goes on after `count` updates with the state `kinds`, each kind in the list's order.
@@ -115,8 +115,8 @@ mod tests {
         let variables =
             [Var::from_slice(&[1.0, 2.0], list[0].shape[0].min(2), &Device::Cpu).unwrap()];
         let mut updates = Updates::new(&TrainSpec::default(), 1);
-        for index in 0..2 {
-            let state = updates.kind(&variables, index).unwrap().swap_remove(0);
+        for kind in 0..2 {
+            let state = updates.tensor(&variables[0], kind, 0).unwrap();
             assert_eq!(state.to_vec1::<f64>().unwrap(), [0.0, 0.0]);
         }
         assert!(updates.state[0].is_empty(), "looking at them allocates nothing that stays");

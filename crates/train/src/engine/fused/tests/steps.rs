@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::*;
+use crate::optim::StateTensors;
 
 #[test]
 fn the_same_threads_give_the_same_bits() {
@@ -24,6 +25,32 @@ fn the_same_threads_give_the_same_bits() {
     }
     check::<f32>();
     check::<bf16>();
+}
+
+#[test]
+fn many_threads_share_four_gradients_and_give_the_same_bits_each_time() {
+    for (tied, threads, sequences) in [(true, 16, 37), (false, 9, 21), (true, 7, 5)] {
+        let case = Case { threads, sequences, micro_batch: Some(2), context: 3, ..case(tied) };
+        let run = || {
+            let mut engine = case.fused::<f32>(&case.spec());
+            let outputs: Vec<_> =
+                (0..3).map(|_| engine.step(&case.batch(), 1e-2).unwrap()).collect();
+            assert!(engine.gradients.len() <= 4, "{} gradients", engine.gradients.len());
+            (outputs, bits(&engine))
+        };
+        let first = run();
+        for _ in 0..5 {
+            assert_eq!(run(), first);
+        }
+        // They are the gradients of the batch, as one thread computes them.
+        let gradient = |threads| {
+            let case = Case { threads, ..case.clone() };
+            case.fused::<f32>(&case.spec()).gradient(&case.batch()).unwrap()
+        };
+        let ((shared, found), (alone, expected)) = (gradient(threads), gradient(1));
+        assert_eq!(shared.sequence_losses, alone.sequence_losses);
+        all_close("gradient", &found, &expected, F32);
+    }
 }
 
 #[test]

@@ -15,8 +15,9 @@ fn a_clipped_step_moves_along_the_clipped_gradient() {
     let output = engine.step(&batch(), 1e-3).unwrap();
     assert!(output.gradient_norm > 0.02, "the norm is reported before clipping");
     // The first moment after one update is (1 − β₁) times the clipped gradient.
-    let first: Vec<f64> =
-        engine.updates.kind(&engine.variables, 0).unwrap().iter().flat_map(flat).collect();
+    let first: Vec<f64> = (engine.variables.iter().zip(0..))
+        .flat_map(|(variable, place)| flat(&engine.updates.tensor(variable, 0, place).unwrap()))
+        .collect();
     assert!((norm(&first) - 0.1 * 0.01).abs() < 1e-12);
     let scale = 0.1 * 0.01 / output.gradient_norm;
     let expected: Vec<f64> = full.iter().map(|g| g * scale).collect();
