@@ -129,15 +129,15 @@ impl Encoder<'_> {
             None => {
                 ids.clear();
                 self.tokenizer.encode_to(&text, ids)?;
-                // A text may too, spelled out, and more than once.
-                let length = ids.iter().rposition(|id| *id != end).map_or(0, |last| last + 1);
-                made.end_of_text_within = ids[..length].contains(&end);
-                if length == 0 && !ids.is_empty() {
-                    // Its text is the end-of-text alone.
+                if !ids.is_empty() && ids.iter().all(|id| *id == end) {
+                    // Its text is the end-of-text alone, spelled out.
                     made.verdict = Verdict::Empty;
                     return Ok(made);
                 }
-                &ids[..length]
+                // A text may end with it, too.
+                let tokens = ids.strip_suffix(&[end]).unwrap_or(ids.as_slice());
+                made.end_of_text_within = tokens.contains(&end);
+                tokens
             }
         };
         made.tokens = u32::try_from(tokens.len() + 1)

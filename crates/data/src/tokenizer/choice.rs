@@ -135,7 +135,7 @@ fn is_known(content: &Value) -> bool {
 fn is_likely(content: &Value) -> bool {
     let normal = parts(&content["normalizer"], "normalizers").into_iter().all(|part| {
         match part["type"].as_str().unwrap_or_default() {
-            "NFC" | "NFD" | "NFKC" | "NFKD" | "BertNormalizer" | "Prepend" | "Precompiled" => true,
+            "NFC" | "NFD" | "NFKC" | "NFKD" | "Prepend" | "Precompiled" => true,
             "Replace" => part["pattern"]["String"].is_string(),
             _ => false,
         }

@@ -437,7 +437,6 @@ fn every_kind_of_tokenizer_encodes_and_decodes_as_the_reference_does() {
         "neox",
         "qwen 2, NFC",
         "llama 2",
-        "wordpiece",
         "unigram",
         "missing bytes",
     ] {
