@@ -181,7 +181,7 @@ mod tests {
                 "cuvee-generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",
                 "cuvee-inspect: --format --token-type PATH",
                 "cuvee-convert: --end-of-text --format --split --to --token-type INPUT OUTPUT",
-                "cuvee-lab: --c --data --seeds --sigma --steps STUDY",
+                "cuvee-lab: --c --data --domains --seeds --sigma --steps --sweep STUDY",
                 "cuvee-bench-tokenize: --bytes --passes --text --text-column --threads --tokenizer",
                 "cuvee-bench-load: --seconds --tokens",
                 "cuvee-bench-train: --batch --collect --context --engine --precision --profile --size --steps --threads --vocab --warmup",

@@ -208,7 +208,7 @@ fn report(study: &Study, out: &Path, session: &Session) -> anyhow::Result<()> {
 /// Writes and prints what a sweep found.
 fn report_sweep(sweep: &Sweep, out: &Path, session: &Session) -> anyhow::Result<()> {
     let mut document = serde_json::to_value(sweep)?;
-    // Fourteen curves a ratio would be most of the file; a study at one ratio has them.
+    // Eight curves a ratio would be most of the file; a study at one ratio has them.
     for point in document.get_mut("points").and_then(Value::as_array_mut).into_iter().flatten() {
         *point = without_curves(point.take());
     }

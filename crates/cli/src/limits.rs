@@ -53,7 +53,7 @@ fn out_of_memory(size: usize) -> ! {
         out,
         "error: no memory left: {size} bytes more were asked for\nhint: use a smaller model, batch or \
          number of threads (RAYON_NUM_THREADS), or allow more memory (`ulimit -v`, or the container's \
-         limit); the same command goes on where it was saved last"
+         limit); `prepare` goes on where it stopped, `train` with --resume"
     );
     std::process::exit(1)
 }

@@ -94,7 +94,7 @@ fn main() -> ExitCode {
 /// names out of files, which may hold anything.
 fn report(error: &anyhow::Error) {
     let text = causes_then_hints(error.chain().map(ToString::to_string));
-    eprintln!("error: {}", cuvee_data::printable_lines(&text));
+    eprintln!("error: {}", cuvee_words::printable_lines(&text));
 }
 
 /// Was it the request that was wrong, or did something fail while doing it?

@@ -6,6 +6,7 @@ use std::path::Path;
 use cuvee_data::{Domain, Split, Tokenizer};
 use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, RunSize, StrategySpec, rule};
 use cuvee_train::{ModelConfig, RunPlan, check_split, hf};
+use cuvee_words::plural;
 use serde::Serialize;
 
 use crate::config::{Config, ConfigError};
@@ -21,7 +22,7 @@ pub struct Plan {
     /// Documents of each domain's training split.
     pub documents: Vec<u64>,
     /// What the run does otherwise than the model that it starts from.
-    pub notes: Vec<String>,
+    notes: Vec<String>,
     /// B_eff = B / Σ α²/p: the size of the batch drawn as the objective asks whose gradient varies
     /// as much.
     pub effective_batch_size: f64,
@@ -129,16 +130,20 @@ impl Plan {
 
     /// Notes where documents end with another token than the texts of the model that the run starts
     /// from.
-    pub fn compare_ends(&mut self, tokenizer: &Tokenizer) {
+    /// `named` tells that the config names the token.
+    pub fn compare_ends(&mut self, tokenizer: &Tokenizer, named: bool) {
         let ends = self.run.inherited.as_ref().map_or(&[][..], |model| model.ends());
         let end = tokenizer.end_of_text();
         if !ends.is_empty() && !ends.contains(&end) {
             let ends: Vec<String> = ends.iter().map(u32::to_string).collect();
             self.notes.push(format!(
-                "documents end with `{}` (id {end}), the texts of the model that model.init names with id {}; \
-                 without tokenizer.end_of_text they would end as the model's do",
+                "documents end with `{}` (id {end}), the texts of the model that model.init names with id {}{}",
                 tokenizer.end_of_text_token(),
-                ends.join(" or ")
+                ends.join(" or "),
+                match named {
+                    true => "; without tokenizer.end_of_text they would end as the model's do",
+                    false => "",
+                }
             ));
         }
     }
@@ -150,17 +155,21 @@ impl Plan {
 
     /// What the plan says of its batches and of sampling, a line each: the effective batch, what
     /// there is to win, and what deserves a second thought.
-    pub fn remarks(&self) -> Vec<String> {
+    ///
+    /// `fresh` tells that the run begins, so that nothing is known of its gradients yet.
+    pub fn remarks(&self, fresh: bool) -> Vec<String> {
         let batch_size = self.run.train.batch_size;
         let effective = self.effective_batch_size;
-        let mut lines = vec![format!(
+        let mut lines: Vec<String> =
+            self.notes.iter().map(|note| format!("note: {note}")).collect();
+        lines.push(format!(
             "effective batch: {effective:.1} of {batch_size} {} (B / Σ α²/p)",
-            if batch_size == 1 { "sequence" } else { "sequences" }
-        )];
+            plural(batch_size, "sequence")
+        ));
         if effective < batch_size as f64 / 2.0 {
             lines.extend(self.small_batch_warning());
         }
-        if self.samples_by_variance && self.domains.len() > 1 {
+        if fresh && self.samples_by_variance && self.domains.len() > 1 {
             let most = |ratio| 100.0 * (rule::largest_headroom(ratio) - 1.0);
             lines.push(format!(
                 "va: v̂ is not known yet. Where the domains' v are within a factor of 1.5 of each other, sampling by the objective has at most {:.0} % more gradient variance than the best; within a factor of 4, at most {:.0} %. `headroom` in metrics.jsonl says what there is",
@@ -175,6 +184,9 @@ impl Plan {
 
     fn small_batch_warning(&self) -> Option<String> {
         let largest = self.domains.iter().max_by(|a, b| a.multiplier.total_cmp(&b.multiplier))?;
+        if largest.multiplier < 1.5 {
+            return Some("warning: in a later stage of the schedule the gradient varies like that of fewer than half the sequences, since the sampling weights are far from the objective there".to_owned());
+        }
         Some(format!(
             "warning: the gradient varies like that of fewer than half the sequences, since the sampling weights are far from the objective: `{}` counts {:.2} times a sequence\nhint: sample `{}` more often, or give it less importance",
             largest.name, largest.multiplier, largest.name

@@ -73,9 +73,16 @@ fn part(
     let parts = interruptible(cuvee_data::prepare_part(&request, share, &progress))?;
     let work = total(parts.iter().map(|part| part.work), begun);
     session.say(format!(
-        "Part {share} is done; when all {} are, `cuvee prepare {}` puts them together",
+        "Part {share} is done; when all {} are, `cuvee prepare {}{}{}` puts them together",
         share.count(),
-        shell_path(config)
+        shell_path(config),
+        session
+            .common
+            .out
+            .iter()
+            .map(|out| format!(" --out {}", shell_path(out)))
+            .collect::<String>(),
+        session.as_typed()
     ));
     let mut document = speed(Some(work));
     document["shard"] = json!(share.to_string());

@@ -52,7 +52,7 @@ impl PrepareProgress {
     /// A line above the bars.
     fn line(&self, text: &str) {
         // It may quote names out of files, which may hold anything.
-        let text = cuvee_data::printable_lines(text);
+        let text = cuvee_words::printable_lines(text);
         match self.bars.is_hidden() {
             _ if self.quiet => {}
             true => eprintln!("  {text}"),

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use cuvee_words::shell_word;
+
 use crate::config::ConfigError;
 
 /// Flags that every command takes.
@@ -62,12 +64,7 @@ impl Common {
             (Flag::Set, "--set", !self.set.is_empty(), "this command reads no config"),
             (Flag::Out, "--out", self.out.is_some(), "this command writes no folder of its own"),
             (Flag::Device, "--device", self.device.is_some(), "this command runs on the processor"),
-            (
-                Flag::Resume,
-                "--resume",
-                self.resume,
-                "only a training run is resumed; whatever else was begun goes on by itself",
-            ),
+            (Flag::Resume, "--resume", self.resume, "only a training run is resumed"),
         ];
         match given.iter().find(|(flag, _, given, _)| *given && !means.contains(flag)) {
             None => Ok(()),
@@ -90,8 +87,18 @@ impl Session {
     /// Prints one line for people, unless they asked for quiet.
     pub fn say(&self, line: impl AsRef<str>) {
         if !self.common.quiet {
-            eprintln!("{}", line.as_ref());
+            // Names out of files may hold anything.
+            eprintln!("{}", cuvee_words::printable_lines(line.as_ref()));
         }
+    }
+
+    /// The overrides as they were typed, for a command that goes on with this one.
+    pub fn as_typed(&self) -> String {
+        let common = &self.common;
+        let set = common.set.iter().map(|set| format!(" --set {}", shell_word(set)));
+        let seed = common.seed.iter().map(|seed| format!(" --seed {seed}"));
+        let device = common.device.iter().map(|device| format!(" --device {}", shell_word(device)));
+        set.chain(seed).chain(device).collect()
     }
 
     /// Prints the command's JSON document when asked for.

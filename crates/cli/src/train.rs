@@ -57,7 +57,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let corpus = prepare::corpus(&config, &config.tokenizer, model, store, session)?;
     let (mut plan, mixer) =
         Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
-    plan.compare_ends(&corpus.tokenizer);
+    plan.compare_ends(&corpus.tokenizer, config.tokenizer.end_of_text.is_some());
     let estimator = mixer.observation_request().gradient.map(|gradient| gradient.estimator);
     plan.run.train.engine = plan.run.train.engine.collecting(estimator);
     // What the config leaves open stays as the run began.
@@ -75,7 +75,8 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         }
         None => build_engine(&plan.model, &plan.run.train, device, config.seed)?,
     };
-    session.say(describe(&plan, engine.as_ref(), estimator, device, &folder));
+    let fresh = from.is_none();
+    session.say(describe(&plan, engine.as_ref(), estimator, device, &folder, fresh));
     if let Some(begun) = begun.filter(|begun| *begun != engine.precision()) {
         session.say(format!(
             "note: begun in {begun}, which the engine here does not compute in: it goes on in {}",
@@ -137,7 +138,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
             trainer.state().step,
             shell_path(config_path),
             shell_path(&folder),
-            as_typed(session)
+            session.as_typed()
         ));
         return Err(Interrupted.into());
     }
@@ -245,15 +246,6 @@ fn lock_run(folder: &Path) -> anyhow::Result<FileLock> {
     })
 }
 
-/// The overrides as they were typed, for a command that goes on with this one.
-fn as_typed(session: &Session) -> String {
-    let common = &session.common;
-    let set = common.set.iter().map(|set| format!(" --set {}", shell_word(set)));
-    let seed = common.seed.iter().map(|seed| format!(" --seed {seed}"));
-    let device = common.device.iter().map(|device| format!(" --device {}", shell_word(device)));
-    set.chain(seed).chain(device).collect()
-}
-
 /// The checkpoint to go on from and its state, if there is one, and only under the config it was
 /// made with.
 fn find_checkpoint(
@@ -283,7 +275,7 @@ fn find_checkpoint(
             changed.join("\n  "),
             shell_path(&folder.join("config.toml")),
             shell_path(config_path),
-            as_typed(session),
+            session.as_typed(),
             shell_word(&init)
         ))
         .into());
@@ -333,13 +325,15 @@ fn check_log(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// The plan in words: the model, the budget, a row a domain, and what deserves a second thought.
-/// `estimator` is how the gradient variance is estimated, if it is.
+/// `estimator` is how the gradient variance is estimated, if it is; `fresh` tells that the run
+/// begins.
 fn describe(
     plan: &Plan,
     engine: &dyn Engine,
     estimator: Option<VarianceEstimator>,
     device: DeviceSpec,
     folder: &Path,
+    fresh: bool,
 ) -> String {
     let document = plan.document();
     let rows: Vec<PlanRow> = plan
@@ -378,10 +372,7 @@ fn describe(
             cuvee_kernels::isa().name()
         ));
     }
-    for note in &plan.notes {
-        text.push_str(&format!("\nnote: {note}"));
-    }
-    for remark in plan.remarks() {
+    for remark in plan.remarks(fresh) {
         text.push('\n');
         text.push_str(&remark);
     }
@@ -394,8 +385,9 @@ fn describe(
             ),
         };
         text.push_str(&format!(
-            "\nnote: `{}` {expected}\nhint: give it a larger share, or the run more steps",
-            row.domain
+            "\nnote: `{}` {expected}\nhint: give it a larger share{}",
+            row.domain,
+            if row.sequences == 0.0 { "" } else { ", or the run more steps" }
         ));
     }
     for row in rows.iter().filter(|r| r.epochs > 4.0) {

@@ -94,7 +94,6 @@ pub use hub::{fetch_dataset, fetch_model, fetch_model_settings, is_model_name};
 pub use inspect::{Inspection, TokensAs, inspect, inspect_as};
 pub use prepare::request::{Prepare, PrepareOptions, PreparedPart};
 pub use prepare::run::{prepare, prepare_part};
-pub use printable::{printable, printable_lines};
 pub use progress::{Progress, Silent};
 pub use shard::corpus::{Corpus, Domain, Work};
 pub use shard::manifest::{

@@ -57,6 +57,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Begins the sum of a gradient: the next turn is 0.
     fn begin_gradient(&self, gradient: &Self::Gradient);
 
+    /// Says that a worker with turns of this gradient to come has failed: nobody waits for it.
+    fn fail_gradient(&self, gradient: &Self::Gradient);
+
     /// `gradient[range]`.
     fn read_gradient(&self, gradient: &Self::Gradient, range: Range<usize>) -> Vec<f32>;
 

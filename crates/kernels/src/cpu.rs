@@ -77,6 +77,10 @@ where
         gradient.begin();
     }
 
+    fn fail_gradient(&self, gradient: &Gradient) {
+        gradient.fail();
+    }
+
     fn read_gradient(&self, gradient: &Gradient, range: Range<usize>) -> Vec<f32> {
         gradient.read(range)
     }

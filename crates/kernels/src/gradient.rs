@@ -68,7 +68,13 @@ impl Gradient {
 
     /// Begins a sum: the next turn is 0, which replaces what is there.
     pub fn begin(&self) {
+        self.failed.store(false, Ordering::Relaxed);
         self.blocks.iter().for_each(|block| held(&block.turned).turns = 0);
+    }
+
+    /// Says that a worker with turns to come has failed: nobody waits for it any more.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
     }
 
     /// Hands every block to `work` in turn `turn`: its rows, its values `[rows, columns]`, and
@@ -186,6 +192,24 @@ mod tests {
             });
             assert!(gradient.read(0..gradient.len()).iter().all(|value| *value == expected));
         }
+    }
+
+    #[test]
+    fn a_failure_is_forgotten_when_the_next_sum_begins() {
+        let gradient = Gradient::zeros(4, 4);
+        gradient.fail();
+        gradient.in_turn(3, |_, values, _| values.fill(7.0));
+        gradient.begin();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                gradient.in_turn(1, |_, values, add| {
+                    assert!(add);
+                    values.iter_mut().for_each(|value| *value += 1.0);
+                });
+            });
+            gradient.in_turn(0, |_, values, _| values.fill(2.0));
+        });
+        assert_eq!(gradient.read(0..16), vec![3.0; 16]);
     }
 
     #[test]

@@ -7,12 +7,18 @@ use cuvee_words::counted;
 /// `Result` with this crate's error.
 pub type Result<T> = std::result::Result<T, LabError>;
 
+/// The one key that is a flag and no setting.
+pub(crate) const SWEEP: &str = "sweep";
+
 /// What can be wrong with a study's settings or its data.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LabError {
     /// A setting is out of its range.
-    #[error("{study}: {key} is {value}: expected {expected}\nhint: --set {key}=…")]
+    #[error(
+        "{study}: {key} is {value}: expected {expected}\nhint: {}",
+        if *key == SWEEP { "--sweep=1,10,100".to_owned() } else { format!("--set {key}=…") }
+    )]
     Setting {
         /// The study.
         study: &'static str,
@@ -38,7 +44,7 @@ pub enum LabError {
     /// None of a data file's names exists.
     #[error(
         "{}: expected {name} or {name}.gz, found neither\n\
-         hint: --data DIR, a folder with MNIST's four files in the IDX format", .folder.display()
+         hint: --data DIR, a folder with MNIST's four files in the IDX format, or the Hub's Parquet files", .folder.display()
     )]
     NoFile {
         /// The folder looked into.

@@ -219,8 +219,6 @@ impl Mixer {
     /// come need. The mixer is unchanged by an error.
     pub fn restore(&mut self, state: &MixerState) -> Result<()> {
         state.check(&self.domains, &self.run)?;
-        state.sampling.check(Slot::Sampling, self.sampling.as_ref())?;
-        state.loss.check(Slot::Loss, self.loss.as_ref())?;
         let before = self.state();
         let restored = self.take(state);
         if restored.is_err() {
@@ -230,8 +228,8 @@ impl Mixer {
     }
 
     fn take(&mut self, state: &MixerState) -> Result<()> {
-        self.sampling.load(&state.sampling.state)?;
-        self.loss.load(&state.loss.state)?;
+        load(Slot::Sampling, self.sampling.as_mut(), &state.sampling)?;
+        load(Slot::Loss, self.loss.as_mut(), &state.loss)?;
         self.step = state.step;
         self.consumed = state.domains.iter().map(|domain| domain.consumed).collect();
         self.residuals = state.domains.iter().map(|domain| domain.residual).collect();
@@ -368,6 +366,16 @@ impl Mixer {
             }
         }
         Ok(counts)
+    }
+}
+
+/// Loads a strategy's state, which must be of the same strategy with the same settings. They are
+/// compared once it is loaded, since a state of an older form says how its strategy goes on.
+fn load(slot: Slot, strategy: &mut dyn Strategy, saved: &SlotState) -> Result<()> {
+    let differs = saved.check(slot, strategy);
+    match strategy.load(&saved.state) {
+        Ok(()) => saved.check(slot, strategy),
+        Err(error) => Err(differs.err().unwrap_or(error)),
     }
 }
 

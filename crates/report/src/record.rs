@@ -39,9 +39,8 @@ pub struct StepRecord {
     /// sequence of the batch counts that much less.
     #[serde(default = "nan", deserialize_with = "number_or_null")]
     pub clip_factor: f64,
-    /// Predicted tokens a second in this step: drawing, reading, forward, backward and update, and
-    /// measuring the tune split where a strategy asked for it. Evaluations and checkpoints are not
-    /// in it.
+    /// Predicted tokens a second in this step: drawing, reading, forward, backward and update.
+    /// Measuring the tune split, evaluations and checkpoints are not in it.
     #[serde(deserialize_with = "number_or_null")]
     pub tokens_per_second: f64,
     /// One entry a domain.

@@ -5,14 +5,17 @@
 //! | --- | --- |
 //! | `count` | [`counted`], [`plural`]: "1 file", "2 files" |
 //! | `quote` | [`shell_path`], [`shell_word`], [`toml_string`]: what people are told to type |
+//! | `printable` | [`printable`], [`printable_lines`]: text out of files, fit for a terminal |
 //! | `hint` | [`causes_then_hints`], [`without_hints`]: causes first, hints last |
 
 mod count;
 mod hint;
+mod printable;
 mod quote;
 
 pub use count::{counted, plural};
 pub use hint::{causes_then_hints, without_hints};
+pub use printable::{printable, printable_lines};
 pub use quote::{shell_path, shell_word, toml_string};
 
 /// The examples of the README compile.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::printable::acts;
+
 /// A path as one word of a POSIX shell: as it is where that is safe, else in quotes. One that
 /// begins like a flag is given `./`.
 pub fn shell_path(path: &Path) -> String {
@@ -18,14 +20,14 @@ pub fn shell_word(word: &str) -> String {
     let safe = |c: char| c.is_alphanumeric() || "_-./:=@%+,…".contains(c);
     if !word.is_empty() && word.chars().all(safe) {
         word.to_owned()
-    } else if word.chars().any(char::is_control) {
+    } else if word.chars().any(acts) {
         let escaped: String = word
             .chars()
             .map(|c| match c {
                 '\\' | '\'' => format!("\\{c}"),
                 '\n' => "\\n".to_owned(),
                 '\t' => "\\t".to_owned(),
-                c if c.is_control() => {
+                c if acts(c) => {
                     let mut bytes = [0; 4];
                     let bytes = c.encode_utf8(&mut bytes).bytes();
                     bytes.map(|byte| format!("\\x{byte:02x}")).collect()

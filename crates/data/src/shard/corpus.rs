@@ -1,5 +1,6 @@
 //! What training reads: each domain's shards, and the tokenizer they share.
 
+use cuvee_words::printable;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,6 @@ use super::manifest::Manifest;
 use super::shard_file::Shard;
 use crate::document::split::Split;
 use crate::error::Result;
-use crate::printable::printable;
 use crate::tokenizer::Tokenizer;
 
 /// Prepared data.

@@ -6,6 +6,7 @@
 //! match must be readable, so that nothing is lost by a typing error. A name that is there as it
 //! is written is no pattern, whatever characters it has.
 
+use cuvee_words::printable;
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -16,7 +17,6 @@ use super::identity::FileId;
 use super::readers::{self, endings};
 use crate::error::{DataError, Result};
 use crate::format::Format;
-use crate::printable::printable;
 use crate::shard::manifest::FileRecord;
 use crate::tokens::megatron;
 

@@ -6,6 +6,7 @@
 //! describe a data set (`README.md`), and what is no file, as a pipe. Where some names say `train`,
 //! those that say `valid` or `test` are passed over too.
 
+use cuvee_words::printable;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,6 @@ use super::names::{self, Side};
 use super::readers;
 use crate::error::{DataError, Result};
 use crate::format::Format;
-use crate::printable::printable;
 use crate::shard::manifest;
 use crate::tokens::{self, megatron};
 

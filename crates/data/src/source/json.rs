@@ -265,15 +265,10 @@ fn cut_off(inside: &str) -> Trouble {
 
 /// Data of somebody's for a message: its beginning, control characters written out.
 pub(super) fn quote(text: &str) -> String {
-    let mut out = String::from("`");
-    for c in text.trim_end().chars().take(QUOTED) {
-        match c.is_control() {
-            true => out.extend(c.escape_default()),
-            false => out.push(c),
-        }
-    }
-    out.push_str(if text.trim_end().chars().count() > QUOTED { "…`" } else { "`" });
-    out
+    let text = text.trim_end();
+    let start: String = text.chars().take(QUOTED).collect();
+    let more = if start.len() < text.len() { "…" } else { "" };
+    format!("`{}{more}`", cuvee_words::printable(&start))
 }
 
 /// What a whole file is that holds no lines of JSON.

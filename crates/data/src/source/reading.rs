@@ -109,7 +109,7 @@ impl<'a> Reading<'a> {
         Ok(Keys {
             mended: unit.iter().chain(&domain).any(|name| name.mended),
             unit: unit.map(|name| name.raw),
-            domain: domain.map(|name| plain(name.shown)),
+            domain: domain.map(|name| name.shown),
         })
     }
 
@@ -162,16 +162,4 @@ impl<'a> Reading<'a> {
             }
         }
     }
-}
-
-/// A name for people: control characters, which could do anything to a terminal, written out.
-fn plain(name: String) -> String {
-    if !name.contains(char::is_control) {
-        return name;
-    }
-    let shown = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    name.chars().map(shown).collect()
 }

@@ -54,7 +54,7 @@ fn read_idx(
     let io = |source| LabError::Io {
         path: path.clone(),
         source,
-        hint: "is the file readable, and whole?",
+        hint: "make the file readable, or download it again",
     };
     let file = std::fs::File::open(&path).map_err(io)?;
     let mut bytes = Vec::new();

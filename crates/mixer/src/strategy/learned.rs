@@ -217,7 +217,14 @@ impl Known {
 
 impl<R: LossRule + 'static> Strategy for Learned<R> {
     fn describe(&self) -> String {
-        self.rule.describe()
+        let rule = self.rule.describe();
+        match self.memory {
+            Memory::Average { .. } => {
+                let Clamp { min, max } = self.updates.clamp;
+                format!("{rule}, smoothing {}, w from {min} to {max}", self.updates.smoothing)
+            }
+            Memory::Last(_) => rule,
+        }
     }
 
     fn propose(&self, _context: &Context) -> Result<Vec<f64>> {

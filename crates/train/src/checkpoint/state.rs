@@ -1,7 +1,8 @@
 //! `state.json` of a checkpoint: everything but tensors.
 //!
 //! **Versions.** A field is added with `#[serde(default)]`, and nothing else changes: a state that
-//! was written before lacks it and reads with its default, and a program from before ignores it.
+//! was written before lacks it and reads with its default. A program from before ignores it, but
+//! for fields of the mixer's state, which it refuses by name.
 //! [`STATE_VERSION`] goes up only when a field that exists gets another meaning or form. A reader
 //! accepts its own version and all older ones, which it must then bring up to date in
 //! [`load_state`]. It refuses newer ones.

@@ -83,6 +83,7 @@ impl<K: Backend> WorkerSlice<K> {
         profiling: bool,
     ) {
         let Decoder { kernels, model, layout, parameters, list, .. } = decoder;
+        let _guard = FailureGuard { kernels, gradients };
         self.losses.clear();
         self.sums = GradientSums::default();
         let (context, own) = (batch.context(), self.sequences.clone());
@@ -170,4 +171,18 @@ impl<K: Backend> WorkerSlice<K> {
 fn gather<'a>(rows: impl Iterator<Item = &'a [u32]>, into: &mut Vec<u32>) {
     into.clear();
     rows.for_each(|row| into.extend_from_slice(row));
+}
+
+/// Where a worker panics, tells those that share its gradients, which would wait for its turns.
+struct FailureGuard<'a, K: Backend> {
+    kernels: &'a K,
+    gradients: &'a [K::Gradient],
+}
+
+impl<K: Backend> Drop for FailureGuard<'_, K> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.gradients.iter().for_each(|gradient| self.kernels.fail_gradient(gradient));
+        }
+    }
 }
