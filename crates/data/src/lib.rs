@@ -69,6 +69,8 @@ mod convert;
 mod document;
 mod error;
 mod format;
+#[cfg(any(feature = "parquet", feature = "tokenizers"))]
+mod guard;
 mod hash;
 #[cfg_attr(not(feature = "hub"), path = "hub/missing.rs")]
 mod hub;

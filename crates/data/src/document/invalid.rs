@@ -28,7 +28,7 @@ pub enum Invalid {
     MissingColumn,
     /// A text column that holds something else.
     NotText,
-    /// A column of `split_by` or `domain_by` that is missing, empty, or of a type that names
+    /// A column of `split_by` or `domain_by` that is missing, null, or of a type that names
     /// nothing.
     Key,
 }
@@ -61,7 +61,8 @@ impl InvalidCounts {
 
     /// So many more for a reason.
     pub fn add(&mut self, reason: Invalid, count: u64) {
-        self.0[reason as usize] += count;
+        let sum = &mut self.0[reason as usize];
+        *sum = sum.saturating_add(count);
     }
 
     /// How many there were for a reason.
@@ -71,7 +72,7 @@ impl InvalidCounts {
 
     /// How many there were for any reason.
     pub fn total(&self) -> u64 {
-        self.0.iter().sum()
+        self.0.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// Whether there were none.
@@ -192,7 +193,16 @@ impl LeftOut {
             invalid,
             reasons: with(self.reasons.in_words(), ": "),
             first: with(first.to_owned(), "; the first of these: "),
-            hint: hint.unwrap_or("check the path and the text column").to_owned(),
+            hint: hint.unwrap_or_else(|| self.usual_hint()).to_owned(),
+        }
+    }
+
+    /// What to do where the first says nothing of it.
+    fn usual_hint(&self) -> &'static str {
+        let bytes = [Invalid::NotUtf8, Invalid::Nul, Invalid::HalfSurrogate];
+        match bytes.iter().any(|reason| self.reasons.get(*reason) > 0) {
+            true => "convert the files to UTF-8, or set `on_invalid = \"replace\"`",
+            false => "check the path and the text column",
         }
     }
 

@@ -34,6 +34,15 @@ impl Snapshot {
         })
     }
 
+    pub(crate) fn fetch_optional(
+        &self,
+        _path: &str,
+        _progress: &dyn Progress,
+        _interrupted: &AtomicBool,
+    ) -> Result<()> {
+        match *self {}
+    }
+
     pub(crate) fn fetch(
         &self,
         _path: &str,

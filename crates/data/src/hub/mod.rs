@@ -208,6 +208,25 @@ impl Snapshot {
         Ok(self.place(entry))
     }
 
+    /// Brings a file to this machine that is not needed: nothing happens where the repository does
+    /// not have it, or where it is not in the cache and there is no network.
+    ///
+    /// # Errors
+    /// Those of [`fetch`](Self::fetch).
+    pub(crate) fn fetch_optional(
+        &self,
+        path: &str,
+        progress: &dyn Progress,
+        interrupted: &AtomicBool,
+    ) -> Result<()> {
+        let Some(entry) = self.entry(path) else { return Ok(()) };
+        let is_missing = matches!(self.cache.find(&self.commit, entry)?, Cached::Missing);
+        if is_missing && self.client.is_none() {
+            return Ok(());
+        }
+        self.fetch(path, progress, interrupted).map(drop)
+    }
+
     fn fetch_missing(
         &self,
         entry: &RepoEntry,
@@ -292,8 +311,8 @@ pub fn fetch_model_settings(
     interrupted: &AtomicBool,
 ) -> Result<PathBuf> {
     let model = Snapshot::open(RepoKind::Model, id, None, "model.init", progress)?;
-    for file in END_OF_TEXT_FILES.into_iter().filter(|name| model.has(name)) {
-        model.fetch(file, progress, interrupted)?;
+    for file in END_OF_TEXT_FILES {
+        model.fetch_optional(file, progress, interrupted)?;
     }
     Ok(model.cache.snapshot(&model.commit))
 }
@@ -320,9 +339,7 @@ fn fetch_llama(
     const INDEX: &str = "model.safetensors.index.json";
     let folder = model.cache.snapshot(&model.commit);
     let mut files = BTreeSet::from(["config.json".to_owned()]);
-    for optional in ["tokenizer.json"].into_iter().chain(END_OF_TEXT_FILES) {
-        files.extend(model.has(optional).then(|| optional.to_owned()));
-    }
+    files.extend(model.has("tokenizer.json").then(|| "tokenizer.json".to_owned()));
     if model.has(INDEX) {
         files.extend(shards(&model.fetch(INDEX, progress, interrupted)?)?);
     } else {
@@ -330,6 +347,9 @@ fn fetch_llama(
     }
     for file in files {
         model.fetch(&file, progress, interrupted)?;
+    }
+    for beside in END_OF_TEXT_FILES {
+        model.fetch_optional(beside, progress, interrupted)?;
     }
     Ok(folder)
 }

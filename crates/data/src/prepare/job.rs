@@ -45,7 +45,7 @@ impl<'a> Job<'a> {
         source: &'a Source,
         tokenizer: &'a Tokenizer,
     ) -> Job<'a> {
-        let identity = json!({
+        let mut identity = json!({
             "version": FORMAT_VERSION,
             "source": source.identity,
             "domain_by": domain.domain_by,
@@ -53,6 +53,10 @@ impl<'a> Job<'a> {
             "end_of_text": tokenizer.end_of_text(),
             "splits": request.splits,
         });
+        // Kinds of tokenizers that go to the reference had other ids before they did.
+        if !tokenizer.is_fast() {
+            identity["encoder"] = json!("reference");
+        }
         let key = sha256_hex(identity.to_string().as_bytes());
         let mut inputs = json!({ "identity": identity, "files": source.records });
         if let Some(hub) = &source.hub {

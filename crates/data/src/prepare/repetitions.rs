@@ -60,9 +60,11 @@ pub(super) fn may_repeat(job: &Job<'_>, parts: &[PartRecord]) -> bool {
 
 /// Bytes on disk that [`repetitions`] takes for a while.
 pub(super) fn space_needed(job: &Job<'_>, parts: &[PartRecord]) -> u64 {
+    if !may_repeat(job, parts) {
+        return 0;
+    }
     let plan = Plan::of(parts, job.options.remember_documents);
-    let is_on_disk = may_repeat(job, parts) && plan.buckets > 1;
-    if is_on_disk { plan.documents.saturating_mul(ENTRY as u64) } else { 0 }
+    if plan.buckets > 1 { plan.documents.saturating_mul(ENTRY as u64) } else { 0 }
 }
 
 /// Of each part, the numbers in its document records of the documents that came before, in it or in
@@ -135,7 +137,7 @@ impl Plan {
     /// `most` is how many ids may be remembered at once.
     fn of(parts: &[PartRecord], most: u64) -> Plan {
         let documents = parts.iter().map(|part| part.records).fold(0, u64::saturating_add);
-        let slices = documents.div_ceil(most).max(1);
+        let slices = documents.div_ceil(most.max(1)).max(1);
         let buckets = slices.min(MOST_BUCKETS);
         Plan { documents, buckets, rounds: slices.div_ceil(buckets) }
     }

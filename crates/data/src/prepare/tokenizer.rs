@@ -66,8 +66,8 @@ pub(crate) fn choose(
             let revision = spec.revision.as_deref();
             let model = Snapshot::open(RepoKind::Model, hub, revision, "tokenizer.hub", progress)?;
             let file = model.fetch("tokenizer.json", progress, request.interrupted)?;
-            for beside in END_OF_TEXT_FILES.into_iter().filter(|name| model.has(name)) {
-                model.fetch(beside, progress, request.interrupted)?;
+            for beside in END_OF_TEXT_FILES {
+                model.fetch_optional(beside, progress, request.interrupted)?;
             }
             Tokenizer::from_file_for(&file, end_of_text, request.model)
         }

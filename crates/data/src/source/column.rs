@@ -74,9 +74,7 @@ impl Wrong {
             }
             Json::List(_) => "join the parts into one text, or name another column",
             Json::Object(_) => "a dotted path reaches into it, as `text = \"meta.body\"`",
-            Json::NotFinite(_) | Json::Null => {
-                "Python writes it where a value is missing; give one"
-            }
+            Json::NotFinite(_) | Json::Null => "it stands where a value is missing; give one",
             _ => "name a column that holds it",
         };
         let what = What::Type { expected, found: found.kind().into_owned(), hint };

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use cuvee_words::printable;
 use flate2::bufread::GzDecoder;
 use zstd::stream::raw::{DParameter, InBuffer, Operation, OutBuffer};
 
@@ -138,6 +139,7 @@ pub(super) fn check(file: &SourceFile) -> Result<(Vec<u8>, bool)> {
 }
 
 /// The first bytes of a file, as they lie on disk.
+#[cfg_attr(not(feature = "parquet"), allow(dead_code))]
 pub(super) fn raw_head(path: &Path) -> Result<Vec<u8>> {
     peek(File::open(path).map_err(DataError::io("open", path))?, path)
 }
@@ -305,7 +307,7 @@ struct About<'a> {
 impl Parts<'_> {
     /// Whether another begins here, or the file ends.
     fn has_next(&mut self) -> io::Result<bool> {
-        match self.raw.fill_buf()?.first() {
+        match filled(&mut self.raw)?.first() {
             None => return Ok(false),
             Some(first) if self.about.compression.goes_on_with(*first) => return Ok(true),
             Some(_) => {}
@@ -313,7 +315,7 @@ impl Parts<'_> {
         let start = self.position();
         let mut zeros = 0;
         loop {
-            let buffer = self.raw.fill_buf()?;
+            let buffer = filled(&mut self.raw)?;
             let count = buffer.iter().take_while(|byte| **byte == 0).count();
             if buffer.is_empty() {
                 break;
@@ -329,7 +331,7 @@ impl Parts<'_> {
         }
         (self.about.note)(&format!(
             "{}: {zeros} zero bytes behind its {} data were passed over",
-            self.about.path.display(),
+            printable(&self.about.path.display().to_string()),
             self.about.compression.name()
         ));
         Ok(false)
@@ -337,6 +339,19 @@ impl Parts<'_> {
 
     fn position(&self) -> u64 {
         self.raw.get_ref().read - self.raw.buffer().len() as u64
+    }
+}
+
+/// The buffer, filled where it was empty; an interruption by a signal is no end.
+fn filled<R: BufRead>(raw: &mut R) -> io::Result<&[u8]> {
+    loop {
+        match raw.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            filled => {
+                filled?;
+                return raw.fill_buf();
+            }
+        }
     }
 }
 
@@ -360,14 +375,16 @@ impl Read for Gzip<'_> {
                     false => return Ok(0),
                     true => GzipState::Within(GzDecoder::new(parts.raw), parts.about),
                 },
-                GzipState::Within(mut decoder, about) => {
-                    let read = decoder.read(out)?;
-                    if read > 0 || out.is_empty() {
-                        self.state = GzipState::Within(decoder, about);
-                        return Ok(read);
+                GzipState::Within(mut decoder, about) => match decoder.read(out) {
+                    Ok(0) if !out.is_empty() => {
+                        GzipState::Between(Parts { raw: decoder.into_inner(), about })
                     }
-                    GzipState::Between(Parts { raw: decoder.into_inner(), about })
-                }
+                    // Also after an interruption by a signal, which the caller tries again.
+                    read => {
+                        self.state = GzipState::Within(decoder, about);
+                        return read;
+                    }
+                },
             };
         }
     }

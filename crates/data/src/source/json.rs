@@ -29,6 +29,7 @@ pub(super) enum Json {
     Half(String, u16),
     /// A value of a typed column: what it is, how people write it, and how it was written before
     /// types were looked at, which is what splits go by.
+    #[cfg_attr(not(feature = "parquet"), allow(dead_code))]
     Typed {
         kind: &'static str,
         shown: String,

@@ -47,8 +47,18 @@ pub(super) enum Side {
     HeldOut,
 }
 
-/// Which side of training a path speaks for, where it does.
+/// Which side of training a path speaks for, where it does: by a folder's name, or by a file's
+/// that is such a word, alone or with one other, as `wiki-train` and `val_data` are and
+/// `how-to-train` is not.
 pub(super) fn side_of(path: &str) -> Option<Side> {
+    let stem = path.rsplit('/').next().unwrap_or(path).split('.').next().unwrap_or_default();
+    let is_shard = stem.contains("-of-");
+    if !is_shard
+        && words(stem).count() > 2
+        && !path.split('/').rev().skip(1).any(|part| canonical(part).is_some())
+    {
+        return None;
+    }
     let label = split_of(path)?;
     let splits = || words(&label).filter_map(canonical);
     match splits().next() {

@@ -92,7 +92,7 @@ impl Library {
         }
     }
 
-    #[cfg(test)]
+    /// Whether it is the fast library.
     pub(super) fn is_fast(&self) -> bool {
         matches!(self, Library::Fast(..))
     }

@@ -91,6 +91,10 @@ impl Tokenizer {
         Tokenizer::from_json(&text)
     }
 
+    pub(crate) fn is_fast(&self) -> bool {
+        match *self {}
+    }
+
     /// # Errors
     /// None: there is no tokenizer.
     pub fn encode(&self, _text: &str) -> Result<Vec<u32>> {

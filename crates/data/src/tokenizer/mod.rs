@@ -222,6 +222,11 @@ impl Tokenizer {
         &self.end_of_text_token
     }
 
+    /// Whether the fast library encodes, and not the reference.
+    pub(crate) fn is_fast(&self) -> bool {
+        self.library.is_fast()
+    }
+
     /// The largest id plus one: what a model's embedding must hold.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size

@@ -18,7 +18,7 @@ use crate::source::chunk::Cursor;
 use crate::source::share::Share;
 
 /// The version of the layout of part folders; another one's are made again.
-pub(crate) const PART_VERSION: u32 = 1;
+pub(crate) const PART_VERSION: u32 = 2;
 /// What tells how far a part is.
 pub(crate) const FILE_NAME: &str = "part.json";
 /// The key of the checksum of the rest.

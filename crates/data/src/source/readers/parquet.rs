@@ -8,7 +8,6 @@
 //! any other. Memory: a page of each column, and a chunk of 1 MiB.
 
 mod bounds;
-mod guard;
 mod page_header;
 mod types;
 
@@ -23,11 +22,11 @@ use parquet::errors::{ParquetError, Result as Decoded};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 
-use self::guard::caught;
 use self::types::Meaning;
 use crate::document::invalid::{Fault, Invalid};
 use crate::document::{Content, Document};
 use crate::error::{DataError, Result};
+use crate::guard::caught;
 use crate::source::chunk::{CHUNK_BYTES, Chunk, ChunkSink, Chunker, Cursor, Stretch};
 use crate::source::file::SourceFile;
 use crate::source::json::Json;

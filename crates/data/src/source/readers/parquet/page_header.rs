@@ -6,6 +6,9 @@
 
 use std::io::{self, BufRead, Seek};
 
+/// Elements of a list in a header, at most.
+const MOST_ELEMENTS: u64 = 1 << 16;
+
 /// Structs in one another, in a header: statistics have one level.
 const DEEPEST: usize = 8;
 /// The number of the page type that holds no values and is passed over.
@@ -58,7 +61,7 @@ impl<R: BufRead + Seek> Scanner<'_, R> {
 
     fn skip(&mut self, bytes: u64) -> Scan<()> {
         let Ok(forward) = i64::try_from(bytes) else { return Ok(None) };
-        self.read += bytes;
+        self.read = self.read.saturating_add(bytes);
         self.from.seek_relative(forward)?;
         Ok(Some(()))
     }
@@ -123,7 +126,10 @@ impl<R: BufRead + Seek> Scanner<'_, R> {
                     15 => self.varint()?,
                     count => Some(u64::from(count)),
                 };
-                let Some(count) = count else { return Ok(None) };
+                // No page header has a list of more; a damaged one may claim any number.
+                let Some(count) = count.filter(|count| *count <= MOST_ELEMENTS) else {
+                    return Ok(None);
+                };
                 for _ in 0..count {
                     if self.value(byte & 0x0f, true, deep - 1)?.is_none() {
                         return Ok(None);
@@ -158,7 +164,9 @@ mod tests {
         let found = PageHeader { length, is_index: false, uncompressed: 300, compressed: 200 };
         assert_eq!(read_all(&[&header[..], b"page"].concat()).unwrap(), Some(found));
         assert!(read_all(&header[..20]).is_err());
-        for nonsense in [&b"PAR1PAR1PAR1PAR1"[..], &[0xff; 64], &[0x15, 0x01, 0x15, 0x03, 0x00]] {
+        let endless = [0x19, 0xf1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        let nonsense = [&b"PAR1PAR1PAR1PAR1"[..], &[0xff; 64], &[0x15, 0x01, 0x15, 0x03, 0x00]];
+        for nonsense in nonsense.into_iter().chain([&endless[..]]) {
             assert!(read_all(nonsense).ok().flatten().is_none());
         }
     }

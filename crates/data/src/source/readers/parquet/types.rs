@@ -106,7 +106,10 @@ impl Meaning {
     pub(super) fn binary(self, bytes: &[u8]) -> Json {
         let hexadecimal = || bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let (kind, shown) = match self {
-            Meaning::Decimal(scale) => ("a decimal number", decimal(&whole(bytes), scale)),
+            // The longest that any writer makes has 32 bytes; more would take long to convert.
+            Meaning::Decimal(scale) if bytes.len() <= 64 => {
+                ("a decimal number", decimal(&whole(bytes), scale))
+            }
             Meaning::Uuid if bytes.len() == 16 => {
                 let mut shown = hexadecimal();
                 for at in [20, 16, 12, 8] {
