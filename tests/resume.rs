@@ -47,8 +47,11 @@ fn window_losses_are_cut_back_to_the_checkpoint() {
     fs::write(run.join("eval/step-00000011.json"), later).unwrap();
     place.ok(&["train", "config.toml", "--out", "run", "--resume", "-q"]);
     assert_eq!(windows(&run), whole);
-    // A run that starts anew in the folder begins with none.
+    // A run that begins again in the folder, which had stopped before its first checkpoint, begins
+    // with none.
     fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    fs::remove_dir_all(run.join("export")).unwrap();
+    fs::remove_file(run.join("metrics.jsonl")).unwrap();
     fs::write(run.join("eval/step-00000011.json"), "of the run before").unwrap();
     place.ok(&["train", "config.toml", "--out", "run", "--resume", "-q"]);
     assert_eq!(windows(&run), whole);

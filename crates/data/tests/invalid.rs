@@ -241,7 +241,7 @@ fn a_domain_of_which_nothing_is_left_says_why() {
     place.write("a.jsonl", "Once upon a time\nthere was a file\n");
     let skip = with("a.jsonl", OnInvalid::Skip);
     let error = place.refusal(skip.clone());
-    let found = "found 2 in 1 files (0 without text, 2 invalid: 2 not JSON); the first of these: ";
+    let found = "found 2 in 1 file (0 without text, 2 invalid: 2 not JSON); the first of these: ";
     assert!(error.contains(found), "{error}");
     assert!(error.contains("a.jsonl:1: ") && error.contains("`Once upon a time`"), "{error}");
     assert!(
@@ -471,7 +471,7 @@ fn values_of_every_type_name_domains_as_people_write_them() {
     write_typed(&place.path("a.parquet"), &rows);
     for (column, name, kind) in [
         ("day", "2024-02-29", "a date"),
-        ("time", "2024-06-01T10:00:00", "a time"),
+        ("time", "2024-06-01T10:00:00Z", "a time"),
         ("price", "123.45", "a decimal number"),
         ("size", "0.1", "a number"),
         ("id", "00010203-0405-0607-0809-0a0b0c0d0e0f", "a UUID"),
