@@ -495,7 +495,7 @@ fn the_sample_ends_where_a_text_had_to_be_cut() {
     let listen = Listen::default();
     let entries = [domain("d", path("a.jsonl"))];
     let error = place.prepare_with(&entries, &AtomicBool::new(false), &listen).unwrap_err();
-    assert_eq!(listen.said()[0], "tokenizer: sampled 1000 bytes of 1 domains");
+    assert_eq!(listen.said()[0], "tokenizer: sampled 1000 bytes of 1 domain");
     assert!(error.to_string().contains("a.jsonl:2: "), "{error}");
 }
 

@@ -476,12 +476,12 @@ fn nothing_found_and_nothing_in_it_are_told_apart() {
     place.write("a.jsonl", "\n\n");
     let error = place.refusal(path("a.jsonl"));
     assert!(
-        error.contains("domain `d` is empty") && error.contains("found 0 in 1 files"),
+        error.contains("domain `d` is empty") && error.contains("found 0 in 1 file "),
         "{error}"
     );
     place.write("a.jsonl", jsonl(&[" ", ""]));
     let error = place.refusal(path("a.jsonl"));
-    assert!(error.contains("found 2 in 1 files (2 without text, 0 invalid)"), "{error}");
+    assert!(error.contains("found 2 in 1 file (2 without text, 0 invalid)"), "{error}");
     // The same while a tokenizer is sampled.
     let mut place = place;
     place.tokenizer.file = None;

@@ -18,6 +18,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use cuvee_words::counted;
+
 use super::mmap::MappedFile;
 use crate::error::{DataError, Result};
 use crate::token_type::TokenType;
@@ -220,7 +222,8 @@ impl Index {
                 format!("within a token: each takes {size} bytes")
             }
             Ok(at) if at.saturating_add(tokens * size) > bin => {
-                format!("so that its {tokens} tokens go beyond the file's {bin} bytes")
+                let tokens = counted(tokens, "token");
+                format!("so that its {tokens} would end beyond the file's {bin} bytes")
             }
             Ok(at) if at > end => "so that the bytes between belong to no sequence".to_owned(),
             Ok(_) => "among those of another sequence".to_owned(),
@@ -476,7 +479,7 @@ mod tests {
         sequences(&[3, 1], &[2, 0], "sequence 0 at byte 0 of the .bin");
         sequences(&[2, 1], &[0, 6], "found byte 6, so that the bytes between belong to no");
         sequences(&[3, 1], &[0, 5], "found byte 5, within a token: each takes 2 bytes");
-        sequences(&[3, 1], &[0, 8], "its 1 tokens go beyond the file's 8 bytes");
+        sequences(&[3, 1], &[0, 8], "its 1 token would end beyond the file's 8 bytes");
         sequences(&[3, 1], &[0, -6], "found byte -6, before the file");
         sequences(&[3, i32::MAX, 1], &[0, 6, 8], "sequence 2 at byte 4294967300 of the .bin");
         sequences(&[3], &[0], "a.bin: expected 6 bytes, found 8: the file is longer than its");
