@@ -190,9 +190,9 @@ pub enum DataError {
         /// What may stand in it.
         expected: &'static str,
         /// What stands in it.
-        found: String,
+        found: Box<str>,
         /// What to do.
-        hint: String,
+        hint: Box<str>,
     },
     /// A text with half of a character that UTF-16 writes as a pair.
     #[error(
@@ -395,7 +395,7 @@ pub enum DataError {
         /// What is wrong with the first of them, as "; the first of these: …".
         first: String,
         /// What to do.
-        hint: String,
+        hint: Box<str>,
     },
     /// The system makes no more threads.
     #[error(

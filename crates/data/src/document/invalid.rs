@@ -193,7 +193,7 @@ impl LeftOut {
             invalid,
             reasons: with(self.reasons.in_words(), ": "),
             first: with(first.to_owned(), "; the first of these: "),
-            hint: hint.unwrap_or_else(|| self.usual_hint()).to_owned(),
+            hint: hint.unwrap_or_else(|| self.usual_hint()).into(),
         }
     }
 

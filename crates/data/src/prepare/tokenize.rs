@@ -125,12 +125,18 @@ fn fill(
     )
 }
 
+/// Is told of bytes of files that have been read.
+type Advance = dyn Fn(u64) + Sync;
+
+/// Is told what people should know of a file.
+type Note = dyn Fn(&str) + Sync;
+
 /// Pushes the chunks of all spans from a position on.
 fn read<'r>(
     job: &Job<'r>,
     spans: &[Span],
     from: Position,
-    (advance, note): (&'r (dyn Fn(u64) + Sync), &'r (dyn Fn(&str) + Sync)),
+    (advance, note): (&'r Advance, &'r Note),
     tally: &Tally<'_>,
     control: Control<'_>,
     push: &mut Push<'_, Cut<'r>>,

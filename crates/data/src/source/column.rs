@@ -99,8 +99,8 @@ impl Wrong {
                 place: place(),
                 column,
                 expected,
-                found,
-                hint: format!("{hint}{OR_SKIP}"),
+                found: found.into(),
+                hint: format!("{hint}{OR_SKIP}").into(),
             },
             What::Half(half) => {
                 DataError::HalfSurrogate { path: file.path.clone(), place: place(), column, half }

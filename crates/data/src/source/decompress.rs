@@ -362,7 +362,7 @@ struct Gzip<'a> {
 
 enum GzipState<'a> {
     Between(Parts<'a>),
-    Within(GzDecoder<BufReader<Counted<'a>>>, About<'a>),
+    Within(Box<GzDecoder<BufReader<Counted<'a>>>>, About<'a>),
     Ended,
 }
 
@@ -373,7 +373,7 @@ impl Read for Gzip<'_> {
                 GzipState::Ended => return Ok(0),
                 GzipState::Between(mut parts) => match parts.has_next()? {
                     false => return Ok(0),
-                    true => GzipState::Within(GzDecoder::new(parts.raw), parts.about),
+                    true => GzipState::Within(Box::new(GzDecoder::new(parts.raw)), parts.about),
                 },
                 GzipState::Within(mut decoder, about) => match decoder.read(out) {
                     Ok(0) if !out.is_empty() => {

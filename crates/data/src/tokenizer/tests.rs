@@ -210,10 +210,9 @@ fn kinds() -> Vec<(&'static str, Value)> {
                 }
                 json["added_tokens"].as_array_mut().unwrap().push(token);
             }
-            let mut next = next as u64;
-            for token in json["added_tokens"].as_array_mut().unwrap().iter_mut().skip(3) {
-                token["id"] = next.into();
-                next += 1;
+            let added = json["added_tokens"].as_array_mut().unwrap();
+            for (token, id) in added.iter_mut().skip(3).zip(next as u64..) {
+                token["id"] = id.into();
             }
         })
     };

@@ -523,7 +523,7 @@ mod x86 {
                 for second in [false, true] {
                     // The compiler must not know that it has read these units already: it would
                     // keep them in registers that it does not have.
-                    asm!("/* {0} {1} */", inout(reg) a, inout(reg) b, options(pure, nomem, nostack, preserves_flags));
+                    asm!("/* {0} {1} */", inout(reg) a, inout(reg) b, options(pure, readonly, nostack, preserves_flags));
                     let b0 = widen(_mm256_loadu_si256(b.cast()), second);
                     let b1 = widen(_mm256_loadu_si256(b.add(8).cast()), second);
                     for (r, sums) in sums.iter_mut().enumerate() {

@@ -105,7 +105,7 @@ impl<R: LossRule + 'static> Learned<R> {
         if every == 0 {
             return Err(setup.bad_parameter("every", every, "at least 1 step"));
         }
-        if !(smoothing >= 0.0 && smoothing < 1.0) {
+        if !(0.0..1.0).contains(&smoothing) {
             let expected = "a number from 0 to below 1";
             return Err(setup.bad_parameter("smoothing", smoothing, expected));
         }

@@ -270,8 +270,8 @@ impl Leaf {
             place: "schema".to_owned(),
             column: path.to_owned(),
             expected: "text",
-            found,
-            hint: hint.to_owned(),
+            found: found.into(),
+            hint: hint.into(),
         };
         let kind = descriptor.physical_type();
         if descriptor.max_rep_level() > 0 {
