@@ -174,7 +174,7 @@ fn sampled_by_norms(
             let draw = mixer.next_step().unwrap();
             let seen = |(i, &count): (usize, &usize)| {
                 let square = square(i, step);
-                (count > 0).then(|| GradientStatistics {
+                (count > 0).then_some(GradientStatistics {
                     sequences: count,
                     variance: if count > 1 { square } else { 0.0 },
                     mean_square: square,

@@ -126,17 +126,17 @@ fn fill(
 }
 
 /// Is told of bytes of files that have been read.
-type Advance = dyn Fn(u64) + Sync;
+type Advance<'a> = dyn Fn(u64) + Sync + 'a;
 
 /// Is told what people should know of a file.
-type Note = dyn Fn(&str) + Sync;
+type Note<'a> = dyn Fn(&str) + Sync + 'a;
 
 /// Pushes the chunks of all spans from a position on.
 fn read<'r>(
     job: &Job<'r>,
     spans: &[Span],
     from: Position,
-    (advance, note): (&'r Advance, &'r Note),
+    (advance, note): (&'r Advance<'r>, &'r Note<'r>),
     tally: &Tally<'_>,
     control: Control<'_>,
     push: &mut Push<'_, Cut<'r>>,
