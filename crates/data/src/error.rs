@@ -184,7 +184,7 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
         /// "line 3" or "row 3", from 1.
-        place: String,
+        place: Box<str>,
         /// The column as written in the config.
         column: String,
         /// What may stand in it.
@@ -391,7 +391,7 @@ pub enum DataError {
         /// Documents skipped because they were invalid.
         invalid: u64,
         /// The same by reason, as ": 3 not JSON".
-        reasons: String,
+        reasons: Box<str>,
         /// What is wrong with the first of them, as "; the first of these: …".
         first: String,
         /// What to do.

@@ -191,7 +191,7 @@ impl LeftOut {
             read,
             empty,
             invalid,
-            reasons: with(self.reasons.in_words(), ": "),
+            reasons: with(self.reasons.in_words(), ": ").into(),
             first: with(first.to_owned(), "; the first of these: "),
             hint: hint.unwrap_or_else(|| self.usual_hint()).into(),
         }

@@ -96,7 +96,7 @@ impl Wrong {
             What::Missing(found) => missing(found, &column, &file, place(), OR_SKIP),
             What::Type { expected, found, hint } => DataError::ColumnType {
                 path: file.path.clone(),
-                place: place(),
+                place: place().into(),
                 column,
                 expected,
                 found: found.into(),

@@ -36,7 +36,7 @@ pub(super) fn is_about(name: &str) -> bool {
             .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
     };
     let written = ending.is_empty() || ABOUT_ENDINGS.contains(&ending);
-    written && ABOUT.iter().any(|about| word(about)) || ABOUT_JSON.contains(&name.as_str())
+    written && ABOUT.iter().any(word) || ABOUT_JSON.contains(&name.as_str())
 }
 
 /// Which side of training a path speaks for.

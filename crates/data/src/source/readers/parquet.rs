@@ -267,7 +267,7 @@ impl Leaf {
         let descriptor = schema.column(number);
         let wrong = |found: String, hint: &str| DataError::ColumnType {
             path: file.path.clone(),
-            place: "schema".to_owned(),
+            place: "schema".into(),
             column: path.to_owned(),
             expected: "text",
             found: found.into(),
