@@ -64,16 +64,16 @@ impl Workers {
         }
         let work = &work;
         thread::scope(|scope| {
-            let start = |(item, pool)| -> std::result::Result<ScopedJoinHandle<_>, Result<R>> {
+            let start = |(item, pool)| -> std::result::Result<ScopedJoinHandle<_>, Box<Result<R>>> {
                 let pool: &ThreadPool = pool;
                 let install = move || pool.install(|| work(item));
                 // Where there are no more threads, this one waits.
-                thread::Builder::new().spawn_scoped(scope, install).map_err(|_| install())
+                thread::Builder::new().spawn_scoped(scope, install).map_err(|_| Box::new(install()))
             };
             let running: Vec<_> = items.iter().zip(&self.pools).map(start).collect();
             let wait = |running: std::result::Result<ScopedJoinHandle<_>, _>| match running {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                Err(done) => done,
+                Err(done) => *done,
             };
             running.into_iter().map(wait).collect()
         })
