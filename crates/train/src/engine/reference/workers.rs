@@ -71,7 +71,7 @@ impl Workers {
                 thread::Builder::new().spawn_scoped(scope, install).map_err(|_| Box::new(install()))
             };
             let running: Vec<_> = items.iter().zip(&self.pools).map(start).collect();
-            let wait = |running: std::result::Result<ScopedJoinHandle<_>, _>| match running {
+            let wait = |running: std::result::Result<ScopedJoinHandle<_>, Box<_>>| match running {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
                 Err(done) => *done,
             };
