@@ -1,6 +1,7 @@
 //! The one error type of this crate: names the file, what was expected and what was found.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 /// `Result` with this crate's error.
 pub type Result<T> = std::result::Result<T, ReportError>;
@@ -73,4 +74,18 @@ pub enum ReportError {
         /// What is wrong.
         reason: String,
     },
+}
+
+impl ReportError {
+    /// What the system said of a file. "Not found" of a write means the folder; the words cover
+    /// both.
+    pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> ReportError {
+        let source = match source.kind() {
+            ErrorKind::NotFound => {
+                std::io::Error::new(ErrorKind::NotFound, "no such file or folder")
+            }
+            _ => source,
+        };
+        ReportError::Io { action, path: path.to_owned(), source }
+    }
 }

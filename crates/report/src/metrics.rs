@@ -8,7 +8,7 @@ use crate::error::{ReportError, Result};
 use crate::record::{EvalRecord, Record, StepRecord};
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// A log open for appending.
@@ -25,7 +25,7 @@ impl MetricsLog {
     /// # Errors
     /// The file cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).map_err(|source| io("create", path, source))?;
+        let file = File::create(path).map_err(|source| ReportError::io("create", path, source))?;
         Ok(Self { path: path.to_owned(), file, bytes: 0 })
     }
 
@@ -35,7 +35,7 @@ impl MetricsLog {
     /// The file is missing or shorter than that, or the place is not the start of a line. The file
     /// is then untouched.
     pub fn resume(path: &Path, bytes: u64) -> Result<Self> {
-        let failed = |action| move |source| io(action, path, source);
+        let failed = |action| move |source| ReportError::io(action, path, source);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -85,19 +85,20 @@ impl MetricsLog {
     /// # Errors
     /// The disk refuses.
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(|source| io("sync", &self.path, source))
+        self.file.sync_data().map_err(|source| ReportError::io("sync", &self.path, source))
     }
 
     fn append(&mut self, line: &Line) -> Result<()> {
         let encoded = serde_json::to_vec(line).map_err(std::io::Error::other);
-        let mut text = encoded.map_err(|source| io("encode a record for", &self.path, source))?;
+        let mut text =
+            encoded.map_err(|source| ReportError::io("encode a record for", &self.path, source))?;
         text.push(b'\n');
         if let Err(source) = self.file.write_all(&text) {
             // A disk that fills up can take part of a line: take it back. If that fails too, the
             // first reason counts.
             let _ = self.file.set_len(self.bytes);
             let _ = self.file.seek(SeekFrom::Start(self.bytes));
-            return Err(io("append to", &self.path, source));
+            return Err(ReportError::io("append to", &self.path, source));
         }
         self.bytes += text.len() as u64;
         Ok(())
@@ -118,7 +119,7 @@ enum Line<'a> {
 /// # Errors
 /// The file cannot be read, or a line is not a record.
 pub fn read_metrics(path: &Path) -> Result<Vec<Record>> {
-    let text = fs::read(path).map_err(|source| io("read", path, source))?;
+    let text = fs::read(path).map_err(|source| ReportError::io("read", path, source))?;
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let lines = text[..whole].split(|byte| *byte == b'\n').enumerate();
     let parse = |(index, line): (usize, &[u8])| {
@@ -129,15 +130,6 @@ pub fn read_metrics(path: &Path) -> Result<Vec<Record>> {
         })
     };
     lines.filter(|(_, line)| !line.is_empty()).map(parse).collect()
-}
-
-fn io(action: &'static str, path: &Path, source: std::io::Error) -> ReportError {
-    // "Not found" of a write means the folder; the hint covers both.
-    let source = match source.kind() {
-        ErrorKind::NotFound => std::io::Error::new(ErrorKind::NotFound, "no such file or folder"),
-        _ => source,
-    };
-    ReportError::Io { action, path: path.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -68,7 +67,7 @@ impl EvalFolder {
     /// # Errors
     /// The folder cannot be made or cleared.
     pub fn create(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).map_err(|source| io("create", path, source))?;
+        fs::create_dir_all(path).map_err(|source| ReportError::io("create", path, source))?;
         let folder = Self { path: path.to_owned() };
         folder.remove_where(|_| true)?;
         Ok(folder)
@@ -81,7 +80,7 @@ impl EvalFolder {
     /// # Errors
     /// The folder cannot be made or cut, or the file of that step is damaged.
     pub fn resume(path: &Path, step: u64, evaluated: bool) -> Result<Self> {
-        fs::create_dir_all(path).map_err(|source| io("create", path, source))?;
+        fs::create_dir_all(path).map_err(|source| ReportError::io("create", path, source))?;
         let folder = Self { path: path.to_owned() };
         folder.remove_where(|found| found > step)?;
         let file = folder.file(step);
@@ -118,7 +117,7 @@ impl EvalFolder {
     }
 
     fn remove_where(&self, remove: impl Fn(u64) -> bool) -> Result<()> {
-        let failed = |source| io("read", &self.path, source);
+        let failed = |source| ReportError::io("read", &self.path, source);
         for entry in fs::read_dir(&self.path).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             if step_of(&path).is_some_and(&remove) {
@@ -140,7 +139,7 @@ fn step_of(path: &Path) -> Option<u64> {
 /// The file cannot be read or is not one of them, or a domain has another number of losses than of
 /// windows.
 pub fn read_windows(path: &Path) -> Result<EvalWindows> {
-    let text = fs::read(path).map_err(|source| io("read", path, source))?;
+    let text = fs::read(path).map_err(|source| ReportError::io("read", path, source))?;
     let bad = |reason: String| ReportError::BadWindows { path: path.to_owned(), reason };
     let read: EvalWindows = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
     for (split, domains) in &read.splits {
@@ -158,17 +157,9 @@ pub fn read_windows(path: &Path) -> Result<EvalWindows> {
 
 fn write(path: &Path, content: &EvalWindows) -> Result<()> {
     let encoded = serde_json::to_vec(content).map_err(std::io::Error::other);
-    let mut text = encoded.map_err(|source| io("encode", path, source))?;
+    let mut text = encoded.map_err(|source| ReportError::io("encode", path, source))?;
     text.push(b'\n');
     Ok(cuvee_fs::write_file(path, &text)?)
-}
-
-fn io(action: &'static str, path: &Path, source: std::io::Error) -> ReportError {
-    let source = match source.kind() {
-        ErrorKind::NotFound => std::io::Error::new(ErrorKind::NotFound, "no such file or folder"),
-        _ => source,
-    };
-    ReportError::Io { action, path: path.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -155,23 +155,6 @@ impl TokenFile {
         }
     }
 
-    /// Where in the file a document's first token stands; any place for one without tokens.
-    fn start_of(&self, number: u64) -> Result<u64> {
-        let number = usize::try_from(number).unwrap_or(usize::MAX);
-        Ok(match &self.documents {
-            Documents::Index(index) => {
-                let first = index.document(number)?.first().map_or(0, |range| range.start);
-                first / self.stream.token_type().size() as u64
-            }
-            Documents::Ends(ends) => {
-                let ends = ends.bytes().as_chunks::<8>().0;
-                let before = number.checked_sub(1).and_then(|before| ends.get(before));
-                before.map_or(0, |end| u64::from_le_bytes(*end))
-            }
-            Documents::EndOfText => 0,
-        })
-    }
-
     /// The error for id `at` of a run, which a vocabulary of `vocab_size` does not have. The file's
     /// documents must lie in it in order.
     pub(crate) fn beyond(&self, run: &TokenRun, at: usize, vocab_size: usize) -> DataError {
@@ -255,11 +238,14 @@ impl TokenFile {
         visit: &mut dyn FnMut(TokenRun) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let Some(documents) = self.documents() else { return self.visit_runs(end_of_text, visit) };
+        let mut start = 0;
         for number in 0..documents {
-            let (tokens, start) = (self.document(number)?, self.start_of(number)?);
+            let tokens = self.document(number)?;
+            let next = start + tokens.len() as u64;
             if visit(TokenRun { tokens, number, start })?.is_break() {
                 return Ok(());
             }
+            start = next;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as PhysicalType}
 use parquet::schema::types::ColumnDescriptor;
 use serde_json::Number;
 
+use crate::hash::hex;
 use crate::source::json::Json;
 
 /// What a column's values mean beyond how they are stored.
@@ -104,14 +105,13 @@ impl Meaning {
 
     /// Bytes that are no text.
     pub(super) fn binary(self, bytes: &[u8]) -> Json {
-        let hexadecimal = || bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let (kind, shown) = match self {
             // The longest that any writer makes has 32 bytes; more would take long to convert.
             Meaning::Decimal(scale) if bytes.len() <= 64 => {
                 ("a decimal number", decimal(&whole(bytes), scale))
             }
             Meaning::Uuid if bytes.len() == 16 => {
-                let mut shown = hexadecimal();
+                let mut shown = hex(bytes);
                 for at in [20, 16, 12, 8] {
                     shown.insert(at, '-');
                 }
@@ -120,7 +120,7 @@ impl Meaning {
             Meaning::Float16 if bytes.len() == 2 => {
                 return float(f64::from(half(u16::from_le_bytes([bytes[0], bytes[1]]))), None);
             }
-            _ => ("bytes", hexadecimal()),
+            _ => ("bytes", hex(bytes)),
         };
         Json::Typed { kind, raw: shown.clone(), shown }
     }
