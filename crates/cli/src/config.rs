@@ -4,7 +4,7 @@
 //! config file's own folder, so that a config means the same wherever it is run from;
 //! [`Config::base`] remembers it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use cuvee_data::units::{Bytes, Count};
@@ -16,6 +16,8 @@ use cuvee_train::{CheckpointSpec, EvalSpec, ModelSpec, TrainSpec};
 use cuvee_words::shell_path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::compare_spec::CompareSpec;
 
 /// A config problem: what was expected, what was found, where.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,10 @@ pub struct Config {
     /// Root of every random choice (order, initialisation, counts).
     #[serde(default)]
     pub seed: u64,
+    /// Root of the order of windows and of what else the mixer draws. Default: `seed`. Two runs of
+    /// one seed that differ here begin with the same model and see other text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_seed: Option<u64>,
     /// The folder that relative paths start from, and that Cargo sources look for a workspace from.
     /// Default: the config file's own folder; a resolved config says which that was.
     #[serde(default)]
@@ -56,6 +62,9 @@ pub struct Config {
     /// When to write checkpoints and how many to keep.
     #[serde(default)]
     pub checkpoint: CheckpointSpec,
+    /// What `cuvee compare` compares. The configs of its runs lack it.
+    #[serde(default, skip_serializing)]
+    pub compare: Option<CompareSpec>,
 }
 
 /// `[data]`
@@ -294,6 +303,33 @@ pub fn differences(old: &Config, new: &Config) -> Result<Vec<String>, ConfigErro
                     .iter()
                     .any(|end| key.ends_with(end)))
     }
+    let changes = changes(old, new)?;
+    Ok(changes.iter().filter(|change| !free(&change.key)).map(ToString::to_string).collect())
+}
+
+/// A key in which two configs differ.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Its dotted name; a domain is named by its name.
+    pub key: String,
+    /// Its value as TOML in the first config, if it is there.
+    pub old: Option<String>,
+    /// Its value as TOML in the second config, if it is there.
+    pub new: Option<String>,
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "absent".into());
+        write!(f, "{}: {} → {}", self.key, show(&self.old), show(&self.new))
+    }
+}
+
+/// Every key in which two configs differ, in the order of their names.
+///
+/// # Errors
+/// A config that cannot be written as TOML.
+pub fn changes(old: &Config, new: &Config) -> Result<Vec<Change>, ConfigError> {
     let leaves = |config: &Config| {
         let table = toml::Table::try_from(config)
             .map_err(|e| ConfigError(format!("cannot write the config: {e}")))?;
@@ -302,15 +338,13 @@ pub fn differences(old: &Config, new: &Config) -> Result<Vec<String>, ConfigErro
         Ok(leaves)
     };
     let (a, b) = (leaves(old)?, leaves(new)?);
-    let show = |v: Option<&String>| v.cloned().unwrap_or_else(|| "absent".into());
-    let mut keys: Vec<_> = a.keys().chain(b.keys()).collect();
-    keys.sort();
-    keys.dedup();
-    Ok(keys
-        .into_iter()
-        .filter(|k| !free(k) && a.get(*k) != b.get(*k))
-        .map(|k| format!("{k}: {} → {}", show(a.get(k)), show(b.get(k))))
-        .collect())
+    let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    let change = |key: &&String| Change {
+        key: (*key).clone(),
+        old: a.get(*key).cloned(),
+        new: b.get(*key).cloned(),
+    };
+    Ok(keys.iter().map(change).filter(|change| change.old != change.new).collect())
 }
 
 fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {

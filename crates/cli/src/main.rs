@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod compare_spec;
 mod config;
 mod convert;
 mod eval;
@@ -14,6 +15,7 @@ mod model_source;
 mod plan;
 mod prepare;
 mod progress;
+mod run_folder;
 mod session;
 mod token_file;
 mod train;

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use cuvee_data::{Domain, Split, Tokenizer};
 use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, RunSize, StrategySpec, rule};
-use cuvee_train::{ModelConfig, RunPlan, check_split, hf};
+use cuvee_train::{
+    DeviceSpec, Engine, ModelConfig, RunPlan, build_engine, check_split, engine_from_parameters, hf,
+};
 use cuvee_words::plural;
 use serde::Serialize;
 
@@ -101,7 +103,7 @@ impl Plan {
             steps,
             batch_size: train.batch_size,
             context: train.context,
-            seed: config.seed,
+            seed: config.order_seed.unwrap_or(config.seed),
         };
         let mixer = Mixer::new(&config.mixture, &infos, &run)
             .map_err(|error| ConfigError(error.in_config("mixture", "train")))?;
@@ -126,6 +128,28 @@ impl Plan {
             notes,
         };
         Ok((plan, mixer))
+    }
+
+    /// The engine at the start of the run: the parameters of the model in `init`, or drawn from
+    /// `seed`.
+    ///
+    /// # Errors
+    /// A model that is not the plan's, or an engine that cannot be built here.
+    pub fn engine(
+        &self,
+        init: Option<&Path>,
+        tokenizer: &Tokenizer,
+        device: DeviceSpec,
+        seed: u64,
+    ) -> anyhow::Result<Box<dyn Engine>> {
+        let (model, train) = (&self.model, &self.run.train);
+        Ok(match init {
+            Some(init) => {
+                let parameters = hf::load_initial(init, model, tokenizer)?;
+                engine_from_parameters(model, train, device, parameters)?
+            }
+            None => build_engine(model, train, device, seed)?,
+        })
     }
 
     /// Notes where documents end with another token than the texts of the model that the run starts

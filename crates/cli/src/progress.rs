@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cuvee_report::{EvalFolder, EvalRecord, MetricsLog, StepRecord, WindowRecord};
+use crate::run_folder::RunRecords;
+use cuvee_report::{EvalRecord, StepRecord, WindowRecord};
 use cuvee_train::Observer;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -132,10 +133,9 @@ impl cuvee_data::Progress for PrepareProgress {
     }
 }
 
-/// Watches a training run: writes the metrics log and the window losses, and draws the bar.
+/// Watches a training run: keeps its records, and draws the bar.
 pub struct TrainProgress {
-    log: MetricsLog,
-    windows: EvalFolder,
+    records: RunRecords,
     bar: ProgressBar,
     evaluation_bar: ProgressBar,
     quiet: bool,
@@ -147,22 +147,14 @@ pub struct TrainProgress {
 }
 
 impl TrainProgress {
-    /// A bar from `done` to `steps`, lines appended to `log`, and files added to `windows`.
-    pub fn new(
-        log: MetricsLog,
-        windows: EvalFolder,
-        done: u64,
-        steps: u64,
-        quiet: bool,
-        verbose: bool,
-    ) -> Self {
+    /// A bar from `done` to `steps`; what happens goes into `records`.
+    pub fn new(records: RunRecords, done: u64, steps: u64, quiet: bool, verbose: bool) -> Self {
         let bar = ProgressBar::with_draw_target(Some(steps), target(quiet)).with_position(done);
         bar.set_style(style("  step {pos}/{len} {bar:28} {msg} eta {eta}"));
         // The bar must not count the steps of an earlier session as done in no time.
         bar.reset_eta();
         Self {
-            log,
-            windows,
+            records,
             bar,
             evaluation_bar: ProgressBar::hidden(),
             quiet,
@@ -194,7 +186,7 @@ impl TrainProgress {
 
 impl Observer for TrainProgress {
     fn step(&mut self, r: &StepRecord) -> std::io::Result<()> {
-        self.log.step(r).map_err(std::io::Error::other)?;
+        self.records.step(r)?;
         self.bar.set_position(r.step);
         self.bar.set_message(format!("loss {:.3}  {:.0} tokens/s", r.loss, r.tokens_per_second));
         let due = self.verbose || self.last_line.elapsed() >= LINE_EVERY;
@@ -223,12 +215,12 @@ impl Observer for TrainProgress {
     }
 
     fn windows(&mut self, record: &WindowRecord) -> std::io::Result<()> {
-        self.windows.add(record).map_err(std::io::Error::other)
+        self.records.windows(record)
     }
 
     fn evaluation(&mut self, record: &EvalRecord) -> std::io::Result<()> {
         self.evaluation_bar.finish_and_clear();
-        self.log.eval(record).map_err(std::io::Error::other)?;
+        self.records.evaluation(record)?;
         let domains = record.domains.0.iter();
         let each: Vec<String> = domains.map(|(name, d)| format!("{name} {:.3}", d.loss)).collect();
         self.line(&format!("step {:>5}  valid loss  {}", record.step, each.join("  ")));
@@ -236,7 +228,7 @@ impl Observer for TrainProgress {
     }
 
     fn held_out(&mut self, record: &EvalRecord) -> std::io::Result<()> {
-        self.log.eval(record).map_err(std::io::Error::other)
+        self.records.evaluation(record)
     }
 
     fn checkpoint(&mut self, folder: &Path) {
@@ -246,7 +238,6 @@ impl Observer for TrainProgress {
     }
 
     fn sync_log(&mut self) -> std::io::Result<u64> {
-        self.log.sync().map_err(std::io::Error::other)?;
-        Ok(self.log.bytes())
+        self.records.sync()
     }
 }

@@ -1,16 +1,10 @@
 //! `cuvee train CONFIG`: prepare, plan, train, evaluate, export. Reads top to bottom.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use cuvee_fs::{FileLock, LockKind, try_lock};
 use cuvee_mixer::{MixerError, VarianceEstimator};
-use cuvee_report::{EvalFolder, MetricsLog, PlanRow, Record, ResultMean, ResultRow};
-use cuvee_train::{
-    DeviceSpec, Engine, EngineParameters, Outcome, Precision, RunState, TrainError, Trainer,
-    build_engine, checkpoint, engine_from_parameters, hf,
-};
+use cuvee_report::{PlanRow, ResultMean, ResultRow};
+use cuvee_train::{DeviceSpec, Engine, Outcome, Precision, RunState, TrainError, Trainer};
 use cuvee_words::{counted, plural, shell_path, shell_word, toml_string};
 use serde_json::json;
 
@@ -19,6 +13,7 @@ use crate::model_source::fetched_model;
 use crate::plan::Plan;
 use crate::prepare;
 use crate::progress::TrainProgress;
+use crate::run_folder::{self, Begun, RunRecords, holds_run};
 use crate::session::{Interrupted, Session};
 
 /// What `train` is asked to do.
@@ -34,10 +29,10 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let mut config = Config::load(config_path, &session.common.set, session.common.seed)?;
     let resolved = config.to_toml()?;
     let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
-    let folder = run_folder(config_path, session)?;
-    let _lock = lock_run(&folder)?;
+    let folder = choose_folder(config_path, session)?;
+    let _lock = run_folder::lock(&folder)?;
     let from = match session.common.resume {
-        true => find_checkpoint(&folder, &config, config_path, session)?,
+        true => begun(&folder, &config, config_path, session)?,
         false => None,
     };
     if session.common.verbose {
@@ -52,7 +47,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     session.say("Preparing the domains");
     let init = config.model.init_dir(&config.base)?;
     // What ends a document: the model's own word, or, going on, what it was when the run began.
-    let model = from.as_ref().map(|(checkpoint, _)| checkpoint.as_path()).or(init.as_deref());
+    let model = from.as_ref().map(|begun| begun.checkpoint.as_path()).or(init.as_deref());
     let store = config.store(None);
     let corpus = prepare::corpus(&config, &config.tokenizer, model, store, session)?;
     let (mut plan, mixer) =
@@ -63,18 +58,12 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     // What the config leaves open stays as the run began.
     let begun = from
         .as_ref()
-        .and_then(|(_, state)| state.precision)
+        .and_then(|begun| begun.state.precision)
         .filter(|_| plan.run.train.precision == Precision::Auto);
     if let Some(begun) = begun {
         plan.run.train.go_on_in(begun, device);
     }
-    let engine = match init {
-        Some(init) => {
-            let parameters = hf::load_initial(&init, &plan.model, &corpus.tokenizer)?;
-            engine_from_parameters(&plan.model, &plan.run.train, device, parameters)?
-        }
-        None => build_engine(&plan.model, &plan.run.train, device, config.seed)?,
-    };
+    let engine = plan.engine(init.as_deref(), &corpus.tokenizer, device, config.seed)?;
     let fresh = from.is_none();
     session.say(describe(&plan, engine.as_ref(), estimator, device, &folder, fresh));
     if let Some(begun) = begun.filter(|begun| *begun != engine.precision()) {
@@ -91,7 +80,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         engine,
         resolved.clone(),
     )?;
-    if let Some((checkpoint, _)) = &from {
+    if let Some(Begun { checkpoint, .. }) = &from {
         trainer.restore(checkpoint).map_err(as_config)?;
         session.say(format!(
             "Going on from {}, step {}",
@@ -106,30 +95,13 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         }
     }
     // Only now that nothing can be refused any more is anything written.
-    cuvee_fs::write_file(&folder.join("config.toml"), resolved.as_bytes())?;
-    let document = serde_json::to_string_pretty(&plan.document())?;
-    cuvee_fs::write_file(&folder.join("plan.json"), document.as_bytes())?;
-    let metrics = folder.join("metrics.jsonl");
-    let log = match &from {
-        Some(_) if metrics.exists() => MetricsLog::resume(&metrics, trainer.state().log_bytes)?,
-        Some(_) => {
-            session.say("warning: metrics.jsonl is gone: a new one begins here");
-            MetricsLog::create(&metrics)?
-        }
-        None => MetricsLog::create(&metrics)?,
-    };
-    let evaluations = folder.join("eval");
-    let state = trainer.state();
-    let evaluated = state.last_evaluation.as_ref().is_some_and(|e| e.step == state.step);
-    let windows = match &from {
-        Some(_) => EvalFolder::resume(&evaluations, state.step, evaluated)?,
-        None => EvalFolder::create(&evaluations)?,
-    };
+    let records =
+        RunRecords::open(&folder, &resolved, &plan, &trainer, !fresh, |text| session.say(text))?;
 
     session.say("Training");
-    let (common, done) = (&session.common, state.step);
+    let (common, done) = (&session.common, trainer.state().step);
     let mut progress =
-        TrainProgress::new(log, windows, done, plan.run.steps, common.quiet, common.verbose);
+        TrainProgress::new(records, done, plan.run.steps, common.quiet, common.verbose);
     let outcome = trainer.run(&mut progress, &session.interrupted);
     progress.close();
     if outcome? == Outcome::Interrupted {
@@ -143,18 +115,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         return Err(Interrupted.into());
     }
 
-    let export = folder.join("export");
-    let tokenizer = hf::ExportTokenizer {
-        json: corpus.tokenizer.json(),
-        end_of_text: corpus.tokenizer.end_of_text(),
-        inherited: plan.run.inherited.as_ref(),
-    };
-    hf::write_export(
-        &export,
-        trainer.engine().model(),
-        &EngineParameters(trainer.engine()),
-        tokenizer,
-    )?;
+    let export = run_folder::write_export(&folder, &trainer, &corpus.tokenizer, &plan)?;
     let state = trainer.state();
     let rows = results(state);
     session.say(cuvee_report::result_table(&rows, mean(state)));
@@ -164,7 +125,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         plural(state.tokens, "token"),
         cuvee_report::duration(state.seconds),
         state.tokens as f64 / state.seconds.max(1e-9),
-        metrics.display(),
+        folder.join("metrics.jsonl").display(),
         export.display(),
         shell_path(&folder),
     ));
@@ -182,14 +143,9 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     }))
 }
 
-/// Is there anything in `folder` that a new run must not overwrite?
-fn holds_run(folder: &Path) -> bool {
-    folder.join("metrics.jsonl").exists() || folder.join("checkpoints").exists()
-}
-
 /// Where the run lives: `--out`; the folder that a resolved config lies in; else `runs/NAME`,
 /// numbered when taken.
-fn run_folder(config_path: &Path, session: &Session) -> anyhow::Result<PathBuf> {
+fn choose_folder(config_path: &Path, session: &Session) -> anyhow::Result<PathBuf> {
     let refuse = |text: String| Err(ConfigError(text).into());
     if let Some(out) = &session.common.out {
         if holds_run(out) && !session.common.resume {
@@ -228,50 +184,26 @@ fn run_folder(config_path: &Path, session: &Session) -> anyhow::Result<PathBuf> 
     }
 }
 
-/// Makes the run folder and locks it, so that two processes never write one run.
-fn lock_run(folder: &Path) -> anyhow::Result<FileLock> {
-    let made = fs::create_dir_all(folder).map_err(anyhow::Error::from);
-    let locked = made.and_then(|()| Ok(try_lock(&folder.join(".lock"), LockKind::Exclusive)?));
-    let locked = locked.with_context(|| {
-        format!(
-            "cannot make the run folder {}\nhint: give --out a folder that can be written",
-            folder.display()
-        )
-    })?;
-    locked.with_context(|| {
-        format!(
-            "another process is training in {}\nhint: wait for it, or start this run with another --out",
-            folder.display()
-        )
-    })
-}
-
-/// The checkpoint to go on from and its state, if there is one, and only under the config it was
-/// made with.
-fn find_checkpoint(
+/// The checkpoint to go on from, if there is one, and only under the config it was made with.
+fn begun(
     folder: &Path,
     config: &Config,
     config_path: &Path,
     session: &Session,
-) -> anyhow::Result<Option<(PathBuf, RunState)>> {
-    let root = folder.join("checkpoints");
-    checkpoint::recover(&root)?;
-    let Some(newest) = checkpoint::newest(&root)? else {
-        check_log(folder)?;
+) -> anyhow::Result<Option<Begun>> {
+    let Some(begun) = run_folder::newest_checkpoint(folder)? else {
         session.say(format!(
             "{} has no checkpoint yet: starting from the beginning",
             folder.display()
         ));
         return Ok(None);
     };
-    let state = checkpoint::load_state(&newest)?;
-    let begun_with = Config::from_toml(&state.config)?;
-    let changed = differences(&begun_with, config)?;
+    let changed = differences(&Config::from_toml(&begun.state.config)?, config)?;
     if !changed.is_empty() {
-        let init = format!("model.init={}", toml_string(&absolute(&newest)));
+        let init = format!("model.init={}", toml_string(&absolute(&begun.checkpoint)));
         return Err(ConfigError(format!(
             "{} was made with another config; changed since:\n  {}\nhint: to go on with this run: cuvee train {} --resume\nhint: to begin a new one from its parameters: cuvee train {} --out NEW{} --set {}",
-            newest.display(),
+            begun.checkpoint.display(),
             changed.join("\n  "),
             shell_path(&folder.join("config.toml")),
             shell_path(config_path),
@@ -280,7 +212,12 @@ fn find_checkpoint(
         ))
         .into());
     }
-    Ok(Some((newest, state)))
+    Ok(Some(begun))
+}
+
+/// A path from the root on where that can be told, as a config that lies elsewhere needs it.
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
 }
 
 /// A run that cannot go on under the config as it is now, in the config's words.
@@ -291,37 +228,6 @@ fn as_config(error: TrainError) -> anyhow::Error {
         }
         other => other.into(),
     }
-}
-
-/// A path from the root on where that can be told, as a config that lies elsewhere needs it.
-fn absolute(path: &Path) -> String {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
-}
-
-/// Refuses to begin anew over a run that had a checkpoint: one has been lost. A finished run had
-/// one, and so had a run whose log goes on behind the step of its first.
-fn check_log(folder: &Path) -> anyhow::Result<()> {
-    let log = folder.join("metrics.jsonl");
-    // A config or a log that cannot be read tells of nothing.
-    let text = fs::read_to_string(folder.join("config.toml")).unwrap_or_default();
-    let every = Config::from_toml(&text).map_or(0, |begun_with| begun_with.checkpoint.every);
-    let records = cuvee_report::read_metrics(&log).unwrap_or_default();
-    let step = |record: &Record| match record {
-        Record::Step(step) => Some(step.step),
-        Record::Eval(_) => None,
-    };
-    let done = records.iter().filter_map(step).max().unwrap_or(0);
-    let finished = folder.join("export").exists();
-    if !finished && (every == 0 || done <= every) {
-        return Ok(());
-    }
-    Err(ConfigError(format!(
-        "{} tells of {}, but {} holds no checkpoint\nhint: put the run's checkpoints back, or start a new run with another --out",
-        log.display(),
-        counted(done, "step"),
-        folder.join("checkpoints").display()
-    ))
-    .into())
 }
 
 /// The plan in words: the model, the budget, a row a domain, and what deserves a second thought.

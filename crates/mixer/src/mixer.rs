@@ -271,6 +271,11 @@ impl Mixer {
         self.sampling.forecast().is_none()
     }
 
+    /// Whether any weights are learned while training.
+    pub fn learns(&self) -> bool {
+        self.learns_sampling() || self.loss.forecast().is_none()
+    }
+
     /// Steps done; the next one has this number.
     pub fn step(&self) -> u64 {
         self.step

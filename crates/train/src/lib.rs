@@ -66,7 +66,7 @@ pub use optim::{
     AdamW, Candle, Optimizer, OptimizerState, Slot, StateTensors, Storage, Update, clip_scale,
     learning_rate,
 };
-pub use run::{Observer, Outcome, RunPlan, Trainer};
+pub use run::{FirstEvaluation, Observer, Outcome, RunPlan, Trainer};
 pub use spec::{
     CheckpointSpec, DEFAULT_STEPS, EngineKind, EvalSpec, Precision, Quantity, Schedule, TrainSpec,
     Warmup,

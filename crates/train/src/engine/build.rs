@@ -111,6 +111,22 @@ fn reference(
 }
 
 impl TrainSpec {
+    /// The same with engine, precision and threads named as they come out here for a run that needs
+    /// `estimator`: nothing is left for the machine to choose.
+    #[must_use]
+    pub fn resolved(&self, device: DeviceSpec, estimator: Option<VarianceEstimator>) -> Self {
+        let engine = match chosen(self.engine.collecting(estimator), device) {
+            Chosen::Reference => EngineKind::Reference,
+            Chosen::Fused => EngineKind::Fused,
+        };
+        let precision = match (self.precision, engine) {
+            (Precision::Auto, EngineKind::Fused) if cuvee_kernels::fast_bf16() => Precision::Bf16,
+            (Precision::Auto, _) => Precision::F32,
+            (named, _) => named,
+        };
+        Self { engine, precision, threads: Some(self.thread_count()), ..self.clone() }
+    }
+
     /// Where `precision` is `auto`: what a run was `begun` in, if an engine here computes in that.
     /// A run so keeps its arithmetic on a machine that would begin one in another.
     pub fn go_on_in(&mut self, begun: Precision, device: DeviceSpec) {

@@ -6,11 +6,13 @@
 //! engine computes, and the [`Observer`] is handed the records of what happened.
 
 mod clock;
+mod first;
 mod observer;
 mod record;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cuvee_data::{Domain, Shard, Split, Tokenizer};
@@ -25,6 +27,7 @@ use crate::hf::{ExportTokenizer, Inherited};
 use crate::optim::learning_rate;
 use crate::spec::{CheckpointSpec, EvalSpec, TrainSpec};
 use clock::StepClock;
+pub use first::FirstEvaluation;
 pub use observer::{Observer, Outcome};
 use record::{StepFigures, held_out_record, step_record};
 
@@ -59,6 +62,8 @@ pub struct Trainer<'a> {
     state: RunState,
     /// The step whose checkpoint is on disk already.
     saved: Option<u64>,
+    /// The evaluation before the first step, where other runs begin with the same model.
+    first: Option<Arc<FirstEvaluation>>,
 }
 
 impl<'a> Trainer<'a> {
@@ -83,7 +88,17 @@ impl<'a> Trainer<'a> {
         engine.collect(request.gradient.map(|gradient| gradient.estimator))?;
         engine.seed_projections(request.gradient.and_then(|gradient| gradient.seed));
         let state = RunState::new(mixer.state(), config, engine.precision(), domains);
-        Ok(Self { plan, domains, tokenizer, mixer, request, engine, state, saved: None })
+        Ok(Self {
+            plan,
+            domains,
+            tokenizer,
+            mixer,
+            request,
+            engine,
+            state,
+            saved: None,
+            first: None,
+        })
     }
 
     /// Goes on with the run whose checkpoint `folder` is.
@@ -101,6 +116,12 @@ impl<'a> Trainer<'a> {
         self.saved = Some(state.step);
         self.state = state.resumed(self.state.clone());
         Ok(())
+    }
+
+    /// Shares the evaluation before the first step with other runs of the same engine, model,
+    /// initial parameters, and evaluation windows: the first that gets there computes it.
+    pub fn share_first_evaluation(&mut self, first: Arc<FirstEvaluation>) {
+        self.first = Some(first);
     }
 
     /// Where the run stands.
@@ -255,8 +276,12 @@ impl<'a> Trainer<'a> {
                 ControlFlow::Continue(())
             }
         };
-        let found = evaluate(self.engine.as_mut(), &plan, step, &mut progress)?;
-        let Some((evaluation, windows)) = found else { return Ok(()) };
+        let mut evaluate = || evaluate(self.engine.as_mut(), &plan, step, &mut progress);
+        let found = match self.first.as_ref().filter(|_| step == 0) {
+            Some(first) => first.get_or_compute(evaluate),
+            None => evaluate(),
+        };
+        let Some((evaluation, windows)) = found? else { return Ok(()) };
         observer
             .windows(&windows)
             .and_then(|()| observer.evaluation(&evaluation.record(plan.split)))

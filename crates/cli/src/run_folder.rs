@@ -1,0 +1,186 @@
+//! A run's folder: who may write it, what is in it, and what the run puts there.
+//!
+//! `train` has one, `compare` many. The layout is in docs/metrics.md.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use cuvee_data::Tokenizer;
+use cuvee_fs::{FileLock, LockKind, try_lock};
+use cuvee_report::{EvalFolder, EvalRecord, MetricsLog, Record, StepRecord, WindowRecord};
+use cuvee_train::{EngineParameters, RunState, Trainer, checkpoint, hf};
+use cuvee_words::counted;
+
+use crate::config::{Config, ConfigError};
+use crate::plan::Plan;
+
+/// Is there anything in `folder` that a new run must not overwrite?
+pub fn holds_run(folder: &Path) -> bool {
+    folder.join("metrics.jsonl").exists() || folder.join("checkpoints").exists()
+}
+
+/// Makes the run folder and locks it, so that two processes never write one run.
+///
+/// # Errors
+/// A folder that cannot be made, or that another process holds.
+pub fn lock(folder: &Path) -> anyhow::Result<FileLock> {
+    let made = fs::create_dir_all(folder).map_err(anyhow::Error::from);
+    let locked = made.and_then(|()| Ok(try_lock(&folder.join(".lock"), LockKind::Exclusive)?));
+    let locked = locked.with_context(|| {
+        format!(
+            "cannot make the run folder {}\nhint: give --out a folder that can be written",
+            folder.display()
+        )
+    })?;
+    locked.with_context(|| {
+        format!(
+            "another process is training in {}\nhint: wait for it, or start this run with another --out",
+            folder.display()
+        )
+    })
+}
+
+/// A checkpoint that a run goes on from.
+pub struct Begun {
+    /// Its folder.
+    pub checkpoint: PathBuf,
+    /// The state of the run there.
+    pub state: RunState,
+}
+
+/// The newest checkpoint of the run in `folder`, if it has one yet. The caller holds the folder's
+/// lock.
+///
+/// # Errors
+/// A damaged checkpoint, or a run that had one and has lost it.
+pub fn newest_checkpoint(folder: &Path) -> anyhow::Result<Option<Begun>> {
+    let root = folder.join("checkpoints");
+    checkpoint::recover(&root)?;
+    let Some(newest) = checkpoint::newest(&root)? else {
+        check_log(folder)?;
+        return Ok(None);
+    };
+    let state = checkpoint::load_state(&newest)?;
+    Ok(Some(Begun { checkpoint: newest, state }))
+}
+
+/// Refuses to begin anew over a run that had a checkpoint: one has been lost. A finished run had
+/// one, and so had a run whose log goes on behind the step of its first.
+fn check_log(folder: &Path) -> anyhow::Result<()> {
+    let log = folder.join("metrics.jsonl");
+    // A config or a log that cannot be read tells of nothing.
+    let text = fs::read_to_string(folder.join("config.toml")).unwrap_or_default();
+    let every = Config::from_toml(&text).map_or(0, |begun_with| begun_with.checkpoint.every);
+    let records = cuvee_report::read_metrics(&log).unwrap_or_default();
+    let step = |record: &Record| match record {
+        Record::Step(step) => Some(step.step),
+        Record::Eval(_) => None,
+    };
+    let done = records.iter().filter_map(step).max().unwrap_or(0);
+    let finished = folder.join("export").exists();
+    if !finished && (every == 0 || done <= every) {
+        return Ok(());
+    }
+    Err(ConfigError(format!(
+        "{} tells of {}, but {} holds no checkpoint\nhint: put the run's checkpoints back, or start a new run with another --out",
+        log.display(),
+        counted(done, "step"),
+        folder.join("checkpoints").display()
+    ))
+    .into())
+}
+
+/// What a run writes while it trains: the metrics log and the loss of every evaluation window.
+pub struct RunRecords {
+    log: MetricsLog,
+    windows: EvalFolder,
+}
+
+impl RunRecords {
+    /// Writes the resolved config and the plan, and opens the records for the steps behind those
+    /// that `trainer` has done. `warn` is told where a log has been lost.
+    ///
+    /// # Errors
+    /// A file that cannot be written, or a log shorter than the checkpoint says.
+    pub fn open(
+        folder: &Path,
+        resolved: &str,
+        plan: &Plan,
+        trainer: &Trainer,
+        resumed: bool,
+        warn: impl FnOnce(&str),
+    ) -> anyhow::Result<Self> {
+        cuvee_fs::write_file(&folder.join("config.toml"), resolved.as_bytes())?;
+        let document = serde_json::to_string_pretty(&plan.document())?;
+        cuvee_fs::write_file(&folder.join("plan.json"), document.as_bytes())?;
+        let (metrics, evaluations) = (folder.join("metrics.jsonl"), folder.join("eval"));
+        if !resumed {
+            let (log, windows) = (MetricsLog::create(&metrics)?, EvalFolder::create(&evaluations)?);
+            return Ok(Self { log, windows });
+        }
+        let state = trainer.state();
+        let log = if metrics.exists() {
+            MetricsLog::resume(&metrics, state.log_bytes)?
+        } else {
+            warn("warning: metrics.jsonl is gone: a new one begins here");
+            MetricsLog::create(&metrics)?
+        };
+        let evaluated = state.last_evaluation.as_ref().is_some_and(|e| e.step == state.step);
+        Ok(Self { log, windows: EvalFolder::resume(&evaluations, state.step, evaluated)? })
+    }
+
+    /// Records a step.
+    ///
+    /// # Errors
+    /// The log cannot be written.
+    pub fn step(&mut self, record: &StepRecord) -> std::io::Result<()> {
+        self.log.step(record).map_err(std::io::Error::other)
+    }
+
+    /// Records an evaluation, or a measurement of the tune split.
+    ///
+    /// # Errors
+    /// The log cannot be written.
+    pub fn evaluation(&mut self, record: &EvalRecord) -> std::io::Result<()> {
+        self.log.eval(record).map_err(std::io::Error::other)
+    }
+
+    /// Keeps the loss of every window.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn windows(&mut self, record: &WindowRecord) -> std::io::Result<()> {
+        self.windows.add(record).map_err(std::io::Error::other)
+    }
+
+    /// Waits until the log is on the disk, and says how long it is.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn sync(&mut self) -> std::io::Result<u64> {
+        self.log.sync().map_err(std::io::Error::other)?;
+        Ok(self.log.bytes())
+    }
+}
+
+/// Writes the trained model into `folder/export` and returns that folder.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_export(
+    folder: &Path,
+    trainer: &Trainer,
+    tokenizer: &Tokenizer,
+    plan: &Plan,
+) -> anyhow::Result<PathBuf> {
+    let export = folder.join("export");
+    let tokenizer = hf::ExportTokenizer {
+        json: tokenizer.json(),
+        end_of_text: tokenizer.end_of_text(),
+        inherited: plan.run.inherited.as_ref(),
+    };
+    let engine = trainer.engine();
+    hf::write_export(&export, engine.model(), &EngineParameters(engine), tokenizer)?;
+    Ok(export)
+}
