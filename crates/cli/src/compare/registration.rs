@@ -4,9 +4,11 @@
 //! what it declares, so that a later change of the margin, the arms or the number of seeds does not
 //! pass for a plan.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use cuvee_fs::{LockKind, wait_for_lock};
 use cuvee_train::DataFingerprint;
 use serde::{Deserialize, Serialize};
 
@@ -164,6 +166,15 @@ impl Registration {
     /// # Errors
     /// What was declared differs from `now` in more than seeds that come on top.
     pub fn open(folder: &Path, now: Declared) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder).with_context(|| {
+            format!(
+                "cannot make the folder {}\nhint: give --out a folder that can be written",
+                folder.display()
+            )
+        })?;
+        // Workers that begin together: the first writes, the others read.
+        let go_on = || ControlFlow::Continue(());
+        let _lock = wait_for_lock(&folder.join(".lock"), LockKind::Exclusive, go_on)?;
         let (mut registration, changed) = match Self::read(folder)? {
             None => {
                 let hash = now.hash()?;
