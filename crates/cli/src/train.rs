@@ -19,6 +19,7 @@ use crate::model_source::fetched_model;
 use crate::plan::Plan;
 use crate::prepare;
 use crate::progress::TrainProgress;
+use crate::report;
 use crate::session::{Interrupted, Session};
 
 /// What `train` is asked to do.
@@ -155,21 +156,24 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         &EngineParameters(trainer.engine()),
         tokenizer,
     )?;
+    let report = write_report(&folder, session);
     let state = trainer.state();
     let rows = results(state);
     session.say(cuvee_report::result_table(&rows, mean(state)));
     session.say(format!(
-        "{} {} in {}, {:.0} tokens/s\nmetrics   {}\nexport    {}  (transformers: AutoModelForCausalLM.from_pretrained)\nnext      cuvee generate {} --prompt \"…\"",
+        "{} {} in {}, {:.0} tokens/s\nmetrics   {}\n{}export    {}  (transformers: AutoModelForCausalLM.from_pretrained)\nnext      cuvee generate {} --prompt \"…\"",
         cuvee_report::count(state.tokens as f64),
         plural(state.tokens, "token"),
         cuvee_report::duration(state.seconds),
         state.tokens as f64 / state.seconds.max(1e-9),
         metrics.display(),
+        report.iter().map(|page| format!("report    {}\n", page.display())).collect::<String>(),
         export.display(),
         shell_path(&folder),
     ));
     session.emit(&json!({
         "run": folder,
+        "report": report,
         "export": export,
         "steps": state.step,
         "tokens": state.tokens,
@@ -180,6 +184,20 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         "mean_loss_standard_error":
             state.last_evaluation.as_ref().and_then(|e| e.mean_loss_standard_error),
     }))
+}
+
+/// The page about the run. The run is done with or without it: what keeps it from being written is
+/// said, and no failure.
+fn write_report(folder: &Path, session: &Session) -> Option<PathBuf> {
+    let page = folder.join(report::PAGE);
+    let input = cuvee_report::page::read_runs(&[folder.to_path_buf()]);
+    match input.and_then(|input| cuvee_report::page::write_report(&input, &page)) {
+        Ok(()) => Some(page),
+        Err(error) => {
+            session.say(format!("warning: no report: {error}"));
+            None
+        }
+    }
 }
 
 /// Is there anything in `folder` that a new run must not overwrite?
