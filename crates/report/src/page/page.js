@@ -152,8 +152,7 @@
       shapes: region ? [region] : [],
     };
   };
-  const options = { responsive: true, displaylogo: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const options = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 
   const swatch = ([hue, pattern], isLine) => {
     const dash = isLine ? STROKES[pattern % STROKES.length] : "";
@@ -173,7 +172,7 @@
       this.shown = new Set(this.kind() === "area" ? this.used : this.used.slice(0, LEGIBLE));
       this.chosen = panels.length > this.data.together ? 0 : null;
       const tools = node.querySelector(".tools");
-      if (this.used.length > 1) {
+      if (series.length > 1) {
         for (const index of this.used) tools.append(this.toggle(index, series[index]));
       }
       if (this.chosen !== null) tools.append(this.selection());
@@ -222,7 +221,7 @@
         plot.setAttribute("aria-label", [this.data.title, panel.title].filter(Boolean).join(": "));
         const marks = panel.marks.filter((mark) => this.shown.has(mark.series));
         const drawn = marks.flatMap((mark) => traces(this.data, mark));
-        Plotly.react(plot, drawn, layout(this.data, marks), options);
+        Plotly.react(plot, drawn, { ...layout(this.data, marks), width: plot.clientWidth }, options);
       }
     }
   }
@@ -255,6 +254,21 @@
   dark.addEventListener("change", () => { themed(); drawAll(); });
   themed();
   theme.hidden = false;
+
+  let width = root.clientWidth;
+  let resized = 0;
+  addEventListener("resize", () => {
+    if (root.clientWidth === width) return; // A phone's bars come and go.
+    width = root.clientWidth;
+    clearTimeout(resized);
+    resized = setTimeout(drawAll, 150);
+  });
+  const onPaper = (printing) => {
+    root.classList.toggle("paper", printing);
+    for (const figure of figures) figure.draw();
+  };
+  addEventListener("beforeprint", () => onPaper(true));
+  addEventListener("afterprint", () => onPaper(false));
 
   const start = async () => {
     for (const node of document.querySelectorAll("figure")) {

@@ -28,7 +28,6 @@ pub(crate) fn compared(page: &mut Page, comparison: &Comparison) {
         "seeds needed",
         "equivalent within",
         "worst domain",
-        "its loss",
         "speedup",
         "seeds",
         "tokens a run",
@@ -92,8 +91,10 @@ fn row(arm: &ArmResult) -> Vec<Cell> {
         Cell::maybe(arm.mde, nats),
         Cell::maybe(arm.seeds_needed.map(|n| n as f64), |n| format!("{n:.0}")),
         Cell::maybe(arm.equivalent_within, nats),
-        Cell::words(arm.worst_domain.as_deref().unwrap_or("–")),
-        Cell::maybe(arm.worst_domain_loss, nats),
+        Cell::maybe(arm.worst_domain_loss, |loss| {
+            format!("{loss:.4} {}", arm.worst_domain.as_deref().unwrap_or_default())
+        })
+        .class("wrap"),
         speedup,
         Cell::number(arm.n, arm.n as f64),
         Cell::number(thousands(arm.tokens), arm.tokens as f64),
