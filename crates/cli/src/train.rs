@@ -13,6 +13,7 @@ use crate::model_source::fetched_model;
 use crate::plan::Plan;
 use crate::prepare;
 use crate::progress::TrainProgress;
+use crate::report;
 use crate::run_folder::{self, Begun, RunRecords, holds_run};
 use crate::session::{Interrupted, Session};
 
@@ -116,21 +117,24 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     }
 
     let export = run_folder::write_export(&folder, &trainer, &corpus.tokenizer, &plan)?;
+    let report = report::write_page(std::slice::from_ref(&folder), &folder, None, session);
     let state = trainer.state();
     let rows = results(state);
     session.say(cuvee_report::result_table(&rows, mean(state)));
     session.say(format!(
-        "{} {} in {}, {:.0} tokens/s\nmetrics   {}\nexport    {}  (transformers: AutoModelForCausalLM.from_pretrained)\nnext      cuvee generate {} --prompt \"…\"",
+        "{} {} in {}, {:.0} tokens/s\nmetrics   {}\n{}export    {}  (transformers: AutoModelForCausalLM.from_pretrained)\nnext      cuvee generate {} --prompt \"…\"",
         cuvee_report::count(state.tokens as f64),
         plural(state.tokens, "token"),
         cuvee_report::duration(state.seconds),
         state.tokens as f64 / state.seconds.max(1e-9),
         folder.join("metrics.jsonl").display(),
+        report.iter().map(|page| format!("report    {}\n", page.display())).collect::<String>(),
         export.display(),
         shell_path(&folder),
     ));
     session.emit(&json!({
         "run": folder,
+        "report": report,
         "export": export,
         "steps": state.step,
         "tokens": state.tokens,

@@ -1,8 +1,8 @@
 //! The record of a training step, its log, and the tables people read.
 //!
 //! In: plain numbers per step and per domain. Out: `metrics.jsonl`, one JSON object a line, the
-//! window losses of each evaluation in `eval/`, and tables as text. Nothing here decides anything;
-//! it drops nothing but what a line of text rounds away.
+//! window losses of each evaluation in `eval/`, tables as text, and `report.html` ([`page`]).
+//! Nothing here decides anything; it drops nothing but what a line of text rounds away.
 //!
 //! ```
 //! let rows = [cuvee_report::EvalRow {
@@ -14,13 +14,16 @@
 //! ```
 
 mod error;
+mod interval;
 mod metrics;
 mod number;
+pub mod page;
 mod record;
 mod table;
 mod windows;
 
 pub use error::{ReportError, Result};
+pub use interval::{Interval, interval};
 pub use metrics::{MetricsLog, read_metrics};
 pub use number::{bytes, count, duration, thousands};
 pub use record::{EvalDomainRecord, EvalRecord, PerDomain, Record, StepDomainRecord, StepRecord};
