@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use cuvee_compare::Comparison;
 use cuvee_report::page::{read_runs, write_report};
-use cuvee_words::counted;
+use cuvee_words::{counted, shell_path};
 use serde_json::json;
 
+use crate::config::ConfigError;
 use crate::session::Session;
 
 /// What `report` is asked to do.
@@ -23,13 +24,23 @@ pub const PAGE: &str = "report.html";
 /// Reads the runs and writes the page: to `--out`, else into the folder, of several into the
 /// current one.
 pub fn run(args: &ReportArgs, session: &Session) -> anyhow::Result<()> {
-    let input = read_runs(&args.paths)?;
     let page = match (&session.common.out, args.paths.as_slice()) {
         (Some(out), _) if out.is_dir() => out.join(PAGE),
+        // A slip must not cost a log or a config.
+        (Some(out), _) if out.extension().is_none_or(|end| end != "html") => {
+            return Err(ConfigError(format!(
+                "--out {}: expected a file that ends in .html, or a folder that is there\n\
+                 hint: --out {}",
+                out.display(),
+                shell_path(&out.with_extension("html"))
+            ))
+            .into());
+        }
         (Some(out), _) => out.clone(),
         (None, [path]) => path.join(PAGE),
         (None, _) => Path::new(PAGE).to_path_buf(),
     };
+    let input = read_runs(&args.paths)?;
     write_report(&input, &page)?;
     for note in &input.notes {
         session.say(format!("note: {note}"));
