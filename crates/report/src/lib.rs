@@ -28,7 +28,7 @@ pub use metrics::{MetricsLog, read_metrics};
 pub use number::{bytes, count, duration, thousands};
 pub use record::{EvalDomainRecord, EvalRecord, PerDomain, Record, StepDomainRecord, StepRecord};
 pub use table::{
-    EvalRow, PlanRow, PreparedRow, ResultMean, ResultRow, eval_table, plan_table, prepared_table,
-    result_table,
+    EvalRow, PlanRow, PreparedRow, ResultMean, ResultRow, comparison_table, eval_table, plan_table,
+    prepared_table, resolution_table, result_table,
 };
 pub use windows::{DomainWindows, EvalFolder, EvalWindows, WindowRecord, read_windows};

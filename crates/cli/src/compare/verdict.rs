@@ -326,7 +326,7 @@ pub fn publish(
         cuvee_fs::write_file(&folder.join("losses.csv"), csv(&runs)?.as_bytes())?;
         page = report::write_page(&runs, folder, Some(comparison), session);
     }
-    session.say(table(comparison));
+    session.say(cuvee_report::comparison_table(comparison));
     session.say(&comparison.sentence);
     if let Some(folder) = out {
         session.say(format!(
@@ -359,21 +359,4 @@ fn csv(folders: &[PathBuf]) -> anyhow::Result<String> {
         }
     }
     Ok(text)
-}
-
-/// Stands in until the table of the report crate is there.
-fn table(comparison: &Comparison) -> String {
-    let line = |arm: &cuvee_compare::ArmResult| {
-        format!(
-            "{:<16} {:?} ± {:?}  {:?} ± {:?}  p {:?}  {:?}",
-            arm.name,
-            arm.mean_loss,
-            arm.ci95,
-            arm.difference,
-            arm.difference_ci95,
-            arm.p_holm,
-            arm.verdict
-        )
-    };
-    comparison.arms.iter().map(line).collect::<Vec<_>>().join("\n")
 }
