@@ -96,13 +96,14 @@ impl ObservationRequest {
         self.gradient.filter(|gradient| gradient.collects(step)).map(|gradient| gradient.estimator)
     }
 
-    /// What serves both: the shorter intervals, the one estimator.
+    /// What serves both: of held-out losses the longest interval that falls on all steps of either,
+    /// of gradients the shorter one, the one estimator.
     ///
     /// # Errors
     /// Two different estimators, since a step collects one kind of statistics.
     pub fn merge(self, other: Self) -> Result<Self> {
         let held_out_every = match (self.held_out_every, other.held_out_every) {
-            (Some(a), Some(b)) => Some(a.min(b)),
+            (Some(a), Some(b)) => Some(common(a, b)),
             (a, b) => a.or(b),
         };
         let gradient = match (self.gradient, other.gradient) {
@@ -115,6 +116,11 @@ impl ObservationRequest {
         };
         Ok(Self { held_out_every, rotate: self.rotate || other.rotate, gradient })
     }
+}
+
+/// The greatest common divisor: a rule may count on the very steps that it asked for.
+fn common(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { common(b, a % b) }
 }
 
 /// What an adaptive strategy believes and where its bounds bite, for the records of a run. The
@@ -166,7 +172,8 @@ mod tests {
             gradient: gradient(VarianceEstimator::Ghost, 4),
         };
         assert_eq!(none.merge(none), Ok(none));
-        assert_eq!(sampling.merge(loss), Ok(sampling));
+        let both = ObservationRequest { held_out_every: Some(10), ..sampling };
+        assert_eq!(sampling.merge(loss), Ok(both), "every 30 and every 100 steps");
         assert_eq!(loss.merge(none), Ok(loss));
         assert!(loss.merge(sampling).unwrap().rotate && !loss.merge(none).unwrap().rotate);
         assert_eq!(sampling.merge(sampling), Ok(sampling));

@@ -58,7 +58,9 @@ impl Mixer {
         let sampling = strategy(Slot::Sampling, &spec.sampling)?;
         let loss = strategy(Slot::Loss, &spec.loss)?;
         if spec.objective == Objective::Sampled && !matches!(spec.loss, StrategySpec::Uniform(_)) {
-            return Err(MixerError::LossUnused { strategy: spec.loss.entry().name.to_owned() });
+            let entry = spec.loss.entry();
+            let expected = entry.objectives.weighing();
+            return Err(MixerError::LossUnused { strategy: entry.name.to_owned(), expected });
         }
         spec.sampling.check_objective(Slot::Sampling, spec.objective)?;
         spec.loss.check_objective(Slot::Loss, spec.objective)?;

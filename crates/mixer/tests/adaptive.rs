@@ -566,7 +566,8 @@ fn adaptive_strategies_are_refused_where_they_mean_something_else() {
     let error = |text: &str| Mixer::new(&spec(text), &domains(), &RUN).unwrap_err();
     for loss in ["fgls", "erma"] {
         let unused = error(&format!("loss = '{loss}'"));
-        assert_eq!(unused, MixerError::LossUnused { strategy: loss.to_owned() });
+        let expected = &[Objective::Importance];
+        assert_eq!(unused, MixerError::LossUnused { strategy: loss.to_owned(), expected });
         let shares = error(&format!("objective = 'reweighted'\nloss = '{loss}'"));
         assert!(matches!(shares, MixerError::WrongObjective { .. }), "{shares}");
         let text = shares.in_config("mixture", "train");

@@ -8,26 +8,42 @@
 //! the table [`STRATEGIES`], its Markdown, and the tests that hold for all of them. `interface.rs`
 //! has what they all implement.
 
+mod ado;
+mod aioli;
 mod erma;
 mod fgls;
 mod fixed;
+mod group_dro;
 mod interface;
+mod last_losses;
 mod learned;
+mod log_shares;
+mod loss_history;
+mod odm;
 mod planned;
 mod proportional;
+mod saved;
 mod schedule;
+mod skill_it;
+mod target_dro;
 mod temperature;
 mod uniform;
 mod unimax;
 mod va;
 
+pub use ado::{Ado, Credit};
+pub use aioli::Aioli;
 pub use erma::{Descent, Erma};
 pub use fgls::{Fgls, Sigma};
 pub use fixed::Fixed;
+pub use group_dro::GroupDro;
 pub use interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
+pub use odm::{Odm, Variant};
 pub use planned::Planned;
 pub use proportional::Proportional;
 pub use schedule::{Schedule, Stage};
+pub use skill_it::SkillIt;
+pub use target_dro::TargetDro;
 pub use temperature::Temperature;
 pub use uniform::Uniform;
 pub use unimax::Unimax;
@@ -80,6 +96,12 @@ strategies! {
     Va in va,
     Fgls in fgls,
     Erma in erma,
+    GroupDro in group_dro,
+    TargetDro in target_dro,
+    Odm in odm,
+    Ado in ado,
+    SkillIt in skill_it,
+    Aioli in aioli,
 }
 
 impl StrategySpec {
@@ -178,3 +200,5 @@ pub fn strategies_markdown() -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod toy;
