@@ -8,11 +8,15 @@
 //! the table [`STRATEGIES`], its Markdown, and the tests that hold for all of them. `interface.rs`
 //! has what they all implement.
 
+mod doge;
 mod erma;
+mod excess_dro;
 mod fgls;
 mod fixed;
 mod interface;
 mod learned;
+mod mean_shares;
+mod pike;
 mod planned;
 mod proportional;
 mod schedule;
@@ -21,10 +25,13 @@ mod uniform;
 mod unimax;
 mod va;
 
+pub use doge::Doge;
 pub use erma::{Descent, Erma};
+pub use excess_dro::ExcessDro;
 pub use fgls::{Fgls, Sigma};
 pub use fixed::Fixed;
 pub use interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
+pub use pike::{Form, Pike};
 pub use planned::Planned;
 pub use proportional::Proportional;
 pub use schedule::{Schedule, Stage};
@@ -80,6 +87,9 @@ strategies! {
     Va in va,
     Fgls in fgls,
     Erma in erma,
+    ExcessDro in excess_dro,
+    Pike in pike,
+    Doge in doge,
 }
 
 impl StrategySpec {
@@ -100,6 +110,15 @@ impl StrategySpec {
                 })
             }
             Objectives::Only(..) | Objectives::Any => Ok(()),
+        }
+    }
+
+    /// The model that losses are compared with, as the config names it, where the strategy compares
+    /// them.
+    pub fn reference(&self) -> Option<&str> {
+        match self {
+            Self::ExcessDro(spec) => Some(&spec.reference),
+            _ => None,
         }
     }
 
