@@ -121,6 +121,21 @@ impl ModelSource {
         Ok(ends)
     }
 
+    /// As [`engine`](Self::engine), of a model that reads what a run's `tokenizer` writes.
+    ///
+    /// # Errors
+    /// As [`engine`](Self::engine); a tokenizer beside the model that is another one.
+    pub fn engine_for(
+        &self,
+        tokenizer: &Tokenizer,
+        train: &TrainSpec,
+        device: DeviceSpec,
+    ) -> anyhow::Result<Box<dyn Engine>> {
+        let model = hf::read_config(&self.folder)?;
+        let parameters = hf::load_initial(&self.folder, &model, tokenizer)?;
+        Ok(engine_from_parameters(&model, train, device, parameters)?)
+    }
+
     /// The engine that `train` names with the model's parameters in it, not meant for training.
     ///
     /// # Errors

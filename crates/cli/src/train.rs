@@ -15,7 +15,7 @@ use cuvee_words::{counted, plural, shell_path, shell_word, toml_string};
 use serde_json::json;
 
 use crate::config::{Config, ConfigError, differences};
-use crate::model_source::fetched_model;
+use crate::model_source::{ModelSource, fetched_model};
 use crate::plan::Plan;
 use crate::prepare;
 use crate::progress::TrainProgress;
@@ -75,6 +75,15 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         }
         None => build_engine(&plan.model, &plan.run.train, device, config.seed)?,
     };
+    let reference = match config.mixture.loss.reference() {
+        Some(path) => {
+            let source = ModelSource::find(&config.base.join(path), session)
+                .context("mixture.loss.reference: no model to compare losses with")?;
+            let reference = source.engine_for(&corpus.tokenizer, &plan.run.train, device);
+            Some(reference.context("mixture.loss.reference: the model cannot be used")?)
+        }
+        None => None,
+    };
     let fresh = from.is_none();
     session.say(describe(&plan, engine.as_ref(), estimator, device, &folder, fresh));
     if let Some(begun) = begun.filter(|begun| *begun != engine.precision()) {
@@ -91,6 +100,9 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         engine,
         resolved.clone(),
     )?;
+    if let Some(reference) = reference {
+        trainer.compare_with(reference)?;
+    }
     if let Some((checkpoint, _)) = &from {
         trainer.restore(checkpoint).map_err(as_config)?;
         session.say(format!(
