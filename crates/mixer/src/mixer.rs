@@ -171,8 +171,8 @@ impl Mixer {
     }
 
     /// Tells the loss strategy what is known of the batch in `draw`, the step drawn last, before it
-    /// is trained on, and weighs the batch anew by what it proposes then. Which sequences were drawn
-    /// stays as it is, and so do p and the sampling strategy, which is not told.
+    /// is trained on, and weighs the batch anew by what it proposes then. Which sequences were
+    /// drawn stays as it is, and so do p and the sampling strategy, which is not told.
     ///
     /// For what [`observation_request`](Self::observation_request) asks to be known before a step:
     /// `gram_every` and `excess`.

@@ -717,6 +717,7 @@ fn what_is_known_before_a_step_weighs_its_batch_and_moves_no_draw() {
             let run = RunSize { batch_size: 2, ..RUN };
             let mut mixer = Mixer::new(&spec(&text), &domains(), &run).unwrap();
             let mut told = Mixer::new(&spec(&text), &domains(), &run).unwrap();
+            let mut last = None;
             for _ in 0..40 {
                 let step = mixer.next_step().unwrap();
                 let mut weighed = told.next_step().unwrap();
@@ -741,10 +742,12 @@ fn what_is_known_before_a_step_weighs_its_batch_and_moves_no_draw() {
                     let m = weighed.multipliers[i];
                     assert!((m - scale * 3.0 * alpha).abs() < 1e-12 * m.max(1.0), "{loss}");
                 }
+                last = Some(weighed.objective);
             }
             // The weights that the last batch was given are those that the next one starts from.
             let next = told.next_step().unwrap();
-            assert!(next.objective.values()[1] > 0.34, "{loss}: {:?}", next.objective);
+            assert_eq!(Some(&next.objective), last.as_ref(), "{loss}");
+            assert!((next.objective.values()[0] - 1.0 / 3.0).abs() > 0.01, "{loss}: {next:?}");
             assert_eq!(mixer.next_step().unwrap().objective.values(), [1.0 / 3.0; 3]);
         }
     }

@@ -8,9 +8,9 @@ use crate::domain::DomainId;
 /// Each token is clipped by itself, as the paper's own code does. Clipped once a domain, tokens of
 /// which the reference knows less would cancel what others have to learn yet.
 ///
-/// `sequence_domains` has one entry a sequence; both lists of losses hold the tokens of one sequence
-/// after the other, as many for each. A domain without a sequence is `None`. A loss that is not a
-/// number makes its domain's excess one that is none.
+/// `sequence_domains` has one entry a sequence; both lists of losses hold the tokens of one
+/// sequence after the other, as many for each. A domain without a sequence is `None`. A loss that
+/// is not a number makes its domain's excess one that is none.
 pub fn excess_losses(
     domains: usize,
     sequence_domains: &[DomainId],

@@ -8,9 +8,10 @@ use super::softmax::{softmax_with_floor, with_floor};
 ///
 /// p_i ← p_i · exp(ζ₁ ‖∇L_i‖² − ζ₂ σ_i² / (2b)), normalised, ζ₂ = r ζ₁
 ///
-/// and then (1 − ε) p_i + ε/K, which is **derived**: a domain at p = 0 would never be observed again.
-/// `step` is ζ₁, `noise_ratio` r, `batch_size` b. A domain whose numbers are not known counts at the
-/// mean of the others. Where the shares are unusable or the exponents not finite, they stay.
+/// and then (1 − ε) p_i + ε/K, which is **derived**: a domain at p = 0 would never be observed
+/// again. `step` is ζ₁, `noise_ratio` r, `batch_size` b. A domain whose numbers are not known
+/// counts at the mean of the others. Where the shares are unusable or the exponents not finite,
+/// they stay.
 pub fn pike(
     shares: &[f64],
     signal: &[f64],
@@ -51,8 +52,8 @@ pub fn pike_closed(
     with_floor(&quadratic_on_simplex(&linear, &curvature), epsilon)
 }
 
-/// The w on the simplex that minimises Σ λ_k w_k + ½ κ_k w_k², κ ≥ 0, by bisection of μ. Numbers that
-/// are not finite give even shares.
+/// The w on the simplex that minimises Σ λ_k w_k + ½ κ_k w_k², κ ≥ 0, by bisection of μ. Numbers
+/// that are not finite give even shares.
 fn quadratic_on_simplex(linear: &[f64], curvature: &[f64]) -> Vec<f64> {
     let even = || vec![1.0 / linear.len().max(1) as f64; linear.len()];
     let pairs = || linear.iter().zip(curvature);

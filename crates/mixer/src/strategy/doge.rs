@@ -1,4 +1,5 @@
-//! DoGE: the objective's shares for the domains whose gradients point where those of the targets do.
+//! DoGE: the objective's shares for the domains whose gradients point where those of the targets
+//! do.
 //!
 //! Source: *DoGE: Domain Reweighting with Generalization Estimation*, arXiv:2310.15393, and its
 //! released code. Before each step, of gradients g_i of the domains' mean losses clipped to norm 5,
@@ -10,8 +11,8 @@
 //! and the step is made with the new α. Its result is the mean of α over the run.
 //!
 //! In: the Gram matrix of the domains' gradients before a step. Out: α. State: log α, its mean, and
-//! one alignment and one norm a domain. Costs one backward pass more a step that compares gradients,
-//! and the memory of one gradient of the model for each domain in the batch.
+//! one alignment and one norm a domain. Costs one backward pass more a step that compares
+//! gradients, and the memory of one gradient of the model for each domain in the batch.
 
 use super::interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
 use super::mean_shares::MeanShares;
@@ -44,8 +45,8 @@ const LARGEST: f64 = 5.0;
 /// the domains' gradients on the batch. Starts at even shares.
 ///
 /// A domain that the batch lacks keeps its last alignment and norm; one that was never compared
-/// moves as the others do on average. **Derived**: W_i is taken over the targets that the batch has,
-/// and scaled by how many of them there are; where it has all, it is the published sum.
+/// moves as the others do on average. **Derived**: W_i is taken over the targets that the batch
+/// has, and scaled by how many of them there are; where it has all, it is the published sum.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Doge {
@@ -55,8 +56,8 @@ pub struct Doge {
     pub max_norm: f64,
     /// Steps between comparisons of gradients, at least 1: the cost of a backward pass.
     pub every: u64,
-    /// The domains that are to be learned, among those that are trained on. `None`: all of them, each
-    /// by what the others teach it.
+    /// The domains that are to be learned, among those that are trained on. `None`: all of them,
+    /// each by what the others teach it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets: Option<Vec<String>>,
 }

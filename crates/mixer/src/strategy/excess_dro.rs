@@ -38,8 +38,8 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
 /// α_i ← (1 − c) · α_i exp(η λ_i) / Σ_j α_j exp(η λ_j) + c/K before each step; see
 /// [`rule::excess_losses()`] for λ. Starts at even shares.
 ///
-/// A domain that the batch lacks keeps its last λ; one that was never seen counts at the mean of the
-/// others.
+/// A domain that the batch lacks keeps its last λ; one that was never seen counts at the mean of
+/// the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExcessDro {

@@ -1,5 +1,5 @@
-//! The mean over time of shares that a rule moves: the result of the rules that look for the mixture
-//! of a later run.
+//! The mean over time of shares that a rule moves: the result of the rules that look for the
+//! mixture of a later run.
 
 use serde::{Deserialize, Serialize};
 

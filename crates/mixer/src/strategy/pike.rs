@@ -42,11 +42,11 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     ),
 };
 
-/// p_i ← p_i · exp(ζ₁ ‖∇L_i‖² − ζ₂ σ_i² / (2b)), normalised, every T₀ steps; see [`rule::pike()`] and
-/// [`rule::pike_closed()`]. Starts at even shares.
+/// p_i ← p_i · exp(ζ₁ ‖∇L_i‖² − ζ₂ σ_i² / (2b)), normalised, every T₀ steps; see [`rule::pike()`]
+/// and [`rule::pike_closed()`]. Starts at even shares.
 ///
-/// ‖∇L_i‖² is the mean squared norm of single sequences' gradients less σ_i², their variance: without
-/// bias, and not below 0.
+/// ‖∇L_i‖² is the mean squared norm of single sequences' gradients less σ_i², their variance:
+/// without bias, and not below 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pike {
