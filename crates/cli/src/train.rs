@@ -11,7 +11,7 @@ use cuvee_train::{
     DeviceSpec, Engine, EngineParameters, Outcome, Precision, RunState, TrainError, Trainer,
     build_engine, checkpoint, engine_from_parameters, hf,
 };
-use cuvee_words::{counted, plural, shell_path, shell_word, toml_string};
+use cuvee_words::{causes_then_hints, counted, plural, shell_path, shell_word, toml_string};
 use serde_json::json;
 
 use crate::config::{Config, ConfigError, differences};
@@ -77,10 +77,9 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     };
     let reference = match config.mixture.loss.reference() {
         Some(path) => {
-            let source = ModelSource::find(&config.base.join(path), session)
-                .context("mixture.loss.reference: no model to compare losses with")?;
-            let reference = source.engine_for(&corpus.tokenizer, &plan.run.train, device);
-            Some(reference.context("mixture.loss.reference: the model cannot be used")?)
+            let found = ModelSource::find(&config.base.join(path), session)
+                .and_then(|source| source.engine_for(&corpus.tokenizer, &plan.run.train, device));
+            Some(found.map_err(of_reference)?)
         }
         None => None,
     };
@@ -303,6 +302,15 @@ fn as_config(error: TrainError) -> anyhow::Error {
         }
         other => other.into(),
     }
+}
+
+/// What is wrong with the model that losses are compared with, as a fault of the config.
+fn of_reference(error: anyhow::Error) -> anyhow::Error {
+    if error.is::<Interrupted>() {
+        return error;
+    }
+    let text = causes_then_hints(error.chain().map(ToString::to_string));
+    ConfigError(format!("mixture.loss.reference: {text}")).into()
 }
 
 /// A path from the root on where that can be told, as a config that lies elsewhere needs it.

@@ -30,6 +30,7 @@ pub use excess::excess_losses;
 pub use fgls::fgls;
 pub use moments::{GradientMemory, GradientMoments, deviations, signal_and_noise};
 pub use pike::{pike, pike_closed};
+pub(crate) use softmax::with_floor;
 pub use softmax::{softmax, softmax_with_floor};
 pub use va::{effective_batch_size, headroom, largest_headroom, va, va_defensive, variance_ratio};
 pub use water_filling::water_filled;

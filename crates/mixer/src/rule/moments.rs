@@ -273,6 +273,7 @@ pub fn signal_and_noise(moments: &[GradientMoments]) -> Option<(Vec<f64>, Vec<f6
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
 

@@ -2,7 +2,7 @@
 //! noise.
 
 use super::shares::{filled, shares};
-use super::softmax::{softmax_with_floor, with_floor};
+use super::{softmax_with_floor, with_floor};
 
 /// One step of the practical rule:
 ///

@@ -26,7 +26,7 @@ pub fn softmax_with_floor(shares: &[f64], exponents: &[f64], epsilon: f64) -> Op
 }
 
 /// (1 − ε) p_i + ε/K.
-pub(super) fn with_floor(shares: &[f64], epsilon: f64) -> Vec<f64> {
+pub(crate) fn with_floor(shares: &[f64], epsilon: f64) -> Vec<f64> {
     let even = epsilon / shares.len().max(1) as f64;
     shares.iter().map(|p| (1.0 - epsilon) * p + even).collect()
 }
