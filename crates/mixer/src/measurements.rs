@@ -94,15 +94,15 @@ pub struct ObservationRequest {
 }
 
 impl ObservationRequest {
+    /// Whether the domains' gradients are to be compared before `step`, counted from 0.
+    pub fn gram_at(&self, step: u64) -> bool {
+        self.gram_every.is_some_and(|every| step.is_multiple_of(every))
+    }
+
     /// What `step`, counted from 0, is to collect: a function of its number, so that a resumed run
     /// collects at the same ones.
     pub fn estimator_at(&self, step: u64) -> Option<VarianceEstimator> {
         self.gradient.filter(|gradient| gradient.collects(step)).map(|gradient| gradient.estimator)
-    }
-
-    /// Whether the domains' gradients are to be compared before `step`, counted from 0.
-    pub fn gram_at(&self, step: u64) -> bool {
-        self.gram_every.is_some_and(|every| step.is_multiple_of(every))
     }
 
     /// What serves both: the shorter intervals, the one estimator.
@@ -110,7 +110,7 @@ impl ObservationRequest {
     /// # Errors
     /// Two different estimators, since a step collects one kind of statistics.
     pub fn merge(self, other: Self) -> Result<Self> {
-        let shorter = |a: Option<u64>, b: Option<u64>| match (a, b) {
+        let held_out_every = match (self.held_out_every, other.held_out_every) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
@@ -123,10 +123,10 @@ impl ObservationRequest {
             (a, b) => a.or(b),
         };
         Ok(Self {
-            held_out_every: shorter(self.held_out_every, other.held_out_every),
+            held_out_every,
             rotate: self.rotate || other.rotate,
             gradient,
-            gram_every: shorter(self.gram_every, other.gram_every),
+            gram_every: [self.gram_every, other.gram_every].into_iter().flatten().min(),
             excess: self.excess || other.excess,
         })
     }
