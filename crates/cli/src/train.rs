@@ -9,7 +9,7 @@ use cuvee_words::{counted, plural, shell_path, shell_word, toml_string};
 use serde_json::json;
 
 use crate::config::{Config, ConfigError, differences};
-use crate::model_source::fetched_model;
+use crate::model_source::{fetched_model, reference_engine};
 use crate::plan::Plan;
 use crate::prepare;
 use crate::progress::TrainProgress;
@@ -65,6 +65,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         plan.run.train.go_on_in(begun, device);
     }
     let engine = plan.engine(init.as_deref(), &corpus.tokenizer, device, config.seed)?;
+    let reference = reference_engine(&config, &plan.run.train, &corpus.tokenizer, device, session)?;
     let fresh = from.is_none();
     session.say(describe(&plan, engine.as_ref(), estimator, device, &folder, fresh));
     if let Some(begun) = begun.filter(|begun| *begun != engine.precision()) {
@@ -81,6 +82,9 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         engine,
         resolved.clone(),
     )?;
+    if let Some(reference) = reference {
+        trainer.compare_with(reference)?;
+    }
     if let Some(Begun { checkpoint, .. }) = &from {
         trainer.restore(checkpoint).map_err(as_config)?;
         session.say(format!(

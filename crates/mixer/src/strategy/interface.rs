@@ -82,7 +82,8 @@ pub trait Strategy: Send + std::fmt::Debug {
         Measurements::default()
     }
 
-    /// Takes in what is known after a step.
+    /// Takes in what is known after a step, and in the loss slot, where something was asked for
+    /// that is known before the step, that as well.
     fn observe(&mut self, _observation: &Observation) {}
 
     /// State for a checkpoint; `Null` for a strategy that keeps none.

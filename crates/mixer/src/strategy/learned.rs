@@ -236,7 +236,7 @@ impl<R: LossRule + 'static> Strategy for Learned<R> {
         ObservationRequest {
             held_out_every: Some(self.updates.every),
             rotate: matches!(self.memory, Memory::Average { .. }),
-            gradient: None,
+            ..ObservationRequest::default()
         }
     }
 

@@ -193,6 +193,7 @@ mod tests {
             multiplier: factor * alpha / p,
             sequences: 4,
             epochs: 0.0,
+            objective_mean: None,
             gradient_deviation: None,
         };
         let step = |shares: [f64; 3], factor: f64| StepRecord {
