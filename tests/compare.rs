@@ -218,7 +218,7 @@ fn a_plan_says_what_it_will_cost_and_show_and_runs_nothing() {
 fn an_arm_that_is_decided_at_a_look_is_run_no_further() {
     // A learning rate that learns nothing is worse at once.
     let place = place(
-        "\n[compare]\nlooks = [3, 5]\narms = [{ name = \"base\" }, { name = \"still\", set = { train.lr = 1e-9 } }, { name = \"near\", set = { train.weight_decay = 0.11 } }]\n",
+        "\n[compare]\nlooks = [3, 5]\narms = [{ name = \"base\" }, { name = \"still\", set = { train.lr = 1e-9 } }, { name = \"near\", set = { mixture.sampling = { strategy = \"fixed\", shares = { prose = 0.7, code = 0.3 } } } }]\n",
     );
     let found = place.json(&["compare", "config.toml", "--out", "c"]);
     let runs = |name: &str| fs::read_dir(place.path("c").join(name)).unwrap().count();

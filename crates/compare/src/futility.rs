@@ -1,8 +1,8 @@
 //! Stopping an arm before its end: only because it can no longer become better.
 //!
 //! Where even the favourable end of the interim 95 % interval is worse than the baseline by more
-//! than the margin, the rest of the run would cost and change nothing. Nothing is ever called better
-//! or worse early: an arm that learns its weights may still turn, which is why it is asked later.
+//! than the margin, the rest of the run would cost and change nothing. Nothing is called better or
+//! worse early: an arm that learns its weights may still turn, which is why it is asked later.
 
 use crate::paired::Paired;
 

@@ -72,7 +72,7 @@ pub struct ArmInput {
 /// The losses of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunInput {
-    /// By domain, the mean loss of each window: of the last evaluation, or the mean of the last few.
+    /// By domain, the mean loss of each window: of the last evaluation, or over the last few.
     pub windows: Vec<Vec<f64>>,
     /// Tokens trained on and Σ π_i L_i at each evaluation.
     pub curve: Vec<(u64, f64)>,

@@ -133,9 +133,9 @@ mod tests {
     use super::*;
 
     // Expected values: SciPy 1.17.1. Power is the integral of
-    // `chi.pdf(y√ν, ν)·√ν·(norm.sf(t·y − d) + norm.sf(t·y + d))` over y by `integrate.quad`, that of
-    // equivalence of `chi.pdf(y√ν, ν)·√ν·(2·norm.cdf(d√n − t·y) − 1)` over y < d√n/t; both solved
-    // for 0.8 by `optimize.brentq`.
+    // `chi.pdf(y√ν, ν)·√ν·(norm.sf(t·y − d) + norm.sf(t·y + d))` over y by `integrate.quad`, that
+    // of equivalence of `chi.pdf(y√ν, ν)·√ν·(2·norm.cdf(d√n − t·y) − 1)` over y < d√n/t; both
+    // solved for 0.8 by `optimize.brentq`.
     const SEEDS: [usize; 7] = [3, 4, 5, 6, 8, 10, 12];
     const ONE: [f64; 7] = [3.2640, 2.1279, 1.6820, 1.4345, 1.1560, 0.9960, 0.8887];
     const WORST_OF_FOUR: [f64; 7] = [6.5460, 3.4477, 2.4768, 2.0053, 1.5315, 1.2843, 1.1275];

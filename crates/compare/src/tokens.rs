@@ -1,9 +1,9 @@
 //! Losses as tokens: how many times fewer an arm needs for the same loss.
 //!
 //! For each seed, the loss that both runs reach is the higher of their last ones: the baseline's,
-//! where the arm is better. The tokens at which each run's curve first is that low are compared, the
-//! baseline's over the arm's; logarithms of these ratios over seeds give a mean and a t-interval.
-//! Exchanging the arms inverts the ratio.
+//! where the arm is better. The tokens at which each run's curve first is that low are compared,
+//! the baseline's over the arm's; logarithms of these ratios over seeds give a mean and a
+//! t-interval. Exchanging the arms inverts the ratio.
 //!
 //! Curves are isotonic (`isotonic`), straight in the logarithm of tokens between evaluations. They
 //! mean something only where the rate was constant: under a schedule that falls to the end, as

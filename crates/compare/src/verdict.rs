@@ -2,9 +2,9 @@
 //!
 //! In order: a stopped arm is `futile`; fewer than two pairs say nothing (`none`); differences that
 //! are all exactly 0 are `identical`; what is significant after correction is `better` or `worse`,
-//! also where it lies inside the margin, since it was found; what is not, and surely lies inside the
-//! margin, is `equivalent`; all else is `undecided`. Seeds that agree to rounding measure no noise
-//! and decide nothing.
+//! also where it lies inside the margin, since it was found; what is not, and surely lies inside
+//! the margin, is `equivalent`; all else is `undecided`. Seeds that agree to rounding measure no
+//! noise and decide nothing.
 //!
 //! A run that diverged is missing for a reason that has to do with its arm, so that what is left
 //! flatters the arm. No arm with such a run is called better, none is called worse where the

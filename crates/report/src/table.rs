@@ -272,8 +272,8 @@ pub fn comparison_table(comparison: &Comparison) -> String {
     format!("{first}\n\n{second}")
 }
 
-/// What numbers of seeds resolve: in nats where the `deviation` of the differences is known, else in
-/// units of it.
+/// What numbers of seeds resolve: in nats where the `deviation` of the differences is known, else
+/// in units of it.
 pub fn resolution_table(rows: &[Resolution], deviation: Option<f64>) -> String {
     let header = ["seeds", "one arm", "after correction", "equivalence"];
     let scaled: Vec<Resolution> =

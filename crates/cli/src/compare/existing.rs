@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::registration::Registration;
 use super::run_data::{RunData, incomparable, read_run};
 use crate::config::{Change, ConfigError, changes, may_change};
 
@@ -98,11 +99,12 @@ pub fn folders(arms: &[ArmRuns]) -> Vec<PathBuf> {
     arms.iter().flat_map(|arm| arm.runs.values()).map(|run| run.folder.clone()).collect()
 }
 
-/// The run folders that `folder` stands for: itself, or those of a comparison in it.
+/// The run folders that `folder` stands for: itself, or those of a comparison in it, the
+/// baseline's first.
 fn runs_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if !folder.join(super::registration::FILE).exists() {
+    let Some(Registration { declared, .. }) = Registration::read(folder)? else {
         return Ok(vec![folder.to_owned()]);
-    }
+    };
     let list = |folder: &Path| -> anyhow::Result<Vec<PathBuf>> {
         let read = std::fs::read_dir(folder)
             .with_context(|| format!("cannot read {}", folder.display()))?;
@@ -113,8 +115,10 @@ fn runs_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
         found.sort();
         Ok(found)
     };
+    let mut names: Vec<&str> = declared.arms.iter().map(|arm| arm.name.as_str()).collect();
+    names.sort_by_key(|name| *name != declared.baseline);
     let mut runs = Vec::new();
-    for arm in list(folder)? {
+    for arm in names.into_iter().map(|name| folder.join(name)).filter(|arm| arm.is_dir()) {
         runs.extend(list(&arm)?.into_iter().filter(|run| run.join("config.toml").exists()));
     }
     Ok(runs)

@@ -46,8 +46,8 @@ pub fn arm(name: &str, role: Role, runs: Vec<Option<Windows>>) -> ArmInput {
     }
 }
 
-/// One domain `web` of one window; the first arm is the baseline, the last one its repetition if its
-/// name ends in `~`.
+/// One domain `web` of one window; the first arm is the baseline, the last one its repetition if
+/// its name ends in `~`.
 pub fn plain(arms: &[(&str, &[f64])]) -> Input {
     let seeds = arms.first().map_or(0, |(_, losses)| losses.len());
     let mut made = input(seeds, &[("web", 1.0)]);
