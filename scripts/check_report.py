@@ -343,7 +343,7 @@ def main():
         try:
             for domain in ("Page", "Runtime", "Log", "Network"):
                 browser.call(f"{domain}.enable")
-            # Blobs that the page makes, by their addresses: its policy keeps a script from fetching.
+            # Blobs that the page makes: its policy keeps a script from fetching them.
             browser.call("Page.addScriptToEvaluateOnNewDocument", source="""
               window.csvOf = new Map();
               const make = URL.createObjectURL.bind(URL);

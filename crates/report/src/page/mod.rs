@@ -1,9 +1,9 @@
 //! `report.html`: one page about a run, several runs, or a comparison, that needs nothing else.
 //!
-//! In: records, and a comparison's findings where there are any. Out: the page; the same input gives
-//! the same bytes. First what came out, in a sentence; then the ranking, the differences, and what
-//! happened on the way. Every name and every text in it is data and stays text. Each section is a
-//! file; a section without data is left out.
+//! In: records, and a comparison's findings where there are any. Out: the page; the same input
+//! gives the same bytes. First what came out, in a sentence; then the ranking, the differences, and
+//! what happened on the way. Every name and every text in it is data and stays text. Each section
+//! is a file; a section without data is left out.
 
 mod config;
 mod curves;

@@ -14,7 +14,7 @@ use super::input::RunRecord;
 const VALUES: usize = 150_000;
 /// Points of a curve, at least and at most.
 const POINTS: (usize, usize) = (4, 400);
-/// Curves that a domain takes for each arm: two losses, one of them with a band, w, p, m, v̂, epochs.
+/// Curves that a domain takes for each arm: a loss with a band, another, w, p, m, v̂, epochs.
 const CURVES: usize = 9;
 
 /// The split that is reported.
