@@ -583,6 +583,13 @@ fn adaptive_strategies_are_refused_where_they_mean_something_else() {
     }
     let text = error("sampling = 'va'").in_config("mixture", "train");
     assert!(text.contains("mixture.sampling = \"va\"") && text.contains("\"sampled\""), "{text}");
+    // What the hint says works.
+    for text in ["loss = 'group-dro'", "objective = 'importance'\nloss = 'group-dro'"] {
+        let text = error(text).in_config("mixture", "train");
+        assert!(text.contains("hint: set mixture.objective = \"reweighted\""), "{text}");
+    }
+    let allowed = spec("objective = 'reweighted'\nloss = 'group-dro'");
+    assert!(Mixer::new(&allowed, &domains(), &RUN).is_ok());
     let allowed = MixtureSpec { objective: Objective::Reweighted, ..spec("sampling = 'va'") };
     assert!(Mixer::new(&allowed, &domains(), &RUN).is_ok());
 }
@@ -799,5 +806,30 @@ fn they_are_refused_where_their_numbers_would_mean_something_else() {
     ] {
         let error = Mixer::new(&spec(text), &domains(), &RUN).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains("hint: "), "{error}");
+    }
+}
+
+/// Group DRO's q is the objective: what the multipliers then realise is Σ q L, whatever p is.
+#[test]
+fn the_shares_of_group_dro_are_the_objective_at_any_sampling_weights() {
+    let text = "objective = 'reweighted'\nloss = { strategy = 'group-dro', step = 0.05 }\n\
+                sampling = { strategy = 'fixed', shares = { web = 8, code = 1, math = 1 } }";
+    let mut mixer = Mixer::new(&spec(text), &domains(), &RUN).unwrap();
+    for step in 0..100 {
+        let draw = mixer.next_step().unwrap();
+        let q = draw.objective.values();
+        let expected = f64::exp(0.05 * step as f64);
+        assert!((q[2] / q[0] / expected - 1.0).abs() < 1e-9, "{q:?} at {step}");
+        for (i, q) in q.iter().enumerate() {
+            assert!((draw.multipliers[i] * draw.sampling.values()[i] - q).abs() < 1e-12);
+        }
+        // Whatever a batch lacks, all domains have been seen once.
+        let means = [Some(2.0), Some(2.5), Some(3.0)];
+        let seen = |i: usize| step == 0 || draw.counts[i] > 0;
+        let mut observation = Observation::of_step(draw.step, 3, &[], &[]);
+        observation.training = (0..3)
+            .map(|i| means[i].filter(|_| seen(i)).and_then(|mean| losses(mean, 0.1)))
+            .collect();
+        mixer.observe(&observation);
     }
 }

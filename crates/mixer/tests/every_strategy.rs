@@ -53,8 +53,8 @@ fn class(name: &str) -> usize {
     name[1..].parse::<usize>().unwrap() % 3
 }
 
-/// A row's example for other domains: each table by the names of classes becomes one by the names of
-/// `domains`, which take the values of their class.
+/// A row's example for other domains: each table by the names of classes becomes one by the names
+/// of `domains`, which take the values of their class.
 fn spec(entry: &StrategyEntry, domains: &[DomainInfo]) -> StrategySpec {
     fn renamed(value: toml::Value, domains: &[DomainInfo]) -> toml::Value {
         match value {

@@ -1,11 +1,11 @@
 //! Fits L(n) = e^E + e^A n^{−a}, the loss after n sequences, robustly and without randomness.
 //!
-//! In: points (ln n, ln L). Out: (E, A, a) that minimise Σ Huber(ln L(n) − ln L) within bounds, as in
-//! ADO (arXiv:2410.11820) with a Huber threshold of 10⁻³. Its release starts L-BFGS from every point
-//! of a grid, and keeps its parameters in bounds by penalties. **Derived** here: the bounds are kept
-//! exactly, and damped Gauss-Newton steps with the Huber weights (Levenberg-Marquardt on reweighted
-//! squares) descend from the best few points of the same grid. Cost: 200 to 500 evaluations of all
-//! points for the grid, and a few hundred for the descents.
+//! In: points (ln n, ln L). Out: (E, A, a) that minimise Σ Huber(ln L(n) − ln L) within bounds, as
+//! in ADO (arXiv:2410.11820) with a Huber threshold of 10⁻³. Its release starts L-BFGS from every
+//! point of a grid, and keeps its parameters in bounds by penalties. **Derived** here: the bounds
+//! are kept exactly, and damped Gauss-Newton steps with the Huber weights (Levenberg-Marquardt on
+//! reweighted squares) descend from the best few points of the same grid. Cost: 200 to 500
+//! evaluations of all points for the grid, and a few hundred for the descents.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,10 +1,10 @@
-//! ADO: sampling weights for the domains whose losses fall fastest, by a scaling law of each that is
-//! fitted while training.
+//! ADO: sampling weights for the domains whose losses fall fastest, by a scaling law of each that
+//! is fitted while training.
 //!
-//! Source: Jiang, Zhou, Feng, Malladi, Kolter, *Adaptive Data Optimization: Dynamic Sample Selection
-//! with Scaling Laws*, arXiv:2410.11820, and its released code. Every `fit_every` steps, for each
-//! domain, L(n) = e^E + e^A n^{−a} is fitted to its training losses, n the sequences of the whole
-//! run ([`rule::fit_power_law`] has the fit). Then at every step
+//! Source: Jiang, Zhou, Feng, Malladi, Kolter, *Adaptive Data Optimization: Dynamic Sample
+//! Selection with Scaling Laws*, arXiv:2410.11820, and its released code. Every `fit_every` steps,
+//! for each domain, L(n) = e^E + e^A n^{−a} is fitted to its training losses, n the sequences of
+//! the whole run ([`rule::fit_power_law`] has the fit). Then at every step
 //!
 //! slope_i = max(a_i, 0.05) (L̂_i − e^{E_i}) / n, ρ ∝ μ_i √h_i slope_i, each at least 0.01,
 //! p = 0.9 p̄ + 0.1 ρ, p̄ ← running mean of ρ over all steps, h ← 0.9 h + 0.1 · share of the batch.
@@ -15,9 +15,9 @@
 //! The release starts at step 1,000 of 60,000, ignores the losses of as many steps and fits every
 //! 1,000; here that is 1/60 of the run by default. It fits to every tenth step of a smoothed
 //! history that it keeps whole. Here the history is at most 128 means over blocks of steps that
-//! double in length as the run goes on, so that a checkpoint stays small. A domain that a batch lacks
-//! adds nothing to its history; where a domain cannot be fitted yet it counts at the mean slope of
-//! the others. Where there are more than 50 domains the floor is half an even share.
+//! double in length as the run goes on, so that a checkpoint stays small. A domain that a batch
+//! lacks adds nothing to its history; where a domain cannot be fitted yet it counts at the mean
+//! slope of the others. Where there are more than 50 domains the floor is half an even share.
 //!
 //! As published it samples (`objective = "sampled"`). Under the other objectives the multiplier α/p
 //! keeps the objective as it is, and the rule decides only how often a domain is read.

@@ -3,35 +3,36 @@
 //!
 //! Source: Chen, Hu, Lourie, Cho, Ré, *Aioli: A Unified Optimization Framework for Language Model
 //! Data Mixing*, arXiv:2411.05735, and its released code. Its model of a few steps is L_i(t) −
-//! L_i(t + 1) = Σ_j A_ij p_j. Every `every` steps A is learned anew: `rounds` times, for each domain j
-//! in an order drawn from the seed and the names, `lp_steps` steps are sampled at the mixture that
-//! gives j the share ρ and the others (1 − ρ)/(K − 1) each, and what the held-out losses fall by is
-//! B[:, j]. With W the matrix of these mixtures, A solves W A_i = B_i/rounds, and
+//! L_i(t + 1) = Σ_j A_ij p_j. Every `every` steps A is learned anew: `rounds` times, for each
+//! domain j in an order drawn from the seed and the names, `lp_steps` steps are sampled at the
+//! mixture that gives j the share ρ and the others (1 − ρ)/(K − 1) each, and what the held-out
+//! losses fall by is B[:, j]. With W the matrix of these mixtures, A solves W A_i = B_i/rounds, and
 //!
 //! p_j ← p_j · exp(η Σ_i A_ij), normalised, until the next learning phase.
 //!
-//! Since all mixtures but for one share are alike, A_ij = (B_ij − u Σ_k B_ik) / (ρ − u) with u = (1 −
-//! ρ)/(K − 1). The update takes Σ_i A_ij alone, which is the same for Σ_i B_ij: so much is kept, one
-//! number a domain and not K². `rounds`, ρ, η and `every` are those of its runs on SlimPajama, where
-//! of 200 steps 140 were learning.
+//! Since all mixtures but for one share are alike, A_ij = (B_ij − u Σ_k B_ik) / (ρ − u) with u = (1
+//! − ρ)/(K − 1). The update takes Σ_i A_ij alone, which is the same for Σ_i B_ij: so much is kept,
+//! one number a domain and not K². `rounds`, ρ, η and `every` are those of its runs on SlimPajama,
+//! where of 200 steps 140 were learning.
 //!
 //! A learning phase begins `lp_steps` steps after the start of the run, where the first measurement
 //! is, and then every `every` steps. The held-out losses are measured every `lp_steps` steps
 //! throughout, also where no learning phase is, and always on the same windows, since differences
 //! of other windows would drown the falls; a loss rule that asks for other windows each time takes
-//! that away. A domain without a measurement at either end of a perturbation is taken to fall by the
-//! mean of the others.
+//! that away. A domain without a measurement at either end of a perturbation is taken to fall by
+//! the mean of the others.
 //!
 //! As published it samples (`objective = "sampled"`), starting at even shares. Under the other
 //! objectives the multiplier α/p keeps the objective as it is, and the rule decides only how often
 //! a domain is read; `epsilon` should be above 0 then. Where `max_epochs` holds a domain, it is not
 //! perturbed as far as W says.
 //!
-//! In: losses on the `tune` split, every `lp_steps` steps. Out: p. State: five numbers a domain. Costs
-//! a measurement every `lp_steps` steps, and K · rounds · lp_steps of each `every` steps at mixtures
-//! that nobody asked for: a run that is not many times as long is all perturbation. Known weakness:
-//! falls over ten steps are small against their noise; a large learning rate swamps them. The paper
-//! finds it better than even sampling in 6 of 6 settings, by 0.27 of a perplexity point on average.
+//! In: losses on the `tune` split, every `lp_steps` steps. Out: p. State: five numbers a domain.
+//! Costs a measurement every `lp_steps` steps, and K · rounds · lp_steps of each `every` steps at
+//! mixtures that nobody asked for: a run that is not many times as long is all perturbation. Known
+//! weakness: falls over ten steps are small against their noise; a large learning rate swamps them.
+//! The paper finds it better than even sampling in 6 of 6 settings, by 0.27 of a perplexity point
+//! on average.
 
 use super::interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
 use super::last_losses::{self, filled};

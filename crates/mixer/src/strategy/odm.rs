@@ -1,11 +1,11 @@
 //! ODM: sampling weights by a bandit whose reward is the training loss.
 //!
 //! Source: Albalak, Pan, Raffel, Wang, *Efficient Online Data Mixing For Language Model
-//! Pre-Training*, arXiv:2312.02406, and its released code. With ε_t = min(1/K, √(ln K / (K t))) after
-//! t steps:
+//! Pre-Training*, arXiv:2312.02406, and its released code. With ε_t = min(1/K, √(ln K / (K t)))
+//! after t steps:
 //!
-//! - `linear`, what its release does: R_i ← a R_i + (1 − a) e^{L_i} for the domains drawn, p_i = (1 −
-//!   K ε_t) R_i / Σ R + ε_t.
+//! - `linear`, what its release does: R_i ← a R_i + (1 − a) e^{L_i} for the domains drawn, p_i = (1
+//!   − K ε_t) R_i / Σ R + ε_t.
 //! - `gibbs`, the paper's: R_i ← R_i + (L_i/10) / p_i for the domain drawn, p_i = (1 − K ε_t)
 //!   exp(ε_{t−1} R_i) / Σ_j exp(ε_{t−1} R_j) + ε_t.
 //!
@@ -20,8 +20,8 @@
 //! `max_epochs` holds a domain, `gibbs` divides by the p that it proposed.
 //!
 //! In: training losses. Out: p. State: one reward a domain. Costs nothing. Known weakness: it
-//! rewards high losses, and so the domains that cannot be learned; e^{L} weighs a nat of loss like a
-//! factor e in the mixture.
+//! rewards high losses, and so the domains that cannot be learned; e^{L} weighs a nat of loss like
+//! a factor e in the mixture.
 
 use super::interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
 use super::{last_losses, saved};

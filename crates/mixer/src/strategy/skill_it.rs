@@ -52,7 +52,7 @@ pub struct SkillIt {
     pub graph: BTreeMap<String, BTreeMap<String, f64>>,
     /// η, above 0.
     pub step: f64,
-    /// Steps between updates, at least 1.
+    /// Steps between updates, at least 1. The paper's differ by experiment; 100 is chosen here.
     pub every: u64,
     /// Evaluations whose losses are summed, at least 1.
     pub window: usize,
@@ -231,7 +231,8 @@ mod tests {
     // import numpy as np
     // A = np.array([[1, 0.3, 0], [0, 1, 0], [0.5, 0.1, 0.8]])
     // prior, eta, last, evals = np.array([0.5, 0.3, 0.2]), 0.2, np.full(3, np.nan), []
-    // print((prior * np.exp(eta * A @ np.ones(3)) / (prior * np.exp(eta * A @ np.ones(3))).sum()).tolist())
+    // p = prior * np.exp(eta * A @ np.ones(3))
+    // print((p / p.sum()).tolist())
     // for t in range(9, 60, 10):
     //     for i in range(3):
     //         if t % 4 or i != 2:

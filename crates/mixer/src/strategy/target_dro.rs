@@ -1,7 +1,7 @@
 //! Target DRO: sampling weights for the domains whose held-out loss is furthest above its target.
 //!
-//! Source: the dynamic batch loading of *Sheared LLaMA: Accelerating Language Model Pre-training via
-//! Structured Pruning*, arXiv:2310.06694, and its released code. After each measurement
+//! Source: the dynamic batch loading of *Sheared LLaMA: Accelerating Language Model Pre-training
+//! via Structured Pruning*, arXiv:2310.06694, and its released code. After each measurement
 //!
 //! p ← softmax(ln p + η (L_i − L_i^target)), p ← (1 − c) p + c/K.
 //!
@@ -47,7 +47,8 @@ pub struct TargetDro {
     /// η, above 0.
     #[serde(default = "default_step")]
     pub step: f64,
-    /// Steps between updates, at least 1.
+    /// Steps between updates, at least 1. The paper updates whenever it evaluates; 100 is chosen
+    /// here.
     #[serde(default = "default_every")]
     pub every: u64,
     /// c, above 0 and at most 1: the share of the batch that is spread evenly.

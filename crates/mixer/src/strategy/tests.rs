@@ -349,10 +349,57 @@ fn parameters_of_adaptive_strategies_out_of_range_are_named() {
             r#"{ strategy = "excess-dro", reference = "r", epsilon = 2 }"#,
             "loss.epsilon is 2",
         ),
+        (Slot::Loss, r#"{ strategy = "group-dro", step = 0 }"#, "loss.step is 0"),
+        (Slot::Loss, r#"{ strategy = "group-dro", adjustment = -1 }"#, "loss.adjustment is -1"),
+        (Slot::Sampling, r#"{ strategy = "odm", smoothing = 1 }"#, "sampling.smoothing is 1"),
+        (Slot::Sampling, r#"{ strategy = "odm", reward_scale = 0 }"#, "sampling.reward_scale is 0"),
+        (
+            Slot::Sampling,
+            r#"{ strategy = "odm", prior = { web = 1, code = 0, math = 1 } }"#,
+            "sampling.prior.code is 0",
+        ),
+        (
+            Slot::Sampling,
+            r#"{ strategy = "odm", prior = { web = 1, math = 1 } }"#,
+            "sampling.prior.code is missing",
+        ),
+        (Slot::Sampling, r#"{ strategy = "ado", fit_every = 0 }"#, "sampling.fit_every is 0"),
+        (Slot::Sampling, r#"{ strategy = "ado", floor = 1 }"#, "sampling.floor is 1"),
+        (Slot::Sampling, r#"{ strategy = "ado", recent = 0 }"#, "sampling.recent is 0"),
+        (Slot::Sampling, r#"{ strategy = "ado", smoothing = -1 }"#, "sampling.smoothing is -1"),
+        (Slot::Sampling, r#"{ strategy = "ado", min_exponent = inf }"#, "min_exponent is inf"),
+        (
+            Slot::Sampling,
+            r#"{ strategy = "ado", min_log_irreducible = nan }"#,
+            "sampling.min_log_irreducible is NaN",
+        ),
+        (Slot::Sampling, r#"{ strategy = "skill-it", step = nan }"#, "sampling.step is NaN"),
+        (Slot::Sampling, r#"{ strategy = "skill-it", every = 0 }"#, "sampling.every is 0"),
+        (Slot::Sampling, r#"{ strategy = "skill-it", window = 0 }"#, "sampling.window is 0"),
+        (Slot::Sampling, r#"{ strategy = "skill-it", epsilon = 2 }"#, "sampling.epsilon is 2"),
+        (Slot::Sampling, r#"{ strategy = "aioli", rounds = 0 }"#, "sampling.rounds is 0"),
+        (Slot::Sampling, r#"{ strategy = "aioli", lp_steps = 0 }"#, "sampling.lp_steps is 0"),
+        (Slot::Sampling, r#"{ strategy = "aioli", rho = 1.5 }"#, "sampling.rho is 1.5"),
+        (Slot::Sampling, r#"{ strategy = "aioli", step = -1 }"#, "sampling.step is -1"),
+        (Slot::Sampling, r#"{ strategy = "aioli", epsilon = nan }"#, "sampling.epsilon is NaN"),
     ] {
         let error = build(text, slot).unwrap_err().to_string();
         assert!(error.contains(place) && error.contains("\nhint: "), "{error}");
     }
+    for (more, place) in [
+        ("step = 0", "sampling.step is 0"),
+        ("every = 0", "sampling.every is 0"),
+        ("epsilon = 0", "sampling.epsilon is 0"),
+    ] {
+        let targets = "targets = { web = 1, code = 1, math = 1 }";
+        let text = format!("{{ strategy = \"target-dro\", {targets}, {more} }}");
+        let error = build(&text, Slot::Sampling).unwrap_err().to_string();
+        assert!(error.contains(place) && error.contains("\nhint: "), "{error}");
+    }
+    let missing = parse(r#""target-dro""#).unwrap_err().to_string();
+    assert!(missing.contains("missing field `targets`"), "{missing}");
+    let unknown = parse(r#"{ strategy = "odm", variant = "exp3" }"#).unwrap_err().to_string();
+    assert!(unknown.contains("`exp3`") && unknown.contains("`gibbs`"), "{unknown}");
     let unknown = parse(r#"{ strategy = "va", variance = "norms" }"#).unwrap_err().to_string();
     assert!(unknown.contains("`norms`") && unknown.contains("`norm-layers`"), "{unknown}");
     let unknown = parse(r#"{ strategy = "va", floor = "flat" }"#).unwrap_err().to_string();
@@ -369,6 +416,10 @@ fn adaptive_defaults_are_those_of_the_documentation() {
         ("erma", erma::ENTRY),
         ("pike", pike::ENTRY),
         ("doge", doge::ENTRY),
+        ("group-dro", group_dro::ENTRY),
+        ("odm", odm::ENTRY),
+        ("ado", ado::ENTRY),
+        ("aioli", aioli::ENTRY),
     ] {
         assert_eq!(parse(&format!("\"{name}\"")).unwrap(), parse(entry.example).unwrap());
     }
@@ -377,4 +428,10 @@ fn adaptive_defaults_are_those_of_the_documentation() {
     assert_eq!(excess.reference(), Some("runs/reference"));
     let missing = parse(r#""excess-dro""#).unwrap_err().to_string();
     assert!(missing.contains("missing field `reference`"), "{missing}");
+}
+
+#[test]
+fn the_documentation_has_the_table() {
+    let documentation = include_str!("../../../../docs/strategies.md");
+    assert!(documentation.contains(&strategies_markdown()), "{}", strategies_markdown());
 }
