@@ -555,7 +555,7 @@ fn runs_that_weigh_their_batches_before_a_step_resume_to_the_bit() {
             let config = serde_json::json!({
                 "objective": "reweighted", "sampling": sampling, "loss": loss,
             });
-            let runs = Runs::new(&prepared, fused, 1);
+            let runs = Runs::new(&prepared, fused, 2);
             let new = || {
                 let mut trainer = runs.trainer(runs.mixer(&config));
                 trainer.compare_with(runs.reference(2)).unwrap();
