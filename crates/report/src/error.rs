@@ -63,6 +63,18 @@ pub enum ReportError {
     #[error("{0}\nhint: check that the folder is writable and has room")]
     File(#[from] cuvee_fs::FsError),
 
+    /// What Trackio knows a run by cannot be read.
+    #[error(
+        "{}: expected what Trackio knows the run by: {reason}\n\
+         hint: remove the file; Trackio then shows the rest of the run as one of its own", .path.display()
+    )]
+    BadIdentity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+
     /// A file of window losses does not hold what it should.
     #[error(
         "{}: expected the window losses of an evaluation: {reason}\n\

@@ -1,7 +1,8 @@
 //! The record of a training step, its log, and the tables people read.
 //!
 //! In: plain numbers per step and per domain. Out: `metrics.jsonl`, one JSON object a line, the
-//! window losses of each evaluation in `eval/`, and tables as text. Nothing here decides anything;
+//! window losses of each evaluation in `eval/`, the same numbers for TensorBoard and Trackio, and
+//! tables as text. Nothing here decides anything;
 //! it drops nothing but what a line of text rounds away.
 //!
 //! ```
@@ -13,10 +14,12 @@
 //! assert!(table.contains("65,536") && table.contains("3.250"));
 //! ```
 
+mod append;
 mod error;
 mod metrics;
 mod number;
 mod record;
+mod sink;
 mod table;
 mod windows;
 
@@ -24,6 +27,7 @@ pub use error::{ReportError, Result};
 pub use metrics::{MetricsLog, read_metrics};
 pub use number::{bytes, count, duration, thousands};
 pub use record::{EvalDomainRecord, EvalRecord, PerDomain, Record, StepDomainRecord, StepRecord};
+pub use sink::{LogSpec, Loggers, Opening, ResumePoint, TrackioProject};
 pub use table::{
     EvalRow, PlanRow, PreparedRow, ResultMean, ResultRow, eval_table, plan_table, prepared_table,
     result_table,
