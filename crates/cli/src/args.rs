@@ -4,6 +4,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::bench::{self, BenchArgs};
+use crate::compare::{self, CompareArgs};
 use crate::convert::{self, ConvertArgs};
 use crate::eval::{self, EvalArgs};
 use crate::generate::{self, GenerateArgs};
@@ -35,6 +36,9 @@ pub enum Command {
     Prepare(PrepareArgs),
     /// Prepare if needed, train, evaluate per domain, export
     Train(TrainArgs),
+    /// Train every arm with several seeds and tell which is better, with error bars; or compare
+    /// runs that exist already
+    Compare(CompareArgs),
     /// Loss, perplexity and bits per byte of every domain
     Eval(EvalArgs),
     /// Continue a text
@@ -58,6 +62,7 @@ impl Command {
         match self {
             Self::Prepare(_) => ("prepare", &[Set, Out]),
             Self::Train(_) => ("train", &[Set, Out, Device, Resume]),
+            Self::Compare(_) => ("compare", &[Set, Out, Device]),
             Self::Eval(_) => ("eval", &[Set, Out, Device]),
             Self::Generate(_) => ("generate", &[Device]),
             Self::Inspect(_) => ("inspect", &[]),
@@ -77,6 +82,7 @@ impl Command {
         match self {
             Self::Prepare(args) => prepare::run(args, session),
             Self::Train(args) => train::run(args, session),
+            Self::Compare(args) => compare::run(args, session),
             Self::Eval(args) => eval::run(args, session),
             Self::Generate(args) => generate::run(args, session),
             Self::Inspect(args) => inspect::run(args, session),
@@ -177,6 +183,7 @@ mod tests {
             [
                 "cuvee-prepare: --shard CONFIG",
                 "cuvee-train: CONFIG",
+                "cuvee-compare: --baseline --collect --jobs --pilot --plan --shard WHAT",
                 "cuvee-eval: --context --data --sequences CHECKPOINT",
                 "cuvee-generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",
                 "cuvee-inspect: --format --token-type PATH",

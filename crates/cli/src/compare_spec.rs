@@ -117,6 +117,21 @@ impl CompareSpec {
         }
     }
 
+    /// The section for runs that exist already, whose arms are found and not given.
+    pub fn of_runs(margin: f64, alpha: f64, evaluations: usize) -> Self {
+        Self {
+            arms: Vec::new(),
+            baseline: None,
+            seeds: None,
+            margin,
+            alpha,
+            looks: Vec::new(),
+            futility: false,
+            evaluations,
+            jobs: None,
+        }
+    }
+
     /// Checks every value and the names of the arms.
     ///
     /// # Errors
@@ -149,6 +164,15 @@ impl CompareSpec {
                 names.join(", ")
             ));
         }
+        self.check_values()?;
+        self.check_looks()
+    }
+
+    /// Checks the numbers that a verdict depends on.
+    ///
+    /// # Errors
+    /// The first key that cannot work, what it must be and what it is.
+    pub fn check_values(&self) -> Result<(), String> {
         let real = |key: &str, value: f64, fits: bool, expected: &str| match fits {
             true => Ok(()),
             false => Err(format!(
@@ -164,7 +188,7 @@ impl CompareSpec {
         if self.jobs == Some(0) {
             return Err("compare.jobs: expected at least 1, found 0\nhint: remove the key to let Cuvee choose".to_owned());
         }
-        self.check_looks()
+        Ok(())
     }
 
     fn check_looks(&self) -> Result<(), String> {

@@ -289,22 +289,25 @@ pub fn cache_folder() -> PathBuf {
 /// # Errors
 /// A config that cannot be written as TOML.
 pub fn differences(old: &Config, new: &Config) -> Result<Vec<String>, ConfigError> {
-    /// How often to look and to save does not change what is trained, nor does what is said of a
-    /// corpus; how often a domain may be read is a limit, which a run that met it may have to
-    /// raise; and whether data that lies elsewhere now is the same data, its checksums tell better
-    /// than its path.
-    fn free(key: &str) -> bool {
-        let keys =
-            ["base", "data.dir", "data.commit_every", "data.remember_documents", "tokenizer.file"];
-        keys.contains(&key)
-            || ["eval.", "checkpoint."].iter().any(|section| key.starts_with(section))
-            || (key.starts_with("domain.")
-                && [".source.path", ".source.license", ".max_epochs"]
-                    .iter()
-                    .any(|end| key.ends_with(end)))
-    }
     let changes = changes(old, new)?;
-    Ok(changes.iter().filter(|change| !free(&change.key)).map(ToString::to_string).collect())
+    Ok(changes.iter().filter(|change| !may_change(&change.key)).map(ToString::to_string).collect())
+}
+
+/// Whether a key may change between a run and its resumption.
+///
+/// How often to look and to save does not change what is trained, nor does what is said of a
+/// corpus; how often a domain may be read is a limit, which a run that met it may have to raise;
+/// and whether data that lies elsewhere now is the same data, its checksums tell better than its
+/// path.
+pub fn may_change(key: &str) -> bool {
+    let keys =
+        ["base", "data.dir", "data.commit_every", "data.remember_documents", "tokenizer.file"];
+    keys.contains(&key)
+        || ["eval.", "checkpoint."].iter().any(|section| key.starts_with(section))
+        || (key.starts_with("domain.")
+            && [".source.path", ".source.license", ".max_epochs"]
+                .iter()
+                .any(|end| key.ends_with(end)))
 }
 
 /// A key in which two configs differ.

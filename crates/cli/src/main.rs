@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod compare;
 mod compare_spec;
 mod config;
 mod convert;

@@ -47,6 +47,12 @@ pub struct PlanDocument<'a> {
     pub effective_batch_size: f64,
     /// Tokens a sequence.
     pub context: usize,
+    /// Engine that computes it.
+    pub engine: &'a str,
+    /// Number type of its arithmetic.
+    pub precision: String,
+    /// Threads that it computes on.
+    pub threads: usize,
     /// Parameters of the model.
     pub parameters: u64,
     /// Floating-point operations of the whole run.
@@ -217,14 +223,17 @@ impl Plan {
         ))
     }
 
-    /// What `plan.json` holds.
-    pub fn document(&self) -> PlanDocument<'_> {
+    /// What `plan.json` holds of a run on `engine`.
+    pub fn document<'a>(&'a self, engine: &'a dyn Engine) -> PlanDocument<'a> {
         PlanDocument {
             steps: self.run.steps,
             tokens: self.tokens(),
             batch_size: self.run.train.batch_size,
             effective_batch_size: self.effective_batch_size,
             context: self.run.train.context,
+            engine: engine.name(),
+            precision: engine.precision().to_string(),
+            threads: self.run.train.thread_count(),
             parameters: self.model.parameters(),
             flops: self.model.flops_per_token(self.run.train.context) as f64 * self.tokens() as f64,
             model: &self.model,

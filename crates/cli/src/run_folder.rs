@@ -112,7 +112,7 @@ impl RunRecords {
         warn: impl FnOnce(&str),
     ) -> anyhow::Result<Self> {
         cuvee_fs::write_file(&folder.join("config.toml"), resolved.as_bytes())?;
-        let document = serde_json::to_string_pretty(&plan.document())?;
+        let document = serde_json::to_string_pretty(&plan.document(trainer.engine()))?;
         cuvee_fs::write_file(&folder.join("plan.json"), document.as_bytes())?;
         let (metrics, evaluations) = (folder.join("metrics.jsonl"), folder.join("eval"));
         if !resumed {

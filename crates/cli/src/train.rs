@@ -241,7 +241,7 @@ fn describe(
     folder: &Path,
     fresh: bool,
 ) -> String {
-    let document = plan.document();
+    let document = plan.document(engine);
     let rows: Vec<PlanRow> = plan
         .domains
         .iter()

@@ -142,6 +142,15 @@ pub struct ArmResult {
     pub worst_domain_loss: Option<f64>,
     /// The domain it is of.
     pub worst_domain: Option<String>,
+    /// Mean over seeds of the largest domain loss less the baseline's largest; exploratory.
+    #[serde(default)]
+    pub worst_domain_difference: Option<f64>,
+    /// Half-width of its 95 % t-interval over seeds.
+    #[serde(default)]
+    pub worst_domain_difference_ci95: Option<f64>,
+    /// Seeds whose run ended in a loss that is no number: they count as no result.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diverged: Vec<u64>,
     /// Seeds that the baseline and this arm both have.
     pub n: usize,
     /// D of each seed.
@@ -156,8 +165,12 @@ pub struct ArmResult {
     pub se_windows: Option<f64>,
     /// Two-sided p of "no difference".
     pub p_value: Option<f64>,
-    /// The same after Holm's correction over the arms.
+    /// The same after Holm's correction over the arms. With declared looks, that of the look that
+    /// was last reached or decided, corrected for the looks too. Significant where at most α.
     pub p_holm: Option<f64>,
+    /// Seeds at the declared look that decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_at: Option<usize>,
     /// The smallest difference that n seeds would have found in four of five comparisons.
     pub mde: Option<f64>,
     /// Seeds that would find a difference of the margin in four of five comparisons.
@@ -175,6 +188,9 @@ pub struct ArmResult {
     pub verdict: Verdict,
     /// It in one sentence, with what could have been seen.
     pub sentence: String,
+    /// Whether its weights move while it trains.
+    #[serde(default)]
+    pub learns: bool,
     /// Step at which it was stopped, where its runs were not all finished for that reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<u64>,

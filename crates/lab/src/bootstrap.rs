@@ -3,9 +3,9 @@
 //! Both are read off isotonic curves: mean errors scatter from step to step, and the first of many
 //! to fall below a level is early by luck. Cost: some thousand times seeds × arms × measured steps.
 
+use cuvee_compare::{falling, first_at_most};
 use rayon::prelude::*;
 
-use crate::isotonic::{falling, first_at_most};
 use crate::linalg::dot;
 use crate::random::stream;
 use crate::schedule::Path;

@@ -31,7 +31,6 @@ mod bootstrap;
 mod chart;
 mod error;
 mod interval;
-mod isotonic;
 mod linalg;
 mod mnist;
 mod page;

@@ -7,7 +7,7 @@
 
 /// The non-increasing sequence nearest to `values` in least squares. What is not a number counts as
 /// infinite, so that a diverging curve is never low before its end.
-pub(crate) fn falling(values: &[f64]) -> Vec<f64> {
+pub fn falling(values: &[f64]) -> Vec<f64> {
     // Blocks of (sum, length), whose means fall.
     let mut blocks: Vec<(f64, usize)> = Vec::new();
     let mean = |(sum, length): (f64, usize)| sum / length as f64;
@@ -22,7 +22,7 @@ pub(crate) fn falling(values: &[f64]) -> Vec<f64> {
 }
 
 /// The first index at which a falling curve is at most `target`.
-pub(crate) fn first_at_most(curve: &[f64], target: f64) -> Option<usize> {
+pub fn first_at_most(curve: &[f64], target: f64) -> Option<usize> {
     let index = curve.partition_point(|value| *value > target);
     (index < curve.len()).then_some(index)
 }

@@ -1,0 +1,230 @@
+//! `cuvee compare`: arms × seeds, each an ordinary run, and a verdict on every arm.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `design` | the arms' configs, and what they must have in common |
+//! | `registration` | `compare.json`, written before the first run |
+//! | `speed`, `forecast` | runs at once; what so many seeds will show, and what it costs |
+//! | `one_run`, `interim`, `board` | a run, when it is stopped early, and the display |
+//! | `queue` | all runs, a few at once |
+//! | `run_data`, `existing` | what finished runs hold, and which arms they make |
+//! | `verdict` | from the runs to the report |
+
+mod board;
+mod design;
+mod existing;
+mod forecast;
+mod interim;
+mod one_run;
+mod queue;
+mod registration;
+mod run_data;
+mod speed;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+
+use cuvee_data::{Corpus, Share};
+use cuvee_train::{DataFingerprint, DeviceSpec};
+use cuvee_words::{shell_path, shell_word};
+use serde::Deserialize;
+
+use crate::compare_spec::CompareSpec;
+use crate::config::{Config, ConfigError, overridden};
+use crate::prepare;
+use crate::session::Session;
+use design::Design;
+use registration::{Declared, Registration};
+use speed::{Sharing, Wanted};
+
+/// What `compare` is asked to do.
+#[derive(clap::Args, Debug, Clone)]
+pub struct CompareArgs {
+    /// A config with a section [compare]; or run folders that exist already, or the folder of a
+    /// comparison
+    #[arg(required = true, value_name = "CONFIG|RUN")]
+    pub what: Vec<PathBuf>,
+    /// Say what so many seeds will show, how long it takes and how much disk it needs; run nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// The folder of an earlier comparison that --plan takes the scatter over seeds from
+    #[arg(long, value_name = "DIR", requires = "plan")]
+    pub pilot: Option<PathBuf>,
+    /// Runs at once (default: as many as are fastest here)
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Make part I of N of the runs only (from 1), as one of N workers that share the folder; when
+    /// all are done, --collect gives the verdict
+    #[arg(long, value_name = "I/N", conflicts_with_all = ["plan", "collect"])]
+    pub shard: Option<Share>,
+    /// Make no run; give the verdict on the runs that are there
+    #[arg(long, conflicts_with = "plan")]
+    pub collect: bool,
+    /// The arm that the others are compared with (default: the config's, or that of the first run)
+    #[arg(long, value_name = "NAME")]
+    pub baseline: Option<String>,
+}
+
+/// Compares.
+pub fn run(args: &CompareArgs, session: &Session) -> anyhow::Result<()> {
+    match args.what.as_slice() {
+        [config] if !config.is_dir() => of_config(args, config, session),
+        folders => of_runs(args, folders, session),
+    }
+}
+
+/// `--set` as it is understood where there is no config: keys of `[compare]`.
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RunsSettings {
+    #[serde(default)]
+    compare: RunsSpec,
+}
+
+/// What of `[compare]` means something to runs that exist.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RunsSpec {
+    baseline: Option<String>,
+    margin: f64,
+    alpha: f64,
+    evaluations: usize,
+}
+
+impl Default for RunsSpec {
+    fn default() -> Self {
+        Self { baseline: None, margin: 0.01, alpha: 0.05, evaluations: 1 }
+    }
+}
+
+/// Compares runs that exist.
+fn of_runs(args: &CompareArgs, folders: &[PathBuf], session: &Session) -> anyhow::Result<()> {
+    let given = [
+        ("--plan", args.plan),
+        ("--jobs", args.jobs.is_some()),
+        ("--shard", args.shard.is_some()),
+        ("--collect", args.collect),
+        ("--seed", session.common.seed.is_some()),
+        ("--device", session.common.device.is_some()),
+    ];
+    if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+        return Err(ConfigError(format!(
+            "`cuvee compare RUN…` takes no {flag}: the runs exist already\nhint: leave {flag} out, or name one config in place of run folders"
+        ))
+        .into());
+    }
+    let settings: RunsSettings =
+        overridden("cuvee compare", toml::Table::new(), &session.common.set)?;
+    let RunsSpec { baseline, margin, alpha, evaluations } = settings.compare;
+    let baseline = args.baseline.clone().or(baseline);
+    // The checks of a config's section, on what there is of it.
+    let spec = CompareSpec::of_runs(margin, alpha, evaluations);
+    spec.check_values().map_err(ConfigError)?;
+    let arms = existing::arms_of(folders, baseline.as_deref(), evaluations)?;
+    let comparison = verdict::of_runs(&arms, &spec)?;
+    let out = session.common.out.as_deref();
+    verdict::publish(&comparison, out, || existing::folders(&arms), session)
+}
+
+/// Makes the runs that a config asks for, and compares them.
+fn of_config(args: &CompareArgs, path: &Path, session: &Session) -> anyhow::Result<()> {
+    let mut design = Design::load(path, session)?;
+    if let Some(name) = &args.baseline {
+        return Err(ConfigError(format!(
+            "`cuvee compare CONFIG` takes no --baseline: the config names it\nhint: --set compare.baseline={}",
+            shell_word(name)
+        ))
+        .into());
+    }
+    if args.shard.is_some() && (!design.spec.looks.is_empty() || design.spec.futility) {
+        return Err(ConfigError("compare --shard: expected runs that do not wait for each other, found compare.looks or compare.futility, which decide by the runs before\nhint: leave these out, or make all runs on one machine with --jobs".to_owned()).into());
+    }
+    let folder = folder_of(path, session)?;
+    let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
+    let declared = Registration::read(&folder)?;
+    let corpus = corpus(&design.arms[design.baseline].config, session)?;
+    let plans = design.resolve(&corpus, device, declared.as_ref().map(|r| r.declared.threads))?;
+    let runs = design.arms.len() * design.seeds.len();
+    let wanted = Wanted {
+        cores: rayon::current_num_threads(),
+        jobs: args.jobs.or(design.spec.jobs),
+        threads: design.arms[design.baseline].config.train.threads,
+        runs,
+    };
+    if args.plan {
+        let sharing = Sharing::choose(&design, &corpus, device, wanted, true)?;
+        let plan = forecast::Forecast::new(&design, &plans, &corpus, sharing, &folder);
+        return plan.print(args.pilot.as_deref(), session);
+    }
+    if !args.collect {
+        let sharing = Sharing::choose(&design, &corpus, device, wanted, false)?;
+        design.pin_threads(sharing.threads);
+        forecast::Forecast::new(&design, &plans, &corpus, sharing, &folder).check_disk()?;
+        let registration = register(&design, &plans, &corpus, &folder)?;
+        design.seeds = registration.seeds();
+        let work = queue::Work { design: &design, plans: &plans, folder: &folder, corpus: &corpus };
+        session.say(queue::describe(&work, sharing, &folder));
+        work.run(device, sharing.jobs, args.shard, session)?;
+        if let Some(share) = args.shard {
+            session.say(format!(
+                "Part {share} is done; when all {} are, `cuvee compare {} --collect --out {}{}` gives the verdict",
+                share.count(),
+                shell_path(path),
+                shell_path(&folder),
+                session.as_typed()
+            ));
+            return session
+                .emit(&serde_json::json!({ "folder": folder, "shard": share.to_string() }));
+        }
+        let comparison = verdict::of_design(&design, &plans, &registration, &folder)?;
+        return verdict::publish(&comparison, Some(&folder), || design.folders(&folder), session);
+    }
+    let Some(before) = declared else {
+        return Err(ConfigError(format!(
+            "{}: expected the folder of a comparison with {}, found none\nhint: leave --collect out to make the runs, or name their folder with --out",
+            folder.display(),
+            registration::FILE
+        ))
+        .into());
+    };
+    design.pin_threads(before.declared.threads);
+    let registration = register(&design, &plans, &corpus, &folder)?;
+    design.seeds = registration.seeds();
+    let comparison = verdict::of_design(&design, &plans, &registration, &folder)?;
+    verdict::publish(&comparison, Some(&folder), || design.folders(&folder), session)
+}
+
+fn register(
+    design: &Design,
+    plans: &[design::ArmPlan],
+    corpus: &Corpus,
+    folder: &Path,
+) -> anyhow::Result<Registration> {
+    let data = DataFingerprint::of(&corpus.domains);
+    Registration::open(folder, Declared::of(design, plans, data)?)
+}
+
+/// The data, which all arms share.
+fn corpus(config: &Config, session: &Session) -> anyhow::Result<Corpus> {
+    session.say("Preparing the domains");
+    let init = config.model.init_dir(&config.base)?;
+    let store = config.store(None);
+    prepare::corpus(config, &config.tokenizer, init.as_deref(), store, session)
+}
+
+/// Where a comparison lives: `--out`, or `runs/NAME` by the config's name. One that was broken off
+/// is gone on with.
+fn folder_of(path: &Path, session: &Session) -> anyhow::Result<PathBuf> {
+    let folder = session.common.out.clone().unwrap_or_else(|| {
+        let stem = path.file_stem().map_or_else(|| "compare".into(), |s| s.to_string_lossy());
+        Path::new("runs").join(format!("compare-{stem}"))
+    });
+    if crate::run_folder::holds_run(&folder) {
+        return Err(ConfigError(format!(
+            "{} holds a run, not a comparison\nhint: name another folder with --out",
+            folder.display()
+        ))
+        .into());
+    }
+    Ok(folder)
+}

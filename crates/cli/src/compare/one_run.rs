@@ -1,0 +1,307 @@
+//! One run of a comparison: an ordinary run folder, begun or gone on with, and what became of it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use cuvee_compare::{Role, earliest_futility_step, is_futile};
+use cuvee_data::Corpus;
+use cuvee_report::{EvalRecord, Record, StepRecord, WindowRecord};
+use cuvee_train::{DeviceSpec, FirstEvaluation, Observer, Outcome, TrainError, Trainer};
+use cuvee_words::shell_path;
+use serde::{Deserialize, Serialize};
+
+use super::board::Board;
+use super::design::{ArmPlan, Design};
+use super::interim::Interim;
+use crate::config::{Config, ConfigError, differences};
+use crate::plan::Plan;
+use crate::run_folder::{self, RunRecords};
+use crate::session::Interrupted;
+
+/// In the folder of a run that ended before its last step: why.
+const STOPPED: &str = "stopped.json";
+
+/// Why a run of a comparison ended before its last step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "kebab-case")]
+pub enum Stopped {
+    /// Its arm could not have become better.
+    Futile {
+        /// Steps done.
+        step: u64,
+    },
+    /// A loss or gradient was not finite: the same would happen again.
+    Diverged {
+        /// Steps done.
+        step: u64,
+        /// What was met.
+        what: String,
+    },
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Status {
+    /// It has its result.
+    Finished,
+    /// It has none and will have none.
+    Stopped(Stopped),
+    /// So many steps are saved, maybe none.
+    Unfinished(u64),
+}
+
+/// How far the run in `folder` is, which is to make `steps` steps.
+///
+/// # Errors
+/// A damaged checkpoint or note.
+pub fn status(folder: &Path, steps: u64) -> anyhow::Result<Status> {
+    let note = folder.join(STOPPED);
+    if note.exists() {
+        let text = std::fs::read_to_string(&note)
+            .with_context(|| format!("cannot read {}", note.display()))?;
+        let stopped = serde_json::from_str(&text).map_err(|e| {
+            ConfigError(format!(
+                "{}: {e}\nhint: remove the run's folder to make the run again",
+                note.display()
+            ))
+        })?;
+        return Ok(Status::Stopped(stopped));
+    }
+    let Some(newest) = cuvee_train::checkpoint::newest(&folder.join("checkpoints"))? else {
+        return Ok(Status::Unfinished(0));
+    };
+    let state = cuvee_train::checkpoint::load_state(&newest)?;
+    let evaluated = state.last_evaluation.as_ref().is_some_and(|e| e.step == steps);
+    Ok(match state.step == steps && evaluated && folder.join("export").exists() {
+        true => Status::Finished,
+        false => Status::Unfinished(state.step),
+    })
+}
+
+/// What the runs of a comparison share.
+pub struct Bench<'a> {
+    /// The comparison.
+    pub design: &'a Design,
+    /// What is known of its arms.
+    pub plans: &'a [ArmPlan],
+    /// Its folder.
+    pub folder: &'a Path,
+    /// The data.
+    pub corpus: &'a Corpus,
+    /// Where to compute.
+    pub device: DeviceSpec,
+    /// The display.
+    pub board: &'a Board,
+    /// Evaluations so far.
+    pub interim: &'a Interim,
+    /// Evaluations before the first step, by seed and by the first arm that begins with that model.
+    pub first: BTreeMap<(usize, usize), Arc<FirstEvaluation>>,
+    /// Turns true at Ctrl-C.
+    pub interrupted: &'a AtomicBool,
+    /// Turns true where a run has failed, so that the others stop as well.
+    pub failed: &'a AtomicBool,
+}
+
+impl Bench<'_> {
+    /// Whether the runs are to save what they have and stop.
+    pub fn stopping(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Arms that begin with the same model, given the same seed: the place of the first of them.
+    pub fn same_beginning(design: &Design, plans: &[ArmPlan], arm: usize) -> usize {
+        let begins = |arm: usize| (&plans[arm].model, &design.arms[arm].config.model.init);
+        (0..arm).find(|&other| begins(other) == begins(arm)).unwrap_or(arm)
+    }
+
+    /// What display and messages call a run.
+    pub fn run_name(&self, arm: usize, seed: usize) -> String {
+        format!("{} seed {}", self.design.arms[arm].name, self.design.seeds[seed])
+    }
+
+    /// Makes the run of `arm` and `seed`, both by their places, or goes on with it.
+    ///
+    /// # Errors
+    /// [`Interrupted`] where everything is being stopped; whatever keeps the run from being made,
+    /// but not a loss that is not finite, which is a result of its own.
+    pub fn make(&self, arm: usize, seed: usize) -> anyhow::Result<Status> {
+        let folder = self.design.run_folder(self.folder, arm, self.design.seeds[seed]);
+        let steps = self.plans[arm].steps;
+        let _lock = run_folder::lock(&folder)?;
+        match status(&folder, steps)? {
+            Status::Unfinished(_) => {}
+            ended => return Ok(ended),
+        }
+        let config = self.design.run_config(arm, self.design.seeds[seed]);
+        let resolved = config.to_toml()?;
+        let begun = run_folder::newest_checkpoint(&folder)?;
+        if let Some(begun) = &begun {
+            check_config(&folder, &begun.state.config, &config)?;
+        }
+        let domains = &self.corpus.domains;
+        let tokenizer = &self.corpus.tokenizer;
+        let (plan, mixer) = Plan::new(&config, domains, tokenizer.vocab_size(), &folder)?;
+        let init = self.design.init(arm)?;
+        let engine = plan.engine(init.as_deref(), tokenizer, self.device, config.seed)?;
+        let mut trainer =
+            Trainer::new(&plan.run, domains, tokenizer, mixer, engine, resolved.clone())?;
+        let beginning = Self::same_beginning(self.design, self.plans, arm);
+        if let Some(first) = self.first.get(&(beginning, seed)) {
+            trainer.share_first_evaluation(first.clone());
+        }
+        if let Some(begun) = &begun {
+            trainer.restore(&begun.checkpoint)?;
+        }
+        let warn = |text: &str| self.board.line(&format!("{}: {text}", folder.display()));
+        let records = RunRecords::open(&folder, &resolved, &plan, &trainer, begun.is_some(), warn)?;
+        let name = self.run_name(arm, seed);
+        let stop = AtomicBool::new(self.stopping());
+        let mut watcher =
+            Watcher { bench: self, arm, seed, name: &name, records, stop: &stop, futile: false };
+        // Killed between this evaluation and the note that the run was stopped at it.
+        if let Some(evaluation) = &trainer.state().last_evaluation {
+            watcher.ask(evaluation.step);
+        }
+        self.board.begin(&name, trainer.state().step, steps);
+        let outcome = trainer.run(&mut watcher, &stop);
+        let futile = watcher.futile;
+        let done = trainer.state().step;
+        let stopped = match outcome {
+            Ok(Outcome::Finished) => {
+                run_folder::write_export(&folder, &trainer, tokenizer, &plan)?;
+                return Ok(Status::Finished);
+            }
+            Ok(Outcome::Interrupted) if futile => Stopped::Futile { step: done },
+            Ok(Outcome::Interrupted) => return Err(Interrupted.into()),
+            Err(error @ TrainError::NonFinite(_)) => {
+                let what = cuvee_words::without_hints(&error.to_string());
+                Stopped::Diverged { step: done, what: what.to_owned() }
+            }
+            Err(error) => return Err(error).with_context(|| format!("in the run {name}")),
+        };
+        let mut text = serde_json::to_string_pretty(&stopped)?;
+        text.push('\n');
+        cuvee_fs::write_file(&folder.join(STOPPED), text.as_bytes())?;
+        Ok(Status::Stopped(stopped))
+    }
+}
+
+/// Refuses to go on with a run that was begun with another config than the comparison's.
+fn check_config(folder: &Path, begun_with: &str, config: &Config) -> anyhow::Result<()> {
+    let changed = differences(&Config::from_toml(begun_with)?, config)?;
+    if changed.is_empty() {
+        return Ok(());
+    }
+    Err(ConfigError(format!(
+        "{} holds a run that is not of this comparison; its config differs:\n  {}\nhint: move it away, or begin the comparison in another folder with --out",
+        shell_path(folder),
+        changed.join("\n  ")
+    ))
+    .into())
+}
+
+/// The evaluations that the log of a run holds: step and L_π.
+///
+/// # Errors
+/// A damaged log.
+pub fn evaluations(folder: &Path) -> anyhow::Result<Vec<(u64, f64)>> {
+    let log = folder.join("metrics.jsonl");
+    if !log.exists() {
+        return Ok(Vec::new());
+    }
+    let records = cuvee_report::read_metrics(&log)?;
+    let valid = records.iter().filter_map(|record| match record {
+        Record::Eval(eval) if eval.split == cuvee_data::Split::Valid.to_string() => {
+            Some((eval.step, eval.mean_loss))
+        }
+        _ => None,
+    });
+    Ok(valid.collect())
+}
+
+/// Keeps the records of a run, tells the display, and stops it where everything stops or its arm
+/// can no longer become better.
+struct Watcher<'a> {
+    bench: &'a Bench<'a>,
+    arm: usize,
+    seed: usize,
+    name: &'a str,
+    records: RunRecords,
+    stop: &'a AtomicBool,
+    futile: bool,
+}
+
+impl Watcher<'_> {
+    fn look(&self) {
+        if self.bench.stopping() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether `step` is where the run is asked: its first evaluation late enough.
+    fn is_asked_at(&self, step: u64) -> bool {
+        let plan = &self.bench.plans[self.arm];
+        let every = self.bench.design.arms[self.arm].config.eval.every;
+        let earliest = earliest_futility_step(plan.steps, plan.learns);
+        let first = match every {
+            0 => return false,
+            every => earliest.div_ceil(every) * every,
+        };
+        step == first && step < plan.steps
+    }
+
+    fn ask(&mut self, step: u64) {
+        let (design, interim) = (self.bench.design, self.bench.interim);
+        let asked = design.spec.futility
+            && design.arms[self.arm].role == Role::Arm
+            && self.is_asked_at(step);
+        if !asked {
+            return;
+        }
+        let run = (self.arm, self.seed);
+        let found = interim.differences(run, design.baseline, step, || self.bench.stopping());
+        if found.is_some_and(|differences| is_futile(&differences, design.spec.margin)) {
+            self.futile = true;
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Observer for Watcher<'_> {
+    fn step(&mut self, r: &StepRecord) -> std::io::Result<()> {
+        self.records.step(r)?;
+        self.bench.board.step(self.name, r.step, r.loss, r.tokens_per_second);
+        self.look();
+        Ok(())
+    }
+
+    fn evaluating(&mut self, _step: u64, _windows: usize) {}
+
+    fn evaluated(&mut self, _windows: usize) {
+        self.look();
+    }
+
+    fn windows(&mut self, record: &WindowRecord) -> std::io::Result<()> {
+        self.records.windows(record)
+    }
+
+    fn evaluation(&mut self, record: &EvalRecord) -> std::io::Result<()> {
+        self.records.evaluation(record)?;
+        self.bench.interim.evaluated((self.arm, self.seed), record.step, record.mean_loss);
+        self.ask(record.step);
+        Ok(())
+    }
+
+    fn held_out(&mut self, record: &EvalRecord) -> std::io::Result<()> {
+        self.records.evaluation(record)
+    }
+
+    fn checkpoint(&mut self, _folder: &Path) {}
+
+    fn sync_log(&mut self) -> std::io::Result<u64> {
+        self.records.sync()
+    }
+}

@@ -1,0 +1,273 @@
+//! `compare.json`: what was going to be compared and how, written before the first run.
+//!
+//! A verdict holds for what was declared before its data were seen. The file carries the hash of
+//! what it declares, so that a later change of the margin, the arms or the number of seeds does not
+//! pass for a plan.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use cuvee_fs::{LockKind, wait_for_lock};
+use cuvee_train::DataFingerprint;
+use serde::{Deserialize, Serialize};
+
+use super::design::{ArmPlan, Design, engine_name};
+use crate::config::{Config, ConfigError, changes, may_change};
+
+/// Its name in the folder of a comparison.
+pub const FILE: &str = "compare.json";
+
+/// The version that is written and read.
+const VERSION: u32 = 1;
+
+/// `compare.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Registration {
+    /// What was declared before the first run.
+    pub declared: Declared,
+    /// sha256 of `declared`, as compact JSON.
+    pub hash: String,
+    /// Seeds that were added after results had been seen.
+    #[serde(default)]
+    pub added_seeds: Vec<u64>,
+}
+
+/// What was declared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Declared {
+    /// Layout of the file.
+    pub version: u32,
+    /// The program that wrote it.
+    pub cuvee: String,
+    /// The arm that the others are compared with.
+    pub baseline: String,
+    /// The seeds' numbers.
+    pub seeds: Vec<u64>,
+    /// The split whose loss is compared: Σ π_i L_i.
+    pub split: String,
+    /// The last evaluations of a run that are averaged.
+    pub evaluations: usize,
+    /// δ.
+    pub margin: f64,
+    /// α.
+    pub alpha: f64,
+    /// Numbers of seeds after which to look.
+    pub looks: Vec<usize>,
+    /// Whether runs that cannot become better are stopped.
+    pub futility: bool,
+    /// Optimizer steps of every run.
+    pub steps: u64,
+    /// Engine of every run.
+    pub engine: String,
+    /// Number type of its arithmetic.
+    pub precision: String,
+    /// Threads of a run.
+    pub threads: usize,
+    /// The arms.
+    pub arms: Vec<DeclaredArm>,
+    /// The data, one entry a domain.
+    pub data: Vec<DataFingerprint>,
+}
+
+/// An arm as declared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeclaredArm {
+    /// Its name.
+    pub name: String,
+    /// What it sets, `KEY=VALUE` each.
+    pub set: Vec<String>,
+    /// Its whole config, TOML.
+    pub config: String,
+}
+
+impl Declared {
+    /// What `design` declares; its configs name engine, precision and threads.
+    ///
+    /// # Errors
+    /// A config that cannot be written.
+    pub fn of(
+        design: &Design,
+        plans: &[ArmPlan],
+        data: Vec<DataFingerprint>,
+    ) -> anyhow::Result<Self> {
+        let (spec, baseline) = (&design.spec, &design.arms[design.baseline]);
+        let arm = |arm: &super::design::Arm| -> anyhow::Result<DeclaredArm> {
+            let (name, set) = (arm.name.clone(), arm.set.clone());
+            Ok(DeclaredArm { name, set, config: arm.config.to_toml()? })
+        };
+        let train = &baseline.config.train;
+        Ok(Self {
+            version: VERSION,
+            cuvee: env!("CARGO_PKG_VERSION").to_owned(),
+            baseline: baseline.name.clone(),
+            seeds: design.seeds.clone(),
+            split: cuvee_data::Split::Valid.to_string(),
+            evaluations: spec.evaluations,
+            margin: spec.margin,
+            alpha: spec.alpha,
+            looks: spec.looks.clone(),
+            futility: spec.futility,
+            steps: plans[design.baseline].steps,
+            engine: engine_name(train.engine).to_owned(),
+            precision: train.precision.to_string(),
+            threads: train.thread_count(),
+            arms: design.arms.iter().map(arm).collect::<anyhow::Result<_>>()?,
+            data,
+        })
+    }
+
+    fn hash(&self) -> anyhow::Result<String> {
+        Ok(cuvee_data::sha256_hex(&serde_json::to_vec(self)?))
+    }
+}
+
+impl Registration {
+    /// Reads the one in `folder`, if there is one.
+    ///
+    /// # Errors
+    /// A file that is none, is of a later version, or was edited.
+    pub fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
+        let path = folder.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let value: serde_json::Value =
+            serde_json::from_str(&text).map_err(|e| damaged(&path, &e.to_string()))?;
+        let version = value["declared"]["version"].as_u64();
+        if version != Some(u64::from(VERSION)) {
+            return Err(damaged(
+                &path,
+                &format!(
+                    "expected version {VERSION}, found {}",
+                    version.map_or("none".to_owned(), |v| v.to_string())
+                ),
+            ));
+        }
+        let read: Self =
+            serde_json::from_value(value).map_err(|e| damaged(&path, &e.to_string()))?;
+        let hash = read.declared.hash()?;
+        if hash != read.hash {
+            return Err(ConfigError(format!(
+                "{} was changed after it was written: it declares what is compared before the first run (expected sha256 {:.12}…, found {hash:.12}…)\nhint: put it back as it was, or begin a new comparison with another --out",
+                path.display(),
+                read.hash
+            ))
+            .into());
+        }
+        Ok(Some(read))
+    }
+
+    /// What holds for a run of the comparison in `folder` that `now` declares: what was declared
+    /// before, with the seeds that are new; or `now`, written, where nothing was.
+    ///
+    /// # Errors
+    /// What was declared differs from `now` in more than seeds that come on top.
+    pub fn open(folder: &Path, now: Declared) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder).with_context(|| {
+            format!(
+                "cannot make the folder {}\nhint: give --out a folder that can be written",
+                folder.display()
+            )
+        })?;
+        // Workers that begin together: the first writes, the others read.
+        let go_on = || ControlFlow::Continue(());
+        let _lock = wait_for_lock(&folder.join(".lock"), LockKind::Exclusive, go_on)?;
+        let (mut registration, changed) = match Self::read(folder)? {
+            None => {
+                let hash = now.hash()?;
+                (Self { declared: now, hash, added_seeds: Vec::new() }, true)
+            }
+            Some(before) => {
+                let path = folder.join(FILE);
+                before.check(&now, &path)?;
+                let known: Vec<u64> = before.seeds();
+                let added: Vec<u64> =
+                    now.seeds.iter().copied().filter(|seed| !known.contains(seed)).collect();
+                let changed = !added.is_empty();
+                let added_seeds = before.added_seeds.iter().copied().chain(added).collect();
+                (Self { added_seeds, ..before }, changed)
+            }
+        };
+        if changed {
+            registration.write(folder)?;
+        }
+        registration.added_seeds.retain(|seed| !registration.declared.seeds.contains(seed));
+        Ok(registration)
+    }
+
+    /// All seeds, those declared first.
+    pub fn seeds(&self) -> Vec<u64> {
+        self.declared.seeds.iter().chain(&self.added_seeds).copied().collect()
+    }
+
+    fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let path = folder.join(FILE);
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        cuvee_fs::write_file(&path, text.as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn check(&self, now: &Declared, path: &Path) -> anyhow::Result<()> {
+        let before = &self.declared;
+        let mut changed = Vec::new();
+        let mut compare = |key: &str, old: String, new: String| {
+            if old != new {
+                changed.push(format!("{key}: {old} → {new}"));
+            }
+        };
+        compare("baseline", before.baseline.clone(), now.baseline.clone());
+        compare("evaluations", before.evaluations.to_string(), now.evaluations.to_string());
+        compare("margin", before.margin.to_string(), now.margin.to_string());
+        compare("alpha", before.alpha.to_string(), now.alpha.to_string());
+        compare("looks", format!("{:?}", before.looks), format!("{:?}", now.looks));
+        compare("futility", before.futility.to_string(), now.futility.to_string());
+        compare("train.engine", before.engine.clone(), now.engine.clone());
+        compare("train.precision", before.precision.clone(), now.precision.clone());
+        let names = |arms: &[DeclaredArm]| {
+            arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        compare("arms", names(&before.arms), names(&now.arms));
+        if changed.is_empty() {
+            for (old, new) in before.arms.iter().zip(&now.arms) {
+                let parsed = |arm: &DeclaredArm| Config::from_toml(&arm.config);
+                let keys = changes(&parsed(old)?, &parsed(new)?)?;
+                // Other evaluation windows are another comparison, and threads were declared.
+                let matters =
+                    |key: &str| key.starts_with("eval.") && key != "eval.every" || !may_change(key);
+                let keys = keys.iter().filter(|change| matters(&change.key));
+                changed.extend(keys.map(|change| format!("arm `{}`: {change}", old.name)));
+            }
+            if before.data != now.data {
+                changed.push("the data: other shards than those declared".to_owned());
+            }
+        }
+        let seeds = self.seeds();
+        if let Some(missing) = before.seeds.iter().find(|seed| !now.seeds.contains(seed)) {
+            changed
+                .push(format!("seeds: {missing} was declared and is missing from {:?}", now.seeds));
+        } else if !before.looks.is_empty() && now.seeds.iter().any(|seed| !seeds.contains(seed)) {
+            changed.push(format!("seeds: {seeds:?} → {:?}, though looks were declared", now.seeds));
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError(format!(
+            "{} declares another comparison; changed since:\n  {}\nhint: begin the new one with another --out; only seeds may be added to this one",
+            path.display(),
+            changed.join("\n  ")
+        ))
+        .into())
+    }
+}
+
+fn damaged(path: &PathBuf, what: &str) -> anyhow::Error {
+    ConfigError(format!(
+        "{} cannot be read: {what}\nhint: put it back as it was, or begin a new comparison with another --out",
+        path.display()
+    ))
+    .into()
+}

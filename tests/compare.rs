@@ -1,0 +1,404 @@
+//! `cuvee compare`: many ordinary runs and one verdict, whatever happens on the way.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use common::{Place, SMALL, metrics};
+use serde_json::Value;
+
+/// Three arms of [`SMALL`], three seeds.
+const ARMS: &str = r#"
+[compare]
+seeds = 3
+arms = [
+    { name = "uniform", set = { mixture.sampling = "uniform" } },
+    { name = "skewed", set = { mixture.sampling = { strategy = "fixed", shares = { prose = 0.9, code = 0.1 } } } },
+    { name = "erma+va", set = { mixture.sampling = "va", mixture.loss = { strategy = "erma", every = 4 } } },
+]
+"#;
+
+/// A place with a config of `compare`, on one thread a run: what is computed does not depend on the
+/// machine's number of cores.
+fn place(compare: &str) -> Place {
+    let place = Place::new();
+    write(&place, compare);
+    place
+}
+
+fn write(place: &Place, compare: &str) {
+    let small = SMALL.replace("context = 32", "context = 32\nthreads = 1");
+    place.write("config.toml", &format!("{small}{compare}"));
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn arm<'a>(comparison: &'a Value, name: &str) -> &'a Value {
+    let arms = comparison["arms"].as_array().unwrap();
+    arms.iter().find(|arm| arm["name"] == name).unwrap_or_else(|| panic!("no arm {name}"))
+}
+
+/// A run's records without what depends on the clock.
+fn timeless(run: &Path) -> Vec<Value> {
+    let mut records = metrics(run);
+    for record in &mut records {
+        record.as_object_mut().unwrap().remove("tokens_per_second");
+    }
+    records
+}
+
+#[test]
+fn a_comparison_is_ordinary_runs_and_a_verdict_on_every_arm() {
+    let place = place(ARMS);
+    let found = place.json(&["compare", "config.toml", "--out", "c", "--jobs", "2"]);
+    let folder = place.path("c");
+    assert_eq!(
+        found,
+        serde_json::from_str::<Value>(&read(&folder.join("comparison.json"))).unwrap()
+    );
+    assert_eq!(found["baseline"], "uniform");
+    assert_eq!(found["seeds"], serde_json::json!([1, 2, 3]));
+    let names: Vec<&str> =
+        found["arms"].as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["uniform", "skewed", "erma+va", "uniform~"]);
+    for name in names {
+        let of = arm(&found, name);
+        for key in [
+            "seeds",
+            "mean_loss",
+            "ci95",
+            "worst_domain_loss",
+            "difference",
+            "difference_ci95",
+            "speedup",
+            "verdict",
+            "losses",
+            "sd_seeds",
+            "se_windows",
+            "p_value",
+            "p_holm",
+            "mde",
+            "seeds_needed",
+            "equivalent_within",
+            "n",
+            "exploratory",
+            "design",
+            "baseline_noise",
+            "aa_verdict",
+        ] {
+            assert!(of.get(key).is_some(), "{name} lacks {key}");
+        }
+        // Y is what the run's own log says, and the mean is their mean.
+        let mut losses = Vec::new();
+        for (place_of_seed, seed) in [1, 2, 3].into_iter().enumerate() {
+            let run = folder.join(name).join(format!("seed-{seed}"));
+            let last =
+                metrics(&run).into_iter().rfind(|r| r["kind"] == "eval" && r["split"] == "valid");
+            let expected = last.unwrap()["mean_loss"].as_f64().unwrap();
+            let loss = of["losses"][place_of_seed].as_f64().unwrap();
+            assert!((loss - expected).abs() < 1e-12 * expected, "{name} {seed}: {loss} {expected}");
+            losses.push(loss);
+            for file in ["config.toml", "plan.json", "checkpoints", "export/model.safetensors"] {
+                assert!(run.join(file).exists(), "{name} {seed} lacks {file}");
+            }
+        }
+        let mean = losses.iter().sum::<f64>() / 3.0;
+        assert!((of["mean_loss"].as_f64().unwrap() - mean).abs() < 1e-12 * mean);
+    }
+    // The baseline's repetition begins with the same model and reads other text.
+    let first = |name: &str| timeless(&folder.join(name).join("seed-2"));
+    let (base, again) = (first("uniform"), first("uniform~"));
+    assert_eq!(base[0], again[0], "the evaluation before the first step");
+    assert_ne!(base[1]["loss"], again[1]["loss"]);
+    for file in ["compare.json", "losses.csv", "report.html"] {
+        assert!(folder.join(file).exists(), "{file}");
+    }
+    let csv = read(&folder.join("losses.csv"));
+    assert_eq!(csv.lines().count(), 1 + 4 * 3 * 2, "{csv}");
+
+    // Each is what `train` makes of its config.
+    let config = folder.join("erma+va/seed-3/config.toml");
+    place.ok(&["train", config.to_str().unwrap(), "--out", "alone", "-q"]);
+    assert_eq!(timeless(&place.path("alone")), first_of(&folder, "erma+va", 3));
+
+    // Nothing is made twice, and the verdict is the same to the byte.
+    let before = read(&folder.join("comparison.json"));
+    let modified = |file: &str| fs::metadata(folder.join(file)).unwrap().modified().unwrap();
+    let log = modified("skewed/seed-1/metrics.jsonl");
+    place.ok(&["compare", "config.toml", "--out", "c"]);
+    assert_eq!(read(&folder.join("comparison.json")), before);
+    assert_eq!(modified("skewed/seed-1/metrics.jsonl"), log);
+
+    // The same runs, found again.
+    let runs = place.json(&["compare", "c"]);
+    for name in ["uniform", "skewed", "erma+va", "uniform~"] {
+        for key in ["losses", "difference", "sd_seeds", "se_windows", "p_value"] {
+            assert_eq!(arm(&runs, name)[key], arm(&found, name)[key], "{name} {key}");
+        }
+    }
+}
+
+fn first_of(folder: &Path, arm: &str, seed: u64) -> Vec<Value> {
+    timeless(&folder.join(arm).join(format!("seed-{seed}")))
+}
+
+#[test]
+fn killed_at_any_moment_it_goes_on_to_the_same_report() {
+    let place = place(ARMS);
+    place.ok(&["compare", "config.toml", "--out", "whole", "-q", "--jobs", "2"]);
+    let args = ["compare", "config.toml", "--out", "killed", "-q", "--jobs", "2"];
+    for moment in [40, 90, 160, 250, 400, 600] {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_cuvee"))
+            .current_dir(place.path("."))
+            .env("CUVEE_CACHE", place.path("cache"))
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(moment));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.ok(&args);
+    let (whole, killed) = (place.path("whole"), place.path("killed"));
+    for file in ["comparison.json", "losses.csv", "compare.json"] {
+        assert_eq!(read(&whole.join(file)), read(&killed.join(file)), "{file}");
+    }
+    for name in ["uniform", "skewed", "erma+va", "uniform~"] {
+        for seed in 1..=3 {
+            assert_eq!(
+                first_of(&whole, name, seed),
+                first_of(&killed, name, seed),
+                "{name} {seed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn parts_made_apart_give_the_verdict_of_the_whole() {
+    let place = place(ARMS);
+    place.ok(&["compare", "config.toml", "--out", "whole", "-q", "--jobs", "2"]);
+    for part in ["2/3", "1/3", "3/3"] {
+        place.ok(&["compare", "config.toml", "--out", "parts", "-q", "--shard", part]);
+        let done = place.path("parts/comparison.json").exists();
+        assert!(!done, "a part gives no verdict");
+    }
+    place.ok(&["compare", "config.toml", "--out", "parts", "-q", "--collect"]);
+    let comparison = |folder: &str| read(&place.path(folder).join("comparison.json"));
+    assert_eq!(comparison("parts"), comparison("whole"));
+}
+
+#[test]
+fn a_plan_says_what_it_will_cost_and_show_and_runs_nothing() {
+    let place = place(ARMS);
+    let plan = place.json(&["compare", "config.toml", "--out", "c", "--plan"]);
+    assert_eq!(plan["runs"], 12);
+    assert!(plan["seconds"].as_f64().unwrap() > 0.0 && plan["bytes"].as_u64().unwrap() > 0);
+    let rows = plan["resolution_in_standard_deviations"].as_array().unwrap();
+    let six = rows.iter().find(|row| row["seeds"] == 6).unwrap();
+    assert!((six["detectable"].as_f64().unwrap() - 1.4345).abs() < 1e-3, "{six}");
+    assert!(!place.path("c").exists(), "a plan writes nothing");
+    // With the scatter of an earlier comparison, in nats.
+    place.ok(&["compare", "config.toml", "--out", "c", "-q"]);
+    let args = ["compare", "config.toml", "--out", "d", "--plan", "--pilot", "c"];
+    let words = String::from_utf8(place.ok(&args).stderr).unwrap();
+    assert!(words.contains("By the scatter of the pilot, 3 seeds will resolve:"), "{words}");
+    assert!(words.contains("  skewed "), "{words}");
+}
+
+#[test]
+fn an_arm_that_is_decided_at_a_look_is_run_no_further() {
+    // A learning rate that learns nothing is worse at once.
+    let place = place(
+        "\n[compare]\nlooks = [3, 5]\narms = [{ name = \"base\" }, { name = \"still\", set = { train.lr = 1e-9 } }, { name = \"near\", set = { train.weight_decay = 0.11 } }]\n",
+    );
+    let found = place.json(&["compare", "config.toml", "--out", "c"]);
+    let runs = |name: &str| fs::read_dir(place.path("c").join(name)).unwrap().count();
+    assert_eq!((runs("base"), runs("still"), runs("near")), (5, 3, 5));
+    assert_eq!(arm(&found, "still")["verdict"], "worse");
+    assert_eq!(arm(&found, "still")["n"], 3);
+    assert_eq!(found["looks"][0]["decided"], serde_json::json!(["still"]));
+}
+
+#[test]
+fn a_run_that_can_no_longer_become_better_is_stopped() {
+    let arms = "arms = [{ name = \"base\" }, { name = \"still\", set = { train.lr = 1e-9 } }]\n";
+    let compare = format!("\n[compare]\nseeds = 4\nfutility = true\n{arms}");
+    let place = Place::new();
+    write(&place, &compare);
+    let set = ["--set", "train.steps=12", "--set", "eval.every=2"];
+    let found = place.json(&[&["compare", "config.toml", "--out", "c"], &set[..]].concat());
+    // Static arms from two thirds on; the first two seeds say too little.
+    for (seed, steps) in [(1, 12), (2, 12), (3, 8), (4, 8)] {
+        let records = metrics(&place.path(&format!("c/still/seed-{seed}")));
+        assert_eq!(records.iter().filter(|r| r["kind"] == "step").count(), steps, "seed {seed}");
+    }
+    assert_eq!(arm(&found, "still")["verdict"], "futile");
+    assert_eq!(arm(&found, "still")["stopped_at"], 8);
+    // Going on changes nothing.
+    let again = place.json(&[&["compare", "config.toml", "--out", "c"], &set[..]].concat());
+    assert_eq!(again, found);
+}
+
+#[test]
+fn a_run_that_diverges_has_no_result_and_the_others_have() {
+    let place = place(
+        "\n[compare]\nseeds = 2\narms = [{ name = \"base\" }, { name = \"wild\", set = { train.lr = 1e30, train.clip = 0.0, train.warmup = 0 } }]\n",
+    );
+    let found = place.json(&["compare", "config.toml", "--out", "c"]);
+    assert_eq!(arm(&found, "wild")["losses"], serde_json::json!([null, null]));
+    assert_eq!(arm(&found, "wild")["verdict"], "none");
+    assert!(found["notes"].to_string().contains("wild"), "{}", found["notes"]);
+    assert!(arm(&found, "base")["mean_loss"].as_f64().is_some());
+    let again = place.json(&["compare", "config.toml", "--out", "c"]);
+    assert_eq!(again, found);
+}
+
+#[test]
+fn one_seed_gives_no_verdict_and_says_so() {
+    let place = place(&ARMS.replace("seeds = 3", "seeds = 1"));
+    let found = place.json(&["compare", "config.toml", "--out", "c"]);
+    assert_eq!(arm(&found, "skewed")["verdict"], "none");
+    assert!(arm(&found, "skewed")["sentence"].as_str().unwrap().contains("one seed"), "{found}");
+}
+
+#[test]
+fn more_seeds_make_the_verdict_exploratory_and_nothing_else_may_change() {
+    let two = ARMS.replace("seeds = 3", "seeds = 2");
+    let place = place(&two);
+    let found = place.json(&["compare", "config.toml", "--out", "c"]);
+    assert_eq!(found["exploratory"], false);
+    let declared = read(&place.path("c/compare.json"));
+    write(&place, ARMS);
+    let more = place.json(&["compare", "config.toml", "--out", "c"]);
+    assert_eq!(
+        (&more["exploratory"], &arm(&more, "skewed")["exploratory"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(more["seeds"], serde_json::json!([1, 2, 3]));
+    for (change, said) in [
+        (ARMS.replace("seeds = 3", "seeds = 1"), "seeds: 2 was declared"),
+        (
+            ARMS.replace("prose = 0.9, code = 0.1", "prose = 0.8, code = 0.2"),
+            "arm `skewed`: mixture.sampling.shares.code: 0.1 → 0.2",
+        ),
+        (ARMS.replace("seeds = 3", "seeds = 3\nmargin = 0.02"), "margin: 0.01 → 0.02"),
+        (
+            ARMS.replace("\"skewed\"", "\"leaning\""),
+            "arms: uniform, skewed, erma+va, uniform~ → uniform, leaning, erma+va, uniform~",
+        ),
+        (
+            ARMS.replace("seeds = 3", "seeds = 3\nbaseline = \"skewed\""),
+            "baseline: uniform → skewed",
+        ),
+    ] {
+        write(&place, &change);
+        let error = place.fails(2, &["compare", "config.toml", "--out", "c"]);
+        assert!(error.contains("declares another comparison") && error.contains(said), "{error}");
+        assert!(error.lines().last().unwrap().starts_with("hint: "), "{error}");
+    }
+    // An edited declaration is no declaration.
+    write(&place, &two);
+    place.write("c/compare.json", &declared.replace("\"margin\": 0.01", "\"margin\": 0.05"));
+    let error = place.fails(2, &["compare", "config.toml", "--out", "c"]);
+    assert!(error.contains("was changed after it was written"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused_before_anything_runs() {
+    let place = place("");
+    let refused = |compare: &str, said: &[&str]| {
+        write(&place, compare);
+        let error = place.fails(2, &["compare", "config.toml", "--out", "c"]);
+        for said in said {
+            assert!(error.contains(said), "{compare}\n{error}");
+        }
+        assert!(error.lines().any(|line| line.starts_with("hint: ")), "{error}");
+        assert!(!place.path("c").exists(), "{compare}: something was written");
+    };
+    let arms = |set: &str| {
+        format!(
+            "\n[compare]\nseeds = 2\narms = [{{ name = \"a\" }}, {{ name = \"b\", set = {{ {set} }} }}]\n"
+        )
+    };
+    refused("", &["expected a section [compare]"]);
+    refused(
+        &arms("mixture.smapling = \"va\""),
+        &["arm `b`", "unknown field `smapling`", "did you mean `sampling`?"],
+    );
+    refused(&arms("mixtrue.sampling = \"va\""), &["arm `b`", "did you mean `mixture`?"]);
+    refused(&arms("train.steps = 20"), &["arm `b`", "train.steps", "found 20, and 10"]);
+    refused(&arms("train.context = 16"), &["arm `b`", "train.context"]);
+    refused(&arms("eval.sequences = 8"), &["arm `b`", "eval.sequences"]);
+    refused(
+        &arms("tokenizer.train = { vocab_size = 500 }"),
+        &["arm `b`", "tokenizer.train.vocab_size"],
+    );
+    refused(&arms("\"domain.code.importance\" = 3.0"), &["arm `b`", "domain.code.importance"]);
+    refused(&arms("train.engine = \"reference\""), &["arm `b`", "train.engine"]);
+    refused(&arms("seed = 4"), &["arm `b`", "seed", "compare.seeds"]);
+    refused(
+        &arms("mixture.sampling = { strategy = \"va\", variance = \"exact\" }"),
+        &["one engine", "reference"],
+    );
+    refused(
+        &format!("{}baseline = \"uniform\"\n", arms("train.lr = 0.1")),
+        &["compare.baseline: expected one of the arms, found `uniform`", "the arms are a, b"],
+    );
+    write(
+        &place,
+        &format!("{}looks = [2, 3]\n", arms("train.lr = 0.1").replace("seeds = 2\n", "")),
+    );
+    let error = place.fails(2, &["compare", "config.toml", "--out", "c", "--shard", "1/2"]);
+    assert!(error.contains("compare.looks"), "{error}");
+    let error = place.fails(2, &["compare", "config.toml", "--out", "c", "--collect"]);
+    assert!(error.contains("expected the folder of a comparison"), "{error}");
+    let error = place.fails(2, &["compare", "config.toml", "--resume"]);
+    assert!(error.contains("takes no --resume"), "{error}");
+}
+
+#[test]
+fn runs_that_cannot_be_compared_say_why() {
+    let place = place("");
+    let train = |out: &str, set: &[&str]| {
+        let sets = set.iter().flat_map(|s| ["--set", s]);
+        let args: Vec<&str> =
+            ["train", "config.toml", "-q", "--out", out].into_iter().chain(sets).collect();
+        place.ok(&args);
+    };
+    train("a", &[]);
+    train("b", &["train.lr=0.01"]);
+    train("b2", &["train.lr=0.01", "seed=2"]);
+    train("a2", &["seed=2"]);
+    let found = place.json(&["compare", "a", "a2", "b", "b2"]);
+    assert_eq!(arm(&found, "b")["n"], 2);
+    assert_eq!(arm(&found, "b")["config"], serde_json::json!(["train.lr = 0.01"]));
+    let found = place.json(&["compare", "a", "b", "b2", "--baseline", "b"]);
+    assert_eq!((&found["baseline"], &arm(&found, "a")["n"]), (&"b".into(), &1.into()));
+    assert_eq!(arm(&found, "a")["verdict"], "none");
+    train("steps", &["train.steps=11"]);
+    train("windows", &["eval.sequences=3"]);
+    train("engine", &["train.engine=reference"]);
+    train("vocabulary", &["tokenizer.train.vocab_size=500"]);
+    let refused = |runs: &[&str], said: &str| {
+        let error = place.fails(2, &[&["compare"], runs].concat());
+        assert!(error.contains(said) && error.contains("\nhint: "), "{runs:?}: {error}");
+    };
+    refused(&["a", "steps"], "their steps differ: 10, and 11");
+    refused(&["a", "windows"], "number of windows of `prose`: 4, and 3");
+    refused(&["a", "engine"], "the engine reference in f32");
+    refused(&["a", "vocabulary"], "held-out tokens (text or tokenizer)");
+    refused(&["a", "a"], "are runs of one arm and one seed, 1");
+    refused(&["a", "b", "--baseline", "c"], "the arms are a, b");
+    refused(&["a", "cache"], "expected a run folder");
+    refused(&["a", "nothing"], "expected a run folder");
+    refused(&["a", "b", "--plan"], "takes no --plan");
+}
