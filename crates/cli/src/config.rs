@@ -12,6 +12,7 @@ use cuvee_data::{
     Domain, DomainSource, PrepareOptions, ShardStore, SourceSpec, SplitSpec, TokenizerSpec,
 };
 use cuvee_mixer::MixtureSpec;
+use cuvee_report::LogSpec;
 use cuvee_train::{CheckpointSpec, EvalSpec, ModelSpec, TrainSpec};
 use cuvee_words::shell_path;
 use serde::de::DeserializeOwned;
@@ -62,6 +63,9 @@ pub struct Config {
     /// When to write checkpoints and how many to keep.
     #[serde(default)]
     pub checkpoint: CheckpointSpec,
+    /// Which other programs are told what happens.
+    #[serde(default)]
+    pub log: LogSpec,
     /// What `cuvee compare` compares. The configs of its runs lack it.
     #[serde(default, skip_serializing)]
     pub compare: Option<CompareSpec>,
@@ -218,6 +222,12 @@ impl Config {
         }
     }
 
+    /// `[log]`, with the folder that it names.
+    pub fn log_spec(&self) -> LogSpec {
+        let trackio_dir = self.log.trackio_dir.as_ref().map(|dir| self.base.join(dir));
+        LogSpec { trackio_dir, ..self.log.clone() }
+    }
+
     /// π of each domain that the data made of the entries, before normalisation.
     ///
     /// # Errors
@@ -295,15 +305,15 @@ pub fn differences(old: &Config, new: &Config) -> Result<Vec<String>, ConfigErro
 
 /// Whether a key may change between a run and its resumption.
 ///
-/// How often to look and to save does not change what is trained, nor does what is said of a
-/// corpus; how often a domain may be read is a limit, which a run that met it may have to raise;
-/// and whether data that lies elsewhere now is the same data, its checksums tell better than its
-/// path.
+/// How often to look and to save and who is told does not change what is trained, nor does what is
+/// said of a corpus; how often a domain may be read is a limit, which a run that met it may have to
+/// raise; and whether data that lies elsewhere now is the same data, its checksums tell better than
+/// its path.
 pub fn may_change(key: &str) -> bool {
     let keys =
         ["base", "data.dir", "data.commit_every", "data.remember_documents", "tokenizer.file"];
     keys.contains(&key)
-        || ["eval.", "checkpoint."].iter().any(|section| key.starts_with(section))
+        || ["eval.", "checkpoint.", "log."].iter().any(|section| key.starts_with(section))
         || (key.starts_with("domain.")
             && [".source.path", ".source.license", ".max_epochs"]
                 .iter()

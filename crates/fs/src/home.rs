@@ -5,10 +5,7 @@ use std::path::PathBuf;
 
 /// The folder that a variable names, a leading `~` written out; `None` where it is not set, or to
 /// nothing. `variable` looks one up.
-pub fn named_folder(
-    name: &str,
-    variable: &impl Fn(&str) -> Option<OsString>,
-) -> Option<PathBuf> {
+pub fn named_folder(name: &str, variable: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let value = variable(name).filter(|value| !value.is_empty())?;
     Some(expanded(PathBuf::from(value), variable))
 }

@@ -315,17 +315,20 @@ mod tests {
 
     /// `train/loss` and one domain's loss.
     fn two_numbers() -> Vec<Scalar<'static>> {
-        let domains = PerDomain(vec![("näme".to_owned(), crate::record::StepDomainRecord {
-            loss: Some(0.1),
-            importance: f64::NAN,
-            sampling_weight: f64::NAN,
-            loss_weight: f64::NAN,
-            loss_weight_error: None,
-            multiplier: f64::NAN,
-            sequences: 0,
-            epochs: f64::NAN,
-            gradient_deviation: None,
-        })]);
+        let domains = PerDomain(vec![(
+            "näme".to_owned(),
+            crate::record::StepDomainRecord {
+                loss: Some(0.1),
+                importance: f64::NAN,
+                sampling_weight: f64::NAN,
+                loss_weight: f64::NAN,
+                loss_weight_error: None,
+                multiplier: f64::NAN,
+                sequences: 0,
+                epochs: f64::NAN,
+                gradient_deviation: None,
+            },
+        )]);
         let nan = f64::NAN;
         let record: &'static StepRecord = Box::leak(Box::new(StepRecord {
             lr: nan,

@@ -103,8 +103,7 @@ impl EventFile {
 
     fn at(path: PathBuf) -> Option<EventFile> {
         let name = path.file_name()?.to_str()?;
-        let (second, number) =
-            name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split_once('.')?;
+        let (second, number) = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split_once('.')?;
         let (second, number) = (second.parse().ok()?, number.parse().ok()?);
         Some(EventFile { path, second, number })
     }

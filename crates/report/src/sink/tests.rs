@@ -216,7 +216,9 @@ fn tensorboard_is_told_every_finite_number_under_a_printable_name() {
     loggers.step(&step(2)).unwrap();
     // No sync, no close: a crash here loses nothing.
     let numbers = |table: &[(&str, f64)]| {
-        Event::Numbers(table.iter().map(|(tag, value)| ((*tag).to_owned(), *value as f32)).collect())
+        Event::Numbers(
+            table.iter().map(|(tag, value)| ((*tag).to_owned(), *value as f32)).collect(),
+        )
     };
     let evaluation = [
         ("eval/valid/mean_loss", 2.0),
@@ -224,12 +226,15 @@ fn tensorboard_is_told_every_finite_number_under_a_printable_name() {
         (r"eval/valid/web/en\n/bits_per_byte", 1.25),
     ];
     let config = "    seed = 3\n    \n    [train]\n    lr = 0.001\n";
-    assert_eq!(place.events(), [
-        (0, Event::Start),
-        (0, Event::Text("config".into(), config.into())),
-        (0, numbers(&evaluation)),
-        (2, numbers(&STEP)),
-    ]);
+    assert_eq!(
+        place.events(),
+        [
+            (0, Event::Start),
+            (0, Event::Text("config".into(), config.into())),
+            (0, numbers(&evaluation)),
+            (2, numbers(&STEP)),
+        ]
+    );
 }
 
 #[test]
@@ -249,7 +254,10 @@ fn trackio_is_told_the_same_in_lines_that_its_inbox_takes() {
     let ids = lines.iter().map(|line| line["log_id"].as_str().unwrap().to_owned());
     let expected = [format!("{run_id}-2"), format!("{run_id}-2-valid"), format!("{run_id}-3")];
     assert_eq!(ids.collect::<Vec<_>>(), expected);
-    let metrics: Vec<(&str, f64)> = lines[0]["metrics"].as_object().unwrap().iter()
+    let metrics: Vec<(&str, f64)> = lines[0]["metrics"]
+        .as_object()
+        .unwrap()
+        .iter()
         .map(|(tag, value)| (tag.as_str(), value.as_f64().unwrap()))
         .collect();
     assert_eq!(metrics, STEP);
@@ -386,7 +394,7 @@ fn a_file_that_cannot_be_written_or_read_is_named() {
 
 #[test]
 fn the_section_says_false_or_a_project_and_nothing_else() {
-    let read = serde_json::from_str::<LogSpec>;
+    let read = |text: &str| serde_json::from_str::<LogSpec>(text);
     assert_eq!(read("{}").unwrap(), LogSpec::default());
     let named = read(r#"{"tensorboard": false, "trackio": "blends", "trackio_dir": "t"}"#).unwrap();
     assert_eq!(named.trackio, TrackioProject::Named("blends".into()));
