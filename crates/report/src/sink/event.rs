@@ -367,7 +367,7 @@ mod tests {
         let tag = |tag: &str| Some(tag.to_owned());
         let all = [(0, None), (301, None), (300, tag("config")), (301, tag("train/loss"))];
         assert_eq!(read(&bytes), (all.to_vec(), bytes.len() as u64));
-        let ends = [0, 40, 70, 290, bytes.len()];
+        let ends = [0, 40, 72, 290, bytes.len()];
         for length in 0..bytes.len() {
             let whole = ends.iter().rposition(|&end| end <= length).unwrap();
             assert_eq!(read(&bytes[..length]), (all[..whole].to_vec(), ends[whole] as u64));
