@@ -589,6 +589,9 @@ mod tests {
         let a = load(MINIMAL, &["train.lr=0.001"]).unwrap();
         let b = load(MINIMAL, &["train.lr=0.002", "eval.every=3"]).unwrap();
         assert_eq!(differences(&a, &b).unwrap(), ["train.lr: 0.001 → 0.002"]);
+        // Who is told is no matter of the run.
+        let told = load(MINIMAL, &["train.lr=0.001", "log.tensorboard=false", "log.trackio=p"]);
+        assert!(differences(&a, &told.unwrap()).unwrap().is_empty());
         // A limit that a run has met may be raised.
         let c = load(MINIMAL, &["train.lr=0.001", "domain.a.max_epochs=3"]).unwrap();
         assert!(differences(&a, &c).unwrap().is_empty());

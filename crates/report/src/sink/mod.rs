@@ -6,20 +6,19 @@
 //!
 //! A logger is a file beside this one, a row of [`LOGGERS`], and its key in [`LogSpec`].
 
+mod entry;
 mod event;
 mod scalars;
 mod spec;
 mod tensorboard;
 mod trackio;
 
-use std::ffi::OsString;
-use std::path::Path;
 use std::time::SystemTime;
-
-use serde_json::Value;
 
 use crate::error::Result;
 use crate::record::{EvalRecord, StepRecord};
+use entry::{Entry, Origin, Sink};
+pub use entry::{Opening, ResumePoint};
 use scalars::Scalar;
 pub use spec::{LogSpec, TrackioProject};
 
@@ -29,64 +28,6 @@ type Open = fn(&Opening) -> Result<Option<Box<dyn Sink>>>;
 
 /// Every logger there is.
 const LOGGERS: [Open; 2] = [tensorboard::open, trackio::open];
-
-/// What a logger is told of the run.
-#[derive(Clone, Copy)]
-pub struct Opening<'a> {
-    /// `[log]`, its paths relative to the working directory.
-    pub spec: &'a LogSpec,
-    /// The run's folder.
-    pub folder: &'a Path,
-    /// What the run is called among others.
-    pub name: &'a str,
-    /// What several runs have in common, as the arm of a comparison.
-    pub group: Option<&'a str>,
-    /// The resolved config, as TOML.
-    pub config: &'a str,
-    /// The same, as JSON.
-    pub settings: &'a Value,
-    /// Where the run goes on; `None` at its beginning.
-    pub resumed: Option<ResumePoint>,
-    /// Looks a variable of the environment up.
-    pub variable: fn(&str) -> Option<OsString>,
-}
-
-/// The checkpoint that a run goes on from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResumePoint {
-    /// Steps done.
-    pub step: u64,
-    /// Whether the `valid` split of that very step counts as evaluated; if not, it will be
-    /// evaluated again or not at all.
-    pub evaluated: bool,
-}
-
-/// One program's log of a run.
-trait Sink: Send {
-    /// Takes what a step or an evaluation found.
-    fn add(&mut self, entry: &Entry) -> Result<()>;
-
-    /// Puts what was taken on the disk itself; before a checkpoint, and at the end.
-    fn sync(&mut self) -> Result<()>;
-}
-
-/// What a step or an evaluation found.
-struct Entry<'a> {
-    /// Steps done.
-    step: u64,
-    origin: Origin<'a>,
-    scalars: &'a [Scalar<'a>],
-    time: SystemTime,
-}
-
-/// Whose numbers they are: an entry is the only one of its step and origin.
-#[derive(Clone, Copy)]
-enum Origin<'a> {
-    /// The step's own.
-    Step,
-    /// Those of an evaluation of a split.
-    Split(&'a str),
-}
 
 /// The loggers of a run.
 pub struct Loggers {
@@ -139,11 +80,6 @@ impl Loggers {
         let entry = Entry { step, origin, scalars: &scalars(), time: SystemTime::now() };
         self.sinks.iter_mut().try_for_each(|sink| sink.add(&entry))
     }
-}
-
-/// Seconds since 1970; 0 on a clock that is set before it.
-fn since_epoch(time: SystemTime) -> std::time::Duration {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::entry::{Entry, Opening, ResumePoint, Sink, since_epoch};
 use super::event::{self, Content, Events};
-use super::{Entry, Opening, ResumePoint, Sink, since_epoch};
 use crate::append::AppendFile;
 use crate::error::{ReportError, Result};
 

@@ -19,8 +19,9 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
+use super::entry::{Entry, Opening, Origin, Sink, since_epoch};
 use super::scalars::Scalar;
-use super::{Entry, Opening, Origin, Sink, TrackioProject, since_epoch};
+use super::spec::TrackioProject;
 use crate::error::{ReportError, Result};
 
 /// The version of the line's format.
