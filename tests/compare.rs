@@ -346,7 +346,7 @@ fn what_cannot_be_compared_is_refused_before_anything_runs() {
     refused(&arms("train.engine = \"reference\""), &["arm `b`", "train.engine"]);
     refused(&arms("seed = 4"), &["arm `b`", "seed", "compare.seeds"]);
     refused(
-        &arms("mixture.sampling = { strategy = \"va\", variance = \"exact\" }"),
+        &arms("mixture.sampling = { strategy = \"va\", variance = \"sketch\" }"),
         &["one engine", "reference"],
     );
     refused(
