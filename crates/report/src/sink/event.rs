@@ -82,24 +82,28 @@ fn write_event(out: &mut Vec<u8>, time: f64, step: u64, content: &Content) {
             message(summary, field::SUMMARY_VALUE, |value| write_text(value, tag, text));
         }),
         Content::Scalars(scalars) => message(out, field::event::SUMMARY, |summary| {
-            for scalar in *scalars {
-                message(summary, field::SUMMARY_VALUE, |value| write_scalar(value, scalar));
-            }
+            scalars.iter().for_each(|scalar| write_scalar(summary, scalar));
         }),
     }
 }
 
-fn write_scalar(value: &mut Vec<u8>, scalar: &Scalar) {
-    message(value, field::value::TAG, |tag| {
-        for (place, part) in scalar.tag.parts().enumerate() {
-            if place > 0 {
-                tag.push(b'/');
-            }
-            tag.extend(part.as_bytes());
+/// Lengths are summed up beforehand: there may be thousands of these in a step.
+fn write_scalar(summary: &mut Vec<u8>, scalar: &Scalar) {
+    let name: usize = scalar.tag.parts().map(|part| part.len() + 1).sum::<usize>() - 1;
+    let (encoded, length) = encoded_varint(name as u64);
+    key(summary, field::SUMMARY_VALUE, Wire::Bytes);
+    // A key, the name and its length; a key and a number.
+    varint(summary, (1 + length + name + 1 + 4) as u64);
+    key(summary, field::value::TAG, Wire::Bytes);
+    summary.extend_from_slice(&encoded[..length]);
+    for (place, part) in scalar.tag.parts().enumerate() {
+        if place > 0 {
+            summary.push(b'/');
         }
-    });
-    key(value, field::value::SIMPLE_VALUE, Wire::Fixed32);
-    value.extend((scalar.value as f32).to_le_bytes());
+        summary.extend_from_slice(part.as_bytes());
+    }
+    key(summary, field::value::SIMPLE_VALUE, Wire::Fixed32);
+    summary.extend_from_slice(&(scalar.value as f32).to_le_bytes());
 }
 
 /// A tensor without axes that holds one string, for the plugin that shows texts.
@@ -138,7 +142,7 @@ fn key(out: &mut Vec<u8>, field: u32, wire: Wire) {
 
 fn varint(out: &mut Vec<u8>, value: u64) {
     let (encoded, length) = encoded_varint(value);
-    out.extend(&encoded[..length]);
+    out.extend_from_slice(&encoded[..length]);
 }
 
 /// Seven bits a byte, the lowest first; the highest bit of a byte says that more follow.
