@@ -23,6 +23,7 @@ fn train_learns_both_domains_and_leaves_a_whole_run_folder() {
         "config.toml",
         "plan.json",
         "metrics.jsonl",
+        "report.html",
         "checkpoints/step-00000030/model.safetensors",
         "checkpoints/step-00000030/optimizer.safetensors",
         "checkpoints/step-00000030/state.json",

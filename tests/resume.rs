@@ -365,3 +365,78 @@ fn a_run_that_stopped_before_its_first_checkpoint_is_begun_again() {
     place.ok(&["train", "config.toml", "--out", "run", "--resume", "-q"]);
     assert_eq!(of_kind(&metrics(&place.path("run")), "step").len(), 10);
 }
+
+/// Strategies that steer by a batch before its step, and the sampling of tasks.
+#[test]
+fn runs_that_weigh_a_batch_before_its_step_resume_to_the_bit() {
+    let place = Place::new();
+    let objective = "objective = \"importance\"\nsampling = { strategy = \"fixed\", shares = { prose = 0.75, code = 0.25 } }";
+    place.ok(&["train", "config.toml", "--out", "reference", "--seed", "5", "-q"]);
+    for mixture in [
+        "objective = \"reweighted\"\nsampling = \"uniform\"\nloss = { strategy = \"doge\", mu = 0.001 }",
+        "objective = \"reweighted\"\nsampling = \"va\"\nloss = { strategy = \"excess-dro\", reference = \"reference\" }",
+        "sampling = { strategy = \"pike\", every = 3 }",
+        "sampling = { strategy = \"pike\", every = 2, form = \"closed\", balance = 3, variance = \"sketch\", measure_every = 1 }",
+    ] {
+        place.edit(objective, mixture);
+        place.ok(&["train", "config.toml", "--out", "whole", "-q"]);
+        place.ok(&["train", "config.toml", "--out", "halves", "-q"]);
+        let (whole, halves) = (place.path("whole"), place.path("halves"));
+        fs::remove_dir_all(halves.join("checkpoints/step-00000010")).unwrap();
+        fs::remove_dir_all(halves.join("export")).unwrap();
+        place.ok(&["train", "config.toml", "--out", "halves", "--resume", "-q"]);
+        for file in ["model.safetensors", "optimizer.safetensors"] {
+            assert!(bytes(&whole, file) == bytes(&halves, file), "{file} differs under {mixture}");
+        }
+        assert_eq!(timeless(&whole), timeless(&halves), "{mixture}");
+        let records = timeless(&whole);
+        let last = of_kind(&records, "step").pop().unwrap();
+        let prose = &last["domains"]["prose"];
+        let moved = |key: &str, from: f64| (prose[key].as_f64().unwrap() - from).abs() > 1e-6;
+        assert!(moved("sampling_weight", 0.5) || moved("loss_weight", 1.0), "{mixture}: {last}");
+        assert_eq!(prose["objective_mean"].is_number(), mixture.contains("reweighted"));
+        fs::remove_dir_all(whole).unwrap();
+        fs::remove_dir_all(halves).unwrap();
+    }
+}
+
+#[test]
+fn a_run_goes_on_with_the_reference_model_it_began_with_wherever_that_lies() {
+    let place = Place::new();
+    let train = |config: &str, more: &[&str]| {
+        let args = ["train", config, "-q", "--set", "train.steps=6"];
+        [&args[..], more].concat().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let ok = |args: Vec<String>| place.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let fails =
+        |args: Vec<String>| place.fails(2, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    ok(train("config.toml", &["--out", "one"]));
+    ok(train("config.toml", &["--out", "two", "--seed", "2"]));
+    ok(train("config.toml", &["--out", "other", "--set", "tokenizer.train.vocab_size=420"]));
+    ok(train("config.toml", &["--out", "short", "--set", "train.context=16"]));
+    place.edit(
+        "objective = \"importance\"",
+        "objective = \"reweighted\"\nloss = { strategy = \"excess-dro\", reference = \"one\" }",
+    );
+    let reference = |path: &str| format!("mixture.loss.reference=\"{path}\"");
+    for (bad, expected) in [
+        ("nowhere", "nowhere does not exist"),
+        ("prose.jsonl", "no model in"),
+        ("other", "tokenizer"),
+        ("short", "the 32 tokens of train.context"),
+    ] {
+        let said = fails(train("config.toml", &["--out", "run", "--set", &reference(bad)]));
+        assert!(said.contains("mixture.loss.reference"), "{said}");
+        assert!(said.contains(expected) && said.contains("\nhint: "), "{said}");
+        assert!(!place.path("run/metrics.jsonl").exists());
+    }
+    ok(train("config.toml", &["--out", "run"]));
+    fs::remove_dir_all(place.path("run/checkpoints/step-00000006")).unwrap();
+    let resume =
+        |path: &str| train("config.toml", &["--out", "run", "--resume", "--set", &reference(path)]);
+    let said = fails(resume("two"));
+    assert!(said.contains("mixture.loss.reference") && said.contains("another one"), "{said}");
+    fs::rename(place.path("one"), place.path("moved")).unwrap();
+    ok(resume("moved"));
+    assert!(place.path("run/export").exists());
+}

@@ -11,6 +11,7 @@ use crate::generate::{self, GenerateArgs};
 use crate::inspect::{self, InspectArgs};
 use crate::lab::{self, LabArgs};
 use crate::prepare::{self, PrepareArgs};
+use crate::report::{self, ReportArgs};
 use crate::session::{Common, Flag, Session};
 use crate::train::{self, TrainArgs};
 
@@ -41,6 +42,9 @@ pub enum Command {
     Compare(CompareArgs),
     /// Loss, perplexity and bits per byte of every domain
     Eval(EvalArgs),
+    /// Write one HTML page about run folders or a comparison: losses, weights, speed (--out
+    /// FILE.html; default report.html in the folder)
+    Report(ReportArgs),
     /// Continue a text
     Generate(GenerateArgs),
     /// Say what a tokenized file, run folder or checkpoint holds; `inspect strategies` lists the
@@ -64,6 +68,7 @@ impl Command {
             Self::Train(_) => ("train", &[Set, Out, Device, Resume]),
             Self::Compare(_) => ("compare", &[Set, Out, Device]),
             Self::Eval(_) => ("eval", &[Set, Out, Device]),
+            Self::Report(_) => ("report", &[Out]),
             Self::Generate(_) => ("generate", &[Device]),
             Self::Inspect(_) => ("inspect", &[]),
             Self::Convert(_) => ("convert", &[]),
@@ -84,6 +89,7 @@ impl Command {
             Self::Train(args) => train::run(args, session),
             Self::Compare(args) => compare::run(args, session),
             Self::Eval(args) => eval::run(args, session),
+            Self::Report(args) => report::run(args, session),
             Self::Generate(args) => generate::run(args, session),
             Self::Inspect(args) => inspect::run(args, session),
             Self::Convert(args) => convert::run(args, session),
@@ -110,6 +116,7 @@ mod tests {
             "cuvee train c.toml --resume --out r --device cpu --set a=1",
             "cuvee prepare c.toml --out r --set a=1 --seed 1 --json -q",
             "cuvee eval r --out shards --device cuda --set a=1",
+            "cuvee report a b --out r.html --json",
             "cuvee generate r --prompt x --device cpu --seed 3",
             "cuvee lab linear --out r --set a=1",
             "cuvee bench train --device cpu --set train.lr=1",
@@ -121,6 +128,8 @@ mod tests {
             "cuvee prepare c.toml --resume",
             "cuvee prepare c.toml --device cpu",
             "cuvee eval r --resume",
+            "cuvee report r --device cpu",
+            "cuvee report r --resume",
             "cuvee generate r --prompt x --out y",
             "cuvee generate r --prompt x --resume",
             "cuvee inspect r --device cpu",
@@ -185,6 +194,7 @@ mod tests {
                 "cuvee-train: CONFIG",
                 "cuvee-compare: --baseline --collect --jobs --pilot --plan --shard WHAT",
                 "cuvee-eval: --context --data --sequences CHECKPOINT",
+                "cuvee-report: PATHS",
                 "cuvee-generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",
                 "cuvee-inspect: --format --token-type PATH",
                 "cuvee-convert: --end-of-text --format --split --to --token-type INPUT OUTPUT",

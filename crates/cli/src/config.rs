@@ -307,11 +307,17 @@ pub fn differences(old: &Config, new: &Config) -> Result<Vec<String>, ConfigErro
 ///
 /// How often to look and to save and who is told does not change what is trained, nor does what is
 /// said of a corpus; how often a domain may be read is a limit, which a run that met it may have to
-/// raise; and whether data that lies elsewhere now is the same data, its checksums tell better than
-/// its path.
+/// raise; and whether data or a reference model that lies elsewhere now is the same, its checksums
+/// tell better than its path.
 pub fn may_change(key: &str) -> bool {
-    let keys =
-        ["base", "data.dir", "data.commit_every", "data.remember_documents", "tokenizer.file"];
+    let keys = [
+        "base",
+        "data.dir",
+        "data.commit_every",
+        "data.remember_documents",
+        "tokenizer.file",
+        "mixture.loss.reference",
+    ];
     keys.contains(&key)
         || ["eval.", "checkpoint.", "log."].iter().any(|section| key.starts_with(section))
         || (key.starts_with("domain.")

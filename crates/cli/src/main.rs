@@ -16,6 +16,7 @@ mod model_source;
 mod plan;
 mod prepare;
 mod progress;
+mod report;
 mod run_folder;
 mod session;
 mod token_file;
@@ -113,6 +114,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
             error.downcast_ref(),
             Some(TrainError::Config { .. } | TrainError::Device { .. })
         )
+        || matches!(error.downcast_ref(), Some(cuvee_report::ReportError::NoRun { .. }))
         || error.downcast_ref().is_some_and(cuvee_data::DataError::is_usage)
 }
 

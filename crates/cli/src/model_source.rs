@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use cuvee_data::{DataError, Tokenizer};
 use cuvee_train::{DeviceSpec, Engine, TrainSpec, checkpoint, engine_from_parameters, hf};
+use cuvee_words::causes_then_hints;
 
+use crate::config::{Config, ConfigError};
 use crate::progress::PrepareProgress;
 use crate::session::{Interrupted, Session};
 
@@ -121,6 +123,21 @@ impl ModelSource {
         Ok(ends)
     }
 
+    /// As [`engine`](Self::engine), of a model that reads what a run's `tokenizer` writes.
+    ///
+    /// # Errors
+    /// As [`engine`](Self::engine); a tokenizer beside the model that is another one.
+    pub fn engine_for(
+        &self,
+        tokenizer: &Tokenizer,
+        train: &TrainSpec,
+        device: DeviceSpec,
+    ) -> anyhow::Result<Box<dyn Engine>> {
+        let model = hf::read_config(&self.folder)?;
+        let parameters = hf::load_initial(&self.folder, &model, tokenizer)?;
+        Ok(engine_from_parameters(&model, train, device, parameters)?)
+    }
+
     /// The engine that `train` names with the model's parameters in it, not meant for training.
     ///
     /// # Errors
@@ -130,5 +147,28 @@ impl ModelSource {
         let model = hf::read_config(&self.folder)?;
         let parameters = hf::load_parameters(&self.folder, &model)?;
         Ok(engine_from_parameters(&model, train, device, parameters)?)
+    }
+}
+
+/// The model that the losses of a run are compared with, where its loss strategy has one.
+///
+/// # Errors
+/// A model that is not there or does not fit, as a fault of `mixture.loss.reference`.
+pub fn reference_engine(
+    config: &Config,
+    train: &TrainSpec,
+    tokenizer: &Tokenizer,
+    device: DeviceSpec,
+    session: &Session,
+) -> anyhow::Result<Option<Box<dyn Engine>>> {
+    let Some(path) = config.mixture.loss.reference() else { return Ok(None) };
+    let found = ModelSource::find(&config.base.join(path), session)
+        .and_then(|source| source.engine_for(tokenizer, train, device));
+    match found {
+        Err(error) if !error.is::<Interrupted>() => {
+            let text = causes_then_hints(error.chain().map(ToString::to_string));
+            Err(ConfigError(format!("mixture.loss.reference: {text}")).into())
+        }
+        other => other.map(Some),
     }
 }

@@ -16,8 +16,8 @@ pub struct Common {
     /// there is a config)
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Where to write: the run folder (train, default runs/NAME), the shards (prepare, eval), or
-    /// the findings (lab)
+    /// Where to write: the run folder (train, default runs/NAME), the shards (prepare, eval), the
+    /// page (report), or the findings (lab)
     #[arg(long, global = true, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Override the config's seed

@@ -9,10 +9,11 @@ use cuvee_words::{counted, plural, shell_path, shell_word, toml_string};
 use serde_json::json;
 
 use crate::config::{Config, ConfigError, differences};
-use crate::model_source::fetched_model;
+use crate::model_source::{fetched_model, reference_engine};
 use crate::plan::Plan;
 use crate::prepare;
 use crate::progress::TrainProgress;
+use crate::report;
 use crate::run_folder::{self, Begun, RunRecords, Told, holds_run};
 use crate::session::{Interrupted, Session};
 
@@ -64,6 +65,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         plan.run.train.go_on_in(begun, device);
     }
     let engine = plan.engine(init.as_deref(), &corpus.tokenizer, device, config.seed)?;
+    let reference = reference_engine(&config, &plan.run.train, &corpus.tokenizer, device, session)?;
     let fresh = from.is_none();
     session.say(describe(&plan, engine.as_ref(), estimator, device, &folder, fresh));
     if let Some(begun) = begun.filter(|begun| *begun != engine.precision()) {
@@ -80,6 +82,9 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         engine,
         resolved.clone(),
     )?;
+    if let Some(reference) = reference {
+        trainer.compare_with(reference)?;
+    }
     if let Some(Begun { checkpoint, .. }) = &from {
         trainer.restore(checkpoint).map_err(as_config)?;
         session.say(format!(
@@ -117,21 +122,24 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     }
 
     let export = run_folder::write_export(&folder, &trainer, &corpus.tokenizer, &plan)?;
+    let report = report::write_page(std::slice::from_ref(&folder), &folder, None, session);
     let state = trainer.state();
     let rows = results(state);
     session.say(cuvee_report::result_table(&rows, mean(state)));
     session.say(format!(
-        "{} {} in {}, {:.0} tokens/s\nmetrics   {}\nexport    {}  (transformers: AutoModelForCausalLM.from_pretrained)\nnext      cuvee generate {} --prompt \"…\"",
+        "{} {} in {}, {:.0} tokens/s\nmetrics   {}\n{}export    {}  (transformers: AutoModelForCausalLM.from_pretrained)\nnext      cuvee generate {} --prompt \"…\"",
         cuvee_report::count(state.tokens as f64),
         plural(state.tokens, "token"),
         cuvee_report::duration(state.seconds),
         state.tokens as f64 / state.seconds.max(1e-9),
         folder.join("metrics.jsonl").display(),
+        report.iter().map(|page| format!("report    {}\n", page.display())).collect::<String>(),
         export.display(),
         shell_path(&folder),
     ));
     session.emit(&json!({
         "run": folder,
+        "report": report,
         "export": export,
         "steps": state.step,
         "tokens": state.tokens,

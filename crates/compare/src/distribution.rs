@@ -3,7 +3,7 @@
 //!
 //! Tails and quantiles are two-sided, as everything here is: p is the chance of a value at least as
 //! far from 0. Tails come from `statrs`, whose incomplete beta and gamma functions keep their
-//! relative precision for small p; quantiles invert them by halving, to rounding.
+//! relative precision for small p; quantiles invert them, to rounding.
 
 use statrs::function::beta::beta_reg;
 use statrs::function::erf::erfc;
@@ -113,7 +113,7 @@ impl Deviation {
         ends.extend(bends.iter().copied().filter(|bend| *bend > low && *bend < high));
         ends.sort_by(f64::total_cmp);
         let part = |pair: &[f64]| {
-            self.quadrature.integrate(pair[0], pair[1], 8, |y| self.density(y) * f(y))
+            self.quadrature.integrate(pair[0], pair[1], 3, |y| self.density(y) * f(y))
         };
         ends.windows(2).map(part).sum()
     }

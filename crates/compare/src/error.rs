@@ -27,7 +27,7 @@ pub enum CompareError {
     },
 
     /// Two arms, domains or seeds share a name.
-    #[error("expected a {what} to be there once, found `{name}` twice\nhint: rename or remove one")]
+    #[error("expected each {what} once, found `{name}` twice\nhint: rename or remove one")]
     Duplicate {
         /// What has the name: `arm`.
         what: &'static str,

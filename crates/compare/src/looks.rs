@@ -127,7 +127,7 @@ impl Chain {
 
     /// The bound at which this look and those before it call `spent` of equal arms different.
     fn bound(&self, spent: f64) -> f64 {
-        let panel = 64;
+        let panel = 32;
         let kept = |angle: f64| {
             let inner = |x: f64| self.density(x) * self.at(x);
             self.scale() * self.quadrature.integrate(-angle, angle, panel, inner)

@@ -1,8 +1,8 @@
 //! Integrals and roots of smooth functions.
 //!
 //! Integrals are sums over Gauss–Legendre nodes on equal panels: exact for polynomials of degree 39
-//! on each, so that a smooth density is integrated to rounding. Roots are found by halving an
-//! interval, which cannot fail for a monotone function. Nothing is random.
+//! on each, so that a smooth density is integrated to rounding. Roots stay between two points of
+//! which one is too low and one too high. Nothing is random.
 
 /// Nodes of a panel.
 const NODES: usize = 20;
@@ -59,25 +59,41 @@ impl Quadrature {
     }
 }
 
-/// Where a rising function reaches `target`, between `low` and `high`: to rounding.
-pub(crate) fn rising_root(
-    mut low: f64,
-    mut high: f64,
-    target: f64,
-    mut f: impl FnMut(f64) -> f64,
-) -> f64 {
+/// Where a rising function reaches `target`, between `low` and `high`: to rounding. Chandrupatla's
+/// method (1997): inverse quadratic steps where they are safe, else the interval is halved.
+pub(crate) fn rising_root(low: f64, high: f64, target: f64, mut f: impl FnMut(f64) -> f64) -> f64 {
+    let mut above = |x: f64| f(x) - target;
+    // The newest point, the end on the other side of the root, and the point before.
+    let (mut a, mut b) = ((high, above(high)), (low, above(low)));
+    let mut share = 0.5;
     for _ in 0..200 {
-        let middle = 0.5 * (low + high);
-        if middle <= low || middle >= high {
-            break;
-        }
-        if f(middle) < target {
-            low = middle;
+        let x = a.0 + share * (b.0 - a.0);
+        let new = (x, above(x));
+        let before;
+        if (new.1 < 0.0) == (a.1 < 0.0) {
+            before = a;
         } else {
-            high = middle;
+            before = b;
+            b = a;
         }
+        a = new;
+        let best = if a.1.abs() < b.1.abs() { a } else { b };
+        let least = 2.0 * f64::EPSILON * best.0.abs() / (b.0 - a.0).abs();
+        if best.1 == 0.0 || least.is_nan() || least > 0.5 {
+            return best.0;
+        }
+        let position = (a.0 - b.0) / (before.0 - b.0);
+        let height = (a.1 - b.1) / (before.1 - b.1);
+        let safe = height * height < position && (1.0 - height).powi(2) < 1.0 - position;
+        share = if safe {
+            a.1 / (b.1 - a.1) * before.1 / (b.1 - before.1)
+                + (before.0 - a.0) / (b.0 - a.0) * a.1 / (before.1 - a.1) * b.1 / (before.1 - b.1)
+        } else {
+            0.5
+        };
+        share = share.clamp(least, 1.0 - least);
     }
-    0.5 * (low + high)
+    a.0
 }
 
 /// A bound above the root of a rising function: `start` doubled until the function reaches
@@ -107,8 +123,16 @@ mod tests {
 
     #[test]
     fn roots_are_found_to_rounding() {
+        let mut calls = 0;
         let high = upper_bound(0.1, 2.0, |x| x * x);
-        let root = rising_root(0.0, high, 2.0, |x| x * x);
-        assert!((root - std::f64::consts::SQRT_2).abs() < 1e-15, "{root}");
+        let root = rising_root(0.0, high, 2.0, |x| {
+            calls += 1;
+            x * x
+        });
+        assert!((root - std::f64::consts::SQRT_2).abs() < 1e-15 && calls < 20, "{root}, {calls}");
+        // A root at an end; a function that is flat but for a step.
+        assert_eq!(rising_root(0.0, 1.0, 0.0, |x| x), 0.0);
+        let step = rising_root(0.0, 1.0, 0.5, |x| f64::from(x >= 0.3));
+        assert!((step - 0.3).abs() < 1e-15, "{step}");
     }
 }

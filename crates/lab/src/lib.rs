@@ -28,9 +28,7 @@
 struct Readme;
 
 mod bootstrap;
-mod chart;
 mod error;
-mod interval;
 mod linalg;
 mod mnist;
 mod page;
@@ -45,8 +43,8 @@ mod table;
 mod tuning;
 mod weighting;
 
+pub use cuvee_report::Interval;
 pub use error::{LabError, Result};
-pub use interval::Interval;
 pub use mnist::{MnistSettings, mnist};
 pub use page::{page, sweep_page};
 pub use regression::{RegressionSettings, linear, linear_sweep, logistic, logistic_sweep};

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::interval::Interval;
+use cuvee_report::Interval;
 
 /// A study's findings, as written to `results.json`.
 #[derive(Clone, Debug, Serialize)]

@@ -7,10 +7,10 @@
 use rayon::prelude::*;
 
 use crate::bootstrap::steps_to_uniform;
-use crate::interval::{Interval, interval};
 use crate::schedule::{Path, Schedule};
 use crate::study::{ArmResult, Curve};
 use crate::weighting::Arm;
+use cuvee_report::{Interval, interval};
 
 /// Runs every (seed, arm) in parallel: `run` is given the numbers of both. `[arm][seed]`, or `None`
 /// where `run` was stopped.

@@ -2,8 +2,8 @@
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 
-use crate::interval::Interval;
 use crate::study::{ArmResult, Study, Sweep, Tried};
+use cuvee_report::Interval;
 
 /// One line an arm, and the oracle's: errors and weights.
 pub fn arm_table(study: &Study) -> String {

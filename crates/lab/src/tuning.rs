@@ -6,11 +6,11 @@
 //! error on seeds that the study itself does not use. Cost: rates · tuning seeds + seeds
 //! trainings of each arm.
 
-use crate::interval::{Interval, interval};
 use crate::schedule::{Path, Schedule};
 use crate::study::{Tried, Tuned};
 use crate::summary::{oracle, run_all, summarise};
 use crate::weighting::Arm;
+use cuvee_report::{Interval, interval};
 
 /// What rates are tried, and on how many seeds.
 pub(crate) struct Tuning {

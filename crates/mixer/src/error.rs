@@ -177,6 +177,8 @@ pub enum MixerError {
     LossUnused {
         /// The strategy found in the loss slot.
         strategy: String,
+        /// The objectives under which it has one.
+        expected: &'static [Objective],
     },
 
     /// A strategy was chosen under an objective where its numbers would mean something else.

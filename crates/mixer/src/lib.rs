@@ -67,7 +67,7 @@ pub use error::{MixerError, Place, Result};
 pub use measurements::{GradientRequest, Measurements, ObservationRequest, VarianceEstimator};
 pub use mixer::Mixer;
 pub use objective::{Counts, MixtureOptions, Normalise, Objective};
-pub use observation::{GradientStatistics, LossStatistics, Observation};
+pub use observation::{GradientGram, GradientStatistics, LossStatistics, Observation};
 pub use order::{Window, WindowOrder};
 pub use plan::DomainPlan;
 pub use share_schedule::{Interpolate, ShareSchedule};

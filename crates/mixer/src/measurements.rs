@@ -87,22 +87,32 @@ pub struct ObservationRequest {
     pub rotate: bool,
     /// Gradient statistics.
     pub gradient: Option<GradientRequest>,
+    /// Inner products of the domains' gradients before one step in so many, at least 1.
+    pub gram_every: Option<u64>,
+    /// Before each step, the excess of the losses of its batch over those of a reference model.
+    pub excess: bool,
 }
 
 impl ObservationRequest {
+    /// Whether the domains' gradients are to be compared before `step`, counted from 0.
+    pub fn gram_at(&self, step: u64) -> bool {
+        self.gram_every.is_some_and(|every| step.is_multiple_of(every))
+    }
+
     /// What `step`, counted from 0, is to collect: a function of its number, so that a resumed run
     /// collects at the same ones.
     pub fn estimator_at(&self, step: u64) -> Option<VarianceEstimator> {
         self.gradient.filter(|gradient| gradient.collects(step)).map(|gradient| gradient.estimator)
     }
 
-    /// What serves both: the shorter intervals, the one estimator.
+    /// What serves both: of held-out losses the longest interval that falls on all steps of either,
+    /// of gradients the shorter one, the one estimator.
     ///
     /// # Errors
     /// Two different estimators, since a step collects one kind of statistics.
     pub fn merge(self, other: Self) -> Result<Self> {
         let held_out_every = match (self.held_out_every, other.held_out_every) {
-            (Some(a), Some(b)) => Some(a.min(b)),
+            (Some(a), Some(b)) => Some(common(a, b)),
             (a, b) => a.or(b),
         };
         let gradient = match (self.gradient, other.gradient) {
@@ -113,8 +123,19 @@ impl ObservationRequest {
             (Some(a), Some(b)) => Some(GradientRequest { every: a.every.min(b.every), ..a }),
             (a, b) => a.or(b),
         };
-        Ok(Self { held_out_every, rotate: self.rotate || other.rotate, gradient })
+        Ok(Self {
+            held_out_every,
+            rotate: self.rotate || other.rotate,
+            gradient,
+            gram_every: [self.gram_every, other.gram_every].into_iter().flatten().min(),
+            excess: self.excess || other.excess,
+        })
     }
+}
+
+/// The greatest common divisor: a rule may count on the very steps that it asked for.
+fn common(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { common(b, a % b) }
 }
 
 /// What an adaptive strategy believes and where its bounds bite, for the records of a run. The
@@ -128,6 +149,9 @@ pub struct Measurements {
     pub headroom: Option<f64>,
     /// Standard error of each loss weight, once held-out text was measured.
     pub loss_weight_error: Option<Vec<f64>>,
+    /// Mean of the objective α over the updates so far, one a domain: the result of a rule that
+    /// looks for the shares of a later run.
+    pub objective_mean: Option<Vec<f64>>,
     /// Domains whose loss weight a clamp holds.
     pub clamped: Vec<DomainId>,
     /// Domains whose sampling weight sits at the exploration floor: more of it comes from the floor
@@ -143,6 +167,7 @@ impl Measurements {
         self.gradient_deviation = self.gradient_deviation.or(other.gradient_deviation);
         self.headroom = self.headroom.or(other.headroom);
         self.loss_weight_error = self.loss_weight_error.or(other.loss_weight_error);
+        self.objective_mean = self.objective_mean.or(other.objective_mean);
         self.clamped.extend(other.clamped);
         self.floored.extend(other.floored);
         self.capped.extend(other.capped);
@@ -164,10 +189,17 @@ mod tests {
             held_out_every: Some(30),
             rotate: true,
             gradient: gradient(VarianceEstimator::Ghost, 4),
+            gram_every: Some(3),
+            excess: true,
         };
         assert_eq!(none.merge(none), Ok(none));
-        assert_eq!(sampling.merge(loss), Ok(sampling));
+        let both = ObservationRequest { held_out_every: Some(10), ..sampling };
+        assert_eq!(sampling.merge(loss), Ok(both), "every 30 and every 100 steps");
         assert_eq!(loss.merge(none), Ok(loss));
+        let compared: Vec<u64> = (0..8).filter(|&step| sampling.gram_at(step)).collect();
+        assert_eq!((compared, none.gram_at(0)), (vec![0, 3, 6], false));
+        let rarely = ObservationRequest { gram_every: Some(5), ..none };
+        assert_eq!(rarely.merge(sampling).unwrap().gram_every, Some(3));
         assert!(loss.merge(sampling).unwrap().rotate && !loss.merge(none).unwrap().rotate);
         assert_eq!(sampling.merge(sampling), Ok(sampling));
         let often =

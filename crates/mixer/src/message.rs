@@ -130,21 +130,21 @@ impl MixerError {
                     counted(*fitting_steps, "step")
                 )
             }
-            Self::LossUnused { strategy } => format!(
+            Self::LossUnused { strategy, expected } => format!(
                 "{mixture}loss = \"{strategy}\" has no effect under objective = \"sampled\", where \
                  every sequence counts once\n\
-                 hint: set {mixture}objective = \"importance\" (or \"reweighted\"), or remove \
-                 {mixture}loss"
+                 hint: set {mixture}objective = {}, or remove {mixture}loss",
+                alternatives(expected)
             ),
             Self::WrongObjective { strategy, slot: at, objective, expected, reason } => {
-                let quoted = |objective: &Objective| format!("\"{}\"", objective.name());
                 format!(
                     "{} = \"{strategy}\" does not work under objective = {}: expected {}, since \
                      {reason}\n\
-                     hint: set {mixture}objective = \"importance\"",
+                     hint: set {mixture}objective = {}",
                     slot(at),
                     quoted(objective),
-                    expected.iter().map(quoted).collect::<Vec<_>>().join(" or ")
+                    expected.iter().map(quoted).collect::<Vec<_>>().join(" or "),
+                    alternatives(expected)
                 )
             }
             Self::TwoEstimators { sampling, loss } => format!(
@@ -189,6 +189,20 @@ impl fmt::Display for MixerError {
 }
 
 impl std::error::Error for MixerError {}
+
+fn quoted(objective: &Objective) -> String {
+    format!("\"{}\"", objective.name())
+}
+
+/// The first of some objectives, and in brackets the others.
+fn alternatives(objectives: &[Objective]) -> String {
+    let mut names = objectives.iter().map(quoted);
+    let first = names.next().unwrap_or_default();
+    match names.collect::<Vec<_>>().join(" or ") {
+        others if others.is_empty() => first,
+        others => format!("{first} (or {others})"),
+    }
+}
 
 fn fitting_hint(fitting_steps: u64, domain: &str) -> String {
     let otherwise =

@@ -58,7 +58,9 @@ impl Mixer {
         let sampling = strategy(Slot::Sampling, &spec.sampling)?;
         let loss = strategy(Slot::Loss, &spec.loss)?;
         if spec.objective == Objective::Sampled && !matches!(spec.loss, StrategySpec::Uniform(_)) {
-            return Err(MixerError::LossUnused { strategy: spec.loss.entry().name.to_owned() });
+            let entry = spec.loss.entry();
+            let expected = entry.objectives.weighing();
+            return Err(MixerError::LossUnused { strategy: entry.name.to_owned(), expected });
         }
         spec.sampling.check_objective(Slot::Sampling, spec.objective)?;
         spec.loss.check_objective(Slot::Loss, spec.objective)?;
@@ -170,13 +172,47 @@ impl Mixer {
         })
     }
 
+    /// Tells the loss strategy what is known of the batch in `draw`, the step drawn last, before it
+    /// is trained on, and weighs the batch anew by what it proposes then. Which sequences were
+    /// drawn stays as it is, and so do p and the sampling strategy, which is not told.
+    ///
+    /// For what [`observation_request`](Self::observation_request) asks to be known before a step:
+    /// `gram_every` and `excess`.
+    ///
+    /// # Errors
+    /// A proposal that is unusable. `draw` is then unchanged, and the strategy has been told.
+    pub fn observe_before(&mut self, draw: &mut StepDraw, observation: &Observation) -> Result<()> {
+        self.loss.observe(observation);
+        let mut mixture = Mixture::reweighed(
+            draw.step,
+            self.options.objective,
+            &self.domains,
+            &self.importance,
+            draw.sampling.clone(),
+            self.loss.as_ref(),
+        )?;
+        if self.options.normalise == Normalise::Multipliers {
+            mixture.normalise_multipliers(&draw.counts, self.run.batch_size);
+        }
+        for sequence in &mut draw.draws {
+            if let Some(multiplier) = mixture.multipliers.get(sequence.domain.0) {
+                sequence.multiplier = *multiplier;
+            }
+        }
+        draw.loss = mixture.loss;
+        draw.objective = mixture.objective;
+        draw.multipliers = mixture.multipliers;
+        draw.measurements.objective_mean = mixture.measurements.objective_mean;
+        Ok(())
+    }
+
     /// Tells both strategies what came out of the step just done.
     pub fn observe(&mut self, observation: &Observation) {
         self.loss.observe(observation);
         self.sampling.observe(observation);
     }
 
-    /// What both strategies have to be told after a step, besides the training losses.
+    /// What both strategies have to be told of a step, besides the training losses.
     pub fn observation_request(&self) -> ObservationRequest {
         self.request
     }

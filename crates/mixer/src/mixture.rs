@@ -37,39 +37,52 @@ impl Mixture {
     ) -> Result<Self> {
         let names = domain::names(domains);
         let context = Context { step, domains, importance, loss_weight: None };
-        let role = |strategy: &dyn Strategy, what: &str| {
-            format!("{what} (strategy {}, step {step})", strategy.describe())
-        };
         let of_loss = loss.measurements(&context);
-        let (loss_weight, alpha) = match objective {
-            Objective::Sampled => (LossWeights::ones(names.len()), None),
-            Objective::Importance => {
-                let raw = loss.propose(&context)?;
-                let w =
-                    LossWeights::normalise(role(loss, "loss_weight"), &names, importance, &raw)?;
-                let alpha = Simplex::product(importance, &w);
-                (w, Some(alpha))
-            }
-            Objective::Reweighted => {
-                let raw = loss.propose(&context)?;
-                let alpha = Simplex::normalise(role(loss, "objective"), &names, &raw)?;
-                (LossWeights::implied(&names, &alpha, importance)?, Some(alpha))
-            }
-        };
+        let (loss_weight, alpha) = weighed(objective, &context, loss)?;
         let context = Context { loss_weight: Some(&loss_weight), ..context };
         let raw = sampling.propose(&context)?;
         let mut measurements = sampling.measurements(&context).merge(of_loss);
-        let p = Simplex::normalise(role(sampling, "sampling_weight"), &names, &raw)?;
+        let p = Simplex::normalise(role(sampling, "sampling_weight", step), &names, &raw)?;
         let (p, capped) = limit(p)?;
         measurements.capped = capped;
+        Self::at(&context, p, loss_weight.clone(), alpha, measurements)
+    }
+
+    /// The weights of `step`, which was drawn at `sampling`, by what the loss strategy proposes for
+    /// it now; the measurements are that strategy's alone.
+    ///
+    /// # Errors
+    /// As [`at_step`](Self::at_step).
+    pub(crate) fn reweighed(
+        step: u64,
+        objective: Objective,
+        domains: &[DomainInfo],
+        importance: &Simplex,
+        sampling: Simplex,
+        loss: &dyn Strategy,
+    ) -> Result<Self> {
+        let context = Context { step, domains, importance, loss_weight: None };
+        let (loss_weight, alpha) = weighed(objective, &context, loss)?;
+        Self::at(&context, sampling, loss_weight, alpha, loss.measurements(&context))
+    }
+
+    /// The weights where p, w and α are known; no α is p.
+    fn at(
+        context: &Context,
+        sampling: Simplex,
+        loss: LossWeights,
+        alpha: Option<Simplex>,
+        measurements: Measurements,
+    ) -> Result<Self> {
+        let names = domain::names(context.domains);
         let (objective, multipliers) = match alpha {
-            None => (p.clone(), vec![1.0; names.len()]),
+            None => (sampling.clone(), vec![1.0; names.len()]),
             Some(alpha) => {
-                let multipliers = multipliers(&names, &alpha, &p, step)?;
+                let multipliers = multipliers(&names, &alpha, &sampling, context.step)?;
                 (alpha, multipliers)
             }
         };
-        Ok(Self { sampling: p, loss: loss_weight, objective, multipliers, measurements })
+        Ok(Self { sampling, loss, objective, multipliers, measurements })
     }
 
     /// Scales the multipliers so that they sum to the batch size over `counts` sequences: see
@@ -82,6 +95,36 @@ impl Mixture {
             self.multipliers.iter_mut().for_each(|m| *m *= factor);
         }
     }
+}
+
+/// w and α as the loss strategy proposes them; no α where it is p.
+fn weighed(
+    objective: Objective,
+    context: &Context,
+    loss: &dyn Strategy,
+) -> Result<(LossWeights, Option<Simplex>)> {
+    let Context { step, importance, .. } = *context;
+    let names = domain::names(context.domains);
+    match objective {
+        Objective::Sampled => Ok((LossWeights::ones(names.len()), None)),
+        Objective::Importance => {
+            let raw = loss.propose(context)?;
+            let role = role(loss, "loss_weight", step);
+            let w = LossWeights::normalise(role, &names, importance, &raw)?;
+            let alpha = Simplex::product(importance, &w);
+            Ok((w, Some(alpha)))
+        }
+        Objective::Reweighted => {
+            let raw = loss.propose(context)?;
+            let alpha = Simplex::normalise(role(loss, "objective", step), &names, &raw)?;
+            Ok((LossWeights::implied(&names, &alpha, importance)?, Some(alpha)))
+        }
+    }
+}
+
+/// What a strategy proposes at a step, for an error.
+fn role(strategy: &dyn Strategy, what: &str, step: u64) -> String {
+    format!("{what} (strategy {}, step {step})", strategy.describe())
 }
 
 /// m_i = α_i / p_i; 0 for a domain outside the objective, whatever its p.

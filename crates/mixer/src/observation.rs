@@ -76,7 +76,43 @@ impl GradientStatistics {
     }
 }
 
-/// Everything known after a step, one entry a domain in each list.
+/// Inner products of the domains' gradients at one step: of the gradients of their mean losses over
+/// their sequences of the batch, before any multiplier.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GradientGram {
+    domains: usize,
+    /// ⟨g_i, g_j⟩, row by row.
+    products: Vec<Option<f64>>,
+    learning_rate: f64,
+}
+
+impl GradientGram {
+    /// Nothing known of `domains` domains, at a step of this learning rate.
+    pub fn new(domains: usize, learning_rate: f64) -> Self {
+        Self { domains, products: vec![None; domains * domains], learning_rate }
+    }
+
+    /// Sets ⟨g_i, g_j⟩ = ⟨g_j, g_i⟩; a pair of domains that there are not is ignored.
+    pub fn set(&mut self, i: DomainId, j: DomainId, product: f64) {
+        if i.0 < self.domains && j.0 < self.domains {
+            self.products[i.0 * self.domains + j.0] = Some(product);
+            self.products[j.0 * self.domains + i.0] = Some(product);
+        }
+    }
+
+    /// ⟨g_i, g_j⟩; `None` where either domain was not in the batch, or is none.
+    pub fn product(&self, i: DomainId, j: DomainId) -> Option<f64> {
+        let inside = i.0 < self.domains && j.0 < self.domains;
+        inside.then(|| self.products[i.0 * self.domains + j.0]).flatten()
+    }
+
+    /// The learning rate of the step.
+    pub fn learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+}
+
+/// Everything known after a step, or before it, one entry a domain in each list.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Observation {
@@ -92,9 +128,20 @@ pub struct Observation {
     pub held_out_windows: Vec<u64>,
     /// Gradients of the training sequences of the step; empty unless collected.
     pub gradient: Vec<Option<GradientStatistics>>,
+    /// Inner products of the domains' gradients, unless nobody asked; known before the step.
+    pub gram: Option<GradientGram>,
+    /// Excess of the loss over a reference model's; empty unless asked for, and known before the
+    /// step. See [`rule::excess_losses`](crate::rule::excess_losses()).
+    pub excess: Vec<Option<f64>>,
 }
 
 impl Observation {
+    /// Of a step that is drawn and not trained on yet: nothing, to which is added what is known.
+    /// For [`Mixer::observe_before`](crate::Mixer::observe_before).
+    pub fn before_step(step: u64) -> Self {
+        Self { step, ..Self::default() }
+    }
+
     /// Groups the losses of a batch by domain.
     ///
     /// `sequence_domains[j]` and `sequence_losses[j]` belong to sequence j; `domains` is the number
@@ -133,6 +180,20 @@ impl Observation {
     /// batch.
     pub fn with_gradient(mut self, gradient: Vec<Option<GradientStatistics>>) -> Self {
         self.gradient = gradient;
+        self
+    }
+
+    /// Adds inner products of the domains' gradients.
+    #[must_use]
+    pub fn with_gram(mut self, gram: GradientGram) -> Self {
+        self.gram = Some(gram);
+        self
+    }
+
+    /// Adds the excess of each domain's loss over a reference model's.
+    #[must_use]
+    pub fn with_excess(mut self, excess: Vec<Option<f64>>) -> Self {
+        self.excess = excess;
         self
     }
 }

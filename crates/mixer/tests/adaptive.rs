@@ -4,9 +4,9 @@
 
 use cuvee_mixer::seed::CounterRng;
 use cuvee_mixer::{
-    DomainId, DomainInfo, GradientRequest, GradientStatistics, LossStatistics, Mixer, MixerError,
-    MixerState, MixtureSpec, Objective, Observation, ObservationRequest, RunSize, StepDraw,
-    VarianceEstimator, rule,
+    DomainId, DomainInfo, GradientGram, GradientRequest, GradientStatistics, LossStatistics, Mixer,
+    MixerError, MixerState, MixtureSpec, Objective, Observation, ObservationRequest, RunSize,
+    StepDraw, VarianceEstimator, rule,
 };
 
 const RUN: RunSize = RunSize { steps: 400, batch_size: 12, context: 16, seed: 5 };
@@ -537,8 +537,11 @@ fn the_standard_error_of_a_loss_weight_is_the_scatter_of_its_estimates() {
 
 #[test]
 fn a_request_is_that_of_both_slots() {
-    let held_out =
-        |every| ObservationRequest { held_out_every: Some(every), rotate: true, gradient: None };
+    let held_out = |every| ObservationRequest {
+        held_out_every: Some(every),
+        rotate: true,
+        ..Default::default()
+    };
     assert_eq!(
         mixer("'uniform'", "'uniform'").observation_request(),
         ObservationRequest::default()
@@ -566,7 +569,8 @@ fn adaptive_strategies_are_refused_where_they_mean_something_else() {
     let error = |text: &str| Mixer::new(&spec(text), &domains(), &RUN).unwrap_err();
     for loss in ["fgls", "erma"] {
         let unused = error(&format!("loss = '{loss}'"));
-        assert_eq!(unused, MixerError::LossUnused { strategy: loss.to_owned() });
+        let expected = &[Objective::Importance];
+        assert_eq!(unused, MixerError::LossUnused { strategy: loss.to_owned(), expected });
         let shares = error(&format!("objective = 'reweighted'\nloss = '{loss}'"));
         assert!(matches!(shares, MixerError::WrongObjective { .. }), "{shares}");
         let text = shares.in_config("mixture", "train");
@@ -665,4 +669,135 @@ fn a_state_that_does_not_fit_is_refused_and_changes_nothing() {
     }
     mixer.restore(&good).unwrap();
     assert_eq!(mixer.state(), good);
+}
+
+/// What might be known before `step`: Gram matrices and excess losses that drift, of the domains in
+/// its batch.
+fn known_before(step: &StepDraw) -> Observation {
+    let t = step.step as f64;
+    let present = |i: usize| step.counts[i] > 0;
+    let gradient = |i: usize| [1.0 + i as f64, (t / 9.0 + i as f64).sin()];
+    let mut gram = GradientGram::new(3, 2e-3);
+    for (i, j) in (0..3).flat_map(|i| (0..=i).map(move |j| (i, j))) {
+        if present(i) && present(j) {
+            let (a, b) = (gradient(i), gradient(j));
+            gram.set(DomainId(i), DomainId(j), a[0] * b[0] + a[1] * b[1]);
+        }
+    }
+    let excess = |i: usize| 0.02 * i as f64 * (1.0 + (t / 5.0).sin());
+    Observation::before_step(step.step)
+        .with_gram(gram)
+        .with_excess((0..3).map(|i| present(i).then(|| excess(i))).collect())
+}
+
+/// One step of a trainer that measures what it is asked for.
+fn advance_measured(mixer: &mut Mixer) -> StepDraw {
+    let mut step = mixer.next_step().unwrap();
+    let request = mixer.observation_request();
+    if request.excess || request.gram_at(step.step) {
+        let known = known_before(&step);
+        mixer.observe_before(&mut step, &known).unwrap();
+    }
+    mixer.observe(&observation(&step));
+    step
+}
+
+const REWEIGHING: [&str; 3] = [
+    "'doge'",
+    "{ strategy = 'doge', every = 4, targets = ['code'] }",
+    "{ strategy = 'excess-dro', reference = 'r', step = 0.5 }",
+];
+
+#[test]
+fn what_is_known_before_a_step_weighs_its_batch_and_moves_no_draw() {
+    for loss in REWEIGHING {
+        for normalise in ["sequences", "multipliers"] {
+            let text = format!(
+                "objective = 'reweighted'\nsampling = 'uniform'\nloss = {loss}\nnormalise = '{normalise}'"
+            );
+            let run = RunSize { batch_size: 2, ..RUN };
+            let mut mixer = Mixer::new(&spec(&text), &domains(), &run).unwrap();
+            let mut told = Mixer::new(&spec(&text), &domains(), &run).unwrap();
+            let mut last = None;
+            for _ in 0..40 {
+                let step = mixer.next_step().unwrap();
+                let mut weighed = told.next_step().unwrap();
+                let drawn = weighed.clone();
+                let known = known_before(&weighed);
+                told.observe_before(&mut weighed, &known).unwrap();
+                assert_eq!(weighed.sampling, drawn.sampling);
+                assert_eq!(weighed.counts, step.counts, "{loss}");
+                let place = |d: &cuvee_mixer::Draw| (d.domain, d.epoch, d.window, d.start);
+                let places = |step: &StepDraw| step.draws.iter().map(place).collect::<Vec<_>>();
+                assert_eq!(places(&weighed), places(&step));
+                let alpha = weighed.objective.values();
+                assert!((alpha.iter().sum::<f64>() - 1.0).abs() < 1e-14);
+                for draw in &weighed.draws {
+                    assert_eq!(draw.multiplier, weighed.multipliers[draw.domain.0]);
+                }
+                let scale = match normalise {
+                    "sequences" => 1.0,
+                    _ => 2.0 / weighed.draws.iter().map(|d| 3.0 * alpha[d.domain.0]).sum::<f64>(),
+                };
+                for (i, alpha) in alpha.iter().enumerate() {
+                    let m = weighed.multipliers[i];
+                    assert!((m - scale * 3.0 * alpha).abs() < 1e-12 * m.max(1.0), "{loss}");
+                }
+                last = Some(weighed.objective);
+            }
+            // The weights that the last batch was given are those that the next one starts from.
+            let next = told.next_step().unwrap();
+            assert_eq!(Some(&next.objective), last.as_ref(), "{loss}");
+            assert!((next.objective.values()[0] - 1.0 / 3.0).abs() > 0.01, "{loss}: {next:?}");
+            assert_eq!(mixer.next_step().unwrap().objective.values(), [1.0 / 3.0; 3]);
+        }
+    }
+}
+
+#[test]
+fn strategies_that_reweigh_or_sample_by_tasks_resume_to_the_bit() {
+    let reweighing = REWEIGHING.map(|loss| {
+        format!("objective = 'reweighted'\nsampling = {{ strategy = 'va' }}\nloss = {loss}")
+    });
+    let tasks = ["", ", form = 'closed', variance = 'sketch'", ", balance = 3, noise_ratio = 0.5"]
+        .map(|more| format!("sampling = {{ strategy = 'pike', every = 7, step = 0.1{more} }}"));
+    for text in reweighing.iter().chain(&tasks) {
+        let new = || Mixer::new(&spec(text), &domains(), &RUN).unwrap();
+        let mut whole = new();
+        let mut states = Vec::new();
+        let steps: Vec<StepDraw> = (0..60)
+            .map(|_| {
+                states.push(serde_json::to_string(&whole.state()).unwrap());
+                advance_measured(&mut whole)
+            })
+            .collect();
+        for stop in [0, 1, 6, 7, 8, 31, 59] {
+            let mut resumed = new();
+            resumed.restore(&serde_json::from_str(&states[stop]).unwrap()).unwrap();
+            for expected in &steps[stop..] {
+                assert_eq!(&advance_measured(&mut resumed), expected, "{text} from {stop}");
+            }
+            assert_eq!(resumed.state(), whole.state());
+        }
+        let moved =
+            |step: &StepDraw| step.objective.values().iter().any(|a| (a - 1.0 / 3.0).abs() > 0.01);
+        assert!(moved(&steps[59]), "{text}: {:?}", steps[59].objective);
+    }
+}
+
+#[test]
+fn they_are_refused_where_their_numbers_would_mean_something_else() {
+    for (text, expected) in [
+        ("objective = 'importance'\nsampling = 'pike'", "sampled"),
+        ("objective = 'importance'\nloss = 'doge'", "reweighted"),
+        (
+            "objective = 'importance'\nloss = { strategy = 'excess-dro', reference = 'r' }",
+            "reweighted",
+        ),
+        ("loss = 'doge'", "objective"),
+        ("objective = 'reweighted'\nloss = 'pike'", "loss"),
+    ] {
+        let error = Mixer::new(&spec(text), &domains(), &RUN).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("hint: "), "{error}");
+    }
 }

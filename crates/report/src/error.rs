@@ -63,16 +63,32 @@ pub enum ReportError {
     #[error("{0}\nhint: check that the folder is writable and has room")]
     File(#[from] cuvee_fs::FsError),
 
-    /// What Trackio knows a run by cannot be read.
+    /// What should be reported on is no run.
     #[error(
-        "{}: expected what Trackio knows the run by: {reason}\n\
-         hint: remove the file; Trackio then shows the rest of the run as one of its own", .path.display()
+        "{}: expected a run folder (with metrics.jsonl) or a comparison's (with comparison.json), \
+         found {found}\nhint: `cuvee train` and `cuvee compare` print the folders they write", .path.display()
     )]
-    BadIdentity {
+    NoRun {
+        /// What was asked for.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+    },
+
+    /// A file beside a log is not what its name says.
+    #[error(
+        "{}: expected {expected}: {reason}\nhint: look at {folder}; remove the file to do without it",
+        .path.display()
+    )]
+    BadFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// What it should hold.
+        expected: &'static str,
+        /// What the JSON parser says.
         reason: String,
+        /// The folder that it lies in.
+        folder: String,
     },
 
     /// A file of window losses does not hold what it should.

@@ -88,6 +88,9 @@ pub struct StepDomainRecord {
     /// v̂, the estimated root of its gradient variance, where a strategy keeps one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient_deviation: Option<f64>,
+    /// Mean of α so far, where a strategy looks for the shares of a later run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective_mean: Option<f64>,
 }
 
 /// What an evaluation found.
@@ -239,6 +242,7 @@ mod tests {
             sequences: 3,
             epochs: 0.125,
             gradient_deviation: loss,
+            objective_mean: loss.map(|_| 0.125),
         }
     }
 
@@ -262,7 +266,7 @@ mod tests {
             r#"{"kind":"step","step":7,"tokens":1792,"loss":3.5,"lr":0.001,"gradient_norm":0.5,"#,
             r#""clip_factor":1.0,"tokens_per_second":1234.5,"domains":{"#,
             r#""zoo":{"loss":2.5,"importance":0.5,"sampling_weight":0.75,"loss_weight":1.0,"loss_weight_error":0.25,"multiplier":0.5,"#,
-            r#""sequences":3,"epochs":0.125,"gradient_deviation":2.5},"#,
+            r#""sequences":3,"epochs":0.125,"gradient_deviation":2.5,"objective_mean":0.125},"#,
             r#""art":{"loss":null,"importance":0.5,"sampling_weight":0.75,"loss_weight":1.0,"multiplier":0.5,"#,
             r#""sequences":3,"epochs":0.125}},"headroom":1.25,"clamped":["art"],"capped":["zoo"]}"#,
         );

@@ -8,6 +8,7 @@ use crate::number::{bytes, count, decimal, thousands};
 use comfy_table::{
     Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width,
 };
+use cuvee_compare::{ArmResult, Comparison, Resolution, Role, Verdict};
 use serde::Serialize;
 
 /// Widest table, in characters.
@@ -225,6 +226,125 @@ pub fn prepared_table(rows: &[PreparedRow]) -> String {
     })
 }
 
+/// The arms of a comparison by mean loss, the lowest first, and under them what the noise allowed:
+/// the seeds' part of the standard error of the difference, the windows' part, what could have been
+/// found, the seeds that a difference of the margin takes, and the tokens saved.
+pub fn comparison_table(comparison: &Comparison) -> String {
+    let mut ranked: Vec<&ArmResult> = comparison.arms.iter().collect();
+    let mean = |arm: &ArmResult| arm.mean_loss.unwrap_or(f64::INFINITY);
+    ranked.sort_by(|a, b| mean(a).total_cmp(&mean(b)));
+    let losses = digits(ranked.iter().filter_map(|arm| arm.ci95));
+    let differences = digits(ranked.iter().filter_map(|arm| arm.difference_ci95));
+    let ranking = |arm: &&ArmResult| {
+        let difference = match arm.role {
+            Role::Baseline => "baseline".to_owned(),
+            _ => interval(arm.difference, arm.difference_ci95, differences, true),
+        };
+        vec![
+            arm.name.clone(),
+            interval(arm.mean_loss, arm.ci95, losses, false),
+            difference,
+            arm.p_holm.map_or_else(dash, |p| decimal(p, 3)),
+            verdict(arm).to_owned(),
+        ]
+    };
+    let header = ["arm", "mean loss ± 95 %", "difference ± 95 %", "p", "verdict"];
+    let first = table(&header, ranked.iter().map(ranking).collect());
+    // The least of these has two digits too.
+    let parts = |arm: &ArmResult| [seeds_part(arm), arm.se_windows, arm.mde];
+    let small = digits(ranked.iter().flat_map(|arm| parts(arm)).flatten());
+    let noise = |arm: &&ArmResult| {
+        let [seeds, windows, mde] =
+            parts(arm).map(|part| part.map_or_else(dash, |part| decimal(part, small)));
+        vec![
+            arm.name.clone(),
+            arm.n.to_string(),
+            seeds,
+            windows,
+            mde,
+            arm.seeds_needed.map_or_else(dash, short),
+            tokens(arm),
+        ]
+    };
+    let header = ["arm", "seeds", "s/√n", "√V_w", "detectable", "needed", "tokens saved"];
+    let compared = ranked.iter().filter(|arm| arm.role != Role::Baseline);
+    let second = table(&header, compared.map(noise).collect());
+    format!("{first}\n\n{second}")
+}
+
+/// What numbers of seeds resolve: in nats where the `deviation` of the differences is known, else in
+/// units of it.
+pub fn resolution_table(rows: &[Resolution], deviation: Option<f64>) -> String {
+    let header = ["seeds", "one arm", "after correction", "equivalence"];
+    let scaled: Vec<Resolution> =
+        rows.iter().map(|row| deviation.map_or(*row, |s| row.in_nats(s))).collect();
+    let values = |row: &Resolution| [row.detectable, row.detectable_corrected, row.equivalent];
+    let places = match deviation {
+        Some(_) => digits(scaled.iter().flat_map(values)),
+        None => 2,
+    };
+    let line = |row: &Resolution| {
+        let unit = if deviation.is_some() { "" } else { " s" };
+        let mut line = vec![row.seeds.to_string()];
+        line.extend(values(row).map(|value| decimal(value, places) + unit));
+        line
+    };
+    table(&header, scaled.iter().map(line).collect())
+}
+
+/// s/√n.
+fn seeds_part(arm: &ArmResult) -> Option<f64> {
+    arm.sd_seeds.map(|s| s / (arm.n as f64).sqrt())
+}
+
+/// One word for a verdict.
+fn verdict(arm: &ArmResult) -> &'static str {
+    match arm.verdict {
+        _ if arm.role == Role::Baseline => "",
+        Verdict::Better => "better",
+        Verdict::Worse => "worse",
+        Verdict::Equivalent => "equivalent",
+        Verdict::Identical => "identical",
+        Verdict::Undecided => "undecided",
+        Verdict::None => "none",
+        Verdict::Futile => "futile",
+    }
+}
+
+/// The ratio of tokens with its interval: `1.22× [1.19, 1.24]`.
+fn tokens(arm: &ArmResult) -> String {
+    match (arm.speedup, arm.speedup_ci95) {
+        (Some(ratio), Some([low, high])) => {
+            format!("{}× [{}, {}]", decimal(ratio, 2), decimal(low, 2), decimal(high, 2))
+        }
+        (Some(ratio), None) => format!("{}×", decimal(ratio, 2)),
+        (None, _) => dash(),
+    }
+}
+
+/// `3.593 ± 0.081`, a dash for what is not there.
+fn interval(mean: Option<f64>, half_width: Option<f64>, digits: usize, signed: bool) -> String {
+    let Some(mean) = mean.filter(|mean| mean.is_finite()) else { return dash() };
+    let mean = match signed {
+        true => format!("{mean:+.digits$}"),
+        false => format!("{mean:.digits$}"),
+    };
+    match half_width {
+        Some(half) => format!("{mean} ± {}", decimal(half, digits)),
+        None => mean,
+    }
+}
+
+/// Decimals that show two digits of the least of `values`, from 3 to 6.
+fn digits(values: impl Iterator<Item = f64>) -> usize {
+    let least = values.filter(|value| value.is_finite() && *value > 0.0).fold(1.0, f64::min);
+    (1.0 - least.log10().floor()).clamp(3.0, 6.0) as usize
+}
+
+fn dash() -> String {
+    "–".to_owned()
+}
+
 /// The table of `lines`, with whole numbers in full where it fits, else in short.
 fn fitting(header: &[&str], lines: impl Fn(Whole) -> Vec<Vec<String>>) -> String {
     let full = table(header, lines(thousands));
@@ -297,6 +417,7 @@ fn signed(change: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn plan_row(domain: &str) -> PlanRow {
@@ -404,6 +525,97 @@ mod tests {
             "web         1,200  5.4 MB     1,300,000       28,000        70,000",
         ];
         assert_eq!(lines(&prepared_table(&[prepared])), expected);
+    }
+
+    /// Losses by arm and seed, of one domain with two windows that agree.
+    fn compared(arms: &[(&str, Role, &[f64])]) -> Comparison {
+        use cuvee_compare::{ArmInput, DomainInput, Input, Metric, RunInput, Schedule, Settings};
+        let run = |loss: &f64| {
+            let curve = [(500, loss + 0.1), (1_000, *loss)].to_vec();
+            Some(RunInput { windows: vec![vec![loss - 0.1, loss + 0.1]], curve })
+        };
+        let arm = |(name, role, losses): &(&str, Role, &[f64])| ArmInput {
+            name: (*name).to_owned(),
+            role: *role,
+            learns: false,
+            tokens: 1_000,
+            config: vec![],
+            stopped_at: None,
+            runs: losses.iter().map(run).collect(),
+        };
+        let metric =
+            Metric { name: "loss".to_owned(), split: "valid".to_owned(), step: 10, evaluations: 1 };
+        let settings = Settings {
+            margin: 0.01,
+            alpha: 0.05,
+            looks: vec![],
+            seeds_added: false,
+            metric,
+            schedule: Schedule::Constant,
+        };
+        cuvee_compare::compare(&Input {
+            settings,
+            seeds: (0..arms[0].2.len() as u64).collect(),
+            domains: vec![DomainInput { name: "web".to_owned(), importance: 1.0 }],
+            arms: arms.iter().map(arm).collect(),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_comparison_ranks_its_arms_and_says_what_the_noise_allowed() {
+        let found = compared(&[
+            ("uniform", Role::Baseline, &[3.10, 3.40, 2.90, 3.20]),
+            ("va", Role::Arm, &[3.06, 3.37, 2.86, 3.17]),
+            ("odm", Role::Arm, &[3.12, 3.38, 2.95, 3.20]),
+            ("uniform~", Role::Replica, &[3.101, 3.398, 2.901, 3.199]),
+        ]);
+        let expected = [
+            "arm       mean loss ± 95 %  difference ± 95 %      p     verdict",
+            "─────────────────────────────────────────────────────────────────",
+            "va           3.115 ± 0.339   -0.0350 ± 0.0092  0.002      better",
+            "uniform~     3.150 ± 0.329   -0.0003 ± 0.0024  0.761  equivalent",
+            "uniform      3.150 ± 0.331           baseline      –",
+            "odm          3.162 ± 0.284   +0.0125 ± 0.0475  0.464   undecided",
+            "",
+            "arm       seeds     s/√n     √V_w  detectable  needed        tokens saved",
+            "──────────────────────────────────────────────────────────────────────────",
+            "va            4  0.00289  0.00000     0.01568      13  1.27× [1.20, 1.36]",
+            "uniform~      4  0.00075  0.00000     0.00319       3  1.00× [0.99, 1.02]",
+            "odm           4  0.01493  0.00000     0.08110     256  0.92× [0.66, 1.27]",
+        ];
+        assert_eq!(lines(&comparison_table(&found)), expected);
+        // One seed: nothing but the losses and their difference.
+        let found = compared(&[("a", Role::Baseline, &[3.1]), ("b", Role::Arm, &[3.2])]);
+        let table = comparison_table(&found);
+        assert!(table.contains("+0.100"), "{table}");
+        assert!(table.contains("none") && !table.contains("NaN"), "{table}");
+    }
+
+    #[test]
+    fn a_comparison_fits_a_terminal_whatever_its_arms_are_called() {
+        let name = "a-strategy-with-a-long-name-and-its-settings/and-more-of-them";
+        let found = compared(&[
+            ("uniform", Role::Baseline, &[3.1, 3.4, 2.9, 3.2]),
+            (name, Role::Arm, &[11.2, 150.3, 12.0, 1_080.4]),
+        ]);
+        let table = comparison_table(&found);
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+        assert!(table.contains("better") || table.contains("undecided"), "{table}");
+    }
+
+    #[test]
+    fn the_plan_of_a_comparison_says_what_seeds_resolve() {
+        let rows = cuvee_compare::power_table([1, 4, 6], 4, 0.05);
+        let expected = [
+            "seeds  one arm  after correction  equivalence",
+            "──────────────────────────────────────────────",
+            "4       2.13 s            3.45 s       1.94 s",
+            "6       1.43 s            2.01 s       1.40 s",
+        ];
+        assert_eq!(lines(&resolution_table(&rows, None)), expected);
+        let nats = resolution_table(&rows, Some(0.01));
+        assert!(nats.contains("  0.021 ") && nats.contains("  0.034 "), "{nats}");
     }
 
     #[test]

@@ -153,6 +153,26 @@ impl Batch {
         &self.multipliers
     }
 
+    /// Its sequences of one domain, each counting once; `None` where it has none.
+    pub(crate) fn of_domain(&self, domain: DomainId) -> Option<Self> {
+        let own: Vec<usize> =
+            (0..self.sequences()).filter(|&b| self.domains[b] == domain).collect();
+        let TokenBuffer { context, vocab_size, .. } = self.tokens;
+        let ids = own.iter().flat_map(|&b| self.tokens.rows(b..b + 1)).copied().collect();
+        (!own.is_empty()).then(|| Self {
+            tokens: TokenBuffer { ids, context, vocab_size },
+            domains: vec![domain; own.len()],
+            multipliers: vec![1.0; own.len()],
+        })
+    }
+
+    /// Weighs the sequences anew: as `draws` say, of which they were read.
+    pub(crate) fn reweigh(&mut self, draws: &[Draw]) {
+        for (multiplier, draw) in self.multipliers.iter_mut().zip(draws) {
+            *multiplier = draw.multiplier;
+        }
+    }
+
     /// Number of sequences, B.
     pub fn sequences(&self) -> usize {
         self.domains.len()
@@ -223,6 +243,17 @@ mod tests {
         assert_eq!(tokens.targets(0..2).collect::<Vec<_>>(), [[2, 3, 4], [6, 7, 8]]);
         assert_eq!(tokens.rows(1..2), [5, 6, 7, 8]);
         assert_eq!(TokenBuffer::new(Vec::new(), 3, 9).unwrap().sequences(), 0);
+    }
+
+    #[test]
+    fn the_sequences_of_a_domain_are_a_batch_in_which_each_counts_once() {
+        let tokens = TokenBuffer::new((0..8).collect(), 1, 9).unwrap();
+        let domains = [2, 0, 2, 2].map(DomainId).to_vec();
+        let batch = Batch::new(tokens, domains, vec![0.5, 3.0, 0.0, 7.0]).unwrap();
+        let own = batch.of_domain(DomainId(2)).unwrap();
+        assert_eq!(own.tokens().rows(0..3), [0, 1, 4, 5, 6, 7]);
+        assert_eq!((own.multipliers(), own.domains()), (&[1.0; 3][..], &[DomainId(2); 3][..]));
+        assert_eq!(batch.of_domain(DomainId(1)), None);
     }
 
     #[test]

@@ -445,6 +445,14 @@ impl TrainError {
         self
     }
 
+    /// The domain that a [`TrainError::NonFinite`] names.
+    pub(crate) fn domain(&self) -> Option<&str> {
+        match self {
+            TrainError::NonFinite(place) => place.domain.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The index in the batch of the sequence that a [`TrainError::NonFinite`] names.
     pub fn non_finite_sequence(&self) -> Option<usize> {
         match self {

@@ -17,9 +17,10 @@ use super::board::Board;
 use super::design::{ArmPlan, Design};
 use super::interim::Interim;
 use crate::config::{Config, ConfigError, differences};
+use crate::model_source::reference_engine;
 use crate::plan::Plan;
 use crate::run_folder::{self, RunRecords, Told};
-use crate::session::Interrupted;
+use crate::session::{Interrupted, Session};
 
 /// In the folder of a run that ended before its last step: why.
 const STOPPED: &str = "stopped.json";
@@ -99,8 +100,8 @@ pub struct Bench<'a> {
     pub interim: &'a Interim,
     /// Evaluations before the first step, by seed and by the first arm that begins with that model.
     pub first: BTreeMap<(usize, usize), Arc<FirstEvaluation>>,
-    /// Turns true at Ctrl-C.
-    pub interrupted: &'a AtomicBool,
+    /// Where Ctrl-C is noticed, and how to speak.
+    pub session: &'a Session,
     /// Turns true where a run has failed, so that the others stop as well.
     pub failed: &'a AtomicBool,
 }
@@ -108,7 +109,7 @@ pub struct Bench<'a> {
 impl Bench<'_> {
     /// Whether the runs are to save what they have and stop.
     pub fn stopping(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
+        self.session.interrupted.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
     }
 
     /// Arms that begin with the same model, given the same seed: the place of the first of them.
@@ -151,6 +152,11 @@ impl Bench<'_> {
         let beginning = Self::same_beginning(self.design, self.plans, arm);
         if let Some(first) = self.first.get(&(beginning, seed)) {
             trainer.share_first_evaluation(first.clone());
+        }
+        let train = &plan.run.train;
+        let reference = reference_engine(&config, train, tokenizer, self.device, self.session)?;
+        if let Some(reference) = reference {
+            trainer.compare_with(reference)?;
         }
         if let Some(begun) = &begun {
             trainer.restore(&begun.checkpoint)?;

@@ -127,7 +127,7 @@ impl Work<'_> {
             board: &board,
             interim: &interim,
             first,
-            interrupted: &session.interrupted,
+            session,
             failed: &failed,
         };
         let result = self.rounds(&bench, &runs, &done, jobs);

@@ -18,6 +18,7 @@ use super::registration::Registration;
 use super::run_data::{RunData, incomparable, read_run};
 use crate::compare_spec::CompareSpec;
 use crate::config::{Change, Config, ConfigError, changes};
+use crate::report;
 use crate::session::Session;
 
 /// Its name in the folder of a comparison.
@@ -314,22 +315,25 @@ pub fn publish(
     runs: impl FnOnce() -> Vec<PathBuf>,
     session: &Session,
 ) -> anyhow::Result<()> {
+    let mut page = None;
     if let Some(folder) = out {
+        let runs = runs();
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
         let mut text = serde_json::to_string_pretty(comparison)?;
         text.push('\n');
         cuvee_fs::write_file(&folder.join(FILE), text.as_bytes())?;
-        cuvee_fs::write_file(&folder.join("losses.csv"), csv(&runs())?.as_bytes())?;
+        cuvee_fs::write_file(&folder.join("losses.csv"), csv(&runs)?.as_bytes())?;
+        page = report::write_page(&runs, folder, Some(comparison), session);
     }
-    session.say(table(comparison));
+    session.say(cuvee_report::comparison_table(comparison));
     session.say(&comparison.sentence);
     if let Some(folder) = out {
         session.say(format!(
-            "findings  {}\nlosses    {}\nreport    {}",
+            "findings  {}\nlosses    {}{}",
             shell_path(&folder.join(FILE)),
             shell_path(&folder.join("losses.csv")),
-            shell_path(&folder.join("report.html")),
+            page.map_or_else(String::new, |page| format!("\nreport    {}", shell_path(&page))),
         ));
     }
     session.emit(&serde_json::to_value(comparison)?)
@@ -355,21 +359,4 @@ fn csv(folders: &[PathBuf]) -> anyhow::Result<String> {
         }
     }
     Ok(text)
-}
-
-/// Stands in until the table of the report crate is there.
-fn table(comparison: &Comparison) -> String {
-    let line = |arm: &cuvee_compare::ArmResult| {
-        format!(
-            "{:<16} {:?} ± {:?}  {:?} ± {:?}  p {:?}  {:?}",
-            arm.name,
-            arm.mean_loss,
-            arm.ci95,
-            arm.difference,
-            arm.difference_ci95,
-            arm.p_holm,
-            arm.verdict
-        )
-    };
-    comparison.arms.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -18,7 +18,6 @@ pub use settings::RegressionSettings;
 pub use sweep::{linear_sweep, logistic_sweep};
 
 use crate::error::Result;
-use crate::interval::{Interval, interval};
 use crate::linalg::distance_square;
 use crate::schedule::{Path, Progress, Schedule};
 use crate::sgd::Plan;
@@ -28,6 +27,7 @@ use crate::tuning::Tuning;
 use crate::weighting::{Arm, Exploration, LossRule, ORACLE, Weighting, four_arms};
 use allocation::allocation;
 use closed_form::{covariance_trace, minimiser};
+use cuvee_report::{Interval, interval};
 use data::Data;
 use descent::Regression;
 use family::Family;

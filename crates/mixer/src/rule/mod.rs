@@ -13,9 +13,13 @@
 mod averages;
 mod clamp;
 mod erma;
+mod excess;
 mod fgls;
 mod moments;
+mod pike;
+mod power_law;
 mod shares;
+mod softmax;
 pub(crate) mod update;
 mod va;
 mod water_filling;
@@ -23,8 +27,13 @@ mod water_filling;
 pub use averages::{LossAverage, shrunk};
 pub use clamp::Clamp;
 pub use erma::{erma, erma_objective};
+pub use excess::excess_losses;
 pub use fgls::fgls;
-pub use moments::{GradientMemory, GradientMoments, deviations};
+pub use moments::{GradientMemory, GradientMoments, deviations, signal_and_noise};
+pub use pike::{pike, pike_closed};
+pub use power_law::{PowerLaw, PowerLawBounds, fit_power_law};
+pub(crate) use softmax::with_floor;
+pub use softmax::{softmax, softmax_with_floor};
 pub use va::{effective_batch_size, headroom, largest_headroom, va, va_defensive, variance_ratio};
 pub use water_filling::water_filled;
 

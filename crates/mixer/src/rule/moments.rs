@@ -257,8 +257,23 @@ pub fn deviations(moments: &[GradientMoments]) -> Option<Vec<f64>> {
     })
 }
 
+/// ‖∇L_i‖² and v_i², one a domain in each list; `None` before any is known.
+///
+/// The mean of ‖∇ℓ_ij‖² has the expectation ‖∇L_i‖² + v_i², so that what is left of it without v_i²
+/// is unbiased; it is not taken below 0. A domain that was not observed counts at the mean of the
+/// others.
+pub fn signal_and_noise(moments: &[GradientMoments]) -> Option<(Vec<f64>, Vec<f64>)> {
+    let noise: Vec<f64> = deviations(moments)?.iter().map(|v| v * v).collect();
+    let signal = |(moments, noise): (&GradientMoments, &f64)| {
+        moments.mean_square().map_or(f64::NAN, |square| (square - noise).max(0.0))
+    };
+    let raw: Vec<f64> = moments.iter().zip(&noise).map(signal).collect();
+    Some((filled(&raw, raw.len()), noise))
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
 
@@ -277,6 +292,22 @@ mod tests {
         let mut moments = GradientMoments::default();
         steps.iter().for_each(|step| moments.add(step, smoothing));
         moments
+    }
+
+    #[test]
+    fn signal_and_noise_are_those_of_the_gradients() {
+        let mut moments = [GradientMoments::default(); 3];
+        assert_eq!(signal_and_noise(&moments), None);
+        // 8 gradients of mean square 9 around a mean of squared norm 5.5: v² = 8/7 · 3.5 = 4.
+        moments[0].add(&GradientStatistics::from_sums(8, 72.0, 352.0), 0.9);
+        // Nothing but noise: the difference, below 0 by chance, is 0.
+        moments[1].add(&GradientStatistics::from_sums(2, 4.0, 0.0), 0.9);
+        let (signal, noise) = signal_and_noise(&moments).unwrap();
+        let close = |found: f64, expected: f64| (found - expected).abs() < 1e-12;
+        assert!(close(signal[0], 5.0) && close(signal[1], 0.0), "{signal:?}");
+        assert!(close(noise[0], 4.0) && close(noise[1], 4.0), "{noise:?}");
+        // The domain that was never seen is like the others.
+        assert!(close(signal[2], 2.5) && close(noise[2], 4.0), "{signal:?} {noise:?}");
     }
 
     proptest! {

@@ -40,6 +40,16 @@ pub enum Objectives {
     Only(&'static [Objective], &'static str),
 }
 
+impl Objectives {
+    /// Those of the set under which a loss strategy is asked at all.
+    pub(crate) fn weighing(self) -> &'static [Objective] {
+        match self {
+            Self::Any => &[Objective::Importance, Objective::Reweighted],
+            Self::Only(expected, _) => expected,
+        }
+    }
+}
+
 /// A rule that proposes one number a domain for each step.
 ///
 /// A proposal is a pure function of the step and of what was observed before it, so that asking
@@ -72,7 +82,8 @@ pub trait Strategy: Send + std::fmt::Debug {
         Measurements::default()
     }
 
-    /// Takes in what is known after a step.
+    /// Takes in what is known after a step, and in the loss slot, where something was asked for
+    /// that is known before the step, that as well.
     fn observe(&mut self, _observation: &Observation) {}
 
     /// State for a checkpoint; `Null` for a strategy that keeps none.
@@ -133,13 +144,7 @@ impl Setup<'_> {
     pub fn shares(&self, key: &str, shares: &BTreeMap<String, f64>) -> Result<Simplex> {
         let place = Place::Parameter(self.slot, key.to_owned());
         let names = self.names();
-        if let Some(name) = shares.keys().find(|name| !names.contains(&name.as_str())) {
-            return Err(MixerError::UnknownDomain {
-                place,
-                name: name.clone(),
-                hint: nearest_hint(name, &names),
-            });
-        }
+        self.check_names(key, shares.keys())?;
         let share = |name: &&str| {
             shares.get(*name).copied().ok_or_else(|| MixerError::MissingShare {
                 place: place.clone(),
@@ -148,6 +153,114 @@ impl Setup<'_> {
         };
         let raw: Vec<f64> = names.iter().map(share).collect::<Result<_>>()?;
         Simplex::normalise(place, &names, &raw)
+    }
+
+    /// Puts numbers by name into the order of the domains, where each has to have one that is
+    /// `valid`; `key` is the parameter that holds them.
+    ///
+    /// # Errors
+    /// A name that is no domain, a domain without a number or with another one than `expected`.
+    pub fn numbers(
+        &self,
+        key: &str,
+        numbers: &BTreeMap<String, f64>,
+        expected: &str,
+        valid: impl Fn(f64) -> bool,
+    ) -> Result<Vec<f64>> {
+        self.check_names(key, numbers.keys())?;
+        let number = |name: &&str| match numbers.get(*name) {
+            Some(value) if valid(*value) => Ok(*value),
+            other => {
+                let found = other.map_or("missing".to_owned(), f64::to_string);
+                Err(self.bad_parameter(&format!("{key}.{name}"), found, expected))
+            }
+        };
+        self.names().iter().map(number).collect()
+    }
+
+    /// Checks that each name in the parameter `key` is a domain's.
+    ///
+    /// # Errors
+    /// [`MixerError::UnknownDomain`] with the first that is not.
+    pub fn check_names<'n>(
+        &self,
+        key: &str,
+        mut found: impl Iterator<Item = &'n String>,
+    ) -> Result<()> {
+        let names = self.names();
+        if let Some(name) = found.find(|name| !names.contains(&name.as_str())) {
+            return Err(MixerError::UnknownDomain {
+                place: Place::Parameter(self.slot, key.to_owned()),
+                name: name.clone(),
+                hint: nearest_hint(name, &names),
+            });
+        }
+        Ok(())
+    }
+
+    /// Where a rule starts: the shares of the parameter `prior`, in any scale, or without one the
+    /// shares ∝ `otherwise`. Each is above 0, since a rule that multiplies shares never leaves 0
+    /// again.
+    ///
+    /// # Errors
+    /// As [`numbers`](Self::numbers).
+    pub fn prior(
+        &self,
+        prior: Option<&BTreeMap<String, f64>>,
+        otherwise: impl Fn(&DomainInfo) -> f64,
+    ) -> Result<Vec<f64>> {
+        let raw = match prior {
+            Some(prior) => {
+                let expected = "a finite share above 0, since the rule multiplies it";
+                self.numbers("prior", prior, expected, |share| share.is_finite() && share > 0.0)?
+            }
+            None => self.domains.iter().map(otherwise).collect(),
+        };
+        Ok(Simplex::normalise("prior", &self.names(), &raw)?.values().to_vec())
+    }
+
+    /// Checks that a parameter is finite and above 0.
+    ///
+    /// # Errors
+    /// [`MixerError::BadParameter`] where it is not.
+    pub fn check_positive(&self, key: &str, value: f64) -> Result<()> {
+        match value.is_finite() && value > 0.0 {
+            true => Ok(()),
+            false => Err(self.bad_parameter(key, value, "a finite number above 0")),
+        }
+    }
+
+    /// Checks that a parameter is finite and at least 0.
+    ///
+    /// # Errors
+    /// [`MixerError::BadParameter`] where it is not.
+    pub fn check_not_negative(&self, key: &str, value: f64) -> Result<()> {
+        match value.is_finite() && value >= 0.0 {
+            true => Ok(()),
+            false => Err(self.bad_parameter(key, value, "a finite number of at least 0")),
+        }
+    }
+
+    /// Checks that a parameter says how much of the past is kept: from 0 to below 1.
+    ///
+    /// # Errors
+    /// [`MixerError::BadParameter`] where it does not.
+    pub fn check_smoothing(&self, key: &str, value: f64) -> Result<()> {
+        match (0.0..1.0).contains(&value) {
+            true => Ok(()),
+            false => Err(self.bad_parameter(key, value, "a number from 0 to below 1")),
+        }
+    }
+
+    /// Checks that a parameter is a number of steps that can pass.
+    ///
+    /// # Errors
+    /// [`MixerError::BadParameter`] for 0.
+    pub fn check_steps(&self, key: &str, steps: u64) -> Result<()> {
+        match steps {
+            0 => Err(self.bad_parameter(key, steps, "at least 1 step")),
+            _ => Ok(()),
+        }
     }
 
     /// An error about the parameter `key` of the strategy in this slot.

@@ -6,6 +6,7 @@
 //! not usably, keeps its last averages.
 
 use super::interface::{Context, Setup, Strategy};
+use super::last_losses::is_due;
 use crate::domain::DomainId;
 use crate::error::{MixerError, Result};
 use crate::measurements::{Measurements, ObservationRequest};
@@ -235,7 +236,7 @@ impl<R: LossRule + 'static> Strategy for Learned<R> {
         ObservationRequest {
             held_out_every: Some(self.updates.every),
             rotate: matches!(self.memory, Memory::Average { .. }),
-            gradient: None,
+            ..ObservationRequest::default()
         }
     }
 
@@ -253,12 +254,10 @@ impl<R: LossRule + 'static> Strategy for Learned<R> {
         }
     }
 
-    /// Measurements may come more often than `every` steps, where the other slot needs them. The
-    /// first one in each stretch of `every` steps updates, from the `every`-th step on.
+    /// The first measurement in each stretch of `every` steps updates.
     fn observe(&mut self, observation: &Observation) {
         let measured = self.remember(observation);
-        let stretch = |step: u64| step.saturating_add(1) / self.updates.every;
-        if !measured || stretch(observation.step) <= self.updated.map_or(0, stretch) {
+        if !measured || !is_due(observation.step, self.updated, self.updates.every) {
             return;
         }
         let (next, error) = match &self.memory {

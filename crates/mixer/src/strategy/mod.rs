@@ -8,26 +8,49 @@
 //! the table [`STRATEGIES`], its Markdown, and the tests that hold for all of them. `interface.rs`
 //! has what they all implement.
 
+mod ado;
+mod aioli;
+mod doge;
 mod erma;
+mod excess_dro;
 mod fgls;
 mod fixed;
+mod group_dro;
 mod interface;
+mod last_losses;
 mod learned;
+mod log_shares;
+mod loss_history;
+mod mean_shares;
+mod odm;
+mod pike;
 mod planned;
 mod proportional;
+mod saved;
 mod schedule;
+mod skill_it;
+mod target_dro;
 mod temperature;
 mod uniform;
 mod unimax;
 mod va;
 
+pub use ado::{Ado, Credit};
+pub use aioli::Aioli;
+pub use doge::Doge;
 pub use erma::{Descent, Erma};
+pub use excess_dro::ExcessDro;
 pub use fgls::{Fgls, Sigma};
 pub use fixed::Fixed;
+pub use group_dro::GroupDro;
 pub use interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
+pub use odm::{Odm, Variant};
+pub use pike::{Form, Pike};
 pub use planned::Planned;
 pub use proportional::Proportional;
 pub use schedule::{Schedule, Stage};
+pub use skill_it::SkillIt;
+pub use target_dro::TargetDro;
 pub use temperature::Temperature;
 pub use uniform::Uniform;
 pub use unimax::Unimax;
@@ -80,6 +103,15 @@ strategies! {
     Va in va,
     Fgls in fgls,
     Erma in erma,
+    GroupDro in group_dro,
+    ExcessDro in excess_dro,
+    TargetDro in target_dro,
+    Odm in odm,
+    Ado in ado,
+    Pike in pike,
+    Doge in doge,
+    SkillIt in skill_it,
+    Aioli in aioli,
 }
 
 impl StrategySpec {
@@ -100,6 +132,15 @@ impl StrategySpec {
                 })
             }
             Objectives::Only(..) | Objectives::Any => Ok(()),
+        }
+    }
+
+    /// The model that losses are compared with, as the config names it, where the strategy compares
+    /// them.
+    pub fn reference(&self) -> Option<&str> {
+        match self {
+            Self::ExcessDro(spec) => Some(&spec.reference),
+            _ => None,
         }
     }
 
@@ -178,3 +219,5 @@ pub fn strategies_markdown() -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod toy;

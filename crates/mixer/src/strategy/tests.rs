@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use super::*;
 use crate::{
-    DomainId, DomainInfo, GradientStatistics, LossStatistics, LossWeights, Mixer, MixtureSpec,
-    Objective, Observation, ObservationRequest, RunSize, Simplex, Slot,
+    DomainId, DomainInfo, GradientGram, GradientStatistics, LossStatistics, LossWeights, Mixer,
+    MixtureSpec, Objective, Observation, ObservationRequest, RunSize, Simplex, Slot,
 };
 
 const RUN: RunSize = RunSize { steps: 12, batch_size: 8, context: 10, seed: 3 };
@@ -68,7 +68,13 @@ fn observation(step: u64) -> Observation {
         let mean_square = 1.5 * variance;
         Some(GradientStatistics { sequences, variance, mean_square, direction: None })
     };
+    let mut gram = GradientGram::new(3, 1e-3);
+    for (i, j, product) in [(0, 0, 4.0), (0, 1, 1.0), (1, 1, 9.0)] {
+        gram.set(DomainId(i), DomainId(j), product * drift);
+    }
     Observation::of_step(step, 3, &[0, 1, 1].map(DomainId), &[2.0, 3.0, 4.0])
+        .with_gram(gram)
+        .with_excess(vec![Some(0.1 * drift), Some(0.05), None])
         .with_held_out(vec![loss(2.0, 0.1), loss(3.0, 0.7), None])
         .with_gradient(vec![gradient(3, 4.0), gradient(2, 9.0)])
 }
@@ -106,13 +112,11 @@ fn every_strategy_keeps_the_promises_of_the_table() {
             for step in 0..200 {
                 strategy.observe(&observation(step));
             }
-            // Whoever asks for something looks at it, and nobody else keeps a state.
-            assert_eq!(
-                strategy.save() != start,
-                request != ObservationRequest::default(),
-                "{}",
-                entry.name
-            );
+            // Whoever asks for something looks at it, and who cannot say in advance what it will
+            // propose keeps a state.
+            let learns = strategy.save() != start;
+            assert_eq!(learns, strategy.forecast().is_none(), "{}", entry.name);
+            assert!(learns || request == ObservationRequest::default(), "{}", entry.name);
             let state = serde_json::to_string(&strategy.save()).unwrap();
             let mut resumed = build(entry.example, slot).unwrap();
             resumed.load(&serde_json::from_str(&state).unwrap()).unwrap();
@@ -314,6 +318,37 @@ fn parameters_of_adaptive_strategies_out_of_range_are_named() {
         (Slot::Loss, r#"{ strategy = "erma", clamp_min = 1.1 }"#, "loss.clamp_min is 1.1"),
         (Slot::Loss, r#"{ strategy = "fgls", clamp_max = 0.9 }"#, "loss.clamp_max is 0.9"),
         (Slot::Loss, r#"{ strategy = "fgls", clamp_max = inf }"#, "loss.clamp_max is inf"),
+        (Slot::Sampling, r#"{ strategy = "pike", step = 0 }"#, "sampling.step is 0"),
+        (
+            Slot::Sampling,
+            r#"{ strategy = "pike", noise_ratio = -1 }"#,
+            "sampling.noise_ratio is -1",
+        ),
+        (
+            Slot::Sampling,
+            r#"{ strategy = "pike", noise_ratio = 0, form = "closed" }"#,
+            "sampling.noise_ratio is 0",
+        ),
+        (Slot::Sampling, r#"{ strategy = "pike", epsilon = 0 }"#, "sampling.epsilon is 0"),
+        (Slot::Sampling, r#"{ strategy = "pike", gamma = nan }"#, "sampling.gamma is NaN"),
+        (Slot::Sampling, r#"{ strategy = "pike", balance = 0 }"#, "sampling.balance is 0"),
+        (Slot::Sampling, r#"{ strategy = "pike", smoothing = 1 }"#, "sampling.smoothing is 1"),
+        (Slot::Sampling, r#"{ strategy = "pike", every = 0 }"#, "sampling.every is 0"),
+        (
+            Slot::Sampling,
+            r#"{ strategy = "pike", measure_every = 0 }"#,
+            "sampling.measure_every is 0",
+        ),
+        (Slot::Loss, r#"{ strategy = "doge", mu = 0 }"#, "loss.mu is 0"),
+        (Slot::Loss, r#"{ strategy = "doge", max_norm = inf }"#, "loss.max_norm is inf"),
+        (Slot::Loss, r#"{ strategy = "doge", every = 0 }"#, "loss.every is 0"),
+        (Slot::Loss, r#"{ strategy = "excess-dro", reference = "" }"#, "loss.reference is \"\""),
+        (Slot::Loss, r#"{ strategy = "excess-dro", reference = "r", step = 0 }"#, "loss.step is 0"),
+        (
+            Slot::Loss,
+            r#"{ strategy = "excess-dro", reference = "r", epsilon = 2 }"#,
+            "loss.epsilon is 2",
+        ),
     ] {
         let error = build(text, slot).unwrap_err().to_string();
         assert!(error.contains(place) && error.contains("\nhint: "), "{error}");
@@ -328,7 +363,18 @@ fn parameters_of_adaptive_strategies_out_of_range_are_named() {
 
 #[test]
 fn adaptive_defaults_are_those_of_the_documentation() {
-    for (name, entry) in [("va", va::ENTRY), ("fgls", fgls::ENTRY), ("erma", erma::ENTRY)] {
+    for (name, entry) in [
+        ("va", va::ENTRY),
+        ("fgls", fgls::ENTRY),
+        ("erma", erma::ENTRY),
+        ("pike", pike::ENTRY),
+        ("doge", doge::ENTRY),
+    ] {
         assert_eq!(parse(&format!("\"{name}\"")).unwrap(), parse(entry.example).unwrap());
     }
+    let excess = parse(r#"{ strategy = "excess-dro", reference = "runs/reference" }"#).unwrap();
+    assert_eq!(excess, parse(excess_dro::ENTRY.example).unwrap());
+    assert_eq!(excess.reference(), Some("runs/reference"));
+    let missing = parse(r#""excess-dro""#).unwrap_err().to_string();
+    assert!(missing.contains("missing field `reference`"), "{missing}");
 }

@@ -75,14 +75,17 @@ impl Default for Va {
     }
 }
 
+/// One step in how many collects where a config does not say.
+pub(super) fn collect_every(estimator: VarianceEstimator) -> u64 {
+    match estimator {
+        VarianceEstimator::Sketch => SKETCH_EVERY,
+        VarianceEstimator::NormLayers | VarianceEstimator::Ghost | VarianceEstimator::Exact => 1,
+    }
+}
+
 impl Va {
     fn every(&self) -> u64 {
-        self.every.unwrap_or(match self.variance {
-            VarianceEstimator::Sketch => SKETCH_EVERY,
-            VarianceEstimator::NormLayers | VarianceEstimator::Ghost | VarianceEstimator::Exact => {
-                1
-            }
-        })
+        self.every.unwrap_or_else(|| collect_every(self.variance))
     }
 
     pub(super) fn build(&self, setup: &Setup) -> Result<Box<dyn Strategy>> {

@@ -94,9 +94,11 @@ fn default_folder(variable: &impl Fn(&str) -> Option<std::ffi::OsString>) -> Pat
 
 fn read_identity(file: &Path) -> Result<Identity> {
     let text = fs::read(file).map_err(|source| ReportError::io("read", file, source))?;
-    serde_json::from_slice(&text).map_err(|error| ReportError::BadIdentity {
+    serde_json::from_slice(&text).map_err(|error| ReportError::BadFile {
         path: file.to_owned(),
+        expected: "what Trackio knows the run by",
         reason: error.to_string(),
+        folder: cuvee_words::shell_path(file.parent().unwrap_or(file)),
     })
 }
 

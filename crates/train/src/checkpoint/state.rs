@@ -61,6 +61,9 @@ pub struct RunState {
     /// What the engine computed in; unknown of checkpoints from before this was kept.
     #[serde(default)]
     pub precision: Option<Precision>,
+    /// Fingerprint of the parameters of the model that losses are compared with, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
     /// The data the run has seen.
     pub data: Vec<DataFingerprint>,
 }
@@ -86,6 +89,7 @@ impl RunState {
             log_bytes: 0,
             config,
             precision: Some(precision),
+            reference: None,
             data: DataFingerprint::of(domains),
         }
     }
@@ -109,6 +113,23 @@ impl RunState {
             what: format!("cannot be written: {e}"),
         })?;
         fs::write(&path, text).map_err(TrainError::io("write", &path))
+    }
+
+    /// Refuses to compare losses with another model than the run of the checkpoint in `folder` did;
+    /// `now` is the state of the run that is to go on.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] with both fingerprints.
+    pub fn check_reference(&self, now: &Self, folder: &Path) -> Result<()> {
+        match (&self.reference, &now.reference) {
+            (Some(old), Some(new)) if old != new => Err(TrainError::config(
+                "mixture.loss.reference",
+                format!("the model that {} was made with (parameters {old})", folder.display()),
+                format!("another one (parameters {new})"),
+                "put the model back, or name the folder that it lies in now",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses to go on with other data than that of the checkpoint, which lies in `folder`.

@@ -140,6 +140,13 @@ pub trait Engine {
     /// returned as it is.
     fn sequence_losses(&mut self, tokens: &TokenBuffer) -> Result<Vec<f64>>;
 
+    /// The cross-entropy of each token predicted, `[B·T]`, in nats, one sequence after the other,
+    /// with no backward; its means over sequences are [`Engine::sequence_losses`].
+    ///
+    /// # Errors
+    /// As [`Engine::sequence_losses`].
+    fn token_losses(&mut self, tokens: &TokenBuffer) -> Result<Vec<f32>>;
+
     /// Logits `[vocab_size]` of the token that follows `tokens`. Only the last `max_context` tokens
     /// are seen, at first in one pass. While all of them are seen, calls that extend the same
     /// tokens cost the new positions alone; beyond that, every call costs `max_context` positions,

@@ -5,6 +5,7 @@
 //! that the last evaluation and the last checkpoint are no special case. The mixer draws, the
 //! engine computes, and the [`Observer`] is handed the records of what happened.
 
+mod before;
 mod clock;
 mod first;
 mod observer;
@@ -16,9 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cuvee_data::{Domain, Shard, Split, Tokenizer};
-use cuvee_mixer::{DomainId, LossStatistics, Measurements, Mixer, ObservationRequest, Simplex};
+use cuvee_mixer::{
+    DomainId, LossStatistics, Measurements, Mixer, Observation, ObservationRequest, Simplex,
+};
 
-use crate::batch::read_batch;
+use crate::batch::{Batch, read_batch};
 use crate::checkpoint::{self, RunState};
 use crate::engine::Engine;
 use crate::error::{Result, TrainError};
@@ -59,6 +62,8 @@ pub struct Trainer<'a> {
     /// What the strategies want measured besides the losses of the steps.
     request: ObservationRequest,
     engine: Box<dyn Engine>,
+    /// What losses are compared with, for a strategy that compares them.
+    reference: Option<Box<dyn Engine>>,
     state: RunState,
     /// The step whose checkpoint is on disk already.
     saved: Option<u64>,
@@ -95,10 +100,41 @@ impl<'a> Trainer<'a> {
             mixer,
             request,
             engine,
+            reference: None,
             state,
             saved: None,
             first: None,
         })
+    }
+
+    /// Takes in the model that losses are compared with, which is never trained. Before
+    /// [`restore`](Self::restore).
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for another vocabulary or a shorter context than the run's,
+    /// [`TrainError::Tensor`].
+    pub fn compare_with(&mut self, reference: Box<dyn Engine>) -> Result<()> {
+        let (own, other) = (self.engine.model(), reference.model());
+        if other.vocab_size != own.vocab_size {
+            return Err(TrainError::config(
+                REFERENCE,
+                format!("a model with the {} ids of this run's vocabulary", own.vocab_size),
+                format!("one with {}", other.vocab_size),
+                "train the reference with this run's tokenizer",
+            ));
+        }
+        let context = self.plan.train.context;
+        if other.max_context < context {
+            return Err(TrainError::config(
+                REFERENCE,
+                format!("a model that sees the {context} tokens of train.context"),
+                format!("one that sees {}", other.max_context),
+                "train the reference with this context or a longer one, or lower train.context",
+            ));
+        }
+        self.state.reference = Some(before::fingerprint(reference.as_ref())?);
+        self.reference = Some(reference);
+        Ok(())
     }
 
     /// Goes on with the run whose checkpoint `folder` is.
@@ -108,6 +144,7 @@ impl<'a> Trainer<'a> {
     pub fn restore(&mut self, folder: &Path) -> Result<()> {
         let state = checkpoint::load_state(folder)?;
         state.check_data(self.domains, folder)?;
+        state.check_reference(&self.state, folder)?;
         self.mixer.restore(&state.mixer)?;
         // What is observed, and when, is as the run began.
         self.request = self.mixer.observation_request();
@@ -153,6 +190,14 @@ impl<'a> Trainer<'a> {
         observer: &mut dyn Observer,
         interrupted: &AtomicBool,
     ) -> Result<Outcome> {
+        if self.request.excess && self.reference.is_none() {
+            return Err(TrainError::config(
+                REFERENCE,
+                "a model to compare losses with",
+                "none",
+                "give the trainer one with `Trainer::compare_with`",
+            ));
+        }
         let names: Vec<String> = self.domains.iter().map(|d| d.name.clone()).collect();
         let shards: Vec<&Shard> = self.domains.iter().map(|d| d.shard(Split::Train)).collect();
         shards.iter().for_each(|shard| shard.advise_random());
@@ -178,7 +223,7 @@ impl<'a> Trainer<'a> {
             }
 
             let mut clock = StepClock::new();
-            let draw = match self.mixer.next_step() {
+            let mut draw = match self.mixer.next_step() {
                 Ok(draw) => draw,
                 Err(error) => {
                     // The steps done are good: whoever mends the cause goes on from here.
@@ -188,9 +233,16 @@ impl<'a> Trainer<'a> {
                     return Err(TrainError::Draw { step: done, source: error });
                 }
             };
-            let batch =
+            let mut batch =
                 read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
             let rate = learning_rate(&self.plan.train, done, self.plan.steps);
+            if let Some(known) = self
+                .look_at(&batch, &names, rate)
+                .map_err(|e| place(e, done + 1, batch.domains(), &names))?
+            {
+                self.mixer.observe_before(&mut draw, &known)?;
+                batch.reweigh(&draw.draws);
+            }
             self.engine.collect(self.request.estimator_at(done))?;
             let mut output = self
                 .engine
@@ -228,6 +280,29 @@ impl<'a> Trainer<'a> {
             let record = step_record(&figures, &names, &draw, &output, &observation.training);
             observer.step(&record).map_err(|e| TrainError::Log { step: done + 1, source: e })?;
         }
+    }
+
+    /// What the strategies want to know of the next step's batch before it is trained on; `None`
+    /// where they do not.
+    fn look_at(
+        &mut self,
+        batch: &Batch,
+        names: &[String],
+        rate: f64,
+    ) -> Result<Option<Observation>> {
+        let step = self.state.step;
+        let mut known = None;
+        if self.request.gram_at(step) {
+            let gram = before::gram(self.engine.as_mut(), batch, names, rate)?;
+            known = Some(Observation::before_step(step).with_gram(gram));
+        }
+        if let Some(reference) = self.reference.as_mut().filter(|_| self.request.excess) {
+            let (engine, reference) = (self.engine.as_mut(), reference.as_mut());
+            let excess = before::excess(engine, reference, batch, names.len())?;
+            let others = known.unwrap_or_else(|| Observation::before_step(step));
+            known = Some(others.with_excess(excess));
+        }
+        Ok(known)
     }
 
     /// Writes a checkpoint of the steps done.
@@ -332,8 +407,15 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Says where a value that is not finite was met: the step, and the domain of its sequence.
+/// The key of the model that losses are compared with.
+const REFERENCE: &str = "mixture.loss.reference";
+
+/// Says where a value that is not finite was met: the step, and the domain of its sequence, unless
+/// that is known already.
 fn place(error: TrainError, step: u64, domain_of: &[DomainId], names: &[String]) -> TrainError {
+    if error.domain().is_some() {
+        return error.at_step(step);
+    }
     let sequence = error.non_finite_sequence();
     match sequence.and_then(|j| domain_of.get(j)).and_then(|d| names.get(d.0)) {
         Some(name) => error.at_step(step).in_domain(name),

@@ -45,6 +45,7 @@ pub(super) fn step_record(
             sequences: draw.counts[i] as u64,
             epochs: figures.epochs[i],
             gradient_deviation: measurements.gradient_deviation.as_ref().map(|v| v[i]),
+            objective_mean: measurements.objective_mean.as_ref().map(|alpha| alpha[i]),
         };
         (name.clone(), record)
     };

@@ -161,6 +161,11 @@ impl<K: Backend> Work<K> {
         gains_bd.iter().map(|gains_bd| kernels.read(gains_bd, row.clone())).collect()
     }
 
+    /// The loss of each of the first `rows` rows, after a pass.
+    pub(super) fn token_losses(&self, rows: usize) -> &[f32] {
+        &self.losses_n[..rows]
+    }
+
     /// Each sequence's mean loss, `[b]`, of the first `rows` rows.
     fn sequence_losses(&self, rows: usize) -> impl Iterator<Item = f64> {
         let mean = |losses: &[f32]| {

@@ -258,6 +258,18 @@ impl<K: Backend> FusedEngine<K> {
         StepOutput::new(batch, losses, squares.sqrt(), gradient)
     }
 
+    /// Has each worker compute the losses of its slice, without a backward pass.
+    fn evaluate(&mut self, tokens: &TokenBuffer) -> Result<()> {
+        check_fit(&self.model, tokens)?;
+        self.reach(tokens.context());
+        self.divide(0..tokens.sequences());
+        let micro = self.micro_sequences(tokens.context());
+        let Self { kernels, model, list, layout, parameters, rotations, workers, .. } = self;
+        let decoder = Decoder { kernels, model, list, layout, parameters, rotations };
+        kernels.parallel(workers, |worker| worker.evaluate(decoder, tokens, micro));
+        Ok(())
+    }
+
     /// Every sequence's loss, in the batch's order.
     fn losses(&self) -> Vec<f64> {
         self.workers.iter().flat_map(|worker| worker.losses.iter().copied()).collect()
@@ -403,14 +415,13 @@ impl<K: Backend> Engine for FusedEngine<K> {
     }
 
     fn sequence_losses(&mut self, tokens: &TokenBuffer) -> Result<Vec<f64>> {
-        check_fit(&self.model, tokens)?;
-        self.reach(tokens.context());
-        self.divide(0..tokens.sequences());
-        let micro = self.micro_sequences(tokens.context());
-        let Self { kernels, model, list, layout, parameters, rotations, workers, .. } = self;
-        let decoder = Decoder { kernels, model, list, layout, parameters, rotations };
-        kernels.parallel(workers, |worker| worker.evaluate(decoder, tokens, micro));
+        self.evaluate(tokens)?;
         Ok(self.losses())
+    }
+
+    fn token_losses(&mut self, tokens: &TokenBuffer) -> Result<Vec<f32>> {
+        self.evaluate(tokens)?;
+        Ok(self.workers.iter().flat_map(|worker| worker.token_losses.iter().copied()).collect())
     }
 
     fn next_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {

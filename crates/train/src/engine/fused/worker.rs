@@ -17,6 +17,8 @@ pub(super) struct WorkerSlice<K: Backend> {
     pub(super) sequences: Range<usize>,
     /// Of each of its sequences, in nats a token.
     pub(super) losses: Vec<f64>,
+    /// Of each of their tokens, from [`WorkerSlice::evaluate`] alone.
+    pub(super) token_losses: Vec<f32>,
     /// Whom it shares its gradients with.
     pub(super) sharing: Sharing,
     pub(super) sums: GradientSums,
@@ -35,6 +37,7 @@ impl<K: Backend> WorkerSlice<K> {
         Self {
             sequences: 0..0,
             losses: Vec::new(),
+            token_losses: Vec::new(),
             sharing: Sharing::default(),
             sums: GradientSums::default(),
             clock: Clock::default(),
@@ -50,6 +53,7 @@ impl<K: Backend> WorkerSlice<K> {
     pub(super) fn evaluate(&mut self, decoder: Decoder<'_, K>, tokens: &TokenBuffer, micro: usize) {
         let Decoder { kernels, model, .. } = decoder;
         self.losses.clear();
+        self.token_losses.clear();
         let (context, own) = (tokens.context(), self.sequences.clone());
         if own.is_empty() {
             return;
@@ -68,6 +72,7 @@ impl<K: Backend> WorkerSlice<K> {
             gather(tokens.inputs(group.clone()), &mut self.inputs);
             gather(tokens.targets(group), &mut self.targets);
             self.losses.extend(decoder.losses(&self.inputs, &self.targets, work));
+            self.token_losses.extend_from_slice(work.token_losses(self.inputs.len()));
         }
     }
 

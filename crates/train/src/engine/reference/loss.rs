@@ -1,12 +1,17 @@
-//! From logits to each sequence's mean token cross-entropy.
+//! From logits to the cross-entropy of tokens, and its mean over each sequence.
 
 use candle_core::{D, Tensor};
 
 use crate::error::Result;
 
-/// ℓ_b = (1/T) Σ_t (log Σ_v exp z_btv − z_bt,y): `logits_nv` is `[B·T, V]`, `targets_bt` `[B, T]`,
-/// the result `[B]` in nats, differentiable in the logits.
+/// ℓ_b = (1/T) Σ_t ℓ_bt, `[B]`, of [`token_losses_bt`].
 pub(super) fn sequence_losses_b(logits_nv: &Tensor, targets_bt: &Tensor) -> Result<Tensor> {
+    Ok(token_losses_bt(logits_nv, targets_bt)?.mean(D::Minus1)?)
+}
+
+/// ℓ_bt = log Σ_v exp z_btv − z_bt,y: `logits_nv` is `[B·T, V]`, `targets_bt` `[B, T]`, the result
+/// `[B, T]` in nats, differentiable in the logits.
+pub(super) fn token_losses_bt(logits_nv: &Tensor, targets_bt: &Tensor) -> Result<Tensor> {
     let (batch, context) = targets_bt.dims2()?;
     // The maximum shifts both terms alike, so it carries no gradient: detached, it costs no
     // backward.
@@ -14,5 +19,5 @@ pub(super) fn sequence_losses_b(logits_nv: &Tensor, targets_bt: &Tensor) -> Resu
     let sum_n1 = logits_nv.broadcast_sub(&max_n1)?.exp()?.sum_keepdim(D::Minus1)?;
     let log_sum_n1 = (sum_n1.log()? + max_n1)?;
     let target_n1 = logits_nv.gather(&targets_bt.reshape((batch * context, 1))?, D::Minus1)?;
-    Ok((log_sum_n1 - target_n1)?.reshape((batch, context))?.mean(D::Minus1)?)
+    Ok((log_sum_n1 - target_n1)?.reshape((batch, context))?)
 }

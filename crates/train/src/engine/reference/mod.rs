@@ -59,7 +59,7 @@ use crate::spec::{Precision, TrainSpec};
 use crate::tensor::NamedTensor;
 use decoder::{Decoder, KvCache, RotaryTables};
 use gradient_capture::{Captured, GradientCapture, Look};
-use loss::sequence_losses_b;
+use loss::{sequence_losses_b, token_losses_bt};
 use placement::{open_device, to_device, to_f64, variables};
 use updates::{Updates, norms};
 use variance::{Collecting, GradientSums, Rows};
@@ -323,6 +323,29 @@ impl ReferenceEngine {
         Ok(Backward { losses: to_f64(&losses_b)?, gradients, captured })
     }
 
+    /// What `losses` makes of the logits and targets of one micro-batch after the other, without a
+    /// graph.
+    fn evaluate<N: Send>(
+        &self,
+        tokens: &TokenBuffer,
+        losses: impl Fn(&Tensor, &Tensor) -> Result<Vec<N>> + Sync,
+    ) -> Result<Vec<N>> {
+        check_fit(&self.model, tokens)?;
+        let micro_batch = self.micro_sequences(tokens.context());
+        let of_micro_batch = |&start: &usize| {
+            let end = start.saturating_add(micro_batch).min(tokens.sequences());
+            let [inputs_bt, targets_bt] = self.views_bt(tokens, start..end)?;
+            let logits_nv = self.frozen.logits_nv(&inputs_bt, &mut GradientCapture::off())?;
+            losses(&logits_nv, &targets_bt)
+        };
+        let starts: Vec<usize> = (0..tokens.sequences()).step_by(micro_batch).collect();
+        let mut all = Vec::new();
+        for group in starts.chunks(self.workers.at_once()) {
+            all.extend(self.workers.parallel(group, of_micro_batch)?.into_iter().flatten());
+        }
+        Ok(all)
+    }
+
     /// Inputs and targets of some sequences, `[b, T]` each: two views of one tensor `[b, T + 1]`.
     fn views_bt(&self, tokens: &TokenBuffer, sequences: Range<usize>) -> Result<[Tensor; 2]> {
         let (context, shape) = (tokens.context(), (sequences.len(), tokens.context() + 1));
@@ -387,20 +410,15 @@ impl Engine for ReferenceEngine {
     }
 
     fn sequence_losses(&mut self, tokens: &TokenBuffer) -> Result<Vec<f64>> {
-        check_fit(&self.model, tokens)?;
-        let micro_batch = self.micro_sequences(tokens.context());
-        let loss = |&start: &usize| {
-            let end = start.saturating_add(micro_batch).min(tokens.sequences());
-            let [inputs_bt, targets_bt] = self.views_bt(tokens, start..end)?;
-            let logits_nv = self.frozen.logits_nv(&inputs_bt, &mut GradientCapture::off())?;
-            to_f64(&sequence_losses_b(&logits_nv, &targets_bt)?)
-        };
-        let starts: Vec<usize> = (0..tokens.sequences()).step_by(micro_batch).collect();
-        let mut losses = Vec::with_capacity(tokens.sequences());
-        for group in starts.chunks(self.workers.at_once()) {
-            losses.extend(self.workers.parallel(group, loss)?.into_iter().flatten());
-        }
-        Ok(losses)
+        self.evaluate(tokens, |logits_nv, targets_bt| {
+            to_f64(&sequence_losses_b(logits_nv, targets_bt)?)
+        })
+    }
+
+    fn token_losses(&mut self, tokens: &TokenBuffer) -> Result<Vec<f32>> {
+        self.evaluate(tokens, |logits_nv, targets_bt| {
+            numbers(&token_losses_bt(logits_nv, targets_bt)?)
+        })
     }
 
     fn next_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {

@@ -35,6 +35,26 @@ fn evaluation_sees_the_losses_of_training_and_changes_nothing() {
 }
 
 #[test]
+fn token_losses_are_the_references_and_average_to_those_of_sequences() {
+    for case in cases() {
+        let (mut engine, mut oracle) = (case.fused::<f32>(&case.spec()), case.oracle(&case.spec()));
+        let Batch { tokens, .. } = case.batch();
+        let found = engine.token_losses(&tokens).unwrap();
+        assert_eq!(found.len(), case.sequences * case.context);
+        let means: Vec<f64> = found
+            .chunks_exact(case.context)
+            .map(|row| row.iter().map(|&x| f64::from(x)).sum::<f64>() / row.len() as f64)
+            .collect();
+        assert_eq!(means, engine.sequence_losses(&tokens).unwrap());
+        let expected = oracle.token_losses(&tokens).unwrap();
+        let wide = |losses: &[f32]| losses.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        numbers_close("token losses", &wide(&found), &wide(&expected), F32);
+        let none = case.tokens(Vec::new(), case.context);
+        assert_eq!(engine.token_losses(&none).unwrap(), Vec::<f32>::new());
+    }
+}
+
+#[test]
 fn logits_are_the_references_at_once_and_one_by_one() {
     for tied in [true, false] {
         let case =

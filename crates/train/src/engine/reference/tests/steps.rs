@@ -72,3 +72,23 @@ fn training_lowers_the_loss_on_its_batch() {
     let last = engine.sequence_losses(&batch.tokens).unwrap();
     assert!(last.iter().sum::<f64>() / 8.0 < 0.5 * first);
 }
+
+#[test]
+fn token_losses_average_to_those_of_sequences() {
+    for (tied, micro_batch) in [(true, 8), (false, 3)] {
+        let mut engine = engine(tied, micro_batch, DType::F32);
+        let Batch { tokens, .. } = batch();
+        let found = engine.token_losses(&tokens).unwrap();
+        let sequences = engine.sequence_losses(&tokens).unwrap();
+        assert_eq!(found.len(), 40);
+        for (row, loss) in found.chunks_exact(5).zip(&sequences) {
+            let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / 5.0;
+            // Five additions and a division in f32, of positive numbers.
+            let rounding = 6.0 * f64::from(f32::EPSILON) * mean;
+            assert!((mean - loss).abs() <= rounding, "{mean} {loss}");
+        }
+        let oracle = super::engine(tied, micro_batch, DType::F64).token_losses(&tokens).unwrap();
+        let off = |(a, b): (&f32, &f32)| (a - b).abs() / b.abs().max(1.0);
+        assert!(found.iter().zip(&oracle).map(off).all(|off| off < 1e-5));
+    }
+}

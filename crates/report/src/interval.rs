@@ -12,7 +12,7 @@ pub struct Interval {
 }
 
 /// Mean and half-width of its 95 % interval by Student's t.
-pub(crate) fn interval(values: &[f64]) -> Interval {
+pub fn interval(values: &[f64]) -> Interval {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     if values.len() < 2 {

@@ -1,0 +1,72 @@
+//! `cuvee report PATH…`: one HTML page about runs or a comparison.
+
+use std::path::{Path, PathBuf};
+
+use cuvee_compare::Comparison;
+use cuvee_report::page::{read_runs, write_report};
+use cuvee_words::{counted, shell_path};
+use serde_json::json;
+
+use crate::config::ConfigError;
+use crate::session::Session;
+
+/// What `report` is asked to do.
+#[derive(clap::Args, Debug, Clone)]
+pub struct ReportArgs {
+    /// Run folders, or the folder of a comparison
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+}
+
+/// The page's name, where none is given.
+pub const PAGE: &str = "report.html";
+
+/// Reads the runs and writes the page: to `--out`, else into the folder, of several into the
+/// current one.
+pub fn run(args: &ReportArgs, session: &Session) -> anyhow::Result<()> {
+    let page = match (&session.common.out, args.paths.as_slice()) {
+        (Some(out), _) if out.is_dir() => out.join(PAGE),
+        // A slip must not cost a log or a config.
+        (Some(out), _) if out.extension().is_none_or(|end| end != "html") => {
+            return Err(ConfigError(format!(
+                "--out {}: expected a file that ends in .html, or a folder that is there\n\
+                 hint: --out {}",
+                out.display(),
+                shell_path(&out.with_extension("html"))
+            ))
+            .into());
+        }
+        (Some(out), _) => out.clone(),
+        (None, [path]) => path.join(PAGE),
+        (None, _) => Path::new(PAGE).to_path_buf(),
+    };
+    let input = read_runs(&args.paths)?;
+    write_report(&input, &page)?;
+    for note in &input.notes {
+        session.say(format!("note: {note}"));
+    }
+    session.say(format!("report    {}  ({})", page.display(), counted(input.runs.len(), "run")));
+    session.emit(&json!({ "report": page, "runs": input.runs.len() }))
+}
+
+/// Writes the page about the runs in `paths` into `folder`, with what a `comparison` of them found.
+/// The runs are done with or without it: what keeps it from being written is said, and no failure.
+pub fn write_page(
+    paths: &[PathBuf],
+    folder: &Path,
+    comparison: Option<&Comparison>,
+    session: &Session,
+) -> Option<PathBuf> {
+    let page = folder.join(PAGE);
+    let written = read_runs(paths).and_then(|mut input| {
+        input.comparison = comparison.cloned().or(input.comparison);
+        write_report(&input, &page)
+    });
+    match written {
+        Ok(()) => Some(page),
+        Err(error) => {
+            session.say(format!("warning: no report: {error}"));
+            None
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Pages of generated runs: what stands in them, in which order, and that nothing gets out.
+#![allow(clippy::unwrap_used)]
+
+mod fixture;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cuvee_report::page::{ReportInput, read_runs, report, write_report};
+use cuvee_report::{MetricsLog, Record};
+use fixture::{SMALL, Shape, compared, run, runs, uncompared};
+use serde_json::Value;
+
+/// Headings of the sections.
+fn sections(html: &str) -> Vec<&str> {
+    html.split("<h2 ").skip(1).map(|s| inside(s, ">", "<")).collect()
+}
+
+fn inside<'a>(text: &'a str, after: &str, before: &str) -> &'a str {
+    let rest = text.split_once(after).unwrap().1;
+    rest.split_once(before).unwrap().0
+}
+
+/// The numbers of the figures.
+fn figures(html: &str) -> Vec<Value> {
+    let scripts = html.split("<script type=\"application/json\">").skip(1);
+    scripts.map(|s| serde_json::from_str(s.split("</script>").next().unwrap()).unwrap()).collect()
+}
+
+fn figure(html: &str, title: &str) -> Value {
+    let all = figures(html);
+    all.into_iter().find(|figure| figure["title"] == title).unwrap_or_else(|| panic!("{title}"))
+}
+
+fn floats(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap_or(f64::NAN)).collect()
+}
+
+#[test]
+fn a_comparisons_page_begins_with_the_verdict_and_keeps_its_order() {
+    let html = report(&compared(SMALL));
+    let body = html.split_once("<body>").unwrap().1;
+    let lead = inside(body, "<h1>", "</h1>");
+    assert!(lead.contains("has the lowest loss &lt;&amp;&gt;, by 0.04"), "{lead}");
+    assert!(body.find("<h1>").unwrap() < 20);
+    assert_eq!(
+        sections(&html),
+        [
+            "Ranking",
+            "Paired differences",
+            "By domain",
+            "Loss",
+            "Mixture",
+            "Runs and speed",
+            "Config differences",
+            "Samples",
+            "Notes",
+            "Method"
+        ]
+    );
+    let titles: Vec<String> =
+        figures(&html).iter().map(|f| f["title"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(
+        titles,
+        [
+            "Loss of every seed",
+            "Difference to uniform",
+            "Difference to uniform by domain",
+            "Held-out loss",
+            "Training loss",
+            "Sampling weights",
+            "Loss weights",
+            "Multipliers",
+            "Effective batch size",
+            "Gradient deviation",
+            "Epochs",
+            "Speed"
+        ]
+    );
+    assert!(html.contains("bands: 4 seeds, 95 % interval of the mean"));
+    assert!(html.contains("exploratory"));
+    assert_eq!(figure(&html, "Difference to uniform")["region"], serde_json::json!([-0.01, 0.01]));
+}
+
+#[test]
+fn names_from_data_cannot_become_markup_or_script() {
+    let html = report(&compared(SMALL));
+    for broken in ["<img", "<b>日本", "alert(1)>", "<script>alert", "</title><script", "<i>&amp;<"]
+    {
+        assert!(!html.contains(broken), "{broken}");
+    }
+    // Those of the page itself: one for each figure, the packed library, and the page's own.
+    let scripts = html.matches("<script").count();
+    assert_eq!(scripts, html.matches("</script>").count());
+    assert_eq!(scripts, figures(&html).len() + 2);
+    let acting = |c: char| c.is_control() && !matches!(c, '\n' | '\t') || c == '\u{202e}';
+    assert!(!html.contains(acting));
+    // And in the numbers of figures, none is left in an escaped form.
+    for figure in figures(&html) {
+        let names = figure["series"].as_array().unwrap().iter().filter_map(Value::as_str);
+        assert!(names.into_iter().all(|name| !name.contains(acting)), "{figure}");
+    }
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let input = compared(SMALL);
+    assert_eq!(report(&input), report(&input.clone()));
+}
+
+#[test]
+fn the_numbers_of_plots_are_those_of_the_records() {
+    let shape = Shape { arms: 1, seeds: 1, ..SMALL };
+    let input = uncompared(shape);
+    let html = report(&input);
+    let held_out = figure(&html, "Held-out loss");
+    let evals: Vec<_> = input.runs[0]
+        .records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Eval(eval) => Some(eval),
+            Record::Step(_) => None,
+        })
+        .collect();
+    let steps: Vec<f64> = evals.iter().map(|eval| eval.step as f64).collect();
+    assert_eq!(floats(&held_out["grids"][0]), steps);
+    let marks = held_out["panels"][0]["marks"].as_array().unwrap();
+    assert_eq!(marks.len(), 4, "the mean and three domains share a panel");
+    let means: Vec<f64> = evals.iter().map(|eval| eval.mean_loss).collect();
+    assert_eq!(floats(&marks[0]["y"]), means);
+    for (index, name) in fixture::DOMAINS.iter().enumerate() {
+        let losses: Vec<f64> =
+            evals.iter().map(|eval| eval.domains.get(name).unwrap().loss).collect();
+        assert_eq!(floats(&marks[index + 1]["y"]), losses);
+        // A single run's band is what other windows would change.
+        let low: Vec<f64> = losses.iter().map(|loss| loss - 1.96 * 0.02).collect();
+        assert_eq!(floats(&marks[index + 1]["low"]), low);
+    }
+    // A loss that is not finite is a gap.
+    let objective = &figure(&html, "Training loss")["panels"][0]["marks"][0]["y"];
+    assert!(objective[4].is_null() && objective[5].is_f64());
+}
+
+#[test]
+fn bands_over_seeds_are_t_intervals() {
+    let html = report(&compared(SMALL));
+    let held_out = figure(&html, "Held-out loss");
+    let mark = &held_out["panels"][0]["marks"][1];
+    let last = |seed| {
+        let run = run(SMALL, 1, seed);
+        let Some(Record::Eval(eval)) = run.records.last().cloned() else { panic!() };
+        eval.mean_loss
+    };
+    let losses: Vec<f64> = (0..4).map(last).collect();
+    let mean = losses.iter().sum::<f64>() / 4.0;
+    let variance = losses.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / 3.0;
+    let half = 3.1824 * (variance / 4.0).sqrt();
+    let end = |key: &str| *floats(&mark[key]).last().unwrap();
+    assert!((end("y") - mean).abs() < 1e-12);
+    assert!((end("low") - (mean - half)).abs() < 1e-9, "{} {}", end("low"), mean - half);
+    assert!((end("high") - (mean + half)).abs() < 1e-9);
+}
+
+#[test]
+fn one_run_has_no_part_of_a_comparison() {
+    let html = report(&uncompared(Shape { arms: 1, seeds: 1, ..SMALL }));
+    assert_eq!(
+        sections(&html),
+        ["By domain", "Loss", "Mixture", "Runs and speed", "Config", "Samples", "Method"]
+    );
+    assert!(
+        html.contains("± 0.0100 nats a token after 60 steps (± the standard error over windows)")
+    );
+    assert!(html.contains("they say nothing of other seeds"));
+    assert!(!html.contains("Verdict") && !html.contains("Holm"));
+}
+
+#[test]
+fn one_seed_an_arm_has_no_interval_over_seeds() {
+    let html = report(&compared(Shape { seeds: 1, ..SMALL }));
+    assert!(!html.contains("interval of the mean"));
+    let several = report(&uncompared(Shape { seeds: 1, ..SMALL }));
+    assert!(several.contains("4 runs of 4 arms, not compared"));
+}
+
+#[test]
+fn runs_without_evaluations_or_without_records_have_a_page() {
+    let html = report(&uncompared(Shape { every: 0, ..SMALL }));
+    assert!(html.contains("Nothing was evaluated"));
+    assert!(!sections(&html).contains(&"By domain"));
+    let mut input = uncompared(Shape { arms: 1, seeds: 1, ..SMALL });
+    input.runs[0].records.clear();
+    let html = report(&input);
+    assert_eq!(sections(&html), ["Runs and speed", "Config", "Samples", "Method"]);
+    assert!(html.contains("after 0 steps: not evaluated"));
+    let mut findings = compared(SMALL);
+    findings.runs.clear();
+    assert!(sections(&report(&findings)).starts_with(&["Ranking", "Paired differences"]));
+    assert_eq!(sections(&report(&ReportInput::default())), ["Method"]);
+}
+
+#[test]
+fn many_domains_are_chosen_one_by_one_and_stacked_with_a_rest() {
+    let html = report(&uncompared(Shape { arms: 1, seeds: 1, domains: 30, ..SMALL }));
+    let held_out = figure(&html, "Held-out loss");
+    assert_eq!(held_out["panels"].as_array().unwrap().len(), 31);
+    assert!(
+        held_out["panels"].as_array().unwrap().len()
+            > held_out["together"].as_u64().unwrap() as usize
+    );
+    let stacked = figure(&html, "Sampling weights");
+    assert_eq!(stacked["series"].as_array().unwrap().len(), 8);
+    assert_eq!(stacked["series"][7], "the other 23");
+    // The shares of a step sum to 1, the rest included.
+    let marks = stacked["panels"][0]["marks"].as_array().unwrap();
+    let sum: f64 = marks.iter().map(|mark| floats(&mark["y"])[3]).sum();
+    assert!((sum - 1.0).abs() < 1e-9);
+    assert_eq!(figure(&html, "Sampling weights by domain")["panels"].as_array().unwrap().len(), 30);
+}
+
+#[test]
+fn sixty_long_runs_stay_within_six_megabytes() {
+    for domains in [3, 30] {
+        let shape = Shape { arms: 10, seeds: 6, domains, steps: 2_000, every: 50 };
+        let html = report(&compared(shape));
+        assert!(html.len() < 6_000_000, "{domains}: {}", html.len());
+        assert!(html.contains("Of 2000 steps every "), "{domains}");
+    }
+    let alone = Shape { arms: 60, seeds: 1, domains: 30, steps: 2_000, every: 50 };
+    let html = report(&uncompared(alone));
+    assert!(html.len() < 6_000_000, "{}", html.len());
+}
+
+/// A run folder as the trainer leaves it.
+fn write_run(folder: &Path, shape: Shape, arm: usize, seed: usize) {
+    fs::create_dir_all(folder).unwrap();
+    let run = run(shape, arm, seed);
+    let mut log = MetricsLog::create(&folder.join("metrics.jsonl")).unwrap();
+    for record in &run.records {
+        match record {
+            Record::Step(step) => log.step(step).unwrap(),
+            Record::Eval(eval) => log.eval(eval).unwrap(),
+        }
+    }
+    fs::write(folder.join("config.toml"), &run.config).unwrap();
+}
+
+#[test]
+fn a_comparisons_folder_is_read_with_its_runs_in_the_order_of_its_arms() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("study");
+    let mut findings = fixture::comparison(Shape { arms: 2, ..SMALL });
+    for (arm, name) in findings.arms.iter_mut().zip(["zebra", "ant~"]) {
+        arm.name = name.into();
+    }
+    findings.baseline = "zebra".into();
+    for (arm, name) in ["zebra", "ant~"].into_iter().enumerate() {
+        for seed in [10, 9] {
+            write_run(&root.join(name).join(format!("seed-{seed}")), SMALL, arm, seed);
+        }
+    }
+    fs::create_dir_all(root.join("ant~/seed-11")).unwrap();
+    fs::write(root.join("comparison.json"), serde_json::to_string(&findings).unwrap()).unwrap();
+    fs::write(
+        root.join("zebra/seed-9/samples.json"),
+        r#"[{"prompt": "Once", "text": "upon a time"}]"#,
+    )
+    .unwrap();
+    let input = read_runs(std::slice::from_ref(&root)).unwrap();
+    let order: Vec<(&str, Option<u64>)> =
+        input.runs.iter().map(|run| (run.arm.as_str(), run.seed)).collect();
+    assert_eq!(
+        order,
+        [("zebra", Some(9)), ("zebra", Some(10)), ("ant~", Some(9)), ("ant~", Some(10))]
+    );
+    assert_eq!(
+        (input.title.as_str(), input.comparison.as_ref()),
+        ("cuvee compare: study", Some(&findings))
+    );
+    assert_eq!(input.runs[0].generations[0].text, "upon a time");
+    assert!(input.notes[0].ends_with("seed-11 has not begun."), "{:?}", input.notes);
+
+    // A run of it again, and another comparison: runs alone, with arms told apart.
+    let other = dir.path().join("other");
+    write_run(&other.join("zebra/seed-9"), SMALL, 0, 9);
+    let paths = [root.join("zebra/seed-9"), root.clone(), other];
+    let input = read_runs(&paths).unwrap();
+    assert_eq!(input.runs.len(), 5);
+    assert_eq!(input.runs.iter().filter(|run| run.arm == "other/zebra").count(), 1);
+    let out = dir.path().join("new/folder/report.html");
+    write_report(&input, &out).unwrap();
+    assert_eq!(fs::read_to_string(&out).unwrap(), report(&input));
+}
+
+#[test]
+fn a_run_that_was_cut_off_is_read_up_to_its_last_whole_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    write_run(&folder, Shape { arms: 1, ..SMALL }, 0, 3);
+    let log = folder.join("metrics.jsonl");
+    let text = fs::read(&log).unwrap();
+    fs::write(&log, &text[..text.len() - 20]).unwrap();
+    let input = read_runs(&[folder]).unwrap();
+    let whole = runs(Shape { arms: 1, seeds: 1, ..SMALL })[0].records.len();
+    assert_eq!(input.runs[0].records.len(), whole - 1);
+    assert_eq!((input.runs[0].label.as_str(), input.runs[0].seed), ("run, seed 3", Some(3)));
+    assert!(sections(&report(&input)).contains(&"Loss"));
+}
+
+#[test]
+fn what_is_no_run_is_refused_with_what_was_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let damaged = dir.path().join("damaged");
+    write_run(&damaged, SMALL, 0, 0);
+    fs::write(damaged.join("samples.json"), "{}").unwrap();
+    let broken = dir.path().join("broken");
+    fs::create_dir(&broken).unwrap();
+    fs::write(broken.join("comparison.json"), "{}").unwrap();
+    for (path, said) in [
+        (dir.path().join("nowhere"), "found nothing"),
+        (empty, "found a folder without metrics.jsonl and comparison.json"),
+        (file, "found a file"),
+        (damaged, "samples.json: expected a list of prompts and texts: invalid type"),
+        (broken, "comparison.json: expected a comparison's findings: missing field"),
+    ] {
+        let error = read_runs(&[PathBuf::from(&path)]).unwrap_err().to_string();
+        assert!(error.contains(said) && error.contains("\nhint: "), "{error}");
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+    }
+}
