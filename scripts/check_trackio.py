@@ -44,7 +44,7 @@ def check(run):
     of_results = lambda numbers: {key: n for key, n in numbers.items() if key[0] != "train/tokens_per_second"}
     problems += killed_run.differences(of_results(found), of_results(expected), lambda a, b: a == b)
     config = runs[0].config
-    if config is None or config["seed"] != 1 or config["train"]["steps"] != 60 or not config["_Created"]:
+    if config is None or config["seed"] != 1 or config["train"]["steps"] != killed_run.STEPS or not config["_Created"]:
         problems.append(f"the config is {config}")
     left = list(Path(os.environ["TRACKIO_DIR"], "inbox").rglob("*.jsonl"))
     if left:

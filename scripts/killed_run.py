@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+STEPS, CHECKPOINT = 600, 200
 CONFIG = f"""
 seed = 1
 [tokenizer]
@@ -27,14 +28,14 @@ loss = {{ strategy = "erma", every = 2 }}
 [model]
 preset = "xs"
 [train]
-steps = 60
+steps = {STEPS}
 batch_size = 4
 context = 32
 [eval]
-every = 7
+every = 70
 sequences = 4
 [checkpoint]
-every = 20
+every = {CHECKPOINT}
 """
 
 
@@ -51,22 +52,22 @@ def steps_in(run):
 
 
 def make(cuvee, folder, *settings):
-    """Trains in `folder`/run, killed after 47 steps at the earliest and resumed; returns that folder."""
+    """Trains in `folder`/run, killed behind the second checkpoint and resumed; returns that folder."""
     run, config = folder / "run", folder / "config.toml"
     config.write_text(CONFIG)
     command = [cuvee, "train", str(config), "--out", str(run), "--quiet"]
     command += [word for setting in settings for word in ("--set", setting)]
     environment = {**os.environ, "CUVEE_CACHE": str(folder / "cache")}
     child = subprocess.Popen(command, env=environment)
-    while child.poll() is None and steps_in(run) < 47:
+    while child.poll() is None and steps_in(run) < 2 * CHECKPOINT + 70:
         time.sleep(0.001)
     child.send_signal(signal.SIGKILL)
     child.wait()
     killed_at = steps_in(run)
     subprocess.run([*command, "--resume"], env=environment, check=True)
-    if steps_in(run) != 60:
-        sys.exit(f"{run}: expected 60 steps, found {steps_in(run)}")
-    print(f"a run killed after {killed_at} of 60 steps and resumed from {20 * (min(killed_at, 59) // 20)}")
+    if not killed_at < STEPS == steps_in(run):
+        sys.exit(f"{run}: killed after {killed_at} steps and then {steps_in(run)}: expected fewer than {STEPS}, then {STEPS}")
+    print(f"a run of {STEPS} steps, killed after {killed_at} and resumed")
     return run
 
 
