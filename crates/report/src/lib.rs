@@ -1,9 +1,9 @@
 //! The record of a training step, its log, and the tables people read.
 //!
 //! In: plain numbers per step and per domain. Out: `metrics.jsonl`, one JSON object a line, the
-//! window losses of each evaluation in `eval/`, the same numbers for TensorBoard and Trackio, tables
-//! as text, and `report.html` ([`page`]). Nothing here decides anything; it drops nothing but what a
-//! line of text rounds away.
+//! window losses of each evaluation in `eval/`, the same numbers for TensorBoard and Trackio,
+//! tables as text, and `report.html` ([`page`]). Nothing here decides anything; it drops nothing
+//! but what a line of text rounds away.
 //!
 //! ```
 //! let rows = [cuvee_report::EvalRow {
