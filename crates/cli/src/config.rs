@@ -12,6 +12,7 @@ use cuvee_data::{
     Domain, DomainSource, PrepareOptions, ShardStore, SourceSpec, SplitSpec, TokenizerSpec,
 };
 use cuvee_mixer::MixtureSpec;
+use cuvee_report::LogSpec;
 use cuvee_train::{CheckpointSpec, EvalSpec, ModelSpec, TrainSpec};
 use cuvee_words::shell_path;
 use serde::de::DeserializeOwned;
@@ -62,6 +63,9 @@ pub struct Config {
     /// When to write checkpoints and how many to keep.
     #[serde(default)]
     pub checkpoint: CheckpointSpec,
+    /// Which other programs are told what happens.
+    #[serde(default)]
+    pub log: LogSpec,
     /// What `cuvee compare` compares. The configs of its runs lack it.
     #[serde(default, skip_serializing)]
     pub compare: Option<CompareSpec>,
@@ -218,6 +222,12 @@ impl Config {
         }
     }
 
+    /// `[log]`, with the folder that it names.
+    pub fn log_spec(&self) -> LogSpec {
+        let trackio_dir = self.log.trackio_dir.as_ref().map(|dir| self.base.join(dir));
+        LogSpec { trackio_dir, ..self.log.clone() }
+    }
+
     /// π of each domain that the data made of the entries, before normalisation.
     ///
     /// # Errors
@@ -295,10 +305,10 @@ pub fn differences(old: &Config, new: &Config) -> Result<Vec<String>, ConfigErro
 
 /// Whether a key may change between a run and its resumption.
 ///
-/// How often to look and to save does not change what is trained, nor does what is said of a
-/// corpus; how often a domain may be read is a limit, which a run that met it may have to raise;
-/// and whether data or a reference model that lies elsewhere now is the same, its checksums tell
-/// better than its path.
+/// How often to look and to save and who is told does not change what is trained, nor does what is
+/// said of a corpus; how often a domain may be read is a limit, which a run that met it may have to
+/// raise; and whether data or a reference model that lies elsewhere now is the same, its checksums
+/// tell better than its path.
 pub fn may_change(key: &str) -> bool {
     let keys = [
         "base",
@@ -309,7 +319,7 @@ pub fn may_change(key: &str) -> bool {
         "mixture.loss.reference",
     ];
     keys.contains(&key)
-        || ["eval.", "checkpoint."].iter().any(|section| key.starts_with(section))
+        || ["eval.", "checkpoint.", "log."].iter().any(|section| key.starts_with(section))
         || (key.starts_with("domain.")
             && [".source.path", ".source.license", ".max_epochs"]
                 .iter()
@@ -585,6 +595,9 @@ mod tests {
         let a = load(MINIMAL, &["train.lr=0.001"]).unwrap();
         let b = load(MINIMAL, &["train.lr=0.002", "eval.every=3"]).unwrap();
         assert_eq!(differences(&a, &b).unwrap(), ["train.lr: 0.001 → 0.002"]);
+        // Who is told is no matter of the run.
+        let told = load(MINIMAL, &["train.lr=0.001", "log.tensorboard=false", "log.trackio=p"]);
+        assert!(differences(&a, &told.unwrap()).unwrap().is_empty());
         // A limit that a run has met may be raised.
         let c = load(MINIMAL, &["train.lr=0.001", "domain.a.max_epochs=3"]).unwrap();
         assert!(differences(&a, &c).unwrap().is_empty());

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use cuvee_data::Tokenizer;
 use cuvee_fs::{FileLock, LockKind, try_lock};
-use cuvee_report::{EvalFolder, EvalRecord, MetricsLog, Record, StepRecord, WindowRecord};
+use cuvee_report::{
+    EvalFolder, EvalRecord, LogSpec, Loggers, MetricsLog, Opening, Record, ResumePoint, StepRecord,
+    WindowRecord,
+};
 use cuvee_train::{EngineParameters, RunState, Trainer, checkpoint, hf};
 use cuvee_words::counted;
 
@@ -91,10 +94,31 @@ fn check_log(folder: &Path) -> anyhow::Result<()> {
     .into())
 }
 
-/// What a run writes while it trains: the metrics log and the loss of every evaluation window.
+/// What other programs are told of a run besides its numbers.
+pub struct Told {
+    /// Which of them are told at all.
+    pub spec: LogSpec,
+    /// What the run is called among others.
+    pub name: String,
+    /// What several runs have in common: the arm of a comparison.
+    pub group: Option<String>,
+}
+
+impl Told {
+    /// A run on its own, called as its folder is.
+    pub fn alone(config: &Config, folder: &Path) -> Self {
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+        let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
+        Self { spec: config.log_spec(), name, group: None }
+    }
+}
+
+/// What a run writes while it trains: the metrics log, the loss of every evaluation window, and
+/// what other programs are told.
 pub struct RunRecords {
     log: MetricsLog,
     windows: EvalFolder,
+    loggers: Loggers,
 }
 
 impl RunRecords {
@@ -106,6 +130,7 @@ impl RunRecords {
     pub fn open(
         folder: &Path,
         resolved: &str,
+        told: &Told,
         plan: &Plan,
         trainer: &Trainer,
         resumed: bool,
@@ -117,7 +142,8 @@ impl RunRecords {
         let (metrics, evaluations) = (folder.join("metrics.jsonl"), folder.join("eval"));
         if !resumed {
             let (log, windows) = (MetricsLog::create(&metrics)?, EvalFolder::create(&evaluations)?);
-            return Ok(Self { log, windows });
+            let loggers = open_loggers(folder, resolved, told, None)?;
+            return Ok(Self { log, windows, loggers });
         }
         let state = trainer.state();
         let log = if metrics.exists() {
@@ -127,23 +153,28 @@ impl RunRecords {
             MetricsLog::create(&metrics)?
         };
         let evaluated = state.last_evaluation.as_ref().is_some_and(|e| e.step == state.step);
-        Ok(Self { log, windows: EvalFolder::resume(&evaluations, state.step, evaluated)? })
+        let windows = EvalFolder::resume(&evaluations, state.step, evaluated)?;
+        let point = ResumePoint { step: state.step, evaluated };
+        let loggers = open_loggers(folder, resolved, told, Some(point))?;
+        Ok(Self { log, windows, loggers })
     }
 
     /// Records a step.
     ///
     /// # Errors
-    /// The log cannot be written.
+    /// A log cannot be written.
     pub fn step(&mut self, record: &StepRecord) -> std::io::Result<()> {
-        self.log.step(record).map_err(std::io::Error::other)
+        let logged = self.log.step(record).and_then(|()| self.loggers.step(record));
+        logged.map_err(std::io::Error::other)
     }
 
     /// Records an evaluation, or a measurement of the tune split.
     ///
     /// # Errors
-    /// The log cannot be written.
+    /// A log cannot be written.
     pub fn evaluation(&mut self, record: &EvalRecord) -> std::io::Result<()> {
-        self.log.eval(record).map_err(std::io::Error::other)
+        let logged = self.log.eval(record).and_then(|()| self.loggers.eval(record));
+        logged.map_err(std::io::Error::other)
     }
 
     /// Keeps the loss of every window.
@@ -154,14 +185,33 @@ impl RunRecords {
         self.windows.add(record).map_err(std::io::Error::other)
     }
 
-    /// Waits until the log is on the disk, and says how long it is.
+    /// Waits until the logs are on the disk, and says how long the metrics log is.
     ///
     /// # Errors
     /// The disk refuses.
     pub fn sync(&mut self) -> std::io::Result<u64> {
-        self.log.sync().map_err(std::io::Error::other)?;
+        self.log.sync().and_then(|()| self.loggers.sync()).map_err(std::io::Error::other)?;
         Ok(self.log.bytes())
     }
+}
+
+fn open_loggers(
+    folder: &Path,
+    resolved: &str,
+    told: &Told,
+    resumed: Option<ResumePoint>,
+) -> anyhow::Result<Loggers> {
+    let settings = serde_json::to_value(toml::from_str::<toml::Table>(resolved)?)?;
+    Ok(Loggers::open(&Opening {
+        spec: &told.spec,
+        folder,
+        name: &told.name,
+        group: told.group.as_deref(),
+        config: resolved,
+        settings: &settings,
+        resumed,
+        variable: |name| std::env::var_os(name),
+    })?)
 }
 
 /// Writes the trained model into `folder/export` and returns that folder.

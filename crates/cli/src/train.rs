@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::prepare;
 use crate::progress::TrainProgress;
 use crate::report;
-use crate::run_folder::{self, Begun, RunRecords, holds_run};
+use crate::run_folder::{self, Begun, RunRecords, Told, holds_run};
 use crate::session::{Interrupted, Session};
 
 /// What `train` is asked to do.
@@ -100,8 +100,9 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         }
     }
     // Only now that nothing can be refused any more is anything written.
-    let records =
-        RunRecords::open(&folder, &resolved, &plan, &trainer, !fresh, |text| session.say(text))?;
+    let told = Told::alone(&config, &folder);
+    let warn = |text: &str| session.say(text);
+    let records = RunRecords::open(&folder, &resolved, &told, &plan, &trainer, !fresh, warn)?;
 
     session.say("Training");
     let (common, done) = (&session.common, trainer.state().step);

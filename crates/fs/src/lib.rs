@@ -10,6 +10,7 @@
 //! | `folder` | a folder: [`replace_folder`], [`remove_folder`], [`sweep_folders`] |
 //! | `sync` | waiting for the disk: [`sync_file`], [`sync_folder`] |
 //! | `path` | temporary names beside a path: [`unique_neighbour`] |
+//! | `home` | Hugging Face's folder: [`hugging_face_home`] |
 //! | `lock` | one writer at a time: [`try_lock`], [`wait_for_lock`] |
 //!
 //! ```
@@ -23,6 +24,7 @@
 mod error;
 mod file;
 mod folder;
+mod home;
 mod lock;
 mod path;
 mod sync;
@@ -32,6 +34,7 @@ pub use file::{
     remove_file, rename_file, rename_new_file, write_file, write_file_concurrently, write_file_with,
 };
 pub use folder::{remove_folder, replace_folder, sweep_folders};
+pub use home::{hugging_face_home, named_folder};
 pub use lock::{FileLock, LockKind, try_lock, wait_for_lock};
 pub use path::{create_parent, unique_neighbour};
 pub use sync::{sync_file, sync_folder};

@@ -1,8 +1,9 @@
 //! The record of a training step, its log, and the tables people read.
 //!
 //! In: plain numbers per step and per domain. Out: `metrics.jsonl`, one JSON object a line, the
-//! window losses of each evaluation in `eval/`, tables as text, and `report.html` ([`page`]).
-//! Nothing here decides anything; it drops nothing but what a line of text rounds away.
+//! window losses of each evaluation in `eval/`, the same numbers for TensorBoard and Trackio,
+//! tables as text, and `report.html` ([`page`]). Nothing here decides anything; it drops nothing
+//! but what a line of text rounds away.
 //!
 //! ```
 //! let rows = [cuvee_report::EvalRow {
@@ -13,12 +14,14 @@
 //! assert!(table.contains("65,536") && table.contains("3.250"));
 //! ```
 
+mod append;
 mod error;
 mod interval;
 mod metrics;
 mod number;
 pub mod page;
 mod record;
+mod sink;
 mod table;
 mod windows;
 
@@ -27,6 +30,7 @@ pub use interval::{Interval, interval};
 pub use metrics::{MetricsLog, read_metrics};
 pub use number::{bytes, count, duration, thousands};
 pub use record::{EvalDomainRecord, EvalRecord, PerDomain, Record, StepDomainRecord, StepRecord};
+pub use sink::{LogSpec, Loggers, Opening, ResumePoint, TrackioProject};
 pub use table::{
     EvalRow, PlanRow, PreparedRow, ResultMean, ResultRow, comparison_table, eval_table, plan_table,
     prepared_table, resolution_table, result_table,

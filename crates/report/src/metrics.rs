@@ -4,19 +4,18 @@
 //! crash of the program loses nothing and leaves no half line. A checkpoint stores the log's
 //! length; resuming cuts the log back to it, so that no step stands there twice.
 
+use crate::append::AppendFile;
 use crate::error::{ReportError, Result};
 use crate::record::{EvalRecord, Record, StepRecord};
 use serde::Serialize;
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 
 /// A log open for appending.
 #[derive(Debug)]
 pub struct MetricsLog {
-    path: PathBuf,
-    file: File,
-    bytes: u64,
+    file: AppendFile,
 }
 
 impl MetricsLog {
@@ -25,8 +24,7 @@ impl MetricsLog {
     /// # Errors
     /// The file cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).map_err(|source| ReportError::io("create", path, source))?;
-        Ok(Self { path: path.to_owned(), file, bytes: 0 })
+        Ok(Self { file: AppendFile::create(path)? })
     }
 
     /// Goes on after the first `bytes` bytes of a log, cutting off the rest.
@@ -53,9 +51,7 @@ impl MetricsLog {
                 return Err(ReportError::NotALine { path: path.to_owned(), offset: bytes });
             }
         }
-        file.set_len(bytes).map_err(failed("cut"))?;
-        file.seek(SeekFrom::Start(bytes)).map_err(failed("cut"))?;
-        Ok(Self { path: path.to_owned(), file, bytes })
+        Ok(Self { file: AppendFile::cut(path, file, bytes)? })
     }
 
     /// Appends a step.
@@ -76,7 +72,7 @@ impl MetricsLog {
 
     /// Length of the log so far: what a checkpoint stores for [`resume`](Self::resume).
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.file.bytes()
     }
 
     /// Waits until the log is on the disk itself, where a power failure does not reach it; for
@@ -85,23 +81,15 @@ impl MetricsLog {
     /// # Errors
     /// The disk refuses.
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(|source| ReportError::io("sync", &self.path, source))
+        self.file.sync()
     }
 
     fn append(&mut self, line: &Line) -> Result<()> {
         let encoded = serde_json::to_vec(line).map_err(std::io::Error::other);
-        let mut text =
-            encoded.map_err(|source| ReportError::io("encode a record for", &self.path, source))?;
+        let failed = |source| ReportError::io("encode a record for", self.file.path(), source);
+        let mut text = encoded.map_err(failed)?;
         text.push(b'\n');
-        if let Err(source) = self.file.write_all(&text) {
-            // A disk that fills up can take part of a line: take it back. If that fails too, the
-            // first reason counts.
-            let _ = self.file.set_len(self.bytes);
-            let _ = self.file.seek(SeekFrom::Start(self.bytes));
-            return Err(ReportError::io("append to", &self.path, source));
-        }
-        self.bytes += text.len() as u64;
-        Ok(())
+        self.file.append(&text)
     }
 }
 

@@ -235,7 +235,9 @@ fn run_bytes(
     // written. The export holds the parameters alone.
     let checkpoints = 3 * (config.checkpoint.keep as u64 + 1) + 1;
     let log = plan.steps * (STEP_BYTES + STEP_DOMAIN_BYTES * domains as u64);
+    // TensorBoard's files hold the same numbers under longer names, in fewer digits.
+    let logs = log * (1 + u64::from(config.log.tensorboard));
     let windows = evaluated / config.train.context.max(1) as u64;
     let evaluations = (1 + evaluations(config.eval.every, plan.steps)) * windows * WINDOW_BYTES;
-    parameters * checkpoints + log + evaluations
+    parameters * checkpoints + logs + evaluations
 }

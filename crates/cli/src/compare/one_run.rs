@@ -19,7 +19,7 @@ use super::interim::Interim;
 use crate::config::{Config, ConfigError, differences};
 use crate::model_source::reference_engine;
 use crate::plan::Plan;
-use crate::run_folder::{self, RunRecords};
+use crate::run_folder::{self, RunRecords, Told};
 use crate::session::{Interrupted, Session};
 
 /// In the folder of a run that ended before its last step: why.
@@ -162,8 +162,11 @@ impl Bench<'_> {
             trainer.restore(&begun.checkpoint)?;
         }
         let warn = |text: &str| self.board.line(&format!("{}: {text}", folder.display()));
-        let records = RunRecords::open(&folder, &resolved, &plan, &trainer, begun.is_some(), warn)?;
         let name = self.run_name(arm, seed);
+        let group = Some(self.design.arms[arm].name.clone());
+        let told = Told { spec: config.log_spec(), name: name.clone(), group };
+        let resumed = begun.is_some();
+        let records = RunRecords::open(&folder, &resolved, &told, &plan, &trainer, resumed, warn)?;
         let stop = AtomicBool::new(self.stopping());
         let mut watcher =
             Watcher { bench: self, arm, seed, name: &name, records, stop: &stop, futile: false };

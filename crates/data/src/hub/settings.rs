@@ -58,17 +58,8 @@ impl Settings {
         // A variable that is set to nothing counts as not set.
         let get = |name: &str| variable(name).filter(|value| !value.is_empty());
         let text = |name: &str| get(name).map(|value| value.to_string_lossy().trim().to_owned());
-        let user = get("HOME").map(PathBuf::from).or_else(std::env::home_dir);
-        let tilde = |path: PathBuf| match (path.strip_prefix("~"), &user) {
-            (Ok(rest), Some(user)) => user.join(rest),
-            _ => path,
-        };
-        let folder = |name: &str| get(name).map(|value| tilde(PathBuf::from(value)));
-        let home = folder("HF_HOME").unwrap_or_else(|| {
-            let cache =
-                folder("XDG_CACHE_HOME").unwrap_or_else(|| tilde(PathBuf::from("~/.cache")));
-            cache.join("huggingface")
-        });
+        let folder = |name: &str| cuvee_fs::named_folder(name, &variable);
+        let home = cuvee_fs::hugging_face_home(&variable);
         let cache = folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE"));
         let truthy = |name: &str| {
             let value = text(name).unwrap_or_default().to_ascii_lowercase();
