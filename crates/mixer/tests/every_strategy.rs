@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 use cuvee_mixer::{
-    Context, DomainInfo, GradientStatistics, LossStatistics, LossWeights, Mixer, MixtureSpec,
-    Objective, Objectives, Observation, RunSize, STRATEGIES, Setup, Simplex, Slot, StepDraw,
-    Strategy, StrategyEntry, StrategySpec, seed::CounterRng,
+    Context, DomainId, DomainInfo, GradientGram, GradientStatistics, LossStatistics, LossWeights,
+    Mixer, MixtureSpec, Objective, Objectives, Observation, RunSize, STRATEGIES, Setup, Simplex,
+    Slot, StepDraw, Strategy, StrategyEntry, StrategySpec, seed::CounterRng,
 };
 use proptest::prelude::*;
 
@@ -29,6 +29,8 @@ const TELLS_EQUALS_APART: &[&str] = &[
 const COUNTS_ABSENCES: &[&str] = &[
     // Credits a domain for its share of the recent batches.
     "ado",
+    // Estimates how well a gradient serves all targets from those that the batch has.
+    "doge",
     // Take out the differences that errors explain, and an error falls with each measurement. What
     // an absent domain's statistics are is tested in `adaptive.rs`.
     "erma", "fgls",
@@ -128,7 +130,17 @@ fn observation(step: u64, seen: &[Seen]) -> Observation {
         .with_held_out_windows(vec![500; seen.len()])
         .with_gradient(seen.iter().map(|seen| seen.gradient).collect());
     observation.training = seen.iter().map(|seen| seen.training).collect();
-    observation
+    // Gradients of a common part and one of their own, and losses above a reference's by as much.
+    let square = |i: usize| seen[i].gradient.map(|gradient| gradient.mean_square);
+    let mut gram = GradientGram::new(seen.len(), 2e-3);
+    for (i, j) in (0..seen.len()).flat_map(|i| (0..=i).map(move |j| (i, j))) {
+        if let (Some(a), Some(b)) = (square(i), square(j)) {
+            let product = if i == j { a } else { 0.3 * (a * b).sqrt() };
+            gram.set(DomainId(i), DomainId(j), product);
+        }
+    }
+    let excess = (0..seen.len()).map(|i| square(i).map(|square| 0.02 * square)).collect();
+    observation.with_gram(gram).with_excess(excess)
 }
 
 /// Statistics that differ by class and, at `drift` above 0, by step.
