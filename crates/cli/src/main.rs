@@ -18,6 +18,7 @@ mod prepare;
 mod progress;
 mod report;
 mod run_folder;
+mod samples;
 mod session;
 mod token_file;
 mod train;

@@ -15,6 +15,7 @@ use crate::prepare;
 use crate::progress::TrainProgress;
 use crate::report;
 use crate::run_folder::{self, Begun, RunRecords, Told, holds_run};
+use crate::samples;
 use crate::session::{Interrupted, Session};
 
 /// What `train` is asked to do.
@@ -122,6 +123,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     }
 
     let export = run_folder::write_export(&folder, &trainer, &corpus.tokenizer, &plan)?;
+    samples::write(&folder, trainer.engine_mut(), &corpus)?;
     let report = report::write_page(std::slice::from_ref(&folder), &folder, None, session);
     let state = trainer.state();
     let rows = results(state);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use cuvee_compare::{Role, earliest_futility_step, is_futile};
@@ -20,6 +20,7 @@ use crate::config::{Config, ConfigError, differences};
 use crate::model_source::reference_engine;
 use crate::plan::Plan;
 use crate::run_folder::{self, RunRecords, Told};
+use crate::samples;
 use crate::session::{Interrupted, Session};
 
 /// In the folder of a run that ended before its last step: why.
@@ -104,12 +105,18 @@ pub struct Bench<'a> {
     pub session: &'a Session,
     /// Turns true where a run has failed, so that the others stop as well.
     pub failed: &'a AtomicBool,
+    /// Seconds that runs have spent in training steps, all together.
+    pub training: &'a Mutex<f64>,
 }
 
 impl Bench<'_> {
     /// Whether the runs are to save what they have and stop.
     pub fn stopping(&self) -> bool {
         self.session.interrupted.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
+    }
+
+    fn add_training(&self, seconds: f64) {
+        *self.training.lock().unwrap_or_else(PoisonError::into_inner) += seconds;
     }
 
     /// Arms that begin with the same model, given the same seed: the place of the first of them.
@@ -175,12 +182,18 @@ impl Bench<'_> {
             watcher.ask(evaluation.step);
         }
         self.board.begin(&name, trainer.state().step, steps);
+        let before = trainer.state().seconds;
         let outcome = trainer.run(&mut watcher, &stop);
+        self.add_training(trainer.state().seconds - before);
         let futile = watcher.futile;
         let done = trainer.state().step;
         let stopped = match outcome {
             Ok(Outcome::Finished) => {
                 run_folder::write_export(&folder, &trainer, tokenizer, &plan)?;
+                if seed == 0 {
+                    // One run of each arm is enough to read.
+                    samples::write(&folder, trainer.engine_mut(), self.corpus)?;
+                }
                 return Ok(Status::Finished);
             }
             Ok(Outcome::Interrupted) if futile => Stopped::Futile { step: done },

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use cuvee_compare::Role;
 use cuvee_data::{Corpus, Share};
@@ -113,6 +114,7 @@ impl Work<'_> {
         }
         let board = Board::new(session.common.quiet, runs.len(), done.len(), steps, before);
         let failed = AtomicBool::new(false);
+        let (training, begun) = (Mutex::new(0.0), Instant::now());
         let mut first = BTreeMap::new();
         for &(arm, seed) in &runs {
             let beginning = Bench::same_beginning(design, self.plans, arm);
@@ -129,9 +131,20 @@ impl Work<'_> {
             first,
             session,
             failed: &failed,
+            training: &training,
         };
         let result = self.rounds(&bench, &runs, &done, jobs);
         board.close();
+        let (all, steps) = (begun.elapsed().as_secs_f64(), training.into_inner());
+        let steps = steps.unwrap_or_else(PoisonError::into_inner);
+        if steps > 0.0 {
+            session.say(format!(
+                "{} at once for {}, {:.1} % of it in training steps",
+                counted(jobs, "run"),
+                cuvee_report::duration(all),
+                100.0 * steps / (jobs as f64 * all.max(1e-9))
+            ));
+        }
         if let Err(error) = &result
             && error.is::<Interrupted>()
         {

@@ -330,6 +330,7 @@ mod tests {
                 multiplier: f64::NAN,
                 sequences: 0,
                 epochs: f64::NAN,
+                objective_mean: None,
                 gradient_deviation: None,
             },
         )]);

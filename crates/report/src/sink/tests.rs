@@ -161,6 +161,7 @@ fn step(step: u64) -> StepRecord {
         multiplier: 0.5,
         sequences: 3,
         epochs: 0.125,
+        objective_mean: None,
         gradient_deviation: loss.map(|_| 2.0),
     };
     StepRecord {

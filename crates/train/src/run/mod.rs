@@ -179,6 +179,11 @@ impl<'a> Trainer<'a> {
         self.engine.as_ref()
     }
 
+    /// The engine, for what changes nothing of the model, such as generating text.
+    pub fn engine_mut(&mut self) -> &mut dyn Engine {
+        self.engine.as_mut()
+    }
+
     /// Trains to the end, or until `interrupted` turns true.
     ///
     /// # Errors
