@@ -9,6 +9,7 @@
 //! | `file` | one file: [`write_file`], [`rename_new_file`], [`remove_file`] and their like |
 //! | `folder` | a folder: [`replace_folder`], [`remove_folder`], [`sweep_folders`] |
 //! | `sync` | waiting for the disk: [`sync_file`], [`sync_folder`] |
+//! | `space` | room on a disk: [`free_space`], [`is_full`] |
 //! | `path` | temporary names beside a path: [`unique_neighbour`] |
 //! | `lock` | one writer at a time: [`try_lock`], [`wait_for_lock`] |
 //!
@@ -25,6 +26,7 @@ mod file;
 mod folder;
 mod lock;
 mod path;
+mod space;
 mod sync;
 
 pub use error::{FsError, Result};
@@ -34,4 +36,5 @@ pub use file::{
 pub use folder::{remove_folder, replace_folder, sweep_folders};
 pub use lock::{FileLock, LockKind, try_lock, wait_for_lock};
 pub use path::{create_parent, unique_neighbour};
+pub use space::{free_space, is_full};
 pub use sync::{sync_file, sync_folder};
