@@ -6,7 +6,7 @@ use std::path::Path;
 use cuvee_data::{Domain, Split, Tokenizer};
 use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, RunSize, StrategySpec, rule};
 use cuvee_train::{ModelConfig, RunPlan, check_split, hf};
-use cuvee_words::plural;
+use cuvee_words::{plural, printable_path};
 use serde::Serialize;
 
 use crate::config::{Config, ConfigError};
@@ -215,7 +215,7 @@ fn longer_context(context: usize, trained: usize, init: &Path) -> Option<String>
         format!(
             "train.context = {context} goes beyond the {trained} positions that {} was made for \
              (max_position_embeddings): it has to learn those behind",
-            init.display()
+            printable_path(init)
         )
     })
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use cuvee_report::{EvalFolder, EvalRecord, MetricsLog, StepRecord, WindowRecord};
 use cuvee_train::Observer;
+use cuvee_words::printable_path;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Without a terminal, a training line at least this often.
@@ -241,7 +242,7 @@ impl Observer for TrainProgress {
 
     fn checkpoint(&mut self, folder: &Path) {
         if self.verbose {
-            self.line(&format!("saved {}", folder.display()));
+            self.line(&format!("saved {}", printable_path(folder)));
         }
     }
 

@@ -11,7 +11,7 @@ use cuvee_train::{
     DeviceSpec, Engine, EngineParameters, Outcome, Precision, RunState, TrainError, Trainer,
     build_engine, checkpoint, engine_from_parameters, hf,
 };
-use cuvee_words::{counted, plural, shell_path, shell_word, toml_string};
+use cuvee_words::{counted, plural, printable_path, shell_path, shell_word, toml_string};
 use serde_json::json;
 
 use crate::config::{Config, ConfigError, differences};
@@ -70,8 +70,8 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     }
     let engine = match init {
         Some(init) => {
-            let parameters = hf::load_initial(&init, &plan.model, &corpus.tokenizer)?;
-            engine_from_parameters(&plan.model, &plan.run.train, device, parameters)?
+            let parameters = hf::open_initial(&init, &plan.model, &corpus.tokenizer)?;
+            engine_from_parameters(&plan.model, &plan.run.train, device, &parameters)?
         }
         None => build_engine(&plan.model, &plan.run.train, device, config.seed)?,
     };
@@ -95,7 +95,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         trainer.restore(checkpoint).map_err(as_config)?;
         session.say(format!(
             "Going on from {}, step {}",
-            checkpoint.display(),
+            printable_path(checkpoint),
             trainer.state().step
         ));
         if let Some(headroom) = trainer.measurements()?.and_then(|known| known.headroom) {
@@ -106,9 +106,12 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         }
     }
     // Only now that nothing can be refused any more is anything written.
-    cuvee_fs::write_file(&folder.join("config.toml"), resolved.as_bytes())?;
+    let write = |name: &str, text: &str| {
+        cuvee_fs::write_file(&folder.join(name), text.as_bytes()).map_err(TrainError::from)
+    };
+    write("config.toml", &resolved)?;
     let document = serde_json::to_string_pretty(&plan.document())?;
-    cuvee_fs::write_file(&folder.join("plan.json"), document.as_bytes())?;
+    write("plan.json", &document)?;
     let metrics = folder.join("metrics.jsonl");
     let log = match &from {
         Some(_) if metrics.exists() => MetricsLog::resume(&metrics, trainer.state().log_bytes)?,
@@ -164,8 +167,8 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         plural(state.tokens, "token"),
         cuvee_report::duration(state.seconds),
         state.tokens as f64 / state.seconds.max(1e-9),
-        metrics.display(),
-        export.display(),
+        printable_path(metrics),
+        printable_path(&export),
         shell_path(&folder),
     ));
     session.emit(&json!({
@@ -195,13 +198,13 @@ fn run_folder(config_path: &Path, session: &Session) -> anyhow::Result<PathBuf> 
         if holds_run(out) && !session.common.resume {
             return refuse(format!(
                 "{} holds a run already\nhint: --resume goes on with it; another --out starts anew",
-                out.display()
+                printable_path(out)
             ));
         }
         if session.common.resume && !out.exists() {
             return refuse(format!(
                 "nothing to resume: {} does not exist\nhint: drop --resume to start",
-                out.display()
+                printable_path(out)
             ));
         }
         return Ok(out.clone());
@@ -222,7 +225,7 @@ fn run_folder(config_path: &Path, session: &Session) -> anyhow::Result<PathBuf> 
         (false, free) => Ok(numbered(free)),
         (true, 1) => refuse(format!(
             "nothing to resume: {} holds no run\nhint: drop --resume to start, or name the run with --out",
-            numbered(1).display()
+            printable_path(numbered(1))
         )),
         (true, free) => Ok(numbered(free - 1)),
     }
@@ -235,13 +238,13 @@ fn lock_run(folder: &Path) -> anyhow::Result<FileLock> {
     let locked = locked.with_context(|| {
         format!(
             "cannot make the run folder {}\nhint: give --out a folder that can be written",
-            folder.display()
+            printable_path(folder)
         )
     })?;
     locked.with_context(|| {
         format!(
             "another process is training in {}\nhint: wait for it, or start this run with another --out",
-            folder.display()
+            printable_path(folder)
         )
     })
 }
@@ -260,7 +263,7 @@ fn find_checkpoint(
         check_log(folder)?;
         session.say(format!(
             "{} has no checkpoint yet: starting from the beginning",
-            folder.display()
+            printable_path(folder)
         ));
         return Ok(None);
     };
@@ -270,10 +273,11 @@ fn find_checkpoint(
     if !changed.is_empty() {
         let init = format!("model.init={}", toml_string(&absolute(&newest)));
         return Err(ConfigError(format!(
-            "{} was made with another config; changed since:\n  {}\nhint: to go on with this run: cuvee train {} --resume\nhint: to begin a new one from its parameters: cuvee train {} --out NEW{} --set {}",
-            newest.display(),
+            "{} was made with another config; changed since:\n  {}\nhint: to go on with this run: cuvee train {} --resume{}\nhint: to begin a new one from its parameters: cuvee train {} --out NEW{} --set {}",
+            printable_path(newest),
             changed.join("\n  "),
             shell_path(&folder.join("config.toml")),
+            session.device_as_typed(),
             shell_path(config_path),
             session.as_typed(),
             shell_word(&init)
@@ -317,9 +321,9 @@ fn check_log(folder: &Path) -> anyhow::Result<()> {
     }
     Err(ConfigError(format!(
         "{} tells of {}, but {} holds no checkpoint\nhint: put the run's checkpoints back, or start a new run with another --out",
-        log.display(),
+        printable_path(log),
         counted(done, "step"),
-        folder.join("checkpoints").display()
+        printable_path(folder.join("checkpoints"))
     ))
     .into())
 }
@@ -363,7 +367,7 @@ fn describe(
         document.flops,
         engine.name(),
         engine.precision(),
-        folder.display(),
+        printable_path(folder),
         cuvee_report::plan_table(&rows)
     );
     if engine.precision() == Precision::Bf16 && !cuvee_kernels::fast_bf16() {

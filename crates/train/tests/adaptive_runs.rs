@@ -100,7 +100,7 @@ fn every_domain_has_a_finite_v_after_ten_steps_however_few_its_sequences() {
             if matches!(variance, "norm-layers" | "exact") {
                 let parameters = engine.parameters().unwrap();
                 let mut engine =
-                    FusedEngine::<Cpu<f32>>::on_cpu(&model, &train, parameters).unwrap();
+                    FusedEngine::<Cpu<f32>>::on_cpu(&model, &train, &parameters).unwrap();
                 ten_steps(&mut engine, domains, batch_size, variance);
             }
         }
