@@ -271,6 +271,22 @@ fn generate_is_reproducible_and_stays_on_stdout() {
 }
 
 #[test]
+fn what_generate_refuses_comes_before_its_first_word() {
+    let place = Place::new();
+    place.ok(&["train", "config.toml", "--out", "run", "-q"]);
+    place.write("run/export/generation_config.json", r#"{"eos_token_id": "</s>"}"#);
+    let output = place.cuvee(&["generate", "run", "--prompt", "let x"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("generation_config.json") && said.contains("eos_token_id"), "{said}");
+    assert!(output.stdout.is_empty(), "{:?}", output.stdout);
+    for (flag, value) in [("--temperature", "-1"), ("--top-p", "-0.5")] {
+        let said = place.fails(2, &["generate", "run", "--prompt", "x", flag, value]);
+        assert!(said.contains(&format!("found {value}")) && said.contains("hint: "), "{said}");
+    }
+}
+
+#[test]
 fn the_export_starts_another_run_where_it_left_off() {
     let place = Place::new();
     let first = place.json(&["train", "config.toml", "--set", "train.steps=20", "--out", "run"]);

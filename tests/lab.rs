@@ -42,6 +42,8 @@ fn linear_keeps_the_json_contract_and_writes_its_page() {
     let page = std::fs::read_to_string(place.path("runs/lab-linear/index.html")).unwrap();
     assert!(page.contains("<figure") && page.contains("fgls+va"));
     assert!(!page.contains("http:") && !page.contains("https:"));
+    let files = std::fs::read_dir(place.path("runs/lab-linear")).unwrap().count();
+    assert_eq!(files, 2, "nothing half-written stays");
 }
 
 #[test]
@@ -134,7 +136,7 @@ fn mnist_keeps_the_json_contract() {
 #[test]
 fn bad_input_is_named_with_a_hint_and_nothing_is_written() {
     let place = Place::new();
-    let cases: [(&[&str], &str); 11] = [
+    let cases: [(&[&str], &str); 15] = [
         (&["lab", "mnist", "--data", "nowhere"], "train-images-idx3-ubyte"),
         (&["lab", "linear", "--c", "1"], "c is [1.0]"),
         (&["lab", "linear", "--steps", "0"], "steps is 0"),
@@ -143,6 +145,10 @@ fn bad_input_is_named_with_a_hint_and_nothing_is_written() {
         (&["lab", "linear", "--data", "."], "draws its own data"),
         (&["lab", "linear", "--sweep=0.5,2"], "sweep is [0.5, 2.0]"),
         (&["lab", "linear", "--domains", "1"], "expected from 2 to 1000 domains, found 1"),
+        (&["lab", "linear", "--sweep", "--set", "c=[1,2]"], "--set c=…: --sweep sets c by itself"),
+        (&["lab", "linear", "--sweep=1,2", "--set", "c=[1,2]"], "--sweep sets c by itself"),
+        (&["lab", "linear", "--domains", "3", "--set", "c=[1,2,3]"], "--domains sets c by itself"),
+        (&["lab", "logistic", "--domains", "2", "--set", "sigma=[0,0.1]"], "--domains sets sigma"),
         (&["lab", "mnist", "--sweep", "--data", "."], "it is for linear and logistic"),
         (&["lab", "mnist", "--domains", "8", "--data", "."], "it is for linear and logistic"),
         (&["lab", "logistic", "--set", "rates=100"], "rates is 100"),

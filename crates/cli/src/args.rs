@@ -10,9 +10,10 @@ use crate::eval::{self, EvalArgs};
 use crate::generate::{self, GenerateArgs};
 use crate::inspect::{self, InspectArgs};
 use crate::lab::{self, LabArgs};
+use crate::limits;
 use crate::prepare::{self, PrepareArgs};
 use crate::report::{self, ReportArgs};
-use crate::session::{Common, Flag, Session};
+use crate::session::{Common, Flag, Flags, Session};
 use crate::train::{self, TrainArgs};
 
 /// Pretrain small language models on a chosen blend of real domains.
@@ -61,18 +62,21 @@ pub enum Command {
 
 impl Command {
     /// Its name, and which of the flags that stand behind every command mean something to it.
-    fn flags(&self) -> (&'static str, &'static [Flag]) {
-        use Flag::{Device, Out, Resume, Set};
+    fn flags(&self) -> Flags {
+        use Flag::{Device, Out, Resume, Seed, Set};
         match self {
-            Self::Prepare(_) => ("prepare", &[Set, Out]),
-            Self::Train(_) => ("train", &[Set, Out, Device, Resume]),
-            Self::Compare(_) => ("compare", &[Set, Out, Device]),
-            Self::Eval(_) => ("eval", &[Set, Out, Device]),
-            Self::Report(_) => ("report", &[Out]),
-            Self::Generate(_) => ("generate", &[Device]),
-            Self::Inspect(_) => ("inspect", &[]),
-            Self::Convert(_) => ("convert", &[]),
-            Self::Lab(_) => ("lab", &[Set, Out]),
+            Self::Prepare(_) => Flags::of("prepare", &[Set, Out, Seed]),
+            Self::Train(_) => Flags::of("train", &[Set, Out, Seed, Device, Resume]),
+            Self::Compare(_) => Flags::of("compare", &[Set, Out, Seed, Device]),
+            Self::Report(_) => Flags::of("report", &[Out]),
+            Self::Eval(_) => Flags::of("eval", &[Set, Out, Seed, Device]),
+            Self::Generate(_) => Flags::of("generate", &[Seed, Device]),
+            Self::Inspect(_) => Flags::of("inspect", &[]),
+            Self::Convert(_) => Flags {
+                out: "write where it goes behind the input: cuvee convert INPUT OUTPUT --to FORMAT",
+                ..Flags::of("convert", &[])
+            },
+            Self::Lab(_) => Flags::of("lab", &[Set, Out, Seed]),
             Self::Bench(args) => args.flags(),
         }
     }
@@ -82,8 +86,10 @@ impl Command {
     /// # Errors
     /// Whatever keeps the command from being done.
     pub fn run(&self, session: &Session) -> anyhow::Result<()> {
-        let (name, flags) = self.flags();
-        session.common.check(name, flags)?;
+        session.common.check(&self.flags())?;
+        if !matches!(self, Self::Inspect(_)) {
+            limits::start_threads()?;
+        }
         match self {
             Self::Prepare(args) => prepare::run(args, session),
             Self::Train(args) => train::run(args, session),
@@ -109,8 +115,7 @@ mod tests {
     fn flags_that_mean_nothing_to_a_command_are_refused() {
         let check = |line: &str| {
             let args = Args::try_parse_from(line.split(' ')).expect("a command line");
-            let (name, flags) = args.command.flags();
-            args.common.check(name, flags).map_err(|error| error.0)
+            args.common.check(&args.command.flags()).map_err(|error| error.0)
         };
         for line in [
             "cuvee train c.toml --resume --out r --device cpu --set a=1",
@@ -118,8 +123,9 @@ mod tests {
             "cuvee eval r --out shards --device cuda --set a=1",
             "cuvee report a b --out r.html --json",
             "cuvee generate r --prompt x --device cpu --seed 3",
-            "cuvee lab linear --out r --set a=1",
-            "cuvee bench train --device cpu --set train.lr=1",
+            "cuvee eval r --seed 1",
+            "cuvee lab linear --out r --set a=1 --seed 1",
+            "cuvee bench train --device cpu --set train.lr=1 --seed 1",
             "cuvee inspect r --json",
         ] {
             assert_eq!(check(line), Ok(()), "{line}");
@@ -139,11 +145,19 @@ mod tests {
             "cuvee bench train --out r",
             "cuvee bench load --device cuda",
             "cuvee bench tokenize --resume",
+            "cuvee inspect r --seed 1",
+            "cuvee convert a b --to llmc --seed 1",
+            "cuvee bench load --seed 1",
+            "cuvee bench tokenize --seed 1",
         ] {
             let said = check(line).expect_err(line);
             let flag = line.split(' ').rfind(|word| word.starts_with("--")).expect("a flag");
             assert!(said.contains(&format!("takes no {flag}: ")), "{line}: {said}");
-            assert!(said.ends_with(&format!("\nhint: leave {flag} out")), "{line}: {said}");
+            let hint = match line.contains("convert") && flag == "--out" {
+                true => "cuvee convert INPUT OUTPUT --to FORMAT".to_owned(),
+                false => format!("\nhint: leave {flag} out"),
+            };
+            assert!(said.ends_with(&hint), "{line}: {said}");
         }
     }
 

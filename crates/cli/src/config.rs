@@ -14,7 +14,7 @@ use cuvee_data::{
 use cuvee_mixer::MixtureSpec;
 use cuvee_report::LogSpec;
 use cuvee_train::{CheckpointSpec, EvalSpec, ModelSpec, TrainSpec};
-use cuvee_words::shell_path;
+use cuvee_words::{printable_path, shell_path};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -141,9 +141,12 @@ impl Config {
                 list if list.is_empty() => "pass the path of a .toml config".to_string(),
                 list => format!("there is {}", list.join(", ")),
             };
-            ConfigError(format!("cannot read the config {}: {e}\nhint: {hint}", path.display()))
+            ConfigError(format!(
+                "cannot read the config {}: {e}\nhint: {hint}",
+                printable_path(path)
+            ))
         })?;
-        let origin = path.display().to_string();
+        let origin = printable_path(path);
         let mut config: Config = if overrides.is_empty() {
             let document = toml::Deserializer::parse(&text)
                 .map_err(|e| ConfigError(explain(&origin, Some(&text), "", &e)))?;
@@ -163,14 +166,17 @@ impl Config {
         config.check(path)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = std::fs::canonicalize(folder).map_err(|e| {
-            ConfigError(format!("cannot resolve the config's folder {}: {e}", folder.display()))
+            ConfigError(format!(
+                "cannot resolve the config's folder {}: {e}",
+                printable_path(folder)
+            ))
         })?;
         config.base = folder.join(&config.base);
         Ok(config)
     }
 
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        let at = path.display();
+        let at = printable_path(path);
         if self.domains.is_empty() {
             return Err(ConfigError(format!(
                 "{at}: expected at least one [[domain]], found none\nhint: add\n\n  [[domain]]\n  name = \"mine\"\n  source = {{ path = \"my-texts/*.txt\" }}"

@@ -9,7 +9,7 @@ use cuvee_data::{Domain, ShardStore, Split, TokenizerSpec};
 use cuvee_mixer::Simplex;
 use cuvee_report::EvalRow;
 use cuvee_train::{EvalPlan, evaluate};
-use cuvee_words::counted;
+use cuvee_words::{counted, printable_path};
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -41,7 +41,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
     let Some(path) = args.data.as_deref().or(source.run_config.as_deref()) else {
         bail!(
             "{} belongs to no run, so there is no config to take the domains from\nhint: --data CONFIG, a file with [[domain]] entries",
-            args.checkpoint.display()
+            printable_path(&args.checkpoint)
         );
     };
     let config = Config::load(path, &session.common.set, session.common.seed)?;
@@ -71,7 +71,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
         bail!(
             "the shards were made with another tokenizer than the model's: expected {} ({}), found {}\nhint: --data CONFIG prepares the text for this model",
             own.fingerprint(),
-            source.tokenizer_file().display(),
+            printable_path(source.tokenizer_file()),
             corpus.tokenizer.fingerprint()
         );
     }

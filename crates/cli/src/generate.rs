@@ -23,13 +23,13 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub tokens: usize,
     /// 0 takes the likeliest token each time; 0.8 gives variety (see --seed)
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
     pub temperature: f64,
     /// Sample among the N likeliest tokens only
     #[arg(long, value_name = "N")]
     pub top_k: Option<usize>,
     /// Sample among the likeliest tokens that together have this probability
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub top_p: Option<f64>,
     /// Generate nothing; print the logits of every position of the prompt as JSON
     #[arg(long)]
@@ -59,6 +59,8 @@ pub fn run(args: &GenerateArgs, session: &Session) -> anyhow::Result<()> {
         return Ok(());
     }
 
+    // All that can be refused comes before the first word.
+    let ends = source.ends(&tokenizer)?;
     let stream = !session.common.json;
     if stream {
         write_stdout(&args.prompt)?;
@@ -70,7 +72,6 @@ pub fn run(args: &GenerateArgs, session: &Session) -> anyhow::Result<()> {
     for &id in &ids {
         decoder.step(id);
     }
-    let ends = source.ends(&tokenizer)?;
     let limits = Limits {
         tokens: args.tokens,
         ends: &ends,

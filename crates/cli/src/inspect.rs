@@ -6,9 +6,10 @@ use anyhow::bail;
 use cuvee_data::{Inspection, Manifest, Split};
 use cuvee_report::{bytes, count, thousands};
 use cuvee_train::{checkpoint, hf};
-use cuvee_words::{counted, plural};
+use cuvee_words::{counted, plural, printable_path};
 use serde_json::{Value, json};
 
+use crate::limits;
 use crate::session::{Session, write_stdout};
 use crate::token_file::TokenFileArgs;
 
@@ -69,20 +70,22 @@ fn strategies() -> (String, Value) {
 
 /// A shard folder, the folder of an entry with several, or one tokenized file.
 fn shards(path: &Path, read_as: TokenFileArgs) -> anyhow::Result<(String, Value)> {
+    // The largest id of a file is looked for on all threads.
+    limits::start_threads()?;
     let inspection = cuvee_data::inspect_as(path, read_as.into())?;
     let text = match &inspection {
         Inspection::Domain { dir, manifest } => {
             let files = manifest.source.files.len();
-            format!("{}: {}{}", dir.display(), domain(manifest), from_files(files))
+            format!("{}: {}{}", printable_path(dir), domain(manifest), from_files(files))
         }
         Inspection::Entry { dir, domains, files, .. } => {
             let each: String = domains.iter().map(domain).collect();
             let files = from_files(files.len());
-            format!("{}: {}\n{files}{each}", dir.display(), counted(domains.len(), "domain"))
+            format!("{}: {}\n{files}{each}", printable_path(dir), counted(domains.len(), "domain"))
         }
         Inspection::Shard { path, token_type, documents, tokens, longest, max_id, .. } => format!(
             "{}: Megatron shard, {}, {}, {}, longest document {}, largest id {}\n",
-            path.display(),
+            printable_path(path),
             token_type.name(),
             many(*documents, "document"),
             many(*tokens, "token"),
@@ -109,7 +112,7 @@ fn shards(path: &Path, read_as: TokenFileArgs) -> anyhow::Result<(String, Value)
                 tokenizer.as_ref().map_or(String::new(), |name| format!(", tokenizer {name}"));
             format!(
                 "{}: {}, {}, {}, {documents}, largest id {}{tokenizer}\n",
-                path.display(),
+                printable_path(path),
                 many(*tokens, "token"),
                 format.name(),
                 token_type.name(),
@@ -163,12 +166,14 @@ fn run_folder(path: &Path) -> anyhow::Result<(String, Value)> {
     let plan_path = path.join("plan.json");
     let plan: Value = match std::fs::read(&plan_path).map(|bytes| serde_json::from_slice(&bytes)) {
         Ok(Ok(plan)) => plan,
-        Ok(Err(e)) => bail!("{}: not a plan: {e}\nhint: the file is damaged", plan_path.display()),
-        Err(e) => bail!("cannot read {}: {e}", plan_path.display()),
+        Ok(Err(e)) => {
+            bail!("{}: not a plan: {e}\nhint: the file is damaged", printable_path(plan_path))
+        }
+        Err(e) => bail!("cannot read {}: {e}", printable_path(plan_path)),
     };
     let mut text = format!(
         "{}: a run of {}, {}, {}\n",
-        path.display(),
+        printable_path(path),
         counted(whole(&plan["steps"]), "step"),
         short(whole(&plan["tokens"]), "token"),
         short(whole(&plan["parameters"]), "parameter"),
@@ -202,7 +207,7 @@ fn model_folder(path: &Path) -> anyhow::Result<(String, Value)> {
     let model = hf::read_config(path)?;
     let mut text = format!(
         "{}: LlamaForCausalLM, {}\n  {}, width {}, {} over {}, feed-forward {}, vocabulary {}, context {}, {} head\n",
-        path.display(),
+        printable_path(path),
         short(model.parameters(), "parameter"),
         counted(model.layers, "layer"),
         model.dim,

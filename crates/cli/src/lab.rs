@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use cuvee_data::DataError;
+use cuvee_fs::FsError;
 use cuvee_lab::{LabError, MnistSettings, Progress, RegressionSettings, Study, Sweep};
-use cuvee_words::counted;
+use cuvee_words::{counted, printable_path};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,7 +43,7 @@ pub struct LabArgs {
     #[arg(long, value_name = "N")]
     pub steps: Option<u64>,
     /// Feature covariance of each domain, for example 1,100 (linear, logistic)
-    #[arg(long, value_name = "C1,C2,…", value_delimiter = ',')]
+    #[arg(long, value_name = "C1,C2,…", value_delimiter = ',', allow_negative_numbers = true)]
     pub c: Vec<f64>,
     /// So many domains, spread evenly between the first and the last of the default (linear,
     /// logistic)
@@ -53,7 +54,7 @@ pub struct LabArgs {
           require_equals = true, default_missing_value = RATIOS, conflicts_with = "c")]
     pub sweep: Option<Vec<f64>>,
     /// Noise of each domain, for example 5,1; label flips for logistic, for example 0.4,0
-    #[arg(long, value_name = "S1,S2,…", value_delimiter = ',')]
+    #[arg(long, value_name = "S1,S2,…", value_delimiter = ',', allow_negative_numbers = true)]
     pub sigma: Vec<f64>,
     /// A folder with MNIST's four files in the IDX format, gzipped or not, or the Hub's Parquet
     /// files (mnist; default: the Hub's ylecun/mnist)
@@ -141,6 +142,20 @@ pub fn run(args: &LabArgs, session: &Session) -> anyhow::Result<()> {
                 Some(domains) => regression.start.with_domains(domains),
                 None => regression.start,
             };
+            // What a flag decides, `--set` cannot.
+            for (flag, given, keys) in [
+                ("--sweep", args.sweep.is_some(), &["c"][..]),
+                ("--domains", args.domains.is_some(), &["c", "sigma"]),
+            ] {
+                if let Some(key) = keys.iter().find(|key| given && overrides.contains_key(**key)) {
+                    let what = format!("{flag} sets {key} by itself");
+                    return Err(usage(
+                        &format!("--set {key}=…"),
+                        &what,
+                        "leave one of the two out",
+                    ));
+                }
+            }
             let settings: RegressionSettings = resolve(&start, overrides)?;
             let steps =
                 cuvee_lab::total_steps(settings.trainings(), settings.steps, regression.arms);
@@ -219,8 +234,8 @@ fn report_sweep(sweep: &Sweep, out: &Path, session: &Session) -> anyhow::Result<
 }
 
 fn say_files(out: &Path, session: &Session) {
-    session.say(format!("page      {}", out.join("index.html").display()));
-    session.say(format!("results   {}", out.join("results.json").display()));
+    session.say(format!("page      {}", printable_path(out.join("index.html"))));
+    session.say(format!("results   {}", printable_path(out.join("results.json"))));
 }
 
 /// The folder that the Hub's MNIST was fetched to.
@@ -351,18 +366,22 @@ fn without_curves(mut study: Value) -> Value {
     study
 }
 
-/// Writes `results.json` and `index.html`.
+/// Writes `results.json` and `index.html`, each whole or not at all.
 fn write(document: &Value, page: &str, out: &Path) -> anyhow::Result<()> {
-    let io = |path: &Path, source| LabError::Io {
-        path: path.to_path_buf(),
+    const HINT: &str = "--out DIR, a folder that can be written";
+    std::fs::create_dir_all(out).map_err(|source| LabError::Io {
+        path: out.to_path_buf(),
         source,
-        hint: "--out DIR, a folder that can be written",
-    };
-    std::fs::create_dir_all(out).map_err(|e| io(out, e))?;
+        hint: HINT,
+    })?;
     let results = format!("{document:#}\n");
     for (name, text) in [("results.json", results.as_str()), ("index.html", page)] {
-        let path = out.join(name);
-        std::fs::write(&path, text).map_err(|e| io(&path, e))?;
+        let written = cuvee_fs::write_file(&out.join(name), text.as_bytes());
+        written.map_err(|FsError { path, source, .. }| LabError::Io {
+            path,
+            source,
+            hint: HINT,
+        })?;
     }
     Ok(())
 }

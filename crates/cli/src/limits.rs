@@ -74,7 +74,8 @@ pub fn report_files_that_are_too_large() {
     unsafe { signal(SIGXFSZ, SIG_IGN) };
 }
 
-/// Starts the threads that everything is computed on.
+/// Starts the threads that everything is computed on. What needs them calls it first: where the
+/// system makes none, whoever only wants to read something gets it all the same.
 ///
 /// # Errors
 /// The system makes no more.

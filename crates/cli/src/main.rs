@@ -82,8 +82,8 @@ fn main() -> ExitCode {
     #[cfg(unix)]
     limits::report_files_that_are_too_large();
     let session = Session { common: args.common, interrupted };
-    let done = limits::start_threads()
-        .and_then(|()| machine::choose_instructions().map_err(anyhow::Error::from))
+    let done = machine::choose_instructions()
+        .map_err(anyhow::Error::from)
         .and_then(|()| args.command.run(&session));
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use cuvee_data::{DataError, Tokenizer};
 use cuvee_train::{DeviceSpec, Engine, TrainSpec, checkpoint, engine_from_parameters, hf};
-use cuvee_words::causes_then_hints;
+use cuvee_words::{causes_then_hints, printable_path};
 
 use crate::config::{Config, ConfigError};
 use crate::progress::PrepareProgress;
@@ -61,7 +61,7 @@ impl ModelSource {
         if !path.exists() {
             bail!(
                 "{} does not exist\nhint: pass a run folder, a checkpoint, an export, or the name of a model on the Hub",
-                path.display()
+                printable_path(path)
             );
         }
         let folder = if path.join("config.json").is_file() {
@@ -75,12 +75,12 @@ impl ModelSource {
         } else {
             bail!(
                 "no model in {}: expected config.json, export/config.json or checkpoints/step-*/ there\nhint: pass a run folder, a checkpoint or an export",
-                path.display()
+                printable_path(path)
             );
         };
         // RUN/export and RUN/checkpoints/step-N are one and two levels below RUN.
         let absolute = std::fs::canonicalize(&folder)
-            .with_context(|| format!("cannot resolve {}", folder.display()))?;
+            .with_context(|| format!("cannot resolve {}", printable_path(&folder)))?;
         let run_config = absolute
             .ancestors()
             .skip(1)
@@ -108,7 +108,7 @@ impl ModelSource {
     pub fn tokenizer(&self) -> anyhow::Result<Tokenizer> {
         let file = self.tokenizer_file();
         if !self.has_tokenizer() {
-            bail!("no {}\nhint: copy the model's tokenizer.json there", file.display());
+            bail!("no {}\nhint: copy the model's tokenizer.json there", printable_path(file));
         }
         Ok(Tokenizer::from_file_for(&file, None, Some(&self.folder))?)
     }
@@ -134,8 +134,8 @@ impl ModelSource {
         device: DeviceSpec,
     ) -> anyhow::Result<Box<dyn Engine>> {
         let model = hf::read_config(&self.folder)?;
-        let parameters = hf::load_initial(&self.folder, &model, tokenizer)?;
-        Ok(engine_from_parameters(&model, train, device, parameters)?)
+        let parameters = hf::open_initial(&self.folder, &model, tokenizer)?;
+        Ok(engine_from_parameters(&model, train, device, &parameters)?)
     }
 
     /// The engine that `train` names with the model's parameters in it, not meant for training.
@@ -145,8 +145,8 @@ impl ModelSource {
     pub fn engine(&self, train: &TrainSpec, session: &Session) -> anyhow::Result<Box<dyn Engine>> {
         let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
         let model = hf::read_config(&self.folder)?;
-        let parameters = hf::load_parameters(&self.folder, &model)?;
-        Ok(engine_from_parameters(&model, train, device, parameters)?)
+        let parameters = hf::open_parameters(&self.folder, &model)?;
+        Ok(engine_from_parameters(&model, train, device, &parameters)?)
     }
 }
 

@@ -8,7 +8,7 @@ use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, RunSize, StrategySpec, rule};
 use cuvee_train::{
     DeviceSpec, Engine, ModelConfig, RunPlan, build_engine, check_split, engine_from_parameters, hf,
 };
-use cuvee_words::plural;
+use cuvee_words::{plural, printable_path};
 use serde::Serialize;
 
 use crate::config::{Config, ConfigError};
@@ -151,8 +151,8 @@ impl Plan {
         let (model, train) = (&self.model, &self.run.train);
         Ok(match init {
             Some(init) => {
-                let parameters = hf::load_initial(init, model, tokenizer)?;
-                engine_from_parameters(model, train, device, parameters)?
+                let parameters = hf::open_initial(init, model, tokenizer)?;
+                engine_from_parameters(model, train, device, &parameters)?
             }
             None => build_engine(model, train, device, seed)?,
         })
@@ -248,7 +248,7 @@ fn longer_context(context: usize, trained: usize, init: &Path) -> Option<String>
         format!(
             "train.context = {context} goes beyond the {trained} positions that {} was made for \
              (max_position_embeddings): it has to learn those behind",
-            init.display()
+            printable_path(init)
         )
     })
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::run_folder::RunRecords;
 use cuvee_report::{EvalRecord, StepRecord, WindowRecord};
 use cuvee_train::Observer;
+use cuvee_words::printable_path;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Without a terminal, a training line at least this often.
@@ -233,7 +234,7 @@ impl Observer for TrainProgress {
 
     fn checkpoint(&mut self, folder: &Path) {
         if self.verbose {
-            self.line(&format!("saved {}", folder.display()));
+            self.line(&format!("saved {}", printable_path(folder)));
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cuvee_compare::Comparison;
 use cuvee_report::page::{read_runs, write_report};
-use cuvee_words::{counted, shell_path};
+use cuvee_words::{counted, printable_path, shell_path};
 use serde_json::json;
 
 use crate::config::ConfigError;
@@ -31,7 +31,7 @@ pub fn run(args: &ReportArgs, session: &Session) -> anyhow::Result<()> {
             return Err(ConfigError(format!(
                 "--out {}: expected a file that ends in .html, or a folder that is there\n\
                  hint: --out {}",
-                out.display(),
+                printable_path(&out),
                 shell_path(&out.with_extension("html"))
             ))
             .into());
@@ -45,7 +45,11 @@ pub fn run(args: &ReportArgs, session: &Session) -> anyhow::Result<()> {
     for note in &input.notes {
         session.say(format!("note: {note}"));
     }
-    session.say(format!("report    {}  ({})", page.display(), counted(input.runs.len(), "run")));
+    session.say(format!(
+        "report    {}  ({})",
+        printable_path(&page),
+        counted(input.runs.len(), "run")
+    ));
     session.emit(&json!({ "report": page, "runs": input.runs.len() }))
 }
 

@@ -13,7 +13,7 @@ use cuvee_report::{
     WindowRecord,
 };
 use cuvee_train::{EngineParameters, RunState, Trainer, checkpoint, hf};
-use cuvee_words::counted;
+use cuvee_words::{counted, printable_path};
 
 use crate::config::{Config, ConfigError};
 use crate::plan::Plan;
@@ -33,13 +33,13 @@ pub fn lock(folder: &Path) -> anyhow::Result<FileLock> {
     let locked = locked.with_context(|| {
         format!(
             "cannot make the run folder {}\nhint: give --out a folder that can be written",
-            folder.display()
+            printable_path(&folder)
         )
     })?;
     locked.with_context(|| {
         format!(
             "another process is training in {}\nhint: wait for it, or start this run with another --out",
-            folder.display()
+            printable_path(&folder)
         )
     })
 }
@@ -87,9 +87,9 @@ fn check_log(folder: &Path) -> anyhow::Result<()> {
     }
     Err(ConfigError(format!(
         "{} tells of {}, but {} holds no checkpoint\nhint: put the run's checkpoints back, or start a new run with another --out",
-        log.display(),
+        printable_path(&log),
         counted(done, "step"),
-        folder.join("checkpoints").display()
+        printable_path(&folder.join("checkpoints"))
     ))
     .into())
 }

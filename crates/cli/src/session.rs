@@ -20,7 +20,7 @@ pub struct Common {
     /// page (report), or the findings (lab)
     #[arg(long, global = true, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Override the config's seed
+    /// Override the config's seed; where random numbers start (generate, lab, bench train)
     #[arg(long, global = true, value_name = "N")]
     pub seed: Option<u64>,
     /// Where to compute: cpu, cuda or cuda:N (train, eval, generate, bench train)
@@ -47,30 +47,57 @@ pub enum Flag {
     Set,
     /// `--out`
     Out,
+    /// `--seed`
+    Seed,
     /// `--device`
     Device,
     /// `--resume`
     Resume,
 }
 
+/// A command's part of the flags that stand behind every command.
+#[derive(Clone, Copy, Debug)]
+pub struct Flags {
+    /// The command.
+    pub command: &'static str,
+    /// Those that it acts on.
+    pub means: &'static [Flag],
+    /// What to do in place of `--out` where it has none.
+    pub out: &'static str,
+}
+
+impl Flags {
+    /// Those of a command that needs no word about its output.
+    pub fn of(command: &'static str, means: &'static [Flag]) -> Self {
+        Self { command, means, out: "leave --out out" }
+    }
+}
+
 impl Common {
-    /// Refuses a flag that was given and is none of `means`, those that `command` acts on: it would
+    /// Refuses a flag that was given and is none of those that the command acts on: it would
     /// otherwise be obeyed by nobody, silently.
     ///
     /// # Errors
     /// [`ConfigError`] naming the flag.
-    pub fn check(&self, command: &str, means: &[Flag]) -> Result<(), ConfigError> {
+    pub fn check(&self, flags: &Flags) -> Result<(), ConfigError> {
+        let Flags { command, means, out } = flags;
         let given = [
             (Flag::Set, "--set", !self.set.is_empty(), "this command reads no config"),
             (Flag::Out, "--out", self.out.is_some(), "this command writes no folder of its own"),
+            (Flag::Seed, "--seed", self.seed.is_some(), "this command draws nothing at random"),
             (Flag::Device, "--device", self.device.is_some(), "this command runs on the processor"),
             (Flag::Resume, "--resume", self.resume, "only a training run is resumed"),
         ];
         match given.iter().find(|(flag, _, given, _)| *given && !means.contains(flag)) {
             None => Ok(()),
-            Some((_, name, _, why)) => Err(ConfigError(format!(
-                "`cuvee {command}` takes no {name}: {why}\nhint: leave {name} out"
-            ))),
+            Some((flag, name, _, why)) => {
+                let hint = match flag {
+                    Flag::Out => (*out).to_owned(),
+                    _ => format!("leave {name} out"),
+                };
+                let text = format!("`cuvee {command}` takes no {name}: {why}\nhint: {hint}");
+                Err(ConfigError(text))
+            }
         }
     }
 }
@@ -97,8 +124,13 @@ impl Session {
         let common = &self.common;
         let set = common.set.iter().map(|set| format!(" --set {}", shell_word(set)));
         let seed = common.seed.iter().map(|seed| format!(" --seed {seed}"));
-        let device = common.device.iter().map(|device| format!(" --device {}", shell_word(device)));
-        set.chain(seed).chain(device).collect()
+        set.chain(seed).chain([self.device_as_typed()]).collect()
+    }
+
+    /// `--device` as it was typed, for a command whose config says all else.
+    pub fn device_as_typed(&self) -> String {
+        let device = self.common.device.as_deref();
+        device.map_or_else(String::new, |device| format!(" --device {}", shell_word(device)))
     }
 
     /// Prints the command's JSON document when asked for.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cuvee_mixer::{MixerError, VarianceEstimator};
 use cuvee_report::{PlanRow, ResultMean, ResultRow};
 use cuvee_train::{DeviceSpec, Engine, Outcome, Precision, RunState, TrainError, Trainer};
-use cuvee_words::{counted, plural, shell_path, shell_word, toml_string};
+use cuvee_words::{counted, plural, printable_path, shell_path, shell_word, toml_string};
 use serde_json::json;
 
 use crate::config::{Config, ConfigError, differences};
@@ -90,7 +90,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         trainer.restore(checkpoint).map_err(as_config)?;
         session.say(format!(
             "Going on from {}, step {}",
-            checkpoint.display(),
+            printable_path(checkpoint),
             trainer.state().step
         ));
         if let Some(headroom) = trainer.measurements()?.and_then(|known| known.headroom) {
@@ -134,9 +134,9 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         plural(state.tokens, "token"),
         cuvee_report::duration(state.seconds),
         state.tokens as f64 / state.seconds.max(1e-9),
-        folder.join("metrics.jsonl").display(),
-        report.iter().map(|page| format!("report    {}\n", page.display())).collect::<String>(),
-        export.display(),
+        printable_path(folder.join("metrics.jsonl")),
+        report.iter().map(|page| format!("report    {}\n", printable_path(page))).collect::<String>(),
+        printable_path(&export),
         shell_path(&folder),
     ));
     session.emit(&json!({
@@ -162,13 +162,13 @@ fn choose_folder(config_path: &Path, session: &Session) -> anyhow::Result<PathBu
         if holds_run(out) && !session.common.resume {
             return refuse(format!(
                 "{} holds a run already\nhint: --resume goes on with it; another --out starts anew",
-                out.display()
+                printable_path(out)
             ));
         }
         if session.common.resume && !out.exists() {
             return refuse(format!(
                 "nothing to resume: {} does not exist\nhint: drop --resume to start",
-                out.display()
+                printable_path(out)
             ));
         }
         return Ok(out.clone());
@@ -189,7 +189,7 @@ fn choose_folder(config_path: &Path, session: &Session) -> anyhow::Result<PathBu
         (false, free) => Ok(numbered(free)),
         (true, 1) => refuse(format!(
             "nothing to resume: {} holds no run\nhint: drop --resume to start, or name the run with --out",
-            numbered(1).display()
+            printable_path(numbered(1))
         )),
         (true, free) => Ok(numbered(free - 1)),
     }
@@ -205,7 +205,7 @@ fn begun(
     let Some(begun) = run_folder::newest_checkpoint(folder)? else {
         session.say(format!(
             "{} has no checkpoint yet: starting from the beginning",
-            folder.display()
+            printable_path(folder)
         ));
         return Ok(None);
     };
@@ -213,10 +213,11 @@ fn begun(
     if !changed.is_empty() {
         let init = format!("model.init={}", toml_string(&absolute(&begun.checkpoint)));
         return Err(ConfigError(format!(
-            "{} was made with another config; changed since:\n  {}\nhint: to go on with this run: cuvee train {} --resume\nhint: to begin a new one from its parameters: cuvee train {} --out NEW{} --set {}",
-            begun.checkpoint.display(),
+            "{} was made with another config; changed since:\n  {}\nhint: to go on with this run: cuvee train {} --resume{}\nhint: to begin a new one from its parameters: cuvee train {} --out NEW{} --set {}",
+            printable_path(&begun.checkpoint),
             changed.join("\n  "),
             shell_path(&folder.join("config.toml")),
+            session.device_as_typed(),
             shell_path(config_path),
             session.as_typed(),
             shell_word(&init)
@@ -280,7 +281,7 @@ fn describe(
         document.flops,
         engine.name(),
         engine.precision(),
-        folder.display(),
+        printable_path(folder),
         cuvee_report::plan_table(&rows)
     );
     if engine.precision() == Precision::Bf16 && !cuvee_kernels::fast_bf16() {

@@ -16,6 +16,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cuvee_words::printable_path;
 use serde::Serialize;
 
 use crate::document::split::Split;
@@ -100,7 +101,7 @@ pub fn convert(request: &Convert<'_>, progress: &dyn Progress) -> Result<Vec<Con
         let done = Writer::new(request, layout, job, &known)?.run(progress)?;
         progress.finish(&format!(
             "{}: {}",
-            done.files[0].display(),
+            printable_path(&done.files[0]),
             cuvee_words::counted(done.tokens, "token")
         ));
         written.push(done);
@@ -141,7 +142,7 @@ fn jobs(request: &Convert<'_>, layout: &Layout) -> Result<(Vec<Conversion>, Opti
     if let Some(split) = split {
         return Err(DataError::Spec {
             key: "--split".to_owned(),
-            expected: format!("nothing: {} is not a domain's folder", input.display()),
+            expected: format!("nothing: {} is not a domain's folder", printable_path(input)),
             found: split.name().to_owned(),
             hint: format!("splits are those of a folder with a {FILE_NAME}"),
         });
@@ -237,7 +238,7 @@ impl<'a> Writer<'a> {
             let which = if by_end_of_text { &job.from } else { &job.files[0] };
             return Err(DataError::Spec {
                 key: "--end-of-text".to_owned(),
-                expected: format!("the id that ends documents in {}", which.display()),
+                expected: format!("the id that ends documents in {}", printable_path(which)),
                 found: format!("none, and no {FILE_NAME} beside the input that tells"),
                 hint: "for GPT-2's vocabulary --end-of-text 50256".to_owned(),
             });

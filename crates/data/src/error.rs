@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cuvee_fs::FsError;
-use cuvee_words::counted;
+use cuvee_words::{counted, printable, printable_path};
 
 use crate::printable::short_name;
 
@@ -27,7 +27,7 @@ pub enum DataError {
         source: Box<DataError>,
     },
     /// The operating system refused a read or a write.
-    #[error("cannot {doing} {}: {source}{}", path.display(), io_hint(source))]
+    #[error("cannot {doing} {}: {source}{}", printable_path(path), io_hint(source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -50,9 +50,11 @@ pub enum DataError {
     },
     /// A path, folder or pattern gave no file.
     #[error(
-        "no file for `{pattern}` (looked for {}{})\nhint: relative paths start at the config's folder; \
+        "no file for `{}` (looked for {}{})\nhint: relative paths start at the config's folder; \
          folders give files ending in {known}",
-        looked.display(), left_out(passed)
+        printable(pattern),
+        printable_path(looked),
+        left_out(passed)
     )]
     NoFiles {
         /// The path or pattern as written.
@@ -65,21 +67,19 @@ pub enum DataError {
         passed: String,
     },
     /// Something that was named, or is called as documents are, and is no file.
-    #[error(
-        "{}: expected a file or a folder, found {found}\nhint: remove it, or put the file in its \
-         place",
-        path.display()
-    )]
+    #[error("{}: expected a file or a folder, found {found}\nhint: {hint}", printable_path(path))]
     NoFile {
         /// The path.
         path: PathBuf,
         /// What is there: "a pipe", "a link to x, where nothing is".
         found: String,
+        /// What to do.
+        hint: &'static str,
     },
     /// A file whose ending tells nothing.
     #[error(
         "{}: unknown file type: expected a name ending in {known}\nhint: {hint}",
-        path.display()
+        printable_path(path)
     )]
     UnknownFormat {
         /// The file.
@@ -93,7 +93,8 @@ pub enum DataError {
     #[error(
         "{} is a source, and it lies in the folder the shards go to, {}\nhint: choose another \
          data folder, or move the source",
-        path.display(), store.display()
+        printable_path(path),
+        printable_path(store)
     )]
     SourceInStore {
         /// The source file.
@@ -105,7 +106,7 @@ pub enum DataError {
     #[error(
         "{}: expected a folder for the shards, found a file\nhint: move the file, or choose another \
          data folder",
-        path.display()
+        printable_path(path)
     )]
     StoreIsFile {
         /// The file.
@@ -115,7 +116,7 @@ pub enum DataError {
     #[error(
         "{}: expected a domain's folder or its shard.json, an entry's folder or its domains.json, or \
          a tokenized file (a Megatron shard by its prefix, .idx or .bin); found {found}\nhint: {hint}",
-        path.display()
+        printable_path(path)
     )]
     NotInspectable {
         /// The path.
@@ -126,13 +127,16 @@ pub enum DataError {
         hint: String,
     },
     /// A file to be written is there already.
-    #[error("{}: expected no such file yet, found one\nhint: choose another place, or remove it", path.display())]
+    #[error(
+        "{}: expected no such file yet, found one\nhint: choose another place, or remove it",
+        printable_path(path)
+    )]
     Exists {
         /// The file.
         path: PathBuf,
     },
     /// A file that holds something else than its name, or the config, says.
-    #[error("{}: expected {expected}, found {found}\nhint: {hint}", path.display())]
+    #[error("{}: expected {expected}, found {found}\nhint: {hint}", printable_path(path))]
     WrongContent {
         /// The file.
         path: PathBuf,
@@ -144,13 +148,13 @@ pub enum DataError {
         hint: String,
     },
     /// A compressed or columnar file that does not decode.
-    #[error("{}: {format} does not decode {place}: {message}\nhint: {hint}", path.display())]
+    #[error("{}: {format} does not decode {place}: {message}\nhint: {hint}", printable_path(path))]
     Corrupt {
         /// The file.
         path: PathBuf,
         /// "gzip", "zstd" or "parquet".
         format: &'static str,
-        /// Where in the file, as "after line 12".
+        /// Where in the file, as "after line 12" or "to its end".
         place: String,
         /// The decoder's own words.
         message: String,
@@ -159,26 +163,31 @@ pub enum DataError {
     },
     /// A document without the column that was asked for.
     #[error(
-        "{}, {place}: no column `{column}`: expected it, found {}\nhint: set the column's name \
+        "{}, {place}: no column `{column}`: expected it, found {}\nhint: {}set the column's name \
          (a dotted path reaches into objects){}{more}",
-        path.display(), list(found), nearest(found)
+        printable_path(path),
+        list(found),
+        one_a_line(documents),
+        nearest(found)
     )]
     MissingColumn {
         /// The file.
         path: PathBuf,
         /// "line 3" or "row 3", from 1.
-        place: String,
+        place: Box<str>,
         /// The column as written in the config.
         column: String,
         /// The columns that are there, the most similar first.
         found: Vec<String>,
+        /// The column whose value is a list of objects, which may be the documents.
+        documents: Option<Box<str>>,
         /// What else can be done.
         more: &'static str,
     },
     /// A column that holds something else than text.
     #[error(
         "{}, {place}: column `{column}`: expected {expected}, found {found}\nhint: {hint}",
-        path.display()
+        printable_path(path)
     )]
     ColumnType {
         /// The file.
@@ -199,7 +208,7 @@ pub enum DataError {
         "{}, {place}: column `{column}`: expected text, found half a surrogate pair (`\\u{half:04x}`), \
          which is no character\nhint: set `on_invalid = \"replace\"` to put U+FFFD in its place, or \
          `\"skip\"` to leave the document out; it will be counted",
-        path.display()
+        printable_path(path)
     )]
     HalfSurrogate {
         /// The file.
@@ -216,7 +225,7 @@ pub enum DataError {
         "{}, plain text: expected text, found a NUL byte at offset {offset}{within}{found}\nhint: \
          NUL bytes come from files that were allocated and not filled, and from binary files; cut \
          them out (`tr -d '\\000'`), or set `on_invalid = \"skip\"` or `\"replace\"`; it will be counted",
-        path.display()
+        printable_path(path)
     )]
     NulByte {
         /// The file.
@@ -232,7 +241,7 @@ pub enum DataError {
     #[error(
         "{}, {place}: expected UTF-8 text, found an invalid byte at offset {offset}{within}{found}\n\
          hint: set `on_invalid = \"skip\"` or `\"replace\"` to go on without it; it will be counted",
-        path.display()
+        printable_path(path)
     )]
     InvalidUtf8 {
         /// The file.
@@ -249,7 +258,7 @@ pub enum DataError {
     /// A line that is not a JSON object.
     #[error(
         "{}:{line}: expected one JSON object a line, found {message}\nhint: {hint}",
-        path.display()
+        printable_path(path)
     )]
     InvalidJson {
         /// The file.
@@ -262,7 +271,7 @@ pub enum DataError {
         hint: String,
     },
     /// An `.idx` that does not describe a shard.
-    #[error("{}: expected {expected}, found {found}\nhint: {}", path.display(), REBUILD)]
+    #[error("{}: expected {expected}, found {found}\nhint: {}", printable_path(path), REBUILD)]
     Index {
         /// The file.
         path: PathBuf,
@@ -272,7 +281,7 @@ pub enum DataError {
         found: String,
     },
     /// A file of token ids that is not what its format says.
-    #[error("{}: expected {expected}, found {found}\nhint: {hint}", path.display())]
+    #[error("{}: expected {expected}, found {found}\nhint: {hint}", printable_path(path))]
     TokenFile {
         /// The file, or the one beside it that is wrong.
         path: PathBuf,
@@ -286,7 +295,7 @@ pub enum DataError {
     /// A file shorter or longer than it must be.
     #[error(
         "{}: expected {}, found {found}: the file is {}\nhint: {}",
-        path.display(), counted(*expected, "byte"), if found < expected { "truncated" } else { "longer than its index says" }, REBUILD
+        printable_path(path), counted(*expected, "byte"), if found < expected { "truncated" } else { "longer than its index says" }, REBUILD
     )]
     Length {
         /// The file.
@@ -297,7 +306,7 @@ pub enum DataError {
         found: u64,
     },
     /// A `shard.json` that cannot be used.
-    #[error("{}: {message}\nhint: {}", path.display(), REBUILD)]
+    #[error("{}: {message}\nhint: {}", printable_path(path), REBUILD)]
     Manifest {
         /// The file.
         path: PathBuf,
@@ -306,9 +315,8 @@ pub enum DataError {
     },
     /// A token that the tokenizer does not have.
     #[error(
-        "{}, document {document}: expected token ids below {vocab_size}, found {id}\nhint: the \
-         shard was made with another tokenizer; name that one under [tokenizer]",
-        path.display()
+        "{}, document {document}: expected token ids below {vocab_size}, found {id}\nhint: {}",
+        printable_path(path), beyond_hint(*id)
     )]
     IdBeyondVocabulary {
         /// The file of ids.
@@ -324,7 +332,9 @@ pub enum DataError {
     #[error(
         "{}: expected shards of tokenizer {}, found shards of tokenizer {}\nhint: name the \
          tokenizer.json that made them under [tokenizer], or give the untokenized text",
-        path.display(), short(expected), short(found)
+        printable_path(path),
+        short(expected),
+        short(found)
     )]
     TokenizerDiffers {
         /// The source's `shard.json`.
@@ -346,10 +356,10 @@ pub enum DataError {
     },
     /// No end-of-text token.
     #[error(
-        "tokenizer {origin}: expected {} in the vocabulary, found no such token\nhint: set \
-         `end_of_text` under [tokenizer] to the token that ends a document; its special tokens: {}",
+        "tokenizer {origin}: expected {}{} in the vocabulary, found no such token\nhint: {}",
+        if tried.len() > 1 { "one of " } else { "" },
         list(tried),
-        list(there)
+        end_of_text_hint(there)
     )]
     NoEndOfText {
         /// The file, or what else it came from.
@@ -363,7 +373,7 @@ pub enum DataError {
     #[error(
         "{}: expected {expected}, found {found}\nhint: the file may be damaged; download it again, \
          or take the key out of it",
-        path.display()
+        printable_path(path)
     )]
     ModelFile {
         /// The file.
@@ -426,7 +436,7 @@ pub enum DataError {
     #[error(
         "{}: expected all {of} parts of the corpus, found {}; missing: {}\nhint: run `cuvee prepare CONFIG --shard {}`, \
          and so on for each; or remove the folder to prepare everything here",
-        folder.display(), *of as usize - missing.len(), parts(missing), missing.first().map_or("1/1", |part| &part.0)
+        printable_path(folder), *of as usize - missing.len(), parts(missing), missing.first().map_or("1/1", |part| &part.0)
     )]
     PartsMissing {
         /// The folder of the parts.
@@ -437,7 +447,7 @@ pub enum DataError {
         missing: Vec<(String, &'static str)>,
     },
     /// A disk that is full.
-    #[error("cannot write {}: {source}: {}\nhint: {}", path.display(), space_needed(*needed, *free, *done), MAKE_ROOM)]
+    #[error("cannot write {}: {source}: {}\nhint: {}", printable_path(path), space_needed(*needed, *free, *done), MAKE_ROOM)]
     DiskFull {
         /// The file.
         path: PathBuf,
@@ -493,8 +503,8 @@ pub(crate) const OR_SKIP: &str =
     "; or set `on_invalid = \"skip\"` to leave such documents out, which are counted";
 
 /// How a damaged shard is made again.
-const REBUILD: &str = "remove the file and run `cuvee prepare CONFIG` to make it again; a shard from \
-                       elsewhere, fetch again";
+const REBUILD: &str = "a shard of Cuvee's is made again by `cuvee prepare CONFIG` once its folder is removed; \
+                       one from elsewhere, write or fetch again";
 
 /// What to do about a full disk.
 const MAKE_ROOM: &str = "make room there and run the same command again: it goes on where it stopped; another place \
@@ -575,6 +585,15 @@ pub(crate) fn list(names: &[String]) -> String {
     }
 }
 
+/// What to do about a tokenizer without a token that ends a document.
+fn end_of_text_hint(special: &[String]) -> String {
+    const SET: &str = "set `end_of_text` under [tokenizer] to the token that ends a document";
+    match special {
+        [] => format!("{SET}; it has no special token, so that one may have to be added to it"),
+        special => format!("{SET}; its special tokens: {}", list(special)),
+    }
+}
+
 /// What to do about a refusal of the system, on a line of its own; nothing where only the system
 /// knows.
 fn io_hint(error: &io::Error) -> &'static str {
@@ -606,6 +625,17 @@ fn io_hint(error: &io::Error) -> &'static str {
     }
 }
 
+/// What to do first where a column holds a list of objects.
+fn one_a_line(documents: &Option<Box<str>>) -> String {
+    let is_plain = |name: &&Box<str>| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    documents.as_ref().filter(is_plain).map_or_else(String::new, |name| {
+        format!(
+            "where the objects in `{name}` are the documents, `jq -c '.{name}[]' FILE > NEW.jsonl` writes \
+             each on a line of its own; else "
+        )
+    })
+}
+
 fn left_out(passed: &str) -> String {
     if passed.is_empty() { String::new() } else { format!("; left out: {passed}") }
 }
@@ -614,6 +644,16 @@ fn nearest(names: &[String]) -> String {
     names
         .first()
         .map_or_else(String::new, |name| format!("; the nearest is `{}`", short_name(name)))
+}
+
+/// What to do about an id that the tokenizer does not have.
+fn beyond_hint(id: i64) -> &'static str {
+    match id {
+        ..0 => "it may mark padding or an unknown word: write the ids of tokens alone",
+        _ => {
+            "the shard was made with another tokenizer, or is damaged; name the one that made it under [tokenizer]"
+        }
+    }
 }
 
 /// The first twelve characters of a fingerprint: enough to tell two apart.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cuvee_words::printable_path;
 use serde::Serialize;
 
 use crate::error::{DataError, Result};
@@ -196,7 +197,7 @@ pub(crate) fn not_inspectable(path: &Path) -> DataError {
     let (found, hint) = if bin.is_file() {
         let hint = format!(
             "a Megatron shard's index, {}, belongs beside it; if it holds ids alone, pass --format nanogpt",
-            idx.display()
+            printable_path(idx)
         );
         ("a .bin without its .idx", hint)
     } else if path.join(domain_list::FILE_NAME).is_file() {
@@ -234,7 +235,7 @@ fn folders_of_shards(dir: &Path) -> Vec<String> {
         path.join(FILE_NAME).is_file() || path.join(domain_list::FILE_NAME).is_file()
     };
     let mut folders: Vec<String> =
-        paths.filter(is_one).map(|path| path.display().to_string()).collect();
+        paths.filter(is_one).map(|path| path.to_string_lossy().into_owned()).collect();
     folders.sort();
     folders
 }

@@ -107,6 +107,10 @@ fn links_that_lead_nowhere_or_in_circles_are_named() {
         let error = place.refusal(path(what));
         let words = "d/dangling.txt: expected a file or a folder, found a link to nowhere.txt";
         assert!(error.contains(words), "{error}");
+        assert!(
+            error.ends_with("\nhint: remove the link, or put a file where it leads"),
+            "{error}"
+        );
     }
     std::fs::remove_file(place.path("d/dangling.txt")).unwrap();
     symlink("self.txt", place.path("d/self.txt")).unwrap();
@@ -140,6 +144,7 @@ fn what_is_no_file_is_never_waited_for() {
     for what in ["d/*.txt", "d/pipe.txt"] {
         let error = place.refusal(path(what));
         assert!(error.contains("d/pipe.txt: expected a file or a folder, found a pipe"), "{error}");
+        assert!(error.ends_with("write what comes out of it to a file, and name that"), "{error}");
     }
     let (found, notes) = read(&place, path("d"));
     assert_eq!(found, ["one"]);
@@ -172,6 +177,10 @@ fn a_folder_says_what_it_leaves_out() {
     std::fs::remove_file(place.path("d/two.txt")).unwrap();
     let error = place.refusal(path("d"));
     assert!(error.contains("no file for `d`") && error.contains("1 of .xz"), "{error}");
+    // A file that was named by itself: each ending once, and what the name should be.
+    let error = place.refusal(path("d/a.txt.zstd"));
+    assert!(error.contains("hint: let its name end in .zst;"), "{error}");
+    assert_eq!(error.matches(" .bin,").count(), 1, "{error}");
 }
 
 #[test]

@@ -405,10 +405,10 @@ fn damage_is_named_with_what_was_expected_and_found() {
         (
             "past.ds",
             None,
-            "past.ds.index: expected document 1 to end between token 3 and token 6, found token 7",
+            "past.ds.index: expected document 1, which begins at token 3, to end there or later, at 6 at most, found an end at token 7",
         ),
-        ("back.ds", None, "expected document 1 to end between token 3 and token 6, found token 2"),
-        ("less.ds", None, "expected the last document to end at token 6, the last, found token 5"),
+        ("back.ds", None, "to end there or later, at 6 at most, found an end at token 2"),
+        ("less.ds", None, "to end where the tokens do, at 6, found an end at token 5"),
         (
             "size.ds",
             None,
@@ -428,6 +428,13 @@ fn damage_is_named_with_what_was_expected_and_found() {
         let error = place.refusal(SourceSpec { format, ..path(name) });
         assert!(error.contains(words), "{name}: {error}");
     }
+    // Where no file says how ids are stored, the index may.
+    place.write("wide.ds", U16);
+    place.write("wide.ds.index", 3u64.to_le_bytes());
+    let error = place.refusal(path("wide.ds"));
+    assert!(error.contains("stored in 4 bytes each, say so: `token_type = \"u32\"`"), "{error}");
+    let wide = SourceSpec { token_type: Some(TokenType::U32), ..path("wide.ds") };
+    assert!(!place.refusal(wide).contains("token_type = "), "now only the ids are wrong");
     // What is said must not contradict what the file says.
     place.write("u16.bin", whole);
     let wide = SourceSpec { token_type: Some(TokenType::U32), ..path("u16.bin") };

@@ -33,6 +33,16 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::stream::encode_all(bytes, 1).unwrap()
 }
 
+/// A list of texts as Arrow writes it, without rows.
+fn write_parquet_list(file: &Path) {
+    let schema = "message schema {
+        optional group words (LIST) { repeated group list { optional binary element (UTF8); } }
+    }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let out = std::fs::File::create(file).unwrap();
+    SerializedFileWriter::new(out, schema, Default::default()).unwrap().close().unwrap();
+}
+
 /// What [`write_parquet`] writes in a row.
 type Row<'a> = (Option<&'a [u8]>, &'a str, Option<&'a str>, i32);
 
@@ -347,12 +357,37 @@ fn missing_columns_name_those_that_are_there() {
 #[test]
 fn columns_of_another_type_are_named() {
     let place = Place::new();
+    // A whole data set in one object.
+    place.write("whole.json", "{\"data\": [{\"text\": \"x\"}]}\n");
+    let error = place.refusal(path("whole.json"));
+    assert!(error.contains("no column `text`: expected it, found `data`"), "{error}");
+    assert!(
+        error.contains("hint: where the objects in `data` are the documents, `jq -c '.data[]'"),
+        "{error}"
+    );
+    let error = place.refusal(SourceSpec { text: "data".into(), ..path("whole.json") });
+    assert!(error.contains("found a list of objects") && error.contains("jq -c"), "{error}");
     place.write("a.jsonl", "{\"text\": [1], \"n\": null}\n");
     let error = place.refusal(path("a.jsonl"));
     assert!(error.contains("line 1: column `text`: expected text, found a list"), "{error}");
     let error = place.refusal(SourceSpec { split_by: Some("n".into()), ..path("a.jsonl") });
     assert!(error.contains("column `n`: expected text or a number, found nothing"), "{error}");
     write_parquet(&place.path("a.parquet"), &[(Some(b"x"), "{}", None, 1)]);
+    write_parquet_list(&place.path("list.parquet"));
+    for (column, file, words, hint) in [
+        (
+            "info",
+            "a.parquet",
+            "found an object (`info.language`, `info.stars`)",
+            "text = \"info.language\"",
+        ),
+        ("words", "list.parquet", "found a list of texts", "join the parts into one text"),
+        ("words.list", "list.parquet", "found a list of texts", "join the parts into one text"),
+    ] {
+        let error = place.refusal(SourceSpec { text: column.into(), ..path(file) });
+        let what = format!("{file}, schema: column `{column}`: expected text, {words}");
+        assert!(error.contains(&what) && error.contains(hint), "{error}");
+    }
     for (column, words) in [
         ("tags", "column `tags`: expected text, found a list"),
         ("info.stars", "row 1: column `info.stars`: expected text, found a number"),
@@ -450,12 +485,12 @@ fn damaged_archives_are_named() {
     let whole = std::fs::read(place.path("cut.parquet")).unwrap();
     place.write("cut.parquet", &whole[..whole.len() - 20]);
     for (name, words) in [
-        ("cut.jsonl.gz", "gzip does not decode after line "),
-        ("cut.jsonl.zst", "zstd does not decode after line "),
+        ("cut.jsonl.gz", "gzip does not decode to its end: "),
+        ("cut.jsonl.zst", "zstd does not decode to its end: "),
         ("odd.jsonl.gz", "expected gzip data, as its name says, found plain text"),
         ("odd.jsonl.zst", "expected zstd data, as its name says, found plain text"),
         ("odd.parquet", "expected a Parquet file, which begins with PAR1, found JSON"),
-        ("cut.parquet", "parquet does not decode after row 0"),
+        ("cut.parquet", "parquet does not decode to its end: "),
     ] {
         let error = place.refusal(path(name));
         assert!(error.contains(words) && error.contains(name), "{error}");

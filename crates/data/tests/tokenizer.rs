@@ -372,6 +372,11 @@ fn an_end_of_text_that_is_not_there_is_an_error_that_names_what_is() {
     let mut tiny = tiny_tokenizer_json().replace("<|endoftext|>", "<｜end▁of▁sentence｜>");
     let error = Tokenizer::from_json(&tiny).unwrap_err().to_string();
     assert!(error.contains("`[SEP]`") && error.contains("`<｜end▁of▁sentence｜>`"), "{error}");
+    assert!(error.contains("expected one of `<|endoftext|>`, "), "{error}");
+    let mut none: serde_json::Value = serde_json::from_str(&tiny).unwrap();
+    none["added_tokens"] = serde_json::json!([]);
+    let error = Tokenizer::from_json(&none.to_string()).unwrap_err().to_string();
+    assert!(error.contains("it has no special token"), "{error}");
     let folder = folder_with(&["<far>", "<|end_of_text|>"]);
     let error =
         Tokenizer::from_file(folder.path(), Some("<|end_of_txt|>")).unwrap_err().to_string();

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cuvee_words::printable_path;
+
 /// An operation that the file system refused, with the path in question.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}: {source}", path.display())]
+#[error("cannot {action} {}: {source}", printable_path(path))]
 pub struct FsError {
     /// What was tried, as a verb: `write`, `lock`, `remove`.
     pub action: &'static str,

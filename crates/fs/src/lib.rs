@@ -9,6 +9,7 @@
 //! | `file` | one file: [`write_file`], [`rename_new_file`], [`remove_file`] and their like |
 //! | `folder` | a folder: [`replace_folder`], [`remove_folder`], [`sweep_folders`] |
 //! | `sync` | waiting for the disk: [`sync_file`], [`sync_folder`] |
+//! | `space` | room on a disk: [`free_space`], [`is_full`] |
 //! | `path` | temporary names beside a path: [`unique_neighbour`] |
 //! | `home` | Hugging Face's folder: [`hugging_face_home`] |
 //! | `lock` | one writer at a time: [`try_lock`], [`wait_for_lock`] |
@@ -27,6 +28,7 @@ mod folder;
 mod home;
 mod lock;
 mod path;
+mod space;
 mod sync;
 
 pub use error::{FsError, Result};
@@ -37,4 +39,5 @@ pub use folder::{remove_folder, replace_folder, sweep_folders};
 pub use home::{hugging_face_home, named_folder};
 pub use lock::{FileLock, LockKind, try_lock, wait_for_lock};
 pub use path::{create_parent, unique_neighbour};
+pub use space::{free_space, is_full};
 pub use sync::{sync_file, sync_folder};

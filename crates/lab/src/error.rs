@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cuvee_words::counted;
+use cuvee_words::{counted, printable_path};
 
 /// `Result` with this crate's error.
 pub type Result<T> = std::result::Result<T, LabError>;
@@ -31,7 +31,7 @@ pub enum LabError {
     },
 
     /// A file cannot be read or written.
-    #[error("{}: {source}\nhint: {hint}", .path.display())]
+    #[error("{}: {source}\nhint: {hint}", printable_path(.path))]
     Io {
         /// The file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum LabError {
     /// None of a data file's names exists.
     #[error(
         "{}: expected {name} or {name}.gz, found neither\n\
-         hint: --data DIR, a folder with MNIST's four files in the IDX format, or the Hub's Parquet files", .folder.display()
+         hint: --data DIR, a folder with MNIST's four files in the IDX format, or the Hub's Parquet files", printable_path(.folder)
     )]
     NoFile {
         /// The folder looked into.
@@ -56,7 +56,7 @@ pub enum LabError {
     /// A file of digits does not hold what it should.
     #[error(
         "{}: {what} is {found}, expected {expected}\n\
-         hint: download the file again; it must be MNIST's own IDX file, gzipped or not, or the Hub's Parquet", .path.display()
+         hint: download the file again; it must be MNIST's own IDX file, gzipped or not, or the Hub's Parquet", printable_path(.path)
     )]
     Digits {
         /// The file.
@@ -73,7 +73,7 @@ pub enum LabError {
     #[error(
         "{}: found {}, expected {expected}: {} of {samples} and {held_out} held out each\n\
          hint: --set samples=N --set held_out=N with a smaller N",
-        .folder.display(), counted(*found, "training image"), counted(*domains, "domain")
+        printable_path(.folder), counted(*found, "training image"), counted(*domains, "domain")
     )]
     TooFew {
         /// The data folder.

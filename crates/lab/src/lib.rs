@@ -49,7 +49,9 @@ pub use mnist::{MnistSettings, mnist};
 pub use page::{page, sweep_page};
 pub use regression::{RegressionSettings, linear, linear_sweep, logistic, logistic_sweep};
 pub use schedule::Progress;
-pub use study::{Allocation, ArmResult, Curve, Estimator, Instance, Study, Sweep, Tried, Tuned};
+pub use study::{
+    Allocation, ArmResult, Curve, Estimator, Instance, Lag, Study, Sweep, Tried, Tuned,
+};
 pub use table::{arm_table, steps_table, sweep_table, tuned_table};
 
 /// SGD steps of a study with `arms` trained arms, oracles included, and `trainings` of each: what

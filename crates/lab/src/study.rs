@@ -91,8 +91,8 @@ pub struct ArmResult {
     /// of the whole a single seed.
     pub steps_interval: Option<[Option<u64>; 2]>,
     /// 95 % bootstrap interval of `steps_to_uniform` less that of the last arm, on the same
-    /// resamples; `null` where an end is never reached, and of a single seed.
-    pub steps_less_both: Option<[Option<i64>; 2]>,
+    /// resamples; `null` of a single seed.
+    pub steps_less_both: Option<[Lag; 2]>,
     /// Final error less uniform's, seed by seed.
     pub difference_from_uniform: Interval,
     /// Final error less that of the last arm (both rules), seed by seed.
@@ -106,6 +106,40 @@ pub struct ArmResult {
     /// The arm over training.
     pub curve: Curve,
 }
+
+/// How many steps an arm is behind the last one, in rising order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lag {
+    /// The last arm never gets there; in `results.json` the text `"both never"`.
+    LastNever,
+    /// So many steps more, or fewer where it is negative: a number.
+    Steps(i64),
+    /// The arm never gets there: `null`.
+    Never,
+}
+
+impl std::fmt::Display for Lag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::LastNever => f.write_str(LAST_NEVER),
+            Self::Steps(steps) => write!(f, "{steps}"),
+            Self::Never => f.write_str("never"),
+        }
+    }
+}
+
+impl Serialize for Lag {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::LastNever => serializer.serialize_str(LAST_NEVER),
+            Self::Steps(steps) => serializer.serialize_i64(*steps),
+            Self::Never => serializer.serialize_none(),
+        }
+    }
+}
+
+/// The last arm is the one with both rules.
+const LAST_NEVER: &str = "both never";
 
 /// A minimiser's error against its closed form.
 #[derive(Clone, Debug, Serialize)]

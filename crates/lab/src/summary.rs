@@ -131,6 +131,7 @@ fn mean_ratio(above: &[f64], below: &[f64]) -> f64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::study::Lag;
     use crate::weighting::{LossRule, four_arms};
 
     fn path(error: [f64; 3]) -> Path {
@@ -171,9 +172,10 @@ mod tests {
         // quarter of the resamples).
         assert_eq!(
             (results[0].steps_interval, results[0].steps_less_both),
-            (Some([Some(2); 2]), Some([Some(1), Some(2)]))
+            (Some([Some(2); 2]), Some([Lag::Steps(1), Lag::Steps(2)]))
         );
-        assert_eq!(results[1].steps_less_both, Some([Some(1); 2]));
+        assert_eq!(results[1].steps_less_both, Some([Lag::Steps(1); 2]));
+        assert_eq!(results[2].steps_less_both, Some([Lag::Never; 2]));
         assert_eq!(results[0].curve.steps, [0, 1, 2]);
         assert_eq!(results[3].curve.loss_weight, vec![vec![1.0; 3]; 2]);
     }

@@ -1,5 +1,7 @@
 //! A study's arms as tables of at most 100 columns.
 
+use std::fmt::Display;
+
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 
 use crate::study::{ArmResult, Study, Sweep, Tried};
@@ -33,7 +35,7 @@ pub fn steps_table(study: &Study) -> String {
         vec![
             arm.name.to_owned(),
             steps(arm.steps_to_uniform),
-            between(arm.steps_interval),
+            between(arm.steps_interval.map(|ends| ends.map(steps))),
             if last { String::new() } else { between(arm.steps_less_both) },
         ]
     };
@@ -58,7 +60,7 @@ pub fn tuned_table(study: &Study) -> Option<String> {
             range(arm.final_error, arm.ci95, digits),
             if index == 0 { String::new() } else { range(d.mean, d.ci95, digits) },
             steps(arm.steps_to_uniform),
-            between(arm.steps_interval),
+            between(arm.steps_interval.map(|ends| ends.map(steps))),
         ]
     };
     let mut rows: Vec<Vec<String>> =
@@ -112,12 +114,11 @@ fn range(mean: f64, half: Option<f64>, digits: usize) -> String {
 }
 
 /// An interval of steps, or a dash where a single seed has none.
-fn between<T: ToString>(interval: Option<[Option<T>; 2]>) -> String {
-    interval
-        .map_or_else(|| "–".to_owned(), |[low, high]| format!("{} … {}", steps(low), steps(high)))
+fn between<T: Display>(interval: Option<[T; 2]>) -> String {
+    interval.map_or_else(|| "–".to_owned(), |[low, high]| format!("{low} … {high}"))
 }
 
-fn steps<T: ToString>(value: Option<T>) -> String {
+fn steps(value: Option<u64>) -> String {
     value.map_or_else(|| "never".to_owned(), |steps| steps.to_string())
 }
 

@@ -3,6 +3,8 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use cuvee_words::printable_path;
+
 /// `Result` with this crate's error.
 pub type Result<T> = std::result::Result<T, ReportError>;
 
@@ -11,7 +13,7 @@ pub type Result<T> = std::result::Result<T, ReportError>;
 #[non_exhaustive]
 pub enum ReportError {
     /// The operating system refused.
-    #[error("cannot {action} {}: {source}\nhint: check that the folder exists, is writable, and has room", .path.display())]
+    #[error("cannot {action} {}: {source}\nhint: check that the folder exists, is writable, and has room", printable_path(.path))]
     Io {
         /// What was being done.
         action: &'static str,
@@ -25,7 +27,7 @@ pub enum ReportError {
     #[error(
         "{} has {}: expected at least the {expected} that the checkpoint counts\n\
          hint: the log was cut or replaced; resume from an older checkpoint, or start a new run",
-        .path.display(), cuvee_words::counted(*found, "byte")
+        printable_path(.path), cuvee_words::counted(*found, "byte")
     )]
     LogTooShort {
         /// The log.
@@ -39,7 +41,7 @@ pub enum ReportError {
     /// The place to go on from lies within a line.
     #[error(
         "{}: byte {offset}, where the checkpoint goes on, is not the start of a line\n\
-         hint: the log is not the one that the checkpoint belongs to; start a new run", .path.display()
+         hint: the log is not the one that the checkpoint belongs to; start a new run", printable_path(.path)
     )]
     NotALine {
         /// The log.
@@ -49,7 +51,7 @@ pub enum ReportError {
     },
 
     /// A line is not a record.
-    #[error("{}, line {line}: expected a step or eval record: {reason}\nhint: remove the line, or rerun", .path.display())]
+    #[error("{}, line {line}: expected a step or eval record: {reason}\nhint: remove the line, or rerun", printable_path(.path))]
     BadRecord {
         /// The log.
         path: PathBuf,
@@ -94,7 +96,7 @@ pub enum ReportError {
     /// A file of window losses does not hold what it should.
     #[error(
         "{}: expected the window losses of an evaluation: {reason}\n\
-         hint: remove the file; an evaluation of that step writes it anew", .path.display()
+         hint: remove the file; an evaluation of that step writes it anew", printable_path(.path)
     )]
     BadWindows {
         /// The file.

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use cuvee_fs::FsError;
-use cuvee_words::{counted, shell_word, toml_string};
+use cuvee_words::{counted, printable_path, shell_word, toml_string};
 use thiserror::Error;
 
 /// Result of the functions of this crate.
@@ -40,7 +40,7 @@ pub enum TrainError {
     },
 
     /// A file or folder could not be read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", printable_path(path), io_hint(source))]
     Io {
         /// What was being done: `read`, `write`, `create`.
         action: &'static str,
@@ -50,8 +50,30 @@ pub enum TrainError {
         source: std::io::Error,
     },
 
+    /// A disk without room for what is written.
+    #[error(
+        "cannot write {}: {source}: {what} takes {}{}\nhint: make room there and run the same command with \
+         --resume: the last checkpoint is whole",
+        printable_path(path), cuvee_report::bytes(*needed), are_free(*free)
+    )]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+        /// What was being written: `a checkpoint`.
+        what: &'static str,
+        /// Bytes that it takes.
+        needed: u64,
+        /// Bytes that are free, where the system says so.
+        free: Option<u64>,
+    },
+
     /// A JSON file that does not parse, or lacks a key.
-    #[error("{}: expected {expected}, found {found}\nhint: the file may be truncated or not what its name says; write or download it again", path.display())]
+    #[error(
+        "{}: expected {expected}, found {found}\nhint: the file may be truncated or not what its name says; write or download it again",
+        printable_path(path)
+    )]
     Json {
         /// The file.
         path: PathBuf,
@@ -62,7 +84,7 @@ pub enum TrainError {
     },
 
     /// A `config.json` that asks for arithmetic this decoder does not do.
-    #[error("{}: `{key}`: expected {expected}, found {found}\nhint: {hint}", path.display())]
+    #[error("{}: `{key}`: expected {expected}, found {found}\nhint: {hint}", printable_path(path))]
     UnsupportedModel {
         /// The `config.json`.
         path: PathBuf,
@@ -77,7 +99,7 @@ pub enum TrainError {
     },
 
     /// A `.safetensors` file that is damaged.
-    #[error("{}: expected a safetensors file, found {message}\nhint: {hint}", path.display())]
+    #[error("{}: expected a safetensors file, found {message}\nhint: {hint}", printable_path(path))]
     Safetensors {
         /// The file.
         path: PathBuf,
@@ -88,7 +110,7 @@ pub enum TrainError {
     },
 
     /// A model whose weights, or a part of them, are not there.
-    #[error("{}: expected {expected}, found {found}\nhint: {hint}", path.display())]
+    #[error("{}: expected {expected}, found {found}\nhint: {hint}", printable_path(path))]
     NoWeights {
         /// The file that is missing, or the folder.
         path: PathBuf,
@@ -103,7 +125,7 @@ pub enum TrainError {
     /// Weights that are not numbers.
     #[error(
         "{}: tensor `{name}`: expected finite numbers, found {value} at element {element} of {elements} ({count} not finite)\nhint: the model diverged before it was saved, or the file is damaged: take an earlier checkpoint, or download it again",
-        path.display()
+        printable_path(path)
     )]
     NonFiniteWeight {
         /// The file.
@@ -189,7 +211,7 @@ pub enum TrainError {
 
     /// A sequence longer than the model's rotary table.
     #[error(
-        "a sequence of {}: expected 1 to {max_context}, the model's context\nhint: shorten the sequence or set train.context higher",
+        "a sequence of {}: expected 1 to {max_context}, the model's context\nhint: shorten the sequence; a model of your own sees more where train.context was higher",
         counted(*found, "token")
     )]
     Context {
@@ -289,7 +311,10 @@ pub enum TrainError {
     },
 
     /// A checkpoint file that does not hold what it should.
-    #[error("{}: {what}\nhint: the checkpoint is damaged or of another version; resume from an older one by removing this folder", path.display())]
+    #[error(
+        "{}: {what}\nhint: the checkpoint is damaged or of another version; where there is an older one, the run is resumed from that once this folder is removed",
+        printable_path(path)
+    )]
     BadCheckpoint {
         /// The file.
         path: PathBuf,
@@ -312,7 +337,7 @@ pub enum TrainError {
     /// with.
     #[error(
         "{}: expected the run's tokenizer, {expected}, found {found}: every row of the embedding would mean another token\nhint: [tokenizer] file = {}",
-        path.display(),
+        printable_path(path),
         toml_string(&path.display().to_string())
     )]
     TokenizerDiffers {
@@ -327,7 +352,8 @@ pub enum TrainError {
     /// A folder that is not to be replaced, since it holds other things than what would be written
     /// there.
     #[error(
-        "{}: expected an empty folder or an earlier export, found `{found}` in it\nhint: move it elsewhere, or choose another folder", path.display()
+        "{}: expected an empty folder or an earlier export, found `{found}` in it\nhint: move it elsewhere, or choose another folder",
+        printable_path(path)
     )]
     ForeignFolder {
         /// The folder.
@@ -466,6 +492,18 @@ impl TrainError {
         move |source| TrainError::Io { action, path, source }
     }
 
+    /// The same error; of a disk that is full with how much room `what` takes, all of it, and how
+    /// much there is where `folder` lies.
+    pub(crate) fn with_room(self, what: &'static str, needed: u64, folder: &Path) -> Self {
+        match self {
+            TrainError::Io { path, source, .. } if cuvee_fs::is_full(&source) => {
+                let free = cuvee_fs::free_space(folder);
+                TrainError::DiskFull { path, source, what, needed, free }
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn config(
         key: impl Into<String>,
         expected: impl Into<String>,
@@ -481,8 +519,55 @@ impl TrainError {
     }
 }
 
+/// What to do about a refusal of the system, on a line of its own; nothing where only the system
+/// knows.
+fn io_hint(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{FileTooLarge, PermissionDenied, ReadOnlyFilesystem};
+    match error.kind() {
+        _ if cuvee_fs::is_full(error) => {
+            "\nhint: make room there; a run goes on from its last checkpoint with --resume"
+        }
+        FileTooLarge => {
+            "\nhint: allow larger files (`ulimit -f unlimited`), or choose a place whose file system does"
+        }
+        PermissionDenied => {
+            "\nhint: allow it, as with chmod, for the file and the folders above it, or choose another place"
+        }
+        ReadOnlyFilesystem => "\nhint: choose a place that can be written to",
+        _ => "",
+    }
+}
+
+/// "", or ", and 1.0 MB are free".
+fn are_free(free: Option<u64>) -> String {
+    free.map_or_else(String::new, |free| format!(", and {} are free", cuvee_report::bytes(free)))
+}
+
 impl From<FsError> for TrainError {
     fn from(FsError { action, path, source }: FsError) -> Self {
         TrainError::Io { action, path, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_says_how_much_is_needed_and_how_much_there_is() {
+        let io =
+            || TrainError::io("write", Path::new("r/a"))(std::io::ErrorKind::StorageFull.into());
+        let said = io().with_room("a checkpoint", 1_600_000, Path::new(".")).to_string();
+        assert!(said.starts_with("cannot write r/a: "), "{said}");
+        assert!(said.contains(": a checkpoint takes 1.6 MB"), "{said}");
+        assert!(
+            said.lines().last().is_some_and(|line| line.starts_with("hint: make room")),
+            "{said}"
+        );
+        assert!(!cfg!(unix) || said.contains(" are free\n"), "{said}");
+        // Whatever else is written there, too.
+        assert!(io().to_string().contains("\nhint: make room"));
+        let other = TrainError::io("write", Path::new("r/a"))(std::io::ErrorKind::NotFound.into());
+        assert!(!other.with_room("a checkpoint", 1, Path::new(".")).to_string().contains("takes"));
     }
 }

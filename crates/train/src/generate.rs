@@ -249,9 +249,9 @@ mod tests {
     fn engines() -> [Box<dyn Engine>; 2] {
         let (model, train) = (ModelConfig::small(), TrainSpec::default());
         let parameters = initial_parameters(&model, 3);
-        let fused = FusedEngine::<Cpu<f32>>::on_cpu(&model, &train, parameters.clone()).unwrap();
+        let fused = FusedEngine::<Cpu<f32>>::on_cpu(&model, &train, &parameters).unwrap();
         let reference =
-            ReferenceEngine::from_parameters(&model, &train, DeviceSpec::Cpu, parameters).unwrap();
+            ReferenceEngine::from_parameters(&model, &train, DeviceSpec::Cpu, &parameters).unwrap();
         [Box::new(fused), Box::new(reference)]
     }
 

@@ -102,7 +102,7 @@ fn every_domain_has_a_finite_v_after_ten_steps_however_few_its_sequences() {
             if matches!(variance, "norm-layers" | "exact") {
                 let parameters = engine.parameters().unwrap();
                 let mut engine =
-                    FusedEngine::<Cpu<f32>>::on_cpu(&model, &train, parameters).unwrap();
+                    FusedEngine::<Cpu<f32>>::on_cpu(&model, &train, &parameters).unwrap();
                 ten_steps(&mut engine, domains, batch_size, variance);
             }
         }
@@ -367,10 +367,10 @@ impl Observer for Steps {
 fn engine(fused: bool, model: &ModelConfig, train: &TrainSpec, seed: u64) -> Box<dyn Engine> {
     let parameters = parameters(model, seed);
     match fused {
-        true => Box::new(FusedEngine::<Cpu<f32>>::on_cpu(model, train, parameters).unwrap()),
+        true => Box::new(FusedEngine::<Cpu<f32>>::on_cpu(model, train, &parameters).unwrap()),
         false => {
             let cpu = DeviceSpec::Cpu;
-            Box::new(ReferenceEngine::from_parameters(model, train, cpu, parameters).unwrap())
+            Box::new(ReferenceEngine::from_parameters(model, train, cpu, &parameters).unwrap())
         }
     }
 }
@@ -517,7 +517,7 @@ fn a_gram_matrix_is_that_of_the_oracles_gradients() {
             &runs.model,
             &runs.plan.train,
             DeviceSpec::Cpu,
-            parameters(&runs.model, 1),
+            &parameters(&runs.model, 1),
             candle_core::DType::F64,
         )
         .unwrap();

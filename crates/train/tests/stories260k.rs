@@ -50,8 +50,8 @@ fn ending_with(ends: &[u32]) -> Limits<'_> {
 
 fn engine(folder: &std::path::Path) -> ReferenceEngine {
     let model = hf::read_config(folder).unwrap();
-    let parameters = hf::load_parameters(folder, &model).unwrap();
-    ReferenceEngine::from_parameters(&model, &TrainSpec::default(), DeviceSpec::Cpu, parameters)
+    let parameters = hf::open_parameters(folder, &model).unwrap();
+    ReferenceEngine::from_parameters(&model, &TrainSpec::default(), DeviceSpec::Cpu, &parameters)
         .unwrap()
 }
 

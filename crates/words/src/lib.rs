@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `count` | [`counted`], [`plural`]: "1 file", "2 files" |
 //! | `quote` | [`shell_path`], [`shell_word`], [`toml_string`]: what people are told to type |
-//! | `printable` | [`printable`], [`printable_lines`]: text out of files, fit for a terminal |
+//! | `printable` | [`printable`], [`printable_path`], [`printable_lines`]: fit for a terminal |
 //! | `hint` | [`causes_then_hints`], [`without_hints`]: causes first, hints last |
 
 mod count;
@@ -15,7 +15,7 @@ mod quote;
 
 pub use count::{counted, plural};
 pub use hint::{causes_then_hints, without_hints};
-pub use printable::{printable, printable_lines};
+pub use printable::{printable, printable_lines, printable_path};
 pub use quote::{shell_path, shell_word, toml_string};
 
 /// The examples of the README compile.

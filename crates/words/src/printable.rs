@@ -5,10 +5,16 @@
 //! are written as escapes, as in `\n` and `\u{1b}`. Names without them stay as they are.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 /// A name on one line.
 pub fn printable(name: &str) -> Cow<'_, str> {
     escaped(name, |c| acts(c) || matches!(c, '\u{2028}' | '\u{2029}'))
+}
+
+/// A path on one line, for a message; [`shell_path`](crate::shell_path) is for what is to be typed.
+pub fn printable_path(path: impl AsRef<Path>) -> String {
+    printable(&path.as_ref().to_string_lossy()).into_owned()
 }
 
 /// Text of several lines, which stay.
@@ -63,6 +69,7 @@ mod tests {
         ] {
             assert_eq!(printable(name), shown);
         }
+        assert_eq!(printable_path("a/b\nhint: c"), "a/b\\nhint: c");
         assert_eq!(printable_lines("one\n\ttwo\x1b]0;x\x07"), "one\n\ttwo\\u{1b}]0;x\\u{7}");
     }
 }

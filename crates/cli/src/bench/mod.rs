@@ -6,7 +6,7 @@ mod median;
 mod tokenize;
 mod train;
 
-use crate::session::{Flag, Session};
+use crate::session::{Flag, Flags, Session};
 
 /// What the command line says about a measurement.
 #[derive(clap::Args, Clone, Debug)]
@@ -29,11 +29,11 @@ pub enum What {
 
 impl BenchArgs {
     /// Its name, and which of the flags that stand behind every command mean something to it.
-    pub fn flags(&self) -> (&'static str, &'static [Flag]) {
+    pub fn flags(&self) -> Flags {
         match &self.what {
-            What::Train(_) => ("bench train", &[Flag::Set, Flag::Device]),
-            What::Tokenize(_) => ("bench tokenize", &[]),
-            What::Load(_) => ("bench load", &[]),
+            What::Train(_) => Flags::of("bench train", &[Flag::Set, Flag::Seed, Flag::Device]),
+            What::Tokenize(_) => Flags::of("bench tokenize", &[]),
+            What::Load(_) => Flags::of("bench load", &[]),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What is compared: the arms' configs, made from the config and what each arm sets, and what they
 //! must have in common.
 
+use cuvee_words::printable_path;
 use std::path::{Path, PathBuf};
 
 use cuvee_compare::Role;
@@ -69,11 +70,11 @@ impl Design {
         let Some(spec) = base.compare.clone() else {
             return Err(ConfigError(format!(
                 "{}: expected a section [compare] with the arms to compare, found none\nhint: [compare]\n      arms = [{{ name = \"uniform\", set = {{ mixture.sampling = \"uniform\" }} }}, {{ name = \"va\", set = {{ mixture.sampling = \"va\" }} }}]",
-                path.display()
+                printable_path(&path)
             ))
             .into());
         };
-        let named = |what: String| ConfigError(format!("{}: {what}", path.display()));
+        let named = |what: String| ConfigError(format!("{}: {what}", printable_path(&path)));
         spec.check().map_err(named)?;
         let seeds = spec.seed_list(base.seed).map_err(named)?;
         let mut arms = Vec::new();

@@ -1,5 +1,6 @@
 //! Runs that exist already: which arms they make, and whether they can be compared.
 
+use cuvee_words::printable_path;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -45,8 +46,8 @@ pub fn arms_of(
         if let Some(why) = incomparable(&first, &run) {
             return Err(ConfigError(format!(
                 "{} and {} cannot be compared; {why}\nhint: compare runs of one config that differ in `mixture`, `model`, the learning rate and the like",
-                first.folder.display(),
-                run.folder.display()
+                printable_path(&first.folder),
+                printable_path(&run.folder)
             ))
             .into());
         }
@@ -63,8 +64,8 @@ pub fn arms_of(
         if let Some(other) = arm.runs.insert(seed, run.clone()) {
             return Err(ConfigError(format!(
                 "{} and {} are runs of one arm and one seed, {seed}\nhint: name one of them",
-                other.folder.display(),
-                run.folder.display()
+                printable_path(&other.folder),
+                printable_path(&run.folder)
             ))
             .into());
         }
@@ -107,7 +108,7 @@ fn runs_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     };
     let list = |folder: &Path| -> anyhow::Result<Vec<PathBuf>> {
         let read = std::fs::read_dir(folder)
-            .with_context(|| format!("cannot read {}", folder.display()))?;
+            .with_context(|| format!("cannot read {}", printable_path(&folder)))?;
         let mut found: Vec<PathBuf> = read
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.is_dir())

@@ -12,7 +12,6 @@ use super::one_run::{self, Status};
 use super::speed::Sharing;
 use super::verdict;
 use crate::config::ConfigError;
-use crate::machine;
 use crate::session::Session;
 
 /// A forward pass costs a third of a step's forward and backward.
@@ -99,7 +98,7 @@ impl<'a> Forecast<'a> {
     /// How much is needed and how much there is.
     pub fn check_disk(&self) -> Result<(), ConfigError> {
         let there = self.folder.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
-        let Some(free) = machine::free_space(there) else { return Ok(()) };
+        let Some(free) = cuvee_fs::free_space(there) else { return Ok(()) };
         if free >= self.bytes {
             return Ok(());
         }

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 use cuvee_data::{Corpus, Share};
 use cuvee_train::{DataFingerprint, DeviceSpec};
-use cuvee_words::{shell_path, shell_word};
+use cuvee_words::{printable_path, shell_path, shell_word};
 use serde::Deserialize;
 
 use crate::compare_spec::CompareSpec;
@@ -182,7 +182,7 @@ fn of_config(args: &CompareArgs, path: &Path, session: &Session) -> anyhow::Resu
     let Some(before) = declared else {
         return Err(ConfigError(format!(
             "{}: expected the folder of a comparison with {}, found none\nhint: leave --collect out to make the runs, or name their folder with --out",
-            folder.display(),
+            printable_path(&folder),
             registration::FILE
         ))
         .into());
@@ -222,7 +222,7 @@ fn folder_of(path: &Path, session: &Session) -> anyhow::Result<PathBuf> {
     if crate::run_folder::holds_run(&folder) {
         return Err(ConfigError(format!(
             "{} holds a run, not a comparison\nhint: name another folder with --out",
-            folder.display()
+            printable_path(&folder)
         ))
         .into());
     }

@@ -10,7 +10,7 @@ use cuvee_compare::{Role, earliest_futility_step, is_futile};
 use cuvee_data::Corpus;
 use cuvee_report::{EvalRecord, Record, StepRecord, WindowRecord};
 use cuvee_train::{DeviceSpec, FirstEvaluation, Observer, Outcome, TrainError, Trainer};
-use cuvee_words::shell_path;
+use cuvee_words::{printable_path, shell_path};
 use serde::{Deserialize, Serialize};
 
 use super::board::Board;
@@ -63,11 +63,11 @@ pub fn status(folder: &Path, steps: u64) -> anyhow::Result<Status> {
     let note = folder.join(STOPPED);
     if note.exists() {
         let text = std::fs::read_to_string(&note)
-            .with_context(|| format!("cannot read {}", note.display()))?;
+            .with_context(|| format!("cannot read {}", printable_path(&note)))?;
         let stopped = serde_json::from_str(&text).map_err(|e| {
             ConfigError(format!(
                 "{}: {e}\nhint: remove the run's folder to make the run again",
-                note.display()
+                printable_path(&note)
             ))
         })?;
         return Ok(Status::Stopped(stopped));
@@ -168,7 +168,7 @@ impl Bench<'_> {
         if let Some(begun) = &begun {
             trainer.restore(&begun.checkpoint)?;
         }
-        let warn = |text: &str| self.board.line(&format!("{}: {text}", folder.display()));
+        let warn = |text: &str| self.board.line(&format!("{}: {text}", printable_path(&folder)));
         let name = self.run_name(arm, seed);
         let group = Some(self.design.arms[arm].name.clone());
         let told = Told { spec: config.log_spec(), name: name.clone(), group };

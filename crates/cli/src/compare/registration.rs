@@ -4,6 +4,7 @@
 //! what it declares, so that a later change of the margin, the arms or the number of seeds does not
 //! pass for a plan.
 
+use cuvee_words::printable_path;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -133,7 +134,7 @@ impl Registration {
             return Ok(None);
         }
         let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+            .with_context(|| format!("cannot read {}", printable_path(&path)))?;
         let value: serde_json::Value =
             serde_json::from_str(&text).map_err(|e| damaged(&path, &e.to_string()))?;
         let version = value["declared"]["version"].as_u64();
@@ -152,7 +153,7 @@ impl Registration {
         if hash != read.hash {
             return Err(ConfigError(format!(
                 "{} was changed after it was written: it declares what is compared before the first run (expected sha256 {:.12}…, found {hash:.12}…)\nhint: put it back as it was, or begin a new comparison with another --out",
-                path.display(),
+                printable_path(&path),
                 read.hash
             ))
             .into());
@@ -169,7 +170,7 @@ impl Registration {
         std::fs::create_dir_all(folder).with_context(|| {
             format!(
                 "cannot make the folder {}\nhint: give --out a folder that can be written",
-                folder.display()
+                printable_path(&folder)
             )
         })?;
         // Workers that begin together: the first writes, the others read.
@@ -208,7 +209,7 @@ impl Registration {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
         cuvee_fs::write_file(&path, text.as_bytes())
-            .with_context(|| format!("cannot write {}", path.display()))
+            .with_context(|| format!("cannot write {}", printable_path(&path)))
     }
 
     fn check(&self, now: &Declared, path: &Path) -> anyhow::Result<()> {
@@ -257,7 +258,7 @@ impl Registration {
         }
         Err(ConfigError(format!(
             "{} declares another comparison; changed since:\n  {}\nhint: begin the new one with another --out; only seeds may be added to this one",
-            path.display(),
+            printable_path(&path),
             changed.join("\n  ")
         ))
         .into())
@@ -267,7 +268,7 @@ impl Registration {
 fn damaged(path: &PathBuf, what: &str) -> anyhow::Error {
     ConfigError(format!(
         "{} cannot be read: {what}\nhint: put it back as it was, or begin a new comparison with another --out",
-        path.display()
+        printable_path(&path)
     ))
     .into()
 }

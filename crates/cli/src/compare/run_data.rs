@@ -1,6 +1,7 @@
 //! What a finished run's folder tells a comparison: the loss of every window at its end, its curve
 //! over tokens, and what it was computed with.
 
+use cuvee_words::printable_path;
 use std::path::{Path, PathBuf};
 
 use cuvee_data::Split;
@@ -57,7 +58,7 @@ struct PlanFile {
 /// A folder that holds no run, one that is not finished, or one with fewer evaluations.
 pub fn read_run(folder: &Path, evaluations: usize) -> anyhow::Result<RunData> {
     let missing = |what: &str, hint: &str| {
-        ConfigError(format!("{}: expected {what}\nhint: {hint}", folder.display()))
+        ConfigError(format!("{}: expected {what}\nhint: {hint}", printable_path(&folder)))
     };
     let read = |name: &str| {
         std::fs::read_to_string(folder.join(name)).map_err(|e| {
@@ -67,10 +68,11 @@ pub fn read_run(folder: &Path, evaluations: usize) -> anyhow::Result<RunData> {
             )
         })
     };
-    let config = Config::from_toml(&read("config.toml")?)
-        .map_err(|e| ConfigError(format!("{}: {e}", folder.join("config.toml").display())))?;
+    let config = Config::from_toml(&read("config.toml")?).map_err(|e| {
+        ConfigError(format!("{}: {e}", printable_path(&folder.join("config.toml"))))
+    })?;
     let plan: PlanFile = serde_json::from_str(&read("plan.json")?)
-        .map_err(|e| ConfigError(format!("{}: {e}", folder.join("plan.json").display())))?;
+        .map_err(|e| ConfigError(format!("{}: {e}", printable_path(&folder.join("plan.json")))))?;
     let curve = one_run::evaluations(folder)?;
     let per_step = plan.tokens / plan.steps.max(1);
     let steps: Vec<u64> = curve.iter().map(|(step, _)| *step).collect();
@@ -121,7 +123,7 @@ fn mean_windows(
     let differ = |what: &str| {
         ConfigError(format!(
             "{}: expected evaluations of the same windows of `{split}`, found {what}\nhint: the files in eval/ were changed; make the run again",
-            folder.display()
+            printable_path(&folder)
         ))
     };
     let Some(valid) = valid else { return Err(differ("one without them")) };

@@ -9,7 +9,7 @@ use cuvee_compare::{
 };
 use cuvee_data::Split;
 use cuvee_train::Schedule;
-use cuvee_words::{counted, shell_path};
+use cuvee_words::{counted, printable_path, shell_path};
 
 use super::design::{ArmPlan, Design};
 use super::existing::ArmRuns;
@@ -82,7 +82,7 @@ fn input_of_design(
                     if let Some(why) = incomparable(known, &run) {
                         return Err(ConfigError(format!(
                             "{} is not of this comparison; {why}\nhint: remove it to make the run again",
-                            run_folder.display()
+                            printable_path(&run_folder)
                         ))
                         .into());
                     }
@@ -120,7 +120,7 @@ fn input_of_design(
     let Some(first) = first else {
         return Err(ConfigError(format!(
             "{}: expected finished runs, found none\nhint: leave --collect out to make them",
-            folder.display()
+            printable_path(&folder)
         ))
         .into());
     };
@@ -293,14 +293,14 @@ pub fn read(folder: &Path) -> anyhow::Result<Comparison> {
     let text = std::fs::read_to_string(&path).map_err(|e| {
         ConfigError(format!(
             "{}: expected the folder of a finished comparison: {e}\nhint: `cuvee compare CONFIG` makes one",
-            path.display()
+            printable_path(&path)
         ))
     })?;
     let read = serde_json::from_str(&text);
     Ok(read.map_err(|e| {
         ConfigError(format!(
             "{}: {e}\nhint: `cuvee compare CONFIG --collect` writes it anew",
-            path.display()
+            printable_path(&path)
         ))
     })?)
 }
@@ -319,7 +319,7 @@ pub fn publish(
     if let Some(folder) = out {
         let runs = runs();
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+            .with_context(|| format!("cannot make {}", printable_path(&folder)))?;
         let mut text = serde_json::to_string_pretty(comparison)?;
         text.push('\n');
         cuvee_fs::write_file(&folder.join(FILE), text.as_bytes())?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cuvee_fs::{FileLock, LockKind};
+use cuvee_words::printable_path;
 
 use super::assemble::{Published, assemble, space_needed};
 use super::disk_space;
@@ -237,7 +238,7 @@ fn check_sources_are_elsewhere(job: &Job<'_>) -> Result<()> {
 }
 
 fn lock(job: &Job<'_>, dir: &Path, kind: LockKind, control: Control<'_>) -> Result<FileLock> {
-    let line = format!("waiting for another process that writes {}", dir.display());
+    let line = format!("waiting for another process that writes {}", printable_path(dir));
     let waiting = || control.progress.note(&job.line(&line));
     store::lock(dir, kind, control.interrupted, &waiting)
 }

@@ -8,6 +8,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use cuvee_words::printable_path;
+
 use super::dedup::DedupSet;
 use super::disk_space::{self, SpaceNeeded};
 use super::encoder::{EncodedChunk, Encoder};
@@ -181,11 +183,11 @@ fn warn_of_full_disk(job: &Job<'_>, bytes: u64, progress: &dyn Progress) {
         Some(Limit::Bytes(text)) => disk_space::of_text(text, job.token_type()),
         Some(Limit::Documents(_)) => return,
     };
-    if let Some(free) = disk_space::free(&job.dir).filter(|free| *free < needed) {
+    if let Some(free) = cuvee_fs::free_space(&job.dir).filter(|free| *free < needed) {
         progress.note(&job.line(&format!(
             "some {} will be needed where {} lies, and {} are free there; should it not suffice, nothing is lost",
             bytes_in_words(needed),
-            job.dir.display(),
+            printable_path(&job.dir),
             bytes_in_words(free)
         )));
     }

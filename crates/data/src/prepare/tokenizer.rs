@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use cuvee_fs::LockKind;
+use cuvee_words::printable_path;
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -145,7 +146,7 @@ fn trained(
     progress.start("train the tokenizer", None);
     let json = training::train(&texts, spec.vocab_size)?;
     let end_of_text = EndOfText { named: Some(END_OF_TEXT), ..EndOfText::default() };
-    let tokenizer = Tokenizer::build(json, end_of_text, &path.display().to_string())?;
+    let tokenizer = Tokenizer::build(json, end_of_text, &printable_path(&path))?;
     cuvee_fs::write_file(&path, tokenizer.json().as_bytes())?;
     progress
         .finish(&format!("tokenizer: {}", cuvee_words::counted(tokenizer.vocab_size(), "token")));
@@ -158,7 +159,7 @@ fn tell_of_fewer(tokenizer: &Tokenizer, spec: &TrainTokenizerSpec, progress: &dy
     let (found, asked) = (tokenizer.vocab_size(), spec.vocab_size);
     if found < asked {
         progress.note(&format!(
-            "note: the tokenizer has {found} tokens and not the {asked} of tokenizer.train.vocab_size: its \
+            "the tokenizer has {found} tokens and not the {asked} of tokenizer.train.vocab_size: its \
              sample of text has no more pairs that come twice"
         ));
     }

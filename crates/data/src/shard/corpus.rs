@@ -38,7 +38,9 @@ impl Work {
 
     /// The same for the end of a line, or nothing.
     pub(crate) fn words(&self) -> String {
+        // A corpus of a few lines has no speed to speak of.
         self.megabytes_per_second()
+            .filter(|speed| *speed >= 0.5)
             .map_or_else(String::new, |speed| format!(", {speed:.0} MB/s of text"))
     }
 }

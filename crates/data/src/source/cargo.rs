@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+use cuvee_words::printable_path;
 use serde_json::json;
 use walkdir::WalkDir;
 
@@ -63,7 +64,7 @@ pub(super) fn find(kind: CargoKind, base: &Path) -> Result<(Found, PathBuf)> {
             message: format!(
                 "expected files of kind {kind:?} in the unpacked dependencies of {}, found none in \
                  {} packages",
-                manifest.display(),
+                printable_path(manifest),
                 packages.len()
             ),
         });

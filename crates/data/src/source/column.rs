@@ -52,7 +52,7 @@ pub(super) struct Wrong {
 
 enum What {
     /// It is not there; these are.
-    Missing(Vec<String>),
+    Missing(There),
     Type {
         expected: &'static str,
         found: String,
@@ -62,8 +62,8 @@ enum What {
 }
 
 impl Wrong {
-    pub(super) fn missing(reason: Invalid, column: &str, names: Vec<String>) -> Wrong {
-        Wrong { reason, column: column.to_owned(), what: What::Missing(names) }
+    pub(super) fn missing(reason: Invalid, column: &str, there: There) -> Wrong {
+        Wrong { reason, column: column.to_owned(), what: What::Missing(there) }
     }
 
     fn kind(reason: Invalid, column: &str, expected: &'static str, found: &Json) -> Wrong {
@@ -71,6 +71,10 @@ impl Wrong {
             Json::List(Some("numbers")) => {
                 "where these are token ids, give the text they were made of, or a file in a tokenized \
                  format; else name a column that holds text"
+            }
+            Json::List(Some("objects")) => {
+                "where these are the documents, `jq -c '.COLUMN[]' FILE > NEW.jsonl` writes each on a line of \
+                 its own; else name a column that holds text"
             }
             Json::List(_) => "join the parts into one text, or name another column",
             Json::Object(_) => "a dotted path reaches into it, as `text = \"meta.body\"`",
@@ -93,7 +97,7 @@ impl Wrong {
     ) -> Fault {
         let Wrong { reason, column, what } = self;
         Fault::new(reason, move || match what {
-            What::Missing(found) => missing(found, &column, &file, place(), OR_SKIP),
+            What::Missing(there) => missing(there, &column, &file, place(), OR_SKIP),
             What::Type { expected, found, hint } => DataError::ColumnType {
                 path: file.path.clone(),
                 place: place().into(),
@@ -154,7 +158,7 @@ pub(super) fn key(
     row: &Json,
     path: &str,
     mend: bool,
-    names: impl FnOnce() -> Vec<String>,
+    there: impl FnOnce() -> There,
 ) -> std::result::Result<Name, Wrong> {
     Ok(match find(row, path).map(Cow::into_owned) {
         Some(Json::Text(text)) => Name::of(text),
@@ -166,30 +170,57 @@ pub(super) fn key(
         Some(value) => {
             return Err(Wrong::kind(Invalid::Key, path, "text or a number", &value));
         }
-        None => return Err(Wrong::missing(Invalid::Key, path, names())),
+        None => return Err(Wrong::missing(Invalid::Key, path, there())),
     })
 }
 
 /// The error for a missing column, the nearest names first.
 pub(super) fn missing(
-    mut found: Vec<String>,
+    there: There,
     path: &str,
     file: &SourceFile,
     place: String,
     more: &'static str,
 ) -> DataError {
+    let There { names: mut found, documents } = there;
     // Distances compare a whole path with a whole path and its last part with the last part.
     let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
     found.sort_by_cached_key(|name| {
         let whole = strsim::damerau_levenshtein(name, path);
         (whole.min(strsim::damerau_levenshtein(&last(name), &last(path))), whole)
     });
-    let column = path.to_owned();
-    DataError::MissingColumn { path: file.path.clone(), place, column, found, more }
+    let (column, place) = (path.to_owned(), place.into());
+    DataError::MissingColumn { path: file.path.clone(), place, column, found, documents, more }
+}
+
+/// What is there where a column is missing.
+#[derive(Debug, Default)]
+pub(super) struct There {
+    /// The dotted names of all values in a row that are no objects, at most a hundred.
+    pub(super) names: Vec<String>,
+    /// The first whose value is a list of objects.
+    documents: Option<Box<str>>,
+}
+
+impl There {
+    /// These columns, of which no more is known.
+    pub(super) fn of(names: Vec<String>) -> There {
+        There { names, documents: None }
+    }
+
+    /// What is in a row.
+    pub(super) fn in_row(row: &Json) -> There {
+        let is_list = |value: &Json| matches!(value, Json::List(Some("objects")));
+        let documents = match row {
+            Json::Object(entries) => entries.iter().find(|(_, value)| is_list(value)),
+            _ => None,
+        };
+        There { names: names(row), documents: documents.map(|(name, _)| name.as_str().into()) }
+    }
 }
 
 /// The dotted names of all values in a row that are no objects, at most a hundred.
-pub(super) fn names(row: &Json) -> Vec<String> {
+fn names(row: &Json) -> Vec<String> {
     fn collect(value: &Json, prefix: &str, depth: usize, out: &mut Vec<String>) {
         let inner = match value {
             Json::Text(text) | Json::Half(text, _) if depth > 0 && text.starts_with('{') => {

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use cuvee_words::printable;
+use cuvee_words::printable_path;
 use flate2::bufread::GzDecoder;
 use zstd::stream::raw::{DParameter, InBuffer, Operation, OutBuffer};
 
@@ -331,7 +331,7 @@ impl Parts<'_> {
         }
         (self.about.note)(&format!(
             "{}: {zeros} zero bytes behind its {} data were passed over",
-            printable(&self.about.path.display().to_string()),
+            printable_path(&self.about.path),
             self.about.compression.name()
         ));
         Ok(false)
@@ -339,6 +339,14 @@ impl Parts<'_> {
 
     fn position(&self) -> u64 {
         self.raw.get_ref().read - self.raw.buffer().len() as u64
+    }
+}
+
+/// Where in the text something happened, for [`Stream::error`]: behind so many lines or bytes.
+pub(super) fn place(behind: &str, count: u64) -> String {
+    match count {
+        0 => "to its end".to_owned(),
+        count => format!("{behind} {count}"),
     }
 }
 

@@ -6,13 +6,16 @@
 //! match must be readable, so that nothing is lost by a typing error. A name that is there as it
 //! is written is no pattern, whatever characters it has.
 
-use cuvee_words::printable;
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use cuvee_words::printable_path;
+
 use super::file::SourceFile;
-use super::folder::{Origin, Search, Target, is_half, is_packed, no_file, target};
+use super::folder::{
+    MEND_LINK, Origin, Search, Target, WRITE_IT_DOWN, is_half, is_packed, no_file, target,
+};
 use super::identity::FileId;
 use super::readers::{self, endings};
 use crate::error::{DataError, Result};
@@ -123,7 +126,8 @@ fn search(pattern: &PathPattern, format: Option<Format>) -> Result<Search> {
                 let kind = kind.ok_or_else(|| unknown(&path))?;
                 search.add(&path, kind, from.or(path.parent()), origin)?;
             }
-            Target::Other(found) | Target::Broken(found) => return Err(no_file(&path, &found)),
+            Target::Other(found) => return Err(no_file(&path, found.to_owned(), WRITE_IT_DOWN)),
+            Target::Broken(found) => return Err(no_file(&path, found, MEND_LINK)),
         }
     }
     search.sift();
@@ -150,17 +154,13 @@ fn each_once(files: Vec<SourceFile>, notes: &mut Vec<String>) -> Result<Vec<Sour
         }
     }
     if let Some(first) = same.first() {
-        let [again, path] = first.each_ref().map(|path| path.display().to_string());
+        let [again, path] = first.each_ref().map(printable_path);
         let more = match same.len() - 1 {
             0 => String::new(),
             1 => ", and so is 1 more file".to_owned(),
             more => format!(", and so are {more} more files"),
         };
-        notes.push(format!(
-            "{} and {} are one file, which is read once{more}",
-            printable(&path),
-            printable(&again)
-        ));
+        notes.push(format!("{path} and {again} are one file, which is read once{more}"));
     }
     Ok(once)
 }
@@ -202,12 +202,24 @@ pub(crate) fn format_of(path: &Path) -> Option<Format> {
     if is_half(path) { Some(Format::MEGATRON) } else { readers::recognise(path) }
 }
 
+/// What to do about an ending that is another one written out.
+fn long_ending(path: &Path) -> Option<&'static str> {
+    let ending = path.extension()?.to_string_lossy().to_ascii_lowercase();
+    match ending.as_str() {
+        "gzip" => Some("let its name end in .gz; to pass over it, narrow the pattern"),
+        "zstd" => Some("let its name end in .zst; to pass over it, narrow the pattern"),
+        _ => None,
+    }
+}
+
 /// The refusal of a file whose format nobody knows.
 pub(crate) fn unknown(path: &Path) -> DataError {
     let is_bin = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("bin"));
     let hint = if is_bin {
         "a .bin without an .idx beside it and without llm.c's header may be anything; if it holds ids alone, say \
          so: format = \"nanogpt\""
+    } else if let Some(hint) = long_ending(path) {
+        hint
     } else if is_packed(path) {
         "of compressed files only .gz and .zst are read: unpack this one, or pack it so; to pass \
          over it, narrow the pattern or name the folder"

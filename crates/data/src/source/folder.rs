@@ -6,10 +6,11 @@
 //! describe a data set (`README.md`), and what is no file, as a pipe. Where some names say `train`,
 //! those that say `valid` or `test` are passed over too.
 
-use cuvee_words::printable;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+
+use cuvee_words::{printable, printable_path};
 
 use super::file::SourceFile;
 use super::names::{self, Side};
@@ -39,7 +40,7 @@ pub(super) enum Target {
     File,
     Folder,
     /// Something that holds no documents, in words.
-    Other(String),
+    Other(&'static str),
     /// A link to nothing, in words.
     Broken(String),
 }
@@ -52,7 +53,7 @@ pub(super) fn target(path: &Path) -> Result<Target> {
     let error = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => return Ok(Target::File),
         Ok(metadata) if metadata.is_dir() => return Ok(Target::Folder),
-        Ok(metadata) => return Ok(Target::Other(kind(metadata.file_type()).to_owned())),
+        Ok(metadata) => return Ok(Target::Other(kind(metadata.file_type()))),
         Err(error) => error,
     };
     match std::fs::read_link(path) {
@@ -60,7 +61,7 @@ pub(super) fn target(path: &Path) -> Result<Target> {
             Ok(Target::Broken("a link that leads back to itself".to_owned()))
         }
         Ok(to) if error.kind() == std::io::ErrorKind::NotFound => {
-            Ok(Target::Broken(format!("a link to {}, where nothing is", to.display())))
+            Ok(Target::Broken(format!("a link to {}, where nothing is", printable_path(to))))
         }
         _ => Err(DataError::io("read", path)(error)),
     }
@@ -95,9 +96,15 @@ fn kind(kind: std::fs::FileType) -> &'static str {
     "a device"
 }
 
+/// What to do about a pipe, a socket or a device that was named.
+pub(super) const WRITE_IT_DOWN: &str = "files are read several times, and from anywhere: write what comes out of it to a file, and \
+     name that";
+/// What to do about a link that leads nowhere.
+pub(super) const MEND_LINK: &str = "remove the link, or put a file where it leads";
+
 /// The refusal of something that was named and is no file.
-pub(super) fn no_file(path: &Path, found: &str) -> DataError {
-    DataError::NoFile { path: path.to_owned(), found: found.to_owned() }
+pub(super) fn no_file(path: &Path, found: String, hint: &'static str) -> DataError {
+    DataError::NoFile { path: path.to_owned(), found, hint }
 }
 
 /// How a file was come by.
@@ -184,9 +191,9 @@ impl Search {
             match target(&path)? {
                 Target::Folder => self.folder(&path, from)?,
                 Target::File => self.file(&path, from)?,
-                Target::Other(found) => self.passed.other.push((path, found)),
+                Target::Other(found) => self.passed.other.push((path, found.to_owned())),
                 Target::Broken(found) if self.has_known_ending(&path) => {
-                    return Err(no_file(&path, &found));
+                    return Err(no_file(&path, found, MEND_LINK));
                 }
                 Target::Broken(found) => self.passed.other.push((path, found)),
             }
@@ -408,7 +415,7 @@ impl PassedOver {
             let packed = match self.endings.has_packed() {
                 true => {
                     "; of compressed files only .gz and .zst are read: unpack the others, or pack \
-                     them so"
+                     them so (.gzip and .zstd are the same: rename them)"
                 }
                 false => "",
             };
@@ -439,21 +446,19 @@ impl PassedOver {
             ));
         }
         for (path, found) in self.other.iter().take(SHOWN) {
-            let path = path.display().to_string();
-            say(format!("{} is {}, and is left out", printable(&path), printable(found)));
+            say(format!("{} is {}, and is left out", printable_path(path), printable(found)));
         }
         if let Some(more) = self.other.len().checked_sub(SHOWN).filter(|more| *more > 0) {
             say(format!("{more} more that are no files are left out"));
         }
         if let Some(first) = self.again.first() {
-            let first = first.display().to_string();
             let more = match self.again.len() - 1 {
                 0 => String::new(),
                 more => format!(", and so were {more} more"),
             };
             say(format!(
                 "{} leads to a folder that had been searched, and is left out{more}",
-                printable(&first)
+                printable_path(first)
             ));
         }
         if self.formats.len() > 1 {
@@ -480,8 +485,7 @@ impl PassedOver {
             words.push(format!("{about}, which by name tells of the data"));
         }
         for (path, found) in self.other.iter().take(SHOWN) {
-            let path = path.display().to_string();
-            words.push(format!("{}, {}", printable(&path), printable(found)));
+            words.push(format!("{}, {}", printable_path(path), printable(found)));
         }
         words.join("; ")
     }

@@ -311,6 +311,7 @@ pub(super) fn not_lines(head: &str, is_whole: bool) -> Option<NotLines> {
     match result {
         Err(Stop::Found { .. }) => None,
         Err(Stop::End { .. }) if is_whole && !spans_lines => None,
+        Err(Stop::End { .. }) if !is_list && is_cut_line(text, is_whole) => None,
         Ok(_) | Err(Stop::End { .. }) if spans_lines && is_list => array(" over several lines"),
         Ok(_) | Err(Stop::End { .. }) if spans_lines => is(
             "a JSON object over several lines",
@@ -328,6 +329,17 @@ pub(super) fn not_lines(head: &str, is_whole: bool) -> Option<NotLines> {
         Err(Stop::End { .. }) if text[1..].trim_start().starts_with('{') && is_list => array(""),
         _ => None,
     }
+}
+
+/// Whether an object that does not end in `text` seems to be a line that was cut off, with whole
+/// objects in the lines behind it: they then stand where a value is missing.
+fn is_cut_line(text: &str, is_whole: bool) -> bool {
+    let Some((first, others)) = text.split_once('\n') else { return false };
+    let others = || others.lines().filter(|line| !line.trim().is_empty());
+    let begins_object = |line: &str| line.starts_with('{');
+    let is_object = |text: &str| line(text, false).is_ok();
+    first.trim_end().ends_with(':') && others().next().is_some_and(begins_object)
+        || is_whole && others().all(is_object)
 }
 
 /// Whether jq takes a key without quotes.
@@ -754,6 +766,13 @@ mod tests {
                 "a JSON object over",
                 "jq -c .",
             ),
+            (
+                "{\"data\": [\n{\"text\": \"x\"},\n{\"text\": \"y\"}\n]}\n",
+                true,
+                "object over",
+                "'.data[]'",
+            ),
+            ("{\"data\":\n{\"text\": \"x\"}\n}\n", true, "a JSON object over", "jq -c ."),
             ("<!DOCTYPE html>\n<html>", true, "a web page", "again"),
         ] {
             let (line, found, said) = is(head, whole).expect(head);
@@ -766,6 +785,17 @@ mod tests {
             ("[\"text\"]\n[\"x\"", false),
             ("{\"text\": \"x\",\n{\"text\": \"y\"}\n", true),
             ("{\"text\": \"x\n{\"text\": \"y\"}\n", true),
+            // A first line that was cut off: in a text, a number, and behind a key, a colon, a
+            // comma and a bracket.
+            ("{\"text\": \"x\", \"n\": 1\n{\"text\": \"y\"}\n", true),
+            ("{\"text\"\n{\"text\": \"y\"}\n", true),
+            ("{\"text\":\n{\"text\": \"y\"}\n", true),
+            ("{\"text\":\n{\"text\": \"y\"}", true),
+            ("{\"text\": \r\n{\"text\": \"y\"}\r\n\r\n", true),
+            ("{\"text\":\n{\"text\": \"y\"}\n{\"text\": \"z\"}\n", true),
+            ("{\"text\":\n{\"text\": \"longer than the head", false),
+            ("{\"text\": \"x\", \"tags\": [\n{\"text\": \"y\"}\n", true),
+            ("{\"text\": \"x\", \"tags\": [\n{\"text\": \"y\"}\n{\"text\": \"z\"}\n", true),
             ("{\"text\": \"half of one", true),
             ("{\"text\": \"longer than the head", false),
             ("{\"text\": NaN}\r\n{\"text\": \"y\"}\r\n", true),

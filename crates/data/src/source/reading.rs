@@ -158,7 +158,8 @@ impl<'a> Reading<'a> {
             }
             Err(error) => {
                 let at = error.utf8_error().valid_up_to();
-                Err(InvalidByte { at, found: signature::of_invalid(&error.as_bytes()[at..]) })
+                let (before, rest) = error.as_bytes().split_at(at);
+                Err(InvalidByte { at, found: signature::of_invalid(before, rest) })
             }
         }
     }

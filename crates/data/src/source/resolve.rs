@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use cuvee_words::printable_path;
 use serde_json::{Value, json};
 
 use super::file::{Found, SourceFile};
@@ -193,7 +194,7 @@ fn check_cleaning(cleaning: &Cleaning, files: &[SourceFile]) -> Result<()> {
     match (cleaning.changes_text(), tokenized(files)) {
         (Some(key), Some(file)) => Err(DataError::Spec {
             key: format!("source.{key}"),
-            expected: format!("text to change: {} is tokenized", file.path.display()),
+            expected: format!("text to change: {} is tokenized", printable_path(&file.path)),
             found: "tokens".to_owned(),
             hint: "leave it out, or give the untokenized text".to_owned(),
         }),
@@ -208,7 +209,7 @@ fn check_limit(spec: &SourceSpec, files: &[SourceFile]) -> Result<()> {
             key: "source.limit".to_owned(),
             expected: format!(
                 "a number of documents: {} holds no text to count",
-                file.path.display()
+                printable_path(&file.path)
             ),
             found: "a size".to_owned(),
             hint: "write `limit = \"100k docs\"`".to_owned(),
@@ -240,7 +241,7 @@ fn key(
         let choice = if cargo { "\"crate\", \"license\" or \"file\"" } else { "\"file\"" };
         return Err(DataError::Spec {
             key: name.to_owned(),
-            expected: format!("{choice}: {} has no columns", file.path.display()),
+            expected: format!("{choice}: {} has no columns", printable_path(&file.path)),
             found: format!("\"{column}\""),
             hint: "columns exist in jsonl and parquet files".to_owned(),
         });

@@ -137,12 +137,18 @@ const BIG_16: &str = "convert it: `iconv -f UTF-16BE -t UTF-8 FILE > NEW`";
 const LITTLE_32: &str = "convert it: `iconv -f UTF-32LE -t UTF-8 FILE > NEW`";
 const BIG_32: &str = "convert it: `iconv -f UTF-32BE -t UTF-8 FILE > NEW`";
 
-/// What an invalid byte seems to be, where text in UTF-8 comes before it.
-pub(super) fn of_invalid(rest: &[u8]) -> &'static str {
+/// What an invalid byte seems to be, where text in UTF-8 comes before it: a file behind another one
+/// begins a line, or goes on as its kind does.
+pub(super) fn of_invalid(before: &[u8], rest: &[u8]) -> &'static str {
+    let begins = before.last().is_none_or(|byte| *byte == b'\n');
     match rest {
-        [0xff, 0xfe, ..] => ", the mark FF FE of UTF-16, as `cat` leaves it between files",
-        [0xfe, 0xff, ..] => ", the mark FE FF of UTF-16, as `cat` leaves it between files",
-        [0x1f, 0x8b, ..] => ", the mark 1F 8B of gzip",
+        [0xff, 0xfe, ..] if begins || rest.get(3) == Some(&0) => {
+            ", the mark FF FE of UTF-16, as `cat` leaves it between files"
+        }
+        [0xfe, 0xff, ..] if begins || rest.get(2) == Some(&0) => {
+            ", the mark FE FF of UTF-16, as `cat` leaves it between files"
+        }
+        [0x1f, 0x8b, 8, ..] => ", the mark 1F 8B of gzip",
         _ => "",
     }
 }

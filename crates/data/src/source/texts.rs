@@ -3,6 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use cuvee_words::printable_path;
+
 use super::reading::Item;
 use super::resolve::Source;
 use crate::document::Content;
@@ -28,7 +30,7 @@ pub fn read_texts(source: &SourceSpec, base: &Path, most: usize) -> Result<Vec<S
                     return Err(DataError::Spec {
                         key: "--text".to_owned(),
                         expected: "files of text".to_owned(),
-                        found: file.path.display().to_string(),
+                        found: printable_path(&file.path),
                         hint: "that file is tokenized already".to_owned(),
                     });
                 };

@@ -47,6 +47,9 @@ impl Library {
         };
         let reference = Reference::load(&file.text)
             .map_err(|error| file.refused(format!("cannot read it, as Python cannot: {error}")))?;
+        if let Some([one, other, text]) = reference.alike() {
+            return Err(file.refused_alike(&one, &other, &text));
+        }
         match loaded.filter(|loaded| probe::agree(loaded, &reference, file)) {
             Some(loaded) => Ok(fast(loaded)),
             None => match probe::failure(&reference, file) {

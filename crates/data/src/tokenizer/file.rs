@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use cuvee_words::{printable, printable_path};
 use serde_json::{Value, json};
 
 use crate::error::{DataError, Result, list};
@@ -37,7 +38,7 @@ impl TokenizerFile {
     /// Those of [`parse`](Self::parse), and the file cannot be read.
     pub(super) fn read(path: &Path) -> Result<TokenizerFile> {
         let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
-        let origin = file.display().to_string();
+        let origin = printable_path(&file);
         if path.is_dir()
             && !file.exists()
             && let others @ [_, ..] = &others(path)[..]
@@ -87,6 +88,18 @@ impl TokenizerFile {
     /// An error about this file.
     pub(super) fn refused(&self, message: String) -> DataError {
         refused(&self.origin, message, SAVE_ANEW)
+    }
+
+    /// The refusal of two added tokens that are both `text` once a text is normalised.
+    pub(super) fn refused_alike(&self, one: &str, other: &str, text: &str) -> DataError {
+        let [one, other, text] = [one, other, text].map(printable);
+        let message = format!(
+            "expected added tokens that normalised text tells apart, found `{one}` and `{other}`, which are both \
+             `{text}` there: which of them a text gets is left to chance, in Python too"
+        );
+        let hint =
+            "leave one of the two out in a copy of the file, or set its `normalized` to false";
+        refused(&self.origin, message, hint)
     }
 
     /// The largest id plus one.

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use cuvee_words::printable_path;
+
 use crate::error::{DataError, Result};
 
 /// See the feature `tokenizers`.
@@ -50,7 +52,7 @@ impl Tokenizer {
     /// # Errors
     /// Always: the feature is not in this build.
     pub fn from_file(path: &Path, _end_of_text: Option<&str>) -> Result<Tokenizer> {
-        Err(refusal(format!("{} is a tokenizer", path.display())))
+        Err(refusal(format!("{} is a tokenizer", printable_path(path))))
     }
 
     /// # Errors

@@ -100,7 +100,7 @@ impl Tokenizer {
         Tokenizer::of_file(TokenizerFile::read(path)?, |file| match file.token(end_of_text) {
             Some(token) => Ok((token.to_owned(), end_of_text)),
             None => Err(DataError::Tokenizer {
-                origin: path.display().to_string(),
+                origin: cuvee_words::printable_path(path),
                 message: format!(
                     "expected a token of id {end_of_text}, the model's end of text, found none"
                 ),

@@ -14,6 +14,8 @@
 
 use std::path::{Path, PathBuf};
 
+use cuvee_words::printable_path;
+
 use super::file::{Beside, Documents, Layout, TokenFile, TokenFormat, agree, check_whole};
 use super::mmap::MappedFile;
 use super::stream::TokenStream;
@@ -76,26 +78,48 @@ fn open(path: &Path, stated: Option<TokenType>) -> Result<TokenFile> {
     if !index.is_file() {
         return Err(DataError::TokenFile {
             path: path.to_owned(),
-            expected: format!("datatrove's index beside it, {}", index.display()),
+            expected: format!("datatrove's index beside it, {}", printable_path(index)),
             found: "no such file".to_owned(),
             hint: "fetch it too, or read the file as `nanogpt` (ids alone, documents ended by end-of-text)"
                 .to_owned(),
         });
     }
     let ends = MappedFile::open(&index)?;
-    check_ends(&index, &ends, stream.tokens())?;
+    check_ends(&index, &ends, stream.tokens(), told.is_none().then_some(kind))?;
     Ok(TokenFile { stream, documents: Documents::Ends(ends), tokenizer })
 }
 
-/// Checks that the ends count up to the number of tokens. Reads the whole index.
+/// Checks that the ends count up to the number of tokens. Reads the whole index. `guessed` is how
+/// the ids are stored, where no file says so.
 ///
 /// # Errors
 /// They do not.
-fn check_ends(path: &Path, ends: &MappedFile, tokens: u64) -> Result<()> {
+fn check_ends(
+    path: &Path,
+    ends: &MappedFile,
+    tokens: u64,
+    guessed: Option<TokenType>,
+) -> Result<()> {
+    let other_type = |end: u64| match guessed {
+        Some(TokenType::U16) if end.checked_mul(2) == Some(tokens) => Some(TokenType::U32),
+        Some(TokenType::U32) if tokens.checked_mul(2) == Some(end) => Some(TokenType::U16),
+        _ => None,
+    };
+    // The last end there is, by which the tokens may be of another size.
+    let last_end = ends.bytes().last_chunk::<8>().map(|end| u64::from_le_bytes(*end));
     let wrong = |expected: String, found: String| {
-        let hint =
-            "the index belongs to another .ds, or one of both is truncated; fetch them again"
-                .to_owned();
+        let hint = match last_end.and_then(other_type) {
+            Some(kind) => format!(
+                "where the ids are stored in {} bytes each, say so: `token_type = \"{}\"`; or the index belongs to \
+                 another .ds, or one of both is truncated",
+                kind.size(),
+                kind.name()
+            ),
+            None => {
+                "the index belongs to another .ds, or one of both is truncated; fetch them again"
+                    .to_owned()
+            }
+        };
         Err(DataError::TokenFile { path: path.to_owned(), expected, found, hint })
     };
     let (ends, rest) = ends.bytes().as_chunks::<8>();
@@ -109,16 +133,17 @@ fn check_ends(path: &Path, ends: &MappedFile, tokens: u64) -> Result<()> {
     for (number, end) in ends.iter().enumerate() {
         let end = u64::from_le_bytes(*end);
         if end < last || end > tokens {
-            let expected =
-                format!("document {number} to end between token {last} and token {tokens}");
-            return wrong(expected, format!("token {end}"));
+            let expected = format!(
+                "document {number}, which begins at token {last}, to end there or later, at {tokens} at most"
+            );
+            return wrong(expected, format!("an end at token {end}"));
         }
         last = end;
     }
     if last != tokens {
         return wrong(
-            format!("the last document to end at token {tokens}, the last"),
-            format!("token {last}"),
+            format!("the last document to end where the tokens do, at {tokens}"),
+            format!("an end at token {last}"),
         );
     }
     Ok(())

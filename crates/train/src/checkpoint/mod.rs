@@ -11,7 +11,7 @@
 //!
 //! It is written under a temporary name, synced, then renamed; older ones are removed only after
 //! that. With AdamW it takes three times the parameters' bytes on the disk, and while it is written
-//! one tensor's in memory.
+//! or read one tensor's in memory.
 
 mod fingerprint;
 mod state;
@@ -21,12 +21,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use cuvee_fs::{remove_folder, replace_folder, sweep_folders};
+use cuvee_words::printable_path;
 
 use crate::engine::{Engine, EngineParameters, EngineState};
 use crate::error::{Result, TrainError};
-use crate::hf::{self, read_safetensors, write_safetensors};
-use crate::optim::{OptimizerState, StateTensors};
-use crate::tensor::NamedTensor;
+use crate::hf::{self, SafetensorsFile, write_safetensors};
+use crate::tensor::{Tensors, bytes, check_shapes};
 pub use fingerprint::DataFingerprint;
 pub use state::{RunState, load_state};
 
@@ -51,11 +51,14 @@ pub fn save(
     tokenizer: hf::ExportTokenizer,
 ) -> Result<PathBuf> {
     let target = root.join(folder_name(state.step));
-    replace_folder(&target, |partial| {
+    let written: Result<()> = replace_folder(&target, |partial| {
         hf::write_export_files(partial, engine.model(), &EngineParameters(engine), tokenizer)?;
         write_safetensors(&partial.join(OPTIMIZER_FILE), &EngineState(engine))?;
         state.save(partial)
-    })?;
+    });
+    // What there was of it has been removed again.
+    let needed = bytes(&EngineParameters(engine)) + bytes(&EngineState(engine));
+    written.map_err(|error| error.with_room("a checkpoint", needed, root))?;
     let all = list(root)?;
     for old in all.iter().take(all.len().saturating_sub(keep)) {
         remove_folder(old)?;
@@ -119,24 +122,50 @@ fn folders(root: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Puts the parameters and the optimizer's state of `folder`, after `updates` updates, into
-/// `engine`.
+/// `engine`. Both are checked by their names and shapes before either is put there, and read tensor
+/// by tensor: one is held beside the engine's own.
 ///
 /// # Errors
-/// A missing, unknown or misshapen tensor, by name; [`TrainError::Io`].
+/// A missing, unknown or misshapen tensor, by name; [`TrainError::NonFiniteWeight`];
+/// [`TrainError::Io`].
 pub fn load_engine(folder: &Path, engine: &mut dyn Engine, updates: u64) -> Result<()> {
-    let model = engine.model().clone();
-    engine.load_parameters(&hf::load_parameters(folder, &model)?)?;
-    let path = folder.join(OPTIMIZER_FILE);
-    let empty = |name: &&str| StateTensors { name: (*name).to_owned(), tensors: Vec::new() };
-    let mut kinds: Vec<_> = engine.optimizer_state_names().iter().map(empty).collect();
-    for tensor in read_safetensors(&path)? {
-        let name = tensor.name.split_once('.').unwrap_or_default();
-        let Some(kind) = kinds.iter_mut().find(|kind| kind.name == name.0) else {
-            let what = format!("unknown tensor `{}`", tensor.name);
-            return Err(TrainError::BadCheckpoint { path, what });
+    let weights = hf::open_parameters(folder, engine.model())?;
+    let state = SafetensorsFile::open(&folder.join(OPTIMIZER_FILE))?;
+    check_shapes(&EngineState(&*engine).list(), &state.list(), &printable_path(state.path()))?;
+    engine.load_parameters(&weights)?;
+    engine.load_optimizer_state(updates, &state)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::engine::build_engine;
+    use crate::model::ModelConfig;
+    use crate::spec::TrainSpec;
+
+    #[test]
+    fn a_checkpoint_that_lacks_a_tensor_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = |seed| {
+            build_engine(&ModelConfig::small(), &TrainSpec::default(), Default::default(), seed)
         };
-        let name = name.1.to_owned();
-        kind.tensors.push(NamedTensor { name, ..tensor });
+        let (saved, mut other) = (engine(1).unwrap(), engine(2).unwrap());
+        let before = other.parameters().unwrap();
+        let parameters = EngineParameters(saved.as_ref());
+        write_safetensors(&folder.path().join("model.safetensors"), &parameters).unwrap();
+        let mut state = saved.optimizer_state().unwrap();
+        let taken = state.tensors[1].tensors.pop().unwrap();
+        let file = folder.path().join(OPTIMIZER_FILE);
+        write_safetensors(&file, &state).unwrap();
+        let error = load_engine(folder.path(), other.as_mut(), 3).unwrap_err().to_string();
+        assert!(error.contains("optimizer.safetensors") && error.contains(&taken.name), "{error}");
+        assert_eq!((other.parameters().unwrap(), other.updates()), (before, 0));
+        state.tensors[1].tensors.push(taken);
+        write_safetensors(&file, &state).unwrap();
+        load_engine(folder.path(), other.as_mut(), 3).unwrap();
+        let now = (other.parameters().unwrap(), other.optimizer_state().unwrap());
+        assert_eq!(now.0, saved.parameters().unwrap());
+        assert_eq!((now.1.updates, &now.1.tensors), (3, &state.tensors));
     }
-    engine.load_optimizer_state(&OptimizerState { updates, tensors: kinds })
 }

@@ -8,12 +8,12 @@ use super::device::DeviceSpec;
 use super::fused::{FusedEngine, collects as fused_collects};
 use super::reference::ReferenceEngine;
 use crate::error::{Result, TrainError};
-use crate::model::{ModelConfig, initial_parameters};
+use crate::model::{InitialParameters, ModelConfig};
 use crate::spec::{EngineKind, Precision, TrainSpec};
-use crate::tensor::NamedTensor;
+use crate::tensor::Tensors;
 
 /// Builds the engine that `train.engine` names, its parameters drawn from the run's root seed
-/// (see [`initial_parameters`]).
+/// (see [`initial_parameters`](crate::model::initial_parameters)).
 ///
 /// # Errors
 /// [`TrainError::Config`] for an engine that is not in this build or a bad value in `train`,
@@ -26,24 +26,24 @@ pub fn build_engine(
 ) -> Result<Box<dyn Engine>> {
     // Checked before anything is drawn: a length that cannot work would fill the memory.
     model.validate()?;
-    engine_from_parameters(model, train, device, initial_parameters(model, root_seed))
+    engine_from_parameters(model, train, device, &InitialParameters::new(model, root_seed))
 }
 
-/// Builds the engine that `train.engine` names around given parameters: nothing is drawn. The
-/// reference engine holds them once and drops each tensor as soon as it has it; the fused engine
-/// holds matrices in f32 and twice laid out for products, and the tensors until it has all. The
-/// optimizer's moments take memory from the first update on.
+/// Builds the engine that `train.engine` names around given parameters, which are asked for one by
+/// one: nothing is drawn. The reference engine holds them once, the fused engine holds matrices in
+/// f32 and twice laid out for products. The optimizer's moments take memory from the first update
+/// on.
 ///
 /// `parameters` may come in any order.
 ///
 /// # Errors
 /// As [`build_engine`]; [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`],
-/// [`TrainError::TensorShape`] if the parameters are not the model's.
+/// [`TrainError::TensorShape`] if the parameters are not the model's; those of [`Tensors::data`].
 pub fn engine_from_parameters(
     model: &ModelConfig,
     train: &TrainSpec,
     device: DeviceSpec,
-    parameters: Vec<NamedTensor>,
+    parameters: &dyn Tensors,
 ) -> Result<Box<dyn Engine>> {
     train.validate()?;
     match chosen(train.engine, device) {
@@ -71,7 +71,7 @@ fn fused(
     model: &ModelConfig,
     train: &TrainSpec,
     device: DeviceSpec,
-    parameters: Vec<NamedTensor>,
+    parameters: &dyn Tensors,
 ) -> Result<Box<dyn Engine>> {
     if device != DeviceSpec::Cpu {
         return Err(TrainError::config(
@@ -97,7 +97,7 @@ fn reference(
     model: &ModelConfig,
     train: &TrainSpec,
     device: DeviceSpec,
-    parameters: Vec<NamedTensor>,
+    parameters: &dyn Tensors,
 ) -> Result<Box<dyn Engine>> {
     if train.precision == Precision::Bf16 {
         return Err(TrainError::config(

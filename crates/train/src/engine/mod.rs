@@ -29,7 +29,7 @@ use crate::error::{Result, TrainError};
 use crate::model::{ModelConfig, ParameterInfo};
 use crate::optim::{OptimizerState, StateTensors};
 use crate::spec::Precision;
-use crate::tensor::NamedTensor;
+use crate::tensor::{NamedTensor, Tensors};
 
 pub use build::{build_engine, engine_from_parameters};
 pub use device::DeviceSpec;
@@ -205,19 +205,20 @@ pub trait Engine {
         Ok(OptimizerState { updates: self.updates(), tensors: tensors.collect::<Result<_>>()? })
     }
 
-    /// Replaces every parameter; the tensors may come in any order. The optimizer's state is left
-    /// as it is.
+    /// Replaces every parameter; the tensors may come in any order, and are asked for one by one.
+    /// The optimizer's state is left as it is.
     ///
     /// # Errors
     /// [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`];
-    /// nothing has been replaced then.
-    fn load_parameters(&mut self, tensors: &[NamedTensor]) -> Result<()>;
+    /// nothing has been replaced then. Those of [`Tensors::data`], when some may have been.
+    fn load_parameters(&mut self, tensors: &dyn Tensors) -> Result<()>;
 
-    /// Replaces the optimizer's state; the tensors of a kind may come in any order.
+    /// Goes on after `updates` updates with this optimizer's state, its tensors called as
+    /// [`EngineState`] calls them; as [`Engine::load_parameters`].
     ///
     /// # Errors
     /// As [`Engine::load_parameters`].
-    fn load_optimizer_state(&mut self, state: &OptimizerState) -> Result<()>;
+    fn load_optimizer_state(&mut self, updates: u64, state: &dyn Tensors) -> Result<()>;
 
     /// Whether to measure the time of each kernel from now on; at the start nothing is measured. An
     /// engine that cannot ignores it.

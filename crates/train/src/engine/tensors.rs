@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::Engine;
 use crate::error::Result;
-use crate::model::ParameterInfo;
+use crate::model::{ParameterInfo, names_and_shapes};
 use crate::tensor::Tensors;
 
 /// The parameters of an engine.
@@ -12,8 +12,7 @@ pub struct EngineParameters<'a>(pub &'a dyn Engine);
 
 impl Tensors for EngineParameters<'_> {
     fn list(&self) -> Vec<(String, Vec<usize>)> {
-        let named = |info: ParameterInfo| (info.name, info.shape);
-        self.0.model().parameter_list().into_iter().map(named).collect()
+        names_and_shapes(&self.0.model().parameter_list())
     }
 
     fn data(&self, place: usize) -> Result<Cow<'_, [f32]>> {
@@ -26,17 +25,98 @@ pub struct EngineState<'a>(pub &'a dyn Engine);
 
 impl Tensors for EngineState<'_> {
     fn list(&self) -> Vec<(String, Vec<usize>)> {
-        let list = self.0.model().parameter_list();
-        let kind = |kind: &&'static str| {
-            let kind = *kind;
-            list.iter().map(move |info| (format!("{kind}.{}", info.name), info.shape.clone()))
-        };
-        self.0.optimizer_state_names().iter().flat_map(kind).collect()
+        state_names(self.0.optimizer_state_names(), &self.0.model().parameter_list())
     }
 
     fn data(&self, place: usize) -> Result<Cow<'_, [f32]>> {
         let parameters = self.0.model().parameter_list().len();
         let (kind, place) = (place / parameters, place % parameters);
         Ok(Cow::Owned(self.0.optimizer_tensor(kind, place)?))
+    }
+}
+
+/// Names and shapes of an optimizer's state, kind by kind, each tensor called `KIND.PARAMETER`.
+pub(super) fn state_names(
+    kinds: &[&'static str],
+    list: &[ParameterInfo],
+) -> Vec<(String, Vec<usize>)> {
+    let kind = |kind: &&'static str| {
+        let kind = *kind;
+        list.iter().map(move |info| (format!("{kind}.{}", info.name), info.shape.clone()))
+    };
+    kinds.iter().flat_map(kind).collect()
+}
+
+/// What messages call the state of an optimizer.
+pub(super) const STATE: &str = "optimizer state";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::cell::RefCell;
+
+    use cuvee_kernels::Cpu;
+
+    use super::*;
+    use crate::engine::{FusedEngine, ReferenceEngine};
+    use crate::model::{InitialParameters, ModelConfig};
+    use crate::spec::TrainSpec;
+    use crate::tensor::NamedTensor;
+    use crate::{DeviceSpec, TrainError};
+
+    /// Tensors, and which of them were asked for.
+    struct Asked<'a>(&'a dyn Tensors, usize, RefCell<Vec<usize>>);
+
+    impl Tensors for Asked<'_> {
+        fn list(&self) -> Vec<(String, Vec<usize>)> {
+            self.0.list().split_off(self.1)
+        }
+
+        fn data(&self, place: usize) -> Result<Cow<'_, [f32]>> {
+            self.2.borrow_mut().push(place);
+            self.0.data(self.1 + place)
+        }
+    }
+
+    #[test]
+    fn each_tensor_is_asked_for_once_and_none_before_all_of_them_fit() {
+        let (model, train) = (ModelConfig::small(), TrainSpec::default());
+        let (first, second) =
+            (InitialParameters::new(&model, 1), InitialParameters::new(&model, 2));
+        let numbers = |tensors: &dyn Tensors| -> Vec<NamedTensor> { tensors.held().unwrap() };
+        let fused = FusedEngine::<Cpu<f32>>::on_cpu(&model, &train, &first).unwrap();
+        let reference =
+            ReferenceEngine::from_parameters(&model, &train, DeviceSpec::Cpu, &first).unwrap();
+        let engines: [Box<dyn Engine>; 2] = [Box::new(fused), Box::new(reference)];
+        for mut engine in engines {
+            assert_eq!(numbers(&EngineParameters(&*engine)), numbers(&first));
+            let few = Asked(&second, 1, Default::default());
+            let refused = engine.load_parameters(&few);
+            assert!(matches!(refused, Err(TrainError::MissingTensor { .. })));
+            assert!(few.2.borrow().is_empty());
+            assert_eq!(numbers(&EngineParameters(&*engine)), numbers(&first));
+            let all = Asked(&second, 0, Default::default());
+            engine.load_parameters(&all).unwrap();
+            let once = |asked: &Asked<'_>| {
+                let mut asked = asked.2.borrow().clone();
+                asked.sort_unstable();
+                asked
+            };
+            assert_eq!(once(&all), (0..second.list().len()).collect::<Vec<_>>());
+            assert_eq!(numbers(&EngineParameters(&*engine)), numbers(&second));
+            // The optimizer's state likewise, though none was there.
+            let mut state = engine.optimizer_state().unwrap();
+            let tensors = state.tensors.iter_mut().flat_map(|kind| &mut kind.tensors);
+            for (place, tensor) in tensors.enumerate() {
+                tensor.data.fill(place as f32 + 1.0);
+            }
+            let few = Asked(&state, 1, Default::default());
+            assert!(engine.load_optimizer_state(7, &few).is_err() && few.2.borrow().is_empty());
+            let all = Asked(&state, 0, Default::default());
+            engine.load_optimizer_state(7, &all).unwrap();
+            assert_eq!(once(&all), (0..state.list().len()).collect::<Vec<_>>());
+            assert_eq!(numbers(&EngineState(&*engine)), numbers(&state));
+            assert_eq!(engine.updates(), 7);
+        }
     }
 }

@@ -11,8 +11,8 @@ use super::inherited::Inherited;
 use super::json::write_json;
 use super::tensor_file::write_safetensors;
 use crate::error::{Result, TrainError};
-use crate::model::{ModelConfig, check_shapes};
-use crate::tensor::Tensors;
+use crate::model::{ModelConfig, names_and_shapes};
+use crate::tensor::{Tensors, bytes, check_shapes};
 
 /// The tokenizer as an export carries it.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +59,9 @@ pub fn write_export<T: Tensors + ?Sized>(
             return Err(TrainError::ForeignFolder { path: dir.to_path_buf(), found });
         }
     }
+    let beside = dir.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new("."));
     replace_folder(dir, |folder| write_export_files(folder, model, tensors, tokenizer))
+        .map_err(|error| error.with_room("an export", bytes(tensors), beside))
 }
 
 /// Writes `config.json`, `generation_config.json`, `model.safetensors`, `tokenizer.json` and
@@ -68,14 +70,16 @@ pub fn write_export<T: Tensors + ?Sized>(
 ///
 /// # Errors
 /// [`TrainError::Io`]; [`TrainError::Json`] for a tokenizer that is not JSON or does not have the
-/// id; those of [`check_shapes`] if `tensors` are not the model's.
+/// id; [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`] if
+/// `tensors` are not the model's.
 pub fn write_export_files<T: Tensors + ?Sized>(
     dir: &Path,
     model: &ModelConfig,
     tensors: &T,
     tokenizer: ExportTokenizer,
 ) -> Result<()> {
-    check_shapes(&model.parameter_list(), &tensors.list(), "the parameters to export")?;
+    let wanted = names_and_shapes(&model.parameter_list());
+    check_shapes(&wanted, &tensors.list(), "the parameters to export")?;
     let path = dir.join("tokenizer.json");
     let json: Value = serde_json::from_str(tokenizer.json).map_err(|error| TrainError::Json {
         path: path.clone(),

@@ -1,19 +1,20 @@
 //! A folder in the Hugging Face layout, to a model's shape and its parameters.
 
-use std::collections::{BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use cuvee_data::Tokenizer;
-use cuvee_words::{shell_word, without_hints};
+use cuvee_words::{printable_path, shell_word, without_hints};
 use serde_json::Value;
 
 use super::config::read_config;
 use super::json::read_json;
-use super::tensor_file::read_safetensors;
+use super::tensor_file::SafetensorsFile;
 use crate::error::{Result, TrainError};
-use crate::model::{ModelConfig, ModelSpec, ParameterInfo, ParameterKind, check_tensors};
-use crate::tensor::NamedTensor;
+use crate::model::{ModelConfig, ModelSpec, ParameterKind, names_and_shapes};
+use crate::tensor::{Tensors, check_shapes};
 
 /// How the names of the tensors end that older files keep for rotary positions. They are constants.
 const ROTARY_FREQUENCIES: &str = ".rotary_emb.inv_freq";
@@ -34,61 +35,99 @@ pub fn resolve_model(
     spec.resolve(tokenizer_vocab, context, pretrained.as_ref())
 }
 
-/// The parameters of `model` from `dir/model.safetensors`, or else from the shards that
-/// `dir/model.safetensors.index.json` lists, in the order of [`ModelConfig::parameter_list`].
-///
-/// A tied model's file may hold the head a second time and old files hold rotary frequencies; both
-/// are left out.
-///
-/// # Errors
-/// [`TrainError::NoWeights`] where there are none; those of [`read_safetensors`];
-/// [`TrainError::NonFiniteWeight`]; [`TrainError::Json`] for a bad index;
-/// [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`].
-pub fn load_parameters(dir: &Path, model: &ModelConfig) -> Result<Vec<NamedTensor>> {
-    let mut tensors = Vec::new();
-    for file in weight_files(dir)? {
-        let own = read_safetensors(&file)?;
-        check_finite(&file, &own)?;
-        tensors.extend(own);
-    }
-    tensors.retain(|tensor| !tensor.name.ends_with(ROTARY_FREQUENCIES));
-    if model.tied {
-        let (head, embedding) =
-            (ParameterKind::Head.name(None), ParameterKind::Embedding.name(None));
-        let find = |name: &str| tensors.iter().find(|tensor| tensor.name == name);
-        let same = match (find(&head), find(&embedding)) {
-            (Some(head), Some(embedding)) => head.data == embedding.data,
-            _ => false,
-        };
-        if same {
-            tensors.retain(|tensor| tensor.name != head);
-        }
-    }
-    let list = model.parameter_list();
-    if let Err(error) = check_tensors(&list, &tensors, &dir.display().to_string()) {
-        return Err(explained(dir, model, &list, &tensors).unwrap_or(error));
-    }
-    let order: HashMap<&str, usize> = list.iter().map(|info| info.name.as_str()).zip(0..).collect();
-    tensors.sort_by_key(|tensor| order.get(tensor.name.as_str()).copied());
-    Ok(tensors)
+/// The parameters of a model in the files of a folder, in the order of
+/// [`ModelConfig::parameter_list`], each read when it is asked for.
+pub struct Weights {
+    files: Vec<SafetensorsFile>,
+    list: Vec<(String, Vec<usize>)>,
+    /// Of each of `list` its file and its place there.
+    places: Vec<(usize, usize)>,
 }
 
-/// The parameters a run starts from: those of [`load_parameters`], once it is sure that they mean
+impl Tensors for Weights {
+    fn list(&self) -> Vec<(String, Vec<usize>)> {
+        self.list.clone()
+    }
+
+    /// Refuses numbers that no training can mend, before it is blamed for them.
+    fn data(&self, place: usize) -> Result<Cow<'_, [f32]>> {
+        let (file, at) = self.places[place];
+        let file = &self.files[file];
+        let data = file.data(at)?;
+        match data.iter().position(|number| !number.is_finite()) {
+            None => Ok(data),
+            Some(element) => Err(TrainError::NonFiniteWeight {
+                path: file.path().to_path_buf(),
+                name: self.list[place].0.clone(),
+                value: data[element],
+                element,
+                elements: data.len(),
+                count: data[element..].iter().filter(|number| !number.is_finite()).count(),
+            }),
+        }
+    }
+}
+
+/// The parameters of `model` from `dir/model.safetensors`, or else from the shards that
+/// `dir/model.safetensors.index.json` lists.
+///
+/// A tied model's file may hold the head a second time and old files hold rotary frequencies; both
+/// are left out. Of all others names and shapes are checked; the numbers, when they are read.
+///
+/// # Errors
+/// [`TrainError::NoWeights`] where there are none; those of [`SafetensorsFile::open`];
+/// [`TrainError::Json`] for a bad index; [`TrainError::MissingTensor`],
+/// [`TrainError::UnknownTensor`], [`TrainError::TensorShape`]. Of the numbers
+/// [`TrainError::NonFiniteWeight`].
+pub fn open_parameters(dir: &Path, model: &ModelConfig) -> Result<Weights> {
+    let files: Vec<SafetensorsFile> =
+        weight_files(dir)?.iter().map(|file| SafetensorsFile::open(file)).collect::<Result<_>>()?;
+    let (mut there, mut places) = (Vec::new(), Vec::new());
+    for (number, file) in files.iter().enumerate() {
+        let own = file.list();
+        places.extend((0..own.len()).map(|at| (number, at)));
+        there.extend(own);
+    }
+    let mut leave_out: Vec<bool> =
+        there.iter().map(|(name, _)| name.ends_with(ROTARY_FREQUENCIES)).collect();
+    if model.tied {
+        let find = |kind: ParameterKind| {
+            let name = kind.name(None);
+            there.iter().position(|tensor| tensor.0 == name)
+        };
+        if let (Some(head), Some(embedding)) =
+            (find(ParameterKind::Head), find(ParameterKind::Embedding))
+        {
+            let read = |at: usize| files[places[at].0].data(places[at].1);
+            leave_out[head] = read(head)? == read(embedding)?;
+        }
+    }
+    let mut left_out = leave_out.iter();
+    there.retain(|_| left_out.next() == Some(&false));
+    let mut left_out = leave_out.iter();
+    places.retain(|_| left_out.next() == Some(&false));
+    let list = names_and_shapes(&model.parameter_list());
+    match check_shapes(&list, &there, &printable_path(dir)) {
+        Ok(order) => {
+            let places = order.into_iter().map(|at| places[at]).collect();
+            Ok(Weights { files, list, places })
+        }
+        Err(error) => Err(explained(dir, model, &list, &there).unwrap_or(error)),
+    }
+}
+
+/// The parameters a run starts from: those of [`open_parameters`], once it is sure that they mean
 /// what the run's ids mean. A `dir/tokenizer.json` must be `tokenizer`, the one the run's data is
 /// made with; where there is none, nobody can tell.
 ///
 /// # Errors
-/// [`TrainError::TokenizerDiffers`]; those of [`load_parameters`].
-pub fn load_initial(
-    dir: &Path,
-    model: &ModelConfig,
-    tokenizer: &Tokenizer,
-) -> Result<Vec<NamedTensor>> {
+/// [`TrainError::TokenizerDiffers`]; those of [`open_parameters`].
+pub fn open_initial(dir: &Path, model: &ModelConfig, tokenizer: &Tokenizer) -> Result<Weights> {
     let path = dir.join("tokenizer.json");
     if path.is_file() {
         check_tokenizer(&path, tokenizer)?;
     }
-    load_parameters(dir, model)
+    open_parameters(dir, model)
 }
 
 fn check_tokenizer(path: &Path, expected: &Tokenizer) -> Result<()> {
@@ -112,17 +151,17 @@ fn check_tokenizer(path: &Path, expected: &Tokenizer) -> Result<()> {
 fn explained(
     dir: &Path,
     model: &ModelConfig,
-    list: &[ParameterInfo],
-    tensors: &[NamedTensor],
+    list: &[(String, Vec<usize>)],
+    there: &[(String, Vec<usize>)],
 ) -> Option<TrainError> {
-    let has = |name: &str| tensors.iter().any(|tensor| tensor.name == name);
+    let has = |name: &str| there.iter().any(|tensor| tensor.0 == name);
     let head = ParameterKind::Head.name(None);
-    let others = || list.iter().filter(|info| info.name != head);
+    let others = || list.iter().map(|(name, _)| name).filter(|name| **name != head);
     let refuse = |expected: String, found: String, hint: &str| {
         let (path, hint) = (dir.to_path_buf(), hint.to_owned());
         Some(TrainError::NoWeights { path, expected, found, hint })
     };
-    if others().all(|info| has(&info.name)) {
+    if others().all(|name| has(name)) {
         return match (model.tied, has(&head)) {
             (false, false) => refuse(
                 format!(
@@ -141,9 +180,9 @@ fn explained(
             _ => None,
         };
     }
-    let first = &list.first()?.name;
+    let first = &list.first()?.0;
     for (prefix, hint) in PREFIXES {
-        if others().all(|info| has(&format!("{prefix}{}", info.name))) {
+        if others().all(|name| has(&format!("{prefix}{name}"))) {
             return refuse(
                 format!("tensors called as `{first}`"),
                 format!("each name behind `{prefix}`"),
@@ -151,7 +190,7 @@ fn explained(
             );
         }
     }
-    let base = |info: &ParameterInfo| info.name.strip_prefix("model.").is_some_and(has);
+    let base = |name: &String| name.strip_prefix("model.").is_some_and(has);
     if others().all(base) {
         return refuse(
             format!("tensors called as `{first}`"),
@@ -169,23 +208,6 @@ const PREFIXES: [(&str, &str); 4] = [
     ("base_model.model.", "an adapter wraps the model: save `model.merge_and_unload()`"),
     ("language_model.", "it is part of a larger model: save its `language_model`"),
 ];
-
-/// Refuses numbers that no training can mend, before it is blamed for them.
-fn check_finite(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
-    for NamedTensor { name, data, .. } in tensors {
-        if let Some(element) = data.iter().position(|number| !number.is_finite()) {
-            return Err(TrainError::NonFiniteWeight {
-                path: path.to_path_buf(),
-                name: name.clone(),
-                value: data[element],
-                element,
-                elements: data.len(),
-                count: data[element..].iter().filter(|number| !number.is_finite()).count(),
-            });
-        }
-    }
-    Ok(())
-}
 
 /// The files of the weights: one, which goes before an index as in `transformers`, or those that
 /// the index names.
@@ -224,7 +246,7 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
     if let Some(first) = missing.first() {
         return Err(TrainError::NoWeights {
             path: first.clone(),
-            expected: format!("a file of weights, which {} names", index.display()),
+            expected: format!("a file of weights, which {} names", printable_path(index)),
             found: match missing.len() - 1 {
                 0 => format!("none; {} of {} are there", names.len() - 1, names.len()),
                 more => format!("none, and {more} more of {} are missing", names.len()),

@@ -1,15 +1,15 @@
 //! Named tensors in `.safetensors` files: f32 out; f32, f16 and bf16 in.
 //!
 //! Files hold the metadata `{"format": "pt"}` that Hugging Face's loaders ask for, tensors sorted
-//! by name, so that equal tensors give equal bytes. A reader holds the tensors it yields, a writer
-//! nothing: both go tensor by tensor, and hold one more in between.
+//! by name, so that equal tensors give equal bytes. Both ways go tensor by tensor, and hold one.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use cuvee_words::printable_path;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
@@ -22,31 +22,73 @@ const LENGTH: u64 = 8;
 /// Longest header that the format allows.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// Every tensor of the file, by rising name; f16 and bf16 are widened to f32.
-///
-/// # Errors
-/// [`TrainError::Io`], [`TrainError::Safetensors`] for a damaged file, [`TrainError::TensorType`].
-pub fn read_safetensors(path: &Path) -> Result<Vec<NamedTensor>> {
-    let mut file = File::open(path).map_err(TrainError::io("read", path))?;
-    let (header, start) = read_header(path, &mut file)?;
-    let mut infos: Vec<(String, &TensorInfo)> = header.tensors().into_iter().collect();
-    infos.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut read = |(name, info): (String, &TensorInfo)| {
-        let (first, end) = info.data_offsets;
-        let data = read_numbers(&mut file, info.dtype, start + first as u64, end - first)
-            .map_err(TrainError::io("read", path))?
-            .ok_or_else(|| TrainError::TensorType {
-                place: path.display().to_string(),
+/// A file that is open: its tensors by rising name, each read when it is asked for. Numbers in f16
+/// and bf16 are widened to f32.
+pub struct SafetensorsFile {
+    path: PathBuf,
+    file: File,
+    /// Where the tensors begin in the file.
+    start: u64,
+    tensors: Vec<(String, TensorInfo)>,
+}
+
+impl SafetensorsFile {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`], [`TrainError::Safetensors`] for a damaged file,
+    /// [`TrainError::TensorType`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut file = File::open(path).map_err(TrainError::io("read", path))?;
+        let (header, start) = read_header(path, &mut file)?;
+        let mut tensors: Vec<(String, TensorInfo)> =
+            header.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        let is_read = |dtype| matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        if let Some((name, info)) = tensors.iter().find(|(_, info)| !is_read(info.dtype)) {
+            return Err(TrainError::TensorType {
+                place: printable_path(path),
                 name: name.clone(),
                 found: format!("{:?}", info.dtype),
                 hint: match info.dtype {
-                    Dtype::F64 => "convert the weights first: in Python, `model.float().save_pretrained(…)`",
-                    _ => "this is no number type that weights are trained in: take the model as it was before it was quantized",
+                    Dtype::F64 => {
+                        "convert the weights first: in Python, `model.float().save_pretrained(…)`"
+                    }
+                    _ => {
+                        "this is no number type that weights are trained in: take the model as it was before it was quantized"
+                    }
                 },
-            })?;
-        Ok(NamedTensor { name, shape: info.shape.clone(), data })
-    };
-    infos.into_iter().map(&mut read).collect()
+            });
+        }
+        Ok(Self { path: path.to_path_buf(), file, start, tensors })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Tensors for SafetensorsFile {
+    fn list(&self) -> Vec<(String, Vec<usize>)> {
+        self.tensors.iter().map(|(name, info)| (name.clone(), info.shape.clone())).collect()
+    }
+
+    fn data(&self, place: usize) -> Result<Cow<'_, [f32]>> {
+        let info = &self.tensors[place].1;
+        let (first, end) = info.data_offsets;
+        read_numbers(&self.file, info.dtype, self.start + first as u64, end - first)
+            .map(Cow::Owned)
+            .map_err(TrainError::io("read", &self.path))
+    }
+}
+
+/// Every tensor of the file, held: see [`SafetensorsFile`].
+///
+/// # Errors
+/// Those of [`SafetensorsFile::open`]; [`TrainError::Io`].
+pub fn read_safetensors(path: &Path) -> Result<Vec<NamedTensor>> {
+    SafetensorsFile::open(path)?.held()
 }
 
 /// The header, and where the tensors begin in the file; checked against the file's length.
@@ -87,7 +129,8 @@ fn read_header(path: &Path, file: &mut File) -> Result<(Metadata, u64)> {
 }
 
 /// What to do about a damaged file.
-const WRITE_AGAIN: &str = "the file may be truncated; write or download it again";
+const WRITE_AGAIN: &str =
+    "the file is damaged or not what its name says; write or download it again";
 
 /// What a file is that is not safetensors, from its first bytes, and what to do about it.
 fn what_else(first: &[u8], length: u64, claimed: Option<u64>) -> (String, Option<&'static str>) {
@@ -115,38 +158,23 @@ fn what_else(first: &[u8], length: u64, claimed: Option<u64>) -> (String, Option
     }
 }
 
-/// The numbers in `bytes` bytes at `start`, in f32; `None` for a type that is not read.
-fn read_numbers(
-    file: &mut File,
-    dtype: Dtype,
-    start: u64,
-    bytes: usize,
-) -> io::Result<Option<Vec<f32>>> {
+/// The numbers in `bytes` bytes at `start`, in f32; there are no types but the three.
+fn read_numbers(mut file: &File, dtype: Dtype, start: u64, bytes: usize) -> io::Result<Vec<f32>> {
     file.seek(SeekFrom::Start(start))?;
-    let mut raw = |length: usize| {
-        let mut raw = vec![0u8; length];
-        file.read_exact(&mut raw).map(|()| raw)
-    };
-    Ok(Some(match dtype {
-        // Where memory is little-endian, as the file is, the numbers are read where they belong.
-        Dtype::F32 if cfg!(target_endian = "little") => {
-            let mut data = vec![0f32; bytes / size_of::<f32>()];
-            file.read_exact(bytemuck::cast_slice_mut(&mut data))?;
-            data
-        }
-        Dtype::F32 => {
-            raw(bytes)?.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
-        }
-        Dtype::F16 => {
-            let halves = raw(bytes)?;
-            halves.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect()
-        }
-        Dtype::BF16 => {
-            let halves = raw(bytes)?;
-            halves.as_chunks().0.iter().map(|&bytes| bf16::from_le_bytes(bytes).to_f32()).collect()
-        }
-        _ => return Ok(None),
-    }))
+    // Where memory is little-endian, as the file is, the numbers are read where they belong.
+    if dtype == Dtype::F32 && cfg!(target_endian = "little") {
+        let mut data = vec![0f32; bytes / size_of::<f32>()];
+        file.read_exact(bytemuck::cast_slice_mut(&mut data))?;
+        return Ok(data);
+    }
+    let mut raw = vec![0u8; bytes];
+    file.read_exact(&mut raw)?;
+    let halves = raw.as_chunks().0.iter();
+    Ok(match dtype {
+        Dtype::F16 => halves.map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect(),
+        Dtype::BF16 => halves.map(|&bytes| bf16::from_le_bytes(bytes).to_f32()).collect(),
+        _ => raw.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
+    })
 }
 
 /// Writes `tensors` to a new file at `path`, one after the other. Nothing is synced: this is for a

@@ -12,7 +12,7 @@ use super::json::read_json;
 use super::*;
 use crate::error::TrainError;
 use crate::model::{ModelConfig, initial_parameters};
-use crate::tensor::NamedTensor;
+use crate::tensor::{NamedTensor, Tensors};
 
 const TOKENIZER: &str =
     r#"{"added_tokens": [{"id": 31, "content": "<|endoftext|>"}], "model": {"vocab": {"a": 0}}}"#;
@@ -31,6 +31,18 @@ fn model() -> ModelConfig {
         norm_eps: 1.1e-6,
         ..ModelConfig::small()
     }
+}
+
+fn load_parameters(dir: &Path, model: &ModelConfig) -> crate::Result<Vec<NamedTensor>> {
+    open_parameters(dir, model)?.held()
+}
+
+fn load_initial(
+    dir: &Path,
+    model: &ModelConfig,
+    tokenizer: &Tokenizer,
+) -> crate::Result<Vec<NamedTensor>> {
+    open_initial(dir, model, tokenizer)?.held()
 }
 
 fn tokenizer() -> ExportTokenizer<'static> {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cuvee_words::printable_path;
 use serde::{Deserialize, Serialize};
 
 use super::preset::{Preset, PresetShape};
@@ -150,7 +151,7 @@ impl ModelSpec {
         Err(TrainError::config(
             "model.init",
             "a folder with a config.json",
-            format!("`{}`", dir.display()),
+            format!("`{}`", printable_path(dir)),
             hint,
         ))
     }

@@ -3,33 +3,63 @@
 //! No stream is shared between parameters, so adding a layer or widening the vocabulary leaves
 //! every other parameter's start untouched, and any element can be computed alone.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
 use cuvee_mixer::seed::{self, CounterRng};
 
 use super::config::ModelConfig;
-use super::parameters::{Initialiser, ParameterInfo};
-use crate::tensor::NamedTensor;
+use super::parameters::{Initialiser, ParameterInfo, names_and_shapes};
+use crate::error::Result;
+use crate::tensor::{NamedTensor, Tensors};
+
+/// The parameters that a run of a root seed begins with, each drawn when it is asked for: see
+/// [`initial_parameters`].
+pub struct InitialParameters {
+    list: Vec<ParameterInfo>,
+    init: u64,
+}
+
+impl InitialParameters {
+    /// Those of `model`, in the order of [`ModelConfig::parameter_list`].
+    pub fn new(model: &ModelConfig, root_seed: u64) -> Self {
+        Self { list: model.parameter_list(), init: seed::derive(root_seed, seed::INIT) }
+    }
+}
+
+impl Tensors for InitialParameters {
+    fn list(&self) -> Vec<(String, Vec<usize>)> {
+        names_and_shapes(&self.list)
+    }
+
+    fn data(&self, place: usize) -> Result<Cow<'_, [f32]>> {
+        Ok(Cow::Owned(initial_numbers(&self.list[place], self.init)))
+    }
+}
 
 /// Every parameter of `model`, in the order of [`ModelConfig::parameter_list`], from the run's root
 /// seed: a normal parameter's numbers are those of the counter-based generator of (seed,
 /// [`seed::INIT`], its name).
 pub fn initial_parameters(model: &ModelConfig, root_seed: u64) -> Vec<NamedTensor> {
     let init = seed::derive(root_seed, seed::INIT);
-    model.parameter_list().iter().map(|info| initial_tensor(info, init)).collect()
+    let named = |info: ParameterInfo| {
+        let data = initial_numbers(&info, init);
+        NamedTensor { name: info.name, shape: info.shape, data }
+    };
+    model.parameter_list().into_iter().map(named).collect()
 }
 
-fn initial_tensor(info: &ParameterInfo, init: u64) -> NamedTensor {
+fn initial_numbers(info: &ParameterInfo, init: u64) -> Vec<f32> {
     let count = info.shape.iter().map(|&n| n as u64).product::<u64>();
     let rng = CounterRng::new(seed::derive(init, &info.name));
-    let data = match info.initialiser {
+    match info.initialiser {
         Initialiser::Ones => (0..count).map(|_| 1.0).collect(),
         Initialiser::Normal(std) => (0..count)
             .into_par_iter()
             .map(|index| (std * standard_normal(&rng, index)) as f32)
             .collect(),
-    };
-    NamedTensor { name: info.name.clone(), shape: info.shape.clone(), data }
+    }
 }
 
 /// Element `index` of a sequence of independent standard normal draws: 2k and 2k + 1 are the two of

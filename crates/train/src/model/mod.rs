@@ -14,9 +14,8 @@ mod preset;
 
 pub(crate) use config::Misfit;
 pub use config::{ModelConfig, ModelSpec};
-pub use init::initial_parameters;
+pub use init::{InitialParameters, initial_parameters};
 pub use parameters::{
-    FusedGroup, Initialiser, OptimizerGroup, ParameterInfo, ParameterKind, check_shapes,
-    check_tensors,
+    FusedGroup, Initialiser, OptimizerGroup, ParameterInfo, ParameterKind, names_and_shapes,
 };
 pub use preset::{Preset, PresetShape};

@@ -4,11 +4,12 @@
 //! [`ModelConfig::parameter_list`], which the table makes. To add a parameter is to add a row here
 //! and to use it in the decoders.
 
-use std::collections::HashMap;
-
 use super::config::ModelConfig;
-use crate::error::{Result, TrainError};
-use crate::tensor::NamedTensor;
+
+/// The names and shapes of parameters.
+pub fn names_and_shapes(list: &[ParameterInfo]) -> Vec<(String, Vec<usize>)> {
+    list.iter().map(|info| (info.name.clone(), info.shape.clone())).collect()
+}
 
 /// What a parameter is in the decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -265,77 +266,6 @@ impl ModelConfig {
         let attention =
             (12 * self.layers as u64 * self.q_dim() as u64).saturating_mul(context as u64);
         (6 * multiplied).saturating_add(attention)
-    }
-}
-
-/// Puts `tensors` in the order of `list`, refusing any that is missing, unknown, doubled or
-/// misshapen. `place` says in the message what was being loaded.
-///
-/// # Errors
-/// [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`], [`TrainError::TensorShape`].
-pub fn check_tensors<'a>(
-    list: &[ParameterInfo],
-    tensors: &'a [NamedTensor],
-    place: &str,
-) -> Result<Vec<&'a NamedTensor>> {
-    let shapes: Vec<_> =
-        tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect();
-    let places = check_shapes(list, &shapes, place)?;
-    let ordered: Vec<_> = places.into_iter().map(|place| &tensors[place]).collect();
-    for (info, tensor) in list.iter().zip(&ordered) {
-        if tensor.data.len() != info.shape.iter().product::<usize>() {
-            return Err(misshapen(info, &tensor.shape, place));
-        }
-    }
-    Ok(ordered)
-}
-
-/// [`check_tensors`] of names and shapes alone: the place in `tensors` of each of `list`.
-///
-/// # Errors
-/// As [`check_tensors`].
-pub fn check_shapes(
-    list: &[ParameterInfo],
-    tensors: &[(String, Vec<usize>)],
-    place: &str,
-) -> Result<Vec<usize>> {
-    let unknown = |(name, shape): &(String, Vec<usize>)| TrainError::UnknownTensor {
-        place: place.to_owned(),
-        name: name.clone(),
-        found: shape.clone(),
-    };
-    let mut by_name = HashMap::with_capacity(tensors.len());
-    for (index, tensor) in tensors.iter().enumerate() {
-        if by_name.insert(tensor.0.as_str(), index).is_some() {
-            return Err(unknown(tensor));
-        }
-    }
-    let mut places = Vec::with_capacity(list.len());
-    for info in list {
-        let index =
-            by_name.remove(info.name.as_str()).ok_or_else(|| TrainError::MissingTensor {
-                place: place.to_owned(),
-                name: info.name.clone(),
-                expected: info.shape.clone(),
-            })?;
-        if tensors[index].1 != info.shape {
-            return Err(misshapen(info, &tensors[index].1, place));
-        }
-        places.push(index);
-    }
-    // Deterministic choice of the one to name: the first in the caller's order.
-    match tensors.iter().find(|tensor| by_name.contains_key(tensor.0.as_str())) {
-        Some(tensor) => Err(unknown(tensor)),
-        None => Ok(places),
-    }
-}
-
-fn misshapen(info: &ParameterInfo, found: &[usize], place: &str) -> TrainError {
-    TrainError::TensorShape {
-        place: place.to_owned(),
-        name: info.name.clone(),
-        expected: info.shape.clone(),
-        found: found.to_vec(),
     }
 }
 

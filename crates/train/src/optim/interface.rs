@@ -1,10 +1,12 @@
 //! What every optimizer does, and the state that a checkpoint keeps of it.
 
+use std::borrow::Cow;
+
 use cuvee_kernels::Backend;
 
 use crate::error::Result;
-use crate::model::{OptimizerGroup, ParameterInfo, check_tensors};
-use crate::tensor::NamedTensor;
+use crate::model::OptimizerGroup;
+use crate::tensor::{NamedTensor, Tensors};
 
 /// Where an engine keeps its numbers.
 pub trait Storage {
@@ -77,26 +79,19 @@ pub struct OptimizerState {
     pub tensors: Vec<StateTensors>,
 }
 
-impl OptimizerState {
-    /// The tensors of the kinds `names`, in their order, each kind's in the order of `list`.
-    ///
-    /// # Errors
-    /// Those of [`check_tensors`]. A kind that is not there lacks its first tensor; one that is not
-    /// among `names` has tensors that are unknown.
-    pub(crate) fn ordered(
-        &self,
-        names: &[&str],
-        list: &[ParameterInfo],
-    ) -> Result<Vec<Vec<&NamedTensor>>> {
-        for kind in self.tensors.iter().filter(|kind| !names.contains(&kind.name.as_str())) {
-            check_tensors(&[], &kind.tensors, &format!("optimizer state `{}`", kind.name))?;
-        }
-        let of = |name: &&str| {
-            let kind = self.tensors.iter().find(|kind| kind.name == *name);
-            let tensors = kind.map_or(&[][..], |kind| &kind.tensors);
-            check_tensors(list, tensors, &format!("optimizer state `{name}`"))
+/// Each tensor is called `KIND.PARAMETER`, as in a file.
+impl Tensors for OptimizerState {
+    fn list(&self) -> Vec<(String, Vec<usize>)> {
+        let kind = |kind: &StateTensors| -> Vec<_> {
+            let name = |tensor: &NamedTensor| format!("{}.{}", kind.name, tensor.name);
+            kind.tensors.iter().map(|tensor| (name(tensor), tensor.shape.clone())).collect()
         };
-        names.iter().map(of).collect()
+        self.tensors.iter().flat_map(kind).collect()
+    }
+
+    fn data(&self, place: usize) -> Result<Cow<'_, [f32]>> {
+        let mut all = self.tensors.iter().flat_map(|kind| &kind.tensors);
+        Ok(Cow::Borrowed(all.nth(place).map_or(&[][..], |tensor| tensor.data.as_slice())))
     }
 }
 

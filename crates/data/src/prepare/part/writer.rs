@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use cuvee_words::printable_path;
+
 use super::files::{
     DocumentRecord, RecordWriter, StreamWriter, read_records, records_file, stream_files,
 };
@@ -111,7 +113,7 @@ impl<'a> PartWriter<'a> {
                 let error = error.lines().next().unwrap_or_default();
                 progress.note(&job.line(&format!(
                     "what an earlier run left in {} cannot be gone on with and is made again: {error}",
-                    folder.display()
+                    printable_path(&folder)
                 )));
             }
         }

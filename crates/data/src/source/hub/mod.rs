@@ -54,9 +54,8 @@ pub(super) fn find(
             let path = snapshot.fetch(README, progress, &AtomicBool::new(false))?;
             let text = std::fs::read(&path).map_err(DataError::io("read", &path))?;
             configs(&String::from_utf8_lossy(&text)).unwrap_or_else(|message| {
-                progress.note(&format!(
-                    "note: {name}: the header of its README cannot be read: {message}"
-                ));
+                progress
+                    .note(&format!("{name}: the header of its README cannot be read: {message}"));
                 Vec::new()
             })
         }

@@ -48,7 +48,7 @@ fn cut<'a>(
         stretch.within.as_ref().map_or((0, u64::MAX), |within| (within.start, within.end));
     let mut at = stretch.from;
     let read_error = |stream: &decompress::Stream<'_>, error, line| {
-        stream.error(error, &file.path, format!("after line {line}"))
+        stream.error(error, &file.path, decompress::place("after line", line))
     };
     if at == Cursor::default() && start > 0 {
         // The line that the byte before belongs to is another's.
@@ -288,9 +288,12 @@ fn document(
 ) -> std::result::Result<Document, column::Wrong> {
     let mends = reading.mends();
     // The names of the columns that are there stand in the whole row, which was not kept.
-    let names = || json::value(line_text).map_or_else(Vec::new, |row| column::names(&row));
+    let there = || {
+        let row = json::value(line_text);
+        row.map_or_else(column::There::default, |row| column::There::in_row(&row))
+    };
     let Keys { unit, domain, mended } =
-        reading.keys(file, &mut |path| column::key(&row, path, mends, names))?;
+        reading.keys(file, &mut |path| column::key(&row, path, mends, there))?;
     let name = reading.options.text.as_str();
     // Moved out where it can be, copied where it stands deeper.
     let found = match row.take(name) {
@@ -298,7 +301,7 @@ fn document(
         None => column::find(&row, name).map(|value| value.into_owned()),
     };
     let Some(found) = found else {
-        return Err(column::Wrong::missing(Invalid::MissingColumn, name, names()));
+        return Err(column::Wrong::missing(Invalid::MissingColumn, name, there()));
     };
     let (text, replaced) = column::text(found, name, mends)?;
     let content = Content::Text(text);

@@ -9,6 +9,7 @@ mod parquet;
 mod tokenized;
 mod txt;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::chunk::{self, ChunkSink, Chunker, Stretch};
@@ -161,7 +162,10 @@ pub(super) fn has_ending(format: Format, path: &Path) -> bool {
 /// The endings of one format, or of all, for messages.
 pub(super) fn endings(format: Option<Format>) -> String {
     let wanted = rows().filter(|row| format.is_none_or(|format| format == row.format()));
-    wanted.flat_map(|row| row.endings().iter().copied()).collect::<Vec<_>>().join(", ")
+    let mut endings: Vec<&str> = wanted.flat_map(|row| row.endings()).copied().collect();
+    let mut seen = HashSet::new();
+    endings.retain(|ending| seen.insert(*ending));
+    endings.join(", ")
 }
 
 /// Whether documents of the format have columns that can be named.

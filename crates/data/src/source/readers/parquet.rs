@@ -15,6 +15,7 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use cuvee_words::printable;
 use parquet::basic::Type as PhysicalType;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::DataType;
@@ -36,6 +37,12 @@ use crate::source::{column, decompress, signature};
 /// Rows read at once. Documents are kept until the next ones are read, so it bounds memory too.
 const ROWS: usize = 64;
 
+/// Parts of a value that a message names.
+const MOST_PARTS: usize = 5;
+
+/// What to do about a list.
+const LIST: &str = "join the parts into one text, or name another column";
+
 /// Row groups can be read each by itself.
 pub(super) static CHUNKER: Chunker = Chunker { splits: |_| true, cut };
 
@@ -52,7 +59,7 @@ fn cut<'a>(
         move |message: String| DataError::Corrupt {
             path: file.path.clone(),
             format: "parquet",
-            place: format!("after row {row}"),
+            place: decompress::place("after row", row),
             message,
             hint: "the file is damaged or was cut off; fetch or write it again",
         }
@@ -139,7 +146,11 @@ fn check(file: &SourceFile) -> Result<()> {
 /// Its own, in words; or that it panicked.
 fn decode<T>(work: impl FnOnce() -> Decoded<T>) -> std::result::Result<T, String> {
     match caught(work) {
-        Ok(result) => result.map_err(|error| error.to_string()),
+        Ok(result) => result.map_err(|error| match error {
+            ParquetError::General(said) | ParquetError::EOF(said) => said,
+            ParquetError::External(inner) => inner.to_string(),
+            other => other.to_string(),
+        }),
         Err(panic) => Err(format!("it holds what no writer writes ({panic})")),
     }
 }
@@ -261,10 +272,6 @@ impl Leaf {
                 best = Some((number, inside.unwrap_or_default()));
             }
         }
-        let Some((number, inside)) = best else {
-            return Err(column::missing(names, path, file, "schema".to_owned(), ""));
-        };
-        let descriptor = schema.column(number);
         let wrong = |found: String, hint: &str| DataError::ColumnType {
             path: file.path.clone(),
             place: "schema".into(),
@@ -273,6 +280,34 @@ impl Leaf {
             found: found.into(),
             hint: hint.into(),
         };
+        let Some((number, inside)) = best else {
+            let within =
+                |name: &&String| name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+            return Err(match names.iter().position(|name| within(&name)) {
+                None => {
+                    let there = column::There::of(names);
+                    column::missing(there, path, file, "schema".to_owned(), "")
+                }
+                // A value of several parts, each a column.
+                Some(first) if schema.column(first).max_rep_level() > 0 => {
+                    let found = match schema.column(first).physical_type() {
+                        PhysicalType::BYTE_ARRAY => "a list of texts",
+                        _ => "a list",
+                    };
+                    wrong(found.to_owned(), LIST)
+                }
+                Some(first) => {
+                    let parts = names.iter().filter(within).take(MOST_PARTS);
+                    let parts: Vec<String> = parts.map(|name| format!("`{name}`")).collect();
+                    let hint = format!(
+                        "a dotted path reaches into it, as `text = \"{}\"`",
+                        printable(&names[first])
+                    );
+                    wrong(format!("an object ({})", parts.join(", ")), &hint)
+                }
+            });
+        };
+        let descriptor = schema.column(number);
         let kind = descriptor.physical_type();
         if descriptor.max_rep_level() > 0 {
             return Err(match kind {
@@ -281,7 +316,7 @@ impl Leaf {
                     "where these are token ids, give the text they were made of, or a file in a \
                      tokenized format; else name a column that holds text",
                 ),
-                _ => wrong("a list".to_owned(), "name a column that holds text"),
+                _ => wrong("a list".to_owned(), LIST),
             });
         }
         let meaning = Meaning::of(&descriptor);
@@ -405,8 +440,8 @@ fn document(
                     let reason =
                         if values.is_empty() { Invalid::MissingColumn } else { Invalid::Key };
                     let row = Json::Object(vec![(leaf.name.clone(), value)]);
-                    let names = column::names(&row);
-                    return Err(at_row(column::Wrong::missing(reason, &leaf.path, names)));
+                    let there = column::There::in_row(&row);
+                    return Err(at_row(column::Wrong::missing(reason, &leaf.path, there)));
                 }
             }
         });
@@ -418,7 +453,7 @@ fn document(
     let Keys { unit, domain, mended: mended_key } = reading
         .keys(file, &mut |path| {
             let row = Json::Object(vec![(path.to_owned(), values.next().unwrap_or(Json::Null))]);
-            column::key(&row, path, mends, Vec::new)
+            column::key(&row, path, mends, column::There::default)
         })
         .map_err(at_row)?;
     let replaced = replaced || mended || mended_key;

@@ -4,6 +4,7 @@
 //! vocabulary. A `shard.json` beside it that names another tokenizer is an error; without one, the
 //! vocabulary is all that can be checked. Memory: one document.
 
+use cuvee_words::printable_path;
 use serde_json::Value;
 
 use crate::document::{Content, Document};
@@ -22,7 +23,7 @@ pub(super) fn read(reading: &Reading<'_>, file: &SourceFile, sink: &mut Sink<'_>
     let Some(tokenizer) = reading.tokenizer else {
         return Err(DataError::Spec {
             key: "tokenizer".to_owned(),
-            expected: format!("the tokenizer that made {}", file.path.display()),
+            expected: format!("the tokenizer that made {}", printable_path(&file.path)),
             found: "one to be trained".to_owned(),
             hint: "name its tokenizer.json with `file` under [tokenizer]".to_owned(),
         });

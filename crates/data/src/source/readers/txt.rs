@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cuvee_words::printable_path;
 use memchr::memchr;
 use memchr::memmem::rfind;
 
@@ -40,8 +41,9 @@ fn cut_file<'a>(
     let mut offset = stretch.from.offset;
     if offset > 0 {
         let skipped = stream.skip(offset, 0);
-        skipped
-            .map_err(|error| stream.error(error, &file.path, format!("before byte {offset}")))?;
+        skipped.map_err(|error| {
+            stream.error(error, &file.path, decompress::place("before byte", offset))
+        })?;
     }
     let within = stream.within();
     let shared = Arc::new(file.clone());
@@ -53,9 +55,9 @@ fn cut_file<'a>(
         // One byte more than fits tells whether there is more, and where characters begin.
         let wanted = max.saturating_add(1).saturating_sub(buffer.len()) as u64;
         if !ended && wanted > 0 {
-            let read = stream
-                .fill(wanted, &mut buffer)
-                .map_err(|error| stream.error(error, &file.path, format!("after byte {offset}")))?;
+            let read = stream.fill(wanted, &mut buffer).map_err(|error| {
+                stream.error(error, &file.path, decompress::place("after byte", offset))
+            })?;
             ended = (read as u64) < wanted;
         }
         if offset == 0 && buffer.starts_with(BYTE_ORDER_MARK) {
@@ -168,7 +170,7 @@ fn tell_of_marks(reading: &Reading<'_>, file: &SourceFile, text: &str, told: &At
         (reading.note)(&format!(
             "{}: byte-order marks (EF BB BF) stand where lines begin, as `cat` leaves them between \
              files; they stay in the text",
-            file.path.display()
+            printable_path(&file.path)
         ));
     }
 }

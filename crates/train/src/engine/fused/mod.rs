@@ -9,7 +9,8 @@
 //!
 //! Costs: a parameter is held in f32 and, laid out for products, twice in the engine's precision.
 //! The first step adds up to four gradients and the optimizer's state; training adds the
-//! activations of one micro-batch a thread, and the estimator `exact` a gradient a thread.
+//! activations of one micro-batch a thread, and the estimator `exact` for each thread two gradients
+//! and a sum in f64 for each of its domains.
 //!
 //! | file | what it holds |
 //! | --- | --- |
@@ -39,13 +40,14 @@ use cuvee_kernels::{Backend, Cpu, Element, ElementType, Rotations, RoundTo};
 use cuvee_mixer::VarianceEstimator;
 
 use super::check::{check_fit, check_prompt, visible};
+use super::tensors::{STATE, state_names};
 use super::{Engine, KernelTime, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
-use crate::model::{ModelConfig, ParameterInfo, check_tensors};
-use crate::optim::{Optimizer, OptimizerState, Update, build_optimizer, clip_scale};
+use crate::model::{ModelConfig, ParameterInfo, names_and_shapes};
+use crate::optim::{Optimizer, Update, build_optimizer, clip_scale};
 use crate::spec::{Precision, TrainSpec};
-use crate::tensor::NamedTensor;
+use crate::tensor::{NamedTensor, Ordered, Tensors};
 use clock::{Clock, KernelKind};
 use decoder::{Decoder, Work};
 use gradients::{Sharing, gradient_of};
@@ -110,7 +112,7 @@ where
     pub fn on_cpu(
         model: &ModelConfig,
         train: &TrainSpec,
-        parameters: Vec<NamedTensor>,
+        parameters: &dyn Tensors,
     ) -> Result<Self> {
         let threads = train.thread_count();
         let kernels = Cpu::new(threads)
@@ -128,13 +130,13 @@ impl<K: Backend> FusedEngine<K> {
         kernels: K,
         model: &ModelConfig,
         train: &TrainSpec,
-        parameters: Vec<NamedTensor>,
+        parameters: &dyn Tensors,
     ) -> Result<Self> {
         model.validate()?;
         let list = model.parameter_list();
         let layout = ParameterLayout::of(&list);
         let mut own = Parameter::all(&kernels, &list, &layout);
-        load(&kernels, &list, &mut own, &parameters)?;
+        load(&kernels, &list, &mut own, parameters)?;
         Ok(Self {
             workers: (0..kernels.workers()).map(|_| WorkerSlice::new()).collect(),
             gradients: Vec::new(),
@@ -351,16 +353,15 @@ impl<K: Backend> FusedEngine<K> {
     }
 }
 
-/// Fills `parameters` from tensors that are known to be the model's.
+/// Fills `parameters` from tensors that are the model's, one by one.
 fn load<K: Backend>(
     kernels: &K,
     list: &[ParameterInfo],
     parameters: &mut [Parameter<K>],
-    tensors: &[NamedTensor],
+    tensors: &dyn Tensors,
 ) -> Result<()> {
-    let ordered = check_tensors(list, tensors, "parameters")?;
-    kernels.parallel(parameters, |parameter| parameter.load(kernels, &ordered));
-    Ok(())
+    let ordered = Ordered::new(names_and_shapes(list), tensors, "parameters")?;
+    parameters.iter_mut().try_for_each(|parameter| parameter.load(kernels, &ordered))
 }
 
 impl<K: Backend> Engine for FusedEngine<K> {
@@ -479,17 +480,19 @@ impl<K: Backend> Engine for FusedEngine<K> {
         Ok(self.parameters.iter().find_map(of).unwrap_or_default())
     }
 
-    fn load_parameters(&mut self, tensors: &[NamedTensor]) -> Result<()> {
-        load(&self.kernels, &self.list, &mut self.parameters, tensors)?;
+    fn load_parameters(&mut self, tensors: &dyn Tensors) -> Result<()> {
         self.generation = None;
-        Ok(())
+        load(&self.kernels, &self.list, &mut self.parameters, tensors)
     }
 
-    fn load_optimizer_state(&mut self, state: &OptimizerState) -> Result<()> {
-        let kinds = state.ordered(self.optimizer.state_names(), &self.list)?;
-        let Self { kernels, parameters, .. } = self;
-        parameters.iter_mut().for_each(|parameter| parameter.load_state(kernels, &kinds));
-        self.updates = state.updates;
+    fn load_optimizer_state(&mut self, updates: u64, state: &dyn Tensors) -> Result<()> {
+        let names = state_names(self.optimizer.state_names(), &self.list);
+        let state = Ordered::new(names, state, STATE)?;
+        let (kinds, all) = (self.optimizer.state_names().len(), self.list.len());
+        for parameter in &mut self.parameters {
+            parameter.load_state(&self.kernels, kinds, all, &state)?;
+        }
+        self.updates = updates;
         Ok(())
     }
 

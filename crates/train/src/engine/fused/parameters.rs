@@ -6,7 +6,7 @@ use super::layout::ParameterLayout;
 use crate::error::Result;
 use crate::model::{OptimizerGroup, ParameterInfo};
 use crate::optim::{Optimizer, Slot, Update};
-use crate::tensor::NamedTensor;
+use crate::tensor::Ordered;
 
 /// One group of a [`ParameterLayout`].
 pub(super) struct Parameter<K: Backend> {
@@ -50,20 +50,42 @@ impl<K: Backend> Parameter<K> {
         layout.groups.iter().map(of_group).collect()
     }
 
-    /// Copies its members out of `ordered`, tensors in the list's order.
-    pub(super) fn load(&mut self, kernels: &K, ordered: &[&NamedTensor]) {
-        write(kernels, &self.members, &mut self.values, ordered);
+    /// Copies its members out of `ordered`, which has the list's order.
+    ///
+    /// # Errors
+    /// Those of [`Ordered::data`].
+    pub(super) fn load(&mut self, kernels: &K, ordered: &Ordered<'_>) -> Result<()> {
+        let mut at = 0;
+        for &(place, len) in &self.members {
+            kernels.write(&mut self.values, at, &ordered.data(place)?);
+            at += len;
+        }
         self.lay_out(kernels);
+        Ok(())
     }
 
-    /// Likewise its state, one list for each kind.
-    pub(super) fn load_state(&mut self, kernels: &K, kinds: &[Vec<&NamedTensor>]) {
-        let load = |ordered: &Vec<&NamedTensor>| {
-            let mut floats = kernels.floats(self.len);
-            write(kernels, &self.members, &mut floats, ordered);
-            floats
-        };
-        self.state = kinds.iter().map(load).collect();
+    /// Likewise its state: so many kinds, each of `all` tensors.
+    ///
+    /// # Errors
+    /// Those of [`Ordered::data`].
+    pub(super) fn load_state(
+        &mut self,
+        kernels: &K,
+        kinds: usize,
+        all: usize,
+        ordered: &Ordered<'_>,
+    ) -> Result<()> {
+        if self.state.is_empty() {
+            self.state = (0..kinds).map(|_| kernels.floats(self.len)).collect();
+        }
+        for (kind, floats) in self.state.iter_mut().enumerate() {
+            let mut at = 0;
+            for &(place, len) in &self.members {
+                kernels.write(floats, at, &ordered.data(kind * all + place)?);
+                at += len;
+            }
+        }
+        Ok(())
     }
 
     /// One update by the optimizer.
@@ -117,18 +139,5 @@ impl<K: Backend> Parameter<K> {
     /// Places of its members in the model's list, and each one's elements.
     pub(super) fn members(&self) -> impl Iterator<Item = (usize, usize)> {
         self.members.iter().copied()
-    }
-}
-
-fn write<K: Backend>(
-    kernels: &K,
-    members: &[(usize, usize)],
-    floats: &mut K::Floats,
-    ordered: &[&NamedTensor],
-) {
-    let mut at = 0;
-    for &(place, len) in members {
-        kernels.write(floats, at, &ordered[place].data);
-        at += len;
     }
 }

@@ -50,13 +50,14 @@ use cuvee_mixer::VarianceEstimator;
 
 use super::check::{check_fit, check_prompt, visible};
 use super::device::DeviceSpec;
+use super::tensors::{STATE, state_names};
 use super::{Engine, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
-use crate::model::{ModelConfig, ParameterInfo, check_tensors, initial_parameters};
-use crate::optim::{OptimizerState, clip_scale};
+use crate::model::{InitialParameters, ModelConfig, ParameterInfo, names_and_shapes};
+use crate::optim::clip_scale;
 use crate::spec::{Precision, TrainSpec};
-use crate::tensor::NamedTensor;
+use crate::tensor::{NamedTensor, Ordered, Tensors};
 use decoder::{Decoder, KvCache, RotaryTables};
 use gradient_capture::{Captured, GradientCapture, Look};
 use loss::{sequence_losses_b, token_losses_bt};
@@ -123,7 +124,7 @@ impl ReferenceEngine {
         root_seed: u64,
     ) -> Result<Self> {
         model.validate()?;
-        Self::from_parameters(model, train, device, initial_parameters(model, root_seed))
+        Self::from_parameters(model, train, device, &InitialParameters::new(model, root_seed))
     }
 
     /// An engine in f32 around given parameters, in any order.
@@ -135,7 +136,7 @@ impl ReferenceEngine {
         model: &ModelConfig,
         train: &TrainSpec,
         device: DeviceSpec,
-        parameters: Vec<NamedTensor>,
+        parameters: &dyn Tensors,
     ) -> Result<Self> {
         Self::with_dtype(model, train, device, parameters, DType::F32)
     }
@@ -149,7 +150,7 @@ impl ReferenceEngine {
         model: &ModelConfig,
         train: &TrainSpec,
         device: DeviceSpec,
-        parameters: Vec<NamedTensor>,
+        parameters: &dyn Tensors,
         dtype: DType,
     ) -> Result<Self> {
         model.validate()?;
@@ -358,9 +359,9 @@ impl ReferenceEngine {
         Ok(Tensor::from_slice(ids, (1, ids.len()), &self.device)?)
     }
 
-    /// `tensors`, in the parameters' order, on the engine's device.
-    fn placed(&self, tensors: &[&NamedTensor]) -> Result<Vec<Tensor>> {
-        tensors.iter().map(|tensor| to_device(tensor, &self.device, self.dtype)).collect()
+    /// The tensor at `at`, of the shape of the parameter at `place`, on the engine's device.
+    fn placed(&self, ordered: &Ordered<'_>, at: usize, place: usize) -> Result<Tensor> {
+        to_device(ordered.data(at)?, &self.list[place].shape, &self.device, self.dtype)
     }
 
     fn named<'a>(&self, tensors: impl Iterator<Item = &'a Tensor>) -> Result<Vec<NamedTensor>> {
@@ -459,19 +460,24 @@ impl Engine for ReferenceEngine {
         numbers(&self.updates.tensor(&self.variables[place], kind, place)?)
     }
 
-    fn load_parameters(&mut self, tensors: &[NamedTensor]) -> Result<()> {
-        let placed = self.placed(&check_tensors(&self.list, tensors, "parameters")?)?;
+    fn load_parameters(&mut self, tensors: &dyn Tensors) -> Result<()> {
+        let ordered = Ordered::new(names_and_shapes(&self.list), tensors, "parameters")?;
         self.cache = None;
-        for (variable, tensor) in self.variables.iter().zip(&placed) {
-            variable.set(tensor)?;
+        for (place, variable) in self.variables.iter().enumerate() {
+            variable.set(&self.placed(&ordered, place, place)?)?;
         }
         Ok(())
     }
 
-    fn load_optimizer_state(&mut self, state: &OptimizerState) -> Result<()> {
-        let kinds = state.ordered(self.updates.names(), &self.list)?;
-        let kinds = kinds.iter().map(|kind| self.placed(kind)).collect::<Result<Vec<_>>>()?;
-        self.updates.restore(state.updates, &kinds);
+    fn load_optimizer_state(&mut self, updates: u64, state: &dyn Tensors) -> Result<()> {
+        let names = state_names(self.updates.names(), &self.list);
+        let ordered = Ordered::new(names, state, STATE)?;
+        for place in 0..self.list.len() {
+            let kind = |kind| self.placed(&ordered, kind * self.list.len() + place, place);
+            let kinds = (0..self.updates.names().len()).map(kind).collect::<Result<Vec<_>>>()?;
+            self.updates.state[place] = kinds;
+        }
+        self.updates.count = updates;
         Ok(())
     }
 }

@@ -1,31 +1,27 @@
 //! Numbers onto the device and back.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 
 use candle_core::{DType, Device, Tensor, Var};
 
 use crate::engine::DeviceSpec;
 use crate::error::{Result, TrainError};
-use crate::model::{ParameterInfo, check_tensors};
-use crate::tensor::NamedTensor;
+use crate::model::{ParameterInfo, names_and_shapes};
+use crate::tensor::{Ordered, Tensors};
 
-/// `parameters` in the order of `list`, on the device; each leaves the host's memory as soon as it
-/// is there.
+/// `parameters` in the order of `list`, on the device, asked for one by one.
 pub(super) fn variables(
     list: &[ParameterInfo],
-    parameters: Vec<NamedTensor>,
+    parameters: &dyn Tensors,
     device: &Device,
     dtype: DType,
 ) -> Result<Vec<Var>> {
-    check_tensors(list, &parameters, "parameters")?;
-    let mut placed = parameters
-        .into_iter()
-        .map(|NamedTensor { name, shape, data }| {
-            let tensor = Tensor::from_vec(data, shape, device)?.to_dtype(dtype)?;
-            Ok((name, Var::from_tensor(&tensor)?))
-        })
-        .collect::<Result<HashMap<_, _>>>()?;
-    Ok(list.iter().filter_map(|info| placed.remove(&info.name)).collect())
+    let ordered = Ordered::new(names_and_shapes(list), parameters, "parameters")?;
+    let placed = |(place, info): (usize, &ParameterInfo)| {
+        let tensor = to_device(ordered.data(place)?, &info.shape, device, dtype)?;
+        Ok(Var::from_tensor(&tensor)?)
+    };
+    list.iter().enumerate().map(placed).collect()
 }
 
 /// The elements of a vector.
@@ -33,9 +29,14 @@ pub(super) fn to_f64(tensor_b: &Tensor) -> Result<Vec<f64>> {
     Ok(tensor_b.to_dtype(DType::F64)?.to_vec1::<f64>()?)
 }
 
-/// `tensor` on the device.
-pub(super) fn to_device(tensor: &NamedTensor, device: &Device, dtype: DType) -> Result<Tensor> {
-    Ok(Tensor::from_slice(&tensor.data, tensor.shape.as_slice(), device)?.to_dtype(dtype)?)
+/// Numbers on the device.
+pub(super) fn to_device(
+    data: Cow<'_, [f32]>,
+    shape: &[usize],
+    device: &Device,
+    dtype: DType,
+) -> Result<Tensor> {
+    Ok(Tensor::from_vec(data.into_owned(), shape, device)?.to_dtype(dtype)?)
 }
 
 /// The device itself.

@@ -74,14 +74,6 @@ impl Updates {
             None => Ok(variable.zeros_like()?),
         }
     }
-
-    /// Goes on after `count` updates with the state `kinds`, each kind in the list's order.
-    pub(super) fn restore(&mut self, count: u64, kinds: &[Vec<Tensor>]) {
-        self.count = count;
-        for (place, state) in self.state.iter_mut().enumerate() {
-            *state = kinds.iter().map(|kind| kind[place].clone()).collect();
-        }
-    }
 }
 
 fn zeros(variable: &Var, count: usize) -> Result<Vec<Tensor>> {

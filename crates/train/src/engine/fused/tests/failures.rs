@@ -147,14 +147,14 @@ fn tensors_that_do_not_fit_replace_nothing() {
     tensors.push(last);
     assert!(matches!(engine.load_parameters(&tensors), Err(TrainError::UnknownTensor { .. })));
     assert_eq!(bits(&engine), before);
-    assert!(engine.load_optimizer_state(&OptimizerState::default()).is_err());
+    assert!(engine.load_optimizer_state(0, &OptimizerState::default()).is_err());
     let mut state = engine.optimizer_state().unwrap();
     state.tensors[1].name = "momentum".to_owned();
-    assert!(engine.load_optimizer_state(&state).is_err());
+    assert!(engine.load_optimizer_state(state.updates, &state).is_err());
     assert_eq!(engine.optimizer_state().unwrap().updates, 0);
     let few = case.parameters().split_off(1);
     assert!(matches!(
-        FusedEngine::<Cpu<f32>>::on_cpu(&case.model, &case.spec(), few),
+        FusedEngine::<Cpu<f32>>::on_cpu(&case.model, &case.spec(), &few),
         Err(TrainError::MissingTensor { .. })
     ));
 }

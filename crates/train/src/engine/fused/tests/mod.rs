@@ -16,6 +16,7 @@ use cuvee_mixer::DomainId;
 use super::*;
 use crate::engine::{DeviceSpec, ReferenceEngine};
 use crate::model::initial_parameters;
+use crate::optim::OptimizerState;
 
 /// A model and how its batch is cut.
 #[derive(Clone)]
@@ -101,7 +102,7 @@ impl Case {
     where
         f32: RoundTo<E>,
     {
-        FusedEngine::on_cpu(&self.model, spec, self.parameters()).unwrap()
+        FusedEngine::on_cpu(&self.model, spec, &self.parameters()).unwrap()
     }
 
     fn oracle(&self, spec: &TrainSpec) -> ReferenceEngine {
@@ -109,7 +110,7 @@ impl Case {
             &self.model,
             spec,
             DeviceSpec::Cpu,
-            self.parameters(),
+            &self.parameters(),
             DType::F64,
         )
         .unwrap()

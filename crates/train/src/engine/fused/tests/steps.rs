@@ -111,7 +111,7 @@ fn five_steps_are_two_and_three_with_a_save_between_to_the_bit() {
         assert_eq!(run(&mut first, 0..2), expected[..2]);
         // An engine that has been elsewhere.
         let mut second =
-            FusedEngine::on_cpu(&case.model, &case.spec(), initial_parameters(&case.model, 99))
+            FusedEngine::on_cpu(&case.model, &case.spec(), &initial_parameters(&case.model, 99))
                 .unwrap();
         run(&mut second, 0..1);
         let mut parameters = first.parameters().unwrap();
@@ -119,7 +119,7 @@ fn five_steps_are_two_and_three_with_a_save_between_to_the_bit() {
         second.load_parameters(&parameters).unwrap();
         let mut state = first.optimizer_state().unwrap();
         state.tensors[0].tensors.reverse();
-        second.load_optimizer_state(&state).unwrap();
+        second.load_optimizer_state(state.updates, &state).unwrap();
         assert_eq!(second.optimizer_state().unwrap(), first.optimizer_state().unwrap());
         assert_eq!(run(&mut second, 2..5), expected[2..]);
         assert_eq!(bits(&second), bits(&whole));
@@ -139,7 +139,7 @@ fn parameters_come_out_as_they_went_in_and_moments_start_at_zero() {
         let expected = given.clone();
         given.reverse();
         // bf16 rounds what products read, not what is kept.
-        let engine = FusedEngine::<Cpu<bf16>>::on_cpu(&case.model, &case.spec(), given).unwrap();
+        let engine = FusedEngine::<Cpu<bf16>>::on_cpu(&case.model, &case.spec(), &given).unwrap();
         assert_eq!(engine.parameters().unwrap(), expected);
         let OptimizerState { updates, tensors } = engine.optimizer_state().unwrap();
         assert_eq!(updates, 0);
@@ -169,7 +169,7 @@ fn training_lowers_the_loss_on_its_batch() {
         let mut engine = FusedEngine::<Cpu<E>>::on_cpu(
             &case.model,
             &case.spec(),
-            initial_parameters(&case.model, 1),
+            &initial_parameters(&case.model, 1),
         )
         .unwrap();
         let batch = Batch { multipliers: vec![1.0; 4], ..case.batch() };

@@ -116,7 +116,7 @@ fn tensors_that_do_not_fit_replace_nothing() {
     tensors.push(last);
     assert!(matches!(engine.load_parameters(&tensors), Err(TrainError::UnknownTensor { .. })));
     assert_eq!(bits(&engine), before);
-    assert!(engine.load_optimizer_state(&OptimizerState::default()).is_err());
+    assert!(engine.load_optimizer_state(0, &OptimizerState::default()).is_err());
 }
 
 #[test]

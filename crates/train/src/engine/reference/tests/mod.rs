@@ -12,6 +12,8 @@ mod variance;
 use cuvee_mixer::DomainId;
 
 use super::*;
+use crate::model::initial_parameters;
+use crate::optim::OptimizerState;
 
 fn model(tied: bool) -> ModelConfig {
     ModelConfig { tied, ..ModelConfig::small() }
@@ -41,7 +43,7 @@ fn engine_of(
     tensors: Vec<NamedTensor>,
     dtype: DType,
 ) -> ReferenceEngine {
-    ReferenceEngine::with_dtype(model, train, DeviceSpec::Cpu, tensors, dtype).unwrap()
+    ReferenceEngine::with_dtype(model, train, DeviceSpec::Cpu, &tensors, dtype).unwrap()
 }
 
 fn batch() -> Batch {

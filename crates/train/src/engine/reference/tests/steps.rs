@@ -30,7 +30,8 @@ fn an_engine_around_given_parameters_draws_none_and_holds_no_moments() {
     let expected = tensors.clone();
     tensors.reverse();
     let spec = train(3);
-    let mut given = engine_from_parameters(&model(false), &spec, DeviceSpec::Cpu, tensors).unwrap();
+    let mut given =
+        engine_from_parameters(&model(false), &spec, DeviceSpec::Cpu, &tensors).unwrap();
     assert_eq!(given.parameters().unwrap(), expected);
     let state = given.optimizer_state().unwrap();
     let mut moments = state.tensors.iter().flat_map(|kind| &kind.tensors);
@@ -40,7 +41,7 @@ fn an_engine_around_given_parameters_draws_none_and_holds_no_moments() {
     assert_eq!(given.step(&batch(), 1e-3).unwrap(), drawn.step(&batch(), 1e-3).unwrap());
     assert_eq!(given.parameters().unwrap(), drawn.parameters().unwrap());
     let few = expected[1..].to_vec();
-    let error = engine_from_parameters(&model(false), &spec, DeviceSpec::Cpu, few).err().unwrap();
+    let error = engine_from_parameters(&model(false), &spec, DeviceSpec::Cpu, &few).err().unwrap();
     assert!(matches!(error, TrainError::MissingTensor { .. }));
 }
 
@@ -55,7 +56,8 @@ fn a_restored_engine_takes_the_same_next_step_to_the_bit() {
     let mut parameters = one.parameters().unwrap();
     parameters.reverse(); // a file gives them in its own order
     two.load_parameters(&parameters).unwrap();
-    two.load_optimizer_state(&one.optimizer_state().unwrap()).unwrap();
+    let state = one.optimizer_state().unwrap();
+    two.load_optimizer_state(state.updates, &state).unwrap();
     assert_eq!(one.step(&batch(), 2e-3).unwrap(), two.step(&batch(), 2e-3).unwrap());
     assert_eq!(bits(&one), bits(&two));
     assert_eq!(one.optimizer_state().unwrap(), two.optimizer_state().unwrap());
