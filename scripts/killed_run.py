@@ -24,7 +24,7 @@ source = {{ path = "{ROOT}/scripts/*.py", format = "txt", max_document = 2000 }}
 [mixture]
 objective = "importance"
 sampling = "va"
-loss = {{ strategy = "erma", every = 2 }}
+loss = {{ strategy = "erma", every = 20 }}
 [model]
 preset = "xs"
 [train]
@@ -34,6 +34,7 @@ context = 32
 [eval]
 every = 70
 sequences = 4
+tune_sequences = 4
 [checkpoint]
 every = {CHECKPOINT}
 """
