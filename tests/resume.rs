@@ -373,7 +373,7 @@ fn runs_that_weigh_a_batch_before_its_step_resume_to_the_bit() {
     let objective = "objective = \"importance\"\nsampling = { strategy = \"fixed\", shares = { prose = 0.75, code = 0.25 } }";
     place.ok(&["train", "config.toml", "--out", "reference", "--seed", "5", "-q"]);
     for mixture in [
-        "objective = \"reweighted\"\nsampling = \"uniform\"\nloss = { strategy = \"doge\", mu = 0.001 }",
+        "objective = \"reweighted\"\nsampling = \"uniform\"\nloss = { strategy = \"doge\", mu = 0.001, targets = [\"code\"] }",
         "objective = \"reweighted\"\nsampling = \"va\"\nloss = { strategy = \"excess-dro\", reference = \"reference\" }",
         "sampling = { strategy = \"pike\", every = 3 }",
         "sampling = { strategy = \"pike\", every = 2, form = \"closed\", balance = 3, variance = \"sketch\", measure_every = 1 }",

@@ -8,7 +8,8 @@
 //! s_i = clip(lr · W_i / (mean ‖g‖ + 10⁻⁶), 0, 5 lr),
 //! log α_i += s_i / μ, then softmax,
 //!
-//! and the step is made with the new α. Its result is the mean of α over the run.
+//! and the step is made with the new α. Its result is the mean of α over the run. Where there are
+//! two domains and both are targets, W is the same for both and α stays even.
 //!
 //! In: the Gram matrix of the domains' gradients before a step. Out: α. State: log α, its mean, and
 //! one alignment and one norm a domain. Costs one backward pass more a step that compares
