@@ -249,7 +249,7 @@ fn error_chart(study: &Study, title: &str, caption: &str, leave: f64) -> Figure 
     let points = ends.map(|step| (*step as f64, study.oracle_error)).collect();
     let colour = lines.len();
     lines.push(Line { name: "oracle".to_owned(), colour, dash: 1, points, band: Vec::new() });
-    chart(title, caption, logarithmic(study.metric), lines)
+    chart(title, caption, logarithmic("error"), lines)
 }
 
 fn variance_chart(study: &Study) -> Figure {

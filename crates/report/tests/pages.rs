@@ -184,6 +184,21 @@ fn one_seed_an_arm_has_no_interval_over_seeds() {
 }
 
 #[test]
+fn a_band_says_the_seeds_that_it_is_of_and_an_arm_of_one_seed_has_none() {
+    let mut input = uncompared(Shape { arms: 3, seeds: 3, ..SMALL });
+    // Three seeds, two, and one.
+    input.runs.retain(|run| run.seed != Some(2) || run.arm == fixture::ARMS[0]);
+    input.runs.retain(|run| run.seed == Some(0) || run.arm != fixture::ARMS[2]);
+    let html = report(&input);
+    let said = "bands: 2 to 3 seeds, 95 % interval of the mean. An arm of one seed has none.";
+    assert!(html.contains(said));
+    let marks = &figure(&html, "Held-out loss")["panels"][0]["marks"];
+    assert!(marks[0]["low"].is_array() && marks[1]["low"].is_array() && marks[2]["low"].is_null());
+    let even = report(&uncompared(Shape { arms: 2, seeds: 3, ..SMALL }));
+    assert!(even.contains("bands: 3 seeds, 95 % interval") && !even.contains("has none."));
+}
+
+#[test]
 fn runs_without_evaluations_or_without_records_have_a_page() {
     let html = report(&uncompared(Shape { every: 0, ..SMALL }));
     assert!(html.contains("Nothing was evaluated"));

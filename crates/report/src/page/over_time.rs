@@ -63,6 +63,9 @@ impl OverTime<'_> {
         let mut caption = vec![self.caption.clone()];
         if most > 1 && self.bands {
             caption.push(format!("Lines are means, bands: {}.", band_words(fewest, most)));
+            if runs.arms.iter().any(|arm| arm.runs.len() == 1) {
+                caption.push("An arm of one seed has none.".to_owned());
+            }
         } else if most > 1 {
             caption.push(format!("Means over up to {most} seeds."));
         }

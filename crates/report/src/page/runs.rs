@@ -156,7 +156,7 @@ pub(crate) struct Curve {
     pub(crate) high: Vec<f64>,
     /// The most runs of which a mean was taken.
     pub(crate) runs: usize,
-    /// The fewest where there was one.
+    /// The fewest of which there is an interval.
     pub(crate) fewest: usize,
 }
 
@@ -178,7 +178,9 @@ pub(crate) fn curve(
             mean = if values.len() == 1 { values[0] } else { found.mean };
             half = found.ci95.unwrap_or(f64::NAN);
             curve.runs = curve.runs.max(values.len());
-            curve.fewest = curve.fewest.min(values.len());
+            if found.ci95.is_some() {
+                curve.fewest = curve.fewest.min(values.len());
+            }
         }
         curve.mean.push(mean);
         curve.low.push(mean - half);
