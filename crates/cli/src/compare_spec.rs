@@ -280,7 +280,7 @@ mod tests {
     fn an_arm_sets_keys_of_sections_whole() {
         let overrides = spec(ARMS).unwrap().arms[1].overrides();
         let expected =
-            ["mixture.sampling={ strategy = \"va\" }", "train.lr=0.1", "model.preset=\"xs\""];
+            ["mixture.sampling={ strategy = \"va\" }", "model.preset=\"xs\"", "train.lr=0.1"];
         assert_eq!(overrides, expected);
     }
 
