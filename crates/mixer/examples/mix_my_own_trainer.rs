@@ -87,12 +87,12 @@ fn held_out(theta: &Parameters) -> Vec<Option<LossStatistics>> {
 
 /// Trains until `end` steps are done and returns what was drawn.
 fn run(mixer: &mut Mixer, theta: &mut Parameters, end: u64) -> Result<Vec<StepDraw>, MixerError> {
-    let held_out_every = mixer.observation_request().held_out_every;
+    let request = mixer.observation_request();
     let mut steps = Vec::new();
     while mixer.step() < end {
         let draw = mixer.next_step()?;
         let mut observation = train(theta, &draw);
-        if held_out_every.is_some_and(|every| mixer.step().is_multiple_of(every)) {
+        if request.held_out_at(mixer.step()).is_some() {
             observation = observation.with_held_out(held_out(theta));
         }
         mixer.observe(&observation);

@@ -223,6 +223,22 @@ pub enum MixerError {
         expected: String,
     },
 
+    /// What a strategy learns would first count after the run is over.
+    NeverUpdates {
+        /// The parameter that says when.
+        place: Place,
+        /// The value found.
+        value: u64,
+        /// Steps that it takes until the first update.
+        first: u64,
+        /// Steps of the run.
+        steps: u64,
+    },
+
+    /// One strategy compares successive measurements of the same held-out windows, the other asks
+    /// for others each time.
+    TwoKindsOfWindows,
+
     /// More steps were asked for than the run has.
     RunOver {
         /// Steps of the run.

@@ -80,8 +80,11 @@ impl GradientRequest {
 /// What a strategy needs to observe besides the training losses. The default is nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ObservationRequest {
-    /// Held-out losses after every so many steps, at least 1.
+    /// Held-out losses after every so many steps, at least 1; see
+    /// [`held_out_at`](Self::held_out_at).
     pub held_out_every: Option<u64>,
+    /// And after every so many, where the slots ask for them at different steps.
+    pub held_out_also: Option<u64>,
     /// Whether each such measurement takes other windows than the last, so that their mean over
     /// time knows more than one of them.
     pub rotate: bool,
@@ -99,21 +102,40 @@ impl ObservationRequest {
         self.gram_every.is_some_and(|every| step.is_multiple_of(every))
     }
 
+    /// Whether the held-out losses are to be measured after `done` steps; then the number of the
+    /// measurement, from 0: a function of the step, whatever was resumed in between.
+    pub fn held_out_at(&self, done: u64) -> Option<u64> {
+        let times = |every: Option<u64>| every.map_or(0, |every| done / every);
+        let (a, b) = (self.held_out_every, self.held_out_also);
+        let due = |every: u64| done.is_multiple_of(every);
+        if done == 0 || !a.into_iter().chain(b).any(due) {
+            return None;
+        }
+        let both = a.zip(b).and_then(|(a, b)| (a / common(a, b)).checked_mul(b));
+        Some((times(a) + times(b) - times(both)).saturating_sub(1))
+    }
+
     /// What `step`, counted from 0, is to collect: a function of its number, so that a resumed run
     /// collects at the same ones.
     pub fn estimator_at(&self, step: u64) -> Option<VarianceEstimator> {
         self.gradient.filter(|gradient| gradient.collects(step)).map(|gradient| gradient.estimator)
     }
 
-    /// What serves both: of held-out losses the longest interval that falls on all steps of either,
-    /// of gradients the shorter one, the one estimator.
+    /// What serves both slots: held-out losses at the steps of either, gradients at the shorter of
+    /// the intervals, by the one estimator. Each strategy takes in only what was measured at its
+    /// own steps. Not for what is merged already.
     ///
     /// # Errors
-    /// Two different estimators, since a step collects one kind of statistics.
+    /// Two different estimators, since a step collects one kind of statistics. Held-out losses of
+    /// the same windows each time for one and of others for the other.
     pub fn merge(self, other: Self) -> Result<Self> {
-        let held_out_every = match (self.held_out_every, other.held_out_every) {
-            (Some(a), Some(b)) => Some(common(a, b)),
-            (a, b) => a.or(b),
+        let (held_out_every, held_out_also) = match (self.held_out_every, other.held_out_every) {
+            (Some(_), Some(_)) if self.rotate != other.rotate => {
+                return Err(MixerError::TwoKindsOfWindows);
+            }
+            (Some(a), Some(b)) if a.max(b).is_multiple_of(a.min(b)) => (Some(a.min(b)), None),
+            (Some(a), Some(b)) => (Some(a.min(b)), Some(a.max(b))),
+            (a, b) => (a.or(b), None),
         };
         let gradient = match (self.gradient, other.gradient) {
             (Some(a), Some(b)) if a.estimator != b.estimator => {
@@ -125,6 +147,7 @@ impl ObservationRequest {
         };
         Ok(Self {
             held_out_every,
+            held_out_also,
             rotate: self.rotate || other.rotate,
             gradient,
             gram_every: [self.gram_every, other.gram_every].into_iter().flatten().min(),
@@ -133,7 +156,7 @@ impl ObservationRequest {
     }
 }
 
-/// The greatest common divisor: a rule may count on the very steps that it asked for.
+/// The greatest common divisor.
 fn common(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { common(b, a % b) }
 }
@@ -184,23 +207,24 @@ mod tests {
     fn a_merged_request_serves_both_slots() {
         let gradient = |estimator, every| Some(GradientRequest { estimator, every, seed: Some(1) });
         let none = ObservationRequest::default();
-        let loss = ObservationRequest { held_out_every: Some(100), ..none };
+        let loss = ObservationRequest { held_out_every: Some(100), rotate: true, ..none };
         let sampling = ObservationRequest {
             held_out_every: Some(30),
+            held_out_also: None,
             rotate: true,
             gradient: gradient(VarianceEstimator::Ghost, 4),
             gram_every: Some(3),
             excess: true,
         };
         assert_eq!(none.merge(none), Ok(none));
-        let both = ObservationRequest { held_out_every: Some(10), ..sampling };
+        let both = ObservationRequest { held_out_also: Some(100), ..sampling };
         assert_eq!(sampling.merge(loss), Ok(both), "every 30 and every 100 steps");
         assert_eq!(loss.merge(none), Ok(loss));
         let compared: Vec<u64> = (0..8).filter(|&step| sampling.gram_at(step)).collect();
         assert_eq!((compared, none.gram_at(0)), (vec![0, 3, 6], false));
         let rarely = ObservationRequest { gram_every: Some(5), ..none };
         assert_eq!(rarely.merge(sampling).unwrap().gram_every, Some(3));
-        assert!(loss.merge(sampling).unwrap().rotate && !loss.merge(none).unwrap().rotate);
+        assert!(none.merge(sampling).unwrap().rotate && !none.merge(none).unwrap().rotate);
         assert_eq!(sampling.merge(sampling), Ok(sampling));
         let often =
             ObservationRequest { gradient: gradient(VarianceEstimator::Ghost, 3), ..sampling };
@@ -211,6 +235,40 @@ mod tests {
             error.contains("`ghost`") && error.contains("`exact`") && error.contains("hint: "),
             "{error}"
         );
+    }
+
+    #[test]
+    fn held_out_losses_are_measured_at_the_steps_of_either_slot_and_at_no_others() {
+        let of = |every| ObservationRequest {
+            held_out_every: Some(every),
+            rotate: true,
+            ..ObservationRequest::default()
+        };
+        for (a, b) in [(100, 7), (7, 100), (30, 100), (40, 100), (50, 100), (3, 3), (1, 5)] {
+            let request = of(a).merge(of(b)).unwrap();
+            let mut turns = 0;
+            for done in 0..1_000_u64 {
+                let due = done > 0 && (done.is_multiple_of(a) || done.is_multiple_of(b));
+                assert_eq!(request.held_out_at(done), due.then_some(turns), "{a}, {b} at {done}");
+                turns += u64::from(due);
+            }
+        }
+        // One slot alone: as ever.
+        assert_eq!((of(20).held_out_at(40), of(20).held_out_at(41)), (Some(1), None));
+        assert_eq!(ObservationRequest::default().held_out_at(100), None);
+        let far = of(u64::MAX).merge(of(u64::MAX - 1)).unwrap();
+        assert_eq!(far.held_out_at(u64::MAX), Some(1));
+    }
+
+    #[test]
+    fn a_slot_that_needs_the_same_windows_is_refused_beside_one_that_needs_others() {
+        let same = ObservationRequest { held_out_every: Some(5), ..ObservationRequest::default() };
+        let others = ObservationRequest { rotate: true, ..same };
+        for error in [same.merge(others).unwrap_err(), others.merge(same).unwrap_err()] {
+            let text = error.in_config("mixture", "train");
+            assert!(text.contains("mixture.loss") && text.contains("\nhint: "), "{text}");
+        }
+        assert_eq!(same.merge(ObservationRequest::default()), Ok(same));
     }
 
     #[test]

@@ -161,6 +161,21 @@ impl MixerError {
                 let at = place(at);
                 format!("{at} is {value}: expected {expected}\nhint: change {at}")
             }
+            Self::NeverUpdates { place: at, value, first, steps } => {
+                let (at, steps) = (place(at), counted(*steps, "step"));
+                format!(
+                    "{at} is {value}, so that the first update comes after {}, but the run has \
+                     {steps}: expected fewer than that\n\
+                     hint: lower {at}, or raise {run}steps",
+                    counted(*first, "step")
+                )
+            }
+            Self::TwoKindsOfWindows => format!(
+                "one of {mixture}sampling and {mixture}loss compares successive losses of the same \
+                 held-out windows, and the other asks for other windows at each measurement: \
+                 expected the same of both\n\
+                 hint: take another strategy for one of them"
+            ),
             Self::RunOver { steps } => format!(
                 "step {steps} was asked for, but the run has {}, counted from 0\n\
                  hint: raise {run}steps; epochs are planned and checked for the whole run",

@@ -19,6 +19,15 @@ const LOOKS_AT_THE_LEVEL: &[&str] = &[
     "skill-it",
 ];
 
+/// Rules that learn, and not from losses: what losses are changes nothing at all.
+const LOOKS_AT_NO_LOSSES: &[&str] = &[
+    // Gradients.
+    "va",
+    "pike",
+    "doge", // What a loss is above another model's.
+    "excess-dro",
+];
+
 /// Rules under which domains that are alike in all that is observed may part.
 const TELLS_EQUALS_APART: &[&str] = &[
     // Perturbs one after the other, and losses change in between.
@@ -130,6 +139,11 @@ fn observation(step: u64, seen: &[Seen]) -> Observation {
         .with_held_out_windows(vec![500; seen.len()])
         .with_gradient(seen.iter().map(|seen| seen.gradient).collect());
     observation.training = seen.iter().map(|seen| seen.training).collect();
+    with_comparisons(observation, seen)
+}
+
+/// Adds what is known before a step where it is asked for.
+fn with_comparisons(observation: Observation, seen: &[Seen]) -> Observation {
     // Gradients of a common part and one of their own, and losses above a reference's by as much.
     let square = |i: usize| seen[i].gradient.map(|gradient| gradient.mean_square);
     let mut gram = GradientGram::new(seen.len(), 2e-3);
@@ -383,14 +397,12 @@ fn mixture(entry: &StrategyEntry, slot: Slot, domains: &[DomainInfo]) -> Mixture
     }
 }
 
-/// A step of a run, after which whatever was drawn is observed, and the held-out losses where they
-/// were asked for.
+/// A step of a run, before which the batch is compared where that was asked for, and after which
+/// whatever was drawn is observed, and the held-out losses where they were asked for.
 fn advance(mixer: &mut Mixer) -> StepDraw {
-    let draw = mixer.next_step().unwrap();
-    let due = mixer
-        .observation_request()
-        .held_out_every
-        .is_some_and(|every| (draw.step + 1).is_multiple_of(every));
+    let mut draw = mixer.next_step().unwrap();
+    let request = mixer.observation_request();
+    let due = request.held_out_at(draw.step + 1).is_some();
     let seen = |(domain, count): (&DomainInfo, &usize)| {
         let mut seen = usual(&domain.name, draw.step, 0.3);
         seen.held_out = seen.held_out.filter(|_| due);
@@ -404,13 +416,20 @@ fn advance(mixer: &mut Mixer) -> StepDraw {
         seen
     };
     let seen: Vec<Seen> = mixer.domains().iter().zip(&draw.counts).map(seen).collect();
-    mixer.observe(&observation(draw.step, &seen));
+    let mut after = observation(draw.step, &seen);
+    (after.gram, after.excess) = (None, Vec::new());
+    if request.excess || request.gram_at(draw.step) {
+        let known = with_comparisons(Observation::before_step(draw.step), &seen);
+        mixer.observe_before(&mut draw, &known).unwrap();
+    }
+    mixer.observe(&after);
     draw
 }
 
 #[test]
 fn lists_of_exceptions_name_strategies() {
-    for name in [LOOKS_AT_THE_LEVEL, TELLS_EQUALS_APART, COUNTS_ABSENCES].concat() {
+    let lists = [LOOKS_AT_THE_LEVEL, LOOKS_AT_NO_LOSSES, TELLS_EQUALS_APART, COUNTS_ABSENCES];
+    for name in lists.concat() {
         assert!(STRATEGIES.iter().any(|entry| entry.name == name), "{name}");
     }
 }
@@ -433,26 +452,51 @@ fn equal_domains_stay_equal() {
     }
 }
 
-#[test]
-fn a_constant_added_to_all_losses_changes_nothing_where_a_rule_promises_that() {
+/// Whether a rule proposes something else where losses are changed from a run's first step on.
+fn changes_with(entry: &StrategyEntry, slot: Slot, change: impl Fn(u64, usize, &mut f64)) -> bool {
     let domains = domains(4);
+    let mut one = Driven::new(entry, slot, &domains);
+    let mut other = Driven::new(entry, slot, &domains);
+    let mut changed = false;
+    for step in 0..250 {
+        changed |= !near(&one.shares(step), &other.shares(step), 1e-9);
+        let mut seen = all_usual(&domains, step, 0.3);
+        one.strategy.observe(&observation(step, &seen));
+        for (i, seen) in seen.iter_mut().enumerate() {
+            for loss in [&mut seen.training, &mut seen.held_out].into_iter().flatten() {
+                change(step, i, &mut loss.mean);
+                change(step, i + 7, &mut loss.variance);
+            }
+        }
+        other.strategy.observe(&observation(step, &seen));
+    }
+    changed
+}
+
+#[test]
+fn rules_that_look_at_no_losses_are_those_of_the_list_and_those_that_do_not_learn() {
     for entry in STRATEGIES {
         for slot in slots(entry) {
-            let mut one = Driven::new(entry, slot, &domains);
-            let mut other = Driven::new(entry, slot, &domains);
-            let mut changed = false;
-            for step in 0..250 {
-                let (a, b) = (one.shares(step), other.shares(step));
-                changed |= !near(&a, &b, 1e-9);
-                let mut seen = all_usual(&domains, step, 0.3);
-                one.strategy.observe(&observation(step, &seen));
-                for loss in
-                    seen.iter_mut().flat_map(|s| [&mut s.training, &mut s.held_out]).flatten()
-                {
-                    loss.mean += 1.25;
+            let learns = Driven::new(entry, slot, &domains(4)).strategy.forecast().is_none();
+            let looks = learns && !LOOKS_AT_NO_LOSSES.contains(&entry.name);
+            let by_anything = |step: u64, i: usize, value: &mut f64| {
+                *value *= 2.0 + (0.7 * step as f64 + i as f64).sin();
+            };
+            assert_eq!(changes_with(entry, slot, by_anything), looks, "{}", entry.name);
+        }
+    }
+}
+
+#[test]
+fn a_constant_added_to_all_losses_changes_nothing_where_a_rule_promises_that() {
+    for entry in STRATEGIES {
+        for slot in slots(entry) {
+            let by_a_constant = |_, i: usize, value: &mut f64| {
+                if i < 7 {
+                    *value += 1.25;
                 }
-                other.strategy.observe(&observation(step, &seen));
-            }
+            };
+            let changed = changes_with(entry, slot, by_a_constant);
             assert_eq!(changed, LOOKS_AT_THE_LEVEL.contains(&entry.name), "{}", entry.name);
         }
     }
@@ -484,10 +528,12 @@ fn a_domain_that_is_not_seen_counts_as_it_did_last_and_never_as_a_loss_of_0() {
 fn one_domain_has_everything_and_300_are_no_trouble() {
     for count in [1, 300] {
         let domains = domains(count);
+        // Long enough for a rule that perturbs all of them.
+        let run = RunSize { steps: 10_000, ..RUN };
         for entry in STRATEGIES {
             for slot in slots(entry) {
                 let mixture = mixture(entry, slot, &domains);
-                let mut mixer = Mixer::new(&mixture, &domains, &RUN).unwrap();
+                let mut mixer = Mixer::new(&mixture, &domains, &run).unwrap();
                 for _ in 0..40 {
                     let draw = advance(&mut mixer);
                     assert_eq!(draw.counts.iter().sum::<usize>(), RUN.batch_size);
@@ -496,7 +542,7 @@ fn one_domain_has_everything_and_300_are_no_trouble() {
                         assert!((draw.multipliers[0] - 1.0).abs() < 1e-12, "{}", entry.name);
                     }
                 }
-                let mut resumed = Mixer::new(&mixture, &domains, &RUN).unwrap();
+                let mut resumed = Mixer::new(&mixture, &domains, &run).unwrap();
                 resumed.restore(&mixer.state()).unwrap();
                 assert_eq!(advance(&mut resumed), advance(&mut mixer), "{}", entry.name);
             }
@@ -528,6 +574,155 @@ fn no_domain_is_read_more_often_than_its_limit() {
         // Counts of shares that are known in advance are within 1 of what was planned.
         let slack = u64::from(!learns);
         assert!(consumed[1] <= 1_500 + slack && consumed[2] <= 500 + slack, "{consumed:?}");
+    }
+}
+
+#[test]
+fn a_rule_that_is_never_compared_with_losses_moves_the_objective_before_the_step() {
+    let domains = domains(3);
+    for name in ["doge", "excess-dro"] {
+        let entry = STRATEGIES.iter().find(|entry| entry.name == name).unwrap();
+        let mut mixer = Mixer::new(&mixture(entry, Slot::Loss, &domains), &domains, &RUN).unwrap();
+        let first = advance(&mut mixer);
+        assert!(!near(first.objective.values(), &[1.0 / 3.0; 3], 1e-3), "{name}: {first:?}");
+    }
+}
+
+/// What goes wrong between a draw and its step: going back to before the draw, a run goes on as if
+/// it had not happened.
+#[test]
+fn a_mixer_goes_back_to_before_a_draw_whose_batch_was_weighed_anew() {
+    let domains = domains(3);
+    for name in ["doge", "excess-dro"] {
+        let entry = STRATEGIES.iter().find(|entry| entry.name == name).unwrap();
+        let mixture = mixture(entry, Slot::Loss, &domains);
+        let mut mixer = Mixer::new(&mixture, &domains, &RUN).unwrap();
+        let mut other = Mixer::new(&mixture, &domains, &RUN).unwrap();
+        for _ in 0..5 {
+            assert_eq!(advance(&mut mixer), advance(&mut other));
+        }
+        let before = mixer.state();
+        let mut draw = mixer.next_step().unwrap();
+        let seen = all_usual(&domains, draw.step, 0.3);
+        let known = with_comparisons(Observation::before_step(draw.step), &seen);
+        mixer.observe_before(&mut draw, &known).unwrap();
+        assert_ne!(mixer.state(), before);
+        mixer.restore(&before).unwrap();
+        assert_eq!(mixer.state(), other.state());
+        for _ in 0..5 {
+            assert_eq!(advance(&mut mixer), advance(&mut other));
+        }
+    }
+}
+
+#[test]
+fn rules_that_change_what_is_trained_on_are_refused_where_the_multiplier_takes_that_back() {
+    let domains = domains(3);
+    for name in ["target-dro", "odm", "ado", "pike", "skill-it", "aioli"] {
+        let entry = STRATEGIES.iter().find(|entry| entry.name == name).unwrap();
+        for objective in [Objective::Importance, Objective::Reweighted] {
+            let mixture = MixtureSpec { objective, ..mixture(entry, Slot::Sampling, &domains) };
+            let error = Mixer::new(&mixture, &domains, &RUN).unwrap_err().to_string();
+            assert!(error.contains("the multiplier would take back"), "{error}");
+            assert!(error.ends_with("hint: set objective = \"sampled\""), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_run_too_short_for_a_rules_first_update_is_refused_and_one_step_more_is_not() {
+    let domains = domains(3);
+    let targets = "targets = { d0 = 2, d1 = 2, d2 = 2 }";
+    // Of each, the steps until the first update.
+    for (text, first, key) in [
+        ("strategy = 'pike', every = 60".to_owned(), 60, "every is 60"),
+        ("strategy = 'skill-it', every = 60".to_owned(), 60, "every is 60"),
+        (format!("strategy = 'target-dro', every = 60, {targets}"), 60, "every is 60"),
+        // One of `lp_steps`, and 2 rounds of 3 domains.
+        ("strategy = 'aioli'".to_owned(), 70, "lp_steps is 10"),
+        ("strategy = 'odm', warmup = 40".to_owned(), 40, "warmup is 40"),
+        // 32 points after those ignored.
+        ("strategy = 'ado', ignore_steps = 9, fit_every = 4".to_owned(), 41, "ignore_steps is 9"),
+        ("strategy = 'ado', start_step = 50".to_owned(), 50, "start_step is 50"),
+        // 10, 35, 60: of these 60 is the first that has as many points.
+        (
+            "strategy = 'ado', start_step = 10, ignore_steps = 4, fit_every = 25".to_owned(),
+            60,
+            "fit_every is 25",
+        ),
+    ] {
+        let mixture: MixtureSpec =
+            toml::from_str(&format!("objective = 'sampled'\nsampling = {{ {text} }}")).unwrap();
+        let run = |steps| RunSize { steps, ..RUN };
+        let error = Mixer::new(&mixture, &domains, &run(first)).unwrap_err();
+        let message = error.in_config("mixture", "train");
+        for part in [
+            format!("mixture.sampling.{key}"),
+            format!("after {first} steps"),
+            format!("has {first} steps"),
+            "\nhint: lower mixture.sampling.".to_owned(),
+            "train.steps".to_owned(),
+        ] {
+            assert!(message.contains(&part), "{part}: {message}");
+        }
+        Mixer::new(&mixture, &domains, &run(first + 1)).unwrap();
+    }
+}
+
+#[test]
+fn intervals_left_out_are_a_twentieth_of_the_run_and_stay_left_out_in_a_config() {
+    let domains = domains(3);
+    for (steps, every) in [(2, 1), (39, 1), (60, 3), (600, 30), (2_000, 100), (90_000, 100)] {
+        for text in [
+            "strategy = 'pike'",
+            "strategy = 'skill-it'",
+            "strategy = 'target-dro', targets = { d0 = 2, d1 = 2, d2 = 2 }",
+        ] {
+            let mixture: MixtureSpec =
+                toml::from_str(&format!("objective = 'sampled'\nsampling = {{ {text} }}")).unwrap();
+            assert!(!toml::to_string(&mixture).unwrap().contains("every"), "{mixture:?}");
+            let run = RunSize { steps, ..RUN };
+            let mixer = Mixer::new(&mixture, &domains, &run).unwrap();
+            let description = mixer.state().sampling.strategy;
+            assert!(description.contains(&format!("every {every} steps")), "{description}");
+        }
+    }
+}
+
+/// Two strategies that both look at held-out losses, as a program may put them together: each
+/// takes in only what was measured at its own steps.
+#[test]
+fn each_slot_takes_in_held_out_losses_at_its_own_steps_alone() {
+    let domains = domains(3);
+    let build = |slot: Slot, text: &str| {
+        let table: toml::Table = toml::from_str(&format!("value = {text}")).unwrap();
+        let spec: StrategySpec = table["value"].clone().try_into().unwrap();
+        spec.build(&Setup { slot, domains: &domains, run: &RUN }).unwrap()
+    };
+    for loss in ["fgls", "erma"] {
+        let loss = format!("{{ strategy = '{loss}', every = 20 }}");
+        let sampling = |text: &str| build(Slot::Sampling, text);
+        let options = mixture(&STRATEGIES[0], Slot::Loss, &domains).options();
+        let mixer = |text: &str| {
+            let loss = build(Slot::Loss, &loss);
+            Mixer::with_strategies(options, sampling(text), loss, &domains, &RUN).unwrap()
+        };
+        let mut alone = mixer("'uniform'");
+        let mut beside = mixer("{ strategy = 'skill-it', every = 7 }");
+        let request = beside.observation_request();
+        let measured: Vec<u64> = (0..45).filter(|d| request.held_out_at(*d).is_some()).collect();
+        assert_eq!(measured, [7, 14, 20, 21, 28, 35, 40, 42]);
+        for _ in 0..200 {
+            let (one, other) = (advance(&mut alone), advance(&mut beside));
+            assert_eq!(one.loss, other.loss, "{loss} at {}", one.step);
+        }
+        assert_eq!(alone.state().loss, beside.state().loss);
+        let aioli = sampling("'aioli'");
+        let error =
+            Mixer::with_strategies(options, aioli, build(Slot::Loss, &loss), &domains, &RUN)
+                .unwrap_err()
+                .to_string();
+        assert!(error.contains("the same held-out windows"), "{error}");
     }
 }
 

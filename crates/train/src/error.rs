@@ -362,7 +362,7 @@ pub enum TrainError {
         found: String,
     },
 
-    /// A step cannot be drawn, in the middle of a run; the steps before it are saved.
+    /// A step cannot be drawn or weighed, in the middle of a run; the steps before it are saved.
     #[error("step {step} cannot be drawn; the steps before it are saved\n{source}")]
     Draw {
         /// The step, counted from 0.

@@ -126,6 +126,43 @@ impl Strategy for Ends {
     }
 }
 
+/// Even loss weights, but for a step of which it has compared the gradients: there is no proposal.
+#[derive(Debug)]
+struct Unweighable {
+    at: u64,
+    compared: Option<u64>,
+}
+
+impl Strategy for Unweighable {
+    fn describe(&self) -> String {
+        "unweighable".to_owned()
+    }
+
+    fn propose(&self, context: &Context) -> cuvee_mixer::Result<Vec<f64>> {
+        let weight = if self.compared == Some(self.at) { f64::NAN } else { 1.0 };
+        Ok(vec![weight; context.domains.len()])
+    }
+
+    fn observation_request(&self) -> ObservationRequest {
+        ObservationRequest { gram_every: Some(1), ..ObservationRequest::default() }
+    }
+
+    fn observe(&mut self, observation: &Observation) {
+        if observation.gram.is_some() {
+            self.compared = Some(observation.step);
+        }
+    }
+
+    fn save(&self) -> serde_json::Value {
+        serde_json::json!(self.compared)
+    }
+
+    fn load(&mut self, state: &serde_json::Value) -> cuvee_mixer::Result<()> {
+        self.compared = serde_json::from_value(state.clone()).unwrap();
+        Ok(())
+    }
+}
+
 /// Remembers the checkpoints alone.
 #[derive(Default)]
 struct Checkpoints {
@@ -158,7 +195,7 @@ impl Observer for Checkpoints {
 }
 
 #[test]
-fn a_run_whose_next_step_cannot_be_drawn_is_saved_first() {
+fn a_run_whose_next_step_cannot_be_drawn_or_weighed_is_saved_first() {
     let folder = tempfile::tempdir().unwrap();
     cuvee_testkit::write_texts(&folder.path().join("a.jsonl"), &cuvee_testkit::prose(1, 200));
     let sources: Vec<DomainSource> = ["a"]
@@ -190,42 +227,52 @@ fn a_run_whose_next_step_cannot_be_drawn_is_saved_first() {
     let tokens = corpus.domains[0].shard(cuvee_data::Split::Train).tokens();
     let list = [DomainInfo::new("a", tokens)];
     let run = RunSize { steps: 9, batch_size: 2, context: CONTEXT, seed: 3 };
-    let loss = ShareSchedule::constant(Simplex::normalise("loss", &["a"], &[1.0]).unwrap());
-    let mixer = |at| {
-        let sampling = Box::new(Ends { at });
-        let loss = Planned::boxed("fixed", loss.clone());
-        Mixer::with_strategies(MixtureOptions::default(), sampling, loss, &list, &run).unwrap()
-    };
-    let plan = RunPlan {
-        steps: run.steps,
-        train: train.clone(),
-        eval: EvalSpec { every: 0, sequences: 1, ..EvalSpec::default() },
-        checkpoint: CheckpointSpec { every: 0, keep: 2 },
-        importance: mixer(9).importance().clone(),
-        checkpoints: folder.path().join("checkpoints"),
-        inherited: None,
-    };
-    let trainer = |at| {
-        let engine = ReferenceEngine::new(&model, &train, DeviceSpec::Cpu, 5).unwrap();
-        let (domains, tokenizer) = (&corpus.domains, &corpus.tokenizer);
-        Trainer::new(&plan, domains, tokenizer, mixer(at), Box::new(engine), String::new()).unwrap()
-    };
-    let mut watched = Checkpoints::default();
-    let error = trainer(5).run(&mut watched, &AtomicBool::new(false)).unwrap_err();
-    assert!(
-        matches!(&error, TrainError::Draw { step: 5, source: MixerError::BadWeight { .. } }),
-        "{error}"
-    );
-    let said = error.to_string();
-    assert!(said.contains("step 5") && said.contains("hint: "), "{said}");
-    assert_eq!((watched.steps, watched.checkpoints), (5, 1));
-    // And once the cause is mended, it goes on from there.
-    let saved = checkpoint::list(&plan.checkpoints).unwrap().pop().unwrap();
-    let mut mended = trainer(9);
-    mended.restore(&saved).unwrap();
-    assert_eq!(mended.state().step, 5);
-    let outcome = mended.run(&mut watched, &AtomicBool::new(false)).unwrap();
-    assert_eq!((outcome, watched.steps), (Outcome::Finished, 9));
+    let even = ShareSchedule::constant(Simplex::normalise("loss", &["a"], &[1.0]).unwrap());
+    for weighed in [false, true] {
+        let mixer = |at| {
+            let fixed = Planned::boxed("fixed", even.clone());
+            let (objective, sampling, loss): (_, Box<dyn Strategy>, Box<dyn Strategy>) =
+                match weighed {
+                    false => (Objective::Sampled, Box::new(Ends { at }), fixed),
+                    true => {
+                        (Objective::Importance, fixed, Box::new(Unweighable { at, compared: None }))
+                    }
+                };
+            let options = MixtureOptions { objective, ..MixtureOptions::default() };
+            Mixer::with_strategies(options, sampling, loss, &list, &run).unwrap()
+        };
+        let plan = RunPlan {
+            steps: run.steps,
+            train: train.clone(),
+            eval: EvalSpec { every: 0, sequences: 1, ..EvalSpec::default() },
+            checkpoint: CheckpointSpec { every: 0, keep: 2 },
+            importance: mixer(9).importance().clone(),
+            checkpoints: folder.path().join(format!("checkpoints-{weighed}")),
+            inherited: None,
+        };
+        let trainer = |at| {
+            let engine = ReferenceEngine::new(&model, &train, DeviceSpec::Cpu, 5).unwrap();
+            let (domains, tokenizer) = (&corpus.domains, &corpus.tokenizer);
+            Trainer::new(&plan, domains, tokenizer, mixer(at), Box::new(engine), String::new())
+                .unwrap()
+        };
+        let mut watched = Checkpoints::default();
+        let error = trainer(5).run(&mut watched, &AtomicBool::new(false)).unwrap_err();
+        assert!(
+            matches!(&error, TrainError::Draw { step: 5, source: MixerError::BadWeight { .. } }),
+            "{error}"
+        );
+        let said = error.to_string();
+        assert!(said.contains("step 5") && said.contains("hint: "), "{said}");
+        assert_eq!((watched.steps, watched.checkpoints), (5, 1));
+        // And once the cause is mended, it goes on from there.
+        let saved = checkpoint::list(&plan.checkpoints).unwrap().pop().unwrap();
+        let mut mended = trainer(9);
+        mended.restore(&saved).unwrap();
+        assert_eq!(mended.state().step, 5);
+        let outcome = mended.run(&mut watched, &AtomicBool::new(false)).unwrap();
+        assert_eq!((outcome, watched.steps), (Outcome::Finished, 9));
+    }
 }
 
 /// Gradients of the mean losses of a batch's domains, by the oracle in f64 one sequence at a time.

@@ -30,7 +30,7 @@ pub use erma::{erma, erma_objective};
 pub use excess::excess_losses;
 pub use fgls::fgls;
 pub use moments::{GradientMemory, GradientMoments, deviations, signal_and_noise};
-pub use pike::{pike, pike_closed};
+pub use pike::{pike, pike_closed, pike_scale};
 pub use power_law::{PowerLaw, PowerLawBounds, fit_power_law};
 pub(crate) use softmax::with_floor;
 pub use softmax::{softmax, softmax_with_floor};

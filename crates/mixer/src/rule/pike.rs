@@ -27,6 +27,22 @@ pub fn pike(
     softmax_with_floor(shares, &exponents, epsilon).unwrap_or_else(|| shares.to_vec())
 }
 
+/// The mean over the domains of ‖∇L‖² + r σ²/(2b), which the exponents of [`pike`] at `step` = 1
+/// are no larger than on average. `None` where it is 0 or not finite. **Derived**: exponents that
+/// are divided by it have no scale.
+pub fn pike_scale(
+    signal: &[f64],
+    noise: &[f64],
+    noise_ratio: f64,
+    batch_size: usize,
+) -> Option<f64> {
+    let domains = signal.len();
+    let half = noise_ratio / (2.0 * batch_size.max(1) as f64);
+    let pairs = filled(signal, domains).into_iter().zip(filled(noise, domains));
+    let mean: f64 = pairs.map(|(signal, noise)| (signal + half * noise) / domains as f64).sum();
+    (mean.is_finite() && mean > 0.0).then_some(mean)
+}
+
 /// The weights of least upper bound in closed form:
 ///
 /// w_k = max(0, −(μ + λ_k) / κ_k), μ from Σ w_k = 1

@@ -13,20 +13,22 @@
 //! `credit = "spread"`.
 //!
 //! The release starts at step 1,000 of 60,000, ignores the losses of as many steps and fits every
-//! 1,000; here that is 1/60 of the run by default. It fits to every tenth step of a smoothed
-//! history that it keeps whole. Here the history is at most 128 means over blocks of steps that
+//! 1,000; here the latter two are 1/60 of the run by default. **Derived**: a law has three
+//! parameters and the losses of single batches are noisy, so that it is fitted to 32 points at
+//! least, and the first fit is by default at twice the steps ignored, or 32 steps after them where
+//! that is later, when there are as many. It fits to every tenth step of a smoothed history that it
+//! keeps whole. Here the history is at most 128 means over blocks of steps that
 //! double in length as the run goes on, so that a checkpoint stays small. A domain that a batch
 //! lacks adds nothing to its history; where a domain cannot be fitted yet it counts at the mean
 //! slope of the others. Where there are more than 50 domains the floor is half an even share.
 //!
-//! As published it samples (`objective = "sampled"`). Under the other objectives the multiplier α/p
-//! keeps the objective as it is, and the rule decides only how often a domain is read.
+//! It changes what is trained on, so it needs `objective = "sampled"`.
 //!
 //! In: training losses. Out: p. State: the history, a law a domain, h, p̄ and p. Costs a few
 //! milliseconds a domain and fit. Known weaknesses: a fit to a short or noisy history says little,
 //! and E ≥ 0.5, which is 1.65 nats a token, suits large vocabularies: see `min_log_irreducible`.
 
-use super::interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
+use super::interface::{Context, SAMPLED_ALONE, Setup, Strategy, StrategyEntry};
 use super::last_losses::filled;
 use super::loss_history::LossHistory;
 use super::saved;
@@ -43,14 +45,18 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     summary: "by the slope of a scaling law fitted to each domain's training losses: ρ ∝ prior·√h·slope, h its recent share of batches",
     source: "arXiv:2410.11820",
     example: r#"{ strategy = "ado", floor = 0.01, recent = 0.1, smoothing = 0.9, min_exponent = 0.05, min_log_irreducible = 0.5, credit = "share" }"#,
-    objectives: Objectives::Any,
+    objectives: SAMPLED_ALONE,
 };
+
+/// Points of its history that a law of a domain is fitted to at least. **Derived**.
+const LEAST_POINTS: usize = 32;
 
 /// p = (1 − `recent`) p̄ + `recent` ρ, ρ ∝ μ_i √h_i · max(a_i, 0.05) (L̂_i − e^{E_i}).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ado {
-    /// Steps until the first fit, on the prior. `None`: a sixtieth of the run.
+    /// Steps until the first fit, on the prior. `None`: twice the steps ignored, or 32 more than
+    /// those where that is later. A domain is not fitted before its history has 32 points.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_step: Option<u64>,
     /// Steps at the start whose losses are not fitted to. `None`: a sixtieth of the run.
@@ -125,11 +131,20 @@ impl Ado {
         }
         let prior = setup.prior(self.prior.as_ref(), |domain| domain.tokens as f64)?;
         let sixtieth = (setup.run.steps / 60).max(1);
+        let ignore_steps = self.ignore_steps.unwrap_or(sixtieth);
+        let enough = ignore_steps.saturating_add(LEAST_POINTS as u64);
+        let start_step = self.start_step.unwrap_or(enough.max(ignore_steps.saturating_mul(2)));
+        let fit_every = self.fit_every.unwrap_or(sixtieth);
+        setup.check_first_update("ignore_steps", ignore_steps, enough)?;
+        setup.check_first_update("start_step", start_step, start_step)?;
+        let fits = enough.saturating_sub(start_step).div_ceil(fit_every);
+        let first = start_step.saturating_add(fits.saturating_mul(fit_every));
+        setup.check_first_update("fit_every", fit_every, first)?;
         Ok(Box::new(Laws {
             config: self.clone(),
-            start_step: self.start_step.unwrap_or(sixtieth),
-            ignore_steps: self.ignore_steps.unwrap_or(sixtieth),
-            fit_every: self.fit_every.unwrap_or(sixtieth),
+            start_step,
+            ignore_steps,
+            fit_every,
             state: State {
                 sequences: 0,
                 history: LossHistory::new(),
@@ -177,7 +192,9 @@ impl Laws {
         let bounds = PowerLawBounds { min_log_irreducible, ..PowerLawBounds::default() };
         for (domain, law) in laws.iter_mut().enumerate() {
             let points = history.points(domain, self.ignore_steps);
-            *law = rule::fit_power_law(&points, bounds, *law).or(*law);
+            if points.len() >= LEAST_POINTS {
+                *law = rule::fit_power_law(&points, bounds, *law).or(*law);
+            }
         }
     }
 
@@ -304,8 +321,8 @@ impl Strategy for Laws {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::Slot;
     use crate::strategy::toy::{RUN, Toy, assert_close, losses, training};
+    use crate::{RunSize, Slot};
 
     fn toy(text: &str) -> Toy {
         Toy::new(text, Slot::Sampling)
@@ -385,13 +402,44 @@ mod tests {
     fn what_learns_faster_is_drawn_more_and_no_domain_less_than_the_floor() {
         let text = r#"{ strategy = "ado", start_step = 20, recent = 1, prior = { web = 1, code = 1, math = 1 } }"#;
         let mut toy = toy(text);
-        for t in 0..40 {
+        for t in 0..80 {
             let n = 8.0 * (t + 1) as f64;
             let fast = TRUTH[1].loss(n);
             toy.observe(&training(t, &[Some(fast), Some(3.0), Some(3.0)]));
         }
-        let p = toy.proposal(40);
+        let p = toy.proposal(80);
         assert!(p[0] > 0.9 && p[1] >= 0.0099 && p[2] >= 0.0099, "{p:?}");
+    }
+
+    #[test]
+    fn a_law_counts_from_its_32nd_point_on() {
+        let mut toy =
+            toy(r#"{ strategy = "ado", start_step = 1, ignore_steps = 4, fit_every = 1 }"#);
+        let prior = toy.proposal(0);
+        for t in 0..60 {
+            toy.observe(&step(t));
+            // Of the steps from 4 on.
+            let known = t + 1 >= 4 + 32;
+            assert_eq!(toy.proposal(t + 1) != prior, known, "{t}");
+        }
+    }
+
+    #[test]
+    fn a_default_start_has_as_many_points_in_runs_of_any_length() {
+        for steps in [40, 600, 1_200, 7_000, 60_000] {
+            let run = RunSize { steps, ..RUN };
+            let built = Toy::build_for("\"ado\"", Slot::Sampling, &Toy::domains(), &run).unwrap();
+            let ignored = (steps / 60).max(1);
+            let start = (2 * ignored).max(ignored + 32);
+            let described = format!("from step {start}, fits every {ignored} steps");
+            assert!(built.describe().contains(&described), "{built:?}");
+            let mut history = LossHistory::new();
+            for t in 0..start {
+                history.add(t, 8 * (t + 1), &losses(&[Some(3.0)], 1));
+            }
+            let points = history.points(0, ignored).len();
+            assert!(points >= LEAST_POINTS, "{points} of {steps}");
+        }
     }
 
     #[test]

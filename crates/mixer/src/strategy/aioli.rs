@@ -18,14 +18,12 @@
 //! A learning phase begins `lp_steps` steps after the start of the run, where the first measurement
 //! is, and then every `every` steps. The held-out losses are measured every `lp_steps` steps
 //! throughout, also where no learning phase is, and always on the same windows, since differences
-//! of other windows would drown the falls; a loss rule that asks for other windows each time takes
-//! that away. A domain without a measurement at either end of a perturbation is taken to fall by
+//! of other windows would drown the falls; beside a loss rule that asks for those each time it
+//! is refused. A domain without a measurement at either end of a perturbation is taken to fall by
 //! the mean of the others.
 //!
-//! As published it samples (`objective = "sampled"`), starting at even shares. Under the other
-//! objectives the multiplier α/p keeps the objective as it is, and the rule decides only how often
-//! a domain is read; `epsilon` should be above 0 then. Where `max_epochs` holds a domain, it is not
-//! perturbed as far as W says.
+//! It changes what is trained on, so it needs `objective = "sampled"`, and starts at even shares.
+//! Where `max_epochs` holds a domain, it is not perturbed as far as W says.
 //!
 //! In: losses on the `tune` split, every `lp_steps` steps. Out: p. State: five numbers a domain.
 //! Costs a measurement every `lp_steps` steps, and K · rounds · lp_steps of each `every` steps at
@@ -34,7 +32,7 @@
 //! The paper finds it better than even sampling in 6 of 6 settings, by 0.27 of a perplexity point
 //! on average.
 
-use super::interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
+use super::interface::{Context, SAMPLED_ALONE, Setup, Strategy, StrategyEntry};
 use super::last_losses::{self, filled};
 use super::log_shares::LogShares;
 use super::saved;
@@ -53,7 +51,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     summary: "by what each domain lowers the held-out losses of all by, learned by perturbing p: p ← p·exp(step·Σ_i A_ij)",
     source: "arXiv:2411.05735",
     example: r#"{ strategy = "aioli", rounds = 2, lp_steps = 10, rho = 0.75, step = 1, epsilon = 0 }"#,
-    objectives: Objectives::Any,
+    objectives: SAMPLED_ALONE,
 };
 
 /// p_j ← p_j · exp(η Σ_i A_ij) after each learning phase of A.
@@ -64,7 +62,8 @@ pub struct Aioli {
     pub rounds: u64,
     /// Steps of one perturbation, at least 1.
     pub lp_steps: u64,
-    /// ρ: the share of the domain that is perturbed, above 1/K and at most 1.
+    /// ρ: the share of the domain that is perturbed, above 1/K and below 1, so that the others are
+    /// still sampled.
     pub rho: f64,
     /// η, above 0.
     pub step: f64,
@@ -109,9 +108,19 @@ impl Aioli {
             let expected = "domains · rounds · lp_steps to be at most 4294967295";
             return Err(setup.bad_parameter("lp_steps", self.lp_steps, expected));
         }
-        if domains > 1 && !(self.rho > 1.0 / domains as f64 && self.rho <= 1.0) {
-            let expected = format!("a number above 1/{domains}, an even share, and at most 1");
-            return Err(setup.bad_parameter("rho", self.rho, &expected));
+        // A domain alone has no even share to go above.
+        let (even, words) = match domains {
+            1 => (0.0, "a number above 0 and below 1".to_owned()),
+            _ => (
+                1.0 / domains as f64,
+                format!(
+                    "a number above 1/{domains}, an even share, and below 1, which would leave \
+                     nothing for the other domains"
+                ),
+            ),
+        };
+        if !(self.rho > even && self.rho < 1.0) {
+            return Err(setup.bad_parameter("rho", self.rho, &words));
         }
         setup.check_positive("step", self.step)?;
         let multiple = |steps: u64| steps.div_ceil(self.lp_steps) * self.lp_steps;
@@ -126,6 +135,8 @@ impl Aioli {
         if !(0.0..=1.0).contains(&self.epsilon) {
             return Err(setup.bad_parameter("epsilon", self.epsilon, "a number from 0 to 1"));
         }
+        let first = self.lp_steps.saturating_add(phase);
+        setup.check_first_update("lp_steps", self.lp_steps, first)?;
         let prior = setup.prior(self.prior.as_ref(), |_| 1.0)?;
         let root = seed::derive(setup.run.seed, ORDER);
         let key = |domain: &&str| CounterRng::new(seed::derive(root, domain));
@@ -329,8 +340,8 @@ impl Strategy for Perturbing {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use crate::Slot;
-    use crate::strategy::toy::{Toy, assert_close, held_out};
+    use crate::strategy::toy::{RUN, Toy, assert_close, held_out};
+    use crate::{RunSize, Slot};
 
     const TEXT: &str = r#"{ strategy = "aioli", lp_steps = 2, every = 20, step = 1.5 }"#;
 
@@ -449,14 +460,22 @@ mod tests {
         assert!(short.contains("sampling.every is 60") && short.contains("= 60"), "{short}");
         let odd = message(r#"{ strategy = "aioli", every = 205 }"#, 3);
         assert!(odd.contains("a multiple of lp_steps = 10"), "{odd}");
-        let rho = message(r#"{ strategy = "aioli", rho = 0.5 }"#, 2);
-        assert!(rho.contains("sampling.rho is 0.5") && rho.contains("1/2"), "{rho}");
+        for (rho, count, expected) in [
+            ("0.5", 2, "above 1/2, an even share, and below 1"),
+            ("1", 2, "above 1/2, an even share, and below 1"),
+            ("1", 1, "above 0 and below 1"),
+            ("nan", 1, "above 0 and below 1"),
+        ] {
+            let rho = message(&format!("{{ strategy = \"aioli\", rho = {rho} }}"), count);
+            assert!(rho.contains("sampling.rho is") && rho.contains(expected), "{rho}");
+        }
         let long = message(r#"{ strategy = "aioli", lp_steps = 9000000000000000000 }"#, 3);
         assert!(long.contains("sampling.lp_steps"), "{long}");
         // By default a phase of 140 steps is 70 % of 200, as published for 7 domains.
         for (count, every) in [(1, 200), (7, 200), (8, 230), (300, 8_580)] {
-            let built =
-                Toy::build("\"aioli\"", Slot::Sampling, &Toy::equal_domains(count)).unwrap();
+            let run = RunSize { steps: 10_000, ..RUN };
+            let domains = Toy::equal_domains(count);
+            let built = Toy::build_for("\"aioli\"", Slot::Sampling, &domains, &run).unwrap();
             assert!(built.describe().contains(&format!("every {every} steps")), "{built:?}");
         }
     }

@@ -17,6 +17,7 @@
 
 use super::interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
 use super::mean_shares::MeanShares;
+use super::weighed::Weighed;
 use crate::domain::DomainId;
 use crate::error::{MixerError, Place, Result};
 use crate::measurements::{Measurements, ObservationRequest};
@@ -43,7 +44,8 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
 const LARGEST: f64 = 5.0;
 
 /// log α_i += clip(lr W_i / (mean ‖g‖ + 10⁻⁶), 0, 5 lr) / μ, before a step, from the Gram matrix of
-/// the domains' gradients on the batch. Starts at even shares.
+/// the domains' gradients on the batch. Starts at even shares of the domains that have importance;
+/// the others have no share, and count as targets only where they are named.
 ///
 /// A domain that the batch lacks keeps its last alignment and norm; one that was never compared
 /// moves as the others do on average. **Derived**: W_i is taken over the targets that the batch
@@ -79,20 +81,21 @@ impl Doge {
         if self.every == 0 {
             return Err(setup.bad_parameter("every", 0, "1 or more steps"));
         }
-        let domains = setup.domains.len();
         let targets = match &self.targets {
             None => Targets::Sources,
             Some(names) => Targets::Some(places(names, setup)?),
         };
-        let even = 1.0 / domains.max(1) as f64;
+        let weighed = Weighed::new(setup);
+        let even = weighed.even();
         Ok(Box::new(Aligned {
             config: self.clone(),
             targets,
             state: State {
-                log_objective: vec![even.ln(); domains],
-                mean: MeanShares::new(vec![even; domains]),
-                seen: vec![None; domains],
+                log_objective: even.iter().map(|share| share.ln()).collect(),
+                mean: MeanShares::new(even),
+                seen: vec![None; weighed.count()],
             },
+            weighed,
         }))
     }
 }
@@ -123,7 +126,7 @@ fn places(names: &[String], setup: &Setup) -> Result<Vec<DomainId>> {
 /// Whose gradients a domain's is compared with.
 #[derive(Debug)]
 enum Targets {
-    /// Those of all other domains.
+    /// Those of all other domains that have importance.
     Sources,
     /// Those of these, its own among them if it is one.
     Some(Vec<DomainId>),
@@ -131,9 +134,10 @@ enum Targets {
 
 impl Targets {
     /// Those of domain `i`.
-    fn of(&self, i: DomainId, domains: usize) -> Vec<DomainId> {
+    fn of(&self, i: DomainId, weighed: &Weighed) -> Vec<DomainId> {
+        let others = weighed.places().iter().copied().map(DomainId).filter(|j| *j != i);
         match self {
-            Self::Sources => (0..domains).map(DomainId).filter(|j| *j != i).collect(),
+            Self::Sources => others.collect(),
             Self::Some(targets) => targets.clone(),
         }
     }
@@ -144,10 +148,11 @@ impl Targets {
 struct Aligned {
     config: Doge,
     targets: Targets,
+    weighed: Weighed,
     state: State,
 }
 
-/// What is known, and what was made of it.
+/// What is known of the domains that have importance, and what was made of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
@@ -175,23 +180,20 @@ impl Aligned {
 
     /// Takes in W and norms from a Gram matrix; whether there was any.
     fn compare(&mut self, gram: &GradientGram) -> bool {
-        let domains = self.state.seen.len();
-        // Of each domain in the batch, its norm and what clipping multiplies its gradient by.
-        let clipped: Vec<Option<(f64, f64)>> = (0..domains)
-            .map(|i| {
-                let norm = gram.product(DomainId(i), DomainId(i))?.sqrt();
-                let scale =
-                    if norm > self.config.max_norm { self.config.max_norm / norm } else { 1.0 };
-                norm.is_finite().then_some((norm * scale, scale))
-            })
-            .collect();
+        // Of a domain in the batch, its norm and what clipping multiplies its gradient by.
+        let max_norm = self.config.max_norm;
+        let clipped = |i: DomainId| {
+            let norm = gram.product(i, i)?.sqrt();
+            let scale = if norm > max_norm { max_norm / norm } else { 1.0 };
+            norm.is_finite().then_some((norm * scale, scale))
+        };
         let mut any = false;
-        for (i, known) in clipped.iter().enumerate() {
-            let Some((norm, scale)) = *known else { continue };
-            let targets = self.targets.of(DomainId(i), domains);
+        for (i, place) in self.weighed.places().iter().copied().map(DomainId).enumerate() {
+            let Some((norm, scale)) = clipped(place) else { continue };
+            let targets = self.targets.of(place, &self.weighed);
             let product = |j: &DomainId| {
-                let (_, other) = (*clipped.get(j.0)?)?;
-                Some(gram.product(DomainId(i), *j)? * scale * other)
+                let (_, other) = clipped(*j)?;
+                Some(gram.product(place, *j)? * scale * other)
             };
             let products: Vec<f64> = targets.iter().filter_map(product).collect();
             let of_present = targets.len() as f64 / products.len() as f64;
@@ -236,7 +238,7 @@ impl Strategy for Aligned {
     }
 
     fn propose(&self, _context: &Context) -> Result<Vec<f64>> {
-        Ok(self.objective())
+        Ok(self.weighed.spread(&self.objective()))
     }
 
     fn observation_request(&self) -> ObservationRequest {
@@ -245,7 +247,7 @@ impl Strategy for Aligned {
 
     fn measurements(&self, _context: &Context) -> Measurements {
         Measurements {
-            objective_mean: Some(self.state.mean.values().to_vec()),
+            objective_mean: Some(self.weighed.spread(self.state.mean.values())),
             ..Measurements::default()
         }
     }

@@ -15,6 +15,7 @@
 
 use super::interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
 use super::mean_shares::{MeanShares, are_shares};
+use super::weighed::Weighed;
 use crate::error::{MixerError, Result};
 use crate::measurements::{Measurements, ObservationRequest};
 use crate::objective::Objective;
@@ -36,7 +37,8 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
 };
 
 /// α_i ← (1 − c) · α_i exp(η λ_i) / Σ_j α_j exp(η λ_j) + c/K before each step; see
-/// [`rule::excess_losses()`] for λ. Starts at even shares.
+/// [`rule::excess_losses()`] for λ. K is the number of domains that have importance; the others
+/// have no share. Starts at even shares.
 ///
 /// A domain that the batch lacks keeps its last λ; one that was never seen counts at the mean of
 /// the others.
@@ -77,15 +79,16 @@ impl ExcessDro {
             let expected = "a number above 0 and at most 1";
             return Err(setup.bad_parameter("epsilon", self.epsilon, expected));
         }
-        let domains = setup.domains.len();
-        let even = vec![1.0 / domains.max(1) as f64; domains];
+        let weighed = Weighed::new(setup);
+        let even = weighed.even();
         Ok(Box::new(Excess {
             config: self.clone(),
             state: State {
                 objective: even.clone(),
                 mean: MeanShares::new(even),
-                excess: vec![None; domains],
+                excess: vec![None; weighed.count()],
             },
+            weighed,
         }))
     }
 }
@@ -94,10 +97,11 @@ impl ExcessDro {
 #[derive(Debug)]
 struct Excess {
     config: ExcessDro,
+    weighed: Weighed,
     state: State,
 }
 
-/// What is known, and what was made of it.
+/// What is known of the domains that have importance, and what was made of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
@@ -119,7 +123,7 @@ impl Strategy for Excess {
     }
 
     fn propose(&self, _context: &Context) -> Result<Vec<f64>> {
-        Ok(self.state.objective.clone())
+        Ok(self.weighed.spread(&self.state.objective))
     }
 
     fn observation_request(&self) -> ObservationRequest {
@@ -128,7 +132,7 @@ impl Strategy for Excess {
 
     fn measurements(&self, _context: &Context) -> Measurements {
         Measurements {
-            objective_mean: Some(self.state.mean.values().to_vec()),
+            objective_mean: Some(self.weighed.spread(self.state.mean.values())),
             ..Measurements::default()
         }
     }
@@ -136,7 +140,8 @@ impl Strategy for Excess {
     fn observe(&mut self, observation: &Observation) {
         let State { objective, mean, excess } = &mut self.state;
         let mut any = false;
-        for (last, seen) in excess.iter_mut().zip(&observation.excess) {
+        for (last, place) in excess.iter_mut().zip(self.weighed.places()) {
+            let seen = observation.excess.get(*place).copied().flatten();
             if let Some(seen) = seen.filter(|seen| usable(*seen)) {
                 *last = Some(seen);
                 any = true;
@@ -323,6 +328,28 @@ mod tests {
         strategy.observe(&seen(1, &[None, Some(0.5), None]));
         let state = strategy.save();
         assert_eq!(state["excess"], serde_json::json!([0.2, 0.5, null]));
+    }
+
+    #[test]
+    fn a_domain_without_importance_has_no_share_and_says_nothing_of_the_others() {
+        let mut list: Vec<DomainInfo> =
+            ["web", "none", "code"].map(|name| DomainInfo::new(name, 1_000)).to_vec();
+        list[1].importance = 0.0;
+        let spec: StrategySpec = serde_json::from_value(config()).unwrap();
+        let setup = Setup { slot: Slot::Loss, domains: &list, run: &RUN };
+        let (mut three, mut two) = (spec.build(&setup).unwrap(), build(config(), 2).unwrap());
+        for step in 0..5 {
+            let excess = [Some(0.3), Some(9.0), Some(0.1)];
+            three.observe(&seen(step, &excess[..if step == 0 { 2 } else { 3 }]));
+            two.observe(&seen(step, &[Some(0.3), excess[2].filter(|_| step > 0)]));
+            let (found, expected) = (proposal(three.as_ref(), 3), proposal(two.as_ref(), 2));
+            assert_eq!(found, [expected[0], 0.0, expected[1]]);
+        }
+        let (found, expected) = (mean(three.as_ref(), 3), mean(two.as_ref(), 2));
+        assert_eq!(found, [expected[0], 0.0, expected[1]]);
+        let state = three.save();
+        three.load(&state).unwrap();
+        assert_eq!(state, two.save());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
 use super::last_losses::{self, filled, remember};
 use super::log_shares::LogShares;
 use super::saved;
+use super::weighed::Weighed;
 use crate::error::Result;
 use crate::objective::Objective;
 use crate::observation::Observation;
@@ -59,10 +60,7 @@ impl GroupDro {
         setup.check_positive("step", self.step)?;
         setup.check_not_negative("adjustment", self.adjustment)?;
         let sequences = |tokens: u64| setup.run.windows(tokens).max(1) as f64;
-        // w = α/π: a domain without importance can have no share of the objective. A run whose
-        // domains all lack it is refused elsewhere.
-        let weighed: Vec<usize> =
-            (0..setup.domains.len()).filter(|i| setup.domains[*i].importance > 0.0).collect();
+        let weighed = Weighed::new(setup);
         Ok(Box::new(Worst {
             config: self.clone(),
             adjustments: setup
@@ -71,7 +69,7 @@ impl GroupDro {
                 .map(|domain| self.adjustment / sequences(domain.tokens).sqrt())
                 .collect(),
             state: State {
-                log_objective: LogShares::new(&vec![1.0; weighed.len()]),
+                log_objective: LogShares::new(&vec![1.0; weighed.count()]),
                 last: vec![None; setup.domains.len()],
             },
             weighed,
@@ -85,8 +83,7 @@ struct Worst {
     config: GroupDro,
     /// C/√n_i.
     adjustments: Vec<f64>,
-    /// The domains that have importance.
-    weighed: Vec<usize>,
+    weighed: Weighed,
     state: State,
 }
 
@@ -106,11 +103,7 @@ impl Strategy for Worst {
     }
 
     fn propose(&self, _context: &Context) -> Result<Vec<f64>> {
-        let mut objective = vec![0.0; self.adjustments.len()];
-        for (domain, share) in self.weighed.iter().zip(self.state.log_objective.shares()) {
-            objective[*domain] = share;
-        }
-        Ok(objective)
+        Ok(self.weighed.spread(&self.state.log_objective.shares()))
     }
 
     fn observe(&mut self, observation: &Observation) {
@@ -121,7 +114,7 @@ impl Strategy for Worst {
             return;
         };
         let exponent = |i: &usize| self.config.step * (losses[*i] + self.adjustments[*i]);
-        let exponents: Vec<f64> = self.weighed.iter().map(exponent).collect();
+        let exponents: Vec<f64> = self.weighed.places().iter().map(exponent).collect();
         self.state.log_objective.multiply(&exponents);
     }
 
@@ -130,7 +123,7 @@ impl Strategy for Worst {
     }
 
     fn load(&mut self, state: &serde_json::Value) -> Result<()> {
-        let (domains, weighed) = (self.adjustments.len(), self.weighed.len());
+        let (domains, weighed) = (self.adjustments.len(), self.weighed.count());
         self.state = saved::read(&self.describe(), state, |state: &State| {
             [
                 (

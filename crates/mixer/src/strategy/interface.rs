@@ -31,6 +31,13 @@ pub struct StrategyEntry {
     pub objectives: Objectives,
 }
 
+/// The objective of a rule that samples to change what is trained on. Under the others the
+/// multiplier α/p keeps the objective as it is, and only the variance of the gradient would change.
+pub(super) const SAMPLED_ALONE: Objectives = Objectives::Only(
+    &[Objective::Sampled],
+    "its sampling weights are to change what is trained on, which the multiplier would take back",
+);
+
 /// A set of objectives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Objectives {
@@ -261,6 +268,32 @@ impl Setup<'_> {
             0 => Err(self.bad_parameter(key, steps, "at least 1 step")),
             _ => Ok(()),
         }
+    }
+
+    /// Steps between updates: `given` in the parameter `every`, or else a twentieth of the run, at
+    /// least 1 and at most 100.
+    ///
+    /// # Errors
+    /// [`MixerError::BadParameter`] for 0, [`MixerError::NeverUpdates`] for as many as the run has.
+    pub fn update_every(&self, given: Option<u64>) -> Result<u64> {
+        let every = given.unwrap_or((self.run.steps / 20).clamp(1, 100));
+        self.check_steps("every", every)?;
+        self.check_first_update("every", every, every)?;
+        Ok(every)
+    }
+
+    /// Checks that the first update comes while there is a step left that it counts at; `first` is
+    /// how many steps it takes, because of the parameter `key`.
+    ///
+    /// # Errors
+    /// [`MixerError::NeverUpdates`] where it does not.
+    pub fn check_first_update(&self, key: &str, value: u64, first: u64) -> Result<()> {
+        let steps = self.run.steps;
+        if first < steps {
+            return Ok(());
+        }
+        let place = Place::Parameter(self.slot, key.to_owned());
+        Err(MixerError::NeverUpdates { place, value, first, steps })
     }
 
     /// An error about the parameter `key` of the strategy in this slot.

@@ -254,10 +254,12 @@ impl<R: LossRule + 'static> Strategy for Learned<R> {
         }
     }
 
-    /// The first measurement in each stretch of `every` steps updates.
+    /// The first measurement in each stretch of `every` steps counts. What the other slot has
+    /// measured in between would make the memory shorter than `smoothing` says.
     fn observe(&mut self, observation: &Observation) {
-        let measured = self.remember(observation);
-        if !measured || !is_due(observation.step, self.updated, self.updates.every) {
+        if !is_due(observation.step, self.updated, self.updates.every)
+            || !self.remember(observation)
+        {
             return;
         }
         let (next, error) = match &self.memory {

@@ -34,6 +34,7 @@ mod temperature;
 mod uniform;
 mod unimax;
 mod va;
+mod weighed;
 
 pub use ado::{Ado, Credit};
 pub use aioli::Aioli;

@@ -15,15 +15,14 @@
 //! where a batch holds several domains, `gibbs` takes the mean over its sequences of what one draw
 //! would give: R_i += (b_i/B) (L_i/10) / p_i, unbiased as the published line is for one draw.
 //!
-//! As published it samples (`objective = "sampled"`). Under the other objectives the multiplier α/p
-//! keeps the objective as it is, and the rule decides only how often a domain is read. Where
-//! `max_epochs` holds a domain, `gibbs` divides by the p that it proposed.
+//! It changes what is trained on, so it needs `objective = "sampled"`. Where `max_epochs` holds a
+//! domain, `gibbs` divides by the p that it proposed.
 //!
 //! In: training losses. Out: p. State: one reward a domain. Costs nothing. Known weakness: it
 //! rewards high losses, and so the domains that cannot be learned; e^{L} weighs a nat of loss like
 //! a factor e in the mixture.
 
-use super::interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
+use super::interface::{Context, SAMPLED_ALONE, Setup, Strategy, StrategyEntry};
 use super::{last_losses, saved};
 use crate::error::Result;
 use crate::observation::Observation;
@@ -38,7 +37,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     summary: "a bandit rewarded by the training loss: p = (1−K·ε)·R/Σ R + ε, R an average of e^L, ε falling with the steps",
     source: "arXiv:2312.02406; linear as its release, gibbs as its paper",
     example: r#"{ strategy = "odm", variant = "linear", smoothing = 0.9, reward_scale = 10 }"#,
-    objectives: Objectives::Any,
+    objectives: SAMPLED_ALONE,
 };
 
 /// Sampling weights by the rewards of a bandit; see [`Variant`].
@@ -92,6 +91,8 @@ impl Odm {
         setup.check_positive("reward_scale", self.reward_scale)?;
         let prior = setup.prior(self.prior.as_ref(), |domain| domain.tokens as f64)?;
         let warmup = self.warmup.unwrap_or_else(|| setup.run.steps.div_ceil(50));
+        // Rewards are collected from the first step on, and count once the warm-up is over.
+        setup.check_first_update("warmup", warmup, warmup.max(1))?;
         let state = State { rewards: vec![None; prior.len()], prior };
         Ok(Box::new(Bandit { config: self.clone(), warmup, state }))
     }

@@ -7,24 +7,30 @@
 //! p_i ← p_i · exp(ζ₁ ‖∇L_i‖² − ζ₂ σ_i² / (2b)), normalised, with ζ₂ / ζ₁ = Lη/β,
 //!
 //! or, in closed form, w_k = max(0, −(μ + λ_k)/κ_k), λ_k = −ηβ‖∇L_k‖² + Lη²σ_k²/(2b), κ_k =
-//! Lη²γ‖∇L_k‖², μ from Σ w = 1. Its balanced variant multiplies L_k by τ·softmax(τL)_k, and so the
-//! gradients, which is all that enters here: the loss that is trained on stays as it is.
+//! Lη²γ‖∇L_k‖², μ from Σ w = 1.
+//!
+//! Two things are **derived**. The published balanced variant multiplies the loss L_k by
+//! τ·softmax(τL)_k; here the statistics alone are scaled, ‖∇L_k‖² and σ_k² by the square of that
+//! factor, and the loss that is trained on stays as it is. And ‖∇L‖² differs by orders of magnitude
+//! between models and estimators, and with it ζ₁. So the exponents are divided by the mean over the
+//! domains of ‖∇L‖² + ζ₂/ζ₁ σ²/(2b) at the first update, and `step` is ζ₁ on that scale. The mean
+//! of ‖∇L‖² alone would not do: it is a difference of estimates, which may be next to 0 by chance.
+//! The closed form has no scale.
 //!
 //! ζ₁, T₀, L, β and γ stand in its appendices, which were not at hand: they are parameters whose
 //! defaults are **unverified**. The paper says itself that plain mixing has the lower perplexity at
 //! 750M parameters: it aims at downstream tasks.
 //!
 //! In: per-domain gradient statistics of the steps that collect them, and for the balanced variant
-//! training losses. Out: p. State: p, the memory of `va`, and one loss a domain. Costs what the
-//! estimator of the variance costs.
+//! training losses. Out: p. State: p, the memory of `va`, one loss a domain, the scale. Costs what
+//! the estimator of the variance costs.
 
-use super::interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
+use super::interface::{Context, SAMPLED_ALONE, Setup, Strategy, StrategyEntry};
 use super::mean_shares::are_shares;
 use super::va::collect_every;
 use crate::domain::DomainId;
 use crate::error::{MixerError, Result};
 use crate::measurements::{GradientRequest, Measurements, ObservationRequest, VarianceEstimator};
-use crate::objective::Objective;
 use crate::observation::Observation;
 use crate::rule::{self, GradientMemory};
 use crate::slot::Slots;
@@ -34,12 +40,9 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     name: "pike",
     slots: Slots::Sampling,
     summary: "large gradients and little noise: p ← p·exp(step·(‖∇L‖² − noise_ratio·σ²/(2·batch_size))), every `every` steps",
-    source: "arXiv:2502.06244; step, noise_ratio, every, gamma unverified, epsilon derived",
-    example: r#"{ strategy = "pike", step = 1, noise_ratio = 1, every = 100, epsilon = 0.01, form = "practical", smoothing = 0.9, variance = "norm-layers" }"#,
-    objectives: Objectives::Only(
-        &[Objective::Sampled],
-        "its sampling weights are to change what is trained on, which the multiplier would take back",
-    ),
+    source: "arXiv:2502.06244; step, noise_ratio, every, gamma unverified, scale, balance, epsilon derived",
+    example: r#"{ strategy = "pike", step = 1, noise_ratio = 1, epsilon = 0.01, form = "practical", smoothing = 0.9, variance = "norm-layers" }"#,
+    objectives: SAMPLED_ALONE,
 };
 
 /// p_i ← p_i · exp(ζ₁ ‖∇L_i‖² − ζ₂ σ_i² / (2b)), normalised, every T₀ steps; see [`rule::pike()`]
@@ -50,15 +53,17 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pike {
-    /// ζ₁, above 0. **Unverified**: no default of the paper was at hand. Of the estimator
-    /// `norm-layers` ‖∇L‖² and σ² are a constant factor away from the whole model's, which `step`
-    /// has to make up for; those of `sketch` are the whole model's.
+    /// ζ₁, above 0, of exponents on the scale of the first update, so that neither the model's size
+    /// nor the estimator changes what it means. The scale is **derived**, the default
+    /// **unverified**: none of the paper was at hand.
     pub step: f64,
     /// r = ζ₂ / ζ₁ = Lη/β, at least 0, in the closed form above 0: how much noise counts against a
     /// domain. **Unverified**, as `step`.
     pub noise_ratio: f64,
-    /// T₀: steps between updates, at least 1. **Unverified**, as `step`.
-    pub every: u64,
+    /// T₀: steps between updates, at least 1. `None`: a twentieth of the run, at most 100.
+    /// **Unverified**, as `step`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
     /// The share of the batch that is spread evenly, above 0 and at most 1, so that no domain goes
     /// unobserved for good. **Derived**: the paper has none.
     pub epsilon: f64,
@@ -66,7 +71,8 @@ pub struct Pike {
     pub form: Form,
     /// γ in κ, above 0; of the closed form alone. **Unverified**, as `step`.
     pub gamma: f64,
-    /// τ of the balanced variant, above 0, 3 in the paper at 1B; `None`: not balanced.
+    /// τ of the balanced variant, above 0, 3 in the paper at 1B; `None`: not balanced. **Derived**:
+    /// only the statistics are scaled, not the loss that is trained on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balance: Option<f64>,
     /// How much of the past a step that collects keeps in the moving averages of gradients and
@@ -104,7 +110,7 @@ impl Default for Pike {
         Self {
             step: 1.0,
             noise_ratio: 1.0,
-            every: 100,
+            every: None,
             epsilon: 0.01,
             form: Form::default(),
             gamma: 1.0,
@@ -156,21 +162,21 @@ impl Pike {
         if let Some((key, value, _, expected)) = checks.iter().find(|(_, _, fits, _)| !fits) {
             return Err(setup.bad_parameter(key, value, expected));
         }
-        if self.every == 0 {
-            return Err(setup.bad_parameter("every", 0, "1 or more steps"));
-        }
+        let every = setup.update_every(self.every)?;
         if self.measure_every == Some(0) {
             return Err(setup.bad_parameter("measure_every", 0, "1 or more steps"));
         }
         let domains = setup.domains.len();
         Ok(Box::new(Tasks {
             config: self.clone(),
+            every,
             seed: setup.run.seed,
             batch_size: setup.run.batch_size,
             state: State {
                 sampling: vec![1.0 / domains.max(1) as f64; domains],
                 memory: GradientMemory::new(domains),
                 losses: vec![None; domains],
+                scale: None,
             },
         }))
     }
@@ -180,6 +186,7 @@ impl Pike {
 #[derive(Debug)]
 struct Tasks {
     config: Pike,
+    every: u64,
     seed: u64,
     batch_size: usize,
     state: State,
@@ -194,11 +201,14 @@ struct State {
     memory: GradientMemory,
     /// L_i, smoothed; of the balanced variant alone.
     losses: Vec<Option<f64>>,
+    /// What the exponents of the multiplicative rule are divided by, once there was an update.
+    scale: Option<f64>,
 }
 
 impl Tasks {
-    /// p from what is known; `None` while nothing is.
-    fn updated(&self) -> Option<Vec<f64>> {
+    /// p from what is known, and the scale of the multiplicative rule; `None` while nothing is
+    /// known that is above 0.
+    fn updated(&self) -> Option<(Vec<f64>, Option<f64>)> {
         let Pike { step, noise_ratio, epsilon, gamma, .. } = self.config;
         let (mut signal, mut noise) = rule::signal_and_noise(self.state.memory.moments())?;
         for ((signal, noise), factor) in signal.iter_mut().zip(&mut noise).zip(self.balance()) {
@@ -208,11 +218,14 @@ impl Tasks {
         let batch_size = self.batch_size;
         Some(match self.config.form {
             Form::Practical => {
-                let rates = (step, noise_ratio);
-                rule::pike(&self.state.sampling, &signal, &noise, rates, batch_size, epsilon)
+                let first = || rule::pike_scale(&signal, &noise, noise_ratio, batch_size);
+                let scale = self.state.scale.or_else(first)?;
+                let (shares, rates) = (&self.state.sampling, (step / scale, noise_ratio));
+                (rule::pike(shares, &signal, &noise, rates, batch_size, epsilon), Some(scale))
             }
             Form::Closed => {
-                rule::pike_closed(&signal, &noise, (noise_ratio, gamma), batch_size, epsilon)
+                let ratios = (noise_ratio, gamma);
+                (rule::pike_closed(&signal, &noise, ratios, batch_size, epsilon), None)
             }
         })
     }
@@ -236,13 +249,14 @@ impl Tasks {
 
 impl Strategy for Tasks {
     fn describe(&self) -> String {
-        let Pike { step, noise_ratio, every, epsilon, form, gamma, smoothing, variance, .. } =
+        let Pike { step, noise_ratio, epsilon, form, gamma, smoothing, variance, .. } =
             &self.config;
         let rates = match form {
             Form::Practical => format!("step {step}"),
             Form::Closed => format!("gamma {gamma}"),
         };
         let balance = self.config.balance.map_or(String::new(), |tau| format!(", balance {tau}"));
+        let every = self.every;
         let measured = self.config.measure_every.unwrap_or_else(|| collect_every(*variance));
         format!(
             "{} {}, {rates}, noise ratio {noise_ratio}, every {every} steps, epsilon {epsilon}, smoothing {smoothing}, variance {} every {measured} steps{balance}",
@@ -287,10 +301,10 @@ impl Strategy for Tasks {
                 });
             }
         }
-        if observation.step.saturating_add(1).is_multiple_of(self.config.every)
-            && let Some(sampling) = self.updated()
+        if observation.step.saturating_add(1).is_multiple_of(self.every)
+            && let Some((sampling, scale)) = self.updated()
         {
-            self.state.sampling = sampling;
+            (self.state.sampling, self.state.scale) = (sampling, scale);
         }
     }
 
@@ -321,6 +335,9 @@ impl Strategy for Tasks {
         }
         if state.losses.len() != domains || !state.losses.iter().flatten().all(|l| l.is_finite()) {
             return refuse(format!("{domains} finite losses"), format!("{:?}", state.losses));
+        }
+        if let Some(bad) = state.scale.filter(|scale| !(scale.is_finite() && *scale > 0.0)) {
+            return refuse("a finite scale above 0".to_owned(), bad.to_string());
         }
         self.state = state;
         Ok(())
@@ -370,7 +387,7 @@ mod tests {
     // import math
     // K, b, step, r, every, eps, s, gamma = 3, 8, 0.3, 2.0, 5, 0.02, 0.5, 0.5
     // def run(form, tau):
-    //     p, L = [1 / K] * K, [None] * K
+    //     p, L, scale = [1 / K] * K, [None] * K, None
     //     sq, num, noise, paired = [[0.0] * K for _ in range(4)]
     //     for t in range(23):
     //         new, moved, w = set(), 0.0, 0.0
@@ -394,7 +411,9 @@ mod tests {
     //             f = [(tau * x / sum(z)) ** 2 if tau else 1 for x in z]
     //             g, v = [x * y for x, y in zip(g, f)], [x * y for x, y in zip(v, f)]
     //             score = [g[i] - r * v[i] / (2 * b) for i in range(K)]
-    //             q, low, high = [p[i] * math.exp(step * score[i]) for i in range(K)], -99, 99
+    //             scale = scale or sum(g[i] + r * v[i] / (2 * b) for i in range(K)) / K
+    //             q = [p[i] * math.exp(step / scale * score[i]) for i in range(K)]
+    //             low, high = -99, 99
     //             for _ in range(200 if form == "closed" else 0):
     //                 mu = (low + high) / 2
     //                 q = [max(0, (score[i] - mu) / (r * gamma * g[i])) for i in range(K)]
@@ -405,8 +424,12 @@ mod tests {
     #[test]
     fn the_trajectories_are_those_of_thirty_lines_of_python() {
         for (form, balance, expected) in [
-            ("practical", None, [0.5400795865683273, 0.2964884590384357, 0.1634319543932369]),
-            ("practical", Some(3.0), [0.3181923735594003, 0.4214779429080263, 0.26032968353257335]),
+            ("practical", None, [0.5469355411890773, 0.2941221816448923, 0.15894227716603043]),
+            (
+                "practical",
+                Some(3.0),
+                [0.31627020422412055, 0.4294979378859589, 0.25423185788992037],
+            ),
             ("closed", None, [0.6932243819249871, 0.3001089514083462, 0.006666666666666667]),
         ] {
             let mut config = serde_json::json!({
@@ -455,16 +478,63 @@ mod tests {
             // A larger signal has a larger κ too: where it dominates, the closed form evens out.
             assert_eq!(strong[0] > 0.5, form == "practical" || strong[0] > strong[1], "{strong:?}");
         }
-        // By hand: each of three updates adds ζ₁ (½ − 1/16) against ζ₁ (½ − 4/16).
+        // By hand: each of three updates adds ζ₁ (½ − 1/16) against ζ₁ (½ − 4/16), on the scale of
+        // the mean of ½ + 1/16 and ½ + 4/16.
         let mut strategy = build(serde_json::json!({ "strategy": "pike", "every": 1 }), 2).unwrap();
         let gradients = vec![gradient(8, 1.0, 0.5), gradient(8, 4.0, 0.5)];
         let mut p = [0.5, 0.5];
         for step in 0..3 {
             strategy.observe(&seen(step, gradients.clone()));
-            let raw = [p[0] * f64::exp(0.4375), p[1] * f64::exp(0.25)];
+            let raw = [p[0] * f64::exp(0.4375 / 0.65625), p[1] * f64::exp(0.25 / 0.65625)];
             p = raw.map(|raw_i| 0.99 * raw_i / (raw[0] + raw[1]) + 0.005);
         }
         assert!(close(&proposal(strategy.as_ref(), 2), &p), "{p:?}");
+    }
+
+    #[test]
+    fn the_scale_of_gradients_changes_nothing() {
+        for form in ["practical", "closed"] {
+            for balance in [None, Some(3.0)] {
+                let after = |scale: f64| {
+                    let mut config =
+                        serde_json::json!({ "strategy": "pike", "every": 2, "form": form });
+                    if let Some(balance) = balance {
+                        config["balance"] = serde_json::json!(balance);
+                    }
+                    let mut strategy = build(config, 2).unwrap();
+                    for step in 0..20_u64 {
+                        let wave = 1.0 + 0.3 * (step as f64).sin();
+                        let gradients = [(1.0, 0.5 * wave), (4.0 * wave, 0.6)];
+                        let gradients = gradients.map(|(v, s)| gradient(8, scale * v, scale * s));
+                        let domains = [DomainId(0), DomainId(1)];
+                        let observation = Observation::of_step(step, 2, &domains, &[2.0, 2.1]);
+                        strategy.observe(&observation.with_gradient(gradients.to_vec()));
+                    }
+                    proposal(strategy.as_ref(), 2)
+                };
+                let (one, small, large) = (after(1.0), after(1e-9), after(1e9));
+                assert!((one[0] - 0.5).abs() > 0.01, "{one:?}");
+                for other in [small, large] {
+                    let near = one.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-9);
+                    assert!(near, "{form} {balance:?}: {one:?} {other:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn signals_next_to_nothing_make_no_exponent_large() {
+        let config = serde_json::json!({ "strategy": "pike", "every": 1 });
+        let mut strategy = build(config, 2).unwrap();
+        let gradients = vec![gradient(8, 1.0, 1e-15), gradient(8, 1.0, 0.0)];
+        strategy.observe(&seen(0, gradients));
+        let p = proposal(strategy.as_ref(), 2);
+        assert!(close(&p, &[0.5; 2]), "{p:?}");
+        // Nothing but zeros: no scale, and no update.
+        let mut strategy = build(serde_json::json!({ "strategy": "pike", "every": 1 }), 2).unwrap();
+        strategy.observe(&seen(0, vec![gradient(8, 0.0, 0.0), gradient(8, 0.0, 0.0)]));
+        assert!(close(&proposal(strategy.as_ref(), 2), &[0.5; 2]));
+        assert!(strategy.save()["scale"].is_null());
     }
 
     #[test]
@@ -520,6 +590,7 @@ mod tests {
             ("sampling", serde_json::json!([0.0, 1.0])),
             ("sampling", serde_json::json!([0.9, 0.9])),
             ("losses", serde_json::json!([1.0])),
+            ("scale", serde_json::json!(0.0)),
             ("more", serde_json::json!(1)),
         ] {
             let mut state = strategy.save();

@@ -11,16 +11,14 @@
 //! domains and pairs of them, which are not part of this: without it, each domain helps itself
 //! alone, and the rule is multiplicative weights on the held-out losses.
 //!
-//! As published it samples (`objective = "sampled"`). Under the other objectives the multiplier α/p
-//! keeps the objective as it is, and the rule decides only how often a domain is read; `epsilon`
-//! should be above 0 then, so that no p gets next to nothing where α is not.
+//! It changes what is trained on, so it needs `objective = "sampled"`.
 //!
 //! In: losses on the `tune` split, every `every` steps. Out: p. State: `window` losses a domain.
 //! Costs the measurements, and the runs behind A. Known weakness: losses of domains are compared by
 //! their size, though their entropies differ; the sum of three evaluations at η = 0.2 is a steep
 //! exponent for losses above 2 nats.
 
-use super::interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
+use super::interface::{Context, SAMPLED_ALONE, Setup, Strategy, StrategyEntry};
 use super::last_losses::{self, filled, is_due, remember};
 use super::log_shares::LogShares;
 use super::saved;
@@ -28,6 +26,7 @@ use crate::error::Result;
 use crate::measurements::ObservationRequest;
 use crate::observation::Observation;
 use crate::rule;
+use crate::seed;
 use crate::slot::Slots;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,8 +36,8 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     slots: Slots::Sampling,
     summary: "by what helps where losses are high: p ∝ prior·exp(step·graph·Σ L), of the last `window` held-out losses",
     source: "arXiv:2307.14430",
-    example: r#"{ strategy = "skill-it", graph = { web = { code = 0.3 } }, step = 0.2, every = 100, window = 3, epsilon = 0 }"#,
-    objectives: Objectives::Any,
+    example: r#"{ strategy = "skill-it", graph = { web = { code = 0.3 } }, step = 0.2, window = 3, epsilon = 0 }"#,
+    objectives: SAMPLED_ALONE,
 };
 
 /// p_i ∝ prior_i · exp(η Σ_j A_ij Σ_{last evaluations} L_j) every `every` steps.
@@ -52,8 +51,10 @@ pub struct SkillIt {
     pub graph: BTreeMap<String, BTreeMap<String, f64>>,
     /// η, above 0.
     pub step: f64,
-    /// Steps between updates, at least 1. The paper's differ by experiment; 100 is chosen here.
-    pub every: u64,
+    /// Steps between updates, at least 1. The paper's differ by experiment. `None`: a twentieth of
+    /// the run, at most 100, which is chosen here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
     /// Evaluations whose losses are summed, at least 1.
     pub window: usize,
     /// The share of the batch that is spread evenly, at least 0 and at most 1. **Derived**: 0 is as
@@ -67,7 +68,7 @@ pub struct SkillIt {
 impl Default for SkillIt {
     fn default() -> Self {
         let graph = BTreeMap::new();
-        Self { graph, step: 0.2, every: 100, window: 3, epsilon: 0.0, prior: None }
+        Self { graph, step: 0.2, every: None, window: 3, epsilon: 0.0, prior: None }
     }
 }
 
@@ -77,7 +78,7 @@ const MOST: usize = 1_000;
 impl SkillIt {
     pub(super) fn build(&self, setup: &Setup) -> Result<Box<dyn Strategy>> {
         setup.check_positive("step", self.step)?;
-        setup.check_steps("every", self.every)?;
+        let every = setup.update_every(self.every)?;
         if !(1..=MOST).contains(&self.window) {
             return Err(setup.bad_parameter("window", self.window, "1 to 1000 evaluations"));
         }
@@ -87,9 +88,11 @@ impl SkillIt {
         }
         let prior = setup.prior(self.prior.as_ref(), |_| 1.0)?;
         let graph = self.rows(setup)?;
+        // Rust writes a float so that it reads back as the same one.
+        let graph_hash = seed::derive(0, &format!("{graph:?}"));
         let last = vec![None; prior.len()];
-        let state = State { prior, graph, last, evaluations: Vec::new(), updated: None };
-        Ok(Box::new(Skills { config: self.clone(), state }))
+        let state = State { prior, graph_hash, last, evaluations: Vec::new(), updated: None };
+        Ok(Box::new(Skills { config: self.clone(), every, graph, state }))
     }
 
     /// The rows of A without their zeros, in the order of the domains.
@@ -118,6 +121,9 @@ impl SkillIt {
 #[derive(Debug)]
 struct Skills {
     config: SkillIt,
+    every: u64,
+    /// The rows of A without their zeros.
+    graph: Vec<Vec<(usize, f64)>>,
     state: State,
 }
 
@@ -126,8 +132,8 @@ struct Skills {
 struct State {
     /// Where p starts.
     prior: Vec<f64>,
-    /// The rows of A without their zeros.
-    graph: Vec<Vec<(usize, f64)>>,
+    /// Of the graph that it was made with, which has too many entries to keep.
+    graph_hash: u64,
     /// The last held-out loss of each domain.
     last: Vec<Option<f64>>,
     /// The losses of the last evaluations, the newest last.
@@ -138,14 +144,15 @@ struct State {
 
 impl Skills {
     fn sampling(&self) -> Vec<f64> {
-        let State { prior, graph, evaluations, .. } = &self.state;
+        let State { prior, evaluations, .. } = &self.state;
         let sum = |j: usize| match evaluations.is_empty() {
             true => 1.0,
             false => evaluations.iter().map(|losses| losses[j]).sum(),
         };
         let sums: Vec<f64> = (0..prior.len()).map(sum).collect();
         let help = |row: &Vec<(usize, f64)>| row.iter().map(|(j, a)| a * sums[*j]).sum::<f64>();
-        let exponents: Vec<f64> = graph.iter().map(|row| self.config.step * help(row)).collect();
+        let exponents: Vec<f64> =
+            self.graph.iter().map(|row| self.config.step * help(row)).collect();
         let mut shares = LogShares::new(prior);
         shares.multiply(&exponents);
         rule::with_floor(&shares.shares(), self.config.epsilon)
@@ -154,8 +161,8 @@ impl Skills {
 
 impl Strategy for Skills {
     fn describe(&self) -> String {
-        let SkillIt { step, every, window, epsilon, .. } = &self.config;
-        let name = ENTRY.name;
+        let SkillIt { step, window, epsilon, .. } = &self.config;
+        let (name, every) = (ENTRY.name, self.every);
         format!("{name}, step {step}, every {every} steps, window {window}, epsilon {epsilon}")
     }
 
@@ -165,7 +172,7 @@ impl Strategy for Skills {
 
     fn observation_request(&self) -> ObservationRequest {
         ObservationRequest {
-            held_out_every: Some(self.config.every),
+            held_out_every: Some(self.every),
             rotate: true,
             ..ObservationRequest::default()
         }
@@ -173,8 +180,8 @@ impl Strategy for Skills {
 
     fn observe(&mut self, observation: &Observation) {
         let State { last, evaluations, updated, .. } = &mut self.state;
-        let measured = remember(last, &observation.held_out);
-        if !measured || !is_due(observation.step, *updated, self.config.every) {
+        if !is_due(observation.step, *updated, self.every) || !remember(last, &observation.held_out)
+        {
             return;
         }
         let Some(losses) = filled(last) else {
@@ -191,7 +198,7 @@ impl Strategy for Skills {
     }
 
     fn load(&mut self, state: &serde_json::Value) -> Result<()> {
-        let State { prior, graph, .. } = &self.state;
+        let State { prior, graph_hash, .. } = &self.state;
         let (domains, window) = (prior.len(), self.config.window);
         let usable = |losses: &Vec<f64>| {
             losses.len() == domains && losses.iter().all(|loss| loss.is_finite())
@@ -199,7 +206,11 @@ impl Strategy for Skills {
         self.state = saved::read(&self.describe(), state, |state: &State| {
             [
                 ("prior", state.prior == *prior, format!("that of the config, {prior:?}")),
-                ("graph", state.graph == *graph, "that of the config".to_owned()),
+                (
+                    "graph_hash",
+                    state.graph_hash == *graph_hash,
+                    format!("{graph_hash}, of the config's graph"),
+                ),
                 (
                     "last",
                     last_losses::are_valid(&state.last, domains),
@@ -281,6 +292,25 @@ mod tests {
         helped.observe(&held_out(0, &losses));
         let p = helped.proposal(1);
         assert!((p[2] / p[0] - f64::exp(0.2 * 0.5 * 4.0)).abs() < 1e-12, "{p:?}");
+    }
+
+    #[test]
+    fn a_state_knows_its_graph_without_keeping_it() {
+        let graph = |value: &str| {
+            let rows = ["web", "code", "math"].map(|name| format!("{name} = {value}"));
+            toy(&format!(", every = 1, graph = {{ {} }}", rows.join(", ")))
+        };
+        let mut one = graph("{ web = 0.25, code = 0.5, math = 0.125 }");
+        one.observe(&held_out(0, &[Some(2.0), Some(4.0), Some(2.0)]));
+        let state = one.strategy.save();
+        let text = state.to_string();
+        assert!(!text.contains("0.25") && !text.contains("0.125"), "{text}");
+        let mut same = graph("{ web = 0.25, code = 0.5, math = 0.125 }");
+        same.strategy.load(&state).unwrap();
+        assert_eq!(same.proposal(1), one.proposal(1));
+        let mut other = graph("{ web = 0.25, code = 0.5, math = 0.25 }");
+        let error = other.strategy.load(&state).unwrap_err().to_string();
+        assert!(error.contains("graph_hash") && error.contains("the config's graph"), "{error}");
     }
 
     #[test]

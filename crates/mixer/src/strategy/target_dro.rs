@@ -6,15 +6,13 @@
 //! p ← softmax(ln p + η (L_i − L_i^target)), p ← (1 − c) p + c/K.
 //!
 //! Differences below 0 count as well, so that p stands still only where all domains are as far from
-//! their targets. As published it samples (`objective = "sampled"`). Under the other objectives the
-//! multiplier α/p keeps the objective as it is, and the rule decides only how often a domain is
-//! read.
+//! their targets. It changes what is trained on, so it needs `objective = "sampled"`.
 //!
 //! In: losses on the `tune` split, every `every` steps. Out: p. State: p and one loss a domain.
 //! Costs the measurements. Known weakness: a target below what the model can reach draws the batch
 //! towards its domain for good.
 
-use super::interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
+use super::interface::{Context, SAMPLED_ALONE, Setup, Strategy, StrategyEntry};
 use super::last_losses::{self, filled, is_due, remember};
 use super::saved;
 use crate::error::Result;
@@ -30,8 +28,8 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     slots: Slots::Sampling,
     summary: "towards given losses: p ← softmax(ln p + step·(L − target)), every `every` steps, of held-out losses",
     source: "arXiv:2310.06694 (LLM-Shearing)",
-    example: r#"{ strategy = "target-dro", targets = { web = 2.9, code = 1.8, math = 2.1 }, step = 1, every = 100, epsilon = 1e-4 }"#,
-    objectives: Objectives::Any,
+    example: r#"{ strategy = "target-dro", targets = { web = 2.9, code = 1.8, math = 2.1 }, step = 1, epsilon = 1e-4 }"#,
+    objectives: SAMPLED_ALONE,
 };
 
 /// p_i ← (1 − c) · p_i exp(η (L_i − L_i^target)) / Σ_j p_j exp(η (L_j − L_j^target)) + c/K every
@@ -47,10 +45,10 @@ pub struct TargetDro {
     /// η, above 0.
     #[serde(default = "default_step")]
     pub step: f64,
-    /// Steps between updates, at least 1. The paper updates whenever it evaluates; 100 is chosen
-    /// here.
-    #[serde(default = "default_every")]
-    pub every: u64,
+    /// Steps between updates, at least 1. The paper updates whenever it evaluates. `None`: a
+    /// twentieth of the run, at most 100, which is chosen here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
     /// c, above 0 and at most 1: the share of the batch that is spread evenly.
     #[serde(default = "default_epsilon")]
     pub epsilon: f64,
@@ -63,10 +61,6 @@ fn default_step() -> f64 {
     1.0
 }
 
-fn default_every() -> u64 {
-    100
-}
-
 fn default_epsilon() -> f64 {
     1e-4
 }
@@ -77,7 +71,7 @@ impl TargetDro {
         let usable = |target: f64| target.is_finite() && target >= 0.0;
         let targets = setup.numbers("targets", &self.targets, expected, usable)?;
         setup.check_positive("step", self.step)?;
-        setup.check_steps("every", self.every)?;
+        let every = setup.update_every(self.every)?;
         // Without a floor a share that is 0 once would stay there.
         if !(self.epsilon > 0.0 && self.epsilon <= 1.0) {
             let expected = "a number above 0 and at most 1";
@@ -86,7 +80,7 @@ impl TargetDro {
         let sampling = setup.prior(self.prior.as_ref(), |domain| domain.tokens as f64)?;
         let last = vec![None; targets.len()];
         let state = State { targets, sampling, last, updated: None };
-        Ok(Box::new(Towards { config: self.clone(), state }))
+        Ok(Box::new(Towards { config: self.clone(), every, state }))
     }
 }
 
@@ -94,6 +88,7 @@ impl TargetDro {
 #[derive(Debug)]
 struct Towards {
     config: TargetDro,
+    every: u64,
     state: State,
 }
 
@@ -112,8 +107,9 @@ struct State {
 
 impl Strategy for Towards {
     fn describe(&self) -> String {
-        let TargetDro { step, every, epsilon, .. } = &self.config;
-        format!("{}, step {step}, every {every} steps, epsilon {epsilon}", ENTRY.name)
+        let TargetDro { step, epsilon, .. } = &self.config;
+        let (name, every) = (ENTRY.name, self.every);
+        format!("{name}, step {step}, every {every} steps, epsilon {epsilon}")
     }
 
     fn propose(&self, _context: &Context) -> Result<Vec<f64>> {
@@ -122,7 +118,7 @@ impl Strategy for Towards {
 
     fn observation_request(&self) -> ObservationRequest {
         ObservationRequest {
-            held_out_every: Some(self.config.every),
+            held_out_every: Some(self.every),
             rotate: true,
             ..ObservationRequest::default()
         }
@@ -130,8 +126,8 @@ impl Strategy for Towards {
 
     fn observe(&mut self, observation: &Observation) {
         let State { targets, sampling, last, updated } = &mut self.state;
-        let measured = remember(last, &observation.held_out);
-        if !measured || !is_due(observation.step, *updated, self.config.every) {
+        if !is_due(observation.step, *updated, self.every) || !remember(last, &observation.held_out)
+        {
             return;
         }
         let pairs = last.iter().zip(&*targets);

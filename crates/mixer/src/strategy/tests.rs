@@ -82,6 +82,8 @@ fn observation(step: u64) -> Observation {
 #[test]
 fn every_strategy_keeps_the_promises_of_the_table() {
     let names = ["web", "code", "math"];
+    // Long enough for the first update of each.
+    let run = RunSize { steps: 200, ..RUN };
     for entry in STRATEGIES {
         let spec = parse(entry.example).unwrap_or_else(|e| panic!("{}: {e}", entry.name));
         assert_eq!(spec.entry(), entry, "the example selects its own row");
@@ -90,7 +92,7 @@ fn every_strategy_keeps_the_promises_of_the_table() {
         assert!(!entry.summary.contains('\n') && !entry.summary.contains('|'), "{}", entry.name);
 
         for slot in [Slot::Sampling, Slot::Loss] {
-            let built = build(entry.example, slot);
+            let built = build_for(entry.example, slot, &domains(), &run);
             if !entry.slots.contains(slot) {
                 let error = built.unwrap_err().to_string();
                 assert!(error.contains(slot.key()) && error.contains("hint: "), "{error}");
@@ -118,7 +120,7 @@ fn every_strategy_keeps_the_promises_of_the_table() {
             assert_eq!(learns, strategy.forecast().is_none(), "{}", entry.name);
             assert!(learns || request == ObservationRequest::default(), "{}", entry.name);
             let state = serde_json::to_string(&strategy.save()).unwrap();
-            let mut resumed = build(entry.example, slot).unwrap();
+            let mut resumed = build_for(entry.example, slot, &domains(), &run).unwrap();
             resumed.load(&serde_json::from_str(&state).unwrap()).unwrap();
             for step in 1..20 {
                 assert_eq!(proposal(strategy.as_ref(), step), proposal(resumed.as_ref(), step));

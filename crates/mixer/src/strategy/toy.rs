@@ -35,8 +35,17 @@ impl Toy {
         slot: Slot,
         domains: &[DomainInfo],
     ) -> Result<Box<dyn Strategy>> {
+        Self::build_for(text, slot, domains, &RUN)
+    }
+
+    pub(super) fn build_for(
+        text: &str,
+        slot: Slot,
+        domains: &[DomainInfo],
+        run: &RunSize,
+    ) -> Result<Box<dyn Strategy>> {
         let wrapped: Wrapped = toml::from_str(&format!("value = {text}")).unwrap();
-        wrapped.value.build(&Setup { slot, domains, run: &RUN })
+        wrapped.value.build(&Setup { slot, domains, run })
     }
 
     pub(super) fn of(text: &str, slot: Slot, domains: Vec<DomainInfo>) -> Self {

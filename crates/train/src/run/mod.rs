@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cuvee_data::{Domain, Shard, Split, Tokenizer};
 use cuvee_mixer::{
-    DomainId, LossStatistics, Measurements, Mixer, Observation, ObservationRequest, Simplex,
+    DomainId, LossStatistics, Measurements, Mixer, MixerError, Observation, ObservationRequest,
+    Simplex,
 };
 
 use crate::batch::{Batch, read_batch};
@@ -189,7 +190,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// A loss or gradient that is not finite (before the update, naming step and domain), an id
     /// beyond the vocabulary, or a file that cannot be written. The checkpoints written so far
-    /// stay. A step that cannot be drawn, after a checkpoint of the steps before it.
+    /// stay. A step that cannot be drawn or weighed, after a checkpoint of the steps before it.
     pub fn run(
         &mut self,
         observer: &mut dyn Observer,
@@ -228,15 +229,12 @@ impl<'a> Trainer<'a> {
             }
 
             let mut clock = StepClock::new();
+            // Where the batch is looked at before its step, what a failure then goes back to.
+            let looks = self.request.excess || self.request.gram_at(done);
+            let before_draw = looks.then(|| self.mixer.state());
             let mut draw = match self.mixer.next_step() {
                 Ok(draw) => draw,
-                Err(error) => {
-                    // The steps done are good: whoever mends the cause goes on from here.
-                    if self.saved != Some(done) {
-                        self.save(observer)?;
-                    }
-                    return Err(TrainError::Draw { step: done, source: error });
-                }
+                Err(error) => return Err(self.not_drawn(error, observer)),
             };
             let mut batch =
                 read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
@@ -245,7 +243,12 @@ impl<'a> Trainer<'a> {
                 .look_at(&batch, &names, rate)
                 .map_err(|e| place(e, done + 1, batch.domains(), &names))?
             {
-                self.mixer.observe_before(&mut draw, &known)?;
+                if let Err(error) = self.mixer.observe_before(&mut draw, &known) {
+                    if let Some(before_draw) = &before_draw {
+                        self.mixer.restore(before_draw)?;
+                    }
+                    return Err(self.not_drawn(error, observer));
+                }
                 batch.reweigh(&draw.draws);
             }
             self.engine.collect(self.request.estimator_at(done))?;
@@ -256,11 +259,8 @@ impl<'a> Trainer<'a> {
             let mut observation = draw
                 .observation(&output.sequence_losses)
                 .with_gradient(std::mem::take(&mut output.gradient));
-            if let Some(every) =
-                self.request.held_out_every.filter(|&every| is_due(done + 1, every))
-            {
-                // From 0: the number of the measurement, whatever was resumed in between.
-                let turn = if self.request.rotate { (done + 1) / every - 1 } else { 0 };
+            if let Some(number) = self.request.held_out_at(done + 1) {
+                let turn = if self.request.rotate { number } else { 0 };
                 let measured = clock.beside(|| self.measure_held_out(done + 1, turn, observer))?;
                 observation =
                     observation.with_held_out(measured).with_held_out_windows(self.tune_windows());
@@ -308,6 +308,18 @@ impl<'a> Trainer<'a> {
             known = Some(others.with_excess(excess));
         }
         Ok(known)
+    }
+
+    /// What becomes of a run whose next step cannot be drawn or weighed: the steps done are good,
+    /// and saved, so that whoever mends the cause goes on from there.
+    fn not_drawn(&mut self, source: MixerError, observer: &mut dyn Observer) -> TrainError {
+        let step = self.state.step;
+        if self.saved != Some(step)
+            && let Err(error) = self.save(observer)
+        {
+            return error;
+        }
+        TrainError::Draw { step, source }
     }
 
     /// Writes a checkpoint of the steps done.
