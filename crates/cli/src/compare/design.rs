@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cuvee_compare::Role;
 use cuvee_data::{Corpus, Domain, Split};
+use cuvee_mixer::ObservationRequest;
 use cuvee_train::{DeviceSpec, EngineKind, ModelConfig, Precision};
 
 use crate::compare_spec::{CompareSpec, REPLICA};
@@ -50,6 +51,8 @@ pub struct ArmPlan {
     pub model: ModelConfig,
     /// Whether any weights are learned while training.
     pub learns: bool,
+    /// What its strategies want measured besides the losses of the steps.
+    pub request: ObservationRequest,
     /// Optimizer steps.
     pub steps: u64,
     /// Tokens of a run.
@@ -132,6 +135,7 @@ impl Design {
             arm.config.train.threads = threads;
             plans.push(ArmPlan {
                 learns: mixer.learns(),
+                request: mixer.observation_request(),
                 steps: plan.run.steps,
                 tokens: plan.tokens(),
                 remarks: plan.remarks(true),
@@ -254,10 +258,10 @@ pub fn must_be_common(key: &str) -> Option<&'static str> {
     }
 }
 
-/// Bytes of the text that is evaluated, in tokens: what an evaluation costs.
-pub fn evaluated_tokens(domains: &[Domain], sequences: usize, context: usize) -> u64 {
+/// Tokens of a split's windows, at most `sequences` a domain: what an evaluation costs.
+pub fn window_tokens(domains: &[Domain], split: Split, sequences: usize, context: usize) -> u64 {
     let windows = |domain: &Domain| {
-        let tokens = domain.shard(Split::Valid).tokens();
+        let tokens = domain.shard(split).tokens();
         cuvee_train::evaluation_starts(tokens, context, sequences).len()
     };
     (domains.iter().map(windows).sum::<usize>() * context) as u64

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use cuvee_compare::{Comparison, Resolution, Role, power_table};
-use cuvee_data::Corpus;
+use cuvee_data::{Corpus, Split};
+use cuvee_mixer::ObservationRequest;
 use cuvee_words::{counted, shell_path};
 use serde_json::json;
 
-use super::design::{ArmPlan, Design, evaluated_tokens};
+use super::design::{ArmPlan, Design, window_tokens};
 use super::one_run::{self, Status};
 use super::speed::Sharing;
 use super::verdict;
@@ -53,8 +54,15 @@ impl<'a> Forecast<'a> {
     ) -> Self {
         let baseline = &plans[design.baseline];
         let config = &design.arms[design.baseline].config;
-        let evaluated =
-            evaluated_tokens(&corpus.domains, config.eval.sequences, config.train.context);
+        let evaluated = window_tokens(
+            &corpus.domains,
+            Split::Valid,
+            config.eval.sequences,
+            config.train.context,
+        );
+        let per_step = config.train.tokens_per_step().max(1) as f64;
+        let evaluations = 1 + evaluations(config.eval.every, baseline.steps);
+        // Time in steps of the baseline.
         let (mut runs, mut steps_left, mut bytes) = (0, 0.0, 0);
         for (arm, plan) in plans.iter().enumerate() {
             for &seed in &design.seeds {
@@ -65,19 +73,20 @@ impl<'a> Forecast<'a> {
                     Err(_) => 0,
                 };
                 runs += 1;
+                let left = (plan.steps - done.min(plan.steps)) as f64;
                 // A batch of another size takes as much longer.
                 let length = plan.tokens as f64 / baseline.tokens.max(1) as f64;
-                steps_left += (plan.steps - done.min(plan.steps)) as f64 * length;
+                let own = &design.arms[arm].config;
+                let (sequences, context) = (own.eval.tune_sequences, own.train.context);
+                let tuned = window_tokens(&corpus.domains, Split::Tune, sequences, context);
+                steps_left += left * length * (1.0 + extra(&plan.request));
+                let forward = left * measurements(&plan.request) * tuned as f64
+                    + (evaluations * evaluated) as f64;
+                steps_left += forward * FORWARD_SHARE / per_step;
                 bytes += run_bytes(&design.arms[arm].config, plan, corpus.domains.len(), evaluated);
             }
         }
-        let evaluations = 1 + evaluations(config.eval.every, baseline.steps);
-        let seconds = sharing.seconds_per_step.map(|per_step| {
-            let per_token = per_step / config.train.tokens_per_step().max(1) as f64;
-            let evaluating =
-                runs as f64 * evaluations as f64 * evaluated as f64 * per_token * FORWARD_SHARE;
-            (steps_left * per_step + evaluating) / sharing.jobs as f64
-        });
+        let seconds = sharing.seconds_per_step.map(|s| steps_left * s / sharing.jobs as f64);
         Self {
             design,
             sharing,
@@ -212,6 +221,19 @@ impl<'a> Forecast<'a> {
 fn scatter(comparison: &Comparison) -> Vec<(String, f64)> {
     let arms = comparison.arms.iter();
     arms.filter_map(|arm| Some((arm.name.clone(), arm.sd_seeds?))).collect()
+}
+
+/// What the measurements before a step cost, in steps: a backward pass of each domain's sequences
+/// to compare gradients, a forward pass of two models to compare losses.
+fn extra(request: &ObservationRequest) -> f64 {
+    let gram = request.gram_every.map_or(0.0, |every| 1.0 / every as f64);
+    gram + if request.excess { 2.0 * FORWARD_SHARE } else { 0.0 }
+}
+
+/// Measurements of the tune split in a step, on average.
+fn measurements(request: &ObservationRequest) -> f64 {
+    let each = [request.held_out_every, request.held_out_also];
+    each.iter().flatten().map(|every| 1.0 / *every as f64).sum()
 }
 
 /// Evaluations after the first step.

@@ -349,7 +349,7 @@ fn csv(folders: &[PathBuf]) -> anyhow::Result<String> {
         for (name, domain) in &run.domains {
             let loss = domain.losses.iter().sum::<f64>() / domain.losses.len().max(1) as f64;
             let (seed, windows) = (run.config.seed, domain.losses.len());
-            let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+            let quoted = |text: &str| format!("\"{}\"", no_formula(text).replace('"', "\"\""));
             text.push_str(&format!(
                 "{},{seed},{},{},{windows},{loss}\n",
                 quoted(&arm),
@@ -359,4 +359,12 @@ fn csv(folders: &[PathBuf]) -> anyhow::Result<String> {
         }
     }
     Ok(text)
+}
+
+/// A name that a spreadsheet would take for a formula, with the apostrophe that tells it not to.
+fn no_formula(text: &str) -> String {
+    match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        true => format!("'{text}"),
+        false => text.to_owned(),
+    }
 }
