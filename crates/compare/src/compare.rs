@@ -215,9 +215,11 @@ impl<'a> Study<'a> {
         arm.p_value = paired.p_value();
         arm.equivalent_within = within(&paired, settings.alpha).or(paired.is_zero().then_some(0.0));
         let noise = paired.deviation().filter(|_| !paired.is_noiseless());
-        arm.mde = noise.map(|s| detectable(paired.seeds(), level) * s);
-        arm.seeds_needed =
-            noise.and_then(|s| seeds_needed(settings.margin, s, paired.seeds(), level));
+        let (n, windows) = (paired.seeds(), paired.window_error().unwrap_or(0.0));
+        // The test divides by √(s²/n + V_w).
+        let of_a_seed = |s: f64| s.hypot((n as f64).sqrt() * windows);
+        arm.mde = noise.map(|s| detectable(n, level) * of_a_seed(s));
+        arm.seeds_needed = noise.and_then(|s| seeds_needed(settings.margin, s, windows, n, level));
         if let Some(test) = test {
             arm.p_holm = test.corrected;
             let given = self.circumstances(runs);

@@ -171,9 +171,10 @@ pub struct ArmResult {
     /// Seeds at the declared look that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided_at: Option<usize>,
-    /// The smallest difference that n seeds would have found in four of five comparisons.
+    /// The smallest difference that n seeds on these windows find in four of five comparisons.
     pub mde: Option<f64>,
-    /// Seeds that would find a difference of the margin in four of five comparisons.
+    /// Seeds that would find a difference of the margin in four of five comparisons, on as many
+    /// windows; `null` also where that takes more windows.
     pub seeds_needed: Option<u64>,
     /// The smallest margin within which the arms would have been called equivalent.
     pub equivalent_within: Option<f64>,

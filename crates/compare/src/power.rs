@@ -92,28 +92,44 @@ pub fn equivalent(seeds: usize, alpha: f64) -> f64 {
     margin / (seeds as f64).sqrt()
 }
 
-/// The fewest seeds that find a difference of `effect` at `level` in four of five comparisons,
-/// where `seeds` of them measured the standard deviation `deviation`. It is taken for the upper end
-/// of what it may be, s⁺ = s·√(ν/χ²_{.2,ν}), so that the number suffices four times of five.
+/// The fewest seeds that find a difference of `effect` at `level` in four of five comparisons, as
+/// far as `seeds` of them measured the noise: `deviation` is s, `window_error` √V_w. s is taken for
+/// the upper end of what it may be, s⁺ = s·√(ν/χ²_{.2,ν}), so that the number suffices four times of
+/// five. V_w is that of the windows there are, and no number of seeds makes it less.
 ///
-/// `None` where no spread was measured, or where a number has no meaning.
-pub fn seeds_needed(effect: f64, deviation: f64, seeds: usize, level: f64) -> Option<u64> {
+/// `None` where windows alone hide the effect, no spread was measured, or a number has no meaning.
+pub fn seeds_needed(
+    effect: f64,
+    deviation: f64,
+    window_error: f64,
+    seeds: usize,
+    level: f64,
+) -> Option<u64> {
     let degrees = seeds.checked_sub(1).filter(|degrees| *degrees > 0)?;
     let usable = |value: f64| value.is_finite() && value > 0.0;
-    if !usable(effect) || !usable(deviation) || !usable(level) {
+    if !usable(effect) || !usable(deviation) || !usable(level) || !window_error.is_finite() {
         return None;
     }
     let quantile = chi_squared_quantile(1.0 - POWER, degrees);
-    let ratio = effect / (deviation * (degrees as f64 / quantile).sqrt());
+    // All noise in units of the effect.
+    let (of_seed, of_windows) =
+        (deviation * (degrees as f64 / quantile).sqrt() / effect, window_error / effect);
+    // Any number of seeds leaves less than this to the seeds, where t is normal.
+    let z = normal_quantile(level) + normal_quantile(2.0 * (1.0 - POWER));
+    let left = 1.0 - (z * of_windows).powi(2);
+    if left <= 0.0 {
+        return None;
+    }
     let enough = |n: u64| {
         let degrees = (n - 1) as usize;
-        power(ratio * (n as f64).sqrt(), student_quantile(level, degrees), degrees) >= POWER
+        let noise = (of_seed * of_seed / n as f64 + of_windows * of_windows).sqrt();
+        power(1.0 / noise, student_quantile(level, degrees), degrees) >= POWER
     };
     let (mut few, mut many) = (1, 2);
     while !enough(many) {
         if many >= NORMAL_FROM {
-            let z = normal_quantile(level) + normal_quantile(2.0 * (1.0 - POWER));
-            return Some((z / ratio).powi(2).ceil().min(u64::MAX as f64) as u64);
+            let needed = (z * of_seed).powi(2) / left;
+            return Some(needed.ceil().min(u64::MAX as f64) as u64);
         }
         (few, many) = (many, 2 * many);
     }
@@ -183,14 +199,21 @@ mod tests {
             (0.2, 3, 0.05, 882),
             (10.0, 5, 0.05, 3),
         ] {
-            assert_eq!(seeds_needed(ratio * 0.02, 0.02, seeds, level), Some(expected));
+            assert_eq!(seeds_needed(ratio * 0.02, 0.02, 0.0, seeds, level), Some(expected));
         }
         // Where t is normal: ((1.960 + 0.8416)·s⁺/δ)² with s⁺ = s·√(5/2.3425).
-        let many = seeds_needed(1e-3, 1.0, 6, 0.05).unwrap_or(0) as f64;
+        let many = seeds_needed(1e-3, 1.0, 0.0, 6, 0.05).unwrap_or(0) as f64;
         let expected = ((1.959964 + 0.8416212f64) / 1e-3).powi(2) * 5.0 / 2.342534;
         assert!((many / expected - 1.0).abs() < 1e-5, "{many}");
+        // Noise of windows stays whatever the number; SciPy as above, at √(s⁺²/n + V_w).
+        let with_windows = |window_error| seeds_needed(0.02, 0.02, window_error, 6, 0.05);
+        let found = [0.0, 0.002, 0.005, 0.007].map(with_windows);
+        assert_eq!(found, [Some(19), Some(21), Some(37), Some(485)]);
+        // 0.02/(1.960 + 0.8416) = 0.00714 is where no number suffices.
+        assert!(with_windows(0.007_138).is_some_and(|n| n > 10_000));
+        assert_eq!((with_windows(0.007_139), with_windows(f64::NAN)), (None, None));
         // What has no meaning has no answer, and nothing overflows.
-        assert_eq!(seeds_needed(1e-300, 1.0, 6, 0.05), Some(u64::MAX));
+        assert_eq!(seeds_needed(1e-300, 1.0, 0.0, 6, 0.05), Some(u64::MAX));
         for (effect, deviation, seeds) in [
             (0.0, 1.0, 6),
             (-1.0, 1.0, 6),
@@ -200,7 +223,7 @@ mod tests {
             (1.0, 1.0, 1),
             (1.0, 1.0, 0),
         ] {
-            assert_eq!(seeds_needed(effect, deviation, seeds, 0.05), None);
+            assert_eq!(seeds_needed(effect, deviation, 0.0, seeds, 0.05), None);
         }
         assert_eq!((detectable(1, 0.05), equivalent(0, 0.05)), (f64::INFINITY, f64::INFINITY));
     }

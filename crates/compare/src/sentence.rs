@@ -122,10 +122,14 @@ fn undecided(arm: &ArmResult, comparison: &Comparison, difference: &str) -> Stri
             comparison.margin,
             counted(needed, "seed")
         )),
-        _ => {}
+        Some(_) => {}
+        None => {
+            let margin = comparison.margin;
+            let said = format!(", and one of {margin} takes more windows: seeds alone never do");
+            return text + &said;
+        }
     }
-    let (seed_part, window_part) = (arm.sd_seeds, arm.se_windows);
-    if let Some((s, windows)) = seed_part.zip(window_part)
+    if let Some((s, windows)) = arm.sd_seeds.zip(arm.se_windows)
         && windows > s / (arm.n as f64).sqrt()
     {
         text.push_str("; windows add more to the noise than seeds, so evaluate on more of them");
@@ -241,8 +245,7 @@ pub(crate) fn notes(comparison: &Comparison) -> Vec<String> {
         if !arm.diverged.is_empty() {
             let seeds: Vec<String> = arm.diverged.iter().map(u64::to_string).collect();
             notes.push(format!(
-                "{} diverged at seed {}: a run without a result, and {} is called neither {} nor \
-                 equivalent.",
+                "{} diverged at seed {}, so {} is called neither {} nor equivalent.",
                 arm.name,
                 seeds.join(", "),
                 if arm.role == Role::Baseline { "no arm" } else { "it" },

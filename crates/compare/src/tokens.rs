@@ -24,15 +24,18 @@ pub enum Schedule {
     },
     /// Falling over the whole run, by a cosine or otherwise.
     Cosine,
+    /// Not alike in all arms.
+    Mixed,
 }
 
 impl Schedule {
     /// The last number of tokens at which a curve means something.
-    fn last_tokens(self) -> Option<u64> {
+    fn last_tokens(self) -> Result<u64, NoSpeedup> {
         match self {
-            Self::Constant => Some(u64::MAX),
-            Self::Decay { from_tokens } => Some(from_tokens),
-            Self::Cosine => None,
+            Self::Constant => Ok(u64::MAX),
+            Self::Decay { from_tokens } => Ok(from_tokens),
+            Self::Cosine => Err(NoSpeedup::Schedule),
+            Self::Mixed => Err(NoSpeedup::Mixed),
         }
     }
 }
@@ -46,6 +49,11 @@ pub enum NoSpeedup {
          than this one was at that point; use a constant rate or `wsd`"
     )]
     Schedule,
+    /// The arms' rates go differently.
+    #[error(
+        "the arms' learning rates do not follow one shape, so that their curves cannot be compared"
+    )]
+    Mixed,
     /// No seed has both curves.
     #[error("no seed has both runs")]
     NoPair,
@@ -74,7 +82,7 @@ pub type Curve = [(u64, f64)];
 /// # Errors
 /// Why it cannot be known.
 pub fn speedup(pairs: &[(&Curve, &Curve)], schedule: Schedule) -> Result<Speedup, NoSpeedup> {
-    let last = schedule.last_tokens().ok_or(NoSpeedup::Schedule)?;
+    let last = schedule.last_tokens()?;
     if pairs.is_empty() {
         return Err(NoSpeedup::NoPair);
     }
@@ -92,7 +100,7 @@ pub fn speedup(pairs: &[(&Curve, &Curve)], schedule: Schedule) -> Result<Speedup
 /// against the logarithm of tokens, by least squares over the second half of the tokens, mean over
 /// `curves`. `None` where the schedule says nothing or a curve has too few evaluations.
 pub fn nats_per_percent(curves: &[&Curve], schedule: Schedule) -> Option<f64> {
-    let last = schedule.last_tokens()?;
+    let last = schedule.last_tokens().ok()?;
     let slopes: Option<Vec<f64>> =
         curves.iter().map(|curve| Falling::new(curve, last).ok()?.end_slope()).collect();
     let (slope, _) = mean_and_deviation(&slopes?)?;

@@ -4,7 +4,7 @@
 //! are all exactly 0 are `identical`; what is significant after correction is `better` or `worse`,
 //! also where it lies inside the margin, since it was found; what is not, and surely lies inside
 //! the margin, is `equivalent`; all else is `undecided`. Seeds that agree to rounding measure no
-//! noise and decide nothing.
+//! noise and decide nothing, unless their difference is itself no more than rounding: `equivalent`.
 //!
 //! A run that diverged is missing for a reason that has to do with its arm, so that what is left
 //! flatters the arm. No arm with such a run is called better, none is called worse where the

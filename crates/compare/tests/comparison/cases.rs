@@ -124,7 +124,46 @@ fn windows_that_differ_more_than_seeds_widen_the_interval_and_are_named() {
     let windows = arm.se_windows.unwrap();
     assert!(arm.difference_ci95.unwrap() > 1.95 * windows && windows > 0.05);
     assert_eq!(arm.verdict, Verdict::Undecided);
+    let words = ", and one of 0.01 takes more windows: seeds alone never do";
+    assert!(arm.sentence.contains(words), "{}", arm.sentence);
+    assert_eq!(arm.seeds_needed, None);
+    // A margin that seeds can find; windows are still the larger part.
+    made.settings.margin = 0.3;
+    for run in made.arms[1].runs.iter_mut().flatten() {
+        run.windows[0].iter_mut().for_each(|loss| *loss += 0.15);
+    }
+    let (_, arm) = judged(&made);
+    assert!(arm.seeds_needed.is_some());
     assert!(arm.sentence.contains("evaluate on more of them"), "{}", arm.sentence);
+}
+
+/// The test divides by √(s²/n + V_w), and so does what it can find: s = 0.01 alone would promise
+/// 0.0143 at six seeds, of which √V_w = 0.02 leaves a power of 3 %.
+#[test]
+fn what_can_be_found_counts_the_noise_of_windows() {
+    // Two windows at ± w beside the seeds' part: MSw = 12 w², MSe = 0, so V_w = w²: 0.02².
+    let of_seeds = [-1.0, -0.4, -0.2, 0.2, 0.4, 1.0];
+    let s = (of_seeds.iter().map(|d| d * d).sum::<f64>() / 5.0).sqrt();
+    let run = |d: f64, w: f64| Some(vec![vec![3.0 + 0.01 * d / s + w, 3.0 + 0.01 * d / s - w]]);
+    let mut made = input(6, &[("web", 1.0)]);
+    made.arms = vec![
+        arm("base", Role::Baseline, vec![run(0.0, 0.0); 6]),
+        arm("arm", Role::Arm, of_seeds.iter().map(|d| run(*d, 0.02)).collect()),
+    ];
+    let (_, arm) = judged(&made);
+    let close = |found: Option<f64>, expected: f64| (found.unwrap() / expected - 1.0).abs() < 1e-9;
+    assert!(close(arm.sd_seeds, 0.01) && close(arm.se_windows, 0.02), "{arm:?}");
+    let promised =
+        cuvee_compare::detectable(6, 0.05) * (0.01f64.powi(2) + 6.0 * 0.02f64.powi(2)).sqrt();
+    assert!(close(arm.mde, promised) && promised > 0.07, "{:?}", arm.mde);
+    let critical = cuvee_compare::student_quantile(0.05, 5);
+    let power = |effect: f64| {
+        let error = (0.01f64.powi(2) / 6.0 + 0.02f64.powi(2)).sqrt();
+        cuvee_compare::power(effect / error, critical, 5)
+    };
+    assert!((power(promised) - 0.8).abs() < 1e-9 && power(0.0143) < 0.12);
+    assert_eq!(arm.seeds_needed, None);
+    assert!(arm.sentence.contains("find a difference of 0.072 in"), "{}", arm.sentence);
 }
 
 #[test]
@@ -137,8 +176,7 @@ fn a_diverged_run_is_no_result_and_its_arm_is_not_called_better() {
         assert_eq!(arm.verdict, Verdict::Undecided);
         assert!(arm.p_holm.unwrap() < 0.05);
         assert!(arm.sentence.contains("its run of seed 2 diverged"), "{}", arm.sentence);
-        let note = "arm diverged at seed 2: a run without a result, and it is called neither \
-                    better nor equivalent.";
+        let note = "arm diverged at seed 2, so it is called neither better nor equivalent.";
         assert!(found.notes.iter().any(|n| n == note), "{:?}", found.notes);
         // Worse it may be called.
         let mut made = with(&SURELY_BETTER.map(|d| -d));
@@ -231,6 +269,13 @@ fn tokens_are_compared_where_the_rate_allows_it() {
     assert_eq!((arm.speedup, found.nats_per_percent_of_tokens), (None, None));
     assert_eq!(arm.speedup_missing, Some(NoSpeedup::Schedule.to_string()));
     assert!(found.notes.iter().any(|n| n.starts_with("No ratio of tokens: the learning rate")));
+    // Arms of different shapes have a reason of their own.
+    made.settings.schedule = Schedule::Mixed;
+    let (found, arm) = judged(&made);
+    assert_eq!((arm.speedup, found.nats_per_percent_of_tokens), (None, None));
+    let note = "No ratio of tokens: the arms' learning rates do not follow one shape, so that their \
+                curves cannot be compared.";
+    assert!(found.notes.iter().any(|n| n == note), "{:?}", found.notes);
 }
 
 #[test]

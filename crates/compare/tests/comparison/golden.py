@@ -103,11 +103,13 @@ for name, y in losses.items():
     v = [window_variance(d[:, part]) for _, _, part in DOMAINS]
     tests[name] = found = test(y - losses[BASELINE], PI**2 @ v)
     level = 0.05 / len(FAMILY) if name in FAMILY else 0.05
-    found["mde"] = found["sd_seeds"] * brentq(
+    of_windows = found["se_windows"] ** 2
+    found["mde"] = np.sqrt(found["sd_seeds"] ** 2 + n * of_windows) * brentq(
         lambda e: power(e * np.sqrt(n), level, n - 1) - 0.8, 0.1, 30, xtol=1e-12)
     upper = found["sd_seeds"] * np.sqrt((n - 1) / stats.chi2.ppf(0.2, n - 1))
     found["seeds_needed"] = next(
-        k for k in range(2, 10_000) if power(0.01 * np.sqrt(k) / upper, level, k - 1) >= 0.8)
+        k for k in range(2, 10_000)
+        if power(0.01 / np.sqrt(upper**2 / k + of_windows), level, k - 1) >= 0.8)
     logs = np.array([log_speedup(b, a) for b, a in zip(losses[BASELINE], y)])
     found["speedup"] = np.exp(logs.mean())
     found["speedup_low"] = np.exp(logs.mean() - interval(logs))

@@ -125,8 +125,8 @@ fn the_golden_case_is_told_in_plain_english() {
             "erma",
             format!(
                 "erma against uniform is undecided: +0.001 ± 0.019 nats a token (4 seeds, p = 0.934 \
-                 corrected for 2 arms); 4 seeds find a difference of 0.032 in four of five \
-                 comparisons, and one of 0.01 takes 42 seeds; {REACH}."
+                 corrected for 2 arms); 4 seeds find a difference of 0.033 in four of five \
+                 comparisons, and one of 0.01 takes 56 seeds; {REACH}."
             ),
         ),
         (
