@@ -94,8 +94,8 @@ pub fn equivalent(seeds: usize, alpha: f64) -> f64 {
 
 /// The fewest seeds that find a difference of `effect` at `level` in four of five comparisons, as
 /// far as `seeds` of them measured the noise: `deviation` is s, `window_error` √V_w. s is taken for
-/// the upper end of what it may be, s⁺ = s·√(ν/χ²_{.2,ν}), so that the number suffices four times of
-/// five. V_w is that of the windows there are, and no number of seeds makes it less.
+/// the upper end of what it may be, s⁺ = s·√(ν/χ²_{.2,ν}), so that the number suffices four times
+/// of five. V_w is that of the windows there are, and no number of seeds makes it less.
 ///
 /// `None` where windows alone hide the effect, no spread was measured, or a number has no meaning.
 pub fn seeds_needed(

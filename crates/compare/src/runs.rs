@@ -84,6 +84,15 @@ impl<'a> Pairing<'a> {
         }
     }
 
+    /// Whether no further pair is to come: every seed has both runs, or one of them diverged.
+    pub(crate) fn is_complete(&self) -> bool {
+        let ended = |seed: usize| {
+            let both = self.difference(seed).is_some();
+            both || self.arm.diverged.contains(&seed) || self.baseline.diverged.contains(&seed)
+        };
+        (0..self.arm.losses.len()).all(ended)
+    }
+
     /// D by seed.
     pub(crate) fn difference(&self, seed: usize) -> Option<f64> {
         Some(self.arm.losses[seed]? - self.baseline.losses[seed]?)

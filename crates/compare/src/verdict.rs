@@ -111,12 +111,14 @@ pub(crate) fn test_at_looks(
             early: false,
         };
         for (index, (look, nominal)) in looks.iter().zip(&strict).enumerate() {
-            if pairing.seeds.len() < *look {
-                break;
+            // A pair that a diverged run lacks never comes: the last look does without.
+            let last = index + 1 == looks.len();
+            if pairing.seeds.len() < *look && !(last && pairing.is_complete()) {
+                continue;
             }
             test.paired = pairing.paired(*look);
             test.look = Some(index);
-            test.last = index + 1 == looks.len();
+            test.last = last;
             test.corrected = test.paired.p_value().map(|p| (alpha * p / nominal).min(1.0));
             if !test.last && test.corrected.is_some_and(|p| p <= alpha) {
                 test.early = true;

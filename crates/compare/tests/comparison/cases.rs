@@ -255,6 +255,19 @@ fn looks_decide_early_only_what_is_sure_enough() {
 }
 
 #[test]
+fn the_last_look_is_taken_once_all_runs_have_ended_though_one_diverged() {
+    // p is .01 with five pairs: for no interim look, but for the last.
+    let mut made = with(&[-0.10, -0.18, -0.02, -0.12, -0.11, -0.12]);
+    made.settings.looks = vec![3, 6];
+    made.arms[0].runs[5].as_mut().unwrap().windows[0][0] = f64::NAN;
+    let (_, arm) = judged(&made);
+    assert_eq!((arm.verdict, arm.n, arm.decided_at), (Verdict::Better, 5, Some(6)));
+    // While a run is still to come, it is not.
+    made.arms[1].runs[4] = None;
+    assert_eq!(judged(&made).1.verdict, Verdict::Undecided);
+}
+
+#[test]
 fn tokens_are_compared_where_the_rate_allows_it() {
     let mut made = with(&SURELY_BETTER);
     for run in made.arms.iter_mut().flat_map(|arm| &mut arm.runs).flatten() {
