@@ -237,10 +237,23 @@ fn names(arms: &[&ArmResult]) -> String {
     arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<&str>>().join(", ")
 }
 
+/// Whether a run of `arm` or of the baseline is missing that did not diverge, nor its partner.
+fn awaits_runs(arm: &ArmResult, comparison: &Comparison) -> bool {
+    let pair = || comparison.arms.iter().take(1).chain([arm]);
+    let awaited = |(index, seed): (usize, &u64)| {
+        pair().all(|arm| !arm.diverged.contains(seed))
+            && pair().any(|arm| arm.losses[index].is_none())
+    };
+    comparison.seeds.iter().enumerate().any(awaited)
+}
+
 /// What a reader should know besides.
 pub(crate) fn notes(comparison: &Comparison) -> Vec<String> {
     let mut notes = Vec::new();
     let planned = comparison.looks.last().map_or(comparison.seeds.len(), |look| look.seeds);
+    // No run is made after every arm was decided.
+    let mut family = comparison.arms.iter().filter(|arm| arm.role == Role::Arm).peekable();
+    let over = family.peek().is_some() && family.all(|arm| arm.decided_at.is_some());
     for arm in &comparison.arms {
         if !arm.diverged.is_empty() {
             let seeds: Vec<String> = arm.diverged.iter().map(u64::to_string).collect();
@@ -252,8 +265,8 @@ pub(crate) fn notes(comparison: &Comparison) -> Vec<String> {
                 if arm.role == Role::Baseline { "worse" } else { "better" },
             ));
         }
-        let unfinished = arm.stopped_at.is_none() && arm.diverged.is_empty() && arm.n < planned;
-        if unfinished && arm.decided_at.is_none() {
+        let settled = over || arm.stopped_at.is_some() || arm.decided_at.is_some();
+        if !settled && arm.n < planned && awaits_runs(arm, comparison) {
             notes.push(format!(
                 "{} has {} of {} so far; its verdict may change.",
                 arm.name,

@@ -268,6 +268,24 @@ fn the_last_look_is_taken_once_all_runs_have_ended_though_one_diverged() {
 }
 
 #[test]
+fn only_runs_that_are_still_to_come_are_said_to_be_missing() {
+    let says = |made: &Input| compare(made).unwrap().notes.iter().any(|n| n.contains("so far"));
+    // Decided at three seeds, so that nothing more was run, of no arm.
+    let mut made = with(&SURELY_BETTER);
+    made.settings.looks = vec![3, 6];
+    for arm in &mut made.arms {
+        arm.runs[3..].fill(None);
+    }
+    assert!(!says(&made));
+    // A seed of the baseline diverged: no arm lacks a run.
+    let mut made = with(&SURELY_BETTER);
+    made.arms[0].runs[2].as_mut().unwrap().windows[0][0] = f64::NAN;
+    assert!(!says(&made));
+    made.arms[1].runs[4] = None;
+    assert!(says(&made));
+}
+
+#[test]
 fn tokens_are_compared_where_the_rate_allows_it() {
     let mut made = with(&SURELY_BETTER);
     for run in made.arms.iter_mut().flat_map(|arm| &mut arm.runs).flatten() {
