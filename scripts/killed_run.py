@@ -81,7 +81,7 @@ def numbers(run, printable):
     """What the log says other programs are told, by name and step. `printable` mends a domain's name."""
     step_keys = ["loss", "lr", "gradient_norm", "clip_factor", "tokens_per_second", "headroom"]
     domain_keys = ["loss", "sampling_weight", "loss_weight", "loss_weight_error", "multiplier", "epochs",
-                   "gradient_deviation"]
+                   "gradient_deviation", "objective_mean"]
     eval_keys = ["loss", "bits_per_byte", "perplexity"]
     told = {}
     for record in records(run):

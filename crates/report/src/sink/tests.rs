@@ -161,7 +161,7 @@ fn step(step: u64) -> StepRecord {
         multiplier: 0.5,
         sequences: 3,
         epochs: 0.125,
-        objective_mean: None,
+        objective_mean: loss.map(|_| 0.25),
         gradient_deviation: loss.map(|_| 2.0),
     };
     StepRecord {
@@ -191,7 +191,7 @@ fn eval(step: u64, split: &str) -> EvalRecord {
 }
 
 /// Names and numbers of a step as both loggers are to have them: no `null`, one line a name.
-const STEP: [(&str, f64); 15] = [
+const STEP: [(&str, f64); 16] = [
     ("train/loss", 2.0),
     ("train/lr", 1e-3),
     ("train/gradient_norm", 0.5),
@@ -203,6 +203,7 @@ const STEP: [(&str, f64); 15] = [
     (r"domain/web/en\n/multiplier", 0.5),
     (r"domain/web/en\n/epochs", 0.125),
     (r"domain/web/en\n/gradient_deviation", 2.0),
+    (r"domain/web/en\n/objective_mean", 0.25),
     (r#"domain/a "b"/sampling_weight"#, 0.75),
     (r#"domain/a "b"/loss_weight"#, 1.0),
     (r#"domain/a "b"/multiplier"#, 0.5),
