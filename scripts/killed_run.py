@@ -21,6 +21,9 @@ source = {{ path = "{ROOT}/docs/*.md", format = "txt", max_document = 2000 }}
 [[domain]]
 name = "scripts, \\u00e4\\u007f"
 source = {{ path = "{ROOT}/scripts/*.py", format = "txt", max_document = 2000 }}
+# These texts are few: every split must have some of them.
+[data]
+split = {{ valid = 0.15, tune = 0.15 }}
 [mixture]
 objective = "importance"
 sampling = "va"

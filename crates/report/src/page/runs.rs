@@ -14,8 +14,8 @@ use super::input::RunRecord;
 const VALUES: usize = 150_000;
 /// Points of a curve, at least and at most.
 const POINTS: (usize, usize) = (4, 400);
-/// Curves that a domain takes for each arm: a loss with a band, another, w, p, m, α and its mean, v̂,
-/// epochs.
+/// Curves that a domain takes for each arm: a loss with a band, another, w, p, m, α, its mean, v̂,
+/// and epochs.
 const CURVES: usize = 11;
 
 /// The split that is reported.
