@@ -263,6 +263,12 @@ impl Watcher<'_> {
         }
     }
 
+    fn warn(&mut self) {
+        if let Some(warning) = self.records.warning() {
+            self.bench.board.line(&format!("{}: {warning}", self.name));
+        }
+    }
+
     /// Whether `step` is where the run is asked: its first evaluation late enough.
     fn is_asked_at(&self, step: u64) -> bool {
         let plan = &self.bench.plans[self.arm];
@@ -295,6 +301,7 @@ impl Watcher<'_> {
 impl Observer for Watcher<'_> {
     fn step(&mut self, r: &StepRecord) -> std::io::Result<()> {
         self.records.step(r)?;
+        self.warn();
         self.bench.board.step(self.name, r.step, r.loss, r.tokens_per_second);
         self.look();
         Ok(())
@@ -324,6 +331,8 @@ impl Observer for Watcher<'_> {
     fn checkpoint(&mut self, _folder: &Path) {}
 
     fn sync_log(&mut self) -> std::io::Result<u64> {
-        self.records.sync()
+        let length = self.records.sync()?;
+        self.warn();
+        Ok(length)
     }
 }
