@@ -185,6 +185,11 @@ impl RunRecords {
         self.windows.add(record).map_err(std::io::Error::other)
     }
 
+    /// What went wrong that the run goes on without; each such thing once.
+    pub fn warning(&mut self) -> Option<String> {
+        self.loggers.warning()
+    }
+
     /// Waits until the logs are on the disk, and says how long the metrics log is.
     ///
     /// # Errors

@@ -278,6 +278,12 @@ impl Watcher<'_> {
         }
     }
 
+    fn warn(&mut self) {
+        if let Some(warning) = self.records.warning() {
+            self.bench.board.line(&format!("{}: {warning}", self.name));
+        }
+    }
+
     fn ask(&mut self, step: u64) {
         let (design, interim) = (self.bench.design, self.bench.interim);
         let every = design.arms[self.arm].config.eval.every;
@@ -305,6 +311,7 @@ impl Watcher<'_> {
 impl Observer for Watcher<'_> {
     fn step(&mut self, r: &StepRecord) -> std::io::Result<()> {
         self.records.step(r)?;
+        self.warn();
         self.bench.board.step(self.name, r.step, r.loss, r.tokens_per_second);
         self.look();
         Ok(())
@@ -334,6 +341,8 @@ impl Observer for Watcher<'_> {
     fn checkpoint(&mut self, _folder: &Path) {}
 
     fn sync_log(&mut self) -> std::io::Result<u64> {
-        self.records.sync()
+        let length = self.records.sync()?;
+        self.warn();
+        Ok(length)
     }
 }
