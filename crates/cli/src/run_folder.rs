@@ -33,13 +33,13 @@ pub fn lock(folder: &Path) -> anyhow::Result<FileLock> {
     let locked = locked.with_context(|| {
         format!(
             "cannot make the run folder {}\nhint: give --out a folder that can be written",
-            printable_path(&folder)
+            printable_path(folder)
         )
     })?;
     locked.with_context(|| {
         format!(
             "another process is training in {}\nhint: wait for it, or start this run with another --out",
-            printable_path(&folder)
+            printable_path(folder)
         )
     })
 }
@@ -89,7 +89,7 @@ fn check_log(folder: &Path) -> anyhow::Result<()> {
         "{} tells of {}, but {} holds no checkpoint\nhint: put the run's checkpoints back, or start a new run with another --out",
         printable_path(&log),
         counted(done, "step"),
-        printable_path(&folder.join("checkpoints"))
+        printable_path(folder.join("checkpoints"))
     ))
     .into())
 }

@@ -73,7 +73,7 @@ impl Design {
         let Some(spec) = base.compare.clone() else {
             return Err(ConfigError(format!(
                 "{}: expected a section [compare] with the arms to compare, found none\nhint: [compare]\n      arms = [{{ name = \"uniform\", set = {{ mixture.sampling = \"uniform\" }} }}, {{ name = \"va\", set = {{ mixture.sampling = \"va\" }} }}]",
-                printable_path(&path)
+                printable_path(path)
             ))
             .into());
         };

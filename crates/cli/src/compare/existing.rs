@@ -112,7 +112,7 @@ fn runs_in(folder: &Path, notes: &mut Vec<String>) -> anyhow::Result<Vec<PathBuf
     };
     let list = |folder: &Path| -> anyhow::Result<Vec<PathBuf>> {
         let read = std::fs::read_dir(folder)
-            .with_context(|| format!("cannot read {}", printable_path(&folder)))?;
+            .with_context(|| format!("cannot read {}", printable_path(folder)))?;
         let mut found: Vec<PathBuf> = read
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.is_dir())

@@ -190,7 +190,7 @@ impl Registration {
         std::fs::create_dir_all(folder).with_context(|| {
             format!(
                 "cannot make the folder {}\nhint: give --out a folder that can be written",
-                printable_path(&folder)
+                printable_path(folder)
             )
         })?;
         // Workers that begin together: the first writes, the others read.
@@ -281,7 +281,7 @@ impl Registration {
         }
         Err(ConfigError(format!(
             "{} declares another comparison; changed since:\n  {}\nhint: begin the new one with another --out; only seeds may be added to this one",
-            printable_path(&path),
+            printable_path(path),
             changed.join("\n  ")
         ))
         .into())
@@ -302,7 +302,7 @@ fn refuse_runs(folder: &Path, now: &Declared) -> anyhow::Result<()> {
 fn damaged(path: &PathBuf, what: &str) -> anyhow::Error {
     ConfigError(format!(
         "{} cannot be read: {what}\nhint: put it back as it was, or begin a new comparison with another --out",
-        printable_path(&path)
+        printable_path(path)
     ))
     .into()
 }

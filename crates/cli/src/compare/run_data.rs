@@ -60,7 +60,7 @@ struct PlanFile {
 /// A folder that holds no run, one that is not finished, or one with fewer evaluations.
 pub fn read_run(folder: &Path, evaluations: usize) -> anyhow::Result<RunData> {
     let missing = |what: &str, hint: &str| {
-        ConfigError(format!("{}: expected {what}\nhint: {hint}", printable_path(&folder)))
+        ConfigError(format!("{}: expected {what}\nhint: {hint}", printable_path(folder)))
     };
     let read = |name: &str| {
         std::fs::read_to_string(folder.join(name)).map_err(|e| {
@@ -70,11 +70,10 @@ pub fn read_run(folder: &Path, evaluations: usize) -> anyhow::Result<RunData> {
             )
         })
     };
-    let config = Config::from_toml(&read("config.toml")?).map_err(|e| {
-        ConfigError(format!("{}: {e}", printable_path(&folder.join("config.toml"))))
-    })?;
+    let config = Config::from_toml(&read("config.toml")?)
+        .map_err(|e| ConfigError(format!("{}: {e}", printable_path(folder.join("config.toml")))))?;
     let plan: PlanFile = serde_json::from_str(&read("plan.json")?)
-        .map_err(|e| ConfigError(format!("{}: {e}", printable_path(&folder.join("plan.json")))))?;
+        .map_err(|e| ConfigError(format!("{}: {e}", printable_path(folder.join("plan.json")))))?;
     let curve = one_run::evaluations(folder)?;
     let per_step = plan.tokens / plan.steps.max(1);
     let steps: Vec<u64> = curve.iter().map(|(step, _)| *step).collect();
@@ -136,7 +135,7 @@ fn mean_windows(
     let differ = |what: &str| {
         ConfigError(format!(
             "{}: expected evaluations of the same windows of `{split}`, found {what}\nhint: the files in eval/ were changed; make the run again",
-            printable_path(&folder)
+            printable_path(folder)
         ))
     };
     let Some(valid) = valid else { return Err(differ("one without them")) };

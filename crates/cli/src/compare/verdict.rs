@@ -137,7 +137,7 @@ fn input_of_design(
     let Some(first) = first else {
         return Err(ConfigError(format!(
             "{}: expected finished runs, found none\nhint: leave --collect out to make them",
-            printable_path(&folder)
+            printable_path(folder)
         ))
         .into());
     };
@@ -336,7 +336,7 @@ pub fn publish(
     if let Some(folder) = out {
         let runs = runs();
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", printable_path(&folder)))?;
+            .with_context(|| format!("cannot make {}", printable_path(folder)))?;
         let mut text = serde_json::to_string_pretty(comparison)?;
         text.push('\n');
         cuvee_fs::write_file(&folder.join(FILE), text.as_bytes())?;
