@@ -6,14 +6,17 @@
 Of each page, wide and as narrow as a phone, light and dark: no error and no warning in the console,
 nothing asked of the network, marks in every plot, nothing wider than the window, a picture that
 differs from an empty page's, colours that can be told from the background; a click on a heading
-sorts a table, the Enter key too; hiding a series takes its marks away; a figure's CSV has its
-numbers; the page prints. Needs Chromium (Debian's `chromium`, or the path in CHROMIUM) and nothing
+sorts a table, the Enter key too; hiding a series takes its marks away; a point has a bar where its
+interval is known and none where it is not; a figure's CSV has its numbers, and no text that a
+spreadsheet would take for a formula; the page prints, on white. Needs Chromium (Debian's `chromium`, or the path in CHROMIUM) and nothing
 but Python's own library.
 
 Exits with 1 and what is wrong on stderr.
 """
 
 import base64
+import csv
+import io
 import json
 import os
 import re
@@ -172,6 +175,19 @@ MARKS = """[...document.querySelectorAll("figure")].map((figure) => ({
     ".scatterlayer path.js-line, .scatterlayer path.js-fill, .scatterlayer .point").length),
 }))"""
 
+# Bars of intervals in every plot that is drawn, and how many intervals are known there.
+BARS = """[...document.querySelectorAll("figure")].flatMap((figure) => {
+  const data = JSON.parse(figure.querySelector("script").textContent);
+  const chosen = figure.querySelector("select")?.value;
+  const panels = chosen === undefined ? data.panels : [data.panels[chosen]];
+  return [...figure.querySelectorAll(".plot")].map((plot, index) => ({
+    title: `${data.title} ${panels[index].title}`,
+    drawn: [...plot.querySelectorAll("path.xerror")].filter((bar) => bar.getAttribute("d")).length,
+    known: panels[index].marks.filter((mark) => mark.kind === "interval").flatMap((mark) =>
+      mark.low ?? []).filter((end) => end !== null).length,
+  }));
+})"""
+
 # Whatever sticks out of the window and does not lie in a box that scrolls.
 TOO_WIDE = """[...document.body.querySelectorAll("*")].filter((node) => {
   const box = node.getBoundingClientRect();
@@ -223,6 +239,9 @@ def check(browser: Browser, page: Path) -> list[str]:
             for figure in figures:
                 if not figure["plots"] or 0 in figure["plots"]:
                     wrong.append(f"{where}: {figure['title']}: a plot without marks: {figure['plots']}")
+            for plot in browser.run(BARS):
+                if plot["drawn"] != plot["known"]:
+                    wrong.append(f"{where}: {plot['title']}: {plot['drawn']} bars of {plot['known']} intervals")
             if wide := browser.run(TOO_WIDE):
                 wrong.append(f"{where}: wider than the window: {wide}")
             if (scrolled := browser.run("document.documentElement.scrollWidth")) > width:
@@ -302,6 +321,9 @@ def uses(browser: Browser, drawn: list[bytes]) -> list[str]:
         rows = text.count("\n") - 1
         if rows < link["points"]:
             wrong.append(f"{link['name']} has {rows} rows of {link['points']}")
+        for cell in {cell for row in csv.reader(io.StringIO(text)) for cell in row}:
+            if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number(cell):
+                wrong.append(f"{link['name']}: a spreadsheet takes {cell!r} for a formula")
 
     browser.run("document.getElementById('theme').click()")
     browser.run("new Promise((done) => setTimeout(done, 300))")
@@ -309,9 +331,29 @@ def uses(browser: Browser, drawn: list[bytes]) -> list[str]:
         wrong.append("the theme's button changes nothing")
     wrong += [f"after the theme's button: {said}" for said in colours(browser)]
     browser.run("document.getElementById('theme').click()")
+    theme = "document.documentElement.dataset.theme"
+    before = browser.run(theme)
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    if (colour := browser.run("getComputedStyle(document.body).backgroundColor")) != "rgb(255, 255, 255)":
+        wrong.append(f"on paper the background is {colour}")
+    wrong += [f"on paper: {said}" for said in colours(browser)]
+    papers = browser.run("[...new Set([...document.querySelectorAll('.plot .main-svg:first-of-type')].map((s) => s.style.background))]")
+    if any(paper not in ("rgb(255, 255, 255)", "rgb(255, 255, 255) none repeat scroll 0% 0%") for paper in papers):
+        wrong.append(f"on paper plots lie on {papers}")
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    if browser.run(theme) != before:
+        wrong.append("printing changes the theme")
     if len(browser.call("Page.printToPDF")["data"]) < 10_000:
         wrong.append("the page does not print")
     return wrong
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def complaints(browser: Browser, url: str) -> list[str]:

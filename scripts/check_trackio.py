@@ -3,10 +3,10 @@
 
     cargo build --release
     python3 -m venv v && v/bin/pip install trackio
-    v/bin/python scripts/check_trackio.py [--cuvee PATH]
+    v/bin/python scripts/check_trackio.py [--cuvee PATH] [--folder FOLDER]
 
 The run is one on this repository's texts, killed between two checkpoints and resumed. Trackio must show one run with every
-number at its step, once, and with the run's config. Exit status 0 if all holds, 1 if anything does not.
+number at its step, once, and with the run's config. FOLDER keeps the run, for check_tensorboard.py. Exit status 0 if all holds, 1 if anything does not.
 """
 
 import argparse
@@ -55,10 +55,11 @@ def check(run):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cuvee", default=killed_run.find_cuvee(), help="the cuvee binary")
+    parser.add_argument("--folder", type=Path, help="a folder that is there, for the run; default: a temporary one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["TRACKIO_DIR"] = str(Path(scratch, "trackio"))
-        run = killed_run.make(options.cuvee, Path(scratch), f"log.trackio={PROJECT}")
+        run = killed_run.make(options.cuvee, options.folder or Path(scratch), f"log.trackio={PROJECT}")
         problems, compared = check(run)
     return killed_run.finish(problems, compared)
 

@@ -21,6 +21,9 @@ source = {{ path = "{ROOT}/docs/*.md", format = "txt", max_document = 2000 }}
 [[domain]]
 name = "scripts, \\u00e4\\u007f"
 source = {{ path = "{ROOT}/scripts/*.py", format = "txt", max_document = 2000 }}
+# These texts are few: every split must have some of them.
+[data]
+split = {{ valid = 0.15, tune = 0.15 }}
 [mixture]
 objective = "importance"
 sampling = "va"
@@ -81,7 +84,7 @@ def numbers(run, printable):
     """What the log says other programs are told, by name and step. `printable` mends a domain's name."""
     step_keys = ["loss", "lr", "gradient_norm", "clip_factor", "tokens_per_second", "headroom"]
     domain_keys = ["loss", "sampling_weight", "loss_weight", "loss_weight_error", "multiplier", "epochs",
-                   "gradient_deviation"]
+                   "gradient_deviation", "objective_mean"]
     eval_keys = ["loss", "bits_per_byte", "perplexity"]
     told = {}
     for record in records(run):

@@ -402,3 +402,71 @@ fn runs_that_cannot_be_compared_say_why() {
     refused(&["a", "nothing"], "expected a run folder");
     refused(&["a", "b", "--plan"], "takes no --plan");
 }
+
+#[test]
+fn threads_are_shared_out_among_the_runs_at_once() {
+    let place = Place::new();
+    place.write("config.toml", &format!("{SMALL}{ARMS}"));
+    let plan = |jobs: &str| {
+        let args = ["compare", "config.toml", "--out", "c", "--plan", "--json", "--jobs", jobs];
+        let output = place.cuvee(&args).env("RAYON_NUM_THREADS", "4").output().unwrap();
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (plan["jobs"].as_u64().unwrap(), plan["threads"].as_u64().unwrap())
+    };
+    assert_eq!(plan("2"), (2, 2));
+    assert_eq!(plan("1"), (1, 4));
+    assert_eq!(plan("4"), (4, 1));
+    let error = place.fails(2, &["compare", "config.toml", "--jobs", "0"]);
+    assert!(error.contains("--jobs: expected at least 1"), "{error}");
+}
+
+#[test]
+fn runs_that_wait_for_the_baseline_find_it_wherever_it_stands() {
+    let arms = "arms = [{ name = \"still\", set = { train.lr = 1e-9 } }, { name = \"base\" }]\n";
+    let place =
+        place(&format!("\n[compare]\nseeds = 3\nfutility = true\nbaseline = \"base\"\n{arms}"));
+    let args = ["compare", "config.toml", "--out", "c", "--jobs", "1"];
+    let set = ["--set", "train.steps=12", "--set", "eval.every=2"];
+    let found = place.json(&[&args[..], &set[..]].concat());
+    assert_eq!(arm(&found, "still")["stopped_at"], 8);
+    // An evaluation that comes too seldom to ask at is no silent leave.
+    let set = ["--set", "train.steps=12", "--set", "eval.every=12"];
+    let error = place.fails(2, &[&["compare", "config.toml", "--out", "d"], &set[..]].concat());
+    assert!(error.contains("compare.futility: expected an evaluation of `still`"), "{error}");
+}
+
+#[test]
+fn runs_of_another_comparison_are_never_taken_for_this_ones() {
+    let two = ARMS.replace("seeds = 3", "seeds = 2");
+    let place = place(&two);
+    place.ok(&["compare", "config.toml", "--out", "c", "-q"]);
+    fs::create_dir(place.path("d")).unwrap();
+    fs::rename(place.path("c/skewed"), place.path("d/skewed")).unwrap();
+    let error = place.fails(2, &["compare", "config.toml", "--out", "d"]);
+    assert!(error.contains("holds runs, but no compare.json"), "{error}");
+    // Finished runs too are checked, against what is declared.
+    fs::rename(place.path("d/skewed/seed-1"), place.path("c/erma+va/seed-9")).unwrap();
+    fs::remove_dir_all(place.path("c/erma+va/seed-1")).unwrap();
+    fs::rename(place.path("c/erma+va/seed-9"), place.path("c/erma+va/seed-1")).unwrap();
+    let error = place.fails(2, &["compare", "config.toml", "--out", "c"]);
+    assert!(error.contains("holds a run that is not of this comparison"), "{error}");
+    assert!(error.contains("mixture.sampling.strategy: \"fixed\" → \"va\""), "{error}");
+    let error = place.fails(2, &["compare", "config.toml", "--out", "e", "--set", "order_seed=4"]);
+    assert!(error.contains("expected no order_seed"), "{error}");
+}
+
+#[test]
+fn a_look_that_was_not_declared_is_exploratory() {
+    let place = place(&ARMS.replace("seeds = 3", "seeds = 2"));
+    place.ok(&["compare", "config.toml", "--out", "c", "-q", "--shard", "1/2"]);
+    let found = place.json(&["compare", "config.toml", "--out", "c", "--collect"]);
+    assert_eq!((&found["exploratory"], &arm(&found, "skewed")["n"]), (&true.into(), &1.into()));
+    assert!(found["notes"].to_string().contains("4 runs are not finished"), "{}", found["notes"]);
+    place.ok(&["compare", "config.toml", "--out", "c", "-q"]);
+    let found = place.json(&["compare", "c"]);
+    assert_eq!(found["exploratory"], false);
+    let found = place.json(&["compare", "c", "--set", "compare.margin=0.5"]);
+    assert_eq!(found["exploratory"], true);
+    let error = place.fails(2, &["compare", "c", "--out", "c"]);
+    assert!(error.contains("holds a comparison of its own"), "{error}");
+}

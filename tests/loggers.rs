@@ -221,6 +221,18 @@ fn trackios_inbox_has_each_step_under_one_identity_and_the_runs_config() {
 }
 
 #[test]
+fn a_run_goes_on_where_trackios_folder_cannot_be_written() {
+    let place = Place::new();
+    place.write("told", "a file");
+    let told = ["--set", "log.trackio=blends", "--set", "log.trackio_dir=told"];
+    let output = place.ok(&[&["train", "config.toml", "--out", "run"][..], &told].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    let warning = "warning: Trackio is told nothing for now, training goes on: cannot create ";
+    assert_eq!(said.matches(warning).count(), 1, "{said}");
+    assert_eq!(metrics(&place.path("run")).last().unwrap()["step"], 10);
+}
+
+#[test]
 fn what_the_section_cannot_say_is_refused_before_anything_is_written() {
     let place = Place::new();
     for (set, said) in [

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cuvee_compare::{DEFAULT_ALPHA, DEFAULT_MARGIN};
 use cuvee_words::counted;
 use serde::Deserialize;
 
@@ -61,11 +62,11 @@ pub enum Seeds {
 }
 
 fn default_margin() -> f64 {
-    0.01
+    DEFAULT_MARGIN
 }
 
 fn default_alpha() -> f64 {
-    0.05
+    DEFAULT_ALPHA
 }
 
 fn default_evaluations() -> usize {
@@ -157,6 +158,15 @@ impl CompareSpec {
                 ));
             }
         }
+        for arm in &self.arms {
+            let of_compare = |key: &&String| *key == "compare" || key.starts_with("compare.");
+            if let Some(key) = arm.set.keys().find(of_compare) {
+                return Err(format!(
+                    "compare.arms: `{}` sets `{key}`, which is the same for all arms\nhint: set it in [compare]",
+                    arm.name
+                ));
+            }
+        }
         let baseline = self.baseline_name();
         if !names.contains(&baseline) {
             return Err(format!(
@@ -181,7 +191,7 @@ impl CompareSpec {
         };
         let (margin, alpha) = (self.margin, self.alpha);
         real("margin", margin, margin.is_finite() && margin > 0.0, "a loss above 0, in nats")?;
-        real("alpha", alpha, alpha > 0.0 && alpha <= 0.5, "a chance above 0, up to 0.5")?;
+        real("alpha", alpha, alpha > 0.0 && alpha < 0.5, "a chance above 0, below 0.5")?;
         if self.evaluations == 0 {
             return Err("compare.evaluations: expected at least 1, found 0\nhint: remove the key to take the last evaluation alone".to_owned());
         }
@@ -295,7 +305,11 @@ mod tests {
             (&format!("{ARMS}baseline = \"c\""), "the arms are a, b+c"),
             (&format!("{ARMS}margin = 0"), "compare.margin"),
             (&format!("{ARMS}margin = nan"), "compare.margin"),
-            (&format!("{ARMS}alpha = 0.7"), "compare.alpha"),
+            (&format!("{ARMS}alpha = 0.5"), "compare.alpha"),
+            (
+                "arms = [{ name = \"a\" }, { name = \"b\", set = { compare.margin = 3.0 } }]",
+                "`b` sets `compare`",
+            ),
             (&format!("{ARMS}evaluations = 0"), "compare.evaluations"),
             (&format!("{ARMS}jobs = 0"), "compare.jobs"),
             (&format!("{ARMS}looks = [4, 4]"), "rising"),

@@ -173,6 +173,13 @@ impl TrainProgress {
         self.evaluation_bar.finish_and_clear();
     }
 
+    /// Says what the records say went wrong.
+    fn warn(&mut self) {
+        if let Some(warning) = self.records.warning() {
+            self.line(&warning);
+        }
+    }
+
     fn line(&self, text: &str) {
         if self.quiet {
             return;
@@ -188,6 +195,7 @@ impl TrainProgress {
 impl Observer for TrainProgress {
     fn step(&mut self, r: &StepRecord) -> std::io::Result<()> {
         self.records.step(r)?;
+        self.warn();
         self.bar.set_position(r.step);
         self.bar.set_message(format!("loss {:.3}  {:.0} tokens/s", r.loss, r.tokens_per_second));
         let due = self.verbose || self.last_line.elapsed() >= LINE_EVERY;
@@ -239,6 +247,8 @@ impl Observer for TrainProgress {
     }
 
     fn sync_log(&mut self) -> std::io::Result<u64> {
-        self.records.sync()
+        let length = self.records.sync()?;
+        self.warn();
+        Ok(length)
     }
 }

@@ -31,7 +31,7 @@ pub fn run(args: &ReportArgs, session: &Session) -> anyhow::Result<()> {
             return Err(ConfigError(format!(
                 "--out {}: expected a file that ends in .html, or a folder that is there\n\
                  hint: --out {}",
-                printable_path(&out),
+                printable_path(out),
                 shell_path(&out.with_extension("html"))
             ))
             .into());

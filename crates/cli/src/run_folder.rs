@@ -33,13 +33,13 @@ pub fn lock(folder: &Path) -> anyhow::Result<FileLock> {
     let locked = locked.with_context(|| {
         format!(
             "cannot make the run folder {}\nhint: give --out a folder that can be written",
-            printable_path(&folder)
+            printable_path(folder)
         )
     })?;
     locked.with_context(|| {
         format!(
             "another process is training in {}\nhint: wait for it, or start this run with another --out",
-            printable_path(&folder)
+            printable_path(folder)
         )
     })
 }
@@ -89,7 +89,7 @@ fn check_log(folder: &Path) -> anyhow::Result<()> {
         "{} tells of {}, but {} holds no checkpoint\nhint: put the run's checkpoints back, or start a new run with another --out",
         printable_path(&log),
         counted(done, "step"),
-        printable_path(&folder.join("checkpoints"))
+        printable_path(folder.join("checkpoints"))
     ))
     .into())
 }
@@ -183,6 +183,11 @@ impl RunRecords {
     /// The file cannot be written.
     pub fn windows(&mut self, record: &WindowRecord) -> std::io::Result<()> {
         self.windows.add(record).map_err(std::io::Error::other)
+    }
+
+    /// What went wrong that the run goes on without; each such thing once.
+    pub fn warning(&mut self) -> Option<String> {
+        self.loggers.warning()
     }
 
     /// Waits until the logs are on the disk, and says how long the metrics log is.

@@ -122,8 +122,10 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         return Err(Interrupted.into());
     }
 
+    if let Err(error) = samples::write(&folder, trainer.engine_mut(), &corpus) {
+        session.say(format!("warning: no samples: {error}"));
+    }
     let export = run_folder::write_export(&folder, &trainer, &corpus.tokenizer, &plan)?;
-    samples::write(&folder, trainer.engine_mut(), &corpus)?;
     let report = report::write_page(std::slice::from_ref(&folder), &folder, None, session);
     let state = trainer.state();
     let rows = results(state);

@@ -627,8 +627,8 @@ fn io_hint(error: &io::Error) -> &'static str {
 
 /// What to do first where a column holds a list of objects.
 fn one_a_line(documents: &Option<Box<str>>) -> String {
-    let is_plain = |name: &&Box<str>| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    documents.as_ref().filter(is_plain).map_or_else(String::new, |name| {
+    let is_plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    documents.as_deref().filter(|name| is_plain(name)).map_or_else(String::new, |name| {
         format!(
             "where the objects in `{name}` are the documents, `jq -c '.{name}[]' FILE > NEW.jsonl` writes \
              each on a line of its own; else "

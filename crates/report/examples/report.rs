@@ -8,14 +8,18 @@ use cuvee_report::page::{ReportInput, write_report};
 #[path = "../tests/fixture/mod.rs"]
 mod fixture;
 
-use fixture::{SMALL, Shape, compared, uncompared};
+use fixture::{SMALL, Shape, compared, ended_early, uncompared};
 
 fn main() -> cuvee_report::Result<()> {
     let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "pages".into()));
     let one = Shape { arms: 1, seeds: 1, ..SMALL };
     let large = Shape { arms: 10, seeds: 6, domains: 30, steps: 400, every: 50 };
-    let pages: [(&str, ReportInput); 3] =
-        [("compared", compared(SMALL)), ("one", uncompared(one)), ("large", compared(large))];
+    let pages: [(&str, ReportInput); 4] = [
+        ("compared", compared(SMALL)),
+        ("early", ended_early(SMALL)),
+        ("one", uncompared(one)),
+        ("large", compared(large)),
+    ];
     for (name, input) in pages {
         let path = folder.join(name).with_extension("html");
         write_report(&input, &path)?;

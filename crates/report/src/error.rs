@@ -107,6 +107,27 @@ pub enum ReportError {
 }
 
 impl ReportError {
+    /// What is wrong with a file, without its path and without advice: for where both are known.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            ReportError::Io { action, source, .. } => format!("cannot {action}: {source}"),
+            ReportError::BadRecord { line, reason, .. } => {
+                format!("line {line}: expected a step or eval record: {reason}")
+            }
+            ReportError::BadFile { expected, reason, .. } => {
+                format!("expected {expected}: {reason}")
+            }
+            ReportError::BadWindows { reason, .. } => {
+                format!("expected the window losses of an evaluation: {reason}")
+            }
+            // Of these the path is a part of what is said.
+            ReportError::File(_)
+            | ReportError::LogTooShort { .. }
+            | ReportError::NotALine { .. }
+            | ReportError::NoRun { .. } => self.to_string(),
+        }
+    }
+
     /// What the system said of a file. "Not found" of a write means the folder; the words cover
     /// both.
     pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> ReportError {

@@ -112,8 +112,13 @@ impl EvalFolder {
         write(&file, &whole)
     }
 
+    /// The file of a step in the folder `path`.
+    pub(crate) fn file_in(path: &Path, step: u64) -> PathBuf {
+        path.join(format!("step-{step:08}.json"))
+    }
+
     fn file(&self, step: u64) -> PathBuf {
-        self.path.join(format!("step-{step:08}.json"))
+        Self::file_in(&self.path, step)
     }
 
     fn remove_where(&self, remove: impl Fn(u64) -> bool) -> Result<()> {

@@ -6,9 +6,9 @@ mod fixture;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cuvee_report::page::{ReportInput, read_runs, report, write_report};
+use cuvee_report::page::{EvaluatedText, ReportInput, read_runs, report, write_report};
 use cuvee_report::{MetricsLog, Record};
-use fixture::{SMALL, Shape, compared, run, runs, uncompared};
+use fixture::{FORMULA, SMALL, Shape, compared, ended_early, run, runs, uncompared};
 use serde_json::Value;
 
 /// Headings of the sections.
@@ -190,12 +190,12 @@ fn a_band_says_the_seeds_that_it_is_of_and_an_arm_of_one_seed_has_none() {
     input.runs.retain(|run| run.seed != Some(2) || run.arm == fixture::ARMS[0]);
     input.runs.retain(|run| run.seed == Some(0) || run.arm != fixture::ARMS[2]);
     let html = report(&input);
-    let said = "bands: 2 to 3 seeds, 95 % interval of the mean. An arm of one seed has none.";
+    let said = "bands: 2 to 3 seeds, 95 % interval of the mean. Arms of one seed have no band.";
     assert!(html.contains(said));
     let marks = &figure(&html, "Held-out loss")["panels"][0]["marks"];
     assert!(marks[0]["low"].is_array() && marks[1]["low"].is_array() && marks[2]["low"].is_null());
     let even = report(&uncompared(Shape { arms: 2, seeds: 3, ..SMALL }));
-    assert!(even.contains("bands: 3 seeds, 95 % interval") && !even.contains("has none."));
+    assert!(even.contains("bands: 3 seeds, 95 % interval") && !even.contains("have no band"));
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn what_is_no_run_is_refused_with_what_was_found() {
     fs::write(&file, "x").unwrap();
     let damaged = dir.path().join("damaged");
     write_run(&damaged, SMALL, 0, 0);
-    fs::write(damaged.join("samples.json"), "{}").unwrap();
+    fs::write(damaged.join("metrics.jsonl"), "{}\n").unwrap();
     let broken = dir.path().join("broken");
     fs::create_dir(&broken).unwrap();
     fs::write(broken.join("comparison.json"), "{}").unwrap();
@@ -339,11 +339,203 @@ fn what_is_no_run_is_refused_with_what_was_found() {
         (dir.path().join("nowhere"), "found nothing"),
         (empty, "found a folder without metrics.jsonl and comparison.json"),
         (file, "found a file"),
-        (damaged, "samples.json: expected a list of prompts and texts: invalid type"),
+        (damaged, "metrics.jsonl, line 1: expected a step or eval record: missing field"),
         (broken, "comparison.json: expected a comparison's findings: missing field"),
     ] {
         let error = read_runs(&[PathBuf::from(&path)]).unwrap_err().to_string();
         assert!(error.contains(said) && error.contains("\nhint: "), "{error}");
         assert!(error.contains(path.to_str().unwrap()), "{error}");
     }
+}
+
+#[test]
+fn what_is_damaged_is_left_out_and_said_as_long_as_a_run_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("study");
+    for seed in 0..3 {
+        write_run(&root.join(format!("va/seed-{seed}")), SMALL, 0, seed);
+    }
+    fs::write(root.join("comparison.json"), "{}").unwrap();
+    fs::write(root.join("va/seed-0/samples.json"), "{}").unwrap();
+    fs::create_dir(root.join("va/seed-0/eval")).unwrap();
+    fs::write(root.join("va/seed-0/eval/step-00000060.json"), "[").unwrap();
+    fs::write(root.join("va/seed-1/metrics.jsonl"), "{\"kind\":\"st\n").unwrap();
+    let input = read_runs(std::slice::from_ref(&root)).unwrap();
+    let seeds: Vec<_> = input.runs.iter().map(|run| run.seed).collect();
+    assert_eq!(seeds, [Some(0), Some(2)]);
+    let begins = [
+        "study/comparison.json is left out: expected a comparison's findings: missing field",
+        "study/va/seed-0/samples.json is left out: expected a list of prompts and texts: ",
+        "study/va/seed-0/eval/step-00000060.json is left out: expected the window losses",
+        "study/va/seed-1/metrics.jsonl is left out: line 1: expected a step or eval record: ",
+    ];
+    for (note, begin) in input.notes.iter().zip(begins) {
+        assert!(note.starts_with(begin), "{note}");
+    }
+    assert_eq!(input.notes.len(), begins.len());
+    assert!(report(&input).contains("va/seed-1/metrics.jsonl is left out"));
+}
+
+#[test]
+fn a_page_names_folders_from_the_reported_one_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("study");
+    write_run(&root.join("va/seed-3"), SMALL, 0, 3);
+    fs::create_dir_all(root.join("va/seed-4")).unwrap();
+    for (path, folder) in [(root.clone(), "study/va/seed-3"), (root.join("va/seed-3"), "seed-3")] {
+        let input = read_runs(&[path]).unwrap();
+        assert_eq!(input.runs[0].folder, Path::new(folder));
+        let html = report(&input);
+        assert!(html.contains(&format!(">{folder}</td>")));
+        assert!(!html.contains(dir.path().to_str().unwrap()));
+    }
+}
+
+#[test]
+fn arms_of_one_name_in_several_folders_stay_arms_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let names = ["e1/runs/a", "e2/runs/a", "e3/runs/a", "e3/runs/b"];
+    for name in names {
+        write_run(&path(name), SMALL, 0, 3);
+    }
+    let input = read_runs(&names.map(path)).unwrap();
+    let arms: Vec<&str> = input.runs.iter().map(|run| run.arm.as_str()).collect();
+    assert_eq!(arms, ["e1/runs/a", "e2/runs/a", "e3/runs/a", "b"]);
+    assert_eq!(input.runs[1].label, "e2/runs/a, seed 3");
+    // Seeds of one folder are one arm.
+    write_run(&path("e4/runs/a/seed-1"), SMALL, 0, 1);
+    write_run(&path("e4/runs/a/seed-2"), SMALL, 0, 2);
+    let all = ["e1/runs/a", "e4/runs/a/seed-1", "e4/runs/a/seed-2"].map(path);
+    let input = read_runs(&all).unwrap();
+    let arms: Vec<&str> = input.runs.iter().map(|run| run.arm.as_str()).collect();
+    assert_eq!(arms, ["e1/runs/a", "e4/runs/a", "e4/runs/a"]);
+}
+
+#[test]
+fn a_stack_ends_where_its_arm_ended() {
+    let html = report(&ended_early(SMALL));
+    let stacked = figure(&html, "Sampling weights");
+    let panels = stacked["panels"].as_array().unwrap();
+    let last = |panel: &Value| {
+        let grid = panel["marks"][0]["x"].as_u64().unwrap() as usize;
+        *floats(&stacked["grids"][grid]).last().unwrap()
+    };
+    assert_eq!(panels.iter().map(last).collect::<Vec<_>>(), [60.0, 60.0, 30.0, 60.0]);
+    for panel in panels {
+        let areas: Vec<Vec<f64>> =
+            panel["marks"].as_array().unwrap().iter().map(|mark| floats(&mark["y"])).collect();
+        for at in 0..areas[0].len() {
+            let sum: f64 = areas.iter().map(|area| area[at]).sum();
+            assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+        }
+    }
+    assert!(html.contains("Stopped at step 30."));
+}
+
+#[test]
+fn an_interval_that_is_not_known_is_not_drawn() {
+    let html = report(&ended_early(SMALL));
+    let ends = |title: &str| {
+        let mark = figure(&html, title)["panels"][0]["marks"][0].clone();
+        assert_eq!(mark["kind"], "interval");
+        mark["low"].as_array().unwrap().iter().map(Value::is_null).collect::<Vec<_>>()
+    };
+    // The arm that was stopped has no mean; the one of one seed has a mean alone.
+    let unknown = |ends: Vec<bool>| ends.iter().filter(|missing| **missing).count();
+    let ranking = ends("Loss of every seed");
+    assert_eq!((ranking.len(), unknown(ranking)), (3, 1));
+    assert_eq!(ends("Difference to uniform"), [false, true]);
+    assert_eq!(ends("Difference to uniform by domain"), [false, false, true]);
+    // Where none is known, the mark has no ends at all.
+    let alone = report(&uncompared(Shape { seeds: 1, ..SMALL }));
+    let mark = figure(&alone, "Loss of every seed")["panels"][0]["marks"][0].clone();
+    assert!(mark["low"].is_null() && mark["y"].is_array(), "{mark}");
+}
+
+#[test]
+fn the_legend_says_how_many_seeds_an_arm_has_and_which_have_no_band() {
+    let html = report(&ended_early(SMALL));
+    let held_out = figure(&html, "Held-out loss");
+    assert_eq!(held_out["seriesNotes"], serde_json::json!(["n = 4", "n = 4", "n = 4", "n = 1"]));
+    assert_eq!(held_out["series"][3], FORMULA, "the name itself is that of the arm");
+    assert!(html.contains("interval of the mean. Arms of one seed have no band."));
+    let one = report(&uncompared(Shape { arms: 1, ..SMALL }));
+    assert_eq!(figure(&one, "Held-out loss")["seriesNotes"], serde_json::json!([]));
+}
+
+#[test]
+fn what_a_strategy_learned_of_the_objective_is_drawn() {
+    let shape = Shape { arms: 1, seeds: 1, ..SMALL };
+    let mut input = uncompared(shape);
+    let plain = report(&input);
+    assert!(!figures(&plain).iter().any(|f| f["title"] == "Objective α"), "it is π throughout");
+    for record in &mut input.runs[0].records {
+        let Record::Step(step) = record else { continue };
+        for (at, (_, domain)) in step.domains.0.iter_mut().enumerate() {
+            // A common factor is no part of α.
+            domain.multiplier = 1.7 * [0.5, 0.3, 0.2][at] / domain.sampling_weight;
+            domain.objective_mean = Some([0.6, 0.3, 0.1][at]);
+        }
+    }
+    let html = report(&input);
+    for (title, shares) in [("Objective α", [0.5, 0.3, 0.2]), ("Mean objective", [0.6, 0.3, 0.1])]
+    {
+        let marks = figure(&html, title)["panels"][0]["marks"].clone();
+        for (mark, share) in marks.as_array().unwrap().iter().zip(shares) {
+            assert!(floats(&mark["y"]).iter().all(|y| (y - share).abs() < 1e-12), "{mark}");
+        }
+    }
+}
+
+#[test]
+fn rankings_of_unlike_evaluations_say_so() {
+    let shape = Shape { arms: 2, seeds: 2, ..SMALL };
+    let html = report(&uncompared(shape));
+    assert!(!html.contains("Not like with like"));
+    assert!(html.contains("<button type=\"button\">step</button>"));
+    let mut input = uncompared(shape);
+    let short = &mut input.runs[0];
+    short.records.retain(|record| !matches!(record, Record::Eval(eval) if eval.step > 40));
+    let html = report(&input);
+    assert!(html.contains("Not like with like. The evaluations are of different steps.</p>"));
+    assert!(html.contains(">40 to 60</td>"));
+    let mut input = uncompared(shape);
+    for record in &mut input.runs[3].records {
+        match record {
+            Record::Step(step) => step.domains.0[0].1.importance = 0.5,
+            Record::Eval(eval) => eval.domains.0[0].1.windows = 32,
+        }
+    }
+    assert!(report(&input).contains(
+        "like. The means are weighted by different importances. The evaluations are of different text."
+    ));
+    // As many windows, of other text.
+    let mut input = uncompared(shape);
+    for (at, run) in input.runs.iter_mut().enumerate() {
+        let data = if at == 3 { "b" } else { "a" };
+        let domains = [("wiki".to_owned(), (data.to_owned(), vec![0, 1]))].into();
+        run.evaluated = Some(EvaluatedText { context: 32, domains });
+    }
+    assert!(report(&input).contains("like. The evaluations are of different text.</p>"));
+}
+
+#[test]
+fn runs_of_one_arm_that_differ_in_more_than_seeds_are_noted() {
+    let shape = Shape { arms: 1, ..SMALL };
+    let mut input = uncompared(shape);
+    for (at, run) in input.runs.iter_mut().enumerate() {
+        run.config = format!("order_seed = {at}\n{}", run.config);
+    }
+    assert!(!report(&input).contains("differ in more than their seeds"));
+    input.runs[2].config = input.runs[2].config.replace("steps = 60", "steps = 90");
+    assert!(report(&input).contains("differ in more than their seeds, in train.steps;"));
+}
+
+#[test]
+fn a_comparisons_ratios_are_said_in_sentences() {
+    let html = report(&compared(SMALL));
+    let notes = inside(&html, ">Notes</h2>", "</section>");
+    assert!(notes.contains("Signal to noise: 3.20, the spread of the arms"), "{notes}");
+    assert!(notes.contains("One per cent more tokens is worth 0.00300 nats"), "{notes}");
 }

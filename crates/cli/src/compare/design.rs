@@ -4,7 +4,7 @@
 use cuvee_words::printable_path;
 use std::path::{Path, PathBuf};
 
-use cuvee_compare::Role;
+use cuvee_compare::{Role, earliest_futility_step};
 use cuvee_data::{Corpus, Domain, Split};
 use cuvee_mixer::ObservationRequest;
 use cuvee_train::{DeviceSpec, EngineKind, ModelConfig, Precision};
@@ -73,11 +73,18 @@ impl Design {
         let Some(spec) = base.compare.clone() else {
             return Err(ConfigError(format!(
                 "{}: expected a section [compare] with the arms to compare, found none\nhint: [compare]\n      arms = [{{ name = \"uniform\", set = {{ mixture.sampling = \"uniform\" }} }}, {{ name = \"va\", set = {{ mixture.sampling = \"va\" }} }}]",
-                printable_path(&path)
+                printable_path(path)
             ))
             .into());
         };
-        let named = |what: String| ConfigError(format!("{}: {what}", printable_path(&path)));
+        if base.order_seed.is_some() {
+            return Err(ConfigError(format!(
+                "{}: expected no order_seed, since each of compare.seeds gives its own order, found one\nhint: remove order_seed",
+                printable_path(path)
+            ))
+            .into());
+        }
+        let named = |what: String| ConfigError(format!("{}: {what}", printable_path(path)));
         spec.check().map_err(named)?;
         let seeds = spec.seed_list(base.seed).map_err(named)?;
         let mut arms = Vec::new();
@@ -108,8 +115,8 @@ impl Design {
         Ok(Self { spec, arms, baseline, seeds })
     }
 
-    /// Plans every arm over the data, and pins engine, precision and threads in its config, so that
-    /// nothing is left for a machine to choose. `threads` is how many a run gets, where known.
+    /// Plans every arm over the data, and pins engine and precision in its config, so that nothing
+    /// is left for a machine to choose: those `declared` before, where there are any.
     ///
     /// # Errors
     /// An arm that cannot be trained, or arms that would be computed differently.
@@ -117,7 +124,7 @@ impl Design {
         &mut self,
         corpus: &Corpus,
         device: DeviceSpec,
-        threads: Option<usize>,
+        declared: Option<(EngineKind, Precision)>,
     ) -> anyhow::Result<Vec<ArmPlan>> {
         let mut plans = Vec::new();
         let mut arithmetic: Vec<(EngineKind, Precision)> = Vec::new();
@@ -128,11 +135,16 @@ impl Design {
             let (plan, mixer) = Plan::new(&arm.config, &corpus.domains, vocab_size, Path::new(""))
                 .map_err(within)?;
             let estimator = mixer.observation_request().gradient.map(|g| g.estimator);
-            let train = arm.config.train.resolved(device, estimator);
-            arithmetic.push((train.engine, train.precision));
-            let threads = threads.or(train.threads);
-            (arm.config.train.engine, arm.config.train.precision) = (train.engine, train.precision);
-            arm.config.train.threads = threads;
+            let own = &mut arm.config.train;
+            if let Some((engine, precision)) = declared {
+                // What the config leaves open stays as it was declared, on any machine.
+                own.engine = if own.engine == EngineKind::Auto { engine } else { own.engine };
+                own.precision =
+                    if own.precision == Precision::Auto { precision } else { own.precision };
+            }
+            let train = own.resolved(device, estimator);
+            (own.engine, own.precision) = (train.engine, train.precision);
+            arithmetic.push((own.engine, own.precision));
             plans.push(ArmPlan {
                 learns: mixer.learns(),
                 request: mixer.observation_request(),
@@ -150,6 +162,19 @@ impl Design {
                 return Err(ConfigError(format!(
                     "expected one engine and precision for all arms, found the engine {} in {precision} for `{}` and {} in {other_precision} for `{}`: their losses would differ by rounding, too\nhint: set train.engine = \"reference\" for all of them, or another variance estimator in `{}`",
                     engine_name(engine), first.name, engine_name(other), arm.name, arm.name
+                ))
+                .into());
+            }
+            let every = arm.config.eval.every;
+            if self.spec.futility
+                && arm.role == Role::Arm
+                && futility_step(&plans[index], every).is_none()
+            {
+                return Err(ConfigError(format!(
+                    "compare.futility: expected an evaluation of `{}` before its last step, {}, and not before step {}, found none with eval.every = {every}\nhint: evaluate more often, or leave compare.futility out",
+                    arm.name,
+                    plans[index].steps,
+                    earliest_futility_step(plans[index].steps, plans[index].learns)
                 ))
                 .into());
             }
@@ -265,4 +290,23 @@ pub fn window_tokens(domains: &[Domain], split: Split, sequences: usize, context
         cuvee_train::evaluation_starts(tokens, context, sequences).len()
     };
     (domains.iter().map(windows).sum::<usize>() * context) as u64
+}
+
+/// The step whose evaluation, of those every `every` steps, decides whether a run can still become
+/// better; `None` where there is none before the last step.
+pub fn futility_step(plan: &ArmPlan, every: u64) -> Option<u64> {
+    let earliest = earliest_futility_step(plan.steps, plan.learns);
+    let step = earliest.checked_next_multiple_of(every).filter(|_| every > 0)?;
+    (step < plan.steps).then_some(step)
+}
+
+/// Whether a key that differs makes runs those of another comparison: all but where data lie, and
+/// what is saved and logged.
+pub fn matters(key: &str) -> bool {
+    let elsewhere =
+        ["base", "data.dir", "data.commit_every", "data.remember_documents", "tokenizer.file"];
+    let source = key.starts_with("domain.")
+        && [".source.path", ".source.license"].iter().any(|end| key.ends_with(end));
+    let kept = ["checkpoint.", "log."].iter().any(|section| key.starts_with(section));
+    !(elsewhere.contains(&key) || source || kept || key == "train.threads")
 }

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::design::matters;
+use super::one_run::{self, Status};
 use super::registration::Registration;
 use super::run_data::{RunData, incomparable, read_run};
-use crate::config::{Change, ConfigError, changes, may_change};
+use crate::config::{Change, ConfigError, changes};
 
 /// Runs that differ in their seeds alone.
 #[derive(Debug)]
@@ -22,7 +24,8 @@ pub struct ArmRuns {
 }
 
 /// Reads the runs in `folders` and sorts them into arms, those of the baseline first: the arm
-/// called `baseline`, or that of the first run. A folder of a comparison stands for its runs.
+/// called `baseline`, or that of the first run. A folder of a comparison stands for its runs that
+/// have a result; `notes` takes a sentence about each other one.
 ///
 /// # Errors
 /// A folder without a finished run, runs that cannot be compared and why, one seed twice in an arm,
@@ -31,10 +34,11 @@ pub fn arms_of(
     folders: &[PathBuf],
     baseline: Option<&str>,
     evaluations: usize,
+    notes: &mut Vec<String>,
 ) -> anyhow::Result<Vec<ArmRuns>> {
     let mut runs = Vec::new();
     for folder in folders {
-        for run in runs_in(folder)? {
+        for run in runs_in(folder, notes)? {
             runs.push(read_run(&run, evaluations)?);
         }
     }
@@ -102,13 +106,13 @@ pub fn folders(arms: &[ArmRuns]) -> Vec<PathBuf> {
 
 /// The run folders that `folder` stands for: itself, or those of a comparison in it, the
 /// baseline's first.
-fn runs_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+fn runs_in(folder: &Path, notes: &mut Vec<String>) -> anyhow::Result<Vec<PathBuf>> {
     let Some(Registration { declared, .. }) = Registration::read(folder)? else {
         return Ok(vec![folder.to_owned()]);
     };
     let list = |folder: &Path| -> anyhow::Result<Vec<PathBuf>> {
         let read = std::fs::read_dir(folder)
-            .with_context(|| format!("cannot read {}", printable_path(&folder)))?;
+            .with_context(|| format!("cannot read {}", printable_path(folder)))?;
         let mut found: Vec<PathBuf> = read
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.is_dir())
@@ -120,14 +124,21 @@ fn runs_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     names.sort_by_key(|name| *name != declared.baseline);
     let mut runs = Vec::new();
     for arm in names.into_iter().map(|name| folder.join(name)).filter(|arm| arm.is_dir()) {
-        runs.extend(list(&arm)?.into_iter().filter(|run| run.join("config.toml").exists()));
+        for run in list(&arm)?.into_iter().filter(|run| run.join("config.toml").exists()) {
+            match one_run::status(&run, declared.steps)? {
+                Status::Finished => runs.push(run),
+                Status::Stopped(_) | Status::Unfinished(_) => {
+                    notes.push(format!("{} has no result.", printable_path(&run)));
+                }
+            }
+        }
     }
     Ok(runs)
 }
 
 /// Whether a key tells arms apart: not the seed, nor what changes nothing.
 fn tells_arms(key: &str) -> bool {
-    key != "seed" && key != "train.threads" && !may_change(key)
+    key != "seed" && !key.starts_with("eval.") && matters(key)
 }
 
 /// Whether two runs differ in their seeds alone.

@@ -24,6 +24,7 @@ mod verdict;
 
 use std::path::{Path, PathBuf};
 
+use cuvee_compare::{DEFAULT_ALPHA, DEFAULT_MARGIN};
 use cuvee_data::{Corpus, Share};
 use cuvee_train::{DataFingerprint, DeviceSpec};
 use cuvee_words::{printable_path, shell_path, shell_word};
@@ -34,7 +35,7 @@ use crate::config::{Config, ConfigError, overridden};
 use crate::prepare;
 use crate::session::Session;
 use design::Design;
-use registration::{Declared, Registration};
+use registration::{Declared, FILE, Registration};
 use speed::{Sharing, Wanted};
 
 /// What `compare` is asked to do.
@@ -93,7 +94,7 @@ struct RunsSpec {
 
 impl Default for RunsSpec {
     fn default() -> Self {
-        Self { baseline: None, margin: 0.01, alpha: 0.05, evaluations: 1 }
+        Self { baseline: None, margin: DEFAULT_MARGIN, alpha: DEFAULT_ALPHA, evaluations: 1 }
     }
 }
 
@@ -113,21 +114,48 @@ fn of_runs(args: &CompareArgs, folders: &[PathBuf], session: &Session) -> anyhow
         ))
         .into());
     }
+    // A comparison alone keeps what it declared, unless something else is asked for.
+    let registration = match folders {
+        [folder] => Registration::read(folder)?,
+        _ => None,
+    };
+    let asked = !session.common.set.is_empty() || args.baseline.is_some();
+    let declared = registration.as_ref().is_some_and(|r| r.added_seeds.is_empty()) && !asked;
     let settings: RunsSettings =
         overridden("cuvee compare", toml::Table::new(), &session.common.set)?;
     let RunsSpec { baseline, margin, alpha, evaluations } = settings.compare;
     let baseline = args.baseline.clone().or(baseline);
-    // The checks of a config's section, on what there is of it.
-    let spec = CompareSpec::of_runs(margin, alpha, evaluations);
+    let mut spec = CompareSpec::of_runs(margin, alpha, evaluations);
+    if let Some(before) = registration.filter(|_| !asked) {
+        let before = before.declared;
+        (spec.margin, spec.alpha) = (before.margin, before.alpha);
+        (spec.evaluations, spec.looks) = (before.evaluations, before.looks);
+    }
     spec.check_values().map_err(ConfigError)?;
-    let arms = existing::arms_of(folders, baseline.as_deref(), evaluations)?;
-    let comparison = verdict::of_runs(&arms, &spec)?;
+    if let Some(out) = session.common.out.as_deref().filter(|out| out.join(FILE).exists()) {
+        return Err(ConfigError(format!(
+            "{} holds a comparison of its own\nhint: name another folder with --out",
+            shell_path(out)
+        ))
+        .into());
+    }
+    let mut notes = Vec::new();
+    let arms = existing::arms_of(folders, baseline.as_deref(), spec.evaluations, &mut notes)?;
+    let mut comparison = verdict::of_runs(&arms, &spec, declared)?;
+    comparison.notes.extend(notes);
     let out = session.common.out.as_deref();
     verdict::publish(&comparison, out, || existing::folders(&arms), session)
 }
 
 /// Makes the runs that a config asks for, and compares them.
 fn of_config(args: &CompareArgs, path: &Path, session: &Session) -> anyhow::Result<()> {
+    if args.jobs == Some(0) {
+        return Err(ConfigError(
+            "--jobs: expected at least 1, found 0\nhint: leave it out to let Cuvee choose"
+                .to_owned(),
+        )
+        .into());
+    }
     let mut design = Design::load(path, session)?;
     if let Some(name) = &args.baseline {
         return Err(ConfigError(format!(
@@ -140,15 +168,31 @@ fn of_config(args: &CompareArgs, path: &Path, session: &Session) -> anyhow::Resu
         return Err(ConfigError("compare --shard: expected runs that do not wait for each other, found compare.looks or compare.futility, which decide by the runs before\nhint: leave these out, or make all runs on one machine with --jobs".to_owned()).into());
     }
     let folder = folder_of(path, session)?;
-    let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
     let declared = Registration::read(&folder)?;
+    let before = declared.as_ref().map(|registration| &registration.declared);
+    // To collect computes nothing, wherever the runs were made.
+    let of_before = before.filter(|_| args.collect).map(|before| before.device.as_str());
+    let device = session.common.device.as_deref().or(of_before).unwrap_or("cpu");
+    let device: DeviceSpec = device.parse()?;
+    let asked = design.arms[design.baseline].config.train.threads;
+    let known = before.map(|before| before.threads);
+    if let (Some(asked), Some(known)) = (asked, known)
+        && asked != known
+    {
+        return Err(ConfigError(format!(
+            "train.threads: expected {known}, as {} declares, found {asked}\nhint: leave it out, or begin a new comparison with another --out",
+            printable_path(folder.join(FILE))
+        ))
+        .into());
+    }
     let corpus = corpus(&design.arms[design.baseline].config, session)?;
-    let plans = design.resolve(&corpus, device, declared.as_ref().map(|r| r.declared.threads))?;
-    let runs = design.arms.len() * design.seeds.len();
+    let plans = design.resolve(&corpus, device, before.and_then(Declared::arithmetic))?;
+    let parts = args.shard.map_or(1, |share| share.count() as usize);
+    let runs = (design.arms.len() * design.seeds.len()).div_ceil(parts);
     let wanted = Wanted {
         cores: rayon::current_num_threads(),
         jobs: args.jobs.or(design.spec.jobs),
-        threads: design.arms[design.baseline].config.train.threads,
+        threads: known.or(asked),
         runs,
     };
     if args.plan {
@@ -160,7 +204,9 @@ fn of_config(args: &CompareArgs, path: &Path, session: &Session) -> anyhow::Resu
         let sharing = Sharing::choose(&design, &corpus, device, wanted, false)?;
         design.pin_threads(sharing.threads);
         forecast::Forecast::new(&design, &plans, &corpus, sharing, &folder).check_disk()?;
-        let registration = register(&design, &plans, &corpus, &folder)?;
+        let registration = register(&design, &plans, &corpus, &folder, device, session)?;
+        // Another worker may have declared before this one.
+        design.pin_threads(registration.declared.threads);
         design.seeds = registration.seeds();
         let work = queue::Work { design: &design, plans: &plans, folder: &folder, corpus: &corpus };
         session.say(queue::describe(&work, sharing, &folder));
@@ -183,12 +229,14 @@ fn of_config(args: &CompareArgs, path: &Path, session: &Session) -> anyhow::Resu
         return Err(ConfigError(format!(
             "{}: expected the folder of a comparison with {}, found none\nhint: leave --collect out to make the runs, or name their folder with --out",
             printable_path(&folder),
-            registration::FILE
+            FILE
         ))
         .into());
     };
     design.pin_threads(before.declared.threads);
-    let registration = register(&design, &plans, &corpus, &folder)?;
+    // Seeds that were not made are not collected.
+    design.seeds = before.seeds();
+    let registration = register(&design, &plans, &corpus, &folder, device, session)?;
     design.seeds = registration.seeds();
     let comparison = verdict::of_design(&design, &plans, &registration, &folder)?;
     verdict::publish(&comparison, Some(&folder), || design.folders(&folder), session)
@@ -199,9 +247,12 @@ fn register(
     plans: &[design::ArmPlan],
     corpus: &Corpus,
     folder: &Path,
+    device: DeviceSpec,
+    session: &Session,
 ) -> anyhow::Result<Registration> {
     let data = DataFingerprint::of(&corpus.domains);
-    Registration::open(folder, Declared::of(design, plans, data)?)
+    let now = Declared::of(design, plans, data, device)?;
+    Registration::open(folder, now, &session.interrupted)
 }
 
 /// The data, which all arms share.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
-use cuvee_compare::{Role, earliest_futility_step, is_futile};
+use cuvee_compare::{LEAST_SEEDS, Role, is_futile};
 use cuvee_data::Corpus;
 use cuvee_report::{EvalRecord, Record, StepRecord, WindowRecord};
 use cuvee_train::{DeviceSpec, FirstEvaluation, Observer, Outcome, TrainError, Trainer};
@@ -14,9 +14,9 @@ use cuvee_words::{printable_path, shell_path};
 use serde::{Deserialize, Serialize};
 
 use super::board::Board;
-use super::design::{ArmPlan, Design};
+use super::design::{ArmPlan, Design, futility_step, matters};
 use super::interim::Interim;
-use crate::config::{Config, ConfigError, differences};
+use crate::config::{Config, ConfigError, changes};
 use crate::model_source::reference_engine;
 use crate::plan::Plan;
 use crate::run_folder::{self, RunRecords, Told};
@@ -139,16 +139,14 @@ impl Bench<'_> {
         let folder = self.design.run_folder(self.folder, arm, self.design.seeds[seed]);
         let steps = self.plans[arm].steps;
         let _lock = run_folder::lock(&folder)?;
+        let config = self.design.run_config(arm, self.design.seeds[seed]);
+        check_config(&folder, &config)?;
         match status(&folder, steps)? {
             Status::Unfinished(_) => {}
             ended => return Ok(ended),
         }
-        let config = self.design.run_config(arm, self.design.seeds[seed]);
         let resolved = config.to_toml()?;
         let begun = run_folder::newest_checkpoint(&folder)?;
-        if let Some(begun) = &begun {
-            check_config(&folder, &begun.state.config, &config)?;
-        }
         let domains = &self.corpus.domains;
         let tokenizer = &self.corpus.tokenizer;
         let (plan, mixer) = Plan::new(&config, domains, tokenizer.vocab_size(), &folder)?;
@@ -176,7 +174,7 @@ impl Bench<'_> {
         let records = RunRecords::open(&folder, &resolved, &told, &plan, &trainer, resumed, warn)?;
         let stop = AtomicBool::new(self.stopping());
         let mut watcher =
-            Watcher { bench: self, arm, seed, name: &name, records, stop: &stop, futile: false };
+            Watcher { bench: self, arm, seed, name: &name, records, stop: &stop, futile: None };
         // Killed between this evaluation and the note that the run was stopped at it.
         if let Some(evaluation) = &trainer.state().last_evaluation {
             watcher.ask(evaluation.step);
@@ -189,15 +187,20 @@ impl Bench<'_> {
         let done = trainer.state().step;
         let stopped = match outcome {
             Ok(Outcome::Finished) => {
-                run_folder::write_export(&folder, &trainer, tokenizer, &plan)?;
-                if seed == 0 {
-                    // One run of each arm is enough to read.
-                    samples::write(&folder, trainer.engine_mut(), self.corpus)?;
+                // One run of each arm is enough to read. Before the export, which tells that the
+                // run is finished.
+                if seed == 0
+                    && let Err(error) = samples::write(&folder, trainer.engine_mut(), self.corpus)
+                {
+                    self.board.line(&format!("warning: {name} has no samples: {error}"));
                 }
+                run_folder::write_export(&folder, &trainer, tokenizer, &plan)?;
                 return Ok(Status::Finished);
             }
-            Ok(Outcome::Interrupted) if futile => Stopped::Futile { step: done },
-            Ok(Outcome::Interrupted) => return Err(Interrupted.into()),
+            Ok(Outcome::Interrupted) => match futile {
+                Some(step) => Stopped::Futile { step },
+                None => return Err(Interrupted.into()),
+            },
             Err(error @ TrainError::NonFinite(_)) => {
                 let what = cuvee_words::without_hints(&error.to_string());
                 Stopped::Diverged { step: done, what: what.to_owned() }
@@ -211,9 +214,20 @@ impl Bench<'_> {
     }
 }
 
-/// Refuses to go on with a run that was begun with another config than the comparison's.
-fn check_config(folder: &Path, begun_with: &str, config: &Config) -> anyhow::Result<()> {
-    let changed = differences(&Config::from_toml(begun_with)?, config)?;
+/// Refuses a run in `folder` that was made with another config than `config`, finished or not.
+///
+/// # Errors
+/// The keys that differ.
+pub fn check_config(folder: &Path, config: &Config) -> anyhow::Result<()> {
+    let file = folder.join("config.toml");
+    if !file.exists() {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(&file)
+        .with_context(|| format!("cannot read {}", printable_path(&file)))?;
+    let changes = changes(&Config::from_toml(&text)?, config)?;
+    let changed: Vec<String> =
+        changes.iter().filter(|c| matters(&c.key)).map(ToString::to_string).collect();
     if changed.is_empty() {
         return Ok(());
     }
@@ -253,7 +267,8 @@ struct Watcher<'a> {
     name: &'a str,
     records: RunRecords,
     stop: &'a AtomicBool,
-    futile: bool,
+    /// The step at which it was found that it can no longer become better.
+    futile: Option<u64>,
 }
 
 impl Watcher<'_> {
@@ -263,31 +278,32 @@ impl Watcher<'_> {
         }
     }
 
-    /// Whether `step` is where the run is asked: its first evaluation late enough.
-    fn is_asked_at(&self, step: u64) -> bool {
-        let plan = &self.bench.plans[self.arm];
-        let every = self.bench.design.arms[self.arm].config.eval.every;
-        let earliest = earliest_futility_step(plan.steps, plan.learns);
-        let first = match every {
-            0 => return false,
-            every => earliest.div_ceil(every) * every,
-        };
-        step == first && step < plan.steps
+    fn warn(&mut self) {
+        if let Some(warning) = self.records.warning() {
+            self.bench.board.line(&format!("{}: {warning}", self.name));
+        }
     }
 
     fn ask(&mut self, step: u64) {
         let (design, interim) = (self.bench.design, self.bench.interim);
+        let every = design.arms[self.arm].config.eval.every;
         let asked = design.spec.futility
             && design.arms[self.arm].role == Role::Arm
-            && self.is_asked_at(step);
+            && futility_step(&self.bench.plans[self.arm], every) == Some(step)
+            // Fewer seeds say too little, and are not waited for.
+            && self.seed + 1 >= LEAST_SEEDS;
         if !asked {
             return;
         }
         let run = (self.arm, self.seed);
-        let found = interim.differences(run, design.baseline, step, || self.bench.stopping());
-        if found.is_some_and(|differences| is_futile(&differences, design.spec.margin)) {
-            self.futile = true;
-            self.stop.store(true, Ordering::Relaxed);
+        match interim.differences(run, design.baseline, step, || self.bench.stopping()) {
+            Some(found) if !is_futile(&found, design.spec.margin) => {}
+            Some(_) => {
+                self.futile = Some(step);
+                self.stop.store(true, Ordering::Relaxed);
+            }
+            // Everything stops: the run is asked again when it goes on.
+            None => self.stop.store(true, Ordering::Relaxed),
         }
     }
 }
@@ -295,6 +311,7 @@ impl Watcher<'_> {
 impl Observer for Watcher<'_> {
     fn step(&mut self, r: &StepRecord) -> std::io::Result<()> {
         self.records.step(r)?;
+        self.warn();
         self.bench.board.step(self.name, r.step, r.loss, r.tokens_per_second);
         self.look();
         Ok(())
@@ -324,6 +341,8 @@ impl Observer for Watcher<'_> {
     fn checkpoint(&mut self, _folder: &Path) {}
 
     fn sync_log(&mut self) -> std::io::Result<u64> {
-        self.records.sync()
+        let length = self.records.sync()?;
+        self.warn();
+        Ok(length)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use cuvee_compare::Role;
+use cuvee_compare::{Role, resolution};
 use cuvee_data::{Corpus, Share};
 use cuvee_train::{DeviceSpec, FirstEvaluation};
 use cuvee_words::{counted, shell_path};
@@ -49,6 +49,16 @@ pub fn describe(work: &Work, sharing: Sharing, folder: &Path) -> String {
         counted(sharing.threads, "thread"),
         shell_path(folder),
     );
+    let tested = design.arms.iter().filter(|arm| arm.role == Role::Arm).count();
+    if let Some(row) = resolution(design.seeds.len(), tested, design.spec.alpha) {
+        text.push_str(&format!(
+            "\n{} find a difference of {:.2} s in four of five comparisons, {:.2} s corrected for {}; s is the standard deviation of an arm's difference over seeds",
+            counted(design.seeds.len(), "seed"),
+            row.detectable,
+            row.detectable_corrected,
+            counted(tested, "arm")
+        ));
+    }
     for (arm, plan) in design.arms.iter().zip(work.plans) {
         let set = match (arm.role, arm.set.is_empty()) {
             (Role::Replica, _) => "the baseline again with other draws: the noise floor".to_owned(),
@@ -82,16 +92,19 @@ impl Work<'_> {
         let (design, steps) = (self.design, self.plans[self.design.baseline].steps);
         let mut runs: Vec<(usize, usize)> = Vec::new();
         for seed in 0..design.seeds.len() {
-            runs.extend((0..design.arms.len()).map(|arm| (arm, seed)));
+            // The baseline first: runs of other arms may wait for its evaluations.
+            let mut arms: Vec<usize> = (0..design.arms.len()).collect();
+            arms.sort_by_key(|arm| *arm != design.baseline);
+            runs.extend(arms.into_iter().map(|arm| (arm, seed)));
         }
         if let Some(share) = share {
             let (number, of) = (share.number() as usize - 1, share.count() as usize);
-            runs = runs
-                .into_iter()
-                .enumerate()
-                .filter(|(i, _)| i % of == number)
-                .map(|(_, run)| run)
-                .collect();
+            // Whole seeds where there are enough, so that each is of one machine in every arm.
+            let by_seed = of <= design.seeds.len();
+            let part = |(place, run): &(usize, (usize, usize))| {
+                (if by_seed { run.1 } else { *place }) % of == number
+            };
+            runs = runs.into_iter().enumerate().filter(part).map(|(_, run)| run).collect();
         }
         let interim = Interim::default();
         let (mut done, mut before) = (BTreeSet::new(), 0);

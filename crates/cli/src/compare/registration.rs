@@ -7,14 +7,16 @@
 use cuvee_words::printable_path;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use cuvee_fs::{LockKind, wait_for_lock};
-use cuvee_train::DataFingerprint;
+use cuvee_train::{DataFingerprint, DeviceSpec, EngineKind, Precision};
 use serde::{Deserialize, Serialize};
 
-use super::design::{ArmPlan, Design, engine_name};
-use crate::config::{Config, ConfigError, changes, may_change};
+use super::design::{ArmPlan, Design, engine_name, matters};
+use crate::config::{Config, ConfigError, changes};
+use crate::session::Interrupted;
 
 /// Its name in the folder of a comparison.
 pub const FILE: &str = "compare.json";
@@ -59,6 +61,8 @@ pub struct Declared {
     pub futility: bool,
     /// Optimizer steps of every run.
     pub steps: u64,
+    /// Where they are computed.
+    pub device: String,
     /// Engine of every run.
     pub engine: String,
     /// Number type of its arithmetic.
@@ -91,6 +95,7 @@ impl Declared {
         design: &Design,
         plans: &[ArmPlan],
         data: Vec<DataFingerprint>,
+        device: DeviceSpec,
     ) -> anyhow::Result<Self> {
         let (spec, baseline) = (&design.spec, &design.arms[design.baseline]);
         let arm = |arm: &super::design::Arm| -> anyhow::Result<DeclaredArm> {
@@ -110,6 +115,7 @@ impl Declared {
             looks: spec.looks.clone(),
             futility: spec.futility,
             steps: plans[design.baseline].steps,
+            device: device.to_string(),
             engine: engine_name(train.engine).to_owned(),
             precision: train.precision.to_string(),
             threads: train.thread_count(),
@@ -118,9 +124,23 @@ impl Declared {
         })
     }
 
-    fn hash(&self) -> anyhow::Result<String> {
-        Ok(cuvee_data::sha256_hex(&serde_json::to_vec(self)?))
+    /// Engine and number type, where this program has them.
+    pub fn arithmetic(&self) -> Option<(EngineKind, Precision)> {
+        let named = |name: &str| serde_json::Value::String(name.to_owned());
+        Some((
+            serde_json::from_value(named(&self.engine)).ok()?,
+            serde_json::from_value(named(&self.precision)).ok()?,
+        ))
     }
+
+    fn hash(&self) -> anyhow::Result<String> {
+        hash_of(&serde_json::to_value(self)?)
+    }
+}
+
+/// sha256 of what a file declares as it stands there, also what only a later version knows.
+fn hash_of(declared: &serde_json::Value) -> anyhow::Result<String> {
+    Ok(cuvee_data::sha256_hex(&serde_json::to_vec(declared)?))
 }
 
 impl Registration {
@@ -147,9 +167,9 @@ impl Registration {
                 ),
             ));
         }
+        let hash = hash_of(&value["declared"])?;
         let read: Self =
             serde_json::from_value(value).map_err(|e| damaged(&path, &e.to_string()))?;
-        let hash = read.declared.hash()?;
         if hash != read.hash {
             return Err(ConfigError(format!(
                 "{} was changed after it was written: it declares what is compared before the first run (expected sha256 {:.12}…, found {hash:.12}…)\nhint: put it back as it was, or begin a new comparison with another --out",
@@ -166,18 +186,23 @@ impl Registration {
     ///
     /// # Errors
     /// What was declared differs from `now` in more than seeds that come on top.
-    pub fn open(folder: &Path, now: Declared) -> anyhow::Result<Self> {
+    pub fn open(folder: &Path, now: Declared, interrupted: &AtomicBool) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| {
             format!(
                 "cannot make the folder {}\nhint: give --out a folder that can be written",
-                printable_path(&folder)
+                printable_path(folder)
             )
         })?;
         // Workers that begin together: the first writes, the others read.
-        let go_on = || ControlFlow::Continue(());
-        let _lock = wait_for_lock(&folder.join(".lock"), LockKind::Exclusive, go_on)?;
+        let waiting = || match interrupted.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let lock = wait_for_lock(&folder.join(".lock"), LockKind::Exclusive, waiting)?;
+        let Some(_lock) = lock else { return Err(Interrupted.into()) };
         let (mut registration, changed) = match Self::read(folder)? {
             None => {
+                refuse_runs(folder, &now)?;
                 let hash = now.hash()?;
                 (Self { declared: now, hash, added_seeds: Vec::new() }, true)
             }
@@ -226,6 +251,7 @@ impl Registration {
         compare("alpha", before.alpha.to_string(), now.alpha.to_string());
         compare("looks", format!("{:?}", before.looks), format!("{:?}", now.looks));
         compare("futility", before.futility.to_string(), now.futility.to_string());
+        compare("device", before.device.clone(), now.device.clone());
         compare("train.engine", before.engine.clone(), now.engine.clone());
         compare("train.precision", before.precision.clone(), now.precision.clone());
         let names = |arms: &[DeclaredArm]| {
@@ -236,9 +262,6 @@ impl Registration {
             for (old, new) in before.arms.iter().zip(&now.arms) {
                 let parsed = |arm: &DeclaredArm| Config::from_toml(&arm.config);
                 let keys = changes(&parsed(old)?, &parsed(new)?)?;
-                // Other evaluation windows are another comparison, and threads were declared.
-                let matters =
-                    |key: &str| key.starts_with("eval.") && key != "eval.every" || !may_change(key);
                 let keys = keys.iter().filter(|change| matters(&change.key));
                 changed.extend(keys.map(|change| format!("arm `{}`: {change}", old.name)));
             }
@@ -258,17 +281,28 @@ impl Registration {
         }
         Err(ConfigError(format!(
             "{} declares another comparison; changed since:\n  {}\nhint: begin the new one with another --out; only seeds may be added to this one",
-            printable_path(&path),
+            printable_path(path),
             changed.join("\n  ")
         ))
         .into())
     }
 }
 
+/// Refuses to declare what has been made already.
+fn refuse_runs(folder: &Path, now: &Declared) -> anyhow::Result<()> {
+    let begun = now.arms.iter().map(|arm| folder.join(&arm.name)).find(|arm| arm.exists());
+    let Some(begun) = begun else { return Ok(()) };
+    Err(ConfigError(format!(
+        "{} holds runs, but no {FILE} that declares what they are compared for\nhint: put it back, compare the runs as they are (cuvee compare RUN RUN …), or begin anew with another --out",
+        printable_path(&begun)
+    ))
+    .into())
+}
+
 fn damaged(path: &PathBuf, what: &str) -> anyhow::Error {
     ConfigError(format!(
         "{} cannot be read: {what}\nhint: put it back as it was, or begin a new comparison with another --out",
-        printable_path(&path)
+        printable_path(path)
     ))
     .into()
 }

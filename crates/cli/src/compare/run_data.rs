@@ -1,7 +1,7 @@
 //! What a finished run's folder tells a comparison: the loss of every window at its end, its curve
 //! over tokens, and what it was computed with.
 
-use cuvee_words::printable_path;
+use cuvee_words::{printable_path, shell_path};
 use std::path::{Path, PathBuf};
 
 use cuvee_data::Split;
@@ -22,6 +22,8 @@ pub struct RunData {
     pub steps: u64,
     /// Tokens that it was trained on.
     pub tokens: u64,
+    /// The steps whose evaluations are averaged.
+    pub averaged: Vec<u64>,
     /// Tokens of a window.
     pub context: usize,
     /// What it was computed with; unknown of runs from before that was kept.
@@ -58,7 +60,7 @@ struct PlanFile {
 /// A folder that holds no run, one that is not finished, or one with fewer evaluations.
 pub fn read_run(folder: &Path, evaluations: usize) -> anyhow::Result<RunData> {
     let missing = |what: &str, hint: &str| {
-        ConfigError(format!("{}: expected {what}\nhint: {hint}", printable_path(&folder)))
+        ConfigError(format!("{}: expected {what}\nhint: {hint}", printable_path(folder)))
     };
     let read = |name: &str| {
         std::fs::read_to_string(folder.join(name)).map_err(|e| {
@@ -68,11 +70,10 @@ pub fn read_run(folder: &Path, evaluations: usize) -> anyhow::Result<RunData> {
             )
         })
     };
-    let config = Config::from_toml(&read("config.toml")?).map_err(|e| {
-        ConfigError(format!("{}: {e}", printable_path(&folder.join("config.toml"))))
-    })?;
+    let config = Config::from_toml(&read("config.toml")?)
+        .map_err(|e| ConfigError(format!("{}: {e}", printable_path(folder.join("config.toml")))))?;
     let plan: PlanFile = serde_json::from_str(&read("plan.json")?)
-        .map_err(|e| ConfigError(format!("{}: {e}", printable_path(&folder.join("plan.json")))))?;
+        .map_err(|e| ConfigError(format!("{}: {e}", printable_path(folder.join("plan.json")))))?;
     let curve = one_run::evaluations(folder)?;
     let per_step = plan.tokens / plan.steps.max(1);
     let steps: Vec<u64> = curve.iter().map(|(step, _)| *step).collect();
@@ -83,7 +84,10 @@ pub fn read_run(folder: &Path, evaluations: usize) -> anyhow::Result<RunData> {
                 plan.steps,
                 steps.last().map_or("none".to_owned(), u64::to_string)
             ),
-            "go on with it: cuvee train RUN/config.toml --resume",
+            &format!(
+                "go on with it: cuvee train {} --resume",
+                shell_path(&folder.join("config.toml"))
+            ),
         )
         .into());
     }
@@ -95,16 +99,24 @@ pub fn read_run(folder: &Path, evaluations: usize) -> anyhow::Result<RunData> {
         .into());
     }
     let last = &steps[steps.len() - evaluations..];
-    let windows: Vec<EvalWindows> = last
-        .iter()
-        .map(|step| read_windows(&folder.join(format!("eval/step-{step:08}.json"))))
-        .collect::<Result<_, _>>()?;
+    let files: Vec<PathBuf> =
+        last.iter().map(|step| folder.join(format!("eval/step-{step:08}.json"))).collect();
+    if files.iter().any(|file| !file.exists()) {
+        return Err(missing(
+            "the loss of every window of its last evaluation in eval/, which earlier versions did not keep",
+            "make the run again with this version",
+        )
+        .into());
+    }
+    let windows: Vec<EvalWindows> =
+        files.iter().map(|file| read_windows(file)).collect::<Result<_, _>>()?;
     let context = windows.first().map_or(0, |first| first.context);
     Ok(RunData {
         domains: mean_windows(folder, &windows)?,
         folder: folder.to_owned(),
         config,
         steps: plan.steps,
+        averaged: last.to_vec(),
         tokens: plan.tokens,
         context,
         arithmetic: plan.arithmetic,
@@ -123,7 +135,7 @@ fn mean_windows(
     let differ = |what: &str| {
         ConfigError(format!(
             "{}: expected evaluations of the same windows of `{split}`, found {what}\nhint: the files in eval/ were changed; make the run again",
-            printable_path(&folder)
+            printable_path(folder)
         ))
     };
     let Some(valid) = valid else { return Err(differ("one without them")) };
@@ -161,6 +173,10 @@ pub fn incomparable(a: &RunData, b: &RunData) -> Option<String> {
     };
     differ("their domains differ", names(a), names(b))
         .or_else(|| differ("their steps differ", a.steps.to_string(), b.steps.to_string()))
+        .or_else(|| {
+            let steps = |run: &RunData| format!("{:?}", run.averaged);
+            differ("their averaged evaluations are after other steps", steps(a), steps(b))
+        })
         .or_else(|| {
             differ(
                 "their windows are of different lengths",

@@ -76,7 +76,10 @@ impl Sharing {
             Some((jobs, threads)) => Ok(Self { jobs, threads, seconds_per_step: None }),
             None => {
                 let together = timed(1, wanted.cores)?;
-                let apart = timed(wanted.cores.min(wanted.runs), 1)?;
+                // As many models at once may not fit.
+                let Ok(apart) = timed(wanted.cores.min(wanted.runs), 1) else {
+                    return Ok(together);
+                };
                 let pace = |sharing: &Self| {
                     sharing.seconds_per_step.map_or(f64::INFINITY, |s| s / sharing.jobs as f64)
                 };

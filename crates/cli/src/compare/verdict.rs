@@ -38,10 +38,20 @@ pub fn of_design(
         input_of_design(design, plans, !registration.added_seeds.is_empty(), folder)?;
     let mut comparison = compare(&input).map_err(|e| ConfigError(e.to_string()))?;
     comparison.notes.extend(notes);
+    let missing = missing(&input.arms, design.seeds.len());
+    if missing > 0 && design.spec.looks.is_empty() {
+        explore(
+            &mut comparison,
+            format!(
+                "{} not finished: a look that was not declared, which does not keep α.",
+                are(missing)
+            ),
+        );
+    }
     Ok(comparison)
 }
 
-/// The arms that are decided at the look after `seeds` seeds.
+/// The arms that are decided by the look after `seeds` seeds.
 ///
 /// # Errors
 /// As [`of_design`].
@@ -53,10 +63,16 @@ pub fn decided_at(
 ) -> anyhow::Result<Vec<usize>> {
     let (input, _) = input_of_design(design, plans, false, folder)?;
     let comparison = compare(&input).map_err(|e| ConfigError(e.to_string()))?;
-    let look = comparison.looks.iter().find(|look| look.seeds == seeds);
-    let decided = look.map(|look| look.decided.as_slice()).unwrap_or_default();
+    let looks = comparison.looks.iter().filter(|look| look.seeds <= seeds);
     let place = |name: &String| design.arms.iter().position(|arm| arm.name == *name);
-    Ok(decided.iter().filter_map(place).collect())
+    Ok(looks.flat_map(|look| &look.decided).filter_map(place).collect())
+}
+
+/// Marks verdicts that nothing was declared for, and says why.
+fn explore(comparison: &mut Comparison, why: String) {
+    comparison.exploratory = true;
+    comparison.arms.iter_mut().for_each(|arm| arm.exploratory = true);
+    comparison.notes.push(why);
 }
 
 /// What is compared, and what is to be said of runs that have no result.
@@ -74,6 +90,7 @@ fn input_of_design(
         let (mut runs, mut stopped_at) = (Vec::new(), None);
         for (place, &seed) in design.seeds.iter().enumerate() {
             let run_folder = design.run_folder(folder, index, seed);
+            one_run::check_config(&run_folder, &design.run_config(index, seed))?;
             let status = one_run::status(&run_folder, plans[index].steps)?;
             runs.push(match status {
                 Status::Finished => {
@@ -94,7 +111,7 @@ fn input_of_design(
                 }
                 Status::Stopped(Stopped::Diverged { step, what }) => {
                     notes.push(format!(
-                        "{} seed {seed} ended after step {step} without a result: {what}",
+                        "{} seed {seed} ended after step {step} without a result: {what}.",
                         arm.name
                     ));
                     diverged.push((index, place));
@@ -120,7 +137,7 @@ fn input_of_design(
     let Some(first) = first else {
         return Err(ConfigError(format!(
             "{}: expected finished runs, found none\nhint: leave --collect out to make them",
-            printable_path(&folder)
+            printable_path(folder)
         ))
         .into());
     };
@@ -128,10 +145,6 @@ fn input_of_design(
     for (arm, seed) in diverged {
         let windows = first.domains.iter().map(|(_, d)| vec![f64::NAN; d.losses.len()]).collect();
         arms[arm].runs[seed] = Some(RunInput { windows, curve: Vec::new() });
-    }
-    let missing = missing(&arms, design.seeds.len());
-    if missing > 0 && design.spec.looks.is_empty() {
-        notes.push(format!("{} not finished: the verdict is on those that are", are(missing)));
     }
     let settings = Settings {
         looks: design.spec.looks.clone(),
@@ -142,11 +155,11 @@ fn input_of_design(
     Ok((Input { settings, seeds: design.seeds.clone(), domains, arms }, notes))
 }
 
-/// Compares runs that exist already.
+/// Compares runs that exist already; `declared` tells that this very comparison of them was.
 ///
 /// # Errors
 /// What the statistics refuse.
-pub fn of_runs(arms: &[ArmRuns], spec: &CompareSpec) -> anyhow::Result<Comparison> {
+pub fn of_runs(arms: &[ArmRuns], spec: &CompareSpec, declared: bool) -> anyhow::Result<Comparison> {
     let mut seeds: Vec<u64> = arms.iter().flat_map(|arm| arm.runs.keys().copied()).collect();
     seeds.sort_unstable();
     seeds.dedup();
@@ -178,6 +191,10 @@ pub fn of_runs(arms: &[ArmRuns], spec: &CompareSpec) -> anyhow::Result<Compariso
     let input = Input { settings, seeds, domains: domains(first), arms: inputs };
     let mut comparison = compare(&input).map_err(|e| ConfigError(e.to_string()))?;
     comparison.notes.extend(notes);
+    if !declared {
+        let why = "Nothing was declared before these runs were made: exploratory.";
+        explore(&mut comparison, why.to_owned());
+    }
     Ok(comparison)
 }
 
@@ -265,7 +282,7 @@ fn other_tokens(arms: &[ArmInput]) -> Option<String> {
         .collect();
     (!others.is_empty()).then(|| {
         format!(
-            "the arms are not trained on as many tokens: {} on {}, {}",
+            "The arms are not trained on as many tokens: {} on {}, {}.",
             base.name,
             cuvee_report::count(base.tokens as f64),
             others.join(", ")
@@ -280,7 +297,7 @@ fn other_threads(arms: &[ArmRuns]) -> Option<String> {
     threads.sort_unstable();
     threads.dedup();
     (threads.len() > 1).then(|| {
-        format!("the runs were made with different numbers of threads ({threads:?}), which changes losses by rounding")
+        format!("The runs were made with different numbers of threads ({threads:?}), which changes losses by rounding.")
     })
 }
 
@@ -319,7 +336,7 @@ pub fn publish(
     if let Some(folder) = out {
         let runs = runs();
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", printable_path(&folder)))?;
+            .with_context(|| format!("cannot make {}", printable_path(folder)))?;
         let mut text = serde_json::to_string_pretty(comparison)?;
         text.push('\n');
         cuvee_fs::write_file(&folder.join(FILE), text.as_bytes())?;

@@ -408,7 +408,9 @@ mod tests {
             toy.observe(&training(t, &[Some(fast), Some(3.0), Some(3.0)]));
         }
         let p = toy.proposal(80);
-        assert!(p[0] > 0.9 && p[1] >= 0.0099 && p[2] >= 0.0099, "{p:?}");
+        // The floor holds before ρ is normalised, when two domains at it are 0.02 of more than 1.
+        let least = 0.01 / 1.02;
+        assert!(p[0] > 0.9 && p[1] >= least && p[2] >= least, "{p:?}");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Which settings differ between arms.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cuvee_compare::Comparison;
 
 use super::html::{Cell, Table, paragraph};
-use super::runs::Runs;
+use super::runs::{Arm, Runs};
 use super::sheet::Page;
 
 /// A config's keys by their paths: `mixture.sampling.strategy`, `domain[0].name`.
@@ -28,16 +28,9 @@ pub(crate) fn section(page: &mut Page, comparison: Option<&Comparison>, runs: &R
         return config_of_one(page, runs);
     }
     page.section("Config differences");
-    let mut keys: Vec<&String> = arms.iter().flat_map(|(_, config)| config.keys()).collect();
-    keys.sort();
-    keys.dedup();
-    let differs = |key: &&&String| {
-        let mut values = arms.iter().map(|(_, config)| config.get(**key));
-        let first = values.next();
-        // Seeds differ within an arm, too.
-        key.as_str() != "seed" && values.any(|value| Some(value) != first)
-    };
-    let differing: Vec<&String> = keys.iter().filter(differs).copied().collect();
+    // Seeds differ within an arm, too.
+    let differing =
+        differing(&arms.iter().map(|(_, config)| config).collect::<Vec<_>>(), &["seed"]);
     if differing.is_empty() {
         return page.push(&paragraph("The arms' configs are the same."));
     }
@@ -45,7 +38,7 @@ pub(crate) fn section(page: &mut Page, comparison: Option<&Comparison>, runs: &R
         Some(value) => Cell::words(value),
         None => Cell::words("–").class("weak"),
     };
-    let row = |key: &&String| {
+    let row = |key: &String| {
         let mut cells = vec![Cell::words(key)];
         cells.extend(arms.iter().map(|(_, config)| cell(config, key)));
         cells
@@ -54,6 +47,34 @@ pub(crate) fn section(page: &mut Page, comparison: Option<&Comparison>, runs: &R
     columns.extend(arms.iter().map(|(name, _)| (*name).to_owned()));
     let caption = "Keys whose values differ; all others are the same in every arm.";
     page.push(&Table { caption, columns, rows: differing.iter().map(row).collect() }.html());
+}
+
+/// Keys in which the runs of one arm differ besides their seeds, a sentence an arm: they count as
+/// repetitions of one another, and its first config stands for all.
+pub(crate) fn within_arms(runs: &Runs) -> Vec<String> {
+    let sentence = |arm: &Arm| {
+        let configs: Vec<Flat> = arm.runs.iter().filter_map(|run| flat(&run.run.config)).collect();
+        let differing = differing(&configs.iter().collect::<Vec<_>>(), &["seed", "order_seed"]);
+        (!differing.is_empty()).then(|| {
+            format!(
+                "{}: its runs differ in more than their seeds, in {}; they are shown as one arm.",
+                arm.name,
+                differing.join(", ")
+            )
+        })
+    };
+    runs.arms.iter().filter_map(sentence).collect()
+}
+
+/// Keys that not all configs have with the same value, without those of `expected`.
+fn differing(configs: &[&Flat], expected: &[&str]) -> Vec<String> {
+    let keys: BTreeSet<&String> = configs.iter().flat_map(|config| config.keys()).collect();
+    let differs = |key: &&String| {
+        let mut values = configs.iter().map(|config| config.get(*key));
+        let first = values.next();
+        !expected.contains(&key.as_str()) && values.any(|value| Some(value) != first)
+    };
+    keys.into_iter().filter(differs).cloned().collect()
 }
 
 /// Of one arm there is no difference to show: its config as it is.

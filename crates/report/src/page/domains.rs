@@ -104,7 +104,7 @@ pub(crate) fn uncompared(page: &mut Page, runs: &Runs) {
                    windows.";
     let table = Table {
         caption: if runs.single() { single } else { several },
-        columns: ["domain", "arm", "loss", "perplexity", "bits a byte", "windows", "seeds"]
+        columns: ["domain", "arm", "loss", "perplexity", "bits a byte", "step", "windows", "seeds"]
             .map(str::to_owned)
             .to_vec(),
         rows,
@@ -129,6 +129,7 @@ fn row(domain: &str, arm: &Arm) -> Option<Vec<Cell>> {
         Cell::maybe(loss.map(|loss| loss.mean), |loss| with_half_width(loss, half)),
         Cell::maybe(loss.map(|loss| loss.mean.exp()), |perplexity| format!("{perplexity:.2}")),
         Cell::maybe(mean(&bits).map(|bits| bits.mean), |bits| format!("{bits:.4}")),
+        Cell::steps(arm.evaluated_at()?),
         Cell::number(thousands(first.windows), first.windows as f64),
         Cell::number(losses.len(), losses.len() as f64),
     ])

@@ -42,7 +42,7 @@ pub enum Kind {
     Area,
     /// Points.
     Points,
-    /// Points with an interval of x from `low` to `high`.
+    /// Points with an interval of x from `low` to `high`; one whose ends are not finite has none.
     Interval,
 }
 
@@ -104,6 +104,8 @@ pub struct Figure {
     pub series_kind: &'static str,
     /// Names of the series. The legend lists them where there is more than one.
     pub series: Vec<String>,
+    /// What the legend says of each series beside its name: `n = 6`; nothing where there are none.
+    pub series_notes: Vec<String>,
     /// Numbers of each series' colour and dash, where these are not the number of the series: what
     /// belongs together has one colour.
     pub styles: Vec<[usize; 2]>,
@@ -161,7 +163,7 @@ impl Figure {
                 entry.insert("kind".into(), json!(mark.kind.name()));
                 entry.insert("x".into(), json!(grid));
                 entry.insert("y".into(), numbers(&mark.y));
-                if !mark.low.is_empty() {
+                if mark.low.iter().chain(&mark.high).any(|end| end.is_finite()) {
                     entry.insert("low".into(), numbers(&mark.low));
                     entry.insert("high".into(), numbers(&mark.high));
                 }
@@ -176,6 +178,7 @@ impl Figure {
             "y": self.y.json(),
             "seriesKind": self.series_kind,
             "series": self.series.iter().map(|name| printable(name)).collect::<Vec<_>>(),
+            "seriesNotes": self.series_notes,
             "styles": self.styles,
             "panelKind": self.panel_kind,
             "together": PANELS,

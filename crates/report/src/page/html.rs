@@ -7,6 +7,8 @@ use std::fmt::{Display, Write};
 
 use cuvee_words::{printable, printable_lines};
 
+use crate::number::thousands;
+
 /// A name or a sentence, on one line, inside an element or a quoted attribute.
 pub(crate) fn text(value: &str) -> String {
     escape(&printable(value))
@@ -78,6 +80,16 @@ impl Cell {
         match value.filter(|value| value.is_finite()) {
             Some(value) => Cell::number(shown(value), value),
             None => Cell { content: "–".into(), number: true, ..Cell::default() },
+        }
+    }
+
+    /// The first and the last of some steps, by which it is sorted.
+    pub(crate) fn steps((first, last): (u64, u64)) -> Cell {
+        match first == last {
+            true => Cell::number(thousands(last), last as f64),
+            false => {
+                Cell::number(format!("{} to {}", thousands(first), thousands(last)), last as f64)
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a page is made of.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use cuvee_compare::Comparison;
@@ -29,7 +30,8 @@ pub struct RunRecord {
     pub seed: Option<u64>,
     /// Its name for people.
     pub label: String,
-    /// Its folder, as it was given.
+    /// Its folder, from the one on that was asked for: a page may be sent to others, whom the
+    /// folders above do not concern.
     pub folder: PathBuf,
     /// Its metrics.
     pub records: Vec<Record>,
@@ -37,6 +39,17 @@ pub struct RunRecord {
     pub config: String,
     /// Texts that its model wrote.
     pub generations: Vec<Generation>,
+    /// The text of its last evaluation, where it is known.
+    pub evaluated: Option<EvaluatedText>,
+}
+
+/// The windows of an evaluation: losses of two runs are of the same text where these are equal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EvaluatedText {
+    /// Tokens predicted in a window.
+    pub context: usize,
+    /// By domain the sha256 of the split's tokens, and the windows' numbers.
+    pub domains: BTreeMap<String, (String, Vec<u64>)>,
 }
 
 /// A text that a model wrote.

@@ -1,4 +1,5 @@
-//! What was sampled and how much it counted, over steps: p, w, multipliers, B_eff, v̂, epochs.
+//! What was sampled and how much it counted, over steps: p, w, multipliers, the objective α and its
+//! mean, B_eff, v̂, epochs.
 
 use crate::record::{StepDomainRecord, StepRecord};
 
@@ -26,7 +27,7 @@ const SAMPLING: Quantity = Quantity {
     of: |domain| Some(domain.sampling_weight),
 };
 
-const QUANTITIES: [Quantity; 4] = [
+const QUANTITIES: [Quantity; 5] = [
     Quantity {
         title: "Loss weights",
         caption: "w, the scale of a domain's loss in the objective; 1 where no strategy sets it.",
@@ -38,6 +39,12 @@ const QUANTITIES: [Quantity; 4] = [
         caption: "m = α / p, what the losses of a domain's sequences are multiplied by.",
         y: "m",
         of: |domain| Some(domain.multiplier),
+    },
+    Quantity {
+        title: "Mean objective",
+        caption: "Mean of α over the updates so far: the shares that doge and excess-dro look for.",
+        y: "mean α",
+        of: |domain| domain.objective_mean,
     },
     Quantity {
         title: "Gradient deviation",
@@ -64,9 +71,13 @@ pub(crate) fn section(page: &mut Page, runs: &Runs) {
     if runs.domains.len() > AREAS {
         page.figure(&by_domain(&SAMPLING, runs, &steps, &thinned));
     }
-    let [loss_weights, multipliers, deviation, epochs] = &QUANTITIES;
+    let [loss_weights, multipliers, objective_mean, deviation, epochs] = &QUANTITIES;
     page.figure(&by_domain(loss_weights, runs, &steps, &thinned));
     page.figure(&by_domain(multipliers, runs, &steps, &thinned));
+    if differs_from_importance(runs) {
+        page.figure(&objective(runs, &steps, &thinned));
+    }
+    page.figure(&by_domain(objective_mean, runs, &steps, &thinned));
     page.figure(&effective_batch(runs, &steps, &thinned));
     page.figure(&by_domain(deviation, runs, &steps, &thinned));
     page.figure(&by_domain(epochs, runs, &steps, &thinned));
@@ -120,14 +131,18 @@ fn stacked(runs: &Runs, steps: &[u64], thinned: &str) -> Figure {
         series.push(format!("the other {}", rest.len()));
     }
     let panels = runs.arms.iter().zip(&curves).map(|(arm, curves)| {
-        let area = |(i, y): (usize, Vec<f64>)| Mark::new(i, Kind::Area, x.clone(), y);
         let mut areas: Vec<Vec<f64>> = kept.iter().map(|domain| curves[*domain].clone()).collect();
         if !rest.is_empty() {
             let sum = |step: usize| rest.iter().map(|domain| curves[*domain][step]).sum();
             areas.push((0..x.len()).map(sum).collect());
         }
         let title = if runs.arms.len() > 1 { arm.name.to_owned() } else { String::new() };
-        Panel { title, marks: areas.into_iter().enumerate().map(area).collect() }
+        // A stack counts what is missing as 0: an arm that ended early has no areas from there on.
+        let known = |step: &usize| areas.iter().any(|y| y[*step].is_finite());
+        let kept: Vec<usize> = (0..x.len()).filter(known).collect();
+        let at = |values: &[f64]| kept.iter().map(|step| values[*step]).collect();
+        let area = |(i, y): (usize, &Vec<f64>)| Mark::new(i, Kind::Area, at(&x), at(y));
+        Panel { title, marks: areas.iter().enumerate().map(area).collect() }
     });
     let most = runs.arms.iter().map(|arm| arm.runs.len()).max().unwrap_or(0);
     let means = if most > 1 { format!("Means over up to {most} seeds.") } else { String::new() };
@@ -158,6 +173,51 @@ fn effective_batch(runs: &Runs, steps: &[u64], thinned: &str) -> Figure {
         rows: vec![Row { name: String::new(), value: Box::new(value), half: None }],
         bands: false,
         kind: "",
+    }
+    .figure(runs)
+}
+
+/// α of a domain in a step: m p, normalised, since a multiplier may carry a factor that is common
+/// to all.
+fn alpha(step: &StepRecord, domain: &str) -> Option<f64> {
+    let all: f64 = step.domains.0.iter().map(|(_, domain)| mass(domain)).sum();
+    Some(mass(step.domains.get(domain)?) / all)
+}
+
+/// m p.
+fn mass(domain: &StepDomainRecord) -> f64 {
+    domain.multiplier * domain.sampling_weight
+}
+
+/// Whether the objective is anything but the importances, in any run at any step.
+fn differs_from_importance(runs: &Runs) -> bool {
+    let mut steps = runs.arms.iter().flat_map(|arm| &arm.runs).flat_map(|run| run.steps.values());
+    steps.any(|step| {
+        let domains = || step.domains.0.iter().map(|(_, domain)| domain);
+        let all: f64 = domains().map(mass).sum();
+        // Rounding is no difference.
+        domains().any(|domain| (mass(domain) / all - domain.importance).abs() > 1e-6)
+    })
+}
+
+fn objective(runs: &Runs, steps: &[u64], thinned: &str) -> Figure {
+    let row = |domain: &&str| {
+        let name = (*domain).to_owned();
+        let value: Value = Box::new(move |run, step| alpha(run.steps.get(&step)?, &name));
+        Row { name: (*domain).to_owned(), value, half: None }
+    };
+    OverTime {
+        title: "Objective α",
+        caption: sentences(&[
+            "α = m p, normalised: a domain's share of the objective. Shown where it is not the \
+             importance π throughout.",
+            thinned,
+        ]),
+        y: "α",
+        steps,
+        rows: runs.shown.iter().map(row).collect(),
+        bands: false,
+        kind: "domain",
     }
     .figure(runs)
 }

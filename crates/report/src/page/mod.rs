@@ -30,7 +30,7 @@ use cuvee_words::counted;
 use crate::error::Result;
 
 pub use figure::{Axis, Figure, Kind, Mark, Panel};
-pub use input::{Generation, ReportInput, RunRecord};
+pub use input::{EvaluatedText, Generation, ReportInput, RunRecord};
 pub use read::read_runs;
 pub use sheet::Page;
 
@@ -66,7 +66,8 @@ pub fn report(input: &ReportInput) -> String {
     speed::section(&mut page, &runs);
     config::section(&mut page, comparison, &runs);
     samples::section(&mut page, &runs);
-    notes::section(&mut page, comparison, &input.notes);
+    let notes = [input.notes.clone(), config::within_arms(&runs)].concat();
+    notes::section(&mut page, comparison, &notes);
     page.finish()
 }
 

@@ -48,10 +48,16 @@ fn of_comparison(comparison: &Comparison) -> Vec<String> {
         ));
     }
     if let Some(ratio) = comparison.signal_to_noise {
-        out.push(format!("Signal to noise: {ratio:.2}, the spread of the arms over that noise."));
+        out.push(format!(
+            "Signal to noise: {ratio:.2}, the spread of the arms' mean losses over the noise of one \
+             seed's difference. The larger it is, the more of the ranking is the arms, not chance."
+        ));
     }
     if let Some(rate) = comparison.nats_per_percent_of_tokens {
-        out.push(format!("One per cent more tokens is worth {rate:.5} nats near the end."));
+        out.push(format!(
+            "One per cent more tokens is worth {rate:.5} nats to the baseline near its end: what a \
+             difference of that size could be bought for."
+        ));
     }
     for look in &comparison.looks {
         let decided = match look.decided.as_slice() {

@@ -35,10 +35,12 @@ impl OverTime<'_> {
     /// for each row, or where these are too many a panel for each.
     pub(crate) fn figure(&self, runs: &Runs) -> Figure {
         let x: Vec<f64> = self.steps.iter().map(|step| *step as f64).collect();
-        let (mut fewest, mut most) = (usize::MAX, 0);
-        let mut mark = |series: usize, row: &Row, arm: &[History]| {
+        // Runs behind each arm's means: the fewest and the most.
+        let mut counts = vec![(usize::MAX, 0); runs.arms.len()];
+        let mut mark = |series: usize, row: &Row, arm: usize| {
+            let (count, arm) = (&mut counts[arm], &runs.arms[arm].runs);
             let mut found = curve(arm, self.steps, &row.value);
-            (fewest, most) = (fewest.min(found.fewest), most.max(found.runs));
+            *count = (count.0.min(found.fewest), count.1.max(found.runs));
             if runs.single() {
                 own_interval(&mut found, row, arm, self.steps);
             }
@@ -47,25 +49,21 @@ impl OverTime<'_> {
         };
         let together = runs.arms.len() == 1 && self.rows.len() <= TOGETHER;
         let (series, panels) = if together {
-            let arm = &runs.arms[0].runs;
-            let marks = self.rows.iter().enumerate().map(|(i, row)| mark(i, row, arm)).collect();
+            let marks = self.rows.iter().enumerate().map(|(i, row)| mark(i, row, 0)).collect();
             let names = self.rows.iter().map(|row| row.name.clone()).collect();
             (names, vec![Panel { title: String::new(), marks }])
         } else {
             let mut panels = Vec::new();
             for row in &self.rows {
-                let arms = runs.arms.iter().enumerate();
-                let marks = arms.map(|(i, arm)| mark(i, row, &arm.runs)).collect();
+                let marks = (0..runs.arms.len()).map(|arm| mark(arm, row, arm)).collect();
                 panels.push(Panel { title: row.name.clone(), marks });
             }
             (runs.arms.iter().map(|arm| arm.name.to_owned()).collect(), panels)
         };
+        let most = counts.iter().map(|count| count.1).max().unwrap_or(0);
         let mut caption = vec![self.caption.clone()];
         if most > 1 && self.bands {
-            caption.push(format!("Lines are means, bands: {}.", band_words(fewest, most)));
-            if runs.arms.iter().any(|arm| arm.runs.len() == 1) {
-                caption.push("An arm of one seed has none.".to_owned());
-            }
+            caption.push(format!("Lines are means, bands: {}", band_words(&counts)));
         } else if most > 1 {
             caption.push(format!("Means over up to {most} seeds."));
         }
@@ -77,6 +75,10 @@ impl OverTime<'_> {
             y: Axis::of(self.y),
             series_kind: if together { self.kind } else { "arm" },
             series,
+            series_notes: match together || runs.single() {
+                true => Vec::new(),
+                false => counts.iter().map(|count| format!("n = {}", count.1)).collect(),
+            },
             panel_kind: self.kind,
             panels,
             ..Figure::default()

@@ -55,7 +55,9 @@
 
   const csv = (figure) => {
     const quoted = (value) => {
-      const text = value === null || value === undefined ? "" : String(value);
+      let text = value === null || value === undefined ? "" : String(value);
+      // A name that a spreadsheet would take for a formula.
+      if (typeof value === "string" && /^[=+\-@\t\r]/.test(value)) text = "'" + text;
       return /[",\r\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
     };
     const place = (axis, value) => axis.names[value] ?? value;
@@ -96,7 +98,8 @@
         marker: { color: main, size: 8, symbol: symbol + "-open", line: { width: 1.5 } } }];
     }
     if (mark.kind === "interval") {
-      const less = (ends, sign) => ends?.map((end, i) => (end === null ? 0 : sign * (end - x[i])));
+      // Where the interval is not known there is none, not one of width 0.
+      const less = (ends, sign) => ends?.map((end, i) => (end === null ? NaN : sign * (end - x[i])));
       return [{ ...base, mode: "markers", marker: { color: main, size: 9, symbol },
         error_x: mark.low ? { type: "data", symmetric: false, array: less(mark.high, 1),
           arrayminus: less(mark.low, -1), color: main, thickness: 2, width: 6 } : undefined }];
@@ -184,7 +187,8 @@
     kind() { return this.data.panels[0].marks[0].kind; }
 
     toggle(index, name) {
-      const button = element("button", { type: "button" }, swatch(style(this.data, index), this.kind() === "line"), name);
+      const button = element("button", { type: "button" }, swatch(style(this.data, index), this.kind() === "line"),
+        [name, this.data.seriesNotes[index]].filter(Boolean).join(", "));
       button.setAttribute("aria-pressed", this.shown.has(index));
       button.addEventListener("click", () => {
         if (!this.shown.delete(index)) this.shown.add(index);
@@ -263,8 +267,16 @@
     clearTimeout(resized);
     resized = setTimeout(drawAll, 150);
   });
+  // Paper is white, whatever the screen is.
+  let onScreen;
   const onPaper = (printing) => {
+    if (root.classList.contains("paper") === printing) return;
     root.classList.toggle("paper", printing);
+    if (printing) {
+      onScreen = root.dataset.theme;
+      root.dataset.theme = "light";
+    } else if (onScreen === undefined) delete root.dataset.theme;
+    else root.dataset.theme = onScreen;
     for (const figure of figures) figure.draw();
   };
   addEventListener("beforeprint", () => onPaper(true));

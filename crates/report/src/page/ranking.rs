@@ -9,7 +9,7 @@ use crate::number::thousands;
 
 use super::figure::{Axis, Figure, Kind, Mark, Panel};
 use super::html::{Cell, Table, probability, signed, text, with_half_width};
-use super::runs::Runs;
+use super::runs::{Arm, Runs};
 use super::sheet::Page;
 
 /// Of a comparison: the table, the points, and each arm in words.
@@ -128,44 +128,46 @@ pub(crate) fn words(verdict: Verdict) -> (&'static str, &'static str) {
 /// Of runs that nobody compared: arms by their mean last loss, where any has more than one run or
 /// there are several.
 pub(crate) fn uncompared(page: &mut Page, runs: &Runs) {
-    let strip = |arm: &super::runs::Arm<'_>| -> Option<(Vec<f64>, f64, Option<f64>)> {
-        let last = arm.runs.iter().filter_map(|run| Some(run.last()?.mean_loss));
-        let losses: Vec<f64> = last.filter(|loss| loss.is_finite()).collect();
-        let found = (!losses.is_empty()).then(|| interval(&losses))?;
-        Some((losses, found.mean, found.ci95))
-    };
     let mut arms: Vec<_> =
-        runs.arms.iter().filter_map(|arm| Some((arm.name, strip(arm)?))).collect();
+        runs.arms.iter().filter_map(|arm| Some((last_losses(arm)?, arm.evaluated_at()?))).collect();
     if runs.arms.len() < 2 && runs.single() || arms.is_empty() {
         return;
     }
-    arms.sort_by(|a, b| a.1.1.total_cmp(&b.1.1));
+    let mean = |strip: &Strip| strip.mean.unwrap_or(f64::INFINITY);
+    arms.sort_by(|(a, _), (b, _)| mean(a).total_cmp(&mean(b)));
     page.section("Ranking");
-    let row = |(name, (losses, mean, half)): &(&str, (Vec<f64>, f64, Option<f64>))| {
+    let row = |(strip, steps): &(Strip, (u64, u64))| {
         vec![
-            Cell::words(name),
-            Cell::number(with_half_width(*mean, *half), *mean),
-            Cell::number(losses.len(), losses.len() as f64),
+            Cell::words(strip.name),
+            Cell::maybe(strip.mean, |mean| with_half_width(mean, strip.half)),
+            Cell::steps(*steps),
+            Cell::number(strip.values.len(), strip.values.len() as f64),
         ]
     };
     let table = Table {
         caption: "Mean held-out loss at the last evaluation, nats a token, ± half-width of its \
                   95 % t-interval over seeds. Intervals that overlap decide nothing: `cuvee compare` \
                   pairs seeds and tests.",
-        columns: ["arm", "mean loss", "seeds"].map(str::to_owned).to_vec(),
+        columns: ["arm", "mean loss", "step", "seeds"].map(str::to_owned).to_vec(),
         rows: arms.iter().map(row).collect(),
     };
-    let points = arms.iter().map(|(name, (values, mean, half))| Strip {
-        name,
-        values: values.clone(),
-        mean: Some(*mean),
-        half: *half,
-    });
-    let figure = strips("Loss of every seed", "held-out loss (nats a token)", points.collect());
+    let points = arms.into_iter().map(|(strip, _)| strip).collect();
+    let figure = strips("Loss of every seed", "held-out loss (nats a token)", points);
     page.push("<div class=\"beside\">\n");
     page.push(&table.html());
     page.figure(&figure);
     page.push("</div>\n");
+    if !runs.unlike().is_empty() {
+        page.paragraph(&format!("Not like with like. {}", runs.unlike().join(" ")));
+    }
+}
+
+/// The last loss of each run of an arm.
+fn last_losses<'a>(arm: &Arm<'a>) -> Option<Strip<'a>> {
+    let last = arm.runs.iter().filter_map(|run| Some(run.last()?.mean_loss));
+    let values: Vec<f64> = last.filter(|loss| loss.is_finite()).collect();
+    let found = (!values.is_empty()).then(|| interval(&values))?;
+    Some(Strip { name: arm.name, values, mean: Some(found.mean), half: found.ci95 })
 }
 
 /// One arm's values on a line.
@@ -197,11 +199,10 @@ pub(crate) fn strip_marks(strips: &[Strip]) -> Vec<Mark> {
     let rows = || strips.iter().enumerate();
     let means = rows().filter_map(|(at, strip)| Some((at as f64, strip.mean?, strip.half)));
     let means: Vec<(f64, f64, Option<f64>)> = means.collect();
-    let ends =
-        |sign: f64| means.iter().map(move |(_, mean, half)| mean + sign * half.unwrap_or(0.0));
+    // An interval that is not known has no ends, which is not one of width 0.
+    let end = |sign: f64| means.iter().map(move |m| m.1 + sign * m.2.unwrap_or(f64::NAN)).collect();
     let (x, y) = (means.iter().map(|m| m.1).collect(), means.iter().map(|m| m.0).collect());
-    let intervals =
-        Mark::new(0, Kind::Interval, x, y).between(ends(-1.0).collect(), ends(1.0).collect());
+    let intervals = Mark::new(0, Kind::Interval, x, y).between(end(-1.0), end(1.0));
     let points = rows().flat_map(|(at, strip)| strip.values.iter().map(move |v| (*v, at as f64)));
     let (x, y) = points.unzip();
     vec![intervals, Mark::new(1, Kind::Points, x, y)]

@@ -4,7 +4,7 @@
 //! `{"prompt", "text"}`, may lie beside it. A comparison's folder holds `comparison.json`, and run
 //! folders at `ARM/seed-N`. Of a run that is still writing, what is whole is read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,11 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ReportError, Result};
 use crate::metrics::read_metrics;
+use crate::record::Record;
+use crate::windows::{DomainWindows, EvalFolder, EvalWindows, read_windows};
 
-use super::input::{ReportInput, RunRecord};
+use super::input::{EvaluatedText, ReportInput, RunRecord};
+use super::runs::SPLIT;
 
 const METRICS: &str = "metrics.jsonl";
 const COMPARISON: &str = "comparison.json";
@@ -24,16 +27,19 @@ const SAMPLES: &str = "samples.json";
 
 /// Reads run folders, comparisons' folders, or several of them, for one report. Of one comparison
 /// its findings are kept; of several, only their runs, since their arms were not tested against one
-/// another.
+/// another. What is damaged is left out, and said in a note, as long as a run is left.
 ///
 /// # Errors
-/// A path is neither, or a file in it cannot be read or is damaged.
+/// A path is neither, a folder cannot be read, or every log is damaged.
 pub fn read_runs(paths: &[PathBuf]) -> Result<ReportInput> {
     let mut found = Found::default();
     for path in paths {
         found.path(path)?;
     }
-    let Found { mut comparisons, mut runs, mut notes, .. } = found;
+    let Found { mut comparisons, runs, mut notes, damaged, .. } = found;
+    if let Some(error) = damaged.filter(|_| runs.is_empty()) {
+        return Err(error);
+    }
     let name = match paths {
         [path] => folder_name(path),
         _ => counted(runs.len(), "run"),
@@ -49,7 +55,8 @@ pub fn read_runs(paths: &[PathBuf]) -> Result<ReportInput> {
         );
     }
     let single = comparisons.len() == 1;
-    let comparison = comparisons.pop().filter(|_| single);
+    let (home, comparison) = comparisons.pop().filter(|_| single).unzip();
+    let mut runs = named(runs, home.as_deref());
     if let Some(comparison) = &comparison {
         let place = |arm: &str| comparison.arms.iter().position(|a| a.name == arm);
         runs.sort_by_key(|run| (place(&run.arm).unwrap_or(usize::MAX), run.seed));
@@ -59,11 +66,13 @@ pub fn read_runs(paths: &[PathBuf]) -> Result<ReportInput> {
 
 #[derive(Default)]
 struct Found {
-    comparisons: Vec<Comparison>,
-    runs: Vec<RunRecord>,
-    /// For each run the folder that its arm lies in.
-    homes: Vec<PathBuf>,
+    /// Comparisons and their folders.
+    comparisons: Vec<(PathBuf, Comparison)>,
+    /// Runs without the names of their arms, and the folders that these lie in.
+    runs: Vec<(PathBuf, RunRecord)>,
     notes: Vec<String>,
+    /// What is wrong with the first log that cannot be read.
+    damaged: Option<ReportError>,
     seen: BTreeSet<PathBuf>,
 }
 
@@ -78,60 +87,162 @@ impl Found {
             return Err(no_run(path, found));
         }
         if path.join(METRICS).is_file() {
-            return self.run(path);
+            self.run(path, path);
+            return Ok(());
         }
         let inner = seed_folders(path)?;
         let findings = path.join(COMPARISON);
         if findings.is_file() {
-            self.comparisons.push(json(&findings, "a comparison's findings")?);
+            match json(&findings, "a comparison's findings") {
+                Ok(comparison) => self.comparisons.push((whole(path), comparison)),
+                Err(error) if inner.is_empty() => return Err(error),
+                Err(error) => self.left_out(path, &findings, &error),
+            }
         } else if inner.is_empty() {
             return Err(no_run(path, format!("a folder without {METRICS} and {COMPARISON}")));
         } else {
-            self.notes.push(format!("{} has no {COMPARISON} yet.", path.display()));
+            self.note(path, path, &format!("has no {COMPARISON} yet."));
         }
         for folder in inner {
             if folder.join(METRICS).is_file() {
-                self.run(&folder)?;
+                self.run(path, &folder);
             } else {
-                self.notes.push(format!("{} has not begun.", folder.display()));
+                self.note(path, &folder, "has not begun.");
             }
         }
         Ok(())
     }
 
-    fn run(&mut self, folder: &Path) -> Result<()> {
-        let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+    /// Reads the run in `folder`, which is `asked` or lies below it.
+    fn run(&mut self, asked: &Path, folder: &Path) {
+        let whole = whole(folder);
         if !self.seen.insert(whole.clone()) {
-            return Ok(());
+            return;
         }
-        let records = read_metrics(&folder.join(METRICS))?;
-        if records.is_empty() {
-            self.notes.push(format!("{} holds no records yet.", folder.display()));
-        }
-        let config = text(&folder.join("config.toml"))?.unwrap_or_default();
-        let samples = folder.join(SAMPLES);
-        let generations = match samples.is_file() {
-            true => json(&samples, "a list of prompts and texts")?,
-            false => Vec::new(),
+        let log = folder.join(METRICS);
+        let records = match read_metrics(&log) {
+            Ok(records) => records,
+            Err(error) => {
+                self.left_out(asked, &log, &error);
+                self.damaged.get_or_insert(error);
+                return;
+            }
         };
-        let numbered = folder_name(&whole).strip_prefix("seed-").and_then(|n| n.parse().ok());
-        let up = |path: &Path| path.parent().unwrap_or(path).to_path_buf();
-        let arm_folder = if numbered.is_some() { up(&whole) } else { whole };
-        let (mut arm, home) = (folder_name(&arm_folder), up(&arm_folder));
-        // Arms of two comparisons may have one name.
-        if self.runs.iter().zip(&self.homes).any(|(run, other)| run.arm == arm && *other != home) {
-            arm = format!("{}/{arm}", folder_name(&home));
+        if records.is_empty() {
+            self.note(asked, folder, "holds no records yet.");
         }
-        let seed = seed_of(&config).or(numbered);
-        let label = match seed {
+        let config = folder.join("config.toml");
+        let config = self.optional(asked, &config, text).unwrap_or_default();
+        let samples = |path: &Path| json(path, "a list of prompts and texts");
+        let generations = self.optional(asked, &folder.join(SAMPLES), samples).unwrap_or_default();
+        let last = records.iter().rev().find_map(|record| match record {
+            Record::Eval(eval) if eval.split == SPLIT => Some(eval.step),
+            _ => None,
+        });
+        let evaluated = last.and_then(|step| {
+            let windows = EvalFolder::file_in(&folder.join("eval"), step);
+            let read = self.optional(asked, &windows, read_windows)?;
+            evaluated_text(read)
+        });
+        let numbered = folder_name(&whole).strip_prefix("seed-").and_then(|n| n.parse().ok());
+        let arm_folder = match (numbered, whole.parent()) {
+            (Some(_), Some(parent)) => parent.to_path_buf(),
+            _ => whole,
+        };
+        let run = RunRecord {
+            seed: seed_of(&config).or(numbered),
+            folder: shown(asked, folder),
+            records,
+            config,
+            generations,
+            evaluated,
+            ..RunRecord::default()
+        };
+        self.runs.push((arm_folder, run));
+    }
+
+    /// What is in a file that a report can do without; `None` too where it is damaged, which is
+    /// noted.
+    fn optional<T>(
+        &mut self,
+        asked: &Path,
+        path: &Path,
+        read: impl Fn(&Path) -> Result<T>,
+    ) -> Option<T> {
+        if !path.exists() {
+            return None;
+        }
+        read(path).map_err(|error| self.left_out(asked, path, &error)).ok()
+    }
+
+    fn left_out(&mut self, asked: &Path, path: &Path, error: &ReportError) {
+        self.note(asked, path, &format!("is left out: {}", error.reason()));
+    }
+
+    /// Notes something of `path`, which is `asked` or lies below it.
+    fn note(&mut self, asked: &Path, path: &Path, said: &str) {
+        self.notes.push(format!("{} {said}", shown(asked, path).display()));
+    }
+}
+
+/// `path` from the folder `asked` on, with that folder's name.
+fn shown(asked: &Path, path: &Path) -> PathBuf {
+    let below = path.strip_prefix(asked).unwrap_or(Path::new(""));
+    Path::new(&folder_name(asked)).components().chain(below.components()).collect()
+}
+
+/// Gives each run the name of its arm: that of the arm's folder, with as many of the folders above
+/// as tell arms apart. The arms of the comparison in the folder `compared` keep the names that its
+/// findings call them by.
+fn named(runs: Vec<(PathBuf, RunRecord)>, compared: Option<&Path>) -> Vec<RunRecord> {
+    let mut names: BTreeMap<&Path, usize> = BTreeMap::new();
+    for (folder, _) in &runs {
+        names.insert(folder, 1);
+    }
+    loop {
+        let mut shared: BTreeMap<String, usize> = BTreeMap::new();
+        for (folder, parts) in &names {
+            *shared.entry(last_parts(folder, *parts)).or_default() += 1;
+        }
+        let mut longer = false;
+        for (folder, parts) in &mut names {
+            let fixed = compared.is_some() && folder.parent() == compared;
+            let more = *parts < folder.components().count();
+            if !fixed && more && shared[&last_parts(folder, *parts)] > 1 {
+                (*parts, longer) = (*parts + 1, true);
+            }
+        }
+        if !longer {
+            break;
+        }
+    }
+    let arms: Vec<String> =
+        runs.iter().map(|(folder, _)| last_parts(folder, names[folder.as_path()])).collect();
+    let name = |((_, run), arm): ((PathBuf, RunRecord), String)| {
+        let label = match run.seed {
             Some(seed) => format!("{arm}, seed {seed}"),
             None => arm.clone(),
         };
-        let folder = folder.to_path_buf();
-        self.runs.push(RunRecord { arm, seed, label, folder, records, config, generations });
-        self.homes.push(home);
-        Ok(())
-    }
+        RunRecord { arm, label, ..run }
+    };
+    runs.into_iter().zip(arms).map(name).collect()
+}
+
+/// The last `parts` folders of a path.
+fn last_parts(path: &Path, parts: usize) -> String {
+    let all: Vec<_> = path.components().collect();
+    let kept: PathBuf = all[all.len().saturating_sub(parts)..].iter().collect();
+    kept.to_string_lossy().into_owned()
+}
+
+/// What text an evaluation was of.
+fn evaluated_text(mut read: EvalWindows) -> Option<EvaluatedText> {
+    let domains = read.splits.remove(SPLIT)?.0;
+    let windows = |(name, domain): (String, DomainWindows)| (name, (domain.data, domain.windows));
+    Some(EvaluatedText {
+        context: read.context,
+        domains: domains.into_iter().map(windows).collect(),
+    })
 }
 
 fn no_run(path: &Path, found: String) -> ReportError {
@@ -171,19 +282,19 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(out)
 }
 
+/// The path without links and dots, as far as there is such a folder.
+fn whole(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+}
+
 fn folder_name(path: &Path) -> String {
-    let whole = path.canonicalize();
-    let path = whole.as_deref().unwrap_or(path);
+    let path = whole(path);
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// A file's text; `None` where there is none.
-fn text(path: &Path) -> Result<Option<String>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(ReportError::io("read", path, source)),
-    }
+fn text(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).map_err(|source| ReportError::io("read", path, source))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn json<T: DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T> {

@@ -14,8 +14,9 @@ use super::input::RunRecord;
 const VALUES: usize = 150_000;
 /// Points of a curve, at least and at most.
 const POINTS: (usize, usize) = (4, 400);
-/// Curves that a domain takes for each arm: a loss with a band, another, w, p, m, v̂, epochs.
-const CURVES: usize = 9;
+/// Curves that a domain takes for each arm: a loss with a band, another, w, p, m, α, its mean, v̂,
+/// and epochs.
+const CURVES: usize = 11;
 
 /// The split that is reported.
 pub(crate) const SPLIT: &str = "valid";
@@ -45,6 +46,21 @@ impl<'a> History<'a> {
         self.evals.last_key_value().map(|(_, eval)| *eval)
     }
 
+    /// The importances π that its mean loss is weighted by, as far as its steps say.
+    fn importances(&self) -> Option<Vec<(&'a str, u64)>> {
+        let (_, step) = self.steps.last_key_value()?;
+        let domains = step.domains.0.iter();
+        // Compared to eight digits: rounding is no difference.
+        let rounded = |importance: f64| (importance * 1e8).round() as u64;
+        Some(domains.map(|(name, domain)| (name.as_str(), rounded(domain.importance))).collect())
+    }
+
+    /// How many windows of each domain its last evaluation is of.
+    fn windows(&self) -> Option<Vec<(&'a str, u64)>> {
+        let domains = self.last()?.domains.0.iter();
+        Some(domains.map(|(name, domain)| (name.as_str(), domain.windows)).collect())
+    }
+
     /// The median speed, which a pause does not change.
     pub(crate) fn tokens_per_second(&self) -> Option<f64> {
         let speeds = self.steps.values().map(|step| step.tokens_per_second);
@@ -58,6 +74,14 @@ impl<'a> History<'a> {
 pub(crate) struct Arm<'a> {
     pub(crate) name: &'a str,
     pub(crate) runs: Vec<History<'a>>,
+}
+
+impl Arm<'_> {
+    /// The steps of its runs' last evaluations: the first and the last of them.
+    pub(crate) fn evaluated_at(&self) -> Option<(u64, u64)> {
+        let steps = || self.runs.iter().filter_map(|run| Some(run.last()?.step));
+        Some((steps().min()?, steps().max()?))
+    }
 }
 
 /// All runs, arms in the order in which they came.
@@ -112,10 +136,37 @@ impl<'a> Runs<'a> {
         (thin(&all, self.points), all.len())
     }
 
+    /// In what the last evaluations differ besides the models, a sentence each.
+    pub(crate) fn unlike(&self) -> Vec<&'static str> {
+        let all = || self.arms.iter().flat_map(|arm| &arm.runs).filter(|run| run.last().is_some());
+        let steps = all().filter_map(|run| Some(run.last()?.step));
+        let text = all().filter_map(|run| run.run.evaluated.as_ref());
+        [
+            (differ(steps), "The evaluations are of different steps."),
+            (
+                differ(all().filter_map(History::importances)),
+                "The means are weighted by different importances.",
+            ),
+            (
+                differ(all().filter_map(History::windows)) || differ(text),
+                "The evaluations are of different text.",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(differ, sentence)| differ.then_some(sentence))
+        .collect()
+    }
+
     /// Whether no arm has a second run.
     pub(crate) fn single(&self) -> bool {
         self.arms.iter().all(|arm| arm.runs.len() == 1)
     }
+}
+
+/// Whether there are two that differ.
+fn differ<T: PartialEq>(mut values: impl Iterator<Item = T>) -> bool {
+    let first = values.next();
+    values.any(|value| Some(value) != first)
 }
 
 /// The names of an object's entries.
@@ -192,15 +243,19 @@ pub(crate) fn curve(
     curve
 }
 
-/// What a band shows, in words: `6 seeds, 95 % interval of the mean`.
-pub(crate) fn band_words(fewest: usize, most: usize) -> String {
-    match (fewest, most) {
-        (_, 0 | 1) => "1 seed, no interval".to_owned(),
-        (fewest, most) if fewest < most => {
-            format!("{fewest} to {most} seeds, 95 % interval of the mean")
-        }
-        (_, most) => format!("{most} seeds, 95 % interval of the mean"),
-    }
+/// What bands show, in words: `6 seeds, 95 % interval of the mean.` Of each arm come the fewest and
+/// the most runs that a mean is taken of; where there is one there is no band.
+pub(crate) fn band_words(arms: &[(usize, usize)]) -> String {
+    let several = || arms.iter().filter(|(_, most)| *most > 1);
+    let most = several().map(|(_, most)| *most).max().unwrap_or(0);
+    let fewest = several().map(|(fewest, _)| (*fewest).max(2)).min().unwrap_or(most);
+    let seeds = if fewest < most { format!("{fewest} to {most}") } else { most.to_string() };
+    let single = match arms.iter().any(|(_, most)| *most == 1) {
+        true => " Arms of one seed have no band.",
+        false if several().any(|(fewest, _)| *fewest == 1) => " Where one seed is left is no band.",
+        false => "",
+    };
+    format!("{seeds} seeds, 95 % interval of the mean.{single}")
 }
 
 #[cfg(test)]
@@ -226,8 +281,11 @@ mod tests {
 
     #[test]
     fn bands_say_how_many_seeds_and_which_interval() {
-        assert_eq!(band_words(6, 6), "6 seeds, 95 % interval of the mean");
-        assert_eq!(band_words(4, 6), "4 to 6 seeds, 95 % interval of the mean");
-        assert_eq!(band_words(1, 1), "1 seed, no interval");
+        assert_eq!(band_words(&[(6, 6), (6, 6)]), "6 seeds, 95 % interval of the mean.");
+        assert_eq!(band_words(&[(6, 6), (4, 5)]), "4 to 6 seeds, 95 % interval of the mean.");
+        let alone = "6 seeds, 95 % interval of the mean. Arms of one seed have no band.";
+        assert_eq!(band_words(&[(6, 6), (1, 1)]), alone);
+        let left = "2 to 6 seeds, 95 % interval of the mean. Where one seed is left is no band.";
+        assert_eq!(band_words(&[(1, 6), (6, 6), (usize::MAX, 0)]), left);
     }
 }

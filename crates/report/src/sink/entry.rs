@@ -49,6 +49,11 @@ pub(super) trait Sink: Send {
 
     /// Puts what was taken on the disk itself; before a checkpoint, and at the end.
     fn sync(&mut self) -> Result<()>;
+
+    /// What went wrong that training need not stop for; each such thing once.
+    fn warning(&mut self) -> Option<String> {
+        None
+    }
 }
 
 /// What a step or an evaluation found.

@@ -68,6 +68,12 @@ impl Loggers {
         self.sinks.iter_mut().try_for_each(|sink| sink.sync())
     }
 
+    /// What went wrong that training need not stop for, for the person who started it; each such
+    /// thing once.
+    pub fn warning(&mut self) -> Option<String> {
+        self.sinks.iter_mut().find_map(|sink| sink.warning())
+    }
+
     fn add<'a>(
         &mut self,
         step: u64,

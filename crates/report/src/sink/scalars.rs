@@ -55,7 +55,7 @@ impl Serialize for Tag<'_> {
 
 /// What a step's record holds.
 pub(super) fn of_step(record: &StepRecord) -> Vec<Scalar<'_>> {
-    let mut scalars = Scalars::with_room_for(6, record.domains.0.len(), 7);
+    let mut scalars = Scalars::with_room_for(6, record.domains.0.len(), 8);
     let train = [None, None];
     scalars.add("train", &train, "loss", record.loss);
     scalars.add("train", &train, "lr", record.lr);
@@ -72,6 +72,7 @@ pub(super) fn of_step(record: &StepRecord) -> Vec<Scalar<'_>> {
         scalars.add("domain", &of, "multiplier", domain.multiplier);
         scalars.add("domain", &of, "epochs", domain.epochs);
         scalars.add("domain", &of, "gradient_deviation", domain.gradient_deviation);
+        scalars.add("domain", &of, "objective_mean", domain.objective_mean);
     }
     scalars.0
 }

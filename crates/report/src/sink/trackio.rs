@@ -1,16 +1,19 @@
 //! Trackio's inbox: fragments of JSON lines that its dashboard takes in and then deletes.
 //!
 //! In Trackio's folder stands `inbox/WRITER/00000000.jsonl` and so on: a folder a session, a file
-//! every few seconds, each written aside and renamed, so that it is whole. A line is what
+//! now and then, each written aside and renamed, so that a reader finds it whole. A line is what
 //! `trackio.log` would send: the numbers of a step or of an evaluation, when, and an identity. The
 //! first line of a session carries the run's config.
 //!
 //! Trackio keeps the first line of an identity and ignores others. Identities are made of the run's
 //! own, the step, and whose numbers they are, so steps that a resumed run does again, to the same
 //! numbers, stand there once. The run's own identity lies in `RUN/trackio.json`. A run that is
-//! killed and never resumed may lack its last seconds there.
+//! killed and never resumed may lack its last minute there.
+//!
+//! The inbox mostly lies elsewhere than the run, on a disk with its own room. Where it cannot be
+//! written, training goes on: that is said once, and lines wait, up to a bound.
 
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -26,10 +29,15 @@ use crate::error::{ReportError, Result};
 
 /// The version of the line's format.
 const VERSION: u32 = 1;
-/// A fragment is written when the last one is this old, …
+/// A fragment is written when the last one is this old: at first, …
 const EVERY: Duration = Duration::from_secs(5);
-/// … or when as many bytes wait.
+/// … and at last, twice as long from one to the next: a dashboard soon shows a run that begins, and
+/// one of days leaves no folder of a hundred thousand files.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Or when as many bytes wait.
 const ENOUGH: usize = 1 << 20;
+/// Bytes that wait at most while the inbox cannot be written.
+const KEPT: usize = 16 << 20;
 
 /// What a run is called at Trackio, from its beginning to its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,15 +56,33 @@ struct Trackio {
     folder: PathBuf,
     project: String,
     identity: Identity,
-    /// The run's config, until a line has taken it along.
-    config: Option<Value>,
-    /// Lines that wait to be written, and the last time that none did.
+    /// The run's config, and whether a line has taken it along.
+    config: Value,
+    configured: bool,
+    /// Lines that wait to be written, since when, and for how long they do.
     lines: Vec<u8>,
     written: Instant,
+    every: Duration,
     fragments: u64,
+    /// Fragments that may not be on the disk itself yet.
+    unsynced: Vec<PathBuf>,
+    /// Whether the last fragment could not be written.
+    failing: bool,
+    warning: Warning,
+}
+
+/// That Trackio is not told, which is said once.
+enum Warning {
+    None,
+    Due(String),
+    Said,
 }
 
 pub(super) fn open(opening: &Opening) -> Result<Option<Box<dyn Sink>>> {
+    Ok(begin(opening)?.map(|trackio| Box::new(trackio) as Box<dyn Sink>))
+}
+
+fn begin(opening: &Opening) -> Result<Option<Trackio>> {
     let file = opening.folder.join("trackio.json");
     if opening.resumed.is_none() {
         cuvee_fs::remove_file(&file)?;
@@ -67,21 +93,29 @@ pub(super) fn open(opening: &Opening) -> Result<Option<Box<dyn Sink>>> {
         None => default_folder(&opening.variable),
     };
     let folder = trackio.join("inbox").join(random_id());
-    fs::create_dir_all(&folder).map_err(|source| ReportError::io("create", &folder, source))?;
     let identity = match file.exists() {
         true => read_identity(&file)?,
         false => new_identity(&file, opening.name)?,
     };
     let config = config(opening, &identity);
-    Ok(Some(Box::new(Trackio {
+    let mut trackio = Trackio {
         folder,
         project: project.clone(),
         identity,
-        config: Some(config),
+        config,
+        configured: false,
         lines: Vec::new(),
         written: Instant::now(),
+        every: EVERY,
         fragments: 0,
-    })))
+        unsynced: Vec::new(),
+        failing: false,
+        warning: Warning::None,
+    };
+    if let Err(source) = fs::create_dir_all(&trackio.folder) {
+        trackio.failed(ReportError::io("create", &trackio.folder, source));
+    }
+    Ok(Some(trackio))
 }
 
 /// Where Trackio itself looks.
@@ -143,7 +177,7 @@ struct Line<'a> {
     metrics: Metrics<'a>,
     step: u64,
     timestamp: String,
-    config: Option<Value>,
+    config: Option<&'a Value>,
     log_id: String,
 }
 
@@ -167,7 +201,7 @@ impl Sink for Trackio {
             metrics: Metrics(entry.scalars),
             step: entry.step,
             timestamp: timestamp(entry.time),
-            config: self.config.take(),
+            config: (!self.configured).then_some(&self.config),
             log_id: match entry.origin {
                 Origin::Step => format!("{run_id}-{}", entry.step),
                 Origin::Split(split) => format!("{run_id}-{}-{split}", entry.step),
@@ -179,44 +213,101 @@ impl Sink for Trackio {
             return Err(ReportError::io("encode a line for", &self.folder, error.into()));
         }
         self.lines.push(b'\n');
-        if self.written.elapsed() >= EVERY || self.lines.len() >= ENOUGH {
-            self.write()?;
+        self.configured = true;
+        let due = self.written.elapsed() >= self.every;
+        if due || self.lines.len() >= ENOUGH && !self.failing {
+            self.every = (2 * self.every).min(LONGEST);
+            self.write();
         }
+        self.forget();
         Ok(())
     }
 
     fn sync(&mut self) -> Result<()> {
-        self.write()
+        self.write();
+        for path in std::mem::take(&mut self.unsynced) {
+            let file = File::options().write(true).open(&path);
+            match file.and_then(|file| file.sync_all()) {
+                // Trackio has taken it in.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(source) => self.failed(ReportError::io("sync", &path, source)),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn warning(&mut self) -> Option<String> {
+        match std::mem::replace(&mut self.warning, Warning::Said) {
+            Warning::Due(said) => Some(said),
+            before => {
+                self.warning = before;
+                None
+            }
+        }
     }
 }
 
 impl Trackio {
-    /// Writes the lines that wait as a fragment.
-    fn write(&mut self) -> Result<()> {
-        if !self.lines.is_empty() {
-            let path = self.folder.join(format!("{:08}.jsonl", self.fragments));
-            let written = match cuvee_fs::write_file(&path, &self.lines) {
-                // Trackio removes a folder that it has emptied.
-                Err(error) if error.source.kind() == ErrorKind::NotFound => {
-                    cuvee_fs::create_parent(&path)
-                        .and_then(|()| cuvee_fs::write_file(&path, &self.lines))
-                }
-                written => written,
-            };
-            written?;
-            self.lines.clear();
-            self.fragments += 1;
-        }
+    /// Writes the lines that wait as a fragment; where that fails they go on waiting.
+    fn write(&mut self) {
         self.written = Instant::now();
-        Ok(())
+        if self.lines.is_empty() {
+            return;
+        }
+        let path = self.folder.join(format!("{:08}.jsonl", self.fragments));
+        let written = match put(&path, &self.lines) {
+            // Trackio removes a folder that it has emptied.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(&self.folder).and_then(|()| put(&path, &self.lines))
+            }
+            written => written,
+        };
+        self.failing = written.is_err();
+        match written {
+            Ok(()) => {
+                self.lines.clear();
+                self.fragments += 1;
+                self.unsynced.push(path);
+            }
+            Err(source) => self.failed(ReportError::io("write", &path, source)),
+        }
     }
+
+    fn failed(&mut self, error: ReportError) {
+        if let Warning::None = self.warning {
+            self.warning = Warning::Due(format!(
+                "warning: Trackio is told nothing for now, training goes on: {error}"
+            ));
+        }
+    }
+
+    /// Forgets the oldest lines where too many wait. The next one takes the config along, which may
+    /// be among what is lost.
+    fn forget(&mut self) {
+        if self.lines.len() > KEPT {
+            let from = self.lines.len() - KEPT / 2;
+            let end = self.lines[from..].iter().position(|byte| *byte == b'\n');
+            self.lines.drain(..end.map_or(self.lines.len(), |end| from + end + 1));
+            self.configured = false;
+        }
+    }
+}
+
+/// Puts a fragment into the inbox, whole or not at all.
+fn put(path: &Path, lines: &[u8]) -> std::io::Result<()> {
+    let part = path.with_extension("part");
+    let written = fs::write(&part, lines).and_then(|()| fs::rename(&part, path));
+    written.inspect_err(|_| {
+        // The reason of the failure matters more than whether the part can be removed.
+        let _ = fs::remove_file(&part);
+    })
 }
 
 impl Drop for Trackio {
     /// What a run that stops on an error found before it.
     fn drop(&mut self) {
-        // The run has its own reason to stop, which counts more.
-        let _ = self.write();
+        self.write();
     }
 }
 
@@ -297,6 +388,75 @@ mod tests {
         assert_eq!(folder(&[("TRACKIO_DIR", "/t"), ("HF_HOME", "/hf")]), Path::new("/t"));
         assert_eq!(folder(&[("TRACKIO_DIR", ""), ("HF_HOME", "/hf")]), Path::new("/hf/trackio"));
         assert_eq!(folder(&[("HOME", "/h")]), Path::new("/h/.cache/huggingface/trackio"));
+    }
+
+    fn trackio(folder: &Path) -> Trackio {
+        let run = folder.join("run");
+        fs::create_dir_all(&run).unwrap();
+        let spec = super::super::LogSpec {
+            trackio: TrackioProject::Named("blends".into()),
+            trackio_dir: Some(folder.join("trackio")),
+            ..Default::default()
+        };
+        let opening = Opening {
+            spec: &spec,
+            folder: &run,
+            name: "run",
+            group: None,
+            config: "",
+            settings: &serde_json::json!({"seed": 1}),
+            resumed: None,
+            variable: |_| None,
+        };
+        begin(&opening).unwrap().unwrap()
+    }
+
+    fn add(trackio: &mut Trackio, step: u64) {
+        let time = SystemTime::UNIX_EPOCH;
+        trackio.add(&Entry { step, origin: Origin::Step, scalars: &[], time }).unwrap();
+    }
+
+    #[test]
+    fn fragments_come_ever_less_often_down_to_one_a_minute() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut trackio = trackio(dir.path());
+        for (step, seconds) in [(1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (6, 60)] {
+            assert_eq!(trackio.every, Duration::from_secs(seconds));
+            // As if the time had passed.
+            trackio.written -= trackio.every;
+            add(&mut trackio, step);
+            assert_eq!((trackio.fragments, trackio.lines.len()), (step, 0));
+            assert_eq!(trackio.unsynced.len() as u64, step, "only a checkpoint waits for the disk");
+        }
+        trackio.sync().unwrap();
+        assert!(trackio.unsynced.is_empty());
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_wait_up_to_a_bound_and_go_out_with_the_config() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("trackio"), "a file").unwrap();
+        let mut trackio = trackio(dir.path());
+        add(&mut trackio, 1);
+        trackio.sync().unwrap();
+        let said = trackio.warning().unwrap();
+        assert!(said.starts_with("warning: Trackio is told nothing for now"), "{said}");
+        assert!(said.contains("inbox") && said.contains("\nhint: "), "{said}");
+        trackio.sync().unwrap();
+        assert_eq!(trackio.warning(), None, "once is enough");
+        // A great many lines later.
+        let line = [&[b'x'; 1 << 20][..], b"\n"].concat();
+        (0..16).for_each(|_| trackio.lines.extend(&line));
+        add(&mut trackio, 2);
+        assert!(trackio.lines.len() <= KEPT / 2, "{}", trackio.lines.len());
+        assert!(trackio.lines.starts_with(b"x"), "whole lines are forgotten");
+        trackio.lines.clear();
+        add(&mut trackio, 3);
+        fs::remove_file(dir.path().join("trackio")).unwrap();
+        trackio.sync().unwrap();
+        let written = fs::read(trackio.folder.join("00000000.jsonl")).unwrap();
+        let line: Value = serde_json::from_slice(&written).unwrap();
+        assert_eq!((&line["step"], &line["config"]["seed"]), (&3.into(), &1.into()));
     }
 
     #[test]
