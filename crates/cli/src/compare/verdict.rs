@@ -226,16 +226,21 @@ fn settings<'a>(
     spec: &CompareSpec,
     run: &RunData,
     seeds_added: bool,
-    mut configs: impl Iterator<Item = &'a Config>,
+    configs: impl Iterator<Item = &'a Config>,
 ) -> Settings {
     let train = &run.config.train;
     let per_step = run.tokens / run.steps.max(1);
+    let configs: Vec<&Config> = configs.collect();
+    // Where the first of them begins to decay.
+    let decay = configs.iter().map(|config| config.train.decay_steps(run.steps)).max();
     let schedule = match train.schedule {
         // Curves of different shapes say nothing of tokens.
-        _ if configs.any(|config| config.train.schedule != train.schedule) => RateShape::Cosine,
+        _ if configs.iter().any(|config| config.train.schedule != train.schedule) => {
+            RateShape::Mixed
+        }
         Schedule::Constant => RateShape::Constant,
         Schedule::Wsd => {
-            let constant = run.steps.saturating_sub(train.decay_steps(run.steps));
+            let constant = run.steps.saturating_sub(decay.unwrap_or(0));
             RateShape::Decay { from_tokens: constant * per_step }
         }
         Schedule::Cosine => RateShape::Cosine,
