@@ -41,7 +41,7 @@ use speed::{Sharing, Wanted};
 /// What `compare` is asked to do.
 #[derive(clap::Args, Debug, Clone)]
 pub struct CompareArgs {
-    /// A config with a section [compare]; or run folders that exist already, or the folder of a
+    /// A config with a section `compare`; or run folders that exist already, or the folder of a
     /// comparison
     #[arg(required = true, value_name = "CONFIG|RUN")]
     pub what: Vec<PathBuf>,
