@@ -111,7 +111,7 @@ pub struct Figure {
     pub styles: Vec<[usize; 2]>,
     /// What a panel is: `domain`.
     pub panel_kind: &'static str,
-    /// The plots: side by side up to [`PANELS`], else one that the reader chooses.
+    /// The plots: side by side up to a number of them, else one that the reader chooses.
     pub panels: Vec<Panel>,
     /// A region of x that is shaded, as the margin of a difference.
     pub region: Option<(f64, f64)>,
