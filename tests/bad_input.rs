@@ -289,7 +289,7 @@ fn causes_come_before_hints() {
     for (code, args) in [
         (1, &["train", "config.toml", "--out", "file/run"][..]),
         (1, &["train", "bad.toml", "--out", "run"]),
-        (1, &["prepare", "config.toml", "--out", "file"]),
+        (2, &["prepare", "config.toml", "--out", "file"]),
         (2, &["train", "config.toml", "--device", "cuda:x"]),
         (1, &["eval", "nothing"]),
         (2, &["lab", "mnist", "--data", "nowhere", "--seeds", "1"]),
