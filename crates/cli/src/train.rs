@@ -106,8 +106,9 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         }
     }
     // Only now that nothing can be refused any more is anything written.
-    let write = |name: &str, text: &str| {
-        cuvee_fs::write_file(&folder.join(name), text.as_bytes()).map_err(TrainError::from)
+    let write = |name: &str, text: &str| -> anyhow::Result<()> {
+        let written = cuvee_fs::write_file(&folder.join(name), text.as_bytes());
+        Ok(written.map_err(TrainError::from)?)
     };
     write("config.toml", &resolved)?;
     let document = serde_json::to_string_pretty(&plan.document())?;

@@ -167,7 +167,7 @@ pub enum DataError {
          (a dotted path reaches into objects){}{more}",
         printable_path(path),
         list(found),
-        one_a_line(documents),
+        one_a_line(documents.as_deref()),
         nearest(found)
     )]
     MissingColumn {
@@ -176,7 +176,7 @@ pub enum DataError {
         /// "line 3" or "row 3", from 1.
         place: Box<str>,
         /// The column as written in the config.
-        column: String,
+        column: Box<str>,
         /// The columns that are there, the most similar first.
         found: Vec<String>,
         /// The column whose value is a list of objects, which may be the documents.
@@ -626,9 +626,9 @@ fn io_hint(error: &io::Error) -> &'static str {
 }
 
 /// What to do first where a column holds a list of objects.
-fn one_a_line(documents: &Option<Box<str>>) -> String {
-    let is_plain = |name: &&Box<str>| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    documents.as_ref().filter(is_plain).map_or_else(String::new, |name| {
+fn one_a_line(documents: Option<&str>) -> String {
+    let is_plain = |name: &&str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    documents.filter(is_plain).map_or_else(String::new, |name| {
         format!(
             "where the objects in `{name}` are the documents, `jq -c '.{name}[]' FILE > NEW.jsonl` writes \
              each on a line of its own; else "
