@@ -189,7 +189,7 @@ pub(super) fn missing(
         let whole = strsim::damerau_levenshtein(name, path);
         (whole.min(strsim::damerau_levenshtein(&last(name), &last(path))), whole)
     });
-    let (column, place) = (path.to_owned(), place.into());
+    let (column, place) = (path.into(), place.into());
     DataError::MissingColumn { path: file.path.clone(), place, column, found, documents, more }
 }
 
@@ -204,6 +204,7 @@ pub(super) struct There {
 
 impl There {
     /// These columns, of which no more is known.
+    #[cfg_attr(not(feature = "parquet"), allow(dead_code))]
     pub(super) fn of(names: Vec<String>) -> There {
         There { names, documents: None }
     }

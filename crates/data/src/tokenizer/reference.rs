@@ -30,8 +30,10 @@ impl Reference {
     /// or the other, as its hash table happens to have them, in Python too.
     pub(super) fn alike(&self) -> Option<[String; 3]> {
         let mut seen: BTreeMap<String, (u32, &str)> = BTreeMap::new();
-        let added = self.0.get_added_vocabulary().get_added_tokens_decoder();
-        for (id, token) in added.iter().filter(|(_, token)| token.normalized) {
+        let added = self.0.get_added_vocabulary().get_added_tokens_decoder().iter();
+        let mut added: Vec<_> = added.filter(|(_, token)| token.normalized).collect();
+        added.sort_by_key(|(id, _)| **id);
+        for (id, token) in added {
             let mut text = NormalizedString::from(token.content.as_str());
             let normalizer = self.0.get_normalizer();
             // What cannot be normalised fails on every text, which the probe finds.
