@@ -3,10 +3,20 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | `swarm` | runs of many mixtures, as data |
+//! | `shares` | mixtures as numbers: bounds, distances, random ones, frozen groups |
 //! | `law` | the table of laws, a file each |
+//! | `design` | which mixtures to run, and what a pilot says |
+//! | `propose` | from laws to the mixtures to run next |
+//! | `proposal` | published rules that need no law, a file each |
+//! | `output` | a mixture in the words of other trainers, a file each |
 
+pub mod design;
 mod error;
 pub mod law;
+pub mod output;
+pub mod proposal;
+pub mod propose;
+pub mod shares;
 pub mod swarm;
 
 pub use error::{Result, SearchError};

@@ -1,6 +1,13 @@
 //! The table of laws: what a mixture's loss is, fitted to runs of other mixtures. A law is its file
 //! and its row here.
 
+mod exposure;
+mod folds;
+mod observed;
+mod two_knob;
+
+pub use observed::observations;
+
 use crate::error::Result;
 
 /// Where a law is asked: one mixture over K domains.
@@ -92,4 +99,4 @@ pub struct LawEntry {
 }
 
 /// All laws, the default first.
-pub const LAWS: &[LawEntry] = &[];
+pub const LAWS: &[LawEntry] = &[exposure::ENTRY, two_knob::ENTRY];

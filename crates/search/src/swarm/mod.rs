@@ -1,6 +1,10 @@
 //! A swarm: runs of many mixtures, what each was trained on and what came out. It is the search's
 //! memory: laws are fitted to it, and it serves other budgets, targets and groups of domains later.
 
+mod regroup;
+
+pub use regroup::Frozen;
+
 /// A swarm over K domains and M targets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Swarm {
