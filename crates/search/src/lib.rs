@@ -8,9 +8,11 @@
 //! | `design` | which mixtures to run, and what a pilot says |
 //! | `propose` | from laws to the mixtures to run next |
 //! | `proposal` | published rules that need no law, a file each |
+//! | `document` | what a search writes down, as its files hold it |
 //! | `output` | a mixture in the words of other trainers, a file each |
 
 pub mod design;
+pub mod document;
 mod error;
 pub mod law;
 pub mod output;
