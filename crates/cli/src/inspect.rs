@@ -75,14 +75,13 @@ fn strategies() -> (String, Value) {
 
 /// The laws of mixtures, and the rules that need none, as [search] takes them.
 fn laws() -> (String, Value) {
-    let row = |name: &str, kind: &str, summary: &str, source: &str| {
-        json!({ "name": name, "kind": kind, "summary": summary, "source": source })
-    };
+    let row = |name: &str, kind: &str, summary: &str, source: &str| json!({ "name": name, "kind": kind, "summary": summary, "source": source });
     let laws = LAWS.iter().map(|law| row(law.name, "law", law.summary, law.source));
     let rules = PROPOSALS.iter().map(|rule| row(rule.name, "rule", rule.summary, rule.source));
     let rows: Vec<Value> = laws.chain(rules).collect();
     let cell = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().replace('|', "\\|");
-    let mut text = String::from("| name | kind | what it says | source |\n| --- | --- | --- | --- |\n");
+    let mut text =
+        String::from("| name | kind | what it says | source |\n| --- | --- | --- | --- |\n");
     for line in &rows {
         text.push_str(&format!(
             "| `{}` | {} | {} | {} |\n",

@@ -106,7 +106,12 @@ impl SearchSpec {
         }
         if self.two_knob > MOST_RUNS {
             let hint = "4 to 6 are usual";
-            return wrong("two_knob", &format!("at most {MOST_RUNS}"), self.two_knob.to_string(), hint);
+            return wrong(
+                "two_knob",
+                &format!("at most {MOST_RUNS}"),
+                self.two_knob.to_string(),
+                hint,
+            );
         }
         if self.jobs == Some(0) {
             let hint = "remove the key to let Cuvee choose";
@@ -140,7 +145,10 @@ mod tests {
     #[test]
     fn nothing_but_the_section_is_needed() {
         let spec = spec("").unwrap();
-        assert_eq!((spec.law.as_str(), spec.kappa, spec.confirm_seeds), ("power-log-linear", 0.01, 4));
+        assert_eq!(
+            (spec.law.as_str(), spec.kappa, spec.confirm_seeds),
+            ("power-log-linear", 0.01, 4)
+        );
     }
 
     #[test]

@@ -1,20 +1,16 @@
 //! The cheap runs: which there are, what makes them, and what the finished ones say.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cuvee_data::{Share, Split};
 use cuvee_report::{EvalRecord, Record, read_metrics};
-use cuvee_search::SearchError;
-use cuvee_search::design::{Asked, DesignInput, pilot, swarm};
-use cuvee_search::document::{DeclaredDomain, DeclaredRun};
-use cuvee_search::shares::total_variation;
+use cuvee_search::document::DeclaredRun;
 use cuvee_search::swarm::{Swarm, SwarmRun};
 use cuvee_words::{counted, printable_path};
 
-use super::design::mixture_spec;
+use super::mixtures::arms;
 use super::search::Search;
-use crate::config::{Config, ConfigError};
+use crate::config::ConfigError;
 use crate::sweep::{self, Arm, ArmPlan, Run, Status, Stopped, Sweep, Unwatched, part_of};
 
 /// Which of the cheap runs.
@@ -34,80 +30,6 @@ impl Batch {
             Self::Swarm => "swarm",
         }
     }
-}
-
-/// Mixtures nearer than this are one.
-const SAME: f64 = 1e-9;
-
-/// The runs of pilot and swarm; what both ask for is the pilot's.
-///
-/// # Errors
-/// Domains that nothing can be designed for.
-pub fn designed(input: &DesignInput) -> Result<[Vec<DeclaredRun>; 2], SearchError> {
-    let pilot = named(&pilot(input)?, input.seed);
-    let mut swarm = named(&swarm(input)?, input.seed);
-    swarm.retain(|run| !pilot.iter().any(|other| other.seed == run.seed && same(other, run)));
-    Ok([pilot, swarm])
-}
-
-fn same(a: &DeclaredRun, b: &DeclaredRun) -> bool {
-    total_variation(&a.sampling, &b.sampling) < SAME
-        && total_variation(&a.objective, &b.objective) < SAME
-}
-
-/// Gives each mixture a name, by what it is there for, and a number where there are several.
-fn named(asked: &[Asked], seed: u64) -> Vec<DeclaredRun> {
-    let mut runs: Vec<DeclaredRun> = Vec::with_capacity(asked.len());
-    let mut mixtures: BTreeMap<&str, usize> = BTreeMap::new();
-    for asked in asked {
-        let mut run = DeclaredRun {
-            mixture: String::new(),
-            kind: asked.kind.to_owned(),
-            block: asked.block,
-            seed: seed.wrapping_add(asked.block as u64),
-            sampling: asked.sampling.clone(),
-            objective: asked.objective.clone(),
-        };
-        run.mixture = match runs.iter().find(|other| same(other, &run)) {
-            Some(other) => other.mixture.clone(),
-            None => {
-                let number = mixtures.entry(asked.kind).or_default();
-                *number += 1;
-                format!("{}-{number}", asked.kind)
-            }
-        };
-        runs.push(run);
-    }
-    for run in runs.iter_mut().filter(|run| mixtures.get(run.kind.as_str()) == Some(&1)) {
-        run.mixture = run.kind.clone();
-    }
-    runs
-}
-
-/// The arms of `runs`, one a mixture, and the runs by their arms' places.
-pub fn arms(
-    proxy: &Config,
-    domains: &[DeclaredDomain],
-    runs: &[DeclaredRun],
-) -> (Vec<Arm>, Vec<Run>) {
-    let mut arms: Vec<Arm> = Vec::new();
-    let mut list = Vec::with_capacity(runs.len());
-    for run in runs {
-        let known = arms.iter().position(|arm| arm.name == run.mixture);
-        let arm = known.unwrap_or_else(|| {
-            let mixture = mixture_spec(&proxy.mixture, domains, &run.sampling, &run.objective);
-            let config = Config { mixture, ..proxy.clone() };
-            arms.push(Arm {
-                name: run.mixture.clone(),
-                set: Vec::new(),
-                config,
-                order_offset: None,
-            });
-            arms.len() - 1
-        });
-        list.push(Run { arm, seed: run.seed, sampled: false });
-    }
-    (arms, list)
 }
 
 /// What finished runs say.
@@ -162,10 +84,7 @@ impl Search<'_> {
     ///
     /// # Errors
     /// An arm that cannot be trained.
-    pub fn batch_arms(
-        &self,
-        batch: Batch,
-    ) -> anyhow::Result<(Vec<Arm>, Vec<ArmPlan>, Vec<Run>)> {
+    pub fn batch_arms(&self, batch: Batch) -> anyhow::Result<(Vec<Arm>, Vec<ArmPlan>, Vec<Run>)> {
         let (mut arms, runs) =
             arms(&self.design.proxy, &self.declared.domains, self.declared_runs(batch));
         let plans = sweep::resolve(&mut arms, 0, &self.corpus, self.device, self.arithmetic())?;

@@ -12,7 +12,7 @@ use cuvee_search::output::{FORMATS, Output, Verified};
 use cuvee_words::{counted, shell_path};
 
 use super::design::{mixture_spec, refused};
-use super::registration::{read_document, write_document};
+use super::registration::write_document;
 use super::search::{Search, threads_of};
 use crate::compare::{CompareArgs, of_config};
 use crate::config::Config;
@@ -56,14 +56,6 @@ impl Search<'_> {
         Ok(Some(result))
     }
 
-    /// The result that was written, if the search has one.
-    ///
-    /// # Errors
-    /// A file that is none.
-    pub fn read_result(&self) -> anyhow::Result<Option<ResultDocument>> {
-        read_document(&self.folder.join(RESULT))
-    }
-
     /// The comparison of the proposal's mixtures, made by compare as `cuvee compare confirm.toml`
     /// makes it.
     fn compare(
@@ -104,8 +96,7 @@ impl Search<'_> {
         let domains = &self.declared.domains;
         let mut config: Config = self.design.target.clone();
         let even = &proposal.predictions.mixtures[0];
-        config.mixture =
-            mixture_spec(&config.mixture, domains, &even.sampling, &even.objective);
+        config.mixture = mixture_spec(&config.mixture, domains, &even.sampling, &even.objective);
         config.train.threads = Some(config.train.threads.unwrap_or_else(|| threads_of(runs)));
         let arm = |mixture: &&PredictedMixture| -> anyhow::Result<toml::Value> {
             let spec =
@@ -270,7 +261,9 @@ fn sentence(arm: &ArmResult, exploratory: bool) -> (bool, String) {
             let verified = arm.verdict == Verdict::Better && !exploratory;
             let numbers = format!("{:+.4} ± {within:.4} nats a token over {seeds}", -difference);
             match verified {
-                true => (true, format!("verified: the proposal is better than uniform by {numbers}")),
+                true => {
+                    (true, format!("verified: the proposal is better than uniform by {numbers}"))
+                }
                 false => (
                     false,
                     format!(

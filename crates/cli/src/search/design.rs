@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use cuvee_data::{Corpus, Split};
-use cuvee_mixer::{Fixed, MixtureSpec, Objective, RunSize, StrategySpec, Uniform};
+use cuvee_mixer::strategy::{Fixed, Uniform};
+use cuvee_mixer::{MixtureSpec, Objective, RunSize, StrategySpec};
 use cuvee_search::SearchError;
 use cuvee_search::design::least_runs;
 use cuvee_search::document::DeclaredDomain;
@@ -234,7 +235,7 @@ pub fn mixture_spec(
     MixtureSpec {
         objective: if one_knob { Objective::Sampled } else { Objective::Reweighted },
         sampling: fixed(sampling),
-        loss: if one_knob { StrategySpec::Uniform(Uniform::default()) } else { fixed(objective) },
+        loss: if one_knob { StrategySpec::Uniform(Uniform {}) } else { fixed(objective) },
         ..base.clone()
     }
 }
@@ -293,7 +294,9 @@ mod tests {
         let error = Method::named("unimx").err().unwrap();
         assert!(error.ends_with("hint: did you mean `unimax`?"), "{error}");
         for law in LAWS {
-            assert!(matches!(Method::named(law.name), Ok(Method::Law(found)) if found.name == law.name));
+            assert!(
+                matches!(Method::named(law.name), Ok(Method::Law(found)) if found.name == law.name)
+            );
         }
     }
 }

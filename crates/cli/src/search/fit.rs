@@ -150,7 +150,10 @@ impl Search<'_> {
     ///
     /// # Errors
     /// None, or one of another swarm.
-    pub fn read_fit(&self, observed: &Observed) -> anyhow::Result<(FitDocument, &'static LawEntry)> {
+    pub fn read_fit(
+        &self,
+        observed: &Observed,
+    ) -> anyhow::Result<(FitDocument, &'static LawEntry)> {
         let fit: Option<FitDocument> = read_document(&self.folder.join(FIT))?;
         let Some(fit) = fit.filter(|fit| fit.swarm == observed.hash) else {
             return not_yet(self, &format!("a fit of the swarm, {FIT}"), "fit");

@@ -6,6 +6,7 @@
 //! | `design` | the target run, the cheap runs, what each domain may have |
 //! | `registration` | `search.json`, written before the first run |
 //! | `search` | a search that is declared |
+//! | `mixtures` | which mixtures are run cheaply, and their arms |
 //! | `cheap` | pilot and swarm: their runs, and what the finished ones say |
 //! | `fit` | the law, and what it is worth |
 //! | `rules` | proposals that need no law |
@@ -18,6 +19,7 @@ mod cheap;
 mod confirm;
 mod design;
 mod fit;
+mod mixtures;
 mod plan;
 mod propose;
 mod registration;
@@ -163,7 +165,7 @@ pub fn run(args: &SearchArgs, session: &Session) -> anyhow::Result<()> {
             }
             if args.plan {
                 let search = open(config, &args.how, session, true)?;
-                return plan::print(&search, &args.how);
+                return plan::print(&search, args.how.jobs);
             }
             all(&open(config, &args.how, session, false)?, &args.how)
         }
@@ -182,7 +184,9 @@ pub fn run(args: &SearchArgs, session: &Session) -> anyhow::Result<()> {
                 return stopped(&search, &judged_pilot(&search)?);
             }
             match swarm(&search, &stage.how)? {
-                true => session.emit(&json!({ "folder": search.folder, "swarm": search.swarm_path() })),
+                true => {
+                    session.emit(&json!({ "folder": search.folder, "swarm": search.swarm_path() }))
+                }
                 false => part_done(&search, &stage.how, Batch::Swarm.name()),
             }
         }

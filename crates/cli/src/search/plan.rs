@@ -5,8 +5,8 @@ use cuvee_search::document::DeclaredRun;
 use cuvee_words::{counted, shell_path};
 use serde_json::json;
 
-use super::How;
-use super::cheap::{Batch, arms};
+use super::cheap::Batch;
+use super::mixtures::arms;
 use super::search::{Search, threads_of};
 use crate::sweep::{self, Cost, Run, Sharing, Wanted};
 
@@ -17,7 +17,7 @@ const CONFIRMED: usize = 6;
 ///
 /// # Errors
 /// A run that cannot be timed.
-pub fn print(search: &Search, how: &How) -> anyhow::Result<()> {
+pub fn print(search: &Search, jobs: Option<usize>) -> anyhow::Result<()> {
     let declared = &search.declared;
     let cores = rayon::current_num_threads();
     let mut costs = Vec::new();
@@ -57,7 +57,7 @@ pub fn print(search: &Search, how: &How) -> anyhow::Result<()> {
         .flat_map(|_| declared.confirm_seeds.iter())
         .map(|seed| Run { arm: 0, seed: *seed, sampled: false })
         .collect();
-    let jobs = how.jobs.or(search.design.spec.jobs).unwrap_or((cores / threads.max(1)).max(1));
+    let jobs = jobs.or(search.design.spec.jobs).unwrap_or((cores / threads.max(1)).max(1));
     let wanted = Wanted { cores, jobs: Some(jobs), threads: Some(threads), runs: runs.len() };
     let config = full[0].run_config(declared.seed);
     let sharing = Sharing::choose(&config, &search.corpus, search.device, wanted, true)?;

@@ -89,7 +89,8 @@ impl Search<'_> {
         };
         let path = self.folder.join(PROPOSAL);
         let before = self.read_proposal()?;
-        if self.folder.join(COMPARISON).exists() && before.is_some_and(|b| b.hash != document.hash) {
+        if self.folder.join(COMPARISON).exists() && before.is_some_and(|b| b.hash != document.hash)
+        {
             return Err(ConfigError(format!(
                 "{}: its mixtures are being confirmed, and the swarm now proposes others\nhint: put back the swarm as it was, or begin a new search with another --out",
                 printable_path(&path)
@@ -186,9 +187,9 @@ impl Search<'_> {
             mixtures,
         };
         let parts = match laws {
-            Some((laws, aim, _)) => Some(
-                parts_of_gain(&laws.fitted, aim, &even, &proposal.sampling).map_err(refused)?,
-            ),
+            Some((laws, aim, _)) => {
+                Some(parts_of_gain(&laws.fitted, aim, &even, &proposal.sampling).map_err(refused)?)
+            }
             None => None,
         };
         let epochs = epochs(&proposal.sampling, aim);
@@ -201,7 +202,8 @@ impl Search<'_> {
         let proposed: Vec<ProposedDomain> =
             self.declared.domains.iter().enumerate().map(domain).collect();
         Ok(ProposalDocument {
-            law: laws.map_or_else(|| self.declared.law.clone(), |(laws, _, _)| laws.fit.law.clone()),
+            law: laws
+                .map_or_else(|| self.declared.law.clone(), |(laws, _, _)| laws.fit.law.clone()),
             domains: self.declared.domains.iter().map(|domain| domain.name.clone()).collect(),
             hash: hash_of(&predictions)?,
             warnings: laws
@@ -224,7 +226,8 @@ impl Search<'_> {
         let targets: Vec<f64> = laws
             .map(|laws| laws.fitted.iter().map(|law| law.predict(&point)).collect())
             .unwrap_or_default();
-        let sum = || targets.iter().zip(&aim.target_weights).map(|(loss, weight)| loss * weight).sum();
+        let sum =
+            || targets.iter().zip(&aim.target_weights).map(|(loss, weight)| loss * weight).sum();
         let runs = laws.and_then(|laws| laws.observed.targets.first());
         let largest = point.epochs.iter().copied().fold(0.0, f64::max);
         PredictedMixture {
@@ -246,7 +249,8 @@ impl Search<'_> {
 /// The mixture with the least mean Σ ω L over its runs, of those with one knob.
 fn best_seen(observed: &Observed, weights: &[f64]) -> Vec<f64> {
     let runs = &observed.swarm.runs;
-    let groups = observed.targets.first().map(|target| target.groups.as_slice()).unwrap_or_default();
+    let groups =
+        observed.targets.first().map(|target| target.groups.as_slice()).unwrap_or_default();
     let loss = |run: usize| -> f64 {
         runs[run].tune.iter().zip(weights).map(|(loss, weight)| loss * weight).sum()
     };
@@ -279,7 +283,9 @@ fn warnings(fit: &FitDocument, told: &Predictions, proposed: &[ProposedDomain]) 
     }
     let proposal = told.mixtures.iter().find(|m| m.role == ConfirmRole::Proposal);
     if let Some(distance) = proposal.and_then(|m| m.distance).filter(|distance| *distance > FAR) {
-        said.push(format!("no run was nearer to the proposal than {distance:.2} in total variation"));
+        said.push(format!(
+            "no run was nearer to the proposal than {distance:.2} in total variation"
+        ));
     }
     for (domain, reached) in proposed.iter().zip(&fit.domains) {
         let name = &domain.name;

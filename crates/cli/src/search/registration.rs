@@ -99,7 +99,8 @@ pub fn open(folder: &Path, now: Declared, interrupted: &AtomicBool) -> anyhow::R
         check(&before, &now, &folder.join(FILE))?;
         return Ok(before);
     }
-    if let Some(begun) = ["pilot", "swarm", "confirm"].iter().find(|name| folder.join(name).exists())
+    if let Some(begun) =
+        ["pilot", "swarm", "confirm"].iter().find(|name| folder.join(name).exists())
     {
         return Err(ConfigError(format!(
             "{} holds runs, but no {FILE} that declares what is searched\nhint: put it back, or begin anew with another --out",

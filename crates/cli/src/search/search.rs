@@ -9,8 +9,8 @@ use cuvee_search::propose::Aim;
 use cuvee_train::{DataFingerprint, DeviceSpec, EngineKind, Precision};
 use cuvee_words::{counted, printable_path, shell_path};
 
-use super::cheap::{arms, designed};
 use super::design::{Design, Method, refused};
+use super::mixtures::{arms, designed};
 use super::registration;
 use crate::config::{Config, ConfigError};
 use crate::session::Session;
@@ -72,7 +72,8 @@ impl<'a> Search<'a> {
         let mut design = Design::load(path, session)?;
         let folder = folder_of(path, session)?;
         let before = registration::read(&folder)?;
-        let device = session.common.device.as_deref().or(before.as_ref().map(|b| b.device.as_str()));
+        let device =
+            session.common.device.as_deref().or(before.as_ref().map(|b| b.device.as_str()));
         let device: DeviceSpec = device.unwrap_or("cpu").parse()?;
         let corpus = sweep::corpus(&design.target, session)?;
         let domains = design.domains(&corpus)?;
@@ -353,4 +354,3 @@ pub fn not_yet<T>(search: &Search, what: &str, stage: &str) -> anyhow::Result<T>
     ))
     .into())
 }
-

@@ -142,7 +142,8 @@ pub fn import(args: &ImportArgs, session: &Session) -> anyhow::Result<()> {
         counted(swarm.domains.len(), "domain"),
         shell_path(&args.table)
     ));
-    session.emit(&json!({ "runs": swarm.runs.len(), "domains": swarm.domains, "table": args.table }))
+    session
+        .emit(&json!({ "runs": swarm.runs.len(), "domains": swarm.domains, "table": args.table }))
 }
 
 /// Writes a swarm as two tables in olmix's layout.

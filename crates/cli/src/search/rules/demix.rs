@@ -13,7 +13,7 @@ use cuvee_train::{EvalPlan, Tensors, engine_from_parameters, evaluate};
 
 use super::super::design::refused;
 use super::super::search::Search;
-use super::{make, of_shares, on_one_domain, one};
+use super::runs::{make, of_shares, on_one_domain, one};
 use crate::config::{Config, ConfigError};
 use crate::plan::Plan;
 use crate::session::Interrupted;

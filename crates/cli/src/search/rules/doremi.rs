@@ -1,14 +1,15 @@
 //! DoReMi: a reference on the prior, a proxy whose objective follows its excess loss over that, and
 //! the mean of that objective as sampling weights.
 
-use cuvee_mixer::{ExcessDro, MixtureSpec, Objective, StrategySpec};
+use cuvee_mixer::strategy::ExcessDro;
+use cuvee_mixer::{MixtureSpec, Objective, StrategySpec};
 use cuvee_report::{Record, read_metrics};
 use cuvee_search::proposal::doremi::doremi;
 use cuvee_search::shares::uniform;
 
 use super::super::design::refused;
 use super::super::search::Search;
-use super::{make, of_shares, one};
+use super::runs::{make, of_shares, one};
 use crate::config::Config;
 
 /// η and c of the proxy's objective, as published.
@@ -35,9 +36,9 @@ pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
         .iter()
         .filter_map(|record| match record {
             // α is what is sampled times what it is multiplied by.
-            Record::Step(step) => Some(
-                step.domains.0.iter().map(|(_, d)| d.multiplier * d.sampling_weight).collect(),
-            ),
+            Record::Step(step) => {
+                Some(step.domains.0.iter().map(|(_, d)| d.multiplier * d.sampling_weight).collect())
+            }
             Record::Eval(_) => None,
         })
         .collect();

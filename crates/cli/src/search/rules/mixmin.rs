@@ -7,7 +7,7 @@ use cuvee_search::proposal::mixmin::mixmin;
 
 use super::super::design::refused;
 use super::super::search::Search;
-use super::{make, on_one_domain};
+use super::runs::{make, on_one_domain};
 use crate::config::ConfigError;
 
 /// Windows that the objective is a mean over, at most about so many.
@@ -15,9 +15,7 @@ const MOST_WINDOWS: f64 = 20_000.0;
 
 pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
     let (domains, proxy) = (&search.declared.domains, &search.design.proxy);
-    let run = |place: usize| {
-        (format!("alone-{}", place + 1), on_one_domain(search, proxy, place))
-    };
+    let run = |place: usize| (format!("alone-{}", place + 1), on_one_domain(search, proxy, place));
     let folders = make(search, (0..domains.len()).map(run).collect())?;
     let step = search.declared.proxy.steps;
     let mut losses: Vec<Vec<Vec<f64>>> = Vec::new();
