@@ -4,21 +4,11 @@
 
 pub mod demix;
 pub mod doremi;
+mod interface;
 pub mod mixmin;
 pub mod unimax;
 
-/// A row of the table.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ProposalEntry {
-    /// What configs and the command line call it.
-    pub name: &'static str,
-    /// What it does, in a line.
-    pub summary: &'static str,
-    /// Where it was published.
-    pub source: &'static str,
-    /// The runs that it needs first.
-    pub runs: &'static str,
-}
+pub use interface::ProposalEntry;
 
 /// All rules.
 pub const PROPOSALS: &[ProposalEntry] =
