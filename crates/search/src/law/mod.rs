@@ -1,11 +1,13 @@
 //! The table of laws: what a mixture's loss is, fitted to runs of other mixtures. A law is its file
 //! and its row here.
 
+mod blocks;
 mod exposure;
 mod folds;
 mod observed;
 mod two_knob;
 
+pub use blocks::without_block_effects;
 pub use observed::observations;
 
 use crate::error::Result;

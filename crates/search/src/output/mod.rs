@@ -39,8 +39,18 @@ pub fn format_named(name: &str) -> Result<&'static FormatEntry> {
         expected: FORMATS.iter().map(|format| format.name).collect::<Vec<_>>().join(", "),
         found: name.to_owned(),
         place: "the format of the output".to_owned(),
-        hint: "`cuvee inspect laws` lists them",
+        hint: "take one of these programs",
     })
+}
+
+/// The table of programs in Markdown, one row a program.
+pub fn formats_markdown() -> String {
+    let mut table = String::from("| program | what is written | what its weights count |\n");
+    table.push_str("| --- | --- | --- |\n");
+    for FormatEntry { name, summary, semantics, .. } in FORMATS {
+        table.push_str(&format!("| `{name}` | {summary} | {semantics} |\n"));
+    }
+    table
 }
 
 #[cfg(test)]
