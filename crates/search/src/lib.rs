@@ -9,9 +9,13 @@
 //! | `propose` | from laws to the mixtures to run next |
 //! | `proposal` | published rules that need no law, a file each |
 //! | `output` | a mixture in the words of other trainers, a file each |
+//! | `judge` | what a law is worth by its held-out predictions |
+//! | `fit` | tables in, a law's worth out: what `cuvee search fit` prints |
 
 pub mod design;
 mod error;
+pub mod fit;
+pub mod judge;
 pub mod law;
 pub mod output;
 pub mod proposal;
@@ -20,3 +24,8 @@ pub mod shares;
 pub mod swarm;
 
 pub use error::{Result, SearchError};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
