@@ -88,7 +88,8 @@ fn a_search_goes_from_its_pilot_to_a_result_that_was_run() {
     // The swarm is the pilot and the others, and says what each drew and came to on both splits.
     let table = read(&folder.join("swarm.csv"));
     let columns: Vec<&str> = table.lines().next().unwrap().split(',').collect();
-    for column in ["p:prose", "a:code", "seen:prose", "available:code", "tune:prose", "valid:code"] {
+    for column in ["p:prose", "a:code", "seen:prose", "available:code", "tune:prose", "valid:code"]
+    {
         assert!(columns.contains(&column), "{columns:?}");
     }
     let declared = &document(&folder.join("search.json"))["declared"];
@@ -230,7 +231,16 @@ fn what_was_declared_is_not_searched_otherwise() {
         assert!(error.contains(said), "{set}: {error}");
     }
     // What changes no run may change.
-    place.ok(&["search", "pilot", "config.toml", "--out", "s", "-q", "--set", "search.anyway=false"]);
+    place.ok(&[
+        "search",
+        "pilot",
+        "config.toml",
+        "--out",
+        "s",
+        "-q",
+        "--set",
+        "search.anyway=false",
+    ]);
     let (path, text) = (place.path("s/search.json"), read(&place.path("s/search.json")));
     fs::write(&path, text.replace("\"kappa\": 0.01", "\"kappa\": 0.02")).unwrap();
     let error = place.fails(2, &["search", "config.toml", "--out", "s"]);
@@ -249,7 +259,8 @@ fn predictions_that_were_edited_are_not_confirmed() {
     let path = place.path("s/proposal.json");
     let proposal = document(&path);
     let gain = proposal["predictions"]["gain_over_uniform"].to_string();
-    let edited = read(&path).replace(&format!("\"gain_over_uniform\": {gain}"), "\"gain_over_uniform\": 1.5");
+    let edited = read(&path)
+        .replace(&format!("\"gain_over_uniform\": {gain}"), "\"gain_over_uniform\": 1.5");
     assert_ne!(edited, read(&path));
     fs::write(&path, edited).unwrap();
     let error = place.fails(2, &["search", "confirm", "config.toml", "--out", "s"]);
@@ -334,10 +345,8 @@ fn hours_are_turned_into_runs_once() {
     let runs = document(&place.path("s/search.json"))["declared"]["runs"].clone();
     assert!(runs.as_u64().unwrap() >= 12, "{runs}");
     place.ok(&["search", "pilot", "config.toml", "--out", "s", "-q"]);
-    let error = place.fails(
-        2,
-        &["search", "config.toml", "--out", "t", "--set", "search.hours=0.000001"],
-    );
+    let error =
+        place.fails(2, &["search", "config.toml", "--out", "t", "--set", "search.hours=0.000001"]);
     assert!(error.contains("search.hours: expected time for 12 runs"), "{error}");
     assert!(!place.path("t").exists());
 }
@@ -406,7 +415,8 @@ fn a_law_is_fitted_to_tables_and_scored_by_runs_that_were_kept_aside() {
     let place = Place::new();
     tables(&place, "train", 0, 40);
     tables(&place, "test", 40, 30);
-    let fit = ["search", "fit", "--mixtures", "train-mixtures.csv", "--metrics", "train-metrics.csv"];
+    let fit =
+        ["search", "fit", "--mixtures", "train-mixtures.csv", "--metrics", "train-metrics.csv"];
     let test = ["--test-mixtures", "test-mixtures.csv", "--test-metrics", "test-metrics.csv"];
     let found = place.json(&[&fit[..], &["--target", "loss"], &test].concat());
     let keys: Vec<&str> = found.as_object().unwrap().keys().map(String::as_str).collect();
@@ -462,7 +472,10 @@ fn the_laws_are_listed_as_the_guide_lists_them() {
     let place = Place::new();
     let table = String::from_utf8(place.ok(&["inspect", "laws"]).stdout).unwrap();
     let guide = read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/search.md")));
-    assert!(guide.contains(&table), "docs/search.md lacks the table of `cuvee inspect laws`:\n{table}");
+    assert!(
+        guide.contains(&table),
+        "docs/search.md lacks the table of `cuvee inspect laws`:\n{table}"
+    );
     let rows = place.json(&["inspect", "laws"]);
     let rows = rows["laws"].as_array().unwrap();
     assert_eq!(rows.len(), table.lines().count() - 2);
