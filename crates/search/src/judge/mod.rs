@@ -98,9 +98,9 @@ pub fn judge_predictions(
     }
 }
 
-/// The law that errs least on runs that were left out, by a margin: of those whose PRESS is within a
-/// standard error of the lowest, the one that stands first in `laws`. Laws that cannot be fitted to
-/// these runs do not stand.
+/// The law that errs least on runs that were left out, by a margin: of those whose PRESS is within
+/// a standard error of the lowest, the one that stands first in `laws`. Laws that cannot be fitted
+/// to these runs do not stand.
 ///
 /// # Errors
 /// The first law's, where none can be fitted.
@@ -121,9 +121,8 @@ pub fn choose<'a>(
         let pairs = predicted.iter().zip(&observed.losses);
         pairs.map(|(guess, loss)| (guess - loss).powi(2)).collect()
     };
-    let lowest = candidates.iter().min_by(|a, b| {
-        press(&a.1, observed).total_cmp(&press(&b.1, observed))
-    });
+    let lowest =
+        candidates.iter().min_by(|a, b| press(&a.1, observed).total_cmp(&press(&b.1, observed)));
     let lowest = lowest.map(|(_, predicted)| squares(predicted));
     let chosen = lowest.and_then(|lowest| {
         candidates.iter().find(|(_, predicted)| {

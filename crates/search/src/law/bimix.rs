@@ -1,8 +1,9 @@
 //! L = A (r_j + ε)^(−α): the loss by the share of the one domain that it depends on most.
 //!
-//! BiMix has L = (A / r^α)(B / s^β + C) in a target's own share r and the steps s. Here steps are the
-//! same throughout, so that B, β and C are part of A. The domain, and ε ∈ {10⁻⁴ … 10⁻¹}, which gives
-//! a share of 0 a loss, are chosen by leave-one-out errors in nats; a line through logarithms.
+//! BiMix has L = (A / r^α)(B / s^β + C) in a target's own share r and the steps s. Here steps are
+//! the same throughout, so that B, β and C are part of A. The domain, and ε ∈ {10⁻⁴ … 10⁻¹}, which
+//! gives a share of 0 a loss, are chosen by leave-one-out errors in nats; the rest is a line through
+//! logarithms.
 //!
 //! Source: Ge et al., *BiMix*, arXiv:2405.14908.
 
@@ -52,7 +53,8 @@ impl Bimix {
         let lift = if lowest > 0.0 { 0.0 } else { 1.0 - lowest };
         let logs: Vec<f64> = sample.losses.iter().map(|loss| (loss + lift).ln()).collect();
         let highest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let mut best = (f64::INFINITY, Self { domain: 0, offset: 1.0, level: 0.0, exponent: 0.0, lift });
+        let mut best =
+            (f64::INFINITY, Self { domain: 0, offset: 1.0, level: 0.0, exponent: 0.0, lift });
         for domain in 0..sample.domains() {
             for offset in OFFSETS {
                 let column = DMatrix::from_fn(sample.len(), 1, |row, _| {
@@ -63,13 +65,16 @@ impl Bimix {
                 // None to speak of: it keeps a line over one share apart from a division by 0.
                 let penalty = 1e-9;
                 let errors = ridge.held_out_errors(&response, penalty, &ridge.leverages(penalty));
-                let squares = sample.squares(logs.iter().zip(errors).map(|(log, error)| {
-                    (log - error).min(highest + 2.0).exp() - log.exp()
-                }));
+                let squares = sample.squares(
+                    logs.iter()
+                        .zip(errors)
+                        .map(|(log, error)| (log - error).min(highest + 2.0).exp() - log.exp()),
+                );
                 if squares < best.0 {
                     let line = ridge.line(&response, penalty);
                     let exponent = -line.slopes[0];
-                    best = (squares, Self { domain, offset, level: line.intercept, exponent, lift });
+                    best =
+                        (squares, Self { domain, offset, level: line.intercept, exponent, lift });
                 }
             }
         }

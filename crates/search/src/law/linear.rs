@@ -2,8 +2,8 @@
 //!
 //! Source: Liu et al., *RegMix*, arXiv:2407.01492 (its linear regression); Hoerl & Kennard (1970).
 
-use super::ridge::{Line, PENALTIES, Ridge};
 use super::refitted::Refitted;
+use super::ridge::{Line, PENALTIES, Ridge};
 use super::sample::{Sample, share};
 use super::{Fitted, Gradient, Law, LawEntry, LawOptions, Point};
 use crate::error::Result;

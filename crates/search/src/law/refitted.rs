@@ -39,7 +39,8 @@ impl Law for Refitted {
         let mixtures = observed.mixtures();
         let folds = mixtures.len().min(self.folds);
         let held_out = (0..folds).into_par_iter().map(|fold| {
-            let out: Vec<usize> = mixtures.iter().skip(fold).step_by(folds).flatten().copied().collect();
+            let out: Vec<usize> =
+                mixtures.iter().skip(fold).step_by(folds).flatten().copied().collect();
             let mut kept = vec![true; observed.points.len()];
             out.iter().for_each(|run| kept[*run] = false);
             let kept: Vec<usize> = (0..kept.len()).filter(|run| kept[*run]).collect();

@@ -1,7 +1,7 @@
 //! Boosted trees: 1,000 trees of up to 31 leaves, each leaf of at least 20 runs, at a rate of .01.
 //!
-//! Each tree follows the errors of all before it; the leaf whose split lowers squared errors most is
-//! split next; a split lies halfway between two shares. These are LightGBM's defaults with RegMix's
+//! Each tree follows the errors of all before it; the leaf whose split lowers squared errors most
+//! is split next; a split lies halfway between two shares. These are LightGBM's defaults with RegMix's
 //! rate and number, but for its histograms: splits here are exact. Steps have no slope, so that a
 //! proposal samples mixtures instead of going down.
 //!
@@ -48,7 +48,11 @@ struct Forest {
 enum Node {
     Leaf(f64),
     /// Shares of up to `below` go to node `children`, others to the one after it.
-    Split { domain: usize, below: f64, children: usize },
+    Split {
+        domain: usize,
+        below: f64,
+        children: usize,
+    },
 }
 
 impl Forest {

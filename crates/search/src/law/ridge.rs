@@ -1,8 +1,8 @@
 //! Ridge regression with an intercept, whose leave-one-out predictions have a closed form.
 //!
 //! min Σ w_i (y_i − b − t·z_i)² + λ Σ w_i |t|² over columns z of mean 0 and variance 1. With H the
-//! matrix that maps y to its fit, the prediction of y_i without row i is y_i − (y_i − ŷ_i)/(1 − H_ii)
-//! (Allen, *Technometrics* 16, 1974); the columns' means and scales are kept.
+//! matrix that maps y to its fit ŷ, the prediction of y_i without row i is
+//! y_i − (y_i − ŷ_i)/(1 − H_ii) (Allen, *Technometrics* 16, 1974); the columns' scales are kept.
 
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
@@ -101,10 +101,8 @@ impl Ridge {
     ) -> Vec<f64> {
         let fitted = &self.rotated * response.parts.component_mul(&self.shrunk(penalty));
         let rows = response.centred.iter().zip(&fitted).zip(&self.root_weights).zip(leverages);
-        rows.map(|(((y, fit), root), leverage)| {
-            (y - fit) / root / (1.0 - leverage).max(1e-9)
-        })
-        .collect()
+        rows.map(|(((y, fit), root), leverage)| (y - fit) / root / (1.0 - leverage).max(1e-9))
+            .collect()
     }
 }
 

@@ -55,12 +55,7 @@ pub fn read_olmix(mixtures: NamedText, metrics: NamedText) -> Result<Swarm> {
         let name = metrics.table.cell(*row, metrics.key);
         return Err(metrics.without_half(*row, format!("run `{name}` without a mixture")));
     }
-    Ok(Swarm {
-        domains: mixtures.titles(),
-        targets: metrics.titles(),
-        available: Vec::new(),
-        runs,
-    })
+    Ok(Swarm { domains: mixtures.titles(), targets: metrics.titles(), available: Vec::new(), runs })
 }
 
 /// The two tables of a swarm: mixtures, and the losses on the split that steers.
@@ -121,9 +116,8 @@ impl<'a> Half<'a> {
     fn read(source: NamedText<'a>, what: &str) -> Result<Self> {
         let table = TextTable::parse(source)?;
         let key = usize::from(table.header[0].is_empty());
-        let is_value = |column: &usize| {
-            *column > key && !IDENTITIES.contains(&table.header[*column].as_str())
-        };
+        let is_value =
+            |column: &usize| *column > key && !IDENTITIES.contains(&table.header[*column].as_str());
         let values: Vec<usize> = (0..table.header.len()).filter(is_value).collect();
         if values.is_empty() {
             return Err(table.wrong_header(

@@ -1,7 +1,7 @@
 //! A table as text, and where in it something is wrong.
 //!
 //! In: CSV with a header line; a byte-order mark, CRLF, blank lines and quoted cells are read as
-//! spreadsheets write them. Out: cells that know their line and column, so that an error names both.
+//! spreadsheets write them. Out: cells that know their line and column, so that errors name both.
 
 use crate::error::{Result, SearchError};
 
@@ -88,7 +88,13 @@ impl<'a> TextTable<'a> {
     }
 
     /// The error that a cell is not what was expected.
-    pub fn wrong(&self, row: usize, column: usize, expected: &str, hint: &'static str) -> SearchError {
+    pub fn wrong(
+        &self,
+        row: usize,
+        column: usize,
+        expected: &str,
+        hint: &'static str,
+    ) -> SearchError {
         let cell = self.cell(row, column);
         let found = if cell.is_empty() { "an empty cell".to_owned() } else { format!("`{cell}`") };
         self.wrong_at(row, column, expected, found, hint)
