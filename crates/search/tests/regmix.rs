@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use cuvee_search::fit::{FitRequest, fit};
-use cuvee_search::judge::score;
+use cuvee_search::judge::{judge, score};
 use cuvee_search::law::{LAWS, LawOptions, Observations, find_law};
 use cuvee_search::swarm::{NamedText, Swarm, find_target, read_olmix};
 use std::path::PathBuf;
@@ -91,7 +91,7 @@ fn the_default_law_orders_mixtures_it_has_not_seen_from_twice_and_thrice_the_dom
 fn published_rows_come_out_within_the_noise_of_subsets() {
     let Some(data) = Data::read() else { return };
     let pile_cc = [find_target(&data.train, PILE_CC).unwrap()];
-    // Law, runs, Spearman at 1M and 60M, of 8 subsets below 512; their standard error is .01 to .02.
+    // Law, runs, Spearman at 1M and 60M of 8 subsets below 512, and the noise of subsets.
     let rows = [
         ("linear", 51, 0.816, 0.807, 0.03),
         ("linear", 512, 0.902, 0.893, 0.005),
@@ -158,6 +158,31 @@ fn table() {
                 data.scores(law.name, n, if n < 512 { 20 } else { 1 }, &all_targets(&data));
             let own: Vec<Scores> = scores.iter().map(|s| vec![s[pile_cc]]).collect();
             println!("| `{}` | {n} | {} | {} |", law.name, cells(&own), cells(&scores));
+        }
+    }
+}
+
+/// What a fit, and a judgement of a law, cost.
+#[test]
+#[ignore = "minutes"]
+fn cost() {
+    let Some(data) = Data::read() else { return };
+    let target = find_target(&data.train, PILE_CC).unwrap();
+    println!("| law | n | a fit, s | judged, s | R² of runs left out | Spearman | regret |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    for law in LAWS {
+        for n in [51, 512] {
+            let options = LawOptions::default();
+            let observed = Observations::of(&data.train, target).subset(n, 0).unwrap();
+            let start = std::time::Instant::now();
+            (law.make)(&options).fit(&observed).unwrap();
+            let fitted = start.elapsed().as_secs_f64();
+            let judged = judge(law, &options, &observed).unwrap();
+            let total = start.elapsed().as_secs_f64() - fitted;
+            println!(
+                "| `{}` | {n} | {fitted:.3} | {total:.2} | {:.3} | {:.3} | {:.3} |",
+                law.name, judged.loo_r2, judged.spearman, judged.regret_at_1
+            );
         }
     }
 }

@@ -45,24 +45,24 @@ fn the_document_has_its_five_fields_in_order() {
 
 #[test]
 fn a_test_is_over_the_same_domains_in_whatever_order() {
-    let (mixtures, metrics) = tables(0..6, false);
-    let request = |test| FitRequest {
-        mixtures: named("m", &mixtures),
-        metrics: named("l", &metrics),
-        target: "loss",
-        test,
-        runs: None,
-        seed: 0,
-        law: "linear",
+    let trained = tables(0..6, false);
+    let with = |(mixtures, metrics): (&str, &str)| {
+        fit(&FitRequest {
+            mixtures: named("m", &trained.0),
+            metrics: named("l", &trained.1),
+            target: "loss",
+            test: Some((named("t", mixtures), named("u", metrics))),
+            runs: None,
+            seed: 0,
+            law: "linear",
+        })
     };
     let (own, swapped) = (tables(4..8, false), tables(4..8, true));
-    let score = |tables: &(String, String)| {
-        fit(&request(Some((named("t", &tables.0), named("u", &tables.1))))).unwrap()
-    };
-    assert_eq!(score(&own), score(&swapped));
-    assert_eq!((score(&own).spearman, score(&own).regret_at_1), (1.0, 0.0));
+    let score = with((&own.0, &own.1)).unwrap();
+    assert_eq!(score, with((&swapped.0, &swapped.1)).unwrap());
+    assert_eq!((score.spearman, score.regret_at_1), (1.0, 0.0));
     let other = own.0.replace("code", "books");
-    let error = fit(&request(Some((named("t", &other), named("u", &own.1))))).unwrap_err();
+    let error = with((&other, &own.1)).unwrap_err();
     assert!(error.to_string().contains("columns web, code, found web, books in t"), "{error}");
 }
 

@@ -1,10 +1,10 @@
 //! Damped least squares with a Gaussian prior on each coefficient: the most probable coefficients
 //! of a curved law.
 //!
-//! Minimises Σ w_i (y_i − m_i(p))²/σ² + Σ ((p_j − μ_j)/s_j)² (Levenberg 1944, Marquardt 1963). Where
-//! σ is not known, it is the data's: ‖y − m‖² over the runs less the coefficients that they
-//! determine (MacKay, *Neural Computation* 4, 1992). Outliers count less, w_i = min(1, δ/|y_i − m_i|),
-//! with δ = 1.5σ unless it is given (Huber 1964).
+//! Minimises Σ w_i (y_i − m_i(p))²/σ² + Σ ((p_j − μ_j)/s_j)² (Levenberg 1944, Marquardt 1963).
+//! Where σ is not known, it is the data's: ‖y − m‖² over the runs less the coefficients that they
+//! determine (MacKay, *Neural Computation* 4, 1992). Outliers count less, w_i = min(1, δ/|y_i −
+//! m_i|), with δ = 1.5σ unless it is given (Huber 1964).
 
 use nalgebra::{DMatrix, DVector};
 
@@ -148,7 +148,7 @@ impl<C: Curve> Problem<'_, C> {
         for (mut row, weight) in scaled.row_iter_mut().zip(&self.weights) {
             row *= weight / self.noise.powi(2);
         }
-        slopes.tr_mul(&scaled)
+        slopes.transpose() * scaled
     }
 
     /// The first damped step that lowers the cost.

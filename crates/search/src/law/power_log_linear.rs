@@ -7,11 +7,11 @@
 //! this is L = c + exp(b + Σ_j t_j r_j^a), the log-linear law in powers.
 //!
 //! The coefficients but b are positive and fitted as logarithms, by damped least squares with a
-//! prior each, which has the same form for every domain. In units where the lowest loss is 0 and the median 1: ln(−c) ~ N(ln .7, 1²),
-//! b ~ N(.5, 2²), ln α ~ N(ln .3, .5²), ln τ₀ ~ N(−2.5, 1.5²), ln a ~ N(ln .5, .15²) and
-//! ln τ_j ~ N(−1, 1.5²). The noise is estimated, and outliers count less. A domain that no run
-//! drew from has τ_j = 0. What the law leaves over is a Gaussian process on √(τ_j r_j^a): mixtures
-//! are as far apart as what they teach.
+//! prior each, which has the same form for every domain. In units where the lowest loss is 0 and
+//! the median 1: ln(−c) ~ N(ln .7, 1²), b ~ N(.5, 2²), ln α ~ N(ln .3, .5²), ln τ₀ ~ N(−2.5, 1.5²),
+//! ln a ~ N(ln .5, .15²) and ln τ_j ~ N(−1, 1.5²). The noise is estimated, and outliers count less.
+//! A domain that no run drew from has τ_j = 0. What the law leaves over is a Gaussian process on
+//! √(τ_j r_j^a): mixtures are as far apart as what they teach.
 //!
 //! Source: Cuvee. Its parts: powers of tokens, Kaplan et al. 2001.08361; effective data,
 //! Hernandez et al. 2102.01293; exponentials in the shares, Ye et al. 2403.16952.

@@ -1,11 +1,11 @@
 //! What a law leaves over, as a Gaussian process on powers of the shares.
 //!
-//! Covariance of two mixtures: Matérn 5/2, (1 + √5 d + 5d²/3) e^(−√5 d), at the distance
-//! d² = Σ_j m_j² (r_j^h − q_j^h)² / ℓ². Length ℓ and the ratio of noise to signal are not picked
-//! but averaged over a grid, which errs less far out: each pair weighs (its mean squared
-//! leave-one-out error)^(−n/8), a likelihood's weight flattened to a quarter. "Nothing is left over"
-//! is one of the candidates, so that noise is not fitted. Beyond 128 mixtures the process stands on
-//! 128 landmarks among them, chosen by pivoted Cholesky, which keeps a fit's cost linear in the
+//! Covariance of two mixtures: Matérn 5/2, (1 + √5 d + 5d²/3) e^(−√5 d), at the distance d² = Σ_j
+//! m_j² (r_j^h − q_j^h)² / ℓ². Length ℓ and the ratio of noise to signal are not picked but
+//! averaged over a grid, which errs less far out: each pair weighs (its mean squared leave-one-out
+//! error)^(−n/8), a likelihood's weight flattened to a quarter. "Nothing is left over" is one of
+//! the candidates, so that noise is not fitted. Beyond 128 mixtures the process stands on 128
+//! landmarks among them, chosen by pivoted Cholesky, which keeps a fit's cost linear in the
 //! mixtures (Foster et al., *JMLR* 10, 2009).
 //!
 //! Source: Rasmussen & Williams, *Gaussian Processes for Machine Learning*, 2006, §4.2 and §5.4.2.
@@ -161,7 +161,7 @@ impl Basis {
         for (mut row, root) in design.row_iter_mut().zip(roots) {
             row *= *root;
         }
-        let apart = design.tr_mul(&design).symmetric_eigen();
+        let apart = (design.transpose() * &design).symmetric_eigen();
         let rotated = design * &apart.eigenvectors;
         let errors =
             DVector::from_iterator(errors.len(), errors.iter().zip(roots).map(|(e, r)| e * r));

@@ -55,7 +55,8 @@ impl Ridge {
         for (mut row, root) in design.row_iter_mut().zip(&root_weights) {
             row *= *root;
         }
-        let SymmetricEigen { eigenvectors, eigenvalues } = design.tr_mul(&design).symmetric_eigen();
+        let SymmetricEigen { eigenvectors, eigenvalues } =
+            (design.transpose() * &design).symmetric_eigen();
         let lengths = eigenvalues.map(|length| length.max(0.0));
         let rotated = design * &eigenvectors;
         Self { mean, scale, total, root_weights, directions: eigenvectors, lengths, rotated }

@@ -185,5 +185,5 @@ fn the_table_names_each_law_once_and_the_default_first() {
     let table = laws_markdown();
     assert_eq!(table.lines().count(), LAWS.len() + 2);
     assert_eq!(laws_json().as_array().unwrap().len(), LAWS.len());
-    assert!(find_law("best").unwrap_err().to_string().contains("power-log-linear"));
+    assert!(find_law("best").err().unwrap().to_string().contains("power-log-linear"));
 }
