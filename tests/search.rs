@@ -202,7 +202,7 @@ fn a_search_that_cannot_pay_stops_after_its_pilot_and_says_so() {
     let place = place(&search);
     let output = place.ok(&["search", "config.toml", "--out", "s", "--json"]);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("stop: 8 runs are too few for 2 domains"), "{said}");
+    assert!(said.contains("\nstop: ") && said.contains("Nothing more was run."), "{said}");
     assert!(said.contains("hint: --set search.anyway=true"), "{said}");
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["stopped"], true);
@@ -382,6 +382,34 @@ fn rules_make_their_own_runs_and_are_confirmed_alike() {
         let error = place.fails(2, &["search", "pilot", "config.toml", "--out", "s"]);
         assert!(error.contains(&format!("hint: cuvee search propose ")), "{error}");
     }
+}
+
+#[test]
+fn later_runs_are_asked_for_in_rounds_and_killed_they_go_on() {
+    let search = SEARCH.replace("runs = 12", "runs = 16\nbatch = 2\nlaw = \"linear\"");
+    let place = place(&search);
+    place.ok(&["search", "config.toml", "--out", "whole", "-q"]);
+    let rounds = document(&place.path("whole/rounds.json"));
+    assert!(!rounds["ended"].is_null(), "{rounds}");
+    let args = ["search", "config.toml", "--out", "killed", "-q"];
+    for moment in [1500, 2500, 3500] {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_cuvee"))
+            .current_dir(place.path("."))
+            .env("CUVEE_CACHE", place.path("cache"))
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(moment));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.ok(&args);
+    same_files(&place.path("whole"), &place.path("killed"));
+    assert_eq!(document(&place.path("killed/rounds.json")), rounds);
+    let error = place.fails(2, &["search", "swarm", "config.toml", "--out", "s", "--shard", "1/2"]);
+    assert!(error.contains("hint: "), "{error}");
 }
 
 #[test]

@@ -269,7 +269,7 @@ fn declare(
         // It has runs of its own, or none.
         Method::Rule(_) => [Vec::new(), Vec::new()],
         Method::Law(_) | Method::Auto => {
-            let input = design_input(design, &domains, runs);
+            let input = design_input(design, &domains, design.designed(domains.len(), runs));
             designed(&input).map_err(|error| ConfigError(format!("search.runs: {error}")))?
         }
     };
@@ -333,6 +333,7 @@ fn declare(
         kappa: design.spec.kappa,
         runs,
         two_knob: design.spec.two_knob,
+        batch: design.spec.batch,
         freeze: design.spec.freeze.clone(),
         chosen_on: cuvee_data::Split::Tune.to_string(),
         verified_on: cuvee_data::Split::Valid.to_string(),
