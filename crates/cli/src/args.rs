@@ -42,8 +42,8 @@ pub enum Command {
     /// Train every arm with several seeds and tell which is better, with error bars; or compare
     /// runs that exist already
     Compare(CompareArgs),
-    /// Find a mixture by many cheap runs, and run it against the alternatives: only what that shows is
-    /// reported as its gain
+    /// Find a mixture by many cheap runs, and run it against the alternatives: only what that shows
+    /// is reported as its gain
     Search(SearchArgs),
     /// Loss, perplexity and bits per byte of every domain
     Eval(EvalArgs),

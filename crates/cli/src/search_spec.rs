@@ -1,5 +1,5 @@
-//! The `[search]` section of a config: what cheap runs are like, how many of them, and how a mixture
-//! is found from them.
+//! The `[search]` section of a config: what cheap runs are like, how many of them, and how a
+//! mixture is found from them.
 
 use std::collections::BTreeSet;
 
@@ -26,8 +26,8 @@ pub struct SearchSpec {
     pub freeze: Vec<Vec<String>>,
     /// Further runs in which what is drawn and what counts differ.
     pub two_knob: usize,
-    /// Mixtures that a fit of the runs before asks for at once, until there are `runs`. Default 0: the
-    /// design asks for all of them.
+    /// Mixtures that a fit of the runs before asks for at once, until there are `runs`. Default 0:
+    /// the design asks for all of them.
     pub batch: usize,
     /// Decides the design and the seeds of the runs. Default: the config's `seed`.
     pub seed: Option<u64>,

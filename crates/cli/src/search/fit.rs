@@ -168,8 +168,8 @@ impl Search<'_> {
         Ok((fit, law))
     }
 
-    /// The law of every target, of losses without what a block's seed does to all of its runs. It is
-    /// judged by the losses as they are.
+    /// The law of every target, of losses without what a block's seed does to all of its runs. It
+    /// is judged by the losses as they are.
     ///
     /// # Errors
     /// A swarm that it cannot be fitted to.

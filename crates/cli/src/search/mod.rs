@@ -1,5 +1,6 @@
-//! `cuvee search`: many cheap runs, a law fitted to them, a mixture proposed by it, and that mixture
-//! run against the alternatives. The runs are made by `sweep`, the confirmation by `compare`.
+//! `cuvee search`: many cheap runs, a law fitted to them, a mixture proposed by it, and that
+//! mixture run against the alternatives. The runs are made by `sweep`, the confirmation by
+//! `compare`.
 //!
 //! | file | what it does |
 //! | --- | --- |
@@ -76,7 +77,8 @@ pub struct How {
     /// Runs at once (default: as many as there are cores for)
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
-    /// Make part I of N of the stage's runs only (from 1), as one of N workers that share the folder
+    /// Make part I of N of the stage's runs only (from 1), as one of N workers that share the
+    /// folder
     #[arg(long, value_name = "I/N", conflicts_with = "collect")]
     pub shard: Option<Share>,
     /// Make no run; go on with those that are there

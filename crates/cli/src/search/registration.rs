@@ -76,8 +76,8 @@ pub fn read(folder: &Path) -> anyhow::Result<Option<Declared>> {
     Ok(Some(read.declared))
 }
 
-/// What holds for the search in `folder`: what was declared before, or `now`, written, where nothing
-/// was.
+/// What holds for the search in `folder`: what was declared before, or `now`, written, where
+/// nothing was.
 ///
 /// # Errors
 /// What was declared is not what `now` declares.
