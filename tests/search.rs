@@ -496,6 +496,29 @@ fn a_swarm_goes_out_in_another_programs_layout_and_comes_back() {
 }
 
 #[test]
+fn domains_of_a_swarm_are_merged_and_split_afterwards() {
+    let place = Place::new();
+    tables(&place, "train", 0, 20);
+    let tables = ["--mixtures", "train-mixtures.csv", "--metrics", "train-metrics.csv"];
+    place.ok(&[&["search", "import"], &tables[..], &["s.csv"]].concat());
+    let merged = place.json(&["search", "regroup", "s.csv", "m.csv", "--merge", "all=code,none"]);
+    assert_eq!(merged["domains"], serde_json::json!(["web", "all"]));
+    let split =
+        place.json(&["search", "regroup", "m.csv", "n.csv", "--split", "all=code:0.25,more:0.75"]);
+    assert_eq!(split["domains"], serde_json::json!(["web", "code", "more"]));
+    for (args, said) in [
+        (["--merge", "all=code,nothing"], "nothing"),
+        (["--merge", "all"], "NAME=A,B"),
+        (["--split", "code=x:much"], "NAME=A:0.3,B:0.7"),
+        (["--split", "nothing=x:1"], "nothing"),
+    ] {
+        let error = place.fails(2, &[&["search", "regroup", "s.csv", "x.csv"], &args[..]].concat());
+        assert!(error.contains(said) && error.contains("\nhint: "), "{args:?}: {error}");
+        assert!(!place.path("x.csv").exists());
+    }
+}
+
+#[test]
 fn the_laws_are_listed_as_the_guide_lists_them() {
     let place = Place::new();
     let table = String::from_utf8(place.ok(&["inspect", "laws"]).stdout).unwrap();

@@ -226,6 +226,7 @@ mod tests {
                 "cuvee-search-confirm: --collect --jobs --shard CONFIG",
                 "cuvee-search-import: --metrics --mixtures TABLE",
                 "cuvee-search-export: --metrics --mixtures SWARM",
+                "cuvee-search-regroup: --merge --split SWARM TABLE",
                 "cuvee-search: --collect --jobs --plan --shard CONFIG",
                 "cuvee-eval: --context --data --sequences CHECKPOINT",
                 "cuvee-report: PATHS",

@@ -45,7 +45,7 @@ use cheap::Batch;
 use design::{Method, refused};
 use registration::write_document;
 use search::{Opening, Search, not_yet};
-use tables::{ExportArgs, FitFiles, ImportArgs};
+use tables::{ExportArgs, FitFiles, ImportArgs, RegroupArgs};
 
 /// The pilot's judgement in the folder of a search.
 const PILOT: &str = "pilot.json";
@@ -104,6 +104,8 @@ pub enum Stage {
     Import(ImportArgs),
     /// Write a swarm as two tables in olmix's layout
     Export(ExportArgs),
+    /// Write the table of a swarm over merged or split domains
+    Regroup(RegroupArgs),
 }
 
 /// A stage that makes runs.
@@ -148,6 +150,10 @@ impl SearchArgs {
             Some(Stage::Export(_)) => Flags {
                 out: "name the two tables: --mixtures ratios.csv --metrics metrics.csv",
                 ..Flags::of("search export", &[])
+            },
+            Some(Stage::Regroup(_)) => Flags {
+                out: "name the table behind the command: cuvee search regroup SWARM.csv NEW.csv",
+                ..Flags::of("search regroup", &[])
             },
             Some(_) => Flags::of("search", &[Set, Out, Seed, Device]),
         }
@@ -223,6 +229,7 @@ pub fn run(args: &SearchArgs, session: &Session) -> anyhow::Result<()> {
         }
         Some(Stage::Import(args)) => tables::import(args, session),
         Some(Stage::Export(args)) => tables::export(args, session),
+        Some(Stage::Regroup(args)) => tables::regroup(args, session),
     }
 }
 
