@@ -182,8 +182,10 @@ mod tests {
         for sub in root.get_subcommands().filter(|s| s.get_name() != "help") {
             let mut inner: Vec<_> =
                 sub.get_subcommands().filter(|s| s.get_name() != "help").collect();
-            let own = |a: &&clap::Arg| !a.is_global_set() && a.get_id() != "help";
-            if inner.is_empty() || sub.get_arguments().any(|a| own(&a)) {
+            let own = |a: &clap::Arg| {
+                !a.is_global_set() && !["help", "version"].contains(&a.get_id().as_str())
+            };
+            if inner.is_empty() || sub.get_arguments().any(own) {
                 inner.push(sub);
             }
             commands.extend(inner);
