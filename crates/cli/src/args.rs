@@ -13,6 +13,7 @@ use crate::lab::{self, LabArgs};
 use crate::limits;
 use crate::prepare::{self, PrepareArgs};
 use crate::report::{self, ReportArgs};
+use crate::search::{self, SearchArgs};
 use crate::session::{Common, Flag, Flags, Session};
 use crate::train::{self, TrainArgs};
 
@@ -41,6 +42,9 @@ pub enum Command {
     /// Train every arm with several seeds and tell which is better, with error bars; or compare
     /// runs that exist already
     Compare(CompareArgs),
+    /// Find a mixture by many cheap runs, and run it against the alternatives: only what that shows
+    /// is reported as its gain
+    Search(SearchArgs),
     /// Loss, perplexity and bits per byte of every domain
     Eval(EvalArgs),
     /// Write one HTML page about run folders or a comparison: losses, weights, speed (--out
@@ -48,8 +52,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Continue a text
     Generate(GenerateArgs),
-    /// Say what a tokenized file, run folder or checkpoint holds; `inspect strategies` lists the
-    /// strategies
+    /// Say what a tokenized file, run folder or checkpoint holds; `inspect strategies` and `inspect
+    /// laws` list the strategies and the laws of mixtures
     Inspect(InspectArgs),
     /// Write tokenized files in another format, token for token
     Convert(ConvertArgs),
@@ -68,6 +72,7 @@ impl Command {
             Self::Prepare(_) => Flags::of("prepare", &[Set, Out, Seed]),
             Self::Train(_) => Flags::of("train", &[Set, Out, Seed, Device, Resume]),
             Self::Compare(_) => Flags::of("compare", &[Set, Out, Seed, Device]),
+            Self::Search(args) => args.flags(),
             Self::Report(_) => Flags::of("report", &[Out]),
             Self::Eval(_) => Flags::of("eval", &[Set, Out, Seed, Device]),
             Self::Generate(_) => Flags::of("generate", &[Seed, Device]),
@@ -94,6 +99,7 @@ impl Command {
             Self::Prepare(args) => prepare::run(args, session),
             Self::Train(args) => train::run(args, session),
             Self::Compare(args) => compare::run(args, session),
+            Self::Search(args) => search::run(args, session),
             Self::Eval(args) => eval::run(args, session),
             Self::Report(args) => report::run(args, session),
             Self::Generate(args) => generate::run(args, session),
@@ -121,6 +127,9 @@ mod tests {
             "cuvee train c.toml --resume --out r --device cpu --set a=1",
             "cuvee prepare c.toml --out r --set a=1 --seed 1 --json -q",
             "cuvee eval r --out shards --device cuda --set a=1",
+            "cuvee search c.toml --out s --device cpu --set a=1 --seed 2",
+            "cuvee search swarm c.toml --out s --shard 1/2 --json",
+            "cuvee search fit --mixtures m --metrics l --target t --seed 1",
             "cuvee report a b --out r.html --json",
             "cuvee generate r --prompt x --device cpu --seed 3",
             "cuvee eval r --seed 1",
@@ -142,6 +151,8 @@ mod tests {
             "cuvee convert a b --to llmc --out c",
             "cuvee lab linear --device cuda",
             "cuvee lab linear --resume",
+            "cuvee search c.toml --resume",
+            "cuvee search fit --mixtures m --metrics l --target t --device cpu",
             "cuvee bench train --out r",
             "cuvee bench load --device cuda",
             "cuvee bench tokenize --resume",
@@ -171,7 +182,10 @@ mod tests {
         for sub in root.get_subcommands().filter(|s| s.get_name() != "help") {
             let mut inner: Vec<_> =
                 sub.get_subcommands().filter(|s| s.get_name() != "help").collect();
-            if inner.is_empty() {
+            let own = |a: &clap::Arg| {
+                !a.is_global_set() && !["help", "version"].contains(&a.get_id().as_str())
+            };
+            if inner.is_empty() || sub.get_arguments().any(own) {
                 inner.push(sub);
             }
             commands.extend(inner);
@@ -207,6 +221,15 @@ mod tests {
                 "cuvee-prepare: --shard CONFIG",
                 "cuvee-train: CONFIG",
                 "cuvee-compare: --baseline --collect --jobs --pilot --plan --shard WHAT",
+                "cuvee-search-pilot: --collect --jobs --shard CONFIG",
+                "cuvee-search-swarm: --collect --jobs --shard CONFIG",
+                "cuvee-search-fit: --law --metrics --mixtures --runs --target --test-metrics --test-mixtures CONFIG",
+                "cuvee-search-propose: CONFIG",
+                "cuvee-search-confirm: --collect --jobs --shard CONFIG",
+                "cuvee-search-import: --metrics --mixtures TABLE",
+                "cuvee-search-export: --metrics --mixtures SWARM",
+                "cuvee-search-regroup: --merge --split SWARM TABLE",
+                "cuvee-search: --collect --jobs --plan --shard CONFIG",
                 "cuvee-eval: --context --data --sequences CHECKPOINT",
                 "cuvee-report: PATHS",
                 "cuvee-generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",

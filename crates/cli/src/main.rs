@@ -19,7 +19,10 @@ mod progress;
 mod report;
 mod run_folder;
 mod samples;
+mod search;
+mod search_spec;
 mod session;
+mod sweep;
 mod token_file;
 mod train;
 
