@@ -11,6 +11,8 @@
 //! of ln r over the swarm. Derived here; on worlds that the law does not describe it agrees with what
 //! fits of a log-linear law lose to noise.
 
+use cuvee_words::counted;
+
 use super::least_runs;
 use crate::error::{Result, SearchError};
 use crate::shares::{Bounds, SAME, total_variation, uniform};
@@ -127,8 +129,10 @@ fn sentence(finding: &PilotFinding, domains: usize, runs: usize) -> String {
     let PilotFinding { sigma, sigma_runs, expected_gain, expected_regret, runs_needed, .. } =
         finding;
     let numbers = format!(
-        "about {expected_gain:.4} nats can be gained over the uniform mixture, {runs} runs are \
-         expected to miss {expected_regret:.4} of it (σ = {sigma:.4} over {sigma_runs} seeds)"
+        "about {expected_gain:.4} nats can be gained over the uniform mixture, of which a search \
+         with {} is expected to miss {expected_regret:.4} (σ = {sigma:.4} over {})",
+        counted(runs, "run"),
+        counted(*sigma_runs, "seed"),
     );
     let least = least_runs(domains);
     if *expected_gain <= 0.0 || (runs >= least && expected_regret >= expected_gain) {

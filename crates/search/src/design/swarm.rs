@@ -14,7 +14,7 @@ const PILOT_SEEDS: usize = 4;
 const SKEW: f64 = 3.0;
 
 /// Mixtures nearer than this in total variation would be told apart by nothing.
-const DIFFERENT: f64 = 1e-3;
+const DIFFERENT: f64 = 1e-4;
 
 /// How far p and α of a two-knob run are from each other. The multiplier α/p stays below 1/(1 − this).
 const FAR: f64 = 0.75;

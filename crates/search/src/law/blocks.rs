@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::swarm::Swarm;
 
 /// Rounds of fitting and estimating: the fit of the first has taken up a part of the effects.
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 4;
 
 /// The swarm with the effect of each block taken off its losses.
 ///

@@ -39,12 +39,12 @@ impl Scarce {
         2.0 + 0.8 * brought.max(1e-3).powf(-0.25) + harm
     }
 
-    /// By trying: 200,000 mixtures, the last half of them near the best of the first.
+    /// By trying: 60,000 mixtures, the last half of them near the best of the first.
     fn least(&self) -> f64 {
         let rng = CounterRng::new(99);
         let mut best = uniform(4);
-        for i in 0..200_000u64 {
-            let sharpness = if i < 100_000 { 0.0 } else { 200.0 };
+        for i in 0..60_000u64 {
+            let sharpness = if i < 30_000 { 0.0 } else { 200.0 };
             let around: Vec<f64> = best.iter().map(|r| 0.7 + sharpness * r).collect();
             let shares = dirichlet(rng.nested(i), &around);
             if self.loss(&shares) < self.loss(&best) {
