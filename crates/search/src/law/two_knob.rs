@@ -4,8 +4,8 @@
 //! ln B_eff = ln B − ln Σ_j α_j²/p_j  (equal gradient variances; ln B is part of c).
 //!
 //! τ = 0: the objective alone decides, sampling only scatters the gradient. τ = 1: what is drawn
-//! decides, the law of every trainer without loss weights. A few runs with p ≠ α tell it; where p = α
-//! throughout, τ is `null` and B_eff, which is B in every run, has no effect.
+//! decides, the law of every trainer without loss weights. A few runs with p ≠ α tell it; where p =
+//! α throughout, τ is `null` and B_eff, which is B in every run, has no effect.
 //!
 //! For each τ the rest is least squares by Levenberg and Marquardt, with a ridge on t whose weight
 //! is the noise over the size of t (empirical Bayes). τ itself minimises the profile.

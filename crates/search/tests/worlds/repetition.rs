@@ -1,8 +1,9 @@
 //! Worlds in which repeating harms: one good and scarce domain, three plentiful ones.
 //!
-//! What a domain brings is q_i N_i D(E_i), with D(E) = E up to one epoch and 1 + 5 (1 − e^(−(E−1)/5))
-//! beyond (Muennighoff et al., arXiv:2305.16264, with a shorter life); L = 2 + A (Σ q_i N_i D_i /
-//! T)^(−β) + h ln²((1 + E)/(1 + 6)) summed over domains beyond 6 epochs. It is no law's form.
+//! What a domain brings is q_i N_i D(E_i), with D(E) = E up to one epoch and 1 + 5 (1 −
+//! e^(−(E−1)/5)) beyond (Muennighoff et al., arXiv:2305.16264, with a shorter life); L = 2 + A (Σ
+//! q_i N_i D_i / T)^(−β) + h ln²((1 + E)/(1 + 6)) summed over domains beyond 6 epochs. It is no
+//! law's form.
 
 use super::world::law;
 use cuvee_mixer::seed::CounterRng;

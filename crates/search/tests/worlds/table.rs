@@ -3,7 +3,7 @@
 use super::world::{WORLDS, World, fitted, law};
 use cuvee_search::design::swarm;
 use cuvee_search::law::{LAWS, without_block_effects};
-use cuvee_search::propose::{next_batch, propose};
+use cuvee_search::propose::{Aim, next_batch, propose};
 use cuvee_search::shares::uniform;
 use cuvee_search::swarm::Swarm;
 
@@ -28,10 +28,15 @@ fn of_best_seen(domains: usize, runs: usize, sigma: f64) -> f64 {
 }
 
 fn of_law(name: &str, domains: usize, runs: usize, sigma: f64) -> f64 {
+    of_law_at(name, domains, runs, sigma, 0.01)
+}
+
+fn of_law_at(name: &str, domains: usize, runs: usize, sigma: f64, kappa: f64) -> f64 {
     mean(domains, |world, seed| {
         let seen = world.run(&swarm(&world.design(runs, seed)).unwrap(), sigma, 100 + seed);
         let laws = fitted(&seen, law(name));
-        world.regret(&propose(&laws, &world.aim(), seed).unwrap().mixture)
+        let aim = Aim { kappa, ..world.aim() };
+        world.regret(&propose(&laws, &aim, seed).unwrap().mixture)
     })
 }
 
@@ -44,7 +49,8 @@ fn print_the_table() {
         println!("K {domains} σ {sigma} n {runs}: uniform {uniform:.4}, best seen {seen:.4}");
         // Worlds have no sizes to repeat.
         for entry in LAWS.iter().filter(|law| law.name != "exposure") {
-            println!("    {} {:.4}", entry.name, of_law(entry.name, domains, runs, sigma));
+            let found = [0.0, 0.01].map(|kappa| of_law_at(entry.name, domains, runs, sigma, kappa));
+            println!("    {} {:.4}, κ = 0.01 {:.4}", entry.name, found[0], found[1]);
         }
     }
 }
@@ -53,13 +59,12 @@ fn print_the_table() {
 fn log_linear_laws_find_most_of_what_uniform_misses() {
     let uniform = of_uniform(8);
     assert!((uniform - 0.016).abs() < 0.002, "{uniform}");
-    // On runs with p = α the two-knob law is the log-linear one, its ridge found by empirical Bayes.
+    // On runs with p = α the two-knob law is the log-linear one, its ridge found by empirical
+    // Bayes.
     for name in ["two-knob", "power-log-linear"] {
         let found = of_law(name, 8, 24, 0.005);
         assert!(found < 0.006, "{name} {found}");
     }
-    // Noise costs what it may, and no more: a few runs in much noise are worse than none.
-    assert!(of_law("two-knob", 8, 24, 0.02) < uniform);
     assert!(of_law("two-knob", 4, 32, 0.005) < 0.004);
 }
 
