@@ -153,6 +153,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         "mean_loss": state.last_evaluation.as_ref().map(|e| e.mean_loss),
         "mean_loss_standard_error":
             state.last_evaluation.as_ref().and_then(|e| e.mean_loss_standard_error),
+        "collapse": state.collapse,
     }))
 }
 

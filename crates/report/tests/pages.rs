@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cuvee_report::page::{EvaluatedText, ReportInput, read_runs, report, write_report};
-use cuvee_report::{MetricsLog, Record};
+use cuvee_report::{CollapseRecord, LearnedShares, MetricsLog, Record};
 use fixture::{FORMULA, SMALL, Shape, compared, ended_early, run, runs, uncompared};
 use serde_json::Value;
 
@@ -231,6 +231,35 @@ fn many_domains_are_chosen_one_by_one_and_stacked_with_a_rest() {
     let sum: f64 = marks.iter().map(|mark| floats(&mark["y"])[3]).sum();
     assert!((sum - 1.0).abs() < 1e-9);
     assert_eq!(figure(&html, "Sampling weights by domain")["panels"].as_array().unwrap().len(), 30);
+}
+
+#[test]
+fn a_collapse_is_noted_once_an_arm_with_what_helps() {
+    let collapse = |step| CollapseRecord {
+        step,
+        of: LearnedShares::Sampling,
+        domain: "wiki <i>".into(),
+        share: 0.97,
+        effective_domains: 1.2,
+        began_with: 3.0,
+        hint: "a smaller `step`".into(),
+    };
+    let mut input = uncompared(Shape { arms: 2, seeds: 3, ..SMALL });
+    assert!(!report(&input).contains("collapsed"));
+    for (run, step) in [(0, 30), (2, 20)] {
+        for record in &mut input.runs[run].records {
+            if let Record::Step(record) = record
+                && record.step == step
+            {
+                record.collapse = Some(collapse(step));
+            }
+        }
+    }
+    let html = report(&input);
+    let said = "uniform: the sampling weights p collapsed onto wiki &lt;i&gt; in 2 of 3 runs, first \
+                at step 20, with 97.0 % of it. What helps: a smaller `step`.";
+    assert!(html.contains(said) && html.matches("collapsed").count() == 1);
+    assert!(sections(&html).contains(&"Notes"));
 }
 
 #[test]

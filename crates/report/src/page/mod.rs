@@ -66,7 +66,8 @@ pub fn report(input: &ReportInput) -> String {
     speed::section(&mut page, &runs);
     config::section(&mut page, comparison, &runs);
     samples::section(&mut page, &runs);
-    let notes = [input.notes.clone(), config::within_arms(&runs)].concat();
+    let notes =
+        [input.notes.clone(), config::within_arms(&runs), mixture::collapses(&runs)].concat();
     notes::section(&mut page, comparison, &notes);
     page.finish()
 }
