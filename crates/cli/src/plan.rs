@@ -51,6 +51,8 @@ pub struct PlanDocument<'a> {
     pub engine: &'a str,
     /// Number type of its arithmetic.
     pub precision: String,
+    /// Where it is computed.
+    pub device: DeviceSpec,
     /// Threads that it computes on.
     pub threads: usize,
     /// Parameters of the model.
@@ -233,6 +235,7 @@ impl Plan {
             context: self.run.train.context,
             engine: engine.name(),
             precision: engine.precision().to_string(),
+            device: engine.device(),
             threads: self.run.train.thread_count(),
             parameters: self.model.parameters(),
             flops: self.model.flops_per_token(self.run.train.context) as f64 * self.tokens() as f64,
