@@ -20,6 +20,7 @@ mod report;
 mod run_folder;
 mod samples;
 mod session;
+mod sweep;
 mod token_file;
 mod train;
 

@@ -1,35 +1,24 @@
 //! What is compared: the arms' configs, made from the config and what each arm sets, and what they
 //! must have in common.
 
-use cuvee_words::printable_path;
 use std::path::{Path, PathBuf};
 
 use cuvee_compare::{Role, earliest_futility_step};
-use cuvee_data::{Corpus, Domain, Split};
-use cuvee_mixer::ObservationRequest;
-use cuvee_train::{DeviceSpec, EngineKind, ModelConfig, Precision};
+use cuvee_data::Corpus;
+use cuvee_train::{DeviceSpec, EngineKind, Precision};
+use cuvee_words::printable_path;
 
 use crate::compare_spec::{CompareSpec, REPLICA};
 use crate::config::{Config, ConfigError, changes};
 use crate::model_source::fetched_model;
-use crate::plan::Plan;
 use crate::session::Session;
+use crate::sweep::{self, Arm, ArmPlan, Run, Sweep};
 
 /// Added to a seed for the draws of the baseline's repetition.
 const REPLICA_ORDER: u64 = 1_000_000;
 
-/// One arm.
-#[derive(Debug, Clone)]
-pub struct Arm {
-    /// What tables and folders call it.
-    pub name: String,
-    /// What it is there for.
-    pub role: Role,
-    /// What it sets, `KEY=VALUE` each.
-    pub set: Vec<String>,
-    /// Its config, for any seed.
-    pub config: Config,
-}
+/// What messages about its runs call it.
+pub const NOUN: &str = "comparison";
 
 /// The whole comparison, before any data is read.
 #[derive(Debug, Clone)]
@@ -42,23 +31,6 @@ pub struct Design {
     pub baseline: usize,
     /// The seeds' numbers.
     pub seeds: Vec<u64>,
-}
-
-/// What is known of an arm once the data is there.
-#[derive(Debug, Clone)]
-pub struct ArmPlan {
-    /// Shape of its model.
-    pub model: ModelConfig,
-    /// Whether any weights are learned while training.
-    pub learns: bool,
-    /// What its strategies want measured besides the losses of the steps.
-    pub request: ObservationRequest,
-    /// Optimizer steps.
-    pub steps: u64,
-    /// Tokens of a run.
-    pub tokens: u64,
-    /// What its plan remarks on, for people.
-    pub remarks: Vec<String>,
 }
 
 impl Design {
@@ -99,20 +71,30 @@ impl Design {
             {
                 config.model.init = Some(folder.display().to_string());
             }
-            let role = match arm.name == spec.baseline_name() {
-                true => Role::Baseline,
-                false => Role::Arm,
-            };
-            arms.push(Arm { name: arm.name.clone(), role, set, config });
+            arms.push(Arm { name: arm.name.clone(), set, config, order_offset: None });
         }
-        let baseline = arms.iter().position(|arm| arm.role == Role::Baseline).unwrap_or(0);
+        let baseline = arms.iter().position(|arm| arm.name == spec.baseline_name()).unwrap_or(0);
         let first = arms[baseline].clone();
         for arm in &arms {
             check_common(&first, arm)?;
         }
         let name = format!("{}{REPLICA}", first.name);
-        arms.push(Arm { name, role: Role::Replica, ..first });
+        arms.push(Arm { name, order_offset: Some(REPLICA_ORDER), ..first });
         Ok(Self { spec, arms, baseline, seeds })
+    }
+
+    /// What an arm is there for: the last is the baseline's repetition.
+    pub fn role(&self, arm: usize) -> Role {
+        match arm {
+            arm if arm == self.baseline => Role::Baseline,
+            arm if arm + 1 == self.arms.len() => Role::Replica,
+            _ => Role::Arm,
+        }
+    }
+
+    /// Arms that are tested: neither the baseline nor its repetition.
+    pub fn tested(&self) -> usize {
+        (0..self.arms.len()).filter(|&arm| self.role(arm) == Role::Arm).count()
     }
 
     /// Plans every arm over the data, and pins engine and precision in its config, so that nothing
@@ -126,48 +108,12 @@ impl Design {
         device: DeviceSpec,
         declared: Option<(EngineKind, Precision)>,
     ) -> anyhow::Result<Vec<ArmPlan>> {
-        let mut plans = Vec::new();
-        let mut arithmetic: Vec<(EngineKind, Precision)> = Vec::new();
-        for arm in &mut self.arms {
-            let name = arm.name.clone();
-            let within = |error: anyhow::Error| in_arm(&name, error);
-            let vocab_size = corpus.tokenizer.vocab_size();
-            let (plan, mixer) = Plan::new(&arm.config, &corpus.domains, vocab_size, Path::new(""))
-                .map_err(within)?;
-            let estimator = mixer.observation_request().gradient.map(|g| g.estimator);
-            let own = &mut arm.config.train;
-            if let Some((engine, precision)) = declared {
-                // What the config leaves open stays as it was declared, on any machine.
-                own.engine = if own.engine == EngineKind::Auto { engine } else { own.engine };
-                own.precision =
-                    if own.precision == Precision::Auto { precision } else { own.precision };
-            }
-            let train = own.resolved(device, estimator);
-            (own.engine, own.precision) = (train.engine, train.precision);
-            arithmetic.push((own.engine, own.precision));
-            plans.push(ArmPlan {
-                learns: mixer.learns(),
-                request: mixer.observation_request(),
-                steps: plan.run.steps,
-                tokens: plan.tokens(),
-                remarks: plan.remarks(true),
-                model: plan.model,
-            });
-        }
+        let plans = sweep::resolve(&mut self.arms, self.baseline, corpus, device, declared)?;
         let first = &self.arms[self.baseline];
-        let (engine, precision) = arithmetic[self.baseline];
         for (index, arm) in self.arms.iter().enumerate() {
-            if arithmetic[index] != (engine, precision) {
-                let (other, other_precision) = arithmetic[index];
-                return Err(ConfigError(format!(
-                    "expected one engine and precision for all arms, found the engine {} in {precision} for `{}` and {} in {other_precision} for `{}`: their losses would differ by rounding, too\nhint: set train.engine = \"reference\" for all of them, or another variance estimator in `{}`",
-                    engine_name(engine), first.name, engine_name(other), arm.name, arm.name
-                ))
-                .into());
-            }
             let every = arm.config.eval.every;
             if self.spec.futility
-                && arm.role == Role::Arm
+                && self.role(index) == Role::Arm
                 && futility_step(&plans[index], every).is_none()
             {
                 return Err(ConfigError(format!(
@@ -189,26 +135,42 @@ impl Design {
         Ok(plans)
     }
 
-    /// Gives every run so many threads.
-    pub fn pin_threads(&mut self, threads: usize) {
-        for arm in &mut self.arms {
-            arm.config.train.threads = Some(threads);
-        }
+    /// A run, by the places of its arm and seed. The first seed's models continue a few texts.
+    pub fn run(&self, arm: usize, seed: usize) -> Run {
+        Run { arm, seed: self.seeds[seed], sampled: seed == 0 }
     }
 
-    /// The config of a run.
-    pub fn run_config(&self, arm: usize, seed: u64) -> Config {
-        let arm = &self.arms[arm];
-        let order_seed = match arm.role {
-            Role::Replica => Some(seed.wrapping_add(REPLICA_ORDER)),
-            Role::Baseline | Role::Arm => arm.config.order_seed,
-        };
-        Config { seed, order_seed, ..arm.config.clone() }
+    /// Every run, seed by seed, so that every arm has as many seeds whenever it is looked at; the
+    /// baseline first, whose evaluations runs of other arms may wait for.
+    pub fn runs(&self) -> Vec<Run> {
+        (0..self.seeds.len()).flat_map(|seed| self.runs_of_seed(seed)).collect()
+    }
+
+    /// Those of the seed at this place.
+    pub fn runs_of_seed(&self, seed: usize) -> impl Iterator<Item = Run> + '_ {
+        let others = (0..self.arms.len()).filter(|arm| *arm != self.baseline);
+        [self.baseline].into_iter().chain(others).map(move |arm| self.run(arm, seed))
+    }
+
+    /// The run whose steps are timed: the baseline's first.
+    pub fn timed_config(&self) -> Config {
+        self.arms[self.baseline].run_config(self.seeds.first().copied().unwrap_or(0))
+    }
+
+    /// The arms, as what makes their runs takes them.
+    pub fn sweep<'a>(
+        &'a self,
+        plans: &'a [ArmPlan],
+        folder: &'a Path,
+        corpus: &'a Corpus,
+        device: DeviceSpec,
+    ) -> Sweep<'a> {
+        Sweep { noun: NOUN, folder, arms: &self.arms, plans, corpus, device }
     }
 
     /// The folder of a run within that of the comparison.
     pub fn run_folder(&self, folder: &Path, arm: usize, seed: u64) -> PathBuf {
-        folder.join(&self.arms[arm].name).join(format!("seed-{seed}"))
+        self.arms[arm].run_folder(folder, seed)
     }
 
     /// The folders of all runs that have begun, in the order of arms and seeds.
@@ -216,32 +178,6 @@ impl Design {
         let runs = (0..self.arms.len()).flat_map(|arm| self.seeds.iter().map(move |&s| (arm, s)));
         let folders = runs.map(|(arm, seed)| self.run_folder(folder, arm, seed));
         folders.filter(|folder| folder.join("metrics.jsonl").exists()).collect()
-    }
-
-    /// The model that an arm begins from, if it does.
-    ///
-    /// # Errors
-    /// One that is not there.
-    pub fn init(&self, arm: usize) -> anyhow::Result<Option<PathBuf>> {
-        let config = &self.arms[arm].config;
-        Ok(config.model.init_dir(&config.base)?)
-    }
-}
-
-/// The engine's name in a config.
-pub fn engine_name(engine: EngineKind) -> &'static str {
-    match engine {
-        EngineKind::Auto => "auto",
-        EngineKind::Reference => "reference",
-        EngineKind::Fused => "fused",
-    }
-}
-
-/// An error about an arm, with its name; still the kind of error that it is.
-fn in_arm(name: &str, error: anyhow::Error) -> anyhow::Error {
-    match error.downcast::<ConfigError>() {
-        Ok(ConfigError(what)) => ConfigError(format!("arm `{name}`: {what}")).into(),
-        Err(other) => other.context(format!("arm `{name}`")),
     }
 }
 
@@ -283,30 +219,10 @@ pub fn must_be_common(key: &str) -> Option<&'static str> {
     }
 }
 
-/// Tokens of a split's windows, at most `sequences` a domain: what an evaluation costs.
-pub fn window_tokens(domains: &[Domain], split: Split, sequences: usize, context: usize) -> u64 {
-    let windows = |domain: &Domain| {
-        let tokens = domain.shard(split).tokens();
-        cuvee_train::evaluation_starts(tokens, context, sequences).len()
-    };
-    (domains.iter().map(windows).sum::<usize>() * context) as u64
-}
-
 /// The step whose evaluation, of those every `every` steps, decides whether a run can still become
 /// better; `None` where there is none before the last step.
 pub fn futility_step(plan: &ArmPlan, every: u64) -> Option<u64> {
     let earliest = earliest_futility_step(plan.steps, plan.learns);
     let step = earliest.checked_next_multiple_of(every).filter(|_| every > 0)?;
     (step < plan.steps).then_some(step)
-}
-
-/// Whether a key that differs makes runs those of another comparison: all but where data lie, and
-/// what is saved and logged.
-pub fn matters(key: &str) -> bool {
-    let elsewhere =
-        ["base", "data.dir", "data.commit_every", "data.remember_documents", "tokenizer.file"];
-    let source = key.starts_with("domain.")
-        && [".source.path", ".source.license"].iter().any(|end| key.ends_with(end));
-    let kept = ["checkpoint.", "log."].iter().any(|section| key.starts_with(section));
-    !(elsewhere.contains(&key) || source || kept || key == "train.threads")
 }

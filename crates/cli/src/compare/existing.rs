@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::design::matters;
-use super::one_run::{self, Status};
 use super::registration::Registration;
 use super::run_data::{RunData, incomparable, read_run};
 use crate::config::{Change, ConfigError, changes};
+use crate::sweep::{self, Status, matters};
 
 /// Runs that differ in their seeds alone.
 #[derive(Debug)]
@@ -125,7 +124,7 @@ fn runs_in(folder: &Path, notes: &mut Vec<String>) -> anyhow::Result<Vec<PathBuf
     let mut runs = Vec::new();
     for arm in names.into_iter().map(|name| folder.join(name)).filter(|arm| arm.is_dir()) {
         for run in list(&arm)?.into_iter().filter(|run| run.join("config.toml").exists()) {
-            match one_run::status(&run, declared.steps)? {
+            match sweep::status(&run, declared.steps)? {
                 Status::Finished => runs.push(run),
                 Status::Stopped(_) | Status::Unfinished(_) => {
                     notes.push(format!("{} has no result.", printable_path(&run)));

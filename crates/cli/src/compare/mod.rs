@@ -1,42 +1,40 @@
-//! `cuvee compare`: arms × seeds, each an ordinary run, and a verdict on every arm.
+//! `cuvee compare`: arms × seeds, each an ordinary run, and a verdict on every arm. The runs are
+//! made by `sweep`.
 //!
 //! | file | what it does |
 //! | --- | --- |
 //! | `design` | the arms' configs, and what they must have in common |
 //! | `registration` | `compare.json`, written before the first run |
-//! | `speed`, `forecast` | runs at once; what so many seeds will show, and what it costs |
-//! | `one_run`, `interim`, `board` | a run, when it is stopped early, and the display |
-//! | `queue` | all runs, a few at once |
+//! | `forecast` | what so many seeds will show, and what it costs |
+//! | `rounds`, `interim` | which runs are made up to each look, and which are stopped early |
 //! | `run_data`, `existing` | what finished runs hold, and which arms they make |
 //! | `verdict` | from the runs to the report |
 
-mod board;
 mod design;
 mod existing;
 mod forecast;
 mod interim;
-mod one_run;
-mod queue;
 mod registration;
+mod rounds;
 mod run_data;
-mod speed;
 mod verdict;
 
 use std::path::{Path, PathBuf};
 
-use cuvee_compare::{DEFAULT_ALPHA, DEFAULT_MARGIN};
+use cuvee_compare::{Comparison, DEFAULT_ALPHA, DEFAULT_MARGIN};
 use cuvee_data::{Corpus, Share};
 use cuvee_train::{DataFingerprint, DeviceSpec};
 use cuvee_words::{printable_path, shell_path, shell_word};
 use serde::Deserialize;
 
 use crate::compare_spec::CompareSpec;
-use crate::config::{Config, ConfigError, overridden};
-use crate::prepare;
+use crate::config::{ConfigError, overridden};
 use crate::session::Session;
+use crate::sweep::{self, ArmPlan, Sharing, Wanted};
 use design::Design;
+use forecast::Forecast;
 use registration::{Declared, FILE, Registration};
-use speed::{Sharing, Wanted};
+use rounds::Rounds;
 
 /// What `compare` is asked to do.
 #[derive(clap::Args, Debug, Clone)]
@@ -69,7 +67,7 @@ pub struct CompareArgs {
 /// Compares.
 pub fn run(args: &CompareArgs, session: &Session) -> anyhow::Result<()> {
     match args.what.as_slice() {
-        [config] if !config.is_dir() => of_config(args, config, session),
+        [config] if !config.is_dir() => of_config(args, config, session).map(|_| ()),
         folders => of_runs(args, folders, session),
     }
 }
@@ -147,8 +145,16 @@ fn of_runs(args: &CompareArgs, folders: &[PathBuf], session: &Session) -> anyhow
     verdict::publish(&comparison, out, || existing::folders(&arms), session)
 }
 
-/// Makes the runs that a config asks for, and compares them.
-fn of_config(args: &CompareArgs, path: &Path, session: &Session) -> anyhow::Result<()> {
+/// Makes the runs that the config at `path` asks for, and compares them; nothing where only a plan
+/// or a part was asked for.
+///
+/// # Errors
+/// A config that cannot be compared, a run that fails, or [`crate::session::Interrupted`].
+pub fn of_config(
+    args: &CompareArgs,
+    path: &Path,
+    session: &Session,
+) -> anyhow::Result<Option<Comparison>> {
     if args.jobs == Some(0) {
         return Err(ConfigError(
             "--jobs: expected at least 1, found 0\nhint: leave it out to let Cuvee choose"
@@ -185,7 +191,7 @@ fn of_config(args: &CompareArgs, path: &Path, session: &Session) -> anyhow::Resu
         ))
         .into());
     }
-    let corpus = corpus(&design.arms[design.baseline].config, session)?;
+    let corpus = sweep::corpus(&design.arms[design.baseline].config, session)?;
     let plans = design.resolve(&corpus, device, before.and_then(Declared::arithmetic))?;
     let parts = args.shard.map_or(1, |share| share.count() as usize);
     let runs = (design.arms.len() * design.seeds.len()).div_ceil(parts);
@@ -196,21 +202,25 @@ fn of_config(args: &CompareArgs, path: &Path, session: &Session) -> anyhow::Resu
         runs,
     };
     if args.plan {
-        let sharing = Sharing::choose(&design, &corpus, device, wanted, true)?;
-        let plan = forecast::Forecast::new(&design, &plans, &corpus, sharing, &folder);
-        return plan.print(args.pilot.as_deref(), session);
+        let sharing = Sharing::choose(&design.timed_config(), &corpus, device, wanted, true)?;
+        let forecast = Forecast::new(&design, &plans, sharing, &folder, &corpus, device);
+        forecast.print(args.pilot.as_deref(), session)?;
+        return Ok(None);
     }
     if !args.collect {
-        let sharing = Sharing::choose(&design, &corpus, device, wanted, false)?;
-        design.pin_threads(sharing.threads);
-        forecast::Forecast::new(&design, &plans, &corpus, sharing, &folder).check_disk()?;
+        let sharing = Sharing::choose(&design.timed_config(), &corpus, device, wanted, false)?;
+        sweep::pin_threads(&mut design.arms, sharing.threads);
+        Forecast::new(&design, &plans, sharing, &folder, &corpus, device).cost.check_disk()?;
         let registration = register(&design, &plans, &corpus, &folder, device, session)?;
         // Another worker may have declared before this one.
-        design.pin_threads(registration.declared.threads);
+        sweep::pin_threads(&mut design.arms, registration.declared.threads);
         design.seeds = registration.seeds();
-        let work = queue::Work { design: &design, plans: &plans, folder: &folder, corpus: &corpus };
-        session.say(queue::describe(&work, sharing, &folder));
-        work.run(device, sharing.jobs, args.shard, session)?;
+        let forecast = Forecast::new(&design, &plans, sharing, &folder, &corpus, device);
+        session.say(forecast.announce());
+        let sweep = design.sweep(&plans, &folder, &corpus, device);
+        let rounds = rounds::rounds(&design, args.shard);
+        let watch = Rounds::new(&design, &plans, &folder);
+        sweep.run(&rounds, sharing.jobs, &watch, session)?;
         if let Some(share) = args.shard {
             session.say(format!(
                 "Part {share} is done; when all {} are, `cuvee compare {} --collect --out {}{}` gives the verdict",
@@ -219,11 +229,12 @@ fn of_config(args: &CompareArgs, path: &Path, session: &Session) -> anyhow::Resu
                 shell_path(&folder),
                 session.as_typed()
             ));
-            return session
-                .emit(&serde_json::json!({ "folder": folder, "shard": share.to_string() }));
+            session.emit(&serde_json::json!({ "folder": folder, "shard": share.to_string() }))?;
+            return Ok(None);
         }
         let comparison = verdict::of_design(&design, &plans, &registration, &folder)?;
-        return verdict::publish(&comparison, Some(&folder), || design.folders(&folder), session);
+        verdict::publish(&comparison, Some(&folder), || design.folders(&folder), session)?;
+        return Ok(Some(comparison));
     }
     let Some(before) = declared else {
         return Err(ConfigError(format!(
@@ -233,18 +244,19 @@ fn of_config(args: &CompareArgs, path: &Path, session: &Session) -> anyhow::Resu
         ))
         .into());
     };
-    design.pin_threads(before.declared.threads);
+    sweep::pin_threads(&mut design.arms, before.declared.threads);
     // Seeds that were not made are not collected.
     design.seeds = before.seeds();
     let registration = register(&design, &plans, &corpus, &folder, device, session)?;
     design.seeds = registration.seeds();
     let comparison = verdict::of_design(&design, &plans, &registration, &folder)?;
-    verdict::publish(&comparison, Some(&folder), || design.folders(&folder), session)
+    verdict::publish(&comparison, Some(&folder), || design.folders(&folder), session)?;
+    Ok(Some(comparison))
 }
 
 fn register(
     design: &Design,
-    plans: &[design::ArmPlan],
+    plans: &[ArmPlan],
     corpus: &Corpus,
     folder: &Path,
     device: DeviceSpec,
@@ -253,14 +265,6 @@ fn register(
     let data = DataFingerprint::of(&corpus.domains);
     let now = Declared::of(design, plans, data, device)?;
     Registration::open(folder, now, &session.interrupted)
-}
-
-/// The data, which all arms share.
-fn corpus(config: &Config, session: &Session) -> anyhow::Result<Corpus> {
-    session.say("Preparing the domains");
-    let init = config.model.init_dir(&config.base)?;
-    let store = config.store(None);
-    prepare::corpus(config, &config.tokenizer, init.as_deref(), store, session)
 }
 
 /// Where a comparison lives: `--out`, or `runs/NAME` by the config's name. One that was broken off

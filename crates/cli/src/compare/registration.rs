@@ -14,9 +14,10 @@ use cuvee_fs::{LockKind, wait_for_lock};
 use cuvee_train::{DataFingerprint, DeviceSpec, EngineKind, Precision};
 use serde::{Deserialize, Serialize};
 
-use super::design::{ArmPlan, Design, engine_name, matters};
+use super::design::Design;
 use crate::config::{Config, ConfigError, changes};
 use crate::session::Interrupted;
+use crate::sweep::{Arm, ArmPlan, arithmetic_of, engine_name, matters};
 
 /// Its name in the folder of a comparison.
 pub const FILE: &str = "compare.json";
@@ -98,7 +99,7 @@ impl Declared {
         device: DeviceSpec,
     ) -> anyhow::Result<Self> {
         let (spec, baseline) = (&design.spec, &design.arms[design.baseline]);
-        let arm = |arm: &super::design::Arm| -> anyhow::Result<DeclaredArm> {
+        let arm = |arm: &Arm| -> anyhow::Result<DeclaredArm> {
             let (name, set) = (arm.name.clone(), arm.set.clone());
             Ok(DeclaredArm { name, set, config: arm.config.to_toml()? })
         };
@@ -126,11 +127,7 @@ impl Declared {
 
     /// Engine and number type, where this program has them.
     pub fn arithmetic(&self) -> Option<(EngineKind, Precision)> {
-        let named = |name: &str| serde_json::Value::String(name.to_owned());
-        Some((
-            serde_json::from_value(named(&self.engine)).ok()?,
-            serde_json::from_value(named(&self.precision)).ok()?,
-        ))
+        arithmetic_of(&self.engine, &self.precision)
     }
 
     fn hash(&self) -> anyhow::Result<String> {

@@ -8,8 +8,8 @@ use cuvee_data::Split;
 use cuvee_report::{DomainWindows, EvalWindows, PerDomain, read_windows};
 use serde::Deserialize;
 
-use super::one_run;
 use crate::config::{Config, ConfigError};
+use crate::sweep;
 
 /// A finished run.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ pub fn read_run(folder: &Path, evaluations: usize) -> anyhow::Result<RunData> {
         .map_err(|e| ConfigError(format!("{}: {e}", printable_path(folder.join("config.toml")))))?;
     let plan: PlanFile = serde_json::from_str(&read("plan.json")?)
         .map_err(|e| ConfigError(format!("{}: {e}", printable_path(folder.join("plan.json")))))?;
-    let curve = one_run::evaluations(folder)?;
+    let curve = sweep::evaluations(folder)?;
     let per_step = plan.tokens / plan.steps.max(1);
     let steps: Vec<u64> = curve.iter().map(|(step, _)| *step).collect();
     if steps.last() != Some(&plan.steps) {

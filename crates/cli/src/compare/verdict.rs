@@ -11,15 +11,15 @@ use cuvee_data::Split;
 use cuvee_train::Schedule;
 use cuvee_words::{counted, printable_path, shell_path};
 
-use super::design::{ArmPlan, Design};
+use super::design::{Design, NOUN};
 use super::existing::ArmRuns;
-use super::one_run::{self, Status, Stopped};
 use super::registration::Registration;
 use super::run_data::{RunData, incomparable, read_run};
 use crate::compare_spec::CompareSpec;
 use crate::config::{Change, Config, ConfigError, changes};
 use crate::report;
 use crate::session::Session;
+use crate::sweep::{self, ArmPlan, Status, Stopped};
 
 /// Its name in the folder of a comparison.
 const FILE: &str = "comparison.json";
@@ -90,8 +90,8 @@ fn input_of_design(
         let (mut runs, mut stopped_at) = (Vec::new(), None);
         for (place, &seed) in design.seeds.iter().enumerate() {
             let run_folder = design.run_folder(folder, index, seed);
-            one_run::check_config(&run_folder, &design.run_config(index, seed))?;
-            let status = one_run::status(&run_folder, plans[index].steps)?;
+            sweep::check_config(NOUN, &run_folder, &arm.run_config(seed))?;
+            let status = sweep::status(&run_folder, plans[index].steps)?;
             runs.push(match status {
                 Status::Finished => {
                     let run = read_run(&run_folder, design.spec.evaluations)?;
@@ -120,13 +120,14 @@ fn input_of_design(
                 Status::Unfinished(_) => None,
             });
         }
-        let config = match arm.role {
+        let role = design.role(index);
+        let config = match role {
             Role::Replica => vec!["order_seed = another than the baseline's".to_owned()],
             Role::Baseline | Role::Arm => lines(&changes(base, &arm.config)?),
         };
         arms.push(ArmInput {
             name: arm.name.clone(),
-            role: arm.role,
+            role,
             learns: plans[index].learns,
             tokens: plans[index].tokens,
             config,

@@ -37,20 +37,20 @@ struct Running {
 }
 
 impl Board {
-    /// A display over `runs` runs of `steps` steps each, of which `done` and `before` are done
+    /// A display over `runs` runs of `steps` steps in all, of which `done` and `before` are done
     /// already.
     pub fn new(quiet: bool, runs: usize, done: usize, steps: u64, before: u64) -> Self {
         let target =
             if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bars = MultiProgress::with_draw_target(target);
-        let total = bars.add(ProgressBar::new(steps * runs as u64).with_position(before));
+        let total = bars.add(ProgressBar::new(steps).with_position(before));
         total.set_style(style("  {bar:28} {msg}"));
         let now = Instant::now();
         let shown = Shown {
             running: BTreeMap::new(),
             runs,
             done,
-            steps: steps * runs as u64,
+            steps,
             before,
             now: before,
             begun: now,

@@ -1,4 +1,4 @@
-//! One run of a comparison: an ordinary run folder, begun or gone on with, and what became of it.
+//! One run of a sweep: an ordinary run folder, begun or gone on with, and what became of it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,16 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
-use cuvee_compare::{LEAST_SEEDS, Role, is_futile};
-use cuvee_data::Corpus;
 use cuvee_report::{EvalRecord, Record, StepRecord, WindowRecord};
-use cuvee_train::{DeviceSpec, FirstEvaluation, Observer, Outcome, TrainError, Trainer};
+use cuvee_train::{FirstEvaluation, Observer, Outcome, TrainError, Trainer};
 use cuvee_words::{printable_path, shell_path};
 use serde::{Deserialize, Serialize};
 
+use super::arms::{Run, Sweep, matters};
 use super::board::Board;
-use super::design::{ArmPlan, Design, futility_step, matters};
-use super::interim::Interim;
+use super::watch::{Course, Watch};
 use crate::config::{Config, ConfigError, changes};
 use crate::model_source::reference_engine;
 use crate::plan::Plan;
@@ -26,7 +24,7 @@ use crate::session::{Interrupted, Session};
 /// In the folder of a run that ended before its last step: why.
 const STOPPED: &str = "stopped.json";
 
-/// Why a run of a comparison ended before its last step.
+/// Why a run of a sweep ended before its last step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
 pub enum Stopped {
@@ -83,24 +81,16 @@ pub fn status(folder: &Path, steps: u64) -> anyhow::Result<Status> {
     })
 }
 
-/// What the runs of a comparison share.
+/// What the runs of a sweep share while they are made.
 pub struct Bench<'a> {
-    /// The comparison.
-    pub design: &'a Design,
-    /// What is known of its arms.
-    pub plans: &'a [ArmPlan],
-    /// Its folder.
-    pub folder: &'a Path,
-    /// The data.
-    pub corpus: &'a Corpus,
-    /// Where to compute.
-    pub device: DeviceSpec,
+    /// The sweep.
+    pub sweep: &'a Sweep<'a>,
     /// The display.
     pub board: &'a Board,
-    /// Evaluations so far.
-    pub interim: &'a Interim,
-    /// Evaluations before the first step, by seed and by the first arm that begins with that model.
-    pub first: BTreeMap<(usize, usize), Arc<FirstEvaluation>>,
+    /// Who follows the runs.
+    pub watch: &'a dyn Watch,
+    /// Evaluations before the first step, by the first arm that begins with that model and by seed.
+    pub first: BTreeMap<(usize, u64), Arc<FirstEvaluation>>,
     /// Where Ctrl-C is noticed, and how to speak.
     pub session: &'a Session,
     /// Turns true where a run has failed, so that the others stop as well.
@@ -119,47 +109,35 @@ impl Bench<'_> {
         *self.training.lock().unwrap_or_else(PoisonError::into_inner) += seconds;
     }
 
-    /// Arms that begin with the same model, given the same seed: the place of the first of them.
-    pub fn same_beginning(design: &Design, plans: &[ArmPlan], arm: usize) -> usize {
-        let begins = |arm: usize| (&plans[arm].model, &design.arms[arm].config.model.init);
-        (0..arm).find(|&other| begins(other) == begins(arm)).unwrap_or(arm)
-    }
-
-    /// What display and messages call a run.
-    pub fn run_name(&self, arm: usize, seed: usize) -> String {
-        format!("{} seed {}", self.design.arms[arm].name, self.design.seeds[seed])
-    }
-
-    /// Makes the run of `arm` and `seed`, both by their places, or goes on with it.
+    /// Makes `run`, or goes on with it.
     ///
     /// # Errors
     /// [`Interrupted`] where everything is being stopped; whatever keeps the run from being made,
     /// but not a loss that is not finite, which is a result of its own.
-    pub fn make(&self, arm: usize, seed: usize) -> anyhow::Result<Status> {
-        let folder = self.design.run_folder(self.folder, arm, self.design.seeds[seed]);
-        let steps = self.plans[arm].steps;
+    pub fn make(&self, run: Run) -> anyhow::Result<Status> {
+        let (sweep, arm) = (self.sweep, &self.sweep.arms[run.arm]);
+        let folder = sweep.run_folder(run);
+        let steps = sweep.plans[run.arm].steps;
         let _lock = run_folder::lock(&folder)?;
-        let config = self.design.run_config(arm, self.design.seeds[seed]);
-        check_config(&folder, &config)?;
+        let config = arm.run_config(run.seed);
+        check_config(sweep.noun, &folder, &config)?;
         match status(&folder, steps)? {
             Status::Unfinished(_) => {}
             ended => return Ok(ended),
         }
         let resolved = config.to_toml()?;
         let begun = run_folder::newest_checkpoint(&folder)?;
-        let domains = &self.corpus.domains;
-        let tokenizer = &self.corpus.tokenizer;
+        let (domains, tokenizer) = (&sweep.corpus.domains, &sweep.corpus.tokenizer);
         let (plan, mixer) = Plan::new(&config, domains, tokenizer.vocab_size(), &folder)?;
-        let init = self.design.init(arm)?;
-        let engine = plan.engine(init.as_deref(), tokenizer, self.device, config.seed)?;
+        let init = arm.init()?;
+        let engine = plan.engine(init.as_deref(), tokenizer, sweep.device, config.seed)?;
         let mut trainer =
             Trainer::new(&plan.run, domains, tokenizer, mixer, engine, resolved.clone())?;
-        let beginning = Self::same_beginning(self.design, self.plans, arm);
-        if let Some(first) = self.first.get(&(beginning, seed)) {
+        if let Some(first) = self.first.get(&(sweep.same_beginning(run.arm), run.seed)) {
             trainer.share_first_evaluation(first.clone());
         }
         let train = &plan.run.train;
-        let reference = reference_engine(&config, train, tokenizer, self.device, self.session)?;
+        let reference = reference_engine(&config, train, tokenizer, sweep.device, self.session)?;
         if let Some(reference) = reference {
             trainer.compare_with(reference)?;
         }
@@ -167,14 +145,14 @@ impl Bench<'_> {
             trainer.restore(&begun.checkpoint)?;
         }
         let warn = |text: &str| self.board.line(&format!("{}: {text}", printable_path(&folder)));
-        let name = self.run_name(arm, seed);
-        let group = Some(self.design.arms[arm].name.clone());
-        let told = Told { spec: config.log_spec(), name: name.clone(), group };
+        let name = sweep.run_name(run);
+        let told =
+            Told { spec: config.log_spec(), name: name.clone(), group: Some(arm.name.clone()) };
         let resumed = begun.is_some();
         let records = RunRecords::open(&folder, &resolved, &told, &plan, &trainer, resumed, warn)?;
         let stop = AtomicBool::new(self.stopping());
         let mut watcher =
-            Watcher { bench: self, arm, seed, name: &name, records, stop: &stop, futile: None };
+            Watcher { bench: self, run, name: &name, records, stop: &stop, futile: None };
         // Killed between this evaluation and the note that the run was stopped at it.
         if let Some(evaluation) = &trainer.state().last_evaluation {
             watcher.ask(evaluation.step);
@@ -187,10 +165,9 @@ impl Bench<'_> {
         let done = trainer.state().step;
         let stopped = match outcome {
             Ok(Outcome::Finished) => {
-                // One run of each arm is enough to read. Before the export, which tells that the
-                // run is finished.
-                if seed == 0
-                    && let Err(error) = samples::write(&folder, trainer.engine_mut(), self.corpus)
+                // Before the export, which tells that the run is finished.
+                if run.sampled
+                    && let Err(error) = samples::write(&folder, trainer.engine_mut(), sweep.corpus)
                 {
                     self.board.line(&format!("warning: {name} has no samples: {error}"));
                 }
@@ -215,10 +192,11 @@ impl Bench<'_> {
 }
 
 /// Refuses a run in `folder` that was made with another config than `config`, finished or not.
+/// `noun` is what messages call the whole that it is to be part of.
 ///
 /// # Errors
 /// The keys that differ.
-pub fn check_config(folder: &Path, config: &Config) -> anyhow::Result<()> {
+pub fn check_config(noun: &str, folder: &Path, config: &Config) -> anyhow::Result<()> {
     let file = folder.join("config.toml");
     if !file.exists() {
         return Ok(());
@@ -232,7 +210,7 @@ pub fn check_config(folder: &Path, config: &Config) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(ConfigError(format!(
-        "{} holds a run that is not of this comparison; its config differs:\n  {}\nhint: move it away, or begin the comparison in another folder with --out",
+        "{} holds a run that is not of this {noun}; its config differs:\n  {}\nhint: move it away, or begin the {noun} in another folder with --out",
         shell_path(folder),
         changed.join("\n  ")
     ))
@@ -258,12 +236,11 @@ pub fn evaluations(folder: &Path) -> anyhow::Result<Vec<(u64, f64)>> {
     Ok(valid.collect())
 }
 
-/// Keeps the records of a run, tells the display, and stops it where everything stops or its arm
-/// can no longer become better.
+/// Keeps the records of a run, tells the display, and stops it where everything stops or whoever
+/// follows it says so.
 struct Watcher<'a> {
     bench: &'a Bench<'a>,
-    arm: usize,
-    seed: usize,
+    run: Run,
     name: &'a str,
     records: RunRecords,
     stop: &'a AtomicBool,
@@ -285,26 +262,13 @@ impl Watcher<'_> {
     }
 
     fn ask(&mut self, step: u64) {
-        let (design, interim) = (self.bench.design, self.bench.interim);
-        let every = design.arms[self.arm].config.eval.every;
-        let asked = design.spec.futility
-            && design.arms[self.arm].role == Role::Arm
-            && futility_step(&self.bench.plans[self.arm], every) == Some(step)
-            // Fewer seeds say too little, and are not waited for.
-            && self.seed + 1 >= LEAST_SEEDS;
-        if !asked {
-            return;
+        let stopping = || self.bench.stopping();
+        match self.bench.watch.after_evaluation(self.run, step, &stopping) {
+            Course::On => return,
+            Course::Futile => self.futile = Some(step),
+            Course::Stopping => {}
         }
-        let run = (self.arm, self.seed);
-        match interim.differences(run, design.baseline, step, || self.bench.stopping()) {
-            Some(found) if !is_futile(&found, design.spec.margin) => {}
-            Some(_) => {
-                self.futile = Some(step);
-                self.stop.store(true, Ordering::Relaxed);
-            }
-            // Everything stops: the run is asked again when it goes on.
-            None => self.stop.store(true, Ordering::Relaxed),
-        }
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -329,7 +293,7 @@ impl Observer for Watcher<'_> {
 
     fn evaluation(&mut self, record: &EvalRecord) -> std::io::Result<()> {
         self.records.evaluation(record)?;
-        self.bench.interim.evaluated((self.arm, self.seed), record.step, record.mean_loss);
+        self.bench.watch.evaluated(self.run, record.step, record.mean_loss);
         self.ask(record.step);
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use cuvee_data::{Corpus, Shard, Split};
 use cuvee_train::{DeviceSpec, read_batch};
 
-use super::design::Design;
+use crate::config::Config;
 use crate::plan::Plan;
 
 /// Steps that are timed; one goes before them, unmeasured.
@@ -22,7 +22,7 @@ pub struct Sharing {
     pub jobs: usize,
     /// Threads of each.
     pub threads: usize,
-    /// Seconds a step takes in a run of the baseline so, where it was timed.
+    /// Seconds a step takes in the run that was timed so, if one was.
     pub seconds_per_step: Option<f64>,
 }
 
@@ -55,20 +55,20 @@ impl Wanted {
 }
 
 impl Sharing {
-    /// Chooses by what is `wanted`, and by timing the baseline of `design` where that leaves it
-    /// open or `time` asks for it.
+    /// Chooses by what is `wanted`, and by timing steps of the run that `config` is of where that
+    /// leaves it open or `time` asks for it.
     ///
     /// # Errors
     /// An engine that cannot be built, or a step that cannot be made.
     pub fn choose(
-        design: &Design,
+        config: &Config,
         corpus: &Corpus,
         device: DeviceSpec,
         wanted: Wanted,
         time: bool,
     ) -> anyhow::Result<Self> {
         let timed = |jobs: usize, threads: usize| -> anyhow::Result<Self> {
-            let seconds = seconds_per_step(design, corpus, device, jobs, threads)?;
+            let seconds = seconds_per_step(config, corpus, device, jobs, threads)?;
             Ok(Self { jobs, threads, seconds_per_step: Some(seconds) })
         };
         match wanted.fixed() {
@@ -89,9 +89,9 @@ impl Sharing {
     }
 }
 
-/// Seconds a step of the baseline takes where `jobs` runs go on at once, each on `threads` threads.
+/// Seconds a step takes where `jobs` runs of `config` go on at once, each on `threads` threads.
 fn seconds_per_step(
-    design: &Design,
+    config: &Config,
     corpus: &Corpus,
     device: DeviceSpec,
     jobs: usize,
@@ -101,7 +101,7 @@ fn seconds_per_step(
     let gate = std::sync::Barrier::new(jobs);
     std::thread::scope(|scope| {
         let run = || -> anyhow::Result<f64> {
-            let made = prepare(design, corpus, device, threads);
+            let made = prepare(config, corpus, device, threads);
             // Every thread comes here, or the others would wait for ever.
             gate.wait();
             let mut step = made?;
@@ -121,15 +121,14 @@ fn seconds_per_step(
     })
 }
 
-/// A step of the baseline's first seed, to be made again and again.
+/// A step of the run, to be made again and again.
 fn prepare<'a>(
-    design: &'a Design,
+    config: &Config,
     corpus: &'a Corpus,
     device: DeviceSpec,
     threads: usize,
 ) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + use<'a>> {
-    let seed = design.seeds.first().copied().unwrap_or(0);
-    let mut config = design.run_config(design.baseline, seed);
+    let mut config = config.clone();
     config.train.threads = Some(threads);
     let vocab_size = corpus.tokenizer.vocab_size();
     let (plan, mut mixer) =
@@ -139,7 +138,7 @@ fn prepare<'a>(
     let names: Vec<String> = corpus.domains.iter().map(|d| d.name.clone()).collect();
     let batch = read_batch(&draw.draws, &shards, &names, config.train.context, vocab_size)?;
     let init = config.model.init_dir(&config.base)?;
-    let mut engine = plan.engine(init.as_deref(), &corpus.tokenizer, device, seed)?;
+    let mut engine = plan.engine(init.as_deref(), &corpus.tokenizer, device, config.seed)?;
     Ok(move || {
         // So small a rate that nothing is learned of the one batch.
         engine.step(&batch, 1e-12)?;
