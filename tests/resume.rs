@@ -467,7 +467,9 @@ fn a_collapse_is_warned_of_once_a_run_and_shown_by_its_report() {
         let of = &record["domains"][domain];
         of["multiplier"].as_f64().unwrap() * of["sampling_weight"].as_f64().unwrap()
     };
-    assert!((found["share"].as_f64().unwrap() - share(domain)).abs() < 1e-12 && share(domain) > 0.95);
+    assert!(
+        (found["share"].as_f64().unwrap() - share(domain)).abs() < 1e-12 && share(domain) > 0.95
+    );
     let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(&summary["collapse"], found);
     let page = fs::read_to_string(run.join("report.html")).unwrap();
@@ -485,10 +487,7 @@ fn a_collapse_is_warned_of_once_a_run_and_shown_by_its_report() {
     assert_eq!(resumed["collapse"], *found);
 
     // Shares that a config fixes are meant.
-    place.edit(
-        "shares = { prose = 0.75, code = 0.25 }",
-        "shares = { prose = 0.99, code = 0.01 }",
-    );
+    place.edit("shares = { prose = 0.75, code = 0.25 }", "shares = { prose = 0.99, code = 0.01 }");
     let fixed = place.ok(&["train", "config.toml", "--out", "fixed"]);
     assert!(!String::from_utf8(fixed.stderr).unwrap().contains("collapsed"));
 }

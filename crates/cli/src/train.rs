@@ -65,6 +65,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     if let Some(begun) = begun {
         plan.run.train.go_on_in(begun, device);
     }
+    plan.know_init(init.as_deref())?;
     let engine = plan.engine(init.as_deref(), &corpus.tokenizer, device, config.seed)?;
     let reference = reference_engine(&config, &plan.run.train, &corpus.tokenizer, device, session)?;
     let fresh = from.is_none();

@@ -173,8 +173,7 @@ impl Mixer {
         for (consumed, count) in self.consumed.iter_mut().zip(&counts) {
             *consumed += *count as u64;
         }
-        mixture.measurements.collapse =
-            self.collapse(step, &mixture.sampling, &mixture.objective);
+        mixture.measurements.collapse = self.collapse(step, &mixture.sampling, &mixture.objective);
         self.residuals = residuals;
         self.step += 1;
         Ok(StepDraw {
@@ -383,9 +382,8 @@ impl Mixer {
         // Where p is the objective, the loss strategy has no say.
         let weighs = self.options.objective != Objective::Sampled;
         let loss = Some(self.loss.as_ref()).filter(|_| weighs);
-        let objective = loss.and_then(|loss| {
-            of(Distribution::Objective, loss, objective, self.begun.objective)
-        });
+        let objective = loss
+            .and_then(|loss| of(Distribution::Objective, loss, objective, self.begun.objective));
         let sampled =
             || of(Distribution::Sampling, self.sampling.as_ref(), sampling, self.begun.sampling);
         objective.or_else(sampled)

@@ -11,8 +11,7 @@ const RUN: RunSize = RunSize { steps: 400, batch_size: 12, context: 16, seed: 5 
 
 fn domains(importances: [f64; 3]) -> Vec<DomainInfo> {
     let names = ["web", "code", "math"].into_iter().zip(importances);
-    let domain =
-        |(name, importance)| DomainInfo { importance, ..DomainInfo::new(name, 2_000) };
+    let domain = |(name, importance)| DomainInfo { importance, ..DomainInfo::new(name, 2_000) };
     names.map(domain).collect()
 }
 

@@ -30,8 +30,8 @@ pub use interval::{Interval, interval};
 pub use metrics::{MetricsLog, read_evaluations, read_metrics};
 pub use number::{bytes, count, duration, thousands};
 pub use record::{
-    CollapseRecord, EvalDomainRecord, EvalRecord, LearnedShares, PerDomain, Record, StepDomainRecord,
-    StepRecord,
+    CollapseRecord, EvalDomainRecord, EvalRecord, LearnedShares, PerDomain, Record,
+    StepDomainRecord, StepRecord,
 };
 pub use sink::{LogSpec, Loggers, Opening, ResumePoint, TrackioProject};
 pub use table::{
