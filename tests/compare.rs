@@ -513,7 +513,9 @@ fn two_processes_share_one_folder_and_come_to_the_same_verdict() {
             place.ok(&[&alone[..], more].concat());
         }
         let processes = [0, 1].map(|_| beside(&place, out, more));
-        processes.map(ended_well);
+        for process in processes {
+            ended_well(process);
+        }
         let expected = if out == "looks" { "alone" } else { "whole" };
         let (expected, shared) = (place.path(expected), place.path(out));
         for file in ["comparison.json", "losses.csv", "compare.json"] {

@@ -7,7 +7,7 @@
 //! A distribution p amounts to exp(−Σ p ln p) domains: K of even shares, 1 of a single one. It has
 //! collapsed where
 //!
-//! - it amounts to fewer than a tenth of the domains that it began with, or than 1.5 of at least 3;
+//! - it amounts to fewer than a tenth of the domains that it began with, or than 1.5 of at least 2.5;
 //!   of two domains 1.5 is a share of 86 %, so that the others together hardly count;
 //! - or one domain has more than 95 % of it: of a batch of 20 sequences all others share one.
 //!
@@ -23,7 +23,7 @@ use serde::Serialize;
 const PART: f64 = 0.1;
 /// Domains below which it has in any case, where it began with at least [`SEVERAL`].
 const FEW: f64 = 1.5;
-const SEVERAL: f64 = 3.0;
+const SEVERAL: f64 = 2.5;
 /// The share of one domain above which it has.
 const NEARLY_ALL: f64 = 0.95;
 
@@ -118,6 +118,9 @@ mod tests {
         };
         assert!(found(&of(9), 100.0).is_some());
         assert_eq!(found(&of(11), 100.0), None);
+        // Of three uneven ones too, but not of two and a little.
+        assert!(found(&leaning(3, 0.9), 2.94).is_some());
+        assert_eq!(found(&leaning(3, 0.9), 2.4), None);
         // Where it began with 12 of them, 9 are many.
         assert_eq!(found(&of(9), 12.0), None);
     }
