@@ -13,6 +13,7 @@ use crate::lab::{self, LabArgs};
 use crate::limits;
 use crate::prepare::{self, PrepareArgs};
 use crate::report::{self, ReportArgs};
+use crate::search::{self, SearchArgs};
 use crate::session::{Common, Flag, Flags, Session};
 use crate::train::{self, TrainArgs};
 
@@ -41,6 +42,9 @@ pub enum Command {
     /// Train every arm with several seeds and tell which is better, with error bars; or compare
     /// runs that exist already
     Compare(CompareArgs),
+    /// Find a mixture by many cheap runs, and run it against the alternatives: only what that shows is
+    /// reported as its gain
+    Search(SearchArgs),
     /// Loss, perplexity and bits per byte of every domain
     Eval(EvalArgs),
     /// Write one HTML page about run folders or a comparison: losses, weights, speed (--out
@@ -48,8 +52,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Continue a text
     Generate(GenerateArgs),
-    /// Say what a tokenized file, run folder or checkpoint holds; `inspect strategies` lists the
-    /// strategies
+    /// Say what a tokenized file, run folder or checkpoint holds; `inspect strategies` and `inspect
+    /// laws` list the strategies and the laws of mixtures
     Inspect(InspectArgs),
     /// Write tokenized files in another format, token for token
     Convert(ConvertArgs),
@@ -68,6 +72,7 @@ impl Command {
             Self::Prepare(_) => Flags::of("prepare", &[Set, Out, Seed]),
             Self::Train(_) => Flags::of("train", &[Set, Out, Seed, Device, Resume]),
             Self::Compare(_) => Flags::of("compare", &[Set, Out, Seed, Device]),
+            Self::Search(args) => args.flags(),
             Self::Report(_) => Flags::of("report", &[Out]),
             Self::Eval(_) => Flags::of("eval", &[Set, Out, Seed, Device]),
             Self::Generate(_) => Flags::of("generate", &[Seed, Device]),
@@ -94,6 +99,7 @@ impl Command {
             Self::Prepare(args) => prepare::run(args, session),
             Self::Train(args) => train::run(args, session),
             Self::Compare(args) => compare::run(args, session),
+            Self::Search(args) => search::run(args, session),
             Self::Eval(args) => eval::run(args, session),
             Self::Report(args) => report::run(args, session),
             Self::Generate(args) => generate::run(args, session),

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::compare_spec::CompareSpec;
+use crate::search_spec::SearchSpec;
 
 /// A config problem: what was expected, what was found, where.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,9 @@ pub struct Config {
     /// What `cuvee compare` compares. The configs of its runs lack it.
     #[serde(default, skip_serializing)]
     pub compare: Option<CompareSpec>,
+    /// What `cuvee search` searches. The configs of its runs lack it.
+    #[serde(default, skip_serializing)]
+    pub search: Option<SearchSpec>,
 }
 
 /// `[data]`
@@ -408,6 +412,37 @@ pub fn overridden<T: DeserializeOwned>(
     let given = overrides.iter().map(|o| format!(" --set {o}")).collect::<String>();
     serde_path_to_error::deserialize(table).map_err(|e| {
         ConfigError(explain(&format!("{origin}{given}"), None, &e.path().to_string(), e.inner()))
+    })
+}
+
+/// A section of a config with other values for some of its keys; `key` says where these stand.
+///
+/// # Errors
+/// [`ConfigError`] naming the key.
+pub fn patched<T: Serialize + DeserializeOwned>(
+    origin: &str,
+    key: &str,
+    section: &T,
+    other: &toml::Table,
+    instead: &[[&str; 2]],
+) -> Result<T, ConfigError> {
+    let mut table = toml::Table::try_from(section)
+        .map_err(|e| ConfigError(format!("cannot write the config: {e}")))?;
+    for [one, another] in instead {
+        // Whichever of two keys that exclude each other is given.
+        for (given, replaced) in [(one, another), (another, one)] {
+            if other.contains_key(*given) {
+                table.remove(*replaced);
+            }
+        }
+    }
+    table.extend(other.clone());
+    serde_path_to_error::deserialize(table).map_err(|e| {
+        let path = match e.path().to_string() {
+            path if path == "." => key.to_owned(),
+            path => format!("{key}.{path}"),
+        };
+        ConfigError(explain(origin, None, &path, e.inner()))
     })
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use cuvee_data::{Inspection, Manifest, Split};
 use cuvee_report::{bytes, count, thousands};
+use cuvee_search::law::LAWS;
+use cuvee_search::proposal::PROPOSALS;
 use cuvee_train::{checkpoint, hf};
 use cuvee_words::{counted, plural, printable_path};
 use serde_json::{Value, json};
@@ -16,7 +18,8 @@ use crate::token_file::TokenFileArgs;
 /// What `inspect` is asked to do.
 #[derive(clap::Args, Debug, Clone)]
 pub struct InspectArgs {
-    /// A shard folder, a tokenized file, a run folder, a checkpoint, or the word `strategies`
+    /// A shard folder, a tokenized file, a run folder, a checkpoint, or one of the words
+    /// `strategies` and `laws`
     pub path: PathBuf,
     /// What a tokenized file is and how it is read, where it does not tell
     #[command(flatten)]
@@ -28,6 +31,8 @@ pub fn run(args: &InspectArgs, session: &Session) -> anyhow::Result<()> {
     let path = args.path.as_path();
     let (text, document) = if path == Path::new("strategies") {
         strategies()
+    } else if path == Path::new("laws") {
+        laws()
     } else if path.join("plan.json").is_file() {
         run_folder(path)?
     } else if path.join("config.json").is_file() {
@@ -66,6 +71,27 @@ fn strategies() -> (String, Value) {
         .map(|s| json!({ "name": s.name, "summary": s.summary, "source": s.source }))
         .collect();
     (cuvee_mixer::strategies_markdown(), json!({ "strategies": rows }))
+}
+
+/// The laws of mixtures, and the rules that need none, as [search] takes them.
+fn laws() -> (String, Value) {
+    let row = |name: &str, kind: &str, summary: &str, source: &str| json!({ "name": name, "kind": kind, "summary": summary, "source": source });
+    let laws = LAWS.iter().map(|law| row(law.name, "law", law.summary, law.source));
+    let rules = PROPOSALS.iter().map(|rule| row(rule.name, "rule", rule.summary, rule.source));
+    let rows: Vec<Value> = laws.chain(rules).collect();
+    let cell = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().replace('|', "\\|");
+    let mut text =
+        String::from("| name | kind | what it says | source |\n| --- | --- | --- | --- |\n");
+    for line in &rows {
+        text.push_str(&format!(
+            "| `{}` | {} | {} | {} |\n",
+            cell(line, "name"),
+            cell(line, "kind"),
+            cell(line, "summary"),
+            cell(line, "source")
+        ));
+    }
+    (text, json!({ "laws": rows }))
 }
 
 /// A shard folder, the folder of an entry with several, or one tokenized file.

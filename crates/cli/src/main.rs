@@ -19,6 +19,8 @@ mod progress;
 mod report;
 mod run_folder;
 mod samples;
+mod search;
+mod search_spec;
 mod session;
 mod sweep;
 mod token_file;

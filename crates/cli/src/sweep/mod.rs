@@ -24,4 +24,4 @@ pub use arms::{
 pub use cost::Cost;
 pub use one_run::{Status, Stopped, check_config, evaluations, status};
 pub use speed::{Sharing, Wanted};
-pub use watch::{Course, NextRound, Watch};
+pub use watch::{Course, NextRound, Unwatched, Watch};

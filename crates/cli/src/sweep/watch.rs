@@ -40,3 +40,20 @@ pub trait Watch: Sync {
     /// Runs that cannot be read.
     fn after_round(&self, round: usize) -> anyhow::Result<NextRound>;
 }
+
+/// Of a sweep whose runs are all made, each to its end.
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    fn evaluated(&self, _run: Run, _step: u64, _loss: f64) {}
+
+    fn after_evaluation(&self, _run: Run, _step: u64, _stopping: &dyn Fn() -> bool) -> Course {
+        Course::On
+    }
+
+    fn ended(&self, _run: Run) {}
+
+    fn after_round(&self, _round: usize) -> anyhow::Result<NextRound> {
+        Ok(NextRound::default())
+    }
+}

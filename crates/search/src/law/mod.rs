@@ -1,7 +1,31 @@
 //! The table of laws: what a mixture's loss is, fitted to runs of other mixtures. A law is its file
 //! and its row here.
+//!
+//! Laws of the shares stand on `sample` (mixtures with the mean of their runs), are fitted again
+//! without each mixture by `refitted`, and share `ridge`, `least_squares` and `residual`. They read
+//! p; α and epochs are for laws that tell them apart.
 
-use crate::error::Result;
+mod bimix;
+mod exposure;
+mod folds;
+mod gp;
+mod least_squares;
+mod linear;
+mod log_linear;
+mod observations;
+mod observed;
+mod power_log_linear;
+mod power_ridge;
+mod refitted;
+mod regmix;
+mod residual;
+mod ridge;
+mod sample;
+mod two_knob;
+
+pub use observed::observations;
+
+use crate::error::{Result, SearchError};
 
 /// Where a law is asked: one mixture over K domains.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,4 +116,50 @@ pub struct LawEntry {
 }
 
 /// All laws, the default first.
-pub const LAWS: &[LawEntry] = &[];
+pub const LAWS: &[LawEntry] = &[
+    power_log_linear::ENTRY,
+    power_ridge::ENTRY,
+    log_linear::ENTRY,
+    linear::ENTRY,
+    gp::ENTRY,
+    bimix::ENTRY,
+    regmix::ENTRY,
+    exposure::ENTRY,
+    two_knob::ENTRY,
+];
+
+/// The row of the law called `name`.
+///
+/// # Errors
+/// A name that no law has.
+pub fn find_law(name: &str) -> Result<&'static LawEntry> {
+    LAWS.iter().find(|law| law.name == name).ok_or_else(|| {
+        let names: Vec<&str> = LAWS.iter().map(|law| law.name).collect();
+        SearchError::BadValue {
+            expected: format!("one of the laws {}", names.join(", ")),
+            found: format!("`{name}`"),
+            place: "the law's name".to_owned(),
+            hint: "`cuvee inspect laws` says what each is",
+        }
+    })
+}
+
+/// The table of laws in Markdown, one row a law.
+pub fn laws_markdown() -> String {
+    let mut table = String::from("| law | what it says | source |\n| --- | --- | --- |\n");
+    for LawEntry { name, summary, source, .. } in LAWS {
+        table.push_str(&format!("| `{name}` | {summary} | {source} |\n"));
+    }
+    table
+}
+
+/// The table of laws as a list of `{name, summary, source}`.
+pub fn laws_json() -> serde_json::Value {
+    let rows = LAWS.iter().map(|LawEntry { name, summary, source, .. }| {
+        serde_json::json!({ "name": name, "summary": summary, "source": source })
+    });
+    rows.collect()
+}
+
+#[cfg(test)]
+mod tests;

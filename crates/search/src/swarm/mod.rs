@@ -1,6 +1,17 @@
 //! A swarm: runs of many mixtures, what each was trained on and what came out. It is the search's
 //! memory: laws are fitted to it, and it serves other budgets, targets and groups of domains later.
 
+mod regroup;
+
+pub use regroup::Frozen;
+mod olmix;
+mod table;
+mod text_table;
+
+pub use olmix::{read_olmix, write_olmix};
+pub use table::{find_target, read_table, write_table};
+pub use text_table::NamedText;
+
 /// A swarm over K domains and M targets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Swarm {
@@ -19,7 +30,8 @@ pub struct Swarm {
 pub struct SwarmRun {
     /// What its folder is called; a number in tables of other programs.
     pub name: String,
-    /// Why it was made: `uniform`, `prior`, `raised`, `left-out`, `spread`, `proposed`, `two-knob`.
+    /// Why it was made: `uniform`, `prior`, `raised`, `left-out`, `spread`, `proposed`, `two-knob`;
+    /// `given` where another program's table does not say.
     pub kind: String,
     /// The run's seed.
     pub seed: u64,

@@ -87,7 +87,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         check_split(domains, Split::Valid, plan.train.context)?;
         let request = mixer.observation_request();
-        if request.held_out_every.is_some() {
+        if request.held_out_every.is_some() || plan.eval.tune {
             check_split(domains, Split::Tune, plan.train.context)?;
         }
         // Refused here if the engine does not have it, rather than at the first step that asks.
@@ -385,6 +385,10 @@ impl<'a> Trainer<'a> {
             .windows(&windows)
             .and_then(|()| observer.evaluation(&evaluation.record(plan.split)))
             .map_err(|e| TrainError::Log { step, source: e })?;
+        // A model that was not trained yet tells nothing of a mixture.
+        if self.plan.eval.tune && step > 0 {
+            self.measure_held_out(step, 0, observer)?;
+        }
         if step == 0 {
             self.state.first_evaluation = Some(evaluation.clone());
         }
@@ -402,7 +406,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Mean and variance of the losses of every domain's tune split, for the strategies that steer
-    /// by them; `turn` moves the windows on.
+    /// by them and for whoever chooses between runs; `turn` moves the windows on.
     fn measure_held_out(
         &mut self,
         step: u64,

@@ -16,11 +16,15 @@ pub struct EvalSpec {
     /// Windows of each domain's tune split, for strategies that steer by it; the others never look
     /// there.
     pub tune_sequences: usize,
+    /// Whether every evaluation after a step measures the tune split as well, always the same
+    /// windows: for a search, which chooses by it and verifies on the valid split.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tune: bool,
 }
 
 impl Default for EvalSpec {
     fn default() -> Self {
-        Self { every: 100, sequences: 64, tune_sequences: 32 }
+        Self { every: 100, sequences: 64, tune_sequences: 32, tune: false }
     }
 }
 

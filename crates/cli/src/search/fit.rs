@@ -1,0 +1,261 @@
+//! The law: which one, fitted to the swarm, and what it is worth by its own held-out predictions.
+
+use std::path::PathBuf;
+
+use cuvee_search::document::{FitDocument, Judged, Reached, TargetFit};
+use cuvee_search::judge::{choose, judge_predictions, reach};
+use cuvee_search::law::{Fitted, LAWS, LawEntry, LawOptions, Observations, observations};
+use cuvee_search::swarm::{NamedText, Swarm, read_table, write_table};
+use cuvee_words::{counted, printable_path, shell_path};
+use rayon::prelude::*;
+
+use super::cheap::Batch;
+use super::design::{Method, refused};
+use super::registration::{read_document, write_document};
+use super::search::{Search, not_yet};
+use crate::config::ConfigError;
+
+/// The swarm's name in the folder of a search, and the fit's.
+pub const SWARM: &str = "swarm.csv";
+const FIT: &str = "fit.json";
+
+/// A swarm, as laws see it.
+pub struct Observed {
+    /// The runs.
+    pub swarm: Swarm,
+    /// sha256 of their table.
+    pub hash: String,
+    /// The runs and each target's losses.
+    pub targets: Vec<Observations>,
+}
+
+impl Search<'_> {
+    /// Writes the table of the finished runs.
+    ///
+    /// # Errors
+    /// A run that cannot be read, or one that is missing.
+    pub fn write_swarm(&self) -> anyhow::Result<()> {
+        let made = self.read(&[Batch::Pilot, Batch::Swarm])?;
+        if made.missing > 0 {
+            return not_yet(
+                self,
+                &format!("finished runs, {} more", made.missing),
+                Batch::Swarm.name(),
+            );
+        }
+        for why in &made.left_out {
+            self.session.say(format!("note: left out: {why}"));
+        }
+        let path = self.folder.join(SWARM);
+        Ok(cuvee_fs::write_file(&path, write_table(&made.swarm).as_bytes())?)
+    }
+
+    /// Where that table is.
+    pub fn swarm_path(&self) -> PathBuf {
+        self.folder.join(SWARM)
+    }
+
+    /// Reads the table of the swarm.
+    ///
+    /// # Errors
+    /// No such table, or one that is not of this search.
+    pub fn observed(&self) -> anyhow::Result<Observed> {
+        let path = self.folder.join(SWARM);
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            return not_yet(self, &format!("the table of the swarm, {SWARM}"), Batch::Swarm.name());
+        };
+        let name = printable_path(&path).to_string();
+        let swarm = read_table(NamedText { name: &name, text: &text }).map_err(refused)?;
+        let declared = self.declared.domains.iter().map(|domain| &domain.name);
+        if !swarm.domains.iter().eq(declared.clone()) || !swarm.targets.iter().eq(declared) {
+            return Err(ConfigError(format!(
+                "{name}: expected the domains of this search, found {}\nhint: cuvee search swarm {} writes it anew",
+                swarm.domains.join(", "),
+                self.as_typed()
+            ))
+            .into());
+        }
+        let targets = (0..swarm.targets.len())
+            .map(|target| observations(&swarm, target))
+            .collect::<Result<_, _>>()
+            .map_err(refused)?;
+        Ok(Observed { swarm, hash: cuvee_data::sha256_hex(text.as_bytes()), targets })
+    }
+
+    /// What laws are made with.
+    pub fn law_options(&self) -> LawOptions {
+        LawOptions { seed: self.declared.seed }
+    }
+
+    /// Chooses the law, judges it, and writes `fit.json`.
+    ///
+    /// # Errors
+    /// A swarm that the law cannot be fitted to.
+    pub fn fit(&self) -> anyhow::Result<FitDocument> {
+        let observed = self.observed()?;
+        let law = match self.design.method {
+            Method::Law(law) => law,
+            Method::Auto => {
+                let together = together(&observed.targets, &self.weights());
+                choose(LAWS, &self.law_options(), &together).map_err(refused)?.0
+            }
+            Method::Rule(rule) => {
+                return Err(ConfigError(format!(
+                    "search.law: expected a law to fit, found the rule `{}`, which needs none\nhint: cuvee search propose {}",
+                    rule.name(),
+                    self.as_typed()
+                ))
+                .into());
+            }
+        };
+        let judged = judge(law, &self.law_options(), &observed.targets, &self.weights());
+        let judged = judged.map_err(refused)?;
+        let fitted = self.fitted(law, &observed)?;
+        let domains = observed.targets.first().map(reach).unwrap_or_default();
+        let there: Vec<&str> = observed.swarm.runs.iter().map(|run| run.name.as_str()).collect();
+        let missing = [Batch::Pilot, Batch::Swarm].into_iter().flat_map(|batch| {
+            self.declared_runs(batch)
+                .iter()
+                .map(move |run| format!("{}/{}/seed-{}", batch.name(), run.mixture, run.seed))
+        });
+        let left_out = missing.filter(|name| !there.contains(&name.as_str())).collect();
+        let target = |(place, law): (usize, &Box<dyn Fitted>)| TargetFit {
+            target: observed.swarm.targets[place].clone(),
+            weight: self.declared.domains[place].weight,
+            judged: judged.targets[place].clone(),
+            form: law.describe(),
+        };
+        let document = FitDocument {
+            law: law.name.to_owned(),
+            swarm: observed.hash.clone(),
+            chosen: matches!(self.design.method, Method::Auto),
+            left_out,
+            together: judged.together,
+            targets: fitted.iter().enumerate().map(target).collect(),
+            domains: observed
+                .swarm
+                .domains
+                .iter()
+                .zip(&domains)
+                .map(|(name, reach)| Reached::new(name, reach))
+                .collect(),
+        };
+        let path = self.folder.join(FIT);
+        write_document(&path, &document)?;
+        self.session.say(format!("{}\nfit       {}", fit_table(&document), shell_path(&path)));
+        Ok(document)
+    }
+
+    /// The fit that was written for the swarm as it is now.
+    ///
+    /// # Errors
+    /// None, or one of another swarm.
+    pub fn read_fit(
+        &self,
+        observed: &Observed,
+    ) -> anyhow::Result<(FitDocument, &'static LawEntry)> {
+        let fit: Option<FitDocument> = read_document(&self.folder.join(FIT))?;
+        let Some(fit) = fit.filter(|fit| fit.swarm == observed.hash) else {
+            return not_yet(self, &format!("a fit of the swarm, {FIT}"), "fit");
+        };
+        let Some(law) = LAWS.iter().find(|law| law.name == fit.law) else {
+            return not_yet(self, &format!("a fit of a law that there is, {FIT}"), "fit");
+        };
+        Ok((fit, law))
+    }
+
+    /// The law of every target.
+    ///
+    /// # Errors
+    /// A swarm that it cannot be fitted to.
+    pub fn fitted(
+        &self,
+        law: &LawEntry,
+        observed: &Observed,
+    ) -> anyhow::Result<Vec<Box<dyn Fitted>>> {
+        let form = (law.make)(&self.law_options());
+        let fits = observed.targets.par_iter().map(|seen| form.fit(seen));
+        Ok(fits.collect::<Result<_, _>>().map_err(refused)?)
+    }
+}
+
+/// What a law is worth for each target, and for their weighted sum.
+struct Judgements {
+    targets: Vec<Judged>,
+    together: Judged,
+}
+
+fn judge(
+    law: &'static LawEntry,
+    options: &LawOptions,
+    targets: &[Observations],
+    weights: &[f64],
+) -> cuvee_search::Result<Judgements> {
+    let form = (law.make)(options);
+    let predicted: Vec<Vec<f64>> = targets
+        .par_iter()
+        .map(|observed| form.leave_one_out(observed))
+        .collect::<cuvee_search::Result<_>>()?;
+    let of = |predicted: &[f64], observed: &Observations| {
+        Judged::new(&judge_predictions(law.name, predicted, options.seed, observed))
+    };
+    let all = together(targets, weights);
+    let sums = weighted(&predicted.iter().map(Vec::as_slice).collect::<Vec<_>>(), weights);
+    Ok(Judgements {
+        together: of(&sums, &all),
+        targets: predicted.iter().zip(targets).map(|(p, observed)| of(p, observed)).collect(),
+    })
+}
+
+/// The runs with Σ ω L, what is minimised.
+fn together(targets: &[Observations], weights: &[f64]) -> Observations {
+    let losses: Vec<&[f64]> = targets.iter().map(|target| target.losses.as_slice()).collect();
+    let first = targets.first();
+    Observations {
+        losses: weighted(&losses, weights),
+        points: first.map(|target| target.points.clone()).unwrap_or_default(),
+        groups: first.map(|target| target.groups.clone()).unwrap_or_default(),
+    }
+}
+
+/// Each run's weighted sum over the targets. `[M][n]` to `[n]`
+fn weighted(values: &[&[f64]], weights: &[f64]) -> Vec<f64> {
+    let runs = values.first().map_or(0, |values| values.len());
+    let sum = |run: usize| values.iter().zip(weights).map(|(v, weight)| weight * v[run]).sum();
+    (0..runs).map(sum).collect()
+}
+
+/// The fit in words.
+fn fit_table(fit: &FitDocument) -> String {
+    let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.3}"));
+    let row = |name: &str, judged: &Judged| {
+        format!(
+            "\n  {name:<20} {:>7} {:>9} {:>9.3} {:>9} {:>10.4} {:>10.4}{}",
+            number(judged.loo_r2),
+            number(judged.spearman),
+            judged.permutation_p,
+            number(judged.noise_ceiling),
+            judged.regret_at_1,
+            judged.optimism,
+            if judged.worthless { "  worthless" } else { "" },
+        )
+    };
+    let mut text = format!(
+        "Fit of `{}` to {} of {}, judged by runs that it has not seen\n  {:<20} {:>7} {:>9} {:>9} {:>9} {:>10} {:>10}",
+        fit.law,
+        counted(fit.together.n, "run"),
+        counted(fit.together.mixtures, "mixture"),
+        "target",
+        "R²",
+        "Spearman",
+        "chance p",
+        "ceiling",
+        "regret@1",
+        "optimism",
+    );
+    for target in &fit.targets {
+        text.push_str(&row(&target.target, &target.judged));
+    }
+    text.push_str(&row("Σ ω L", &fit.together));
+    text
+}

@@ -1,0 +1,46 @@
+//! DoReMi: a reference on the prior, a proxy whose objective follows its excess loss over that, and
+//! the mean of that objective as sampling weights.
+
+use cuvee_mixer::strategy::ExcessDro;
+use cuvee_mixer::{MixtureSpec, Objective, StrategySpec};
+use cuvee_report::{Record, read_metrics};
+use cuvee_search::proposal::doremi::doremi;
+use cuvee_search::shares::uniform;
+
+use super::super::design::refused;
+use super::super::search::Search;
+use super::runs::{make, of_shares, one};
+use crate::config::Config;
+
+/// η and c of the proxy's objective, as published.
+const STEP: f64 = 1.0;
+const EPSILON: f64 = 1e-4;
+
+pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
+    let (domains, proxy) = (&search.declared.domains, &search.design.proxy);
+    let prior: Vec<f64> = domains.iter().map(|domain| domain.prior).collect();
+    let reference = Config { mixture: of_shares(search, &prior), ..proxy.clone() };
+    let reference = one(make(search, vec![("reference".to_owned(), reference)])?)?;
+    let learning = MixtureSpec {
+        objective: Objective::Reweighted,
+        loss: StrategySpec::ExcessDro(ExcessDro {
+            reference: std::path::absolute(reference)?.display().to_string(),
+            step: STEP,
+            epsilon: EPSILON,
+        }),
+        ..of_shares(search, &uniform(domains.len()))
+    };
+    let learning = Config { mixture: learning, ..proxy.clone() };
+    let learned = one(make(search, vec![("proxy".to_owned(), learning)])?)?;
+    let objective: Vec<Vec<f64>> = read_metrics(&learned.join("metrics.jsonl"))?
+        .iter()
+        .filter_map(|record| match record {
+            // α is what is sampled times what it is multiplied by.
+            Record::Step(step) => {
+                Some(step.domains.0.iter().map(|(_, d)| d.multiplier * d.sampling_weight).collect())
+            }
+            Record::Eval(_) => None,
+        })
+        .collect();
+    Ok(doremi(&objective).map_err(refused)?)
+}

@@ -1,0 +1,66 @@
+//! The runs of a rule: cheap runs of its own mixtures.
+
+use std::path::PathBuf;
+
+use cuvee_mixer::MixtureSpec;
+
+use super::super::design::mixture_spec;
+use super::super::search::Search;
+use crate::config::{Config, ConfigError};
+use crate::sweep::{self, Arm, Run, Status, Unwatched};
+
+/// The folder of a rule's runs, in that of the search.
+const RUNS: &str = "rule";
+
+/// The mixture of one knob as a config names it.
+pub(super) fn of_shares(search: &Search, shares: &[f64]) -> MixtureSpec {
+    mixture_spec(&search.design.proxy.mixture, &search.declared.domains, shares, shares)
+}
+
+/// The domain at `place` alone.
+fn alone(search: &Search, place: usize) -> Vec<f64> {
+    let domains = search.declared.domains.len();
+    (0..domains).map(|domain| if domain == place { 1.0 } else { 0.0 }).collect()
+}
+
+/// A cheap run on one domain, which it may go through more often than the target run would: nothing
+/// of that domain alone is proposed.
+pub(super) fn on_one_domain(search: &Search, config: &Config, place: usize) -> Config {
+    let mut config = Config { mixture: of_shares(search, &alone(search, place)), ..config.clone() };
+    config.domains.iter_mut().for_each(|domain| domain.max_epochs = None);
+    config
+}
+
+/// Makes the runs `named`, and gives their folders.
+pub(super) fn make(search: &Search, named: Vec<(String, Config)>) -> anyhow::Result<Vec<PathBuf>> {
+    let arm = |(name, config)| Arm { name, set: Vec::new(), config, order_offset: None };
+    let mut arms: Vec<Arm> = named.into_iter().map(arm).collect();
+    let arithmetic = search.arithmetic();
+    let plans = sweep::resolve(&mut arms, 0, &search.corpus, search.device, arithmetic)?;
+    sweep::pin_threads(&mut arms, search.declared.threads);
+    let folder = search.folder.join(RUNS);
+    let seed = search.declared.seed;
+    let runs: Vec<Run> = (0..arms.len()).map(|arm| Run { arm, seed, sampled: false }).collect();
+    let sweep = search.sweep(&folder, &arms, &plans);
+    sweep.run(std::slice::from_ref(&runs), search.jobs, &Unwatched, search.session)?;
+    let mut folders = Vec::with_capacity(runs.len());
+    for run in runs {
+        let folder = sweep.run_folder(run);
+        match sweep::status(&folder, plans[run.arm].steps)? {
+            Status::Finished => folders.push(folder),
+            Status::Stopped(_) | Status::Unfinished(_) => {
+                return Err(ConfigError(format!(
+                    "the run {} ended without a result, and the rule needs it\nhint: a lower learning rate (search.proxy.train.lr)",
+                    sweep.run_name(run)
+                ))
+                .into());
+            }
+        }
+    }
+    Ok(folders)
+}
+
+/// The only one of `folders`.
+pub(super) fn one(folders: Vec<PathBuf>) -> anyhow::Result<PathBuf> {
+    folders.into_iter().next().ok_or_else(|| anyhow::anyhow!("a sweep of one run made none"))
+}

@@ -1,0 +1,265 @@
+//! What a law leaves over, as a Gaussian process on the square roots of the shares.
+//!
+//! Covariance of two mixtures: Matérn 5/2, (1 + √5 d + 5d²/3) e^(−√5 d), at the distance
+//! d² = Σ_j m_j² (√r_j − √q_j)² / ℓ². Length ℓ and the ratio of noise to signal are averaged over a
+//! grid, each pair with the weight (its leave-one-out error)^(−n/2) that it would have in a
+//! likelihood, tempered by a half; "nothing is left over" is one of the candidates, so that noise
+//! is not fitted. Beyond 128 mixtures the process stands on 128 landmarks among them, chosen by
+//! pivoted Cholesky, which keeps a fit's cost linear in the mixtures (Foster et al., *JMLR* 10,
+//! 2009).
+//!
+//! Source: Rasmussen & Williams, *Gaussian Processes for Machine Learning*, 2006, §4.2 and §5.4.2.
+
+use super::Point;
+use super::power_ridge::SMALLEST_SHARE;
+use super::sample::{Sample, share};
+use nalgebra::{DMatrix, DVector};
+
+const LENGTHS: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
+const NOISES: [f64; 9] = [1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0];
+const LANDMARKS: usize = 128;
+/// Candidates that weigh less are left out.
+const SMALLEST_WEIGHT: f64 = 1e-3;
+
+/// The process, given what a law left over.
+pub(super) struct Residual {
+    /// m_j; a domain with 0 does not count. `[K]`
+    metric: Vec<f64>,
+    parts: Vec<Part>,
+    /// Σ weight · error² of leave-one-out over that of the bare law, of the best candidate.
+    pub ratio: f64,
+}
+
+/// The landmarks of one ℓ.
+struct Part {
+    length: f64,
+    /// m_j √r_j. `[K, landmarks]`
+    landmarks: DMatrix<f64>,
+    pulls: DVector<f64>,
+}
+
+impl Residual {
+    /// Fits `errors`, losses less predictions of the law.
+    pub fn fit(sample: &Sample, errors: &[f64], metric: Vec<f64>) -> Self {
+        let roots = sample.weights.iter().map(|weight| weight.sqrt()).collect::<Vec<_>>();
+        let places = DMatrix::from_fn(sample.domains(), sample.len(), |domain, row| {
+            metric[domain] * sample.shares[(row, domain)].max(0.0).sqrt()
+        });
+        let bare = sample.squares(errors.iter().copied());
+        let mut candidates = Vec::new();
+        let mut bases = Vec::with_capacity(LENGTHS.len());
+        for length in LENGTHS {
+            let basis = Basis::new(&places, length, &roots, errors);
+            for noise in NOISES {
+                candidates.push((basis.held_out_squares(noise), bases.len(), noise));
+            }
+            bases.push(basis);
+        }
+        let best = candidates.iter().map(|candidate| candidate.0).fold(bare, f64::min);
+        // Errors of 0 need no process.
+        let power = -(sample.weights.iter().sum::<f64>()) / 4.0;
+        let weigh = |squares: f64| if best > 0.0 { (squares / best).powf(power) } else { 0.0 };
+        let total = candidates.iter().map(|c| weigh(c.0)).sum::<f64>() + weigh(bare);
+        let mut pulls: Vec<Option<DVector<f64>>> = vec![None; bases.len()];
+        for (squares, index, noise) in candidates {
+            let weight = weigh(squares) / total;
+            if weight > SMALLEST_WEIGHT {
+                let own = bases[index].pulls(noise) * weight;
+                pulls[index] = Some(match pulls[index].take() {
+                    Some(sum) => sum + own,
+                    None => own,
+                });
+            }
+        }
+        let parts = bases.into_iter().zip(pulls).filter_map(|(basis, pulls)| {
+            let (length, landmarks) = (basis.length, places.select_columns(&basis.chosen));
+            Some(Part { length, landmarks, pulls: pulls? })
+        });
+        let ratio = if bare > 0.0 { best / bare } else { 1.0 };
+        Self { parts: parts.collect(), metric, ratio }
+    }
+
+    /// What to add to the law's prediction.
+    pub fn at(&self, point: &Point) -> f64 {
+        let place = self.place(point);
+        let parts = self.parts.iter().map(|part| {
+            let near = part.landmarks.column_iter().zip(&part.pulls);
+            near.map(|(landmark, pull)| {
+                pull * matern((&place - landmark).norm_squared() / part.length.powi(2))
+            })
+            .sum::<f64>()
+        });
+        parts.sum()
+    }
+
+    /// Adds its slope to `slopes`. `[K]`
+    pub fn add_slope(&self, point: &Point, slopes: &mut [f64]) {
+        let place = self.place(point);
+        for part in &self.parts {
+            for (landmark, pull) in part.landmarks.column_iter().zip(&part.pulls) {
+                let away = &place - landmark;
+                let inverse = part.length.powi(-2);
+                let slope = pull * matern_slope(away.norm_squared() * inverse) * 2.0 * inverse;
+                for (domain, sum) in slopes.iter_mut().enumerate() {
+                    let root = share(point, domain).max(SMALLEST_SHARE).sqrt();
+                    *sum += slope * away[domain] * self.metric[domain] / (2.0 * root);
+                }
+            }
+        }
+    }
+
+    fn place(&self, point: &Point) -> DVector<f64> {
+        DVector::from_fn(self.metric.len(), |domain, _| {
+            self.metric[domain] * share(point, domain).max(0.0).sqrt()
+        })
+    }
+}
+
+/// Matérn 5/2 at a squared distance.
+fn matern(squared: f64) -> f64 {
+    let distance = (5.0 * squared).sqrt();
+    (1.0 + distance + distance * distance / 3.0) * (-distance).exp()
+}
+
+/// Its slope in the squared distance.
+fn matern_slope(squared: f64) -> f64 {
+    let distance = (5.0 * squared).sqrt();
+    -5.0 / 6.0 * (1.0 + distance) * (-distance).exp()
+}
+
+/// Functions on landmarks whose inner products are the covariance, taken apart for all noises.
+struct Basis {
+    length: f64,
+    chosen: Vec<usize>,
+    /// The landmarks' own rows, lower triangular. `[m, m]`
+    triangle: DMatrix<f64>,
+    directions: DMatrix<f64>,
+    lengths: DVector<f64>,
+    /// Rows in these directions, times √w. `[n, m]`
+    rotated: DMatrix<f64>,
+    /// The errors times √w, and what they have in each direction.
+    errors: DVector<f64>,
+    parts: DVector<f64>,
+}
+
+impl Basis {
+    fn new(places: &DMatrix<f64>, length: f64, roots: &[f64], errors: &[f64]) -> Self {
+        let (chosen, factor) = pivoted_cholesky(places, length);
+        let triangle = factor.select_rows(&chosen);
+        let mut design = factor;
+        for (mut row, root) in design.row_iter_mut().zip(roots) {
+            row *= *root;
+        }
+        let apart = design.tr_mul(&design).symmetric_eigen();
+        let rotated = design * &apart.eigenvectors;
+        let errors =
+            DVector::from_iterator(errors.len(), errors.iter().zip(roots).map(|(e, r)| e * r));
+        Self {
+            length,
+            chosen,
+            triangle,
+            lengths: apart.eigenvalues.map(|value| value.max(0.0)),
+            directions: apart.eigenvectors,
+            parts: rotated.tr_mul(&errors),
+            rotated,
+            errors,
+        }
+    }
+
+    /// Σ weight · error² of leave-one-out.
+    fn held_out_squares(&self, noise: f64) -> f64 {
+        let shrunk = self.lengths.map(|length| 1.0 / (length + noise));
+        let fitted = &self.rotated * self.parts.component_mul(&shrunk);
+        let rows = self.rotated.row_iter().zip(&self.errors).zip(&fitted);
+        rows.map(|((row, error), fit)| {
+            let leverage: f64 = row.iter().zip(&shrunk).map(|(x, factor)| x * x * factor).sum();
+            ((error - fit) / (1.0 - leverage).max(1e-9)).powi(2)
+        })
+        .sum()
+    }
+
+    /// What each landmark adds to a mixture at its own place.
+    fn pulls(&self, noise: f64) -> DVector<f64> {
+        let shrunk = self.lengths.map(|length| 1.0 / (length + noise));
+        let inner = &self.directions * self.parts.component_mul(&shrunk);
+        // The triangle has pivots above 0: it can be solved for.
+        self.triangle.tr_solve_lower_triangular(&inner).unwrap_or(inner)
+    }
+}
+
+/// The landmarks and the factor G, K ≈ GGᵀ: the largest remaining variance is taken next.
+fn pivoted_cholesky(places: &DMatrix<f64>, length: f64) -> (Vec<usize>, DMatrix<f64>) {
+    let n = places.ncols();
+    let most = n.min(LANDMARKS);
+    let mut remaining = vec![1.0_f64; n];
+    let mut factor = DMatrix::<f64>::zeros(n, most);
+    let mut chosen = Vec::with_capacity(most);
+    for column in 0..most {
+        let pivot =
+            (0..n).fold(0, |best, row| if remaining[row] > remaining[best] { row } else { best });
+        if remaining[pivot] < 1e-7 {
+            break;
+        }
+        let root = remaining[pivot].sqrt();
+        let own: Vec<f64> = (0..column).map(|k| factor[(pivot, k)]).collect();
+        let mut values = DVector::from_fn(n, |row, _| {
+            let away = (places.column(row) - places.column(pivot)).norm_squared();
+            matern(away / length.powi(2))
+        });
+        for (k, own) in own.iter().enumerate() {
+            values.axpy(-own, &factor.column(k), 1.0);
+        }
+        values /= root;
+        for (row, remaining) in remaining.iter_mut().enumerate() {
+            *remaining = (*remaining - values[row].powi(2)).max(0.0);
+        }
+        remaining[pivot] = 0.0;
+        // Rows of earlier landmarks are spanned already: what is left there is rounding.
+        chosen.iter().for_each(|earlier: &usize| values[*earlier] = 0.0);
+        factor.set_column(column, &values);
+        chosen.push(pivot);
+    }
+    let factor = factor.columns(0, chosen.len()).into_owned();
+    (chosen, factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_slope_is_that_of_its_values() {
+        let shares = [[0.1, 0.9], [0.4, 0.6], [0.7, 0.3], [0.9, 0.1], [0.55, 0.45], [0.25, 0.75]];
+        let sample = Sample {
+            shares: DMatrix::from_fn(6, 2, |row, domain| shares[row][domain]),
+            losses: vec![0.0; 6],
+            weights: vec![1.0, 2.0, 1.0, 1.0, 1.0, 1.0],
+        };
+        let errors: Vec<f64> = shares.iter().map(|r| (5.0 * r[0]).sin()).collect();
+        let residual = Residual::fit(&sample, &errors, vec![1.0, 0.5]);
+        assert!(residual.ratio < 0.5, "{}", residual.ratio);
+        let at = |x: f64, y: f64| residual.at(&Point::both(vec![x, y]));
+        let mut slopes = [0.0; 2];
+        residual.add_slope(&Point::both(vec![0.3, 0.6]), &mut slopes);
+        let by_difference = [
+            (at(0.3 + 1e-6, 0.6) - at(0.3 - 1e-6, 0.6)) / 2e-6,
+            (at(0.3, 0.6 + 1e-6) - at(0.3, 0.6 - 1e-6)) / 2e-6,
+        ];
+        for (slope, other) in slopes.iter().zip(by_difference) {
+            assert!((slope - other).abs() < 1e-6 * (1.0 + other.abs()), "{slope} {other}");
+        }
+        // It follows a curve that it can see.
+        assert!((at(0.4, 0.6) - errors[1]).abs() < 0.1);
+    }
+
+    #[test]
+    fn nothing_left_over_stays_nothing() {
+        let sample = Sample {
+            shares: DMatrix::from_fn(5, 1, |row, _| row as f64 / 5.0),
+            losses: vec![0.0; 5],
+            weights: vec![1.0; 5],
+        };
+        let residual = Residual::fit(&sample, &[0.0; 5], vec![1.0]);
+        assert_eq!(residual.at(&Point::both(vec![0.3])), 0.0);
+    }
+}
