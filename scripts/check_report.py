@@ -172,7 +172,7 @@ def contrast(one: str, other: str) -> float:
 MARKS = """[...document.querySelectorAll("figure")].map((figure) => ({
   title: figure.querySelector("strong").textContent,
   plots: [...figure.querySelectorAll(".plot")].map((plot) => plot.querySelectorAll(
-    ".scatterlayer path.js-line, .scatterlayer path.js-fill, .scatterlayer .point").length),
+    ".scatterlayer path.js-line, .scatterlayer path.js-fill, .scatterlayer .point, .barlayer .point").length),
 }))"""
 
 # Bars of intervals in every plot that is drawn, and how many intervals are known there.
@@ -182,9 +182,9 @@ BARS = """[...document.querySelectorAll("figure")].flatMap((figure) => {
   const panels = chosen === undefined ? data.panels : [data.panels[chosen]];
   return [...figure.querySelectorAll(".plot")].map((plot, index) => ({
     title: `${data.title} ${panels[index].title}`,
-    drawn: [...plot.querySelectorAll("path.xerror")].filter((bar) => bar.getAttribute("d")).length,
+    drawn: [...plot.querySelectorAll("path.xerror, path.yerror")].filter((bar) => bar.getAttribute("d")).length,
     known: panels[index].marks.filter((mark) => mark.kind === "interval").flatMap((mark) =>
-      mark.low ?? []).filter((end) => end !== null).length,
+      [...(mark.low ?? []), ...(mark.yLow ?? [])]).filter((end) => end !== null).length,
   }));
 })"""
 
@@ -294,7 +294,7 @@ def uses(browser: Browser, drawn: list[bytes]) -> list[str]:
         if browser.run(f"{head}.getAttribute('aria-sort')") != "ascending":
             wrong.append("the Enter key on a heading does not sort")
 
-    marks = "document.querySelectorAll('.scatterlayer .trace').length"
+    marks = "document.querySelectorAll('.scatterlayer .trace, .barlayer .trace').length"
     before = browser.run(marks)
     toggle = "window.lastShown"
     browser.run("window.lastShown = [...document.querySelectorAll('figure .tools [aria-pressed=true]')].at(-1); 0")

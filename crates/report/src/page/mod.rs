@@ -19,6 +19,7 @@ mod ranking;
 mod read;
 mod runs;
 mod samples;
+mod search;
 mod sheet;
 mod speed;
 
@@ -32,6 +33,9 @@ use crate::error::Result;
 pub use figure::{Axis, Figure, Kind, Mark, Panel};
 pub use input::{EvaluatedText, Generation, ReportInput, RunRecord};
 pub use read::read_runs;
+pub use search::{
+    CheapRun, SearchInput, is_search, read_search, search_report, write_search_report,
+};
 pub use sheet::Page;
 
 use runs::Runs;
