@@ -107,7 +107,7 @@ fn runs(path: &Path, notes: &mut Vec<String>) -> Vec<CheapRun> {
             })
             .collect(),
         Err(error) => {
-            notes.push(left_out(SWARM, without_hints(&error.to_string())));
+            notes.push(left_out(SWARM, &without_hints(&error.to_string())));
             Vec::new()
         }
     }

@@ -55,7 +55,7 @@
       this.rows = [...node.querySelectorAll("[data-domain]")];
       this.targets = [...node.querySelectorAll("[data-target]")];
       for (const [at, row] of this.rows.entries()) {
-        const [range, number] = row.querySelectorAll("input");
+        const [number, range] = row.querySelectorAll("input");
         range.addEventListener("input", () => this.move(at, Number(range.value), range));
         number.addEventListener("input", () => {
           const value = Number(number.value) / 100;
@@ -112,7 +112,7 @@
     show(typed) {
       const { shares, data } = this;
       for (const [i, row] of this.rows.entries()) {
-        const [range, number] = row.querySelectorAll("input");
+        const [number, range] = row.querySelectorAll("input");
         if (range !== typed) range.value = shares[i];
         if (number !== typed) number.value = percent(shares[i]);
         range.setAttribute("aria-valuetext", `${percent(shares[i])} %`);

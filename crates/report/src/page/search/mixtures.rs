@@ -18,13 +18,16 @@ pub(super) fn named(proposal: &ProposalDocument) -> Vec<Named<'_>> {
     let mut mixtures: Vec<&PredictedMixture> =
         proposal.predictions.mixtures.iter().filter(own).collect();
     mixtures.sort_by_key(|mixture| mixture.role != ConfirmRole::Proposal);
-    let named = |mixture: &PredictedMixture| Named {
+    mixtures.into_iter().map(of).collect()
+}
+
+fn of(mixture: &PredictedMixture) -> Named<'_> {
+    Named {
         name: mixture.role.name(),
         shares: &mixture.sampling,
         losses: mixture.targets.clone(),
         mean: mixture.predicted.unwrap_or(f64::NAN),
-    };
-    mixtures.into_iter().map(|mixture| named(mixture)).collect()
+    }
 }
 
 pub(super) fn section(page: &mut Page, input: &SearchInput) {

@@ -20,7 +20,7 @@ use super::sheet::Page;
 use crate::error::Result;
 use crate::number::{count, thousands};
 
-pub use input::{SearchInput, is_search, read_search};
+pub use input::{CheapRun, SearchInput, is_search, read_search};
 
 use sliders::Sliders;
 

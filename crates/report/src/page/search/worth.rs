@@ -1,6 +1,6 @@
 //! What the law is worth: its predictions of runs that it has not seen.
 
-use cuvee_search::document::{Candidate, FitDocument, Judged};
+use cuvee_search::document::{FitDocument, Judged};
 use cuvee_words::counted;
 
 use super::input::SearchInput;
@@ -22,27 +22,12 @@ pub(super) fn section(page: &mut Page, input: &SearchInput) {
         }
         false => "By predictions of runs that it has not seen:",
     };
-    page.paragraph(&format!("Law `{}`, fitted to {}. {said}", fit.law, runs(&fit.together)));
+    let chosen = if fit.chosen { ", chosen among all laws by runs left out" } else { "" };
+    let runs = runs(&fit.together);
+    page.paragraph(&format!("Law `{}`{chosen}, fitted to {runs}. {said}", fit.law));
     let mut rows = vec![row("all targets, weighted", None, &fit.together)];
     rows.extend(fit.targets.iter().map(|t| row(&t.target, Some(t.weight), &t.judged)));
-    page.push(&judged("Each target's law, by its held-out predictions.", "target", rows));
-    if !fit.chosen_from.is_empty() {
-        let candidate = |found: &Candidate| match &found.together {
-            Some(judged) => row(&found.law, None, judged),
-            None => {
-                let why = found.refused.as_deref().unwrap_or("not fitted");
-                let mut cells = vec![Cell::words(&format!("{}: {why}", found.law)).class("weak")];
-                cells.extend((1..COLUMNS.len()).map(|_| Cell::maybe(None, |_| String::new())));
-                cells
-            }
-        };
-        let rows = fit.chosen_from.iter().map(candidate).collect();
-        page.push(&judged(
-            "The laws that it was chosen from, of all targets together.",
-            "law",
-            rows,
-        ));
-    }
+    page.push(&judged(rows));
     page.figure(&figure(fit, input));
 }
 
@@ -50,30 +35,26 @@ fn runs(judged: &Judged) -> String {
     format!("{} of {}", counted(judged.n, "run"), counted(judged.mixtures, "mixture"))
 }
 
-const COLUMNS: [&str; 11] = [
-    "",
-    "weight",
-    "R², held out",
-    "Spearman",
-    "noise ceiling",
-    "p of chance",
-    "regret at 1",
-    "optimism",
-    "distance",
-    "runs",
-    "verdict",
-];
-
-fn judged(caption: &str, first: &str, rows: Vec<Vec<Cell>>) -> String {
-    let caption = format!(
-        "{caption} R²: 1 less the squared errors over those of the mean, 0 and less is worthless. \
-         Ceiling: the largest rank correlation that the noise of repeated runs allows. Regret: the \
-         loss of the mixture that is ranked first, less the best one's; optimism: how much worse it \
-         came out than predicted (nats a token); distance: of it to the nearest other mixture."
-    );
-    let mut columns = COLUMNS.map(str::to_owned).to_vec();
-    first.clone_into(&mut columns[0]);
-    Table { caption: &caption, columns, rows }.html()
+fn judged(rows: Vec<Vec<Cell>>) -> String {
+    let caption = "Each target's law, by its held-out predictions. R²: 1 less the squared errors over \
+                   those of the mean, 0 and less is worthless. Ceiling: the largest rank correlation \
+                   that the noise of repeated runs allows. Regret: the loss of the mixture that is \
+                   ranked first, less the best one's; optimism: how much worse it came out than \
+                   predicted (nats a token); distance: of it to the nearest other mixture.";
+    let columns = [
+        "target",
+        "weight",
+        "R², held out",
+        "Spearman",
+        "noise ceiling",
+        "p of chance",
+        "regret at 1",
+        "optimism",
+        "distance",
+        "runs",
+        "verdict",
+    ];
+    Table { caption, columns: columns.map(str::to_owned).to_vec(), rows }.html()
 }
 
 fn row(name: &str, weight: Option<f64>, judged: &Judged) -> Vec<Cell> {
