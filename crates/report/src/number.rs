@@ -83,6 +83,11 @@ pub(crate) fn decimal(value: f64, digits: usize) -> String {
     }
 }
 
+/// Passes over a domain: `2.50`, `1,200`.
+pub(crate) fn passes(value: f64) -> String {
+    if value >= 1_000.0 { thousands(value.round() as u64) } else { format!("{value:.2}") }
+}
+
 /// A probability: `0.034`, `<0.001`, `1.000`; a p that underflows to 0 is small and not nothing.
 pub(crate) fn probability(p: f64) -> String {
     if p < 0.001 { "<0.001".to_owned() } else { format!("{p:.3}") }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use cuvee_search::document::{FitDocument, Judged, Reached, TargetFit};
 use cuvee_search::judge::{choose, judge_predictions, reach};
-use cuvee_search::law::{Fitted, LAWS, LawEntry, LawOptions, Observations, observations};
+use cuvee_search::law::{
+    Fitted, LAWS, LawEntry, LawOptions, Observations, observations, without_block_effects,
+};
 use cuvee_search::swarm::{NamedText, Swarm, read_table, write_table};
 use cuvee_words::{counted, printable_path, shell_path};
 use rayon::prelude::*;
@@ -164,7 +166,8 @@ impl Search<'_> {
         Ok((fit, law))
     }
 
-    /// The law of every target.
+    /// The law of every target, of losses without what a block's seed does to all of its runs. It is
+    /// judged by the losses as they are.
     ///
     /// # Errors
     /// A swarm that it cannot be fitted to.
@@ -173,8 +176,11 @@ impl Search<'_> {
         law: &LawEntry,
         observed: &Observed,
     ) -> anyhow::Result<Vec<Box<dyn Fitted>>> {
+        let seed = self.declared.seed;
+        let cleaned = without_block_effects(&observed.swarm, law, seed).map_err(refused)?;
         let form = (law.make)(&self.law_options());
-        let fits = observed.targets.par_iter().map(|seen| form.fit(seen));
+        let fit = |target| form.fit(&observations(&cleaned, target)?);
+        let fits = (0..cleaned.targets.len()).into_par_iter().map(fit);
         Ok(fits.collect::<Result<_, _>>().map_err(refused)?)
     }
 }

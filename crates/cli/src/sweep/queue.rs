@@ -115,8 +115,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Makes `runs`, `jobs` at once, in their order. Those that another process makes are left to it
-    /// and waited for; one that it leaves unfinished is made here.
+    /// Makes `runs`, `jobs` at once, in their order. Those that another process makes are left to
+    /// it and waited for; one that it leaves unfinished is made here.
     ///
     /// One more thread looks after the others' runs: a run made here may wait for an evaluation of
     /// one of theirs.

@@ -51,3 +51,6 @@ pub struct Asked {
 pub fn least_runs(domains: usize) -> usize {
     (3 * domains).max(2 * domains + 2).max(12)
 }
+
+#[cfg(test)]
+mod tests;

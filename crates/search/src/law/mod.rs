@@ -6,6 +6,7 @@
 //! p; α and epochs are for laws that tell them apart.
 
 mod bimix;
+mod blocks;
 mod exposure;
 mod folds;
 mod gp;
@@ -23,6 +24,7 @@ mod ridge;
 mod sample;
 mod two_knob;
 
+pub use blocks::without_block_effects;
 pub use observed::observations;
 
 use crate::error::{Result, SearchError};

@@ -1,8 +1,8 @@
 //! NeMo Automodel: `paths` of its Megatron dataset, and its `domain_mixture`, which weighs the loss
 //! of a domain by objective over sampling, as Cuvee does.
 
+use super::interface::{FormatEntry, Knobs, Output};
 use super::text::{decimals, quoted};
-use super::{FormatEntry, Knobs, Output};
 
 pub(super) const ENTRY: FormatEntry = FormatEntry {
     name: "automodel",

@@ -1,7 +1,7 @@
 //! A fragment of Cuvee's own config: its section `[mixture]`.
 
+use super::interface::{FormatEntry, Knobs, Output};
 use super::text::{decimals, toml_key};
-use super::{FormatEntry, Knobs, Output};
 
 pub(super) const ENTRY: FormatEntry = FormatEntry {
     name: "cuvee",

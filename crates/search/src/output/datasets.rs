@@ -1,8 +1,8 @@
 //! Hugging Face `datasets`: the arguments of `interleave_datasets`, whose probabilities are those of
 //! **examples**.
 
+use super::interface::{FormatEntry, Knobs, Output};
 use super::text::{decimals, quoted};
-use super::{FormatEntry, Knobs, Output};
 use crate::shares::normalised;
 
 pub(super) const ENTRY: FormatEntry = FormatEntry {

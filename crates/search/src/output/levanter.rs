@@ -1,7 +1,7 @@
 //! Levanter: `train_weights` of its data config. The components themselves stay as they are.
 
+use super::interface::{FormatEntry, Knobs, Output};
 use super::text::quoted;
-use super::{FormatEntry, Knobs, Output};
 
 pub(super) const ENTRY: FormatEntry = FormatEntry {
     name: "levanter",

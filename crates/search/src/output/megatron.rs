@@ -1,7 +1,7 @@
 //! Megatron-LM's blend: `--data-path WEIGHT PREFIX WEIGHT PREFIX …`.
 
+use super::interface::{FormatEntry, Knobs, Output};
 use super::text::shell;
-use super::{FormatEntry, Knobs, Output};
 
 pub(super) const ENTRY: FormatEntry = FormatEntry {
     name: "megatron",

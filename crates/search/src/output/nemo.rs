@@ -1,7 +1,7 @@
 //! NeMo 2: `paths` of its `PreTrainingDataModule`, weights and prefixes in turn, all strings.
 
+use super::interface::{FormatEntry, Knobs, Output};
 use super::text::quoted;
-use super::{FormatEntry, Knobs, Output};
 
 pub(super) const ENTRY: FormatEntry = FormatEntry {
     name: "nemo",

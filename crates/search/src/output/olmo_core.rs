@@ -1,7 +1,7 @@
 //! OLMo-core: the sources of a `SourceMixtureList`, whose ratios must sum to 1.
 
+use super::interface::{FormatEntry, Knobs, Output};
 use super::text::quoted;
-use super::{FormatEntry, Knobs, Output};
 
 pub(super) const ENTRY: FormatEntry = FormatEntry {
     name: "olmo-core",

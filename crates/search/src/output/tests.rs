@@ -176,7 +176,7 @@ dataset = interleave_datasets(
     let mut lengths = output(false);
     lengths.tokens_per_example = vec![200.0, 100.0, 0.0, 100.0];
     let text = written("datasets", &lengths);
-    assert!(text.contains("probabilities=[0.333334, 0.400000, 0.266666]"), "{text}");
+    assert!(text.contains("probabilities=[0.333333, 0.400000, 0.266667]"), "{text}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use cuvee_mixer::seed::{CounterRng, derive};
 
-use super::ProposalEntry;
+use super::interface::ProposalEntry;
 use crate::error::{Result, SearchError};
 use crate::law::{Fitted, LawEntry, LawOptions, Observations, Point};
 use crate::propose::{Aim, Proposal, propose};

@@ -1,6 +1,6 @@
 //! DoReMi: the mean objective of a proxy trained against a reference is what the final run samples.
 
-use super::ProposalEntry;
+use super::interface::ProposalEntry;
 use crate::error::{Result, SearchError};
 use crate::shares::normalised;
 

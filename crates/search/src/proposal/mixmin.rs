@@ -4,7 +4,7 @@
 //! window x under the model that was trained on domain i alone: a convex function. By exponentiated
 //! gradient with η = 1 and at most 100 iterations, as published.
 
-use super::ProposalEntry;
+use super::interface::ProposalEntry;
 use crate::error::{Result, SearchError};
 use crate::shares::{normalised, uniform};
 

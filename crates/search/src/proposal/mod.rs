@@ -4,22 +4,22 @@
 
 pub mod demix;
 pub mod doremi;
+mod interface;
 pub mod mixmin;
 pub mod unimax;
 
-/// A row of the table.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ProposalEntry {
-    /// What configs and the command line call it.
-    pub name: &'static str,
-    /// What it does, in a line.
-    pub summary: &'static str,
-    /// Where it was published.
-    pub source: &'static str,
-    /// The runs that it needs first.
-    pub runs: &'static str,
-}
+pub use interface::ProposalEntry;
 
 /// All rules.
 pub const PROPOSALS: &[ProposalEntry] =
     &[doremi::ENTRY, mixmin::ENTRY, demix::ENTRY, unimax::ENTRY];
+
+/// The table of rules in Markdown, one row a rule.
+pub fn proposals_markdown() -> String {
+    let mut table = String::from("| proposal | what it does | runs it needs | source |\n");
+    table.push_str("| --- | --- | --- | --- |\n");
+    for ProposalEntry { name, summary, source, runs } in PROPOSALS {
+        table.push_str(&format!("| `{name}` | {summary} | {runs} | {source} |\n"));
+    }
+    table
+}

@@ -2,7 +2,7 @@
 
 use cuvee_mixer::rule::water_filled;
 
-use super::ProposalEntry;
+use super::interface::ProposalEntry;
 use crate::error::{Result, SearchError};
 use crate::shares::uniform;
 

@@ -108,7 +108,7 @@ fn in_blocks(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::shares::uniform;
+    use crate::shares::{normalised, uniform};
     use proptest::prelude::*;
 
     /// Σ b_i (−ln r_i): least at r ∝ b.
@@ -133,9 +133,10 @@ mod tests {
             let domains = weights.len();
             let caps = vec![(slack / domains as f64).min(1.0); domains];
             let bounds = Bounds::new(1e-4, &caps).unwrap();
+            let weights = normalised(&weights).unwrap();
             let logs = Logs(weights.clone());
-            let end = descend(&logs, &[&bounds], &uniform(domains), 1e-7, 5000);
-            prop_assert!(end.gap <= 1e-7, "{}", end.gap);
+            let end = descend(&logs, &[&bounds], &uniform(domains), 1e-6, 5000);
+            prop_assert!(end.gap <= 1e-6, "{}", end.gap);
             prop_assert!(bounds.contains(&end.at));
             // r ∝ b within bounds is the projection of b.
             let best = logs.value(&bounds.project(&weights));

@@ -1,14 +1,13 @@
 //! A swarm: runs of many mixtures, what each was trained on and what came out. It is the search's
 //! memory: laws are fitted to it, and it serves other budgets, targets and groups of domains later.
 
-mod regroup;
-
-pub use regroup::Frozen;
 mod olmix;
+mod regroup;
 mod table;
 mod text_table;
 
 pub use olmix::{read_olmix, write_olmix};
+pub use regroup::Frozen;
 pub use table::{find_target, read_table, write_table};
 pub use text_table::NamedText;
 

@@ -3,7 +3,8 @@
 use cuvee_search::document::{ConfirmedMixture, PredictedMixture};
 
 use super::input::SearchInput;
-use super::{passes, worth};
+use super::worth;
+use crate::number::passes;
 use crate::page::figure::{Axis, Figure, Kind, Mark, Panel};
 use crate::page::html::{Cell, Table, signed};
 use crate::page::sheet::Page;

@@ -3,8 +3,8 @@
 use cuvee_search::document::{ConfirmRole, PredictedMixture, ProposalDocument, ProposedDomain};
 
 use super::input::SearchInput;
-use super::passes;
 use super::sliders::Named;
+use crate::number::passes;
 use crate::page::figure::{Axis, Figure, Kind, Mark, Panel};
 use crate::page::html::{Cell, Table, signed};
 use crate::page::sheet::Page;

@@ -18,7 +18,7 @@ use cuvee_words::counted;
 use super::html::text;
 use super::sheet::Page;
 use crate::error::Result;
-use crate::number::{count, thousands};
+use crate::number::count;
 
 pub use input::{CheapRun, SearchInput, is_search, read_search};
 
@@ -140,14 +140,6 @@ fn about(page: &mut Page, input: &SearchInput) {
     page.section("Notes");
     let items: String = notes.iter().map(|note| format!("<li>{}</li>\n", text(note))).collect();
     page.push(&format!("<ul>\n{items}</ul>\n"));
-}
-
-/// Passes or steps, for people.
-fn passes(value: f64) -> String {
-    match value {
-        value if value >= 1_000.0 => thousands(value.round() as u64),
-        value => format!("{value:.2}"),
-    }
 }
 
 const METHOD: &[&str] = &[

@@ -1,0 +1,89 @@
+//! What laws find in ten worlds: mean regrets, in nats.
+
+use super::world::{WORLDS, World, fitted, law};
+use cuvee_search::design::swarm;
+use cuvee_search::propose::{next_batch, propose};
+use cuvee_search::shares::uniform;
+
+/// Means over the worlds of what `regret` says of each.
+fn mean(domains: usize, regret: impl Fn(&World, u64) -> f64) -> f64 {
+    let sum: f64 = (0..WORLDS).map(|seed| regret(&World::new(domains, seed), seed)).sum();
+    sum / WORLDS as f64
+}
+
+fn of_uniform(domains: usize) -> f64 {
+    mean(domains, |world, _| world.regret(&uniform(domains)))
+}
+
+/// The regret of the run with the least loss that was measured.
+fn of_best_seen(domains: usize, runs: usize, sigma: f64) -> f64 {
+    mean(domains, |world, seed| {
+        let seen = world.run(&swarm(&world.design(runs, seed)).unwrap(), sigma, 100 + seed);
+        let loss = |run: &cuvee_search::swarm::SwarmRun| run.tune.iter().sum::<f64>();
+        let best = seen.runs.iter().min_by(|a, b| loss(a).total_cmp(&loss(b))).unwrap();
+        world.regret(&best.sampling)
+    })
+}
+
+fn of_law(name: &str, domains: usize, runs: usize, sigma: f64) -> f64 {
+    mean(domains, |world, seed| {
+        let seen = world.run(&swarm(&world.design(runs, seed)).unwrap(), sigma, 100 + seed);
+        let laws = fitted(&seen, law(name));
+        world.regret(&propose(&laws, &world.aim(), seed).unwrap().mixture)
+    })
+}
+
+#[test]
+#[ignore = "prints the table"]
+fn print_the_table() {
+    for (domains, sigma, runs) in
+        [(8, 0.005, 24), (8, 0.005, 96), (8, 0.02, 12), (8, 0.02, 24), (4, 0.005, 32)]
+    {
+        println!(
+            "K {domains} σ {sigma} n {runs}: uniform {:.4}, best seen {:.4}",
+            of_uniform(domains),
+            of_best_seen(domains, runs, sigma)
+        );
+        for entry in cuvee_search::law::LAWS.iter().filter(|law| law.name != "exposure") {
+            let start = std::time::Instant::now();
+            println!(
+                "    {} {:.4}  ({:?})",
+                entry.name,
+                of_law(entry.name, domains, runs, sigma),
+                start.elapsed()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_log_linear_law_finds_most_of_what_uniform_misses() {
+    let uniform = of_uniform(8);
+    assert!((uniform - 0.016).abs() < 0.002, "{uniform}");
+    let found = of_law("two-knob", 8, 24, 0.005);
+    assert!(found < 0.006, "{found}");
+}
+
+#[test]
+fn batches_stop_when_there_is_nothing_left_to_gain() {
+    let world = World::new(4, 3);
+    let mut asked = swarm(&world.design(12, 0)).unwrap();
+    let mut last = f64::INFINITY;
+    for round in 0..4 {
+        let seen = world.run(&asked, 0.002, 7);
+        let batch = next_batch(&seen, law("two-knob"), &world.aim(), 4, round).unwrap();
+        assert_eq!(batch.mixtures.len(), 4);
+        assert_eq!(batch, next_batch(&seen, law("two-knob"), &world.aim(), 4, round).unwrap());
+        last = batch.expected_improvement;
+        if batch.is_enough(0.002) {
+            break;
+        }
+        asked.extend(batch.mixtures.iter().map(|shares| cuvee_search::design::Asked {
+            kind: "proposed",
+            block: 0,
+            sampling: shares.clone(),
+            objective: shares.clone(),
+        }));
+    }
+    assert!(last < 0.25 * 0.002, "{last}");
+}
