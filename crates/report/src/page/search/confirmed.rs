@@ -1,5 +1,6 @@
 //! What was confirmed beside what had been predicted.
 
+use cuvee_compare::Verdict;
 use cuvee_search::document::{ConfirmedMixture, PredictedMixture};
 
 use super::input::SearchInput;
@@ -7,6 +8,7 @@ use super::worth;
 use crate::number::passes;
 use crate::page::figure::{Axis, Figure, Kind, Mark, Panel};
 use crate::page::html::{Cell, Table, signed};
+use crate::page::ranking::words;
 use crate::page::sheet::Page;
 
 /// The 97.5 % quantile of the normal distribution.
@@ -51,7 +53,7 @@ fn row(
     let told = uniform.and_then(|uniform| Some(uniform.predicted? - mixture.predicted?));
     let gain = confirmed.and_then(|found| found.gain);
     let verdict = match confirmed {
-        Some(found) => Cell::words(&found.verdict).class(class(found)),
+        Some(found) => verdict_cell(found),
         None => Cell::words("not confirmed").class("weak"),
     };
     vec![
@@ -66,12 +68,15 @@ fn row(
     ]
 }
 
-fn class(found: &ConfirmedMixture) -> &'static str {
-    // A gain whose interval leaves out 0.
-    match (found.gain, found.within) {
-        (Some(gain), Some(within)) if gain > within => "better",
-        (Some(gain), Some(within)) if gain < -within => "worse",
-        _ => "weak",
+/// A comparison's verdict as its own page shows it; the baseline has none.
+fn verdict_cell(found: &ConfirmedMixture) -> Cell {
+    let verdict = serde_json::Value::String(found.verdict.clone());
+    match serde_json::from_value::<Verdict>(verdict) {
+        Ok(verdict) => {
+            let (shown, class) = words(verdict);
+            Cell::words(shown).class(class)
+        }
+        Err(_) => Cell::words(&found.verdict).class("weak"),
     }
 }
 
