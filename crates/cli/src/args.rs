@@ -127,6 +127,9 @@ mod tests {
             "cuvee train c.toml --resume --out r --device cpu --set a=1",
             "cuvee prepare c.toml --out r --set a=1 --seed 1 --json -q",
             "cuvee eval r --out shards --device cuda --set a=1",
+            "cuvee search c.toml --out s --device cpu --set a=1 --seed 2",
+            "cuvee search swarm c.toml --out s --shard 1/2 --json",
+            "cuvee search fit --mixtures m --metrics l --target t --seed 1",
             "cuvee report a b --out r.html --json",
             "cuvee generate r --prompt x --device cpu --seed 3",
             "cuvee eval r --seed 1",
@@ -148,6 +151,8 @@ mod tests {
             "cuvee convert a b --to llmc --out c",
             "cuvee lab linear --device cuda",
             "cuvee lab linear --resume",
+            "cuvee search c.toml --resume",
+            "cuvee search fit --mixtures m --metrics l --target t --device cpu",
             "cuvee bench train --out r",
             "cuvee bench load --device cuda",
             "cuvee bench tokenize --resume",
@@ -177,7 +182,8 @@ mod tests {
         for sub in root.get_subcommands().filter(|s| s.get_name() != "help") {
             let mut inner: Vec<_> =
                 sub.get_subcommands().filter(|s| s.get_name() != "help").collect();
-            if inner.is_empty() {
+            let own = |a: &&clap::Arg| !a.is_global_set() && a.get_id() != "help";
+            if inner.is_empty() || sub.get_arguments().any(|a| own(&a)) {
                 inner.push(sub);
             }
             commands.extend(inner);
@@ -213,6 +219,14 @@ mod tests {
                 "cuvee-prepare: --shard CONFIG",
                 "cuvee-train: CONFIG",
                 "cuvee-compare: --baseline --collect --jobs --pilot --plan --shard WHAT",
+                "cuvee-search-pilot: --collect --jobs --shard CONFIG",
+                "cuvee-search-swarm: --collect --jobs --shard CONFIG",
+                "cuvee-search-fit: --law --metrics --mixtures --runs --target --test-metrics --test-mixtures CONFIG",
+                "cuvee-search-propose: CONFIG",
+                "cuvee-search-confirm: --collect --jobs --shard CONFIG",
+                "cuvee-search-import: --metrics --mixtures TABLE",
+                "cuvee-search-export: --metrics --mixtures SWARM",
+                "cuvee-search: --collect --jobs --plan --shard CONFIG",
                 "cuvee-eval: --context --data --sequences CHECKPOINT",
                 "cuvee-report: PATHS",
                 "cuvee-generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",

@@ -59,6 +59,8 @@ pub struct Declared {
     pub precision: String,
     /// Threads of a cheap run.
     pub threads: usize,
+    /// Threads of a run of the confirmation.
+    pub confirm_threads: usize,
     /// The domains.
     pub domains: Vec<DeclaredDomain>,
     /// The run that a mixture is wanted for.

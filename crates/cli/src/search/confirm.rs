@@ -13,7 +13,7 @@ use cuvee_words::{counted, shell_path};
 
 use super::design::{mixture_spec, refused};
 use super::registration::write_document;
-use super::search::{Search, threads_of};
+use super::search::Search;
 use crate::compare::{CompareArgs, of_config};
 use crate::config::Config;
 use crate::report::write_search_page;
@@ -45,8 +45,8 @@ impl Search<'_> {
         let proposal = self.written_proposal()?;
         let result = match arms(&proposal).len() {
             0 | 1 => nothing_to_confirm(&proposal),
-            arms => {
-                let Some(comparison) = self.compare(&proposal, arms, jobs, share, collect)? else {
+            _ => {
+                let Some(comparison) = self.compare(&proposal, jobs, share, collect)? else {
                     return Ok(None);
                 };
                 result_of(&proposal, &comparison)
@@ -65,15 +65,12 @@ impl Search<'_> {
     fn compare(
         &self,
         proposal: &ProposalDocument,
-        arms: usize,
         jobs: Option<usize>,
         share: Option<Share>,
         collect: bool,
     ) -> anyhow::Result<Option<Comparison>> {
         let config = self.folder.join(CONFIG);
-        // The baseline is run a second time.
-        let runs = (arms + 1) * self.declared.confirm_seeds.len();
-        cuvee_fs::write_file(&config, self.confirm_config(proposal, runs)?.as_bytes())?;
+        cuvee_fs::write_file(&config, self.confirm_config(proposal)?.as_bytes())?;
         let args = CompareArgs {
             what: vec![config.clone()],
             plan: false,
@@ -96,12 +93,12 @@ impl Search<'_> {
     }
 
     /// The config of the confirmation: the target run, and the mixtures as arms.
-    fn confirm_config(&self, proposal: &ProposalDocument, runs: usize) -> anyhow::Result<String> {
+    fn confirm_config(&self, proposal: &ProposalDocument) -> anyhow::Result<String> {
         let domains = &self.declared.domains;
         let mut config: Config = self.design.target.clone();
         let even = &proposal.predictions.mixtures[0];
         config.mixture = mixture_spec(&config.mixture, domains, &even.sampling, &even.objective);
-        config.train.threads = Some(config.train.threads.unwrap_or_else(|| threads_of(runs)));
+        config.train.threads = Some(self.declared.confirm_threads);
         let arm = |mixture: &&PredictedMixture| -> anyhow::Result<toml::Value> {
             let spec =
                 mixture_spec(&config.mixture, domains, &mixture.sampling, &mixture.objective);

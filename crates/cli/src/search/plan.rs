@@ -7,11 +7,8 @@ use serde_json::json;
 
 use super::cheap::Batch;
 use super::mixtures::arms;
-use super::search::{Search, threads_of};
+use super::search::{CONFIRMED, Search};
 use crate::sweep::{self, Cost, Run, Sharing, Wanted};
-
-/// Mixtures of a confirmation, the uniform one's repetition included.
-const CONFIRMED: usize = 6;
 
 /// Says it.
 ///
@@ -38,9 +35,7 @@ pub fn print(search: &Search, jobs: Option<usize>) -> anyhow::Result<()> {
         let sweep = search.sweep(&folder, &arms, &plans);
         costs.push((batch.name(), Cost::new(&sweep, &runs, 0, sharing)));
     }
-    let seeds = declared.confirm_seeds.len();
-    let threads = search.design.target.train.threads;
-    let threads = threads.unwrap_or_else(|| threads_of(CONFIRMED * seeds));
+    let threads = declared.confirm_threads;
     let prior: Vec<f64> = declared.domains.iter().map(|domain| domain.prior).collect();
     let mixture = |number: usize| DeclaredRun {
         mixture: format!("mixture-{number}"),

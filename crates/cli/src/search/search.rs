@@ -25,6 +25,9 @@ const FLOOR: f64 = 1e-4;
 /// Tokens a parameter below which cheap runs order mixtures badly.
 pub const TOKENS_A_PARAMETER: f64 = 20.0;
 
+/// Mixtures of a confirmation at most, the uniform one's repetition included.
+pub const CONFIRMED: usize = 6;
+
 /// How a search is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening {
@@ -91,6 +94,13 @@ impl<'a> Search<'a> {
         let mut declared = declare(&mut design, domains, &corpus, device, arithmetic)?;
         let runs = declared.pilot.len() + declared.swarm.len();
         declared.threads = threads.unwrap_or_else(|| threads_of(runs));
+        declared.confirm_threads = match before.as_ref().map(|before| before.confirm_threads) {
+            Some(known) => known,
+            None => {
+                let runs = CONFIRMED * declared.confirm_seeds.len();
+                design.target.train.threads.unwrap_or_else(|| threads_of(runs))
+            }
+        };
         design.proxy.train.threads = Some(declared.threads);
         let jobs = jobs(&design, device, opening, declared.threads, runs);
         if !opening.dry {
@@ -170,7 +180,7 @@ fn folder_of(path: &Path, session: &Session) -> anyhow::Result<PathBuf> {
 }
 
 /// Threads of each of `runs` runs: one where there are enough runs for all cores.
-pub fn threads_of(runs: usize) -> usize {
+fn threads_of(runs: usize) -> usize {
     (rayon::current_num_threads() / runs.max(1)).max(1)
 }
 
@@ -330,6 +340,7 @@ fn declare(
         engine: engine_name(train.engine).to_owned(),
         precision: train.precision.to_string(),
         threads: 0,
+        confirm_threads: 0,
         target: declared(&design.target, &full_plans[0])?,
         proxy: declared(&design.proxy, &cheap_plans[0])?,
         pilot,

@@ -165,7 +165,7 @@ pub fn resolve(
             model: plan.model,
         });
     }
-    let (engine, precision) = arithmetic[reference];
+    let Some(&(engine, precision)) = arithmetic.get(reference) else { return Ok(plans) };
     for (arm, &(other, other_precision)) in arms.iter().zip(&arithmetic) {
         if (other, other_precision) != (engine, precision) {
             return Err(ConfigError(format!(

@@ -98,9 +98,9 @@ pub fn judge_predictions(
     }
 }
 
-/// The law that errs least on runs that were left out, by a margin: of those whose PRESS is within a
-/// standard error of the lowest, the one that stands first in `laws`. Laws that cannot be fitted to
-/// these runs do not stand.
+/// The law that errs least on runs that were left out, by a margin: of those whose PRESS is within
+/// a standard error of the lowest, the one that stands first in `laws`. Laws that cannot be fitted
+/// to these runs do not stand.
 ///
 /// # Errors
 /// The first law's, where none can be fitted.

@@ -1,8 +1,9 @@
 //! L = A (r_j + ε)^(−α): the loss by the share of the one domain that it depends on most.
 //!
-//! BiMix has L = (A / r^α)(B / s^β + C) in a target's own share r and the steps s. Here steps are the
-//! same throughout, so that B, β and C are part of A. The domain, and ε ∈ {10⁻⁴ … 10⁻¹}, which gives
-//! a share of 0 a loss, are chosen by leave-one-out errors in nats; a line through logarithms.
+//! BiMix has L = (A / r^α)(B / s^β + C) in a target's own share r and the steps s. Here steps are
+//! the same throughout, so that B, β and C are part of A. The domain, and ε ∈ {10⁻⁴ … 10⁻¹}, which
+//! gives a share of 0 a loss, are chosen by leave-one-out errors in nats; the rest is a line
+//! through logarithms.
 //!
 //! Source: Ge et al., *BiMix*, arXiv:2405.14908.
 

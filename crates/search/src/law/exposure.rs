@@ -83,28 +83,42 @@ fn softplus(x: f64) -> f64 {
 
 impl Law for Exposure {
     fn fit(&self, observed: &Observations) -> Result<Box<dyn Fitted>> {
+        check_epochs(observed)?;
+        Ok(self.solve(observed))
+    }
+
+    fn leave_one_out(&self, observed: &Observations) -> Result<Vec<f64>> {
+        check_epochs(observed)?;
+        Ok(leave_one_out(observed, |rest| self.solve(rest)))
+    }
+}
+
+/// Refuses too few runs, and runs whose epochs are unknown.
+fn check_epochs(observed: &Observations) -> Result<()> {
+    let domains = observed.points.first().map_or(0, |point| point.sampling.len());
+    check(ENTRY.name, (ENTRY.least)(domains), observed)?;
+    match observed.points.iter().position(|point| point.epochs.len() != domains) {
+        None => Ok(()),
+        Some(run) => Err(SearchError::BadValue {
+            expected: format!("the epochs of {domains} domains, by which this law goes"),
+            found: "domains whose size is unknown".to_owned(),
+            place: format!("run {}", run + 1),
+            hint: "give the tokens that each domain has, or take a law in shares, as \
+                   power-log-linear",
+        }),
+    }
+}
+
+impl Exposure {
+    fn solve(&self, observed: &Observations) -> Box<dyn Fitted> {
         let domains = observed.points.first().map_or(0, |point| point.sampling.len());
-        check(ENTRY.name, (ENTRY.least)(domains), observed)?;
-        if let Some(run) = observed.points.iter().position(|p| p.epochs.len() != domains) {
-            return Err(SearchError::BadValue {
-                expected: format!("the epochs of {domains} domains, by which this law goes"),
-                found: "domains whose size is unknown".to_owned(),
-                place: format!("run number {run}"),
-                hint: "give the tokens that each domain has, or take a law in shares, as \
-                       power-log-linear",
-            });
-        }
         let folds = folds(observed, FOLDS, self.options.seed);
         let (shape, ridge) = choose(observed, &folds, domains);
         let system = System::new(observed, shape, |_| true);
         let weights = system.solve(ridge);
         let base = system.base(&weights);
         let (benefit, harm) = weights.split_at(domains);
-        Ok(Box::new(Fit { base, benefit: benefit.into(), harm: harm.into(), shape, ridge }))
-    }
-
-    fn leave_one_out(&self, observed: &Observations) -> Result<Vec<f64>> {
-        leave_one_out(observed, |rest| self.fit(rest))
+        Box::new(Fit { base, benefit: benefit.into(), harm: harm.into(), shape, ridge })
     }
 }
 
@@ -135,6 +149,10 @@ fn held_out_errors(observed: &Observations, folds: &[usize], shape: Shape) -> [f
     for fold in 0..FOLDS {
         let system = System::new(observed, shape, |run| folds[run] != fold);
         for (error, ridge) in errors.iter_mut().zip(RIDGES) {
+            if ridge == 0.0 && system.is_underdetermined() {
+                *error = f64::INFINITY;
+                continue;
+            }
             let weights = system.solve(ridge);
             let base = system.base(&weights);
             for run in (0..folds.len()).filter(|run| folds[*run] == fold) {
@@ -157,12 +175,13 @@ struct System {
     right: Vec<f64>,
     column_means: Vec<f64>,
     loss_mean: f64,
+    runs: usize,
 }
 
 /// Sweeps of the coordinate descent, and the largest change of a weight, relative to the largest
 /// weight, below which it stops.
-const SWEEPS: usize = 2000;
-const CONVERGED: f64 = 1e-8;
+const SWEEPS: usize = 500;
+const CONVERGED: f64 = 1e-7;
 
 impl System {
     fn new(observed: &Observations, shape: Shape, used: impl Fn(usize) -> bool) -> Self {
@@ -192,7 +211,12 @@ impl System {
                 gram[j][i] = gram[i][j];
             }
         }
-        Self { gram, right, column_means, loss_mean }
+        Self { gram, right, column_means, loss_mean, runs: runs.len() }
+    }
+
+    /// Whether there are more columns than runs: without a ridge many weights fit alike.
+    fn is_underdetermined(&self) -> bool {
+        self.right.len() >= self.runs
     }
 
     /// The x ≥ 0 with the least ½ xᵀGx − hᵀx + ½ λ x², by coordinate descent, each coordinate in turn
@@ -323,7 +347,7 @@ mod tests {
         let mut seen = observed(20, 0.01);
         seen.points[3].epochs.clear();
         let error = (ENTRY.make)(&LawOptions::default()).fit(&seen).err().unwrap().to_string();
-        assert!(error.contains("epochs") && error.contains("run number 3"), "{error}");
+        assert!(error.contains("epochs") && error.contains("run 4"), "{error}");
         assert!(error.contains("\nhint: "), "{error}");
     }
 

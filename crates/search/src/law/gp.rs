@@ -5,7 +5,7 @@
 
 use super::power_ridge::PowerRidge;
 use super::refitted::Refitted;
-use super::residual::Residual;
+use super::residual::{LeftOver, Residual};
 use super::sample::Sample;
 use super::{Fitted, Gradient, Law, LawEntry, LawOptions, Point};
 use crate::error::Result;
@@ -29,10 +29,10 @@ fn make(options: &LawOptions) -> Box<dyn Law> {
     let fit = |sample: &Sample, _: &LawOptions| -> Result<Box<dyn Fitted>> {
         let base = PowerRidge::fit(sample);
         let fitted = base.predictions(&sample.shares);
-        let left: Vec<f64> =
-            sample.losses.iter().zip(fitted).map(|(loss, fit)| loss - fit).collect();
+        let errors = sample.losses.iter().zip(fitted).map(|(loss, fit)| loss - fit).collect();
+        let left = LeftOver { errors, weights: sample.weights.clone() };
         let metric = sample.drawn().into_iter().map(f64::from).collect();
-        Ok(Box::new(Gp { residual: Residual::fit(sample, &left, metric), base }))
+        Ok(Box::new(Gp { residual: Residual::fit(sample, &left, metric, 0.5), base }))
     };
     Box::new(Refitted { name: ENTRY.name, least, fit, folds: FOLDS, options: options.clone() })
 }

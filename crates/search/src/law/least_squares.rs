@@ -1,10 +1,10 @@
 //! Damped least squares with a Gaussian prior on each coefficient: the most probable coefficients
 //! of a curved law.
 //!
-//! Minimises Σ w_i (y_i − m_i(p))²/σ² + Σ ((p_j − μ_j)/s_j)² (Levenberg 1944, Marquardt 1963). Where σ
-//! is not known, it is the data's: ‖y − m‖² over the runs less the coefficients that they determine
-//! (MacKay, *Neural Computation* 4, 1992). Outliers count less: w_i = min(1, δ/|y_i − m_i|), δ = 1.5σ
-//! unless it is given (Huber 1964).
+//! Minimises Σ w_i (y_i − m_i(p))²/σ² + Σ ((p_j − μ_j)/s_j)² (Levenberg 1944, Marquardt 1963).
+//! Where σ is not known, it is the data's: ‖y − m‖² over the runs less the coefficients that they
+//! determine (MacKay, *Neural Computation* 4, 1992). Outliers count less, w_i = min(1, δ/|y_i −
+//! m_i|), with δ = 1.5σ unless it is given (Huber 1964).
 
 use nalgebra::{DMatrix, DVector};
 
@@ -34,6 +34,8 @@ pub(crate) struct Solution {
     pub p: DVector<f64>,
     /// The standard deviation of a response of weight 1.
     pub noise: f64,
+    /// How much each response counted in the end. `[n]`
+    pub weights: Vec<f64>,
     /// What was minimised, with the last weights.
     pub cost: f64,
 }
@@ -86,7 +88,8 @@ pub(crate) fn solve(
             break;
         }
     }
-    Solution { p, noise: problem.noise, cost }
+    let weights = problem.weights.iter().copied().collect();
+    Solution { p, noise: problem.noise, weights, cost }
 }
 
 /// The standard deviation of the responses; 1 where they are all the same.
@@ -145,7 +148,7 @@ impl<C: Curve> Problem<'_, C> {
         for (mut row, weight) in scaled.row_iter_mut().zip(&self.weights) {
             row *= weight / self.noise.powi(2);
         }
-        slopes.tr_mul(&scaled)
+        slopes.transpose() * scaled
     }
 
     /// The first damped step that lowers the cost.

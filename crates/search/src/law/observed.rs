@@ -1,55 +1,60 @@
 //! A swarm as what laws are fitted to.
 
-use super::{Observations, Point};
+use super::Observations;
 use crate::error::{Result, SearchError};
-use crate::shares::{SAME, total_variation};
 use crate::swarm::{Swarm, SwarmRun};
 
-/// The runs of `swarm` and their losses of target number `target` on the split that steers.
+/// How far shares may be from a sum of 1: what a table rounds them to.
+const ROUNDED: f64 = 1e-3;
+
+/// The runs of `swarm` and their losses of target number `target` on the split that steers, checked.
 ///
-/// Epochs are tokens drawn over tokens available, where the swarm knows what is available.
+/// Epochs are tokens drawn over tokens available, where the swarm knows what is available; a run that
+/// does not say what it drew drew what was asked for.
 ///
 /// # Errors
 /// A target that is not there, a run without it, or a loss or share that is no number.
 pub fn observations(swarm: &Swarm, target: usize) -> Result<Observations> {
-    let loss = |run: &SwarmRun| {
-        let found = run.tune.get(target).copied();
-        found.filter(|loss| loss.is_finite()).ok_or_else(|| SearchError::BadValue {
-            expected: "a loss, lower is better".to_owned(),
-            found: found.map_or("none".to_owned(), |loss| loss.to_string()),
-            place: match swarm.targets.get(target) {
-                Some(name) => format!("run `{}`, target `{name}`", run.name),
-                None => format!("run `{}`, target number {target}", run.name),
-            },
-            hint: "leave out the run, or the target",
-        })
-    };
-    let losses = swarm.runs.iter().map(loss).collect::<Result<_>>()?;
-    let points = swarm.runs.iter().map(|run| point(swarm, run)).collect::<Result<Vec<_>>>()?;
-    let groups = mixtures(&points);
-    Ok(Observations { points, losses, groups })
+    for run in &swarm.runs {
+        check_loss(swarm, run, target)?;
+        check_shares(swarm, run, "sampling weights", &run.sampling)?;
+        check_shares(swarm, run, "objective weights", &run.objective)?;
+    }
+    let mut observed = Observations::of(swarm, target);
+    for (point, run) in observed.points.iter_mut().zip(&swarm.runs) {
+        point.epochs = epochs(swarm, run);
+    }
+    Ok(observed)
 }
 
-/// Where a run stands.
-fn point(swarm: &Swarm, run: &SwarmRun) -> Result<Point> {
+fn check_loss(swarm: &Swarm, run: &SwarmRun, target: usize) -> Result<()> {
+    let found = run.tune.get(target);
+    if found.is_some_and(|loss| loss.is_finite()) {
+        return Ok(());
+    }
+    Err(SearchError::BadValue {
+        expected: "a loss, lower is better".to_owned(),
+        found: found.map_or("none".to_owned(), f64::to_string),
+        place: match swarm.targets.get(target) {
+            Some(name) => format!("run `{}`, target `{name}`", run.name),
+            None => format!("run `{}`, target number {target}", run.name),
+        },
+        hint: "leave out the run, or the target",
+    })
+}
+
+fn check_shares(swarm: &Swarm, run: &SwarmRun, role: &str, shares: &[f64]) -> Result<()> {
+    let sum: f64 = shares.iter().sum();
     let domains = swarm.domains.len();
-    let shares = |role: &str, shares: &[f64]| {
-        let sum: f64 = shares.iter().sum();
-        let usable = shares.len() == domains && shares.iter().all(|share| *share >= 0.0);
-        match usable && (sum - 1.0).abs() < 1e-3 {
-            true => Ok(shares.iter().map(|share| share / sum).collect()),
-            false => Err(SearchError::BadValue {
-                expected: format!("{domains} {role} of at least 0 that sum to 1"),
-                found: format!("{} that sum to {sum}", shares.len()),
-                place: format!("run `{}`", run.name),
-                hint: "divide by the sum",
-            }),
-        }
-    };
-    Ok(Point {
-        sampling: shares("sampling weights", &run.sampling)?,
-        objective: shares("objective weights", &run.objective)?,
-        epochs: epochs(swarm, run),
+    let usable = shares.len() == domains && shares.iter().all(|share| *share >= 0.0);
+    if usable && (sum - 1.0).abs() < ROUNDED {
+        return Ok(());
+    }
+    Err(SearchError::BadValue {
+        expected: format!("{domains} {role} of at least 0 that sum to 1"),
+        found: format!("{} that sum to {sum}", shares.len()),
+        place: format!("run `{}`", run.name),
+        hint: "divide by the sum",
     })
 }
 
@@ -61,20 +66,6 @@ fn epochs(swarm: &Swarm, run: &SwarmRun) -> Vec<f64> {
     }
     let seen = |i: usize| run.seen.get(i).copied().unwrap_or(run.tokens * run.sampling[i]);
     swarm.available.iter().enumerate().map(|(i, available)| seen(i) / available).collect()
-}
-
-/// A number for each mixture: runs of one mixture have the same.
-fn mixtures(points: &[Point]) -> Vec<usize> {
-    let same = |a: &Point, b: &Point| {
-        total_variation(&a.sampling, &b.sampling) < SAME
-            && total_variation(&a.objective, &b.objective) < SAME
-    };
-    let first = |i: usize| (0..i).find(|j| same(&points[*j], &points[i])).unwrap_or(i);
-    let firsts: Vec<usize> = (0..points.len()).map(first).collect();
-    let mut numbers = firsts.clone();
-    numbers.sort_unstable();
-    numbers.dedup();
-    firsts.iter().map(|i| numbers.partition_point(|number| number < i)).collect()
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
 //! L = c + exp(b − α ln(τ₀ + Σ_j τ_j r_j^a)) + what is left over: a power law in the data that
 //! count, to which each domain adds a power of its share.
 //!
-//! A domain's r_j^a is what its tokens teach, with diminishing returns; τ_j how much of that serves
-//! this target; the sum the effective data, τ₀ those of all mixtures alike; and the loss falls as a
-//! power −α of the sum, as losses do in tokens. Where the sum hardly moves, or α grows with τ₀, this
-//! is L = c + exp(b + Σ_j t_j r_j^a), the log-linear law in powers.
+//! A domain's r_j^a is what its tokens teach, with diminishing returns; τ_j is how much of that
+//! serves this target; the sum is the effective data, of which τ₀ is there in every mixture; and
+//! the loss falls as a power −α of the sum, as losses do in tokens. Where α and τ₀ grow together,
+//! this is L = c + exp(b + Σ_j t_j r_j^a), the log-linear law in powers.
 //!
-//! All coefficients are positive and fitted as logarithms, by damped least squares with a wide
-//! prior each. In units where the lowest loss is 0 and the median 1: ln(−c) ~ N(ln .7, 1²),
-//! b ~ N(.5, 2²), ln α ~ N(ln .3, .5²), ln τ₀ ~ N(−2.5, 1.5²), ln a ~ N(ln .5, .15²) and
-//! ln τ_j ~ N(−1, 1.5²). The noise is estimated, outliers count less. A domain that no run drew
-//! from has τ_j = 0. What the law leaves over is a Gaussian process on m_j √r_j, m_j ∝ τ_j^¼, so
-//! that domains which matter more set mixtures further apart.
+//! The coefficients but b are positive and fitted as logarithms, by damped least squares with a
+//! prior each, which has the same form for every domain. In units where the lowest loss is 0 and
+//! the median 1: ln(−c) ~ N(ln .7, 1²), b ~ N(.5, 2²), ln α ~ N(ln .3, .5²), ln τ₀ ~ N(−2.5, 1.5²),
+//! ln a ~ N(ln .5, .15²) and ln τ_j ~ N(−1, 1.5²). The noise is estimated, and outliers count less.
+//! A domain that no run drew from has τ_j = 0. What the law leaves over is a Gaussian process on
+//! √(τ_j r_j^a): mixtures are as far apart as what they teach.
 //!
 //! Source: Cuvee. Its parts: powers of tokens, Kaplan et al. 2001.08361; effective data,
 //! Hernandez et al. 2102.01293; exponentials in the shares, Ye et al. 2403.16952.
@@ -19,7 +19,7 @@
 use super::least_squares::{Curve, Noise, Prior, solve};
 use super::power_ridge::{SMALLEST_SHARE, power, power_slope};
 use super::refitted::Refitted;
-use super::residual::Residual;
+use super::residual::{LeftOver, Residual};
 use super::sample::{Sample, share};
 use super::{Fitted, Gradient, Law, LawEntry, LawOptions, Point};
 use crate::error::Result;
@@ -103,18 +103,20 @@ impl PowerLogLinear {
             transfer[*domain] = p[TRANSFER + index].exp();
         }
         let fitted = curve.values(p, None);
-        let left: Vec<f64> = (losses - fitted).iter().map(|error| error * unit).collect();
+        let errors = (losses - fitted).iter().map(|error| error * unit).collect();
+        let left = LeftOver { errors, weights: solution.weights };
         let mean = transfer.iter().sum::<f64>() / domains.len().max(1) as f64;
-        let metric = transfer.iter().map(|own| (own / mean).sqrt().sqrt()).collect();
+        let metric = transfer.iter().map(|own| (own / mean).sqrt()).collect();
+        let exponent = p[EXPONENT].exp();
         Self {
             floor: lowest - unit * p[GAP].exp(),
             level: p[LEVEL] + unit.ln(),
             steepness: p[STEEPNESS].exp(),
             common: p[COMMON].exp(),
-            exponent: p[EXPONENT].exp(),
+            exponent,
             transfer,
             noise: solution.noise * unit,
-            residual: Residual::fit(sample, &left, metric),
+            residual: Residual::fit(sample, &left, metric, exponent / 2.0),
         }
     }
 

@@ -1,9 +1,9 @@
 //! Boosted trees: 1,000 trees of up to 31 leaves, each leaf of at least 20 runs, at a rate of .01.
 //!
-//! Each tree follows the errors of all before it; the leaf whose split lowers squared errors most is
-//! split next; a split lies halfway between two shares. These are LightGBM's defaults with RegMix's
-//! rate and number, but for its histograms: splits here are exact. Steps have no slope, so that a
-//! proposal samples mixtures instead of going down.
+//! Each tree follows the errors of all before it; the leaf whose split lowers squared errors most
+//! is split next; a split lies halfway between two shares. These are LightGBM's defaults with
+//! RegMix's rate and number, but for its histograms: splits here are exact. Steps have no slope, so
+//! that a proposal samples mixtures instead of going down.
 //!
 //! Source: Liu et al., *RegMix*, arXiv:2407.01492; Ke et al., *LightGBM*, NeurIPS 2017.
 

@@ -1,17 +1,17 @@
-//! What a law leaves over, as a Gaussian process on the square roots of the shares.
+//! What a law leaves over, as a Gaussian process on powers of the shares.
 //!
-//! Covariance of two mixtures: Matérn 5/2, (1 + √5 d + 5d²/3) e^(−√5 d), at the distance
-//! d² = Σ_j m_j² (√r_j − √q_j)² / ℓ². Length ℓ and the ratio of noise to signal are averaged over a
-//! grid, each pair with the weight (its leave-one-out error)^(−n/2) that it would have in a
-//! likelihood, tempered by a half; "nothing is left over" is one of the candidates, so that noise
-//! is not fitted. Beyond 128 mixtures the process stands on 128 landmarks among them, chosen by
-//! pivoted Cholesky, which keeps a fit's cost linear in the mixtures (Foster et al., *JMLR* 10,
-//! 2009).
+//! Covariance of two mixtures: Matérn 5/2, (1 + √5 d + 5d²/3) e^(−√5 d), at the distance d² = Σ_j
+//! m_j² (r_j^h − q_j^h)² / ℓ². Length ℓ and the ratio of noise to signal are not picked but
+//! averaged over a grid, which errs less far out: each pair weighs (its mean squared leave-one-out
+//! error)^(−n/8), a likelihood's weight flattened to a quarter. "Nothing is left over" is one of
+//! the candidates, so that noise is not fitted. Beyond 128 mixtures the process stands on 128
+//! landmarks among them, chosen by pivoted Cholesky, which keeps a fit's cost linear in the
+//! mixtures (Foster et al., *JMLR* 10, 2009).
 //!
 //! Source: Rasmussen & Williams, *Gaussian Processes for Machine Learning*, 2006, §4.2 and §5.4.2.
 
 use super::Point;
-use super::power_ridge::SMALLEST_SHARE;
+use super::power_ridge::{power, power_slope};
 use super::sample::{Sample, share};
 use nalgebra::{DMatrix, DVector};
 use serde_json::{Value, json};
@@ -24,10 +24,20 @@ const NUMBERS: usize = 4_096;
 /// Candidates that weigh less are left out.
 const SMALLEST_WEIGHT: f64 = 1e-3;
 
+/// What a law leaves over at each mixture.
+pub(super) struct LeftOver {
+    /// Losses less predictions. `[n]`
+    pub errors: Vec<f64>,
+    /// How much each counts: its runs, fewer for an outlier. `[n]`
+    pub weights: Vec<f64>,
+}
+
 /// The process, given what a law left over.
 pub(super) struct Residual {
     /// m_j; a domain with 0 does not count. `[K]`
     metric: Vec<f64>,
+    /// h.
+    exponent: f64,
     parts: Vec<Part>,
     /// Σ weight · error² of leave-one-out over that of the bare law, of the best candidate.
     pub ratio: f64,
@@ -36,19 +46,20 @@ pub(super) struct Residual {
 /// The landmarks of one ℓ.
 struct Part {
     length: f64,
-    /// m_j √r_j. `[K, landmarks]`
+    /// m_j r_j^h. `[K, landmarks]`
     landmarks: DMatrix<f64>,
     pulls: DVector<f64>,
 }
 
 impl Residual {
-    /// Fits `errors`, losses less predictions of the law.
-    pub fn fit(sample: &Sample, errors: &[f64], metric: Vec<f64>) -> Self {
-        let roots = sample.weights.iter().map(|weight| weight.sqrt()).collect::<Vec<_>>();
+    /// Fits `left`, at distances by `metric` and `exponent`.
+    pub fn fit(sample: &Sample, left: &LeftOver, metric: Vec<f64>, exponent: f64) -> Self {
+        let LeftOver { errors, weights } = left;
+        let roots = weights.iter().map(|weight| weight.sqrt()).collect::<Vec<_>>();
         let places = DMatrix::from_fn(sample.domains(), sample.len(), |domain, row| {
-            metric[domain] * sample.shares[(row, domain)].max(0.0).sqrt()
+            metric[domain] * power(sample.shares[(row, domain)], exponent)
         });
-        let bare = sample.squares(errors.iter().copied());
+        let bare = weights.iter().zip(errors).map(|(weight, error)| weight * error * error).sum();
         let mut candidates = Vec::new();
         let mut bases = Vec::with_capacity(LENGTHS.len());
         for length in LENGTHS {
@@ -60,8 +71,8 @@ impl Residual {
         }
         let best = candidates.iter().map(|candidate| candidate.0).fold(bare, f64::min);
         // Errors of 0 need no process.
-        let power = -(sample.weights.iter().sum::<f64>()) / 4.0;
-        let weigh = |squares: f64| if best > 0.0 { (squares / best).powf(power) } else { 0.0 };
+        let flattened = -sample.weights.iter().sum::<f64>() / 8.0;
+        let weigh = |squares: f64| if best > 0.0 { (squares / best).powf(flattened) } else { 0.0 };
         let total = candidates.iter().map(|c| weigh(c.0)).sum::<f64>() + weigh(bare);
         let mut pulls: Vec<Option<DVector<f64>>> = vec![None; bases.len()];
         for (squares, index, noise) in candidates {
@@ -79,7 +90,7 @@ impl Residual {
             Some(Part { length, landmarks, pulls: pulls? })
         });
         let ratio = if bare > 0.0 { best / bare } else { 1.0 };
-        Self { parts: parts.collect(), metric, ratio }
+        Self { parts: parts.collect(), metric, exponent, ratio }
     }
 
     /// What to add to the law's prediction.
@@ -129,8 +140,8 @@ impl Residual {
                 let inverse = part.length.powi(-2);
                 let slope = pull * matern_slope(away.norm_squared() * inverse) * 2.0 * inverse;
                 for (domain, sum) in slopes.iter_mut().enumerate() {
-                    let root = share(point, domain).max(SMALLEST_SHARE).sqrt();
-                    *sum += slope * away[domain] * self.metric[domain] / (2.0 * root);
+                    let inner = power_slope(share(point, domain), self.exponent);
+                    *sum += slope * away[domain] * self.metric[domain] * inner;
                 }
             }
         }
@@ -138,7 +149,7 @@ impl Residual {
 
     fn place(&self, point: &Point) -> DVector<f64> {
         DVector::from_fn(self.metric.len(), |domain, _| {
-            self.metric[domain] * share(point, domain).max(0.0).sqrt()
+            self.metric[domain] * power(share(point, domain), self.exponent)
         })
     }
 }
@@ -178,7 +189,7 @@ impl Basis {
         for (mut row, root) in design.row_iter_mut().zip(roots) {
             row *= *root;
         }
-        let apart = design.tr_mul(&design).symmetric_eigen();
+        let apart = (design.transpose() * &design).symmetric_eigen();
         let rotated = design * &apart.eigenvectors;
         let errors =
             DVector::from_iterator(errors.len(), errors.iter().zip(roots).map(|(e, r)| e * r));
@@ -264,7 +275,8 @@ mod tests {
             weights: vec![1.0, 2.0, 1.0, 1.0, 1.0, 1.0],
         };
         let errors: Vec<f64> = shares.iter().map(|r| (5.0 * r[0]).sin()).collect();
-        let residual = Residual::fit(&sample, &errors, vec![1.0, 0.5]);
+        let left = LeftOver { errors: errors.clone(), weights: sample.weights.clone() };
+        let residual = Residual::fit(&sample, &left, vec![1.0, 0.5], 0.4);
         assert!(residual.ratio < 0.5, "{}", residual.ratio);
         let at = |x: f64, y: f64| residual.at(&Point::both(vec![x, y]));
         let mut slopes = [0.0; 2];
@@ -287,7 +299,8 @@ mod tests {
             losses: vec![0.0; 5],
             weights: vec![1.0; 5],
         };
-        let residual = Residual::fit(&sample, &[0.0; 5], vec![1.0]);
+        let left = LeftOver { errors: vec![0.0; 5], weights: vec![1.0; 5] };
+        let residual = Residual::fit(&sample, &left, vec![1.0], 0.5);
         assert_eq!(residual.at(&Point::both(vec![0.3])), 0.0);
     }
 }

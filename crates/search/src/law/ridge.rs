@@ -1,8 +1,8 @@
 //! Ridge regression with an intercept, whose leave-one-out predictions have a closed form.
 //!
 //! min Σ w_i (y_i − b − t·z_i)² + λ Σ w_i |t|² over columns z of mean 0 and variance 1. With H the
-//! matrix that maps y to its fit, the prediction of y_i without row i is y_i − (y_i − ŷ_i)/(1 − H_ii)
-//! (Allen, *Technometrics* 16, 1974); the columns' means and scales are kept.
+//! matrix that maps y to its fit ŷ, the prediction of y_i without row i is
+//! y_i − (y_i − ŷ_i)/(1 − H_ii) (Allen, *Technometrics* 16, 1974); the columns' scales are kept.
 
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
@@ -55,7 +55,8 @@ impl Ridge {
         for (mut row, root) in design.row_iter_mut().zip(&root_weights) {
             row *= *root;
         }
-        let SymmetricEigen { eigenvectors, eigenvalues } = design.tr_mul(&design).symmetric_eigen();
+        let SymmetricEigen { eigenvectors, eigenvalues } =
+            (design.transpose() * &design).symmetric_eigen();
         let lengths = eigenvalues.map(|length| length.max(0.0));
         let rotated = design * &eigenvectors;
         Self { mean, scale, total, root_weights, directions: eigenvectors, lengths, rotated }

@@ -41,6 +41,9 @@ const SECTIONS: usize = 16;
 /// Steps of Levenberg and Marquardt.
 const STEPS: usize = 200;
 
+/// A relative change of the cost below this ends them.
+const CONVERGED: f64 = 1e-10;
+
 /// F of one and many degrees of freedom that is exceeded once in 20 times.
 const F_LIMIT: f64 = 4.0;
 
@@ -48,19 +51,28 @@ struct TwoKnob;
 
 impl Law for TwoKnob {
     fn fit(&self, observed: &Observations) -> Result<Box<dyn Fitted>> {
-        let domains = observed.points.first().map_or(0, |point| point.sampling.len());
-        check(ENTRY.name, (ENTRY.least)(domains), observed)?;
-        let differs = |p: &Point| total_variation(&p.sampling, &p.objective) > ONE_KNOB;
-        if !observed.points.iter().any(differs) {
-            let best = Problem::new(observed, 1.0).solve(None);
-            return Ok(Box::new(Fit::new(best.values, None, [0.0, 1.0])));
-        }
-        Ok(Box::new(profile(observed)))
+        check_runs(observed)?;
+        Ok(solve(observed))
     }
 
     fn leave_one_out(&self, observed: &Observations) -> Result<Vec<f64>> {
-        leave_one_out(observed, |rest| self.fit(rest))
+        check_runs(observed)?;
+        Ok(leave_one_out(observed, solve))
     }
+}
+
+fn check_runs(observed: &Observations) -> Result<()> {
+    let domains = observed.points.first().map_or(0, |point| point.sampling.len());
+    check(ENTRY.name, (ENTRY.least)(domains), observed)
+}
+
+fn solve(observed: &Observations) -> Box<dyn Fitted> {
+    let differs = |p: &Point| total_variation(&p.sampling, &p.objective) > ONE_KNOB;
+    if observed.points.iter().any(differs) {
+        return Box::new(profile(observed));
+    }
+    let best = Problem::new(observed, 1.0).solve(None);
+    Box::new(Fit::new(best.values, None, [0.0, 1.0]))
 }
 
 /// The best τ: on a grid, then by golden section between the neighbours of the best.
@@ -181,11 +193,19 @@ impl<'a> Problem<'a> {
         values
     }
 
+    /// exp(b + Σ t z) of each run.
+    fn exponentials(&self, values: &[f64]) -> Vec<f64> {
+        let exponential = |z: &Vec<f64>| {
+            let t: f64 = z.iter().zip(&values[FIXED..]).map(|(z, t)| z * t).sum();
+            (values[1] + t).exp()
+        };
+        self.shares.iter().map(exponential).collect()
+    }
+
     fn errors(&self, values: &[f64]) -> DVector<f64> {
+        let exponentials = self.exponentials(values);
         DVector::from_fn(self.losses.len(), |run, _| {
-            let t: f64 = self.shares[run].iter().zip(&values[FIXED..]).map(|(z, t)| z * t).sum();
-            values[0] + (values[1] + t).exp() + values[2] * self.log_batch_loss[run]
-                - self.losses[run]
+            values[0] + exponentials[run] + values[2] * self.log_batch_loss[run] - self.losses[run]
         })
     }
 
@@ -201,16 +221,12 @@ impl<'a> Problem<'a> {
         let mut damping = 1e-3;
         for _ in 0..STEPS {
             let errors = self.errors(&values);
-            let jacobian = DMatrix::from_fn(self.losses.len(), width, |run, j| {
-                let z = &self.shares[run];
-                let t: f64 = z.iter().zip(&values[FIXED..]).map(|(z, t)| z * t).sum();
-                let exponential = (values[1] + t).exp();
-                match j {
-                    0 => 1.0,
-                    1 => exponential,
-                    2 => self.log_batch_loss[run],
-                    _ => exponential * z[j - FIXED],
-                }
+            let exponentials = self.exponentials(&values);
+            let jacobian = DMatrix::from_fn(self.losses.len(), width, |run, j| match j {
+                0 => 1.0,
+                1 => exponentials[run],
+                2 => self.log_batch_loss[run],
+                _ => exponentials[run] * self.shares[run][j - FIXED],
             });
             let mut normal = jacobian.tr_mul(&jacobian);
             let mut right = -jacobian.tr_mul(&errors);
@@ -240,7 +256,7 @@ impl<'a> Problem<'a> {
                 }
                 damping *= 4.0;
             }
-            if before - cost <= 1e-12 * before {
+            if before - cost <= CONVERGED * before {
                 break;
             }
         }

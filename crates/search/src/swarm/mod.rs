@@ -53,3 +53,6 @@ pub struct SwarmRun {
     /// Tokens trained on, and the losses on the split that steers there.
     pub curve: Vec<(f64, Vec<f64>)>,
 }
+
+#[cfg(test)]
+mod tests;

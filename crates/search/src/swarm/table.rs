@@ -114,8 +114,8 @@ pub fn read_table(source: NamedText) -> Result<Swarm> {
             block: table.whole(row, 3)?,
             steps: table.whole(row, 4)?,
             tokens: table.number(row, 5)?,
-            sampling: numbers("p:")?,
-            objective: numbers("a:")?,
+            sampling: columns.required(&table, row, "p:")?,
+            objective: columns.required(&table, row, "a:")?,
             seen: numbers("seen:")?,
             tune: numbers("tune:")?,
             valid: numbers("valid:")?,
@@ -178,7 +178,12 @@ impl Columns {
         if columns.clone().all(|column| table.cell(row, column).is_empty()) {
             return Ok(Vec::new());
         }
-        columns.map(|column| table.number(row, column)).collect()
+        self.required(table, row, prefix)
+    }
+
+    /// The numbers of a run, all of which are there.
+    fn required(&self, table: &TextTable, row: usize, prefix: &str) -> Result<Vec<f64>> {
+        self.of(prefix).map(|column| table.number(row, column)).collect()
     }
 }
 

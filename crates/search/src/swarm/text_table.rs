@@ -1,7 +1,7 @@
 //! A table as text, and where in it something is wrong.
 //!
 //! In: CSV with a header line; a byte-order mark, CRLF, blank lines and quoted cells are read as
-//! spreadsheets write them. Out: cells that know their line and column, so that an error names both.
+//! spreadsheets write them. Out: cells that know their line and column, so that errors name both.
 
 use crate::error::{Result, SearchError};
 

@@ -25,7 +25,7 @@ fn wide() -> (Swarm, Aim) {
     let world = World::new(300, 5);
     let raw: Vec<f64> = (0..300).map(|i| 1.0 / (1.0 + i as f64)).collect();
     let prior = normalised(&raw).unwrap();
-    let design = DesignInput { prior: prior.clone(), ..world.design(least_runs(300), 0) };
+    let design = DesignInput { prior: prior.clone(), ..world.design(310, 0) };
     let mut asked = pilot(&design).unwrap();
     asked.extend(swarm(&design).unwrap());
     let mut seen = world.run(&asked, 0.002, 1);
@@ -49,7 +49,8 @@ fn three_hundred_domains_are_not_too_many() {
     let (seen, aim) = wide();
     let found = judge_pilot(&seen, &[1.0], &[1.0; 300], 900).unwrap();
     assert!(found.sigma > 0.0 && found.runs_needed >= 900);
-    for name in ["two-knob", "exposure"] {
+    assert!(judge_pilot(&seen, &[1.0], &[1.0; 300], 310).unwrap().hopeless);
+    for name in ["two-knob", "exposure", "power-log-linear", "log-linear"] {
         let laws: Vec<Box<dyn Fitted>> = fitted(&seen, law(name));
         let found = propose(&laws, &aim, 0).unwrap();
         assert!((found.mixture.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{name}");

@@ -41,7 +41,7 @@ impl World {
         self.scale.len()
     }
 
-    fn target(&self, i: usize, shares: &[f64]) -> f64 {
+    pub fn target(&self, i: usize, shares: &[f64]) -> f64 {
         let effective: f64 = self.transfer[i].iter().zip(shares).map(|(t, r)| t * r).sum();
         2.0 + self.scale[i] * effective.max(1e-9).powf(-self.power[i])
     }
