@@ -7,8 +7,8 @@
 //! A distribution p amounts to exp(−Σ p ln p) domains: K of even shares, 1 of a single one. It has
 //! collapsed where
 //!
-//! - it amounts to fewer than a tenth of the domains that it began with, or than 1.5 of at least 2.5;
-//!   of two domains 1.5 is a share of 86 %, so that the others together hardly count;
+//! - it amounts to fewer than a tenth of the domains that it began with, or than 1.5 of at least
+//!   2.5; of two domains 1.5 is a share of 86 %, so that the others together hardly count;
 //! - or one domain has more than 95 % of it: of a batch of 20 sequences all others share one.
 //!
 //! Both are of what a rule has made of its beginning, so that a config that itself gives nearly

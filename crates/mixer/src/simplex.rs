@@ -35,8 +35,8 @@ impl Simplex {
         Self(shares)
     }
 
-    /// exp(−Σ p ln p): the number of domains of even shares that are as spread as these. 1 where one
-    /// domain has everything.
+    /// exp(−Σ p ln p): the number of domains of even shares that are as spread as these. 1 where
+    /// one domain has everything.
     pub fn effective_domains(&self) -> f64 {
         let entropy: f64 = self.0.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum();
         entropy.exp()

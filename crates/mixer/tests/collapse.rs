@@ -1,4 +1,4 @@
-//! When a mixer says that what a strategy learns has collapsed onto one domain, and when it does not.
+//! When a mixer says that what a strategy learns has collapsed onto one domain, and when not.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,8 +1,8 @@
 //! How many runs at once, each on how many threads: what is fastest on this machine.
 //!
 //! A small model leaves most of many threads waiting for each other, so that runs side by side, one
-//! thread each, finish sooner; a large one is held back by memory, and others are in between. Each is
-//! timed on a few steps.
+//! thread each, finish sooner; a large one is held back by memory, and others are in between. Each
+//! is timed on a few steps.
 
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -75,8 +75,8 @@ impl Wanted {
 /// of a few steps are not more exact than that.
 const WORSE: f64 = 1.05;
 
-/// The fastest of the ways that are `tried`, in turn: until one is worse than the best before it, or
-/// cannot be had, as where so many models do not fit.
+/// The fastest of the ways that are `tried`, in turn: until one is worse than the best before it,
+/// or cannot be had, as where so many models do not fit.
 ///
 /// # Errors
 /// The first cannot be had.

@@ -63,7 +63,7 @@ fn arms_are_ranked_by_paired_differences_and_those_without_one_come_last() {
     let lacking = f64::NAN;
     let mut made = plain(&[
         ("base", &BASE),
-        // The seeds of high loss are missing: its mean is the lowest, and each of its runs is higher.
+        // The seeds of high loss are missing: its mean is the lowest, and each run is higher.
         ("lucky", &[3.15, lacking, 2.95, lacking, 3.05, lacking]),
         ("stopped", &BASE.map(|y| y - 0.3)),
         ("worse", &BASE.map(|y| y + 0.02)),

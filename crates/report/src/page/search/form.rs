@@ -1,5 +1,5 @@
-//! What a fitted law predicts, out of the description of itself: the same closed forms as the page's
-//! script evaluates, so that sliders are shown only where both say what the law said.
+//! What a fitted law predicts, out of the description of itself: the same closed forms as the
+//! page's script evaluates, so that sliders are shown only where both say what the law said.
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -47,8 +47,8 @@ pub(crate) struct Named<'a> {
 }
 
 impl Sliders<'_> {
-    /// Whether the laws' descriptions say all that the laws do, by the mixtures whose predictions are
-    /// known: a law of another form, or one that looks at more than the shares drawn, has none.
+    /// Whether the laws' descriptions say all that the laws do, by the mixtures whose predictions
+    /// are known: a law of another form, or one that looks at more than the shares drawn, has none.
     pub(crate) fn can_be_moved(&self) -> bool {
         let agrees = |mixture: &Named| {
             mixture.losses.len() == self.laws.len()
