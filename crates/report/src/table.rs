@@ -228,8 +228,8 @@ pub fn prepared_table(rows: &[PreparedRow]) -> String {
 
 /// The arms of a comparison by their difference to the baseline, the best first, and under them
 /// what the noise allowed: the seeds' part of the standard error of the difference, the windows'
-/// part, what could have been found, the seeds that a difference of the margin takes, and the tokens
-/// saved.
+/// part, what could have been found, the seeds that a difference of the margin takes, and the
+/// tokens saved.
 pub fn comparison_table(comparison: &Comparison) -> String {
     let ranked = comparison.ranked();
     let losses = digits(ranked.iter().filter_map(|arm| arm.ci95));
