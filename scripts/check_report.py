@@ -7,7 +7,8 @@ Of each page, wide and as narrow as a phone, light and dark: no error and no war
 nothing asked of the network, marks in every plot, nothing wider than the window, a picture that
 differs from an empty page's, colours that can be told from the background; a click on a heading
 sorts a table, the Enter key too; hiding a series takes its marks away; a point has a bar where its
-interval is known and none where it is not; a figure's CSV has its numbers, and no text that a
+interval is known and none where it is not; sliders over a law keep the shares' sum and say what the
+law said; a figure's CSV has its numbers, and no text that a
 spreadsheet would take for a formula; the page prints, on white. Needs Chromium (Debian's `chromium`, or the path in CHROMIUM) and nothing
 but Python's own library.
 
@@ -172,7 +173,7 @@ def contrast(one: str, other: str) -> float:
 MARKS = """[...document.querySelectorAll("figure")].map((figure) => ({
   title: figure.querySelector("strong").textContent,
   plots: [...figure.querySelectorAll(".plot")].map((plot) => plot.querySelectorAll(
-    ".scatterlayer path.js-line, .scatterlayer path.js-fill, .scatterlayer .point").length),
+    ".scatterlayer path.js-line, .scatterlayer path.js-fill, .scatterlayer .point, .barlayer .point").length),
 }))"""
 
 # Bars of intervals in every plot that is drawn, and how many intervals are known there.
@@ -182,9 +183,9 @@ BARS = """[...document.querySelectorAll("figure")].flatMap((figure) => {
   const panels = chosen === undefined ? data.panels : [data.panels[chosen]];
   return [...figure.querySelectorAll(".plot")].map((plot, index) => ({
     title: `${data.title} ${panels[index].title}`,
-    drawn: [...plot.querySelectorAll("path.xerror")].filter((bar) => bar.getAttribute("d")).length,
+    drawn: [...plot.querySelectorAll("path.xerror, path.yerror")].filter((bar) => bar.getAttribute("d")).length,
     known: panels[index].marks.filter((mark) => mark.kind === "interval").flatMap((mark) =>
-      mark.low ?? []).filter((end) => end !== null).length,
+      [...(mark.low ?? []), ...(mark.yLow ?? [])]).filter((end) => end !== null).length,
   }));
 })"""
 
@@ -294,7 +295,7 @@ def uses(browser: Browser, drawn: list[bytes]) -> list[str]:
         if browser.run(f"{head}.getAttribute('aria-sort')") != "ascending":
             wrong.append("the Enter key on a heading does not sort")
 
-    marks = "document.querySelectorAll('.scatterlayer .trace').length"
+    marks = "document.querySelectorAll('.scatterlayer .trace, .barlayer .trace').length"
     before = browser.run(marks)
     toggle = "window.lastShown"
     browser.run("window.lastShown = [...document.querySelectorAll('figure .tools [aria-pressed=true]')].at(-1); 0")
@@ -311,6 +312,7 @@ def uses(browser: Browser, drawn: list[bytes]) -> list[str]:
     if any(0 in figure["plots"] for figure in browser.run(MARKS)):
         wrong.append("a chosen plot has no marks")
 
+    wrong += sliders(browser)
     for link in browser.run(CSV):
         if not link["href"].startswith("blob:") or not link["name"].endswith(".csv"):
             wrong.append(f"no CSV behind {link}")
@@ -345,6 +347,76 @@ def uses(browser: Browser, drawn: list[bytes]) -> list[str]:
         wrong.append("printing changes the theme")
     if len(browser.call("Page.printToPDF")["data"]) < 10_000:
         wrong.append("the page does not print")
+    return wrong
+
+
+# Of each set of sliders: what is predicted of the mixtures whose predictions are known; then, one
+# slider after the other moved to a few places, the shares that come out and what is shown of them.
+SLIDERS = """[...document.querySelectorAll(".mixture")].map((node) => {
+  const { mixture } = node;
+  const told = mixture.data.mixtures.map(({ name, shares, losses, mean }) => {
+    const found = mixture.predict(shares);
+    const apart = [...losses.map((loss, i) => Math.abs(loss - found[i])), Math.abs(mean - mixture.mean(found))];
+    return { name, apart: Math.max(...apart) };
+  });
+  const moves = [];
+  const say = () => node.querySelector("output").textContent;
+  const rows = [...node.querySelectorAll("[data-domain]")];
+  for (const [at, row] of rows.slice(0, 8).entries()) {
+    const [number, range] = row.querySelectorAll("input");
+    for (const [field, typed, value] of [[range, "0.5", 0.5], [range, "0", 0], [range, "1", 1],
+      [range, "0.2", 0.2], [number, "12.5", 0.125], [number, "", null], [number, "33", 0.33]]) {
+      const before = [...mixture.shares];
+      const said = say();
+      field.value = typed;
+      field.dispatchEvent(new Event("input"));
+      const shares = [...mixture.shares];
+      const losses = mixture.predict(shares);
+      const shown = [...node.querySelectorAll("[data-target]")].map((row) => row.cells[2].textContent);
+      moves.push({ at, value, before, shares, losses, shown, said, says: say(), mean: mixture.mean(losses),
+        fields: rows.map((row) => [...row.querySelectorAll("input")].map((input) => Number(input.value))) });
+    }
+  }
+  const select = node.querySelector("select");
+  select.value = 1;
+  select.dispatchEvent(new Event("change"));
+  const chosen = { found: [...mixture.shares], expected: mixture.data.mixtures[1].shares };
+  return { told, moves, chosen };
+})"""
+
+
+def sliders(browser: Browser) -> list[str]:
+    wrong = []
+    for number, found in enumerate(browser.run(SLIDERS)):
+        for told in found["told"]:
+            if not told["apart"] <= 1e-9:
+                wrong.append(f"sliders {number}: {told['name']}: {told['apart']} from what the law predicts")
+        if not found["moves"]:
+            wrong.append(f"sliders {number}: none")
+        for move in found["moves"]:
+            where = f"sliders {number}, domain {move['at']} to {move['value']}"
+            shares, before, at = move["shares"], move["before"], move["at"]
+            if abs(sum(shares) - 1) > 1e-12 or min(shares) < 0:
+                wrong.append(f"{where}: the shares are {shares}")
+            if move["value"] is None:
+                if shares != before:
+                    wrong.append(f"{where}: an empty field changes {before} to {shares}")
+                continue
+            if abs(shares[at] - move["value"]) > 1e-12:
+                wrong.append(f"{where}: the share is {shares[at]}")
+            rest = [i for i in range(len(shares)) if i != at]
+            left, was = sum(shares[i] for i in rest), sum(before[i] for i in rest)
+            if left > 0 and was > 0 and any(abs(shares[i] / left - before[i] / was) > 1e-9 for i in rest):
+                wrong.append(f"{where}: the others' ratios change from {before} to {shares}")
+            if move["shown"] != [f"{loss:.4f}" for loss in move["losses"]]:
+                wrong.append(f"{where}: {move['shown']} is shown of {move['losses']}")
+            if not move["says"].startswith(f"{move['mean']:.4f} nats a token"):
+                wrong.append(f"{where}: it says {move['says']} of {move['mean']}")
+            for (percent, share), expected in zip(move["fields"], shares):
+                if abs(share - expected) > 1e-6 or abs(percent - 100 * expected) > 0.006:
+                    wrong.append(f"{where}: the fields show {percent} % and {share} of {expected}")
+        if found["chosen"]["found"] != found["chosen"]["expected"]:
+            wrong.append(f"sliders {number}: choosing a mixture gives {found['chosen']}")
     return wrong
 
 

@@ -397,6 +397,14 @@ fn runs_that_cannot_be_compared_say_why() {
     refused(&["a", "engine"], "the engine reference in f32");
     refused(&["a", "vocabulary"], "held-out tokens (text or tokenizer)");
     refused(&["a", "a"], "are runs of one arm and one seed, 1");
+    // Of a run on a GPU nothing but its plan tells.
+    let plan = read(&place.path("b/plan.json"));
+    assert!(plan.contains("\"device\": \"cpu\""), "{plan}");
+    place.write("b/plan.json", &plan.replace("\"device\": \"cpu\"", "\"device\": \"cuda:1\""));
+    refused(&["a", "b"], "computed on different devices, which differ by rounding: the processor");
+    // Of older runs it is not known.
+    place.write("b/plan.json", &plan.replace("  \"device\": \"cpu\",\n", ""));
+    place.ok(&["compare", "a", "b"]);
     refused(&["a", "b", "--baseline", "c"], "the arms are a, b");
     refused(&["a", "cache"], "expected a run folder");
     refused(&["a", "nothing"], "expected a run folder");
@@ -469,4 +477,157 @@ fn a_look_that_was_not_declared_is_exploratory() {
     assert_eq!(found["exploratory"], true);
     let error = place.fails(2, &["compare", "c", "--out", "c"]);
     assert!(error.contains("holds a comparison of its own"), "{error}");
+}
+
+/// The binary at work on `config.toml` in the folder `out`, a run at a time.
+fn beside(place: &Place, out: &str, more: &[&str]) -> std::process::Child {
+    std::process::Command::new(env!("CARGO_BIN_EXE_cuvee"))
+        .current_dir(place.path("."))
+        .env("CUVEE_CACHE", place.path("cache"))
+        .args([&["compare", "config.toml", "--out", out, "--jobs", "1"], more].concat())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn ended_well(child: std::process::Child) -> String {
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+#[test]
+fn two_processes_share_one_folder_and_come_to_the_same_verdict() {
+    let place = place(ARMS);
+    place.ok(&["compare", "config.toml", "--out", "whole", "-q", "--jobs", "1"]);
+    // Whatever arms are decided at a look or stopped, both decide alike.
+    let looks = ARMS.replace("seeds = 3", "looks = [2, 4]\nfutility = true");
+    for (out, config) in [("shared", ARMS), ("looks", &looks)] {
+        write(&place, config);
+        let set = ["--set", "eval.every=2"];
+        let more: &[&str] = if out == "looks" { &set } else { &[] };
+        if out == "looks" {
+            let alone = ["compare", "config.toml", "--out", "alone", "-q", "--jobs", "1"];
+            place.ok(&[&alone[..], more].concat());
+        }
+        let processes = [0, 1].map(|_| beside(&place, out, more));
+        for process in processes {
+            ended_well(process);
+        }
+        let expected = if out == "looks" { "alone" } else { "whole" };
+        let (expected, shared) = (place.path(expected), place.path(out));
+        for file in ["comparison.json", "losses.csv", "compare.json"] {
+            assert_eq!(read(&expected.join(file)), read(&shared.join(file)), "{out} {file}");
+        }
+        for name in ["uniform", "skewed", "erma+va", "uniform~"] {
+            for seed in 1..=2 {
+                assert_eq!(first_of(&expected, name, seed), first_of(&shared, name, seed));
+            }
+        }
+        assert!(shared.join("report.html").exists());
+    }
+}
+
+#[test]
+fn a_run_that_another_process_holds_is_left_to_it_and_made_where_that_leaves_it_unfinished() {
+    let place = place(&ARMS.replace("seeds = 3", "seeds = 2"));
+    place.ok(&["compare", "config.toml", "--out", "whole", "-q", "--jobs", "1"]);
+    // What is compared is declared, and one run is made: not that of the baseline's first seed.
+    place.ok(&["compare", "config.toml", "--out", "c", "-q", "--shard", "2/8"]);
+    let held = place.path("c/uniform/seed-1");
+    assert!(!held.exists() && place.path("c/skewed/seed-1/export").exists());
+    fs::create_dir_all(&held).unwrap();
+    let lock = fs::File::create(held.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let mut child = beside(&place, "c", &[]);
+    let names = ["uniform", "skewed", "erma+va", "uniform~"];
+    let others = names.iter().flat_map(|name| [1, 2].map(|seed| format!("c/{name}/seed-{seed}")));
+    let others: Vec<_> = others.map(|run| place.path(&run)).filter(|run| *run != held).collect();
+    while !others.iter().all(|run| run.join("export").exists()) {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended without all other runs");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // All else is done, and nothing is given up.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "it does not wait");
+    assert!(!place.path("c/comparison.json").exists() && !held.join("metrics.jsonl").exists());
+    drop(lock);
+    let said = ended_well(child);
+    assert!(said.contains("another process makes runs of this folder, too"), "{said}");
+    assert!(said.contains("waiting for 1 run that another process makes"), "{said}");
+    let comparison = |folder: &str| read(&place.path(folder).join("comparison.json"));
+    assert_eq!(comparison("c"), comparison("whole"));
+}
+
+#[test]
+fn a_model_is_declared_by_its_weights_and_may_lie_elsewhere_but_not_be_another() {
+    let place = place(
+        "\n[compare]\nseeds = 2\narms = [{ name = \"a\" }, { name = \"b\", set = { train.lr = 0.01 } }]\n",
+    );
+    for (out, seed) in [("one", "7"), ("two", "8")] {
+        place.ok(&["train", "config.toml", "--out", out, "-q", "--seed", seed]);
+    }
+    let compare = |model: &str| {
+        let init = format!("model={{init=\"{model}\"}}");
+        ["compare", "config.toml", "--out", "c", "-q", "--set"]
+            .iter()
+            .map(ToString::to_string)
+            .chain([init])
+            .collect::<Vec<_>>()
+    };
+    let args = compare("one/export");
+    place.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let weights = |run: &str| fs::read(place.path(run).join("export/model.safetensors")).unwrap();
+    let hash = cuvee_data::sha256_hex(&weights("one"));
+    let declared: Value = serde_json::from_str(&read(&place.path("c/compare.json"))).unwrap();
+    for arm in declared["declared"]["arms"].as_array().unwrap() {
+        assert_eq!(arm["init_sha256"], hash.as_str());
+    }
+    let plan: Value = serde_json::from_str(&read(&place.path("c/b/seed-2/plan.json"))).unwrap();
+    assert_eq!(plan["init_sha256"], hash.as_str());
+    let found = read(&place.path("c/comparison.json"));
+
+    // Elsewhere it is the same: a run that is missing is made, and no other.
+    fs::rename(place.path("one"), place.path("moved")).unwrap();
+    fs::remove_dir_all(place.path("c/b/seed-2")).unwrap();
+    let args = compare("moved/export");
+    place.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(read(&place.path("c/comparison.json")), found);
+
+    // Another one in the same folder is not.
+    let other = cuvee_data::sha256_hex(&weights("two"));
+    fs::copy(
+        place.path("two/export/model.safetensors"),
+        place.path("moved/export/model.safetensors"),
+    )
+    .unwrap();
+    let error = place.fails(2, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    let said = format!(
+        "arm `a`: model.init: weights of sha256 {hash:.12}… → weights of sha256 {other:.12}…"
+    );
+    assert!(error.contains("declares another comparison") && error.contains(&said), "{error}");
+
+    // Runs from two models of one name are two arms.
+    let train = |out: &str, seed: &str| {
+        let set = "model={init=\"moved/export\"}";
+        place.ok(&["train", "config.toml", "--out", out, "-q", "--seed", seed, "--set", set]);
+    };
+    train("x", "1");
+    fs::rename(place.path("moved"), place.path("away")).unwrap();
+    fs::create_dir(place.path("moved")).unwrap();
+    fs::rename(place.path("away/export"), place.path("moved/export")).unwrap();
+    train("y", "2");
+    let alike = place.json(&["compare", "x", "y"]);
+    assert_eq!(alike["arms"].as_array().unwrap().len(), 1, "{alike}");
+    fs::copy(
+        place.path("c/a/seed-1/export/model.safetensors"),
+        place.path("moved/export/model.safetensors"),
+    )
+    .unwrap();
+    train("z", "2");
+    let apart = place.json(&["compare", "x", "z"]);
+    assert_eq!(apart["arms"].as_array().unwrap().len(), 2, "{apart}");
+    assert!(arm(&apart, "z")["config"].to_string().contains("model.init = weights of sha256"));
 }

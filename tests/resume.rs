@@ -440,3 +440,54 @@ fn a_run_goes_on_with_the_reference_model_it_began_with_wherever_that_lies() {
     ok(resume("moved"));
     assert!(place.path("run/export").exists());
 }
+
+/// Of two domains whose losses differ, so large a step leaves one alone almost at once.
+#[test]
+fn a_collapse_is_warned_of_once_a_run_and_shown_by_its_report() {
+    let place = Place::new();
+    let objective = "objective = \"importance\"\nsampling = { strategy = \"fixed\", shares = { prose = 0.75, code = 0.25 } }";
+    place.edit(
+        objective,
+        "objective = \"reweighted\"\nsampling = \"uniform\"\nloss = { strategy = \"group-dro\", step = 50 }",
+    );
+    let train = ["train", "config.toml", "--out", "run", "--json"];
+    let output = place.ok(&train);
+    let said = String::from_utf8(output.stderr).unwrap();
+    let warning = "the objective α collapsed onto `";
+    assert_eq!(said.matches(warning).count(), 1, "{said}");
+    assert!(said.contains("warning: step ") && said.contains("\nhint: what helps: "), "{said}");
+    let run = place.path("run");
+    let records = timeless(&run);
+    let collapsed: Vec<_> = records.iter().filter(|record| !record["collapse"].is_null()).collect();
+    let [record] = collapsed[..] else { panic!("{collapsed:?}") };
+    let found = &record["collapse"];
+    assert_eq!((&found["of"], &found["step"]), (&"objective".into(), &record["step"]));
+    let domain = found["domain"].as_str().unwrap();
+    let share = |domain: &str| {
+        let of = &record["domains"][domain];
+        of["multiplier"].as_f64().unwrap() * of["sampling_weight"].as_f64().unwrap()
+    };
+    assert!(
+        (found["share"].as_f64().unwrap() - share(domain)).abs() < 1e-12 && share(domain) > 0.95
+    );
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(&summary["collapse"], found);
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains(&format!("the objective α collapsed onto {domain} in 1 of 1 run")));
+
+    // It was before the checkpoint of step 5, from which the run goes on without a word.
+    assert!(found["step"].as_u64().unwrap() <= 5, "{found}");
+    fs::remove_dir_all(run.join("checkpoints/step-00000010")).unwrap();
+    fs::remove_dir_all(run.join("export")).unwrap();
+    let output = place.ok(&[&train[..], &["--resume"]].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!said.contains("collapsed"), "{said}");
+    assert_eq!(timeless(&run), records);
+    let resumed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(resumed["collapse"], *found);
+
+    // Shares that a config fixes are meant.
+    place.edit("shares = { prose = 0.75, code = 0.25 }", "shares = { prose = 0.99, code = 0.01 }");
+    let fixed = place.ok(&["train", "config.toml", "--out", "fixed"]);
+    assert!(!String::from_utf8(fixed.stderr).unwrap().contains("collapsed"));
+}

@@ -51,9 +51,20 @@ pub fn peak_rss_bytes() -> Option<u64> {
     high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
-/// The line `VmHWM:     1234 kB` of `/proc/self/status`, where kB means 1,024 bytes.
+/// Memory that can be taken without others having to give theirs, in bytes; `None` where the system
+/// does not tell.
+pub fn available_bytes() -> Option<u64> {
+    kilobytes(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+}
+
+/// The line `VmHWM:     1234 kB` of `/proc/self/status`.
 fn high_water_mark(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    kilobytes(status, "VmHWM:")
+}
+
+/// The line that begins with `key`, where kB means 1,024 bytes.
+fn kilobytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -75,6 +86,8 @@ mod tests {
         let status = "Name:\tcuvee\nVmPeak:\t  900 kB\nVmHWM:\t    1234 kB\nVmRSS:\t  1000 kB\n";
         assert_eq!(high_water_mark(status), Some(1_263_616));
         assert_eq!(high_water_mark("Name:\tcuvee\n"), None);
+        let free = "MemFree:  1 kB\nMemAvailable:   2048 kB\n";
+        assert_eq!(kilobytes(free, "MemAvailable:"), Some(2_097_152));
         assert_eq!(high_water_mark("VmHWM:\tmuch\n"), None);
     }
 }

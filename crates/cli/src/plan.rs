@@ -23,6 +23,8 @@ pub struct Plan {
     pub domains: Vec<DomainPlan>,
     /// Documents of each domain's training split.
     pub documents: Vec<u64>,
+    /// sha256 of the weights that the run starts from, once they were read for it.
+    pub init_sha256: Option<String>,
     /// What the run does otherwise than the model that it starts from.
     notes: Vec<String>,
     /// B_eff = B / Σ α²/p: the size of the batch drawn as the objective asks whose gradient varies
@@ -51,8 +53,13 @@ pub struct PlanDocument<'a> {
     pub engine: &'a str,
     /// Number type of its arithmetic.
     pub precision: String,
+    /// Where it is computed.
+    pub device: DeviceSpec,
     /// Threads that it computes on.
     pub threads: usize,
+    /// sha256 of the weights that it starts from, where it starts from a model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_sha256: Option<&'a str>,
     /// Parameters of the model.
     pub parameters: u64,
     /// Floating-point operations of the whole run.
@@ -131,9 +138,19 @@ impl Plan {
                 train,
             },
             model,
+            init_sha256: None,
             notes,
         };
         Ok((plan, mixer))
+    }
+
+    /// Takes in what the weights in `init` are, if the run starts from any: reads them whole.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn know_init(&mut self, init: Option<&Path>) -> anyhow::Result<()> {
+        self.init_sha256 = init.map(hf::weights_sha256).transpose()?;
+        Ok(())
     }
 
     /// The engine at the start of the run: the parameters of the model in `init`, or drawn from
@@ -233,7 +250,9 @@ impl Plan {
             context: self.run.train.context,
             engine: engine.name(),
             precision: engine.precision().to_string(),
+            device: engine.device(),
             threads: self.run.train.thread_count(),
+            init_sha256: self.init_sha256.as_deref(),
             parameters: self.model.parameters(),
             flops: self.model.flops_per_token(self.run.train.context) as f64 * self.tokens() as f64,
             model: &self.model,

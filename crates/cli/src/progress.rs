@@ -196,6 +196,9 @@ impl Observer for TrainProgress {
     fn step(&mut self, r: &StepRecord) -> std::io::Result<()> {
         self.records.step(r)?;
         self.warn();
+        if let Some(collapse) = &r.collapse {
+            self.line(&format!("warning: {}", collapse.words()));
+        }
         self.bar.set_position(r.step);
         self.bar.set_message(format!("loss {:.3}  {:.0} tokens/s", r.loss, r.tokens_per_second));
         let due = self.verbose || self.last_line.elapsed() >= LINE_EVERY;

@@ -28,17 +28,24 @@ pub fn holds_run(folder: &Path) -> bool {
 /// # Errors
 /// A folder that cannot be made, or that another process holds.
 pub fn lock(folder: &Path) -> anyhow::Result<FileLock> {
-    let made = fs::create_dir_all(folder).map_err(anyhow::Error::from);
-    let locked = made.and_then(|()| Ok(try_lock(&folder.join(".lock"), LockKind::Exclusive)?));
-    let locked = locked.with_context(|| {
-        format!(
-            "cannot make the run folder {}\nhint: give --out a folder that can be written",
-            printable_path(folder)
-        )
-    })?;
-    locked.with_context(|| {
+    lock_if_free(folder)?.with_context(|| {
         format!(
             "another process is training in {}\nhint: wait for it, or start this run with another --out",
+            printable_path(folder)
+        )
+    })
+}
+
+/// As [`lock`]; `None` where another process holds the folder.
+///
+/// # Errors
+/// A folder that cannot be made.
+pub fn lock_if_free(folder: &Path) -> anyhow::Result<Option<FileLock>> {
+    let made = fs::create_dir_all(folder).map_err(anyhow::Error::from);
+    let locked = made.and_then(|()| Ok(try_lock(&folder.join(".lock"), LockKind::Exclusive)?));
+    locked.with_context(|| {
+        format!(
+            "cannot make the run folder {}\nhint: give --out a folder that can be written",
             printable_path(folder)
         )
     })

@@ -65,6 +65,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     if let Some(begun) = begun {
         plan.run.train.go_on_in(begun, device);
     }
+    plan.know_init(init.as_deref())?;
     let engine = plan.engine(init.as_deref(), &corpus.tokenizer, device, config.seed)?;
     let reference = reference_engine(&config, &plan.run.train, &corpus.tokenizer, device, session)?;
     let fresh = from.is_none();
@@ -153,6 +154,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         "mean_loss": state.last_evaluation.as_ref().map(|e| e.mean_loss),
         "mean_loss_standard_error":
             state.last_evaluation.as_ref().and_then(|e| e.mean_loss_standard_error),
+        "collapse": state.collapse,
     }))
 }
 

@@ -44,6 +44,24 @@ pub struct Comparison {
     pub notes: Vec<String>,
 }
 
+impl Comparison {
+    /// The arms from the best to the worst: by their paired difference, the baseline at 0, since
+    /// mean losses are of other seeds where a run is missing. Those without one come last, and what
+    /// is even keeps the order of the config.
+    pub fn ranked(&self) -> Vec<&ArmResult> {
+        let place = |arm: &ArmResult| match arm.role {
+            Role::Baseline => 0.0,
+            Role::Arm | Role::Replica => {
+                arm.difference.filter(|mean| mean.is_finite()).unwrap_or(f64::INFINITY)
+            }
+        };
+        let mut arms: Vec<&ArmResult> = self.arms.iter().collect();
+        // A difference of −0 is none.
+        arms.sort_by(|a, b| (place(a) + 0.0).total_cmp(&(place(b) + 0.0)));
+        arms
+    }
+}
+
 /// What is compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metric {

@@ -92,7 +92,7 @@ pub use document::invalid::{Invalid, InvalidCounts};
 pub use document::split::Split;
 pub use error::{DataError, Result};
 pub use format::Format;
-pub use hash::sha256_hex;
+pub use hash::{sha256_hex, sha256_of};
 pub use hub::{fetch_dataset, fetch_model, fetch_model_settings, is_model_name};
 pub use inspect::{Inspection, TokensAs, inspect, inspect_as};
 pub use prepare::request::{Prepare, PrepareOptions, PreparedPart};

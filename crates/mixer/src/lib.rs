@@ -35,6 +35,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod collapse;
 mod counts;
 mod direction;
 mod domain;
@@ -59,6 +60,7 @@ mod spec;
 mod state;
 pub mod strategy;
 
+pub use collapse::{Collapse, Distribution};
 pub use counts::stratified_counts;
 pub use direction::Direction;
 pub use domain::{DomainId, DomainInfo, RunSize};

@@ -3,6 +3,7 @@
 //! An [`ObservationRequest`] tells a trainer what to measure besides the training losses;
 //! [`Measurements`] go into the records of the run. Static strategies have neither.
 
+use crate::collapse::Collapse;
 use crate::domain::DomainId;
 use crate::error::{MixerError, Result};
 use crate::seed::{self, CounterRng};
@@ -182,6 +183,8 @@ pub struct Measurements {
     pub floored: Vec<DomainId>,
     /// Domains whose sampling weight their `max_epochs` holds: the rule asks for more.
     pub capped: Vec<DomainId>,
+    /// What a strategy learns, where it has collapsed onto one domain.
+    pub collapse: Option<Collapse>,
 }
 
 impl Measurements {
@@ -194,6 +197,7 @@ impl Measurements {
         self.clamped.extend(other.clamped);
         self.floored.extend(other.floored);
         self.capped.extend(other.capped);
+        self.collapse = self.collapse.or(other.collapse);
         self
     }
 }

@@ -4,6 +4,7 @@
 //! function of (seed, step, weight history). State is one count and one residual a domain, and
 //! whatever the strategies keep. Everything that cannot work is refused when the mixer is built.
 
+use crate::collapse::{Collapse, Distribution};
 use crate::counts;
 use crate::domain::{self, DomainId, DomainInfo, RunSize, check_domains};
 use crate::draw::{Draw, StepDraw};
@@ -36,11 +37,20 @@ pub struct Mixer {
     orders: Vec<WindowOrder>,
     plan: Vec<DomainPlan>,
     effective_batch_size: f64,
+    /// Domains that p and α amount to before anything is learned.
+    begun: Begun,
     step: u64,
     consumed: Vec<u64>,
     residuals: Vec<f64>,
     /// Where stratified counts begin, one number a domain; see [`counts`].
     phases: Vec<f64>,
+}
+
+/// How many domains each distribution is spread over where a run begins.
+#[derive(Clone, Copy, Debug, Default)]
+struct Begun {
+    sampling: f64,
+    objective: f64,
 }
 
 impl Mixer {
@@ -90,6 +100,7 @@ impl Mixer {
             orders: domains.iter().map(order).collect(),
             plan: Vec::new(),
             effective_batch_size: run.batch_size as f64,
+            begun: Begun::default(),
             step: 0,
             consumed: vec![0; domains.len()],
             residuals: vec![0.0; domains.len()],
@@ -102,6 +113,10 @@ impl Mixer {
         };
         let forecast = mixer.sampling.forecast();
         let first = mixer.mixture(0)?;
+        mixer.begun = Begun {
+            sampling: first.sampling.effective_domains(),
+            objective: first.objective.effective_domains(),
+        };
         let mut effective = mixer.effective(&first);
         if let (Some(sampling), Some(loss)) = (forecast, mixer.loss.forecast()) {
             let breakpoints = sampling.breakpoints().chain(loss.breakpoints());
@@ -158,6 +173,7 @@ impl Mixer {
         for (consumed, count) in self.consumed.iter_mut().zip(&counts) {
             *consumed += *count as u64;
         }
+        mixture.measurements.collapse = self.collapse(step, &mixture.sampling, &mixture.objective);
         self.residuals = residuals;
         self.step += 1;
         Ok(StepDraw {
@@ -203,6 +219,7 @@ impl Mixer {
         draw.objective = mixture.objective;
         draw.multipliers = mixture.multipliers;
         draw.measurements.objective_mean = mixture.measurements.objective_mean;
+        draw.measurements.collapse = self.collapse(draw.step, &draw.sampling, &draw.objective);
         Ok(())
     }
 
@@ -353,6 +370,23 @@ impl Mixer {
             None => self.limits(step).project(step, &self.domains, &self.run, p),
         };
         Mixture::at_step(step, objective, &self.domains, &self.importance, sampling, loss, limit)
+    }
+
+    /// What of `step` is learned and has collapsed: first the objective, which sampling may follow.
+    fn collapse(&self, step: u64, sampling: &Simplex, objective: &Simplex) -> Option<Collapse> {
+        let of = |which: Distribution, strategy: &dyn Strategy, shares: &Simplex, begun: f64| {
+            let learned = strategy.forecast().is_none() && !strategy.is_trial(step);
+            let remedy = strategy.against_collapse();
+            learned.then(|| Collapse::of(which, shares, begun, remedy)).flatten()
+        };
+        // Where p is the objective, the loss strategy has no say.
+        let weighs = self.options.objective != Objective::Sampled;
+        let loss = Some(self.loss.as_ref()).filter(|_| weighs);
+        let objective = loss
+            .and_then(|loss| of(Distribution::Objective, loss, objective, self.begun.objective));
+        let sampled =
+            || of(Distribution::Sampling, self.sampling.as_ref(), sampling, self.begun.sampling);
+        objective.or_else(sampled)
     }
 
     /// What is left of the domains at `step`, the next one.

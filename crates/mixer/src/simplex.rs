@@ -35,6 +35,13 @@ impl Simplex {
         Self(shares)
     }
 
+    /// exp(−Σ p ln p): the number of domains of even shares that are as spread as these. 1 where
+    /// one domain has everything.
+    pub fn effective_domains(&self) -> f64 {
+        let entropy: f64 = self.0.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum();
+        entropy.exp()
+    }
+
     /// The objective α_i = π_i w_i, which sums to 1 because `loss` was normalised with
     /// `importance`.
     pub(crate) fn product(importance: &Simplex, loss: &LossWeights) -> Self {
@@ -175,6 +182,18 @@ mod tests {
             LossWeights::implied(&NAMES, &objective, &importance),
             Err(MixerError::ZeroImportance { domain: "code".into(), objective: 0.5 })
         );
+    }
+
+    #[test]
+    fn even_shares_amount_to_all_domains_and_a_single_one_to_itself() {
+        for domains in [1, 2, 7, 300] {
+            let found = Simplex::uniform(domains).effective_domains();
+            assert!((found / domains as f64 - 1.0).abs() < 1e-12, "{domains}: {found}");
+        }
+        assert_eq!(Simplex(vec![0.0, 1.0, 0.0]).effective_domains(), 1.0);
+        // By hand: exp(ln 2 / 2 + ln 4 / 2) = 2^1.5.
+        let found = Simplex(vec![0.5, 0.25, 0.25]).effective_domains();
+        assert!((found - 2f64.powf(1.5)).abs() < 1e-12, "{found}");
     }
 
     #[test]

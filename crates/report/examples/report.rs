@@ -3,12 +3,12 @@
 
 use std::path::PathBuf;
 
-use cuvee_report::page::{ReportInput, write_report};
+use cuvee_report::page::{ReportInput, SearchInput, write_report, write_search_report};
 
 #[path = "../tests/fixture/mod.rs"]
 mod fixture;
 
-use fixture::{SMALL, Shape, compared, ended_early, uncompared};
+use fixture::{SMALL, Shape, compared, ended_early, searched, uncompared};
 
 fn main() -> cuvee_report::Result<()> {
     let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "pages".into()));
@@ -23,6 +23,17 @@ fn main() -> cuvee_report::Result<()> {
     for (name, input) in pages {
         let path = folder.join(name).with_extension("html");
         write_report(&input, &path)?;
+        println!("{}", path.display());
+    }
+    let unconfirmed = SearchInput { result: None, ..searched("log-linear", 30, 100) };
+    let searches: [(&str, SearchInput); 3] = [
+        ("search", searched("power-log-linear", 3, 24)),
+        ("search-many", unconfirmed),
+        ("search-table", searched("exposure", 3, 24)),
+    ];
+    for (name, input) in searches {
+        let path = folder.join(name).with_extension("html");
+        write_search_report(&input, &path)?;
         println!("{}", path.display());
     }
     Ok(())

@@ -27,12 +27,15 @@ mod windows;
 
 pub use error::{ReportError, Result};
 pub use interval::{Interval, interval};
-pub use metrics::{MetricsLog, read_metrics};
+pub use metrics::{MetricsLog, read_evaluations, read_metrics};
 pub use number::{bytes, count, duration, thousands};
-pub use record::{EvalDomainRecord, EvalRecord, PerDomain, Record, StepDomainRecord, StepRecord};
+pub use record::{
+    CollapseRecord, EvalDomainRecord, EvalRecord, LearnedShares, PerDomain, Record,
+    StepDomainRecord, StepRecord,
+};
 pub use sink::{LogSpec, Loggers, Opening, ResumePoint, TrackioProject};
 pub use table::{
     EvalRow, PlanRow, PreparedRow, ResultMean, ResultRow, comparison_table, eval_table, plan_table,
-    prepared_table, resolution_table, result_table,
+    prepared_table, result_table,
 };
 pub use windows::{DomainWindows, EvalFolder, EvalWindows, WindowRecord, read_windows};

@@ -8,8 +8,8 @@ use crate::append::AppendFile;
 use crate::error::{ReportError, Result};
 use crate::record::{EvalRecord, Record, StepRecord};
 use serde::Serialize;
-use std::fs::{self, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// A log open for appending.
@@ -110,14 +110,47 @@ pub fn read_metrics(path: &Path) -> Result<Vec<Record>> {
     let text = fs::read(path).map_err(|source| ReportError::io("read", path, source))?;
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let lines = text[..whole].split(|byte| *byte == b'\n').enumerate();
-    let parse = |(index, line): (usize, &[u8])| {
-        serde_json::from_slice(line).map_err(|error| ReportError::BadRecord {
-            path: path.to_owned(),
-            line: index + 1,
-            reason: error.to_string(),
-        })
-    };
-    lines.filter(|(_, line)| !line.is_empty()).map(parse).collect()
+    let whole = lines.filter(|(_, line)| !line.is_empty());
+    whole.map(|(index, line)| parse(path, index + 1, line)).collect()
+}
+
+/// The evaluations of a log, in order: as [`read_metrics`], without making anything of the steps,
+/// which are most of it.
+///
+/// # Errors
+/// The file cannot be read, or a line that is not a step's is not a record.
+pub fn read_evaluations(path: &Path) -> Result<Vec<EvalRecord>> {
+    let failed = |source| ReportError::io("read", path, source);
+    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let (mut found, mut line, mut number) = (Vec::new(), Vec::new(), 0);
+    loop {
+        line.clear();
+        file.read_until(b'\n', &mut line).map_err(failed)?;
+        number += 1;
+        // The last line may still be written.
+        if line.pop_if(|end| *end == b'\n').is_none() {
+            return Ok(found);
+        }
+        if line.is_empty() || line.starts_with(STEP) {
+            continue;
+        }
+        match parse(path, number, &line)? {
+            Record::Eval(eval) => found.push(eval),
+            // Keys in another order, as other programs may write them.
+            Record::Step(_) => {}
+        }
+    }
+}
+
+/// How the line of a step begins.
+const STEP: &[u8] = br#"{"kind":"step","#;
+
+fn parse(path: &Path, line: usize, text: &[u8]) -> Result<Record> {
+    serde_json::from_slice(text).map_err(|error| ReportError::BadRecord {
+        path: path.to_owned(),
+        line,
+        reason: error.to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -214,6 +247,44 @@ mod tests {
         assert!(error.contains("metrics.jsonl, line 3: expected a step or eval record"), "{error}");
         fs::write(&path, b"").unwrap();
         assert_eq!(steps_in(&path), [0u64; 0]);
+    }
+
+    #[test]
+    fn evaluations_are_those_of_the_whole_log_and_no_step_is_read_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut log = MetricsLog::create(&path).unwrap();
+        log.eval(&eval(0)).unwrap();
+        log.step(&step(1)).unwrap();
+        log.eval(&EvalRecord { split: "tune".into(), ..eval(1) }).unwrap();
+        log.step(&step(2)).unwrap();
+        log.eval(&eval(2)).unwrap();
+        drop(log);
+        let of_all = |path: &Path| -> Vec<EvalRecord> {
+            let eval = |record| match record {
+                Record::Eval(eval) => Some(eval),
+                Record::Step(_) => None,
+            };
+            read_metrics(path).unwrap().into_iter().filter_map(eval).collect()
+        };
+        let found = read_evaluations(&path).unwrap();
+        assert_eq!((found.len(), &found), (3, &of_all(&path)));
+        let whole = fs::read(&path).unwrap();
+        // Keys in another order, and a line that is still being written.
+        let other = String::from_utf8(whole.clone()).unwrap();
+        let other = other.replace(r#"{"kind":"eval","step":2,"#, r#"{"step":2,"kind":"eval","#)
+            + r#"{"step":3,"tokens":1,"loss":1,"lr":1,"tokens_per_second":1,"domains":{},"kind":"step"}"#
+            + "\n{\"kind\":\"eval\",";
+        fs::write(&path, other).unwrap();
+        assert_eq!(read_evaluations(&path).unwrap(), found);
+        // What is in a step is nobody's business here, and a broken evaluation is named.
+        let broken = [&whole[..], b"{\"kind\":\"step\",\"step\":}\n{\"kind\":\"eval\"}\n"].concat();
+        fs::write(&path, broken).unwrap();
+        let error = read_evaluations(&path).unwrap_err().to_string();
+        assert!(error.contains("metrics.jsonl, line 7: expected a step or eval record"), "{error}");
+        fs::write(&path, b"").unwrap();
+        assert_eq!(read_evaluations(&path).unwrap(), []);
+        assert!(read_evaluations(&dir.path().join("none.jsonl")).is_err());
     }
 
     #[test]

@@ -83,6 +83,16 @@ pub(crate) fn decimal(value: f64, digits: usize) -> String {
     }
 }
 
+/// Passes over a domain: `2.50`, `1,200`.
+pub(crate) fn passes(value: f64) -> String {
+    if value >= 1_000.0 { thousands(value.round() as u64) } else { format!("{value:.2}") }
+}
+
+/// A probability: `0.034`, `<0.001`, `1.000`; a p that underflows to 0 is small and not nothing.
+pub(crate) fn probability(p: f64) -> String {
+    if p < 0.001 { "<0.001".to_owned() } else { format!("{p:.3}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +153,20 @@ mod tests {
             (f64::INFINITY, "n/a"),
         ] {
             assert_eq!(duration(seconds), expected, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_small_probability_is_below_a_bound() {
+        for (p, expected) in [
+            (0.0, "<0.001"),
+            (1e-300, "<0.001"),
+            (0.000_7, "<0.001"),
+            (0.001, "0.001"),
+            (0.034_4, "0.034"),
+            (1.0, "1.000"),
+        ] {
+            assert_eq!(probability(p), expected, "{p}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! Domains keep the order of the config. A number that is not finite is written as `null`, since
 //! JSON has no other way, and reads back as NaN. Readers ignore keys they do not know.
 
+use cuvee_words::printable;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
@@ -57,6 +58,66 @@ pub struct StepRecord {
     /// Domains whose sampling weight their `max_epochs` holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capped: Vec<String>,
+    /// What a strategy learned and has collapsed onto one domain, at the first step of the run at
+    /// which it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collapse: Option<CollapseRecord>,
+}
+
+/// A learned distribution over domains that has collapsed onto one of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CollapseRecord {
+    /// Steps done, that included at which it was first so.
+    pub step: u64,
+    /// Which distribution.
+    pub of: LearnedShares,
+    /// The domain that has most of it.
+    pub domain: String,
+    /// Its share.
+    pub share: f64,
+    /// Domains of even shares that the distribution amounts to: exp of its entropy.
+    pub effective_domains: f64,
+    /// The same where the run began.
+    pub began_with: f64,
+    /// What helps.
+    pub hint: String,
+}
+
+/// What a strategy may learn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LearnedShares {
+    /// p.
+    Sampling,
+    /// α.
+    Objective,
+}
+
+impl LearnedShares {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Sampling => "the sampling weights p",
+            Self::Objective => "the objective α",
+        }
+    }
+}
+
+impl CollapseRecord {
+    /// The warning, with its hint on a line of its own.
+    pub fn words(&self) -> String {
+        format!(
+            "step {}: {} collapsed onto `{}`, which has {:.1} % of it; it amounts to {:.2} domains of \
+             the {:.2} that it began with\nhint: what helps: {}",
+            self.step,
+            self.of.words(),
+            printable(&self.domain),
+            100.0 * self.share,
+            self.effective_domains,
+            self.began_with,
+            self.hint
+        )
+    }
 }
 
 /// One domain's part in a step.
@@ -222,6 +283,7 @@ impl StepRecord {
             clamped: Vec::new(),
             floored: Vec::new(),
             capped: Vec::new(),
+            collapse: None,
         }
     }
 }
@@ -256,6 +318,15 @@ mod tests {
             headroom: Some(1.25),
             clamped: vec!["art".into()],
             capped: vec!["zoo".into()],
+            collapse: Some(CollapseRecord {
+                step: 7,
+                of: LearnedShares::Objective,
+                domain: "art".into(),
+                share: 0.96875,
+                effective_domains: 1.125,
+                began_with: 2.0,
+                hint: "less".into(),
+            }),
             ..StepRecord::sample()
         })
     }
@@ -268,10 +339,20 @@ mod tests {
             r#""zoo":{"loss":2.5,"importance":0.5,"sampling_weight":0.75,"loss_weight":1.0,"loss_weight_error":0.25,"multiplier":0.5,"#,
             r#""sequences":3,"epochs":0.125,"gradient_deviation":2.5,"objective_mean":0.125},"#,
             r#""art":{"loss":null,"importance":0.5,"sampling_weight":0.75,"loss_weight":1.0,"multiplier":0.5,"#,
-            r#""sequences":3,"epochs":0.125}},"headroom":1.25,"clamped":["art"],"capped":["zoo"]}"#,
+            r#""sequences":3,"epochs":0.125}},"headroom":1.25,"clamped":["art"],"capped":["zoo"],"#,
+            r#""collapse":{"step":7,"of":"objective","domain":"art","share":0.96875,"#,
+            r#""effective_domains":1.125,"began_with":2.0,"hint":"less"}}"#,
         );
         assert_eq!(serde_json::to_string(&step(3.5)).unwrap(), expected);
         assert_eq!(serde_json::from_str::<Record>(expected).unwrap(), step(3.5));
+    }
+
+    #[test]
+    fn a_collapse_is_said_with_its_step_its_domain_and_what_helps() {
+        let Record::Step(StepRecord { collapse: Some(found), .. }) = step(1.0) else { panic!() };
+        let said = "step 7: the objective α collapsed onto `art`, which has 96.9 % of it; it \
+                    amounts to 1.12 domains of the 2.00 that it began with\nhint: what helps: less";
+        assert_eq!(found.words(), said);
     }
 
     #[test]

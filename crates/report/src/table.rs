@@ -4,11 +4,11 @@
 //! thousands separators; where it would grow too wide, large numbers are written in short. Names
 //! too long for the width wrap; numbers are rounded, but what is above 0 never shows as 0.
 
-use crate::number::{bytes, count, decimal, thousands};
+use crate::number::{bytes, count, decimal, probability, thousands};
 use comfy_table::{
     Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width,
 };
-use cuvee_compare::{ArmResult, Comparison, Resolution, Role, Verdict};
+use cuvee_compare::{ArmResult, Comparison, Role, Verdict};
 use serde::Serialize;
 
 /// Widest table, in characters.
@@ -226,13 +226,12 @@ pub fn prepared_table(rows: &[PreparedRow]) -> String {
     })
 }
 
-/// The arms of a comparison by mean loss, the lowest first, and under them what the noise allowed:
-/// the seeds' part of the standard error of the difference, the windows' part, what could have been
-/// found, the seeds that a difference of the margin takes, and the tokens saved.
+/// The arms of a comparison by their difference to the baseline, the best first, and under them
+/// what the noise allowed: the seeds' part of the standard error of the difference, the windows'
+/// part, what could have been found, the seeds that a difference of the margin takes, and the
+/// tokens saved.
 pub fn comparison_table(comparison: &Comparison) -> String {
-    let mut ranked: Vec<&ArmResult> = comparison.arms.iter().collect();
-    let mean = |arm: &ArmResult| arm.mean_loss.unwrap_or(f64::INFINITY);
-    ranked.sort_by(|a, b| mean(a).total_cmp(&mean(b)));
+    let ranked = comparison.ranked();
     let losses = digits(ranked.iter().filter_map(|arm| arm.ci95));
     let differences = digits(ranked.iter().filter_map(|arm| arm.difference_ci95));
     let ranking = |arm: &&ArmResult| {
@@ -244,7 +243,7 @@ pub fn comparison_table(comparison: &Comparison) -> String {
             arm.name.clone(),
             interval(arm.mean_loss, arm.ci95, losses, false),
             difference,
-            arm.p_holm.map_or_else(dash, |p| decimal(p, 3)),
+            arm.p_holm.map_or_else(dash, probability),
             verdict(arm).to_owned(),
         ]
     };
@@ -270,26 +269,6 @@ pub fn comparison_table(comparison: &Comparison) -> String {
     let compared = ranked.iter().filter(|arm| arm.role != Role::Baseline);
     let second = table(&header, compared.map(noise).collect());
     format!("{first}\n\n{second}")
-}
-
-/// What numbers of seeds resolve: in nats where the `deviation` of the differences is known, else
-/// in units of it.
-pub fn resolution_table(rows: &[Resolution], deviation: Option<f64>) -> String {
-    let header = ["seeds", "one arm", "after correction", "equivalence"];
-    let scaled: Vec<Resolution> =
-        rows.iter().map(|row| deviation.map_or(*row, |s| row.in_nats(s))).collect();
-    let values = |row: &Resolution| [row.detectable, row.detectable_corrected, row.equivalent];
-    let places = match deviation {
-        Some(_) => digits(scaled.iter().flat_map(values)),
-        None => 2,
-    };
-    let line = |row: &Resolution| {
-        let unit = if deviation.is_some() { "" } else { " s" };
-        let mut line = vec![row.seeds.to_string()];
-        line.extend(values(row).map(|value| decimal(value, places) + unit));
-        line
-    };
-    table(&header, scaled.iter().map(line).collect())
 }
 
 /// s/√n.
@@ -593,6 +572,29 @@ mod tests {
     }
 
     #[test]
+    fn a_table_is_ordered_by_differences_and_a_small_p_is_never_nought() {
+        let lacking = f64::NAN;
+        let found = compared(&[
+            ("uniform", Role::Baseline, &[3.10, 3.40, 2.90, 3.20]),
+            ("lucky", Role::Arm, &[3.12, lacking, 2.93, lacking]),
+            ("none", Role::Arm, &[lacking; 4]),
+            ("sure", Role::Arm, &[3.060_01, 3.36, 2.86, 3.159_99]),
+            ("near", Role::Arm, &[3.101, 3.4015, 2.9012, 3.2011]),
+        ]);
+        let table = comparison_table(&found);
+        let lines: Vec<&str> = table.lines().collect();
+        let names = |lines: &[&str]| -> Vec<String> {
+            let first = lines.iter().map(|line| line.split(' ').next().unwrap_or_default());
+            first.map(str::to_owned).collect()
+        };
+        // The mean of `lucky` is the lowest, of the seeds that are left to it.
+        assert_eq!(names(&lines[2..7]), ["sure", "uniform", "near", "lucky", "none"], "{table}");
+        assert_eq!(names(&lines[10..14]), ["sure", "near", "lucky", "none"], "{table}");
+        assert!(lines[2].contains("<0.001") && lines[2].ends_with("better"), "{table}");
+        assert!(!table.contains("0.000 "), "{table}");
+    }
+
+    #[test]
     fn a_comparison_fits_a_terminal_whatever_its_arms_are_called() {
         let name = "a-strategy-with-a-long-name-and-its-settings/and-more-of-them";
         let found = compared(&[
@@ -602,20 +604,6 @@ mod tests {
         let table = comparison_table(&found);
         assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
         assert!(table.contains("better") || table.contains("undecided"), "{table}");
-    }
-
-    #[test]
-    fn the_plan_of_a_comparison_says_what_seeds_resolve() {
-        let rows = cuvee_compare::power_table([1, 4, 6], 4, 0.05);
-        let expected = [
-            "seeds  one arm  after correction  equivalence",
-            "──────────────────────────────────────────────",
-            "4       2.13 s            3.45 s       1.94 s",
-            "6       1.43 s            2.01 s       1.40 s",
-        ];
-        assert_eq!(lines(&resolution_table(&rows, None)), expected);
-        let nats = resolution_table(&rows, Some(0.01));
-        assert!(nats.contains("  0.021 ") && nats.contains("  0.034 "), "{nats}");
     }
 
     #[test]

@@ -6,9 +6,12 @@ mod fixture;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cuvee_report::page::{EvaluatedText, ReportInput, read_runs, report, write_report};
-use cuvee_report::{MetricsLog, Record};
-use fixture::{FORMULA, SMALL, Shape, compared, ended_early, run, runs, uncompared};
+use cuvee_report::page::{
+    EvaluatedText, ReportInput, SearchInput, is_search, read_runs, read_search, report,
+    search_report, write_report,
+};
+use cuvee_report::{CollapseRecord, LearnedShares, MetricsLog, Record};
+use fixture::{FORMULA, SMALL, Shape, compared, ended_early, run, runs, searched, uncompared};
 use serde_json::Value;
 
 /// Headings of the sections.
@@ -231,6 +234,35 @@ fn many_domains_are_chosen_one_by_one_and_stacked_with_a_rest() {
     let sum: f64 = marks.iter().map(|mark| floats(&mark["y"])[3]).sum();
     assert!((sum - 1.0).abs() < 1e-9);
     assert_eq!(figure(&html, "Sampling weights by domain")["panels"].as_array().unwrap().len(), 30);
+}
+
+#[test]
+fn a_collapse_is_noted_once_an_arm_with_what_helps() {
+    let collapse = |step| CollapseRecord {
+        step,
+        of: LearnedShares::Sampling,
+        domain: "wiki <i>".into(),
+        share: 0.97,
+        effective_domains: 1.2,
+        began_with: 3.0,
+        hint: "a smaller `step`".into(),
+    };
+    let mut input = uncompared(Shape { arms: 2, seeds: 3, ..SMALL });
+    assert!(!report(&input).contains("collapsed"));
+    for (run, step) in [(0, 30), (2, 20)] {
+        for record in &mut input.runs[run].records {
+            if let Record::Step(record) = record
+                && record.step == step
+            {
+                record.collapse = Some(collapse(step));
+            }
+        }
+    }
+    let html = report(&input);
+    let said = "uniform: the sampling weights p collapsed onto wiki &lt;i&gt; in 2 of 3 runs, first \
+                at step 20, with 97.0 % of it. What helps: a smaller `step`.";
+    assert!(html.contains(said) && html.matches("collapsed").count() == 1);
+    assert!(sections(&html).contains(&"Notes"));
 }
 
 #[test]
@@ -538,4 +570,150 @@ fn a_comparisons_ratios_are_said_in_sentences() {
     let notes = inside(&html, ">Notes</h2>", "</section>");
     assert!(notes.contains("Signal to noise: 3.20, the spread of the arms"), "{notes}");
     assert!(notes.contains("One per cent more tokens is worth 0.00300 nats"), "{notes}");
+}
+
+#[test]
+fn a_searchs_page_begins_with_what_was_confirmed_and_shows_what_was_predicted_beside_it() {
+    let input = searched("power-log-linear", 3, 24);
+    let html = search_report(&input);
+    let body = html.split_once("<body>").unwrap().1;
+    let lead = inside(body, "<h1>", "</h1>");
+    assert!(
+        lead.starts_with("Verified: the proposal is better than uniform by +0.0120 ±"),
+        "{lead}"
+    );
+    assert_eq!(
+        sections(&html),
+        [
+            "Predicted and confirmed",
+            "Mixture",
+            "Mixtures by hand",
+            "What the law is worth",
+            "Notes"
+        ]
+    );
+    let against = figure(&html, "Predicted against confirmed gain");
+    assert_eq!(against["diagonal"], true);
+    // The uniform mixture has no gain over itself.
+    let marks = against["panels"][0]["marks"].as_array().unwrap();
+    assert_eq!(marks.len(), 3);
+    for mark in marks {
+        let ends = ["low", "high", "yLow", "yHigh"].map(|end| floats(&mark[end])[0]);
+        assert!(ends[0] < ends[1] && (ends[3] - ends[2] - 0.01).abs() < 1e-12, "{mark}");
+    }
+    let told = &input.proposal.as_ref().unwrap().predictions.mixtures;
+    let gain = told[0].predicted.unwrap() - told[3].predicted.unwrap();
+    assert_eq!(floats(&against["grids"][marks[2]["x"].as_u64().unwrap() as usize]), [gain]);
+    let held_out = figure(&html, "Held-out predictions");
+    assert_eq!(held_out["panels"].as_array().unwrap().len(), 4);
+    let points = held_out["panels"][0]["marks"].as_array().unwrap();
+    let count: usize = points.iter().map(|mark| floats(&mark["y"]).len()).sum();
+    assert_eq!(count, 24);
+    let passes = figure(&html, "Passes in the final run");
+    let proposal =
+        floats(&passes["grids"][passes["panels"][0]["marks"][3]["x"].as_u64().unwrap() as usize]);
+    assert!((proposal[1] - 9.0 * told[3].sampling[1]).abs() < 1e-12);
+    assert_eq!(figure(&html, "Parts of the predicted gain")["series"], serde_json::json!(["part"]));
+    // Names from data stay text, also beside the sliders.
+    for broken in ["<b>a", "<i>&amp;", "<predicted>"] {
+        assert!(!html.contains(broken), "{broken}");
+    }
+    assert_eq!(search_report(&input), html, "the same input gives the same bytes");
+}
+
+#[test]
+fn what_was_not_confirmed_is_said_to_be_not_verified_and_a_stage_that_is_missing_is_left_out() {
+    let whole = searched("log-linear", 3, 24);
+    let lead = |input: &SearchInput| {
+        let html = search_report(input);
+        (inside(&html, "<h1>", "</h1>").to_owned(), sections(&html).len())
+    };
+    let unconfirmed = SearchInput { result: None, ..whole.clone() };
+    assert_eq!(
+        lead(&unconfirmed).0,
+        "Not verified: a mixture is proposed, and nothing has been confirmed yet."
+    );
+    assert!(search_report(&unconfirmed).contains("not confirmed"));
+    let mut hopeless = SearchInput { fit: None, proposal: None, ..unconfirmed.clone() };
+    hopeless.pilot.as_mut().unwrap().hopeless = true;
+    assert!(lead(&hopeless).0.starts_with("Not verified: the pilot says to stop. The expected"));
+    assert_eq!(lead(&hopeless).1, 1, "notes alone");
+    assert_eq!(
+        lead(&SearchInput::default()),
+        ("Not verified: nothing is proposed yet.".to_owned(), 0)
+    );
+    let mut worthless = whole;
+    worthless.fit.as_mut().unwrap().together.worthless = true;
+    assert!(search_report(&worthless).contains("Worthless: it predicts runs"));
+}
+
+/// The script's own numbers are compared with these in a browser, by `scripts/check_report.py`.
+#[test]
+fn sliders_are_there_where_the_page_can_say_what_the_law_says_and_nowhere_else() {
+    let law = |html: &str| -> Option<Value> {
+        let data = html.split("<script type=\"application/json\" class=\"law\">").nth(1)?;
+        serde_json::from_str(data.split("</script>").next()?).ok()
+    };
+    for (name, shown) in [
+        ("power-log-linear", true),
+        ("log-linear", true),
+        ("linear", true),
+        ("power-ridge", true),
+        ("exposure", false),
+        ("gp", false),
+    ] {
+        let input = searched(name, 3, 24);
+        let html = search_report(&input);
+        let data = law(&html);
+        assert_eq!(data.is_some(), shown, "{name}");
+        assert_eq!(html.contains("What a law with these coefficients predicts"), shown, "{name}");
+        let Some(data) = data else { continue };
+        let mixtures = data["mixtures"].as_array().unwrap();
+        assert_eq!((mixtures.len(), &mixtures[0]["name"]), (4, &"proposal".into()), "{name}");
+        let told = &input.proposal.as_ref().unwrap().predictions.mixtures;
+        assert_eq!(floats(&mixtures[0]["losses"]), told[3].targets, "{name}");
+        assert_eq!(data["tried"].as_array().unwrap().len(), 24, "{name}");
+        // A description that does not say all of the law would be shown to be wrong.
+        let mut changed = input.clone();
+        changed.proposal.as_mut().unwrap().predictions.mixtures[1].targets[2] += 1e-6;
+        assert!(law(&search_report(&changed)).is_none(), "{name}");
+    }
+    // 300 domains do not break it.
+    let many = searched("log-linear", 300, 12);
+    let html = search_report(&many);
+    assert!(html.len() < 6_000_000, "{}", html.len());
+    assert_eq!(figure(&html, "Mixtures")["y"]["names"].as_array().unwrap().len(), 24);
+}
+
+#[test]
+fn a_searchs_folder_is_read_as_far_as_its_stages_have_been_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = searched("log-linear", 3, 24);
+    let write =
+        |name: &str, value: &Value| fs::write(dir.path().join(name), value.to_string()).unwrap();
+    assert!(!is_search(dir.path()));
+    let declared = serde_json::json!({ "declared": whole.declared, "hash": "00" });
+    write("search.json", &declared);
+    assert!(is_search(dir.path()));
+    let input = read_search(dir.path()).unwrap();
+    assert_eq!((&input.declared, &input.pilot, input.runs.len()), (&whole.declared, &None, 0));
+    for (name, document) in [
+        ("pilot.json", serde_json::to_value(&whole.pilot).unwrap()),
+        ("fit.json", serde_json::to_value(&whole.fit).unwrap()),
+        ("proposal.json", serde_json::to_value(&whole.proposal).unwrap()),
+        ("result.json", serde_json::to_value(&whole.result).unwrap()),
+    ] {
+        write(name, &document);
+    }
+    let input = read_search(dir.path()).unwrap();
+    assert_eq!((&input.pilot, &input.fit), (&whole.pilot, &whole.fit));
+    assert_eq!((&input.proposal, &input.result), (&whole.proposal, &whole.result));
+    // What is damaged is left out with a note.
+    fs::write(dir.path().join("fit.json"), "{").unwrap();
+    fs::write(dir.path().join("swarm.csv"), "not a swarm\n").unwrap();
+    let input = read_search(dir.path()).unwrap();
+    assert!(input.fit.is_none() && input.notes.len() == 2, "{:?}", input.notes);
+    assert!(input.notes[0].starts_with("fit.json is left out: "), "{:?}", input.notes);
+    fs::write(dir.path().join("search.json"), "[]").unwrap();
+    assert!(read_search(dir.path()).is_err());
 }

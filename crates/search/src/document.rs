@@ -255,6 +255,9 @@ pub struct Judged {
     pub distance: f64,
     /// Whether it is worth nothing: no better than the mean, or than chance.
     pub worthless: bool,
+    /// What was predicted of each run unseen, in the order of the table of runs. `[n]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_out: Vec<f64>,
 }
 
 impl Judged {
@@ -271,7 +274,13 @@ impl Judged {
             optimism: judgement.optimism,
             distance: judgement.distance,
             worthless: judgement.is_worthless(),
+            held_out: Vec::new(),
         }
+    }
+
+    /// The same with the predictions that it is a judgement of.
+    pub fn of(self, held_out: &[f64]) -> Self {
+        Self { held_out: held_out.to_vec(), ..self }
     }
 }
 

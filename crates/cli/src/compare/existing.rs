@@ -9,7 +9,7 @@ use anyhow::Context;
 use super::registration::Registration;
 use super::run_data::{RunData, incomparable, read_run};
 use crate::config::{Change, ConfigError, changes};
-use crate::sweep::{self, Status, matters};
+use crate::sweep::{self, Status, by_weights, matters};
 
 /// Runs that differ in their seeds alone.
 #[derive(Debug)]
@@ -90,8 +90,10 @@ pub fn arms_of(
     {
         for arm in others {
             if let Some(run) = arm.runs.values().next() {
-                let all = changes(&base.config, &run.config)?;
-                arm.changes = all.into_iter().filter(|change| tells_arms(&change.key)).collect();
+                arm.changes = differences(base, run)?
+                    .into_iter()
+                    .filter(|change| tells_arms(&change.key))
+                    .collect();
             }
         }
     }
@@ -147,7 +149,13 @@ fn trained_alike(a: &RunData, b: &RunData) -> bool {
         "order_seed" => change.old.is_none() || change.new.is_none(),
         key => tells_arms(key),
     };
-    changes(&a.config, &b.config).is_ok_and(|changes| !changes.iter().any(tells))
+    differences(a, b).is_ok_and(|changes| !changes.iter().any(tells))
+}
+
+/// What differs between two runs' configs and the weights that they start from.
+fn differences(a: &RunData, b: &RunData) -> Result<Vec<Change>, ConfigError> {
+    let (old, new) = (a.init_sha256.as_deref(), b.init_sha256.as_deref());
+    Ok(by_weights(changes(&a.config, &b.config)?, old, new))
 }
 
 /// The arm of the run in `folder`, by its path: `uniform` for `runs/uniform/seed-3`.

@@ -233,6 +233,8 @@ pub fn of_config(
             return Ok(None);
         }
         let comparison = verdict::of_design(&design, &plans, &registration, &folder)?;
+        // Another process may have made part of the runs, and come to the same end now.
+        let _lock = registration::lock(&folder, &session.interrupted)?;
         verdict::publish(&comparison, Some(&folder), || design.folders(&folder), session)?;
         return Ok(Some(comparison));
     }
@@ -250,6 +252,7 @@ pub fn of_config(
     let registration = register(&design, &plans, &corpus, &folder, device, session)?;
     design.seeds = registration.seeds();
     let comparison = verdict::of_design(&design, &plans, &registration, &folder)?;
+    let _lock = registration::lock(&folder, &session.interrupted)?;
     verdict::publish(&comparison, Some(&folder), || design.folders(&folder), session)?;
     Ok(Some(comparison))
 }

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use cuvee_fs::{LockKind, wait_for_lock};
+use cuvee_fs::{FileLock, LockKind, wait_for_lock};
 use cuvee_train::{DataFingerprint, DeviceSpec, EngineKind, Precision};
 use serde::{Deserialize, Serialize};
 
 use super::design::Design;
 use crate::config::{Config, ConfigError, changes};
 use crate::session::Interrupted;
-use crate::sweep::{Arm, ArmPlan, arithmetic_of, engine_name, matters};
+use crate::sweep::{Arm, ArmPlan, arithmetic_of, by_weights, engine_name, matters};
 
 /// Its name in the folder of a comparison.
 pub const FILE: &str = "compare.json";
@@ -85,6 +85,9 @@ pub struct DeclaredArm {
     pub set: Vec<String>,
     /// Its whole config, TOML.
     pub config: String,
+    /// sha256 of the weights that its runs start from, where they start from a model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_sha256: Option<String>,
 }
 
 impl Declared {
@@ -99,10 +102,12 @@ impl Declared {
         device: DeviceSpec,
     ) -> anyhow::Result<Self> {
         let (spec, baseline) = (&design.spec, &design.arms[design.baseline]);
-        let arm = |arm: &Arm| -> anyhow::Result<DeclaredArm> {
+        let arm = |(arm, plan): (&Arm, &ArmPlan)| -> anyhow::Result<DeclaredArm> {
             let (name, set) = (arm.name.clone(), arm.set.clone());
-            Ok(DeclaredArm { name, set, config: arm.config.to_toml()? })
+            let init_sha256 = plan.init_sha256.clone();
+            Ok(DeclaredArm { name, set, config: arm.config.to_toml()?, init_sha256 })
         };
+        let arms = design.arms.iter().zip(plans).map(arm);
         let train = &baseline.config.train;
         Ok(Self {
             version: VERSION,
@@ -120,7 +125,7 @@ impl Declared {
             engine: engine_name(train.engine).to_owned(),
             precision: train.precision.to_string(),
             threads: train.thread_count(),
-            arms: design.arms.iter().map(arm).collect::<anyhow::Result<_>>()?,
+            arms: arms.collect::<anyhow::Result<_>>()?,
             data,
         })
     }
@@ -191,12 +196,7 @@ impl Registration {
             )
         })?;
         // Workers that begin together: the first writes, the others read.
-        let waiting = || match interrupted.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        };
-        let lock = wait_for_lock(&folder.join(".lock"), LockKind::Exclusive, waiting)?;
-        let Some(_lock) = lock else { return Err(Interrupted.into()) };
+        let _lock = lock(folder, interrupted)?;
         let (mut registration, changed) = match Self::read(folder)? {
             None => {
                 refuse_runs(folder, &now)?;
@@ -258,7 +258,8 @@ impl Registration {
         if changed.is_empty() {
             for (old, new) in before.arms.iter().zip(&now.arms) {
                 let parsed = |arm: &DeclaredArm| Config::from_toml(&arm.config);
-                let keys = changes(&parsed(old)?, &parsed(new)?)?;
+                let (was, is) = (old.init_sha256.as_deref(), new.init_sha256.as_deref());
+                let keys = by_weights(changes(&parsed(old)?, &parsed(new)?)?, was, is);
                 let keys = keys.iter().filter(|change| matters(&change.key));
                 changed.extend(keys.map(|change| format!("arm `{}`: {change}", old.name)));
             }
@@ -283,6 +284,19 @@ impl Registration {
         ))
         .into())
     }
+}
+
+/// Waits until no other process writes what lies in the folder of a comparison itself.
+///
+/// # Errors
+/// [`Interrupted`], or a lock that cannot be had.
+pub fn lock(folder: &Path, interrupted: &AtomicBool) -> anyhow::Result<FileLock> {
+    let waiting = || match interrupted.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    let lock = wait_for_lock(&folder.join(".lock"), LockKind::Exclusive, waiting)?;
+    lock.ok_or_else(|| Interrupted.into())
 }
 
 /// Refuses to declare what has been made already.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cuvee_data::Split;
 use cuvee_report::{DomainWindows, EvalWindows, PerDomain, read_windows};
+use cuvee_train::DeviceSpec;
 use serde::Deserialize;
 
 use crate::config::{Config, ConfigError};
@@ -28,6 +29,8 @@ pub struct RunData {
     pub context: usize,
     /// What it was computed with; unknown of runs from before that was kept.
     pub arithmetic: Option<Arithmetic>,
+    /// sha256 of the weights that it started from, where that is known.
+    pub init_sha256: Option<String>,
     /// The windows of the valid split; losses are means over the last evaluations.
     pub domains: Vec<(String, DomainWindows)>,
     /// Tokens trained on and L_π at every evaluation.
@@ -43,6 +46,9 @@ pub struct Arithmetic {
     pub precision: String,
     /// Threads.
     pub threads: usize,
+    /// Where; unknown of runs from before that was kept.
+    #[serde(default)]
+    pub device: Option<DeviceSpec>,
 }
 
 /// What is needed of `plan.json`.
@@ -52,6 +58,8 @@ struct PlanFile {
     tokens: u64,
     #[serde(flatten)]
     arithmetic: Option<Arithmetic>,
+    #[serde(default)]
+    init_sha256: Option<String>,
 }
 
 /// Reads the run in `folder`; losses are averaged over its last `evaluations` evaluations.
@@ -120,6 +128,7 @@ pub fn read_run(folder: &Path, evaluations: usize) -> anyhow::Result<RunData> {
         tokens: plan.tokens,
         context,
         arithmetic: plan.arithmetic,
+        init_sha256: plan.init_sha256,
         curve: curve.into_iter().map(|(step, loss)| (step * per_step, loss)).collect(),
     })
 }
@@ -154,6 +163,14 @@ fn mean_windows(
         domain.losses.iter_mut().for_each(|sum| *sum /= valid.len() as f64);
     }
     Ok(domains)
+}
+
+/// What computes: one GPU is as good as another.
+fn kind(device: DeviceSpec) -> &'static str {
+    match device {
+        DeviceSpec::Cpu => "the processor",
+        DeviceSpec::Cuda(_) => "a GPU",
+    }
 }
 
 /// Why two runs cannot be compared window by window; `None` where they can.
@@ -193,5 +210,10 @@ pub fn incomparable(a: &RunData, b: &RunData) -> Option<String> {
         .or_else(|| {
             let (a, b) = (arithmetic(a)?, arithmetic(b)?);
             differ("they were computed differently", a, b)
+        })
+        .or_else(|| {
+            let device = |run: &RunData| run.arithmetic.as_ref()?.device.map(kind);
+            let (a, b) = (device(a)?.to_owned(), device(b)?.to_owned());
+            differ("they were computed on different devices, which differ by rounding", a, b)
         })
 }

@@ -90,7 +90,8 @@ fn input_of_design(
         let (mut runs, mut stopped_at) = (Vec::new(), None);
         for (place, &seed) in design.seeds.iter().enumerate() {
             let run_folder = design.run_folder(folder, index, seed);
-            sweep::check_config(NOUN, &run_folder, &arm.run_config(seed))?;
+            let started_from = plans[index].init_sha256.as_deref();
+            sweep::check_config(NOUN, &run_folder, &arm.run_config(seed), started_from)?;
             let status = sweep::status(&run_folder, plans[index].steps)?;
             runs.push(match status {
                 Status::Finished => {

@@ -134,11 +134,13 @@ impl Search<'_> {
             missing: 0,
         };
         for &batch in batches {
-            let (arms, _, runs) = self.batch_arms(batch)?;
+            let (arms, plans, runs) = self.batch_arms(batch)?;
             for (run, declared) in runs.iter().zip(&self.declared_runs(batch)?) {
                 let name = format!("{}/{}/seed-{}", batch.name(), declared.mixture, run.seed);
                 let folder = arms[run.arm].run_folder(&self.batch_folder(batch), run.seed);
-                sweep::check_config("search", &folder, &arms[run.arm].run_config(run.seed))?;
+                let started_from = plans[run.arm].init_sha256.as_deref();
+                let config = arms[run.arm].run_config(run.seed);
+                sweep::check_config("search", &folder, &config, started_from)?;
                 match sweep::status(&folder, self.declared.proxy.steps)? {
                     Status::Finished => {
                         made.swarm.runs.push(self.finished(&folder, name, declared)?);

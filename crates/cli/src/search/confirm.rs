@@ -16,6 +16,7 @@ use super::registration::write_document;
 use super::search::Search;
 use crate::compare::{CompareArgs, of_config};
 use crate::config::Config;
+use crate::report::write_search_page;
 use crate::session::{Common, Session};
 
 /// Where the confirmation is declared once it has begun, in the folder of a search.
@@ -53,6 +54,9 @@ impl Search<'_> {
         };
         write_document(&self.folder.join(RESULT), &result)?;
         self.write_outputs(&proposal, &result)?;
+        if let Some(page) = write_search_page(&self.folder, self.session) {
+            self.session.say(format!("report    {}", shell_path(&page)));
+        }
         Ok(Some(result))
     }
 

@@ -205,7 +205,8 @@ fn judge(
         .map(|observed| form.leave_one_out(observed))
         .collect::<cuvee_search::Result<_>>()?;
     let of = |predicted: &[f64], observed: &Observations| {
-        Judged::new(&judge_predictions(law.name, predicted, options.seed, observed))
+        let judgement = judge_predictions(law.name, predicted, options.seed, observed);
+        Judged::new(&judgement).of(predicted)
     };
     let all = together(targets, weights);
     let sums = weighted(&predicted.iter().map(Vec::as_slice).collect::<Vec<_>>(), weights);

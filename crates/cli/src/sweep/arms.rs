@@ -1,12 +1,13 @@
 //! What is run: the arms' configs and plans, and which of them with which seed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cuvee_data::{Corpus, Domain, Share, Split};
 use cuvee_mixer::ObservationRequest;
-use cuvee_train::{DeviceSpec, EngineKind, ModelConfig, Precision};
+use cuvee_train::{DeviceSpec, EngineKind, ModelConfig, Precision, hf};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Change, Config, ConfigError};
 use crate::plan::Plan;
 use crate::prepare;
 use crate::session::Session;
@@ -39,6 +40,8 @@ pub struct ArmPlan {
     pub tokens: u64,
     /// What its plan remarks on, for people.
     pub remarks: Vec<String>,
+    /// sha256 of the weights that its runs start from, where they start from a model.
+    pub init_sha256: Option<String>,
 }
 
 /// One run.
@@ -121,6 +124,7 @@ pub fn resolve(
     declared: Option<(EngineKind, Precision)>,
 ) -> anyhow::Result<Vec<ArmPlan>> {
     let mut plans = Vec::new();
+    let mut weights: BTreeMap<PathBuf, String> = BTreeMap::new();
     let mut arithmetic: Vec<(EngineKind, Precision)> = Vec::new();
     for arm in arms.iter_mut() {
         let within = |error: anyhow::Error| in_arm(&arm.name, error);
@@ -138,7 +142,21 @@ pub fn resolve(
         let train = own.resolved(device, estimator);
         (own.engine, own.precision) = (train.engine, train.precision);
         arithmetic.push((own.engine, own.precision));
+        let init = arm.config.model.init_dir(&arm.config.base)?;
+        let init_sha256 = match init {
+            None => None,
+            // Arms mostly start from one model.
+            Some(init) => Some(match weights.get(&init) {
+                Some(known) => known.clone(),
+                None => {
+                    let found =
+                        hf::weights_sha256(&init).map_err(|e| in_arm(&arm.name, e.into()))?;
+                    weights.entry(init).or_insert(found).clone()
+                }
+            }),
+        };
         plans.push(ArmPlan {
+            init_sha256,
             learns: mixer.learns(),
             request: mixer.observation_request(),
             steps: plan.run.steps,
@@ -225,6 +243,19 @@ pub(super) fn window_tokens(
     (domains.iter().map(windows).sum::<usize>() * context) as u64
 }
 
+/// The changes between two configs where the weights that each starts from are known by their
+/// sha256: where these lie does not matter then, and what they are does.
+pub fn by_weights(changes: Vec<Change>, old: Option<&str>, new: Option<&str>) -> Vec<Change> {
+    const INIT: &str = "model.init";
+    let (Some(old), Some(new)) = (old, new) else { return changes };
+    let mut changes: Vec<Change> = changes.into_iter().filter(|c| c.key != INIT).collect();
+    if old != new {
+        let said = |hash: &str| Some(format!("weights of sha256 {hash:.12}…"));
+        changes.push(Change { key: INIT.to_owned(), old: said(old), new: said(new) });
+    }
+    changes
+}
+
 /// Whether a key that differs makes runs those of another sweep: all but where data lie, and what
 /// is saved and logged.
 pub fn matters(key: &str) -> bool {
@@ -234,4 +265,30 @@ pub fn matters(key: &str) -> bool {
         && [".source.path", ".source.license"].iter().any(|end| key.ends_with(end));
     let kept = ["checkpoint.", "log."].iter().any(|section| key.starts_with(section));
     !(elsewhere.contains(&key) || source || kept || key == "train.threads")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_told_apart_by_what_they_are_and_not_by_where_they_lie() {
+        let change = |key: &str, old: &str, new: &str| Change {
+            key: key.to_owned(),
+            old: Some(old.to_owned()),
+            new: Some(new.to_owned()),
+        };
+        let moved = || vec![change("model.init", "a", "b"), change("train.lr", "1", "2")];
+        let keys = |changes: Vec<Change>| -> Vec<String> {
+            changes.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(keys(by_weights(moved(), Some("1f"), Some("1f"))), ["train.lr: 1 → 2"]);
+        let other = "model.init: weights of sha256 1f… → weights of sha256 2f…";
+        assert_eq!(keys(by_weights(moved(), Some("1f"), Some("2f")))[1], other);
+        assert_eq!(keys(by_weights(Vec::new(), Some("1f"), Some("2f"))), [other]);
+        // Of runs from before they were kept only the path is known.
+        for (old, new) in [(None, Some("1f")), (Some("1f"), None), (None, None)] {
+            assert_eq!(by_weights(moved(), old, new), moved());
+        }
+    }
 }

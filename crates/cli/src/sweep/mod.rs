@@ -18,8 +18,8 @@ mod speed;
 mod watch;
 
 pub use arms::{
-    Arm, ArmPlan, Run, Sweep, arithmetic_of, corpus, engine_name, matters, part_of, pin_threads,
-    resolve,
+    Arm, ArmPlan, Run, Sweep, arithmetic_of, by_weights, corpus, engine_name, matters, part_of,
+    pin_threads, resolve,
 };
 pub use cost::Cost;
 pub use one_run::{Status, Stopped, check_config, evaluations, status};

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
-use cuvee_report::{EvalRecord, Record, StepRecord, WindowRecord};
+use cuvee_report::{EvalRecord, StepRecord, WindowRecord};
 use cuvee_train::{FirstEvaluation, Observer, Outcome, TrainError, Trainer};
 use cuvee_words::{printable_path, shell_path};
 use serde::{Deserialize, Serialize};
 
-use super::arms::{Run, Sweep, matters};
+use super::arms::{Run, Sweep, by_weights, matters};
 use super::board::Board;
 use super::watch::{Course, Watch};
 use crate::config::{Config, ConfigError, changes};
@@ -70,10 +70,17 @@ pub fn status(folder: &Path, steps: u64) -> anyhow::Result<Status> {
         })?;
         return Ok(Status::Stopped(stopped));
     }
-    let Some(newest) = cuvee_train::checkpoint::newest(&folder.join("checkpoints"))? else {
-        return Ok(Status::Unfinished(0));
+    let state = loop {
+        let Some(newest) = cuvee_train::checkpoint::newest(&folder.join("checkpoints"))? else {
+            return Ok(Status::Unfinished(0));
+        };
+        match cuvee_train::checkpoint::load_state(&newest) {
+            Ok(state) => break state,
+            // Another process makes the run, and has just put a newer one in its place.
+            Err(_) if !newest.exists() => {}
+            Err(error) => return Err(error.into()),
+        }
     };
-    let state = cuvee_train::checkpoint::load_state(&newest)?;
     let evaluated = state.last_evaluation.as_ref().is_some_and(|e| e.step == steps);
     Ok(match state.step == steps && evaluated && folder.join("export").exists() {
         true => Status::Finished,
@@ -109,27 +116,36 @@ impl Bench<'_> {
         *self.training.lock().unwrap_or_else(PoisonError::into_inner) += seconds;
     }
 
-    /// Makes `run`, or goes on with it.
+    /// Makes `run`, or goes on with it; `None` where another process is making it.
     ///
     /// # Errors
     /// [`Interrupted`] where everything is being stopped; whatever keeps the run from being made,
     /// but not a loss that is not finite, which is a result of its own.
-    pub fn make(&self, run: Run) -> anyhow::Result<Status> {
+    pub fn make(&self, run: Run) -> anyhow::Result<Option<Made>> {
         let (sweep, arm) = (self.sweep, &self.sweep.arms[run.arm]);
         let folder = sweep.run_folder(run);
         let steps = sweep.plans[run.arm].steps;
-        let _lock = run_folder::lock(&folder)?;
+        let Some(_lock) = run_folder::lock_if_free(&folder)? else { return Ok(None) };
         let config = arm.run_config(run.seed);
-        check_config(sweep.noun, &folder, &config)?;
+        let started_from = sweep.plans[run.arm].init_sha256.as_deref();
+        check_config(sweep.noun, &folder, &config, started_from)?;
         match status(&folder, steps)? {
             Status::Unfinished(_) => {}
-            ended => return Ok(ended),
+            // Another process has made it in the meantime.
+            ended => {
+                self.catch_up(run)?;
+                return Ok(Some(Made { status: ended, here: false }));
+            }
         }
         let resolved = config.to_toml()?;
         let begun = run_folder::newest_checkpoint(&folder)?;
         let (domains, tokenizer) = (&sweep.corpus.domains, &sweep.corpus.tokenizer);
-        let (plan, mixer) = Plan::new(&config, domains, tokenizer.vocab_size(), &folder)?;
+        let (mut plan, mixer) = Plan::new(&config, domains, tokenizer.vocab_size(), &folder)?;
         let init = arm.init()?;
+        plan.know_init(init.as_deref())?;
+        if plan.init_sha256.as_deref() != started_from {
+            return Err(other_weights(sweep.noun, &arm.name, started_from, &plan).into());
+        }
         let engine = plan.engine(init.as_deref(), tokenizer, sweep.device, config.seed)?;
         let mut trainer =
             Trainer::new(&plan.run, domains, tokenizer, mixer, engine, resolved.clone())?;
@@ -172,7 +188,7 @@ impl Bench<'_> {
                     self.board.line(&format!("warning: {name} has no samples: {error}"));
                 }
                 run_folder::write_export(&folder, &trainer, tokenizer, &plan)?;
-                return Ok(Status::Finished);
+                return Ok(Some(Made { status: Status::Finished, here: true }));
             }
             Ok(Outcome::Interrupted) => match futile {
                 Some(step) => Stopped::Futile { step },
@@ -187,16 +203,52 @@ impl Bench<'_> {
         let mut text = serde_json::to_string_pretty(&stopped)?;
         text.push('\n');
         cuvee_fs::write_file(&folder.join(STOPPED), text.as_bytes())?;
-        Ok(Status::Stopped(stopped))
+        Ok(Some(Made { status: Status::Stopped(stopped), here: true }))
+    }
+
+    /// Tells whoever follows the runs what another process has found of `run` so far.
+    ///
+    /// # Errors
+    /// A damaged log.
+    pub fn catch_up(&self, run: Run) -> anyhow::Result<()> {
+        for (step, loss) in evaluations(&self.sweep.run_folder(run))? {
+            self.watch.evaluated(run, step, loss);
+        }
+        Ok(())
     }
 }
 
+/// A run that has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Made {
+    /// How.
+    pub status: Status,
+    /// Whether this process made its last step.
+    pub here: bool,
+}
+
+/// The weights that an arm starts from are not those that its sweep began with.
+fn other_weights(noun: &str, arm: &str, expected: Option<&str>, plan: &Plan) -> ConfigError {
+    let short = |hash: Option<&str>| hash.map_or("none".to_owned(), |hash| format!("{hash:.12}…"));
+    ConfigError(format!(
+        "arm `{arm}`: model.init: expected the weights that the {noun} began with (sha256 {}), found others (sha256 {})\nhint: put the model back as it was, or begin a new {noun} with another --out",
+        short(expected),
+        short(plan.init_sha256.as_deref())
+    ))
+}
+
 /// Refuses a run in `folder` that was made with another config than `config`, finished or not.
-/// `noun` is what messages call the whole that it is to be part of.
+/// `noun` is what messages call the whole that it is to be part of, `init_sha256` what the weights
+/// are that it starts from: they may lie elsewhere now.
 ///
 /// # Errors
 /// The keys that differ.
-pub fn check_config(noun: &str, folder: &Path, config: &Config) -> anyhow::Result<()> {
+pub fn check_config(
+    noun: &str,
+    folder: &Path,
+    config: &Config,
+    init_sha256: Option<&str>,
+) -> anyhow::Result<()> {
     let file = folder.join("config.toml");
     if !file.exists() {
         return Ok(());
@@ -204,6 +256,7 @@ pub fn check_config(noun: &str, folder: &Path, config: &Config) -> anyhow::Resul
     let text = std::fs::read_to_string(&file)
         .with_context(|| format!("cannot read {}", printable_path(&file)))?;
     let changes = changes(&Config::from_toml(&text)?, config)?;
+    let changes = by_weights(changes, init_of(folder).as_deref(), init_sha256);
     let changed: Vec<String> =
         changes.iter().filter(|c| matters(&c.key)).map(ToString::to_string).collect();
     if changed.is_empty() {
@@ -217,6 +270,17 @@ pub fn check_config(noun: &str, folder: &Path, config: &Config) -> anyhow::Resul
     .into())
 }
 
+/// What the weights were that the run in `folder` started from, as far as its plan says.
+fn init_of(folder: &Path) -> Option<String> {
+    #[derive(Deserialize)]
+    struct PlanFile {
+        #[serde(default)]
+        init_sha256: Option<String>,
+    }
+    let text = std::fs::read_to_string(folder.join("plan.json")).ok()?;
+    serde_json::from_str::<PlanFile>(&text).ok()?.init_sha256
+}
+
 /// The evaluations that the log of a run holds: step and L_π.
 ///
 /// # Errors
@@ -226,14 +290,10 @@ pub fn evaluations(folder: &Path) -> anyhow::Result<Vec<(u64, f64)>> {
     if !log.exists() {
         return Ok(Vec::new());
     }
-    let records = cuvee_report::read_metrics(&log)?;
-    let valid = records.iter().filter_map(|record| match record {
-        Record::Eval(eval) if eval.split == cuvee_data::Split::Valid.to_string() => {
-            Some((eval.step, eval.mean_loss))
-        }
-        _ => None,
-    });
-    Ok(valid.collect())
+    let valid = cuvee_data::Split::Valid.to_string();
+    let records = cuvee_report::read_evaluations(&log)?.into_iter();
+    let own = records.filter(|eval| eval.split == valid);
+    Ok(own.map(|eval| (eval.step, eval.mean_loss)).collect())
 }
 
 /// Keeps the records of a run, tells the display, and stops it where everything stops or whoever
@@ -276,6 +336,9 @@ impl Observer for Watcher<'_> {
     fn step(&mut self, r: &StepRecord) -> std::io::Result<()> {
         self.records.step(r)?;
         self.warn();
+        if let Some(collapse) = &r.collapse {
+            self.bench.board.line(&format!("warning: {}, {}", self.name, collapse.words()));
+        }
         self.bench.board.step(self.name, r.step, r.loss, r.tokens_per_second);
         self.look();
         Ok(())

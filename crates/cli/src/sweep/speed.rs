@@ -1,7 +1,8 @@
 //! How many runs at once, each on how many threads: what is fastest on this machine.
 //!
 //! A small model leaves most of many threads waiting for each other, so that runs side by side, one
-//! thread each, finish sooner; a large one is held back by memory. Both are timed on a few steps.
+//! thread each, finish sooner; a large one is held back by memory, and others are in between. Each
+//! is timed on a few steps.
 
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -10,6 +11,7 @@ use cuvee_data::{Corpus, Shard, Split};
 use cuvee_train::{DeviceSpec, read_batch};
 
 use crate::config::Config;
+use crate::machine;
 use crate::plan::Plan;
 
 /// Steps that are timed; one goes before them, unmeasured.
@@ -52,6 +54,84 @@ impl Wanted {
             (None, None) => None,
         }
     }
+
+    /// Runs at once and threads of each to try where nothing was asked for, fewest runs first: by
+    /// divisors of the cores, which leave none idle, each at least twice the one before; the last
+    /// has as many runs as there are to do, or as there are cores.
+    fn tried(self) -> Vec<(usize, usize)> {
+        let most = self.cores.min(self.runs).max(1);
+        let mut found = vec![1];
+        for jobs in 2..=most {
+            let apart = found.last().is_some_and(|before| jobs >= 2 * before);
+            if jobs == most || apart && self.cores.is_multiple_of(jobs) {
+                found.push(jobs);
+            }
+        }
+        found.into_iter().map(|jobs| (jobs, (self.cores / jobs).max(1))).collect()
+    }
+}
+
+/// How much worse than the best a way to share the machine is before no further one is tried: times
+/// of a few steps are not more exact than that.
+const WORSE: f64 = 1.05;
+
+/// The fastest of the ways that are `tried`, in turn: until one is worse than the best before it,
+/// or cannot be had, as where so many models do not fit.
+///
+/// # Errors
+/// The first cannot be had.
+fn fastest(
+    tried: &[(usize, usize)],
+    mut timed: impl FnMut(usize, usize) -> anyhow::Result<Sharing>,
+) -> anyhow::Result<Sharing> {
+    let pace = |sharing: &Sharing| {
+        sharing.seconds_per_step.map_or(f64::INFINITY, |s| s / sharing.jobs as f64)
+    };
+    let (&(jobs, threads), more) = tried.split_first().unwrap_or((&(1, 1), &[]));
+    let mut best = timed(jobs, threads)?;
+    for &(jobs, threads) in more {
+        let Ok(next) = timed(jobs, threads) else { break };
+        if pace(&next) > WORSE * pace(&best) {
+            break;
+        }
+        if pace(&next) <= pace(&best) {
+            best = next;
+        }
+    }
+    Ok(best)
+}
+
+/// Whether so many runs at once fit into the memory that is free.
+struct Memory {
+    /// What was free before anything was timed, where the system tells.
+    available: Option<u64>,
+    /// The most that this process had held by then.
+    peak: u64,
+    /// What one run takes at least, so far as is known.
+    of_run: u64,
+}
+
+impl Memory {
+    /// Before anything is timed: a run holds its parameters, their gradient and two moments.
+    fn of(config: &Config, corpus: &Corpus) -> anyhow::Result<Self> {
+        let vocab_size = corpus.tokenizer.vocab_size();
+        let (plan, _) = Plan::new(config, &corpus.domains, vocab_size, std::path::Path::new(""))?;
+        Ok(Self {
+            available: machine::available_bytes(),
+            peak: machine::peak_rss_bytes().unwrap_or(0),
+            of_run: 4 * 4 * plan.model.parameters(),
+        })
+    }
+
+    fn holds(&self, jobs: usize) -> bool {
+        self.available.is_none_or(|free| self.of_run.saturating_mul(jobs as u64) <= free)
+    }
+
+    /// What `jobs` runs at once have just taken.
+    fn learn(&mut self, jobs: usize) {
+        let now = machine::peak_rss_bytes().unwrap_or(0);
+        self.of_run = self.of_run.max(now.saturating_sub(self.peak) / jobs as u64);
+    }
 }
 
 impl Sharing {
@@ -75,15 +155,15 @@ impl Sharing {
             Some((jobs, threads)) if time => timed(jobs, threads),
             Some((jobs, threads)) => Ok(Self { jobs, threads, seconds_per_step: None }),
             None => {
-                let together = timed(1, wanted.cores)?;
-                // As many models at once may not fit.
-                let Ok(apart) = timed(wanted.cores.min(wanted.runs), 1) else {
-                    return Ok(together);
-                };
-                let pace = |sharing: &Self| {
-                    sharing.seconds_per_step.map_or(f64::INFINITY, |s| s / sharing.jobs as f64)
-                };
-                Ok(if pace(&apart) <= pace(&together) { apart } else { together })
+                let mut memory = Memory::of(config, corpus)?;
+                fastest(&wanted.tried(), |jobs, threads| {
+                    if !memory.holds(jobs) {
+                        anyhow::bail!("{jobs} runs at once do not fit into memory");
+                    }
+                    let found = timed(jobs, threads)?;
+                    memory.learn(jobs);
+                    Ok(found)
+                })
             }
         }
     }
@@ -149,6 +229,62 @@ fn prepare<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn divisors_of_the_cores_are_tried_each_at_least_twice_the_one_before() {
+        let tried = |cores, runs| Wanted { cores, jobs: None, threads: None, runs }.tried();
+        assert_eq!(tried(2, 12), [(1, 2), (2, 1)]);
+        assert_eq!(tried(16, 60), [(1, 16), (2, 8), (4, 4), (8, 2), (16, 1)]);
+        assert_eq!(tried(6, 60), [(1, 6), (2, 3), (6, 1)]);
+        // No more than there are runs, which need not divide the cores.
+        assert_eq!(tried(16, 6), [(1, 16), (2, 8), (4, 4), (6, 2)]);
+        assert_eq!(tried(7, 3), [(1, 7), (3, 2)]);
+        assert_eq!(tried(1, 3), [(1, 1)]);
+    }
+
+    #[test]
+    fn the_fastest_way_is_found_and_none_is_tried_behind_a_worse_one() {
+        let tried = [(1, 16), (2, 8), (4, 4), (8, 2), (16, 1)];
+        // Seconds of a step by the number of runs at once; none where they do not fit.
+        let choose = |seconds: [Option<f64>; 5]| {
+            let mut asked = Vec::new();
+            let found = fastest(&tried, |jobs, threads| {
+                asked.push(jobs);
+                let place = tried.iter().position(|way| way.0 == jobs).unwrap_or(0);
+                let seconds = seconds[place].ok_or_else(|| anyhow::anyhow!("no memory"))?;
+                Ok(Sharing { jobs, threads, seconds_per_step: Some(seconds) })
+            });
+            (found.map(|sharing| sharing.jobs).ok(), asked)
+        };
+        let all = vec![1, 2, 4, 8, 16];
+        // The smaller the model, the better one thread each.
+        assert_eq!(choose([1.0; 5].map(Some)), (Some(16), all.clone()));
+        // In between: 4 runs of 4 threads.
+        let some = [1.0, 1.2, 1.6, 4.0, 16.0].map(Some);
+        assert_eq!(choose(some), (Some(4), vec![1, 2, 4, 8]));
+        // Large: worse at once.
+        assert_eq!(choose([1.0, 2.4, 5.0, 10.0, 20.0].map(Some)), (Some(1), vec![1, 2]));
+        // As good but for noise: gone on, and the best is kept.
+        let even = [1.0, 2.04, 3.9, 7.9, 16.0].map(Some);
+        assert_eq!(choose(even), (Some(4), all));
+        // What does not fit is no failure.
+        let narrow = [Some(1.0), Some(1.1), None, Some(1.0), Some(1.0)];
+        assert_eq!(choose(narrow), (Some(2), vec![1, 2, 4]));
+        assert_eq!(choose([None; 5]).0, None);
+    }
+
+    #[test]
+    fn more_runs_than_memory_holds_are_not_begun() {
+        let mut memory = Memory { available: Some(1_000), peak: 0, of_run: 100 };
+        assert!(memory.holds(10) && !memory.holds(11));
+        memory.of_run = 400;
+        assert!(memory.holds(2) && !memory.holds(3));
+        // What one is seen to take counts where it is more.
+        memory.learn(1);
+        assert!(memory.of_run >= 400);
+        memory.available = None;
+        assert!(memory.holds(1_000));
+    }
 
     #[test]
     fn what_is_asked_for_is_taken_and_threads_are_shared_out() {

@@ -59,6 +59,33 @@ fn each_verdict_is_reached() {
 }
 
 #[test]
+fn arms_are_ranked_by_paired_differences_and_those_without_one_come_last() {
+    let lacking = f64::NAN;
+    let mut made = plain(&[
+        ("base", &BASE),
+        // The seeds of high loss are missing: its mean is the lowest, and each run is higher.
+        ("lucky", &[3.15, lacking, 2.95, lacking, 3.05, lacking]),
+        ("stopped", &BASE.map(|y| y - 0.3)),
+        ("worse", &BASE.map(|y| y + 0.02)),
+        ("better", &BASE.map(|y| y - 0.02)),
+        ("absent", &[lacking; 6]),
+        ("base~", &BASE.map(|y| y + 0.001)),
+    ]);
+    made.arms[2].stopped_at = Some(60);
+    made.arms[2].runs = vec![None; 6];
+    let found = compare(&made).unwrap();
+    let ranked: Vec<&str> = found.ranked().iter().map(|arm| arm.name.as_str()).collect();
+    assert_eq!(ranked, ["better", "base", "base~", "worse", "lucky", "stopped", "absent"]);
+    let lucky = &found.arms[1];
+    assert!(lucky.mean_loss < found.arms[0].mean_loss && lucky.difference > Some(0.0));
+    // What is even keeps the order of the config; a difference of −0 is none.
+    let mut even = compare(&plain(&[("base", &BASE), ("a", &BASE), ("b", &BASE)])).unwrap();
+    even.arms[1].difference = Some(-0.0);
+    let ranked: Vec<&str> = even.ranked().iter().map(|arm| arm.name.as_str()).collect();
+    assert_eq!(ranked, ["base", "a", "b"]);
+}
+
+#[test]
 fn what_is_significant_and_inside_the_margin_is_better_and_said_to_be_small() {
     let differences = [-0.0010, -0.0011, -0.0009, -0.0010, -0.0012, -0.0008];
     let (_, arm) = judged(&with(&differences));

@@ -241,6 +241,10 @@ impl Strategy for Laws {
         )
     }
 
+    fn against_collapse(&self) -> &'static str {
+        "a larger `floor`, a smaller `recent`, or a `prior` that is nearer to even shares"
+    }
+
     fn propose(&self, context: &Context) -> Result<Vec<f64>> {
         Ok(match context.step < self.start_step {
             true => self.state.prior.clone(),

@@ -213,12 +213,17 @@ impl Perturbing {
         }
     }
 
+    /// The domain that is perturbed at `step`, in a learning phase.
+    fn trial(&self, step: u64) -> Option<usize> {
+        let (phase, since) = self.place(step)?;
+        let nth = since / self.config.lp_steps;
+        (nth < self.perturbations()).then(|| self.perturbed(phase, nth))
+    }
+
     fn sampling(&self, step: u64) -> Vec<f64> {
-        if let Some((phase, since)) = self.place(step)
-            && since / self.config.lp_steps < self.perturbations()
-        {
+        if let Some(domain) = self.trial(step) {
             let mut mixture = vec![self.others(); self.domains()];
-            mixture[self.perturbed(phase, since / self.config.lp_steps)] = self.config.rho;
+            mixture[domain] = self.config.rho;
             return mixture;
         }
         rule::with_floor(&self.state.log_sampling.shares(), self.config.epsilon)
@@ -261,6 +266,14 @@ impl Strategy for Perturbing {
             "{name}, {rounds} rounds of {lp_steps} steps a domain every {every} steps, rho {rho}, \
              step {step}, epsilon {epsilon}"
         )
+    }
+
+    fn is_trial(&self, step: u64) -> bool {
+        self.trial(step).is_some()
+    }
+
+    fn against_collapse(&self) -> &'static str {
+        "a smaller `step`, a larger `epsilon`, or more `rounds`"
     }
 
     fn propose(&self, context: &Context) -> Result<Vec<f64>> {

@@ -237,6 +237,10 @@ impl Strategy for Aligned {
         format!("{}, mu {mu}, norms up to {max_norm}, every {every} steps{targets}", ENTRY.name)
     }
 
+    fn against_collapse(&self) -> &'static str {
+        "a larger `mu`, which moves α more slowly, or a smaller `max_norm`"
+    }
+
     fn propose(&self, _context: &Context) -> Result<Vec<f64>> {
         Ok(self.weighed.spread(&self.objective()))
     }

@@ -122,6 +122,10 @@ impl Strategy for Excess {
         format!("{}, step {step}, epsilon {epsilon}", ENTRY.name)
     }
 
+    fn against_collapse(&self) -> &'static str {
+        "a smaller `step` (0.1), a larger `epsilon`, a larger batch, or a reference model trained on the domains in proportion to their sizes"
+    }
+
     fn propose(&self, _context: &Context) -> Result<Vec<f64>> {
         Ok(self.weighed.spread(&self.state.objective))
     }

@@ -102,6 +102,10 @@ impl Strategy for Worst {
         format!("{}, step {step}, adjustment {adjustment}", ENTRY.name)
     }
 
+    fn against_collapse(&self) -> &'static str {
+        "a smaller `step`, or `adjustment` = 0: a domain that cannot be learned keeps the highest loss"
+    }
+
     fn propose(&self, _context: &Context) -> Result<Vec<f64>> {
         Ok(self.weighed.spread(&self.state.log_objective.shares()))
     }

@@ -89,6 +89,17 @@ pub trait Strategy: Send + std::fmt::Debug {
         Measurements::default()
     }
 
+    /// Whether its proposal for `step` is a measurement, and not what it has learned.
+    fn is_trial(&self, _step: u64) -> bool {
+        false
+    }
+
+    /// What keeps that which it learns from collapsing onto one domain, in the words of its
+    /// parameters, for a hint.
+    fn against_collapse(&self) -> &'static str {
+        "a strategy whose shares are fixed, as `uniform`"
+    }
+
     /// Takes in what is known after a step, and in the loss slot, where something was asked for
     /// that is known before the step, that as well.
     fn observe(&mut self, _observation: &Observation) {}

@@ -228,6 +228,10 @@ impl<R: LossRule + 'static> Strategy for Learned<R> {
         }
     }
 
+    fn against_collapse(&self) -> &'static str {
+        "a smaller `clamp_max`, a larger `clamp_min`, or a larger `smoothing`"
+    }
+
     fn propose(&self, _context: &Context) -> Result<Vec<f64>> {
         Ok(self.loss_weight.clone())
     }

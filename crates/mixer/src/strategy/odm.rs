@@ -168,6 +168,13 @@ impl Strategy for Bandit {
         format!("{name} {variant}, {parameter}, prior for {warmup} steps")
     }
 
+    fn against_collapse(&self) -> &'static str {
+        match self.config.variant {
+            Variant::Linear => "`variant` = \"gibbs\", whose rewards do not grow as e^loss",
+            Variant::Gibbs => "a larger `reward_scale`",
+        }
+    }
+
     fn propose(&self, context: &Context) -> Result<Vec<f64>> {
         Ok(self.sampling(context.step))
     }

@@ -266,6 +266,10 @@ impl Strategy for Tasks {
         )
     }
 
+    fn against_collapse(&self) -> &'static str {
+        "a larger `epsilon` or `smoothing`, or a smaller `step`"
+    }
+
     fn propose(&self, _context: &Context) -> Result<Vec<f64>> {
         Ok(self.state.sampling.clone())
     }

@@ -166,6 +166,10 @@ impl Strategy for Skills {
         format!("{name}, step {step}, every {every} steps, window {window}, epsilon {epsilon}")
     }
 
+    fn against_collapse(&self) -> &'static str {
+        "a smaller `step` or a larger `epsilon`"
+    }
+
     fn propose(&self, _context: &Context) -> Result<Vec<f64>> {
         Ok(self.sampling())
     }

@@ -112,6 +112,10 @@ impl Strategy for Towards {
         format!("{name}, step {step}, every {every} steps, epsilon {epsilon}")
     }
 
+    fn against_collapse(&self) -> &'static str {
+        "a smaller `step`, a larger `epsilon`, or targets within reach of every domain"
+    }
+
     fn propose(&self, _context: &Context) -> Result<Vec<f64>> {
         Ok(self.state.sampling.clone())
     }

@@ -198,6 +198,10 @@ impl Strategy for VarianceAware {
         )
     }
 
+    fn against_collapse(&self) -> &'static str {
+        "a larger `epsilon`, the share that v̂ has no say in, or a larger `smoothing`"
+    }
+
     fn propose(&self, context: &Context) -> Result<Vec<f64>> {
         Ok(self.sampling(context))
     }

@@ -3,10 +3,10 @@
 use cuvee_compare::{ArmResult, Comparison, DomainResult, Role};
 
 use crate::interval::interval;
-use crate::number::thousands;
+use crate::number::{probability, thousands};
 
 use super::figure::{Axis, Figure, Panel};
-use super::html::{Cell, Table, probability, signed, with_half_width};
+use super::html::{Cell, Table, signed, with_half_width};
 use super::ranking::{SERIES, Strip, strip_marks, words};
 use super::runs::{Arm, Runs};
 use super::sheet::Page;

@@ -42,8 +42,11 @@ pub enum Kind {
     Area,
     /// Points.
     Points,
-    /// Points with an interval of x from `low` to `high`; one whose ends are not finite has none.
+    /// Points with an interval of x from `low` to `high`, and of y from `y_low` to `y_high` where
+    /// these are; one whose ends are not finite has none.
     Interval,
+    /// Bars from 0 to x, side by side with those of other series at the same y.
+    Bars,
 }
 
 /// What is drawn of one series in one panel.
@@ -61,17 +64,27 @@ pub struct Mark {
     pub low: Vec<f64>,
     /// Upper ends, likewise.
     pub high: Vec<f64>,
+    /// Lower ends of an interval of y, likewise.
+    pub y_low: Vec<f64>,
+    /// Upper ends of it, likewise.
+    pub y_high: Vec<f64>,
 }
 
 impl Mark {
     /// A mark without an interval.
     pub fn new(series: usize, kind: Kind, x: Vec<f64>, y: Vec<f64>) -> Mark {
-        Mark { series, kind, x, y, low: Vec::new(), high: Vec::new() }
+        let none = Vec::new;
+        Mark { series, kind, x, y, low: none(), high: none(), y_low: none(), y_high: none() }
     }
 
     /// The same with an interval.
     pub fn between(self, low: Vec<f64>, high: Vec<f64>) -> Mark {
         Mark { low, high, ..self }
+    }
+
+    /// The same with an interval of y.
+    pub fn upright(self, y_low: Vec<f64>, y_high: Vec<f64>) -> Mark {
+        Mark { y_low, y_high, ..self }
     }
 
     /// Whether anything of it can be seen.
@@ -115,6 +128,8 @@ pub struct Figure {
     pub panels: Vec<Panel>,
     /// A region of x that is shaded, as the margin of a difference.
     pub region: Option<(f64, f64)>,
+    /// Whether the line of equal x and y is drawn, over which both axes go alike.
+    pub diagonal: bool,
 }
 
 /// Panels that stand side by side.
@@ -163,9 +178,14 @@ impl Figure {
                 entry.insert("kind".into(), json!(mark.kind.name()));
                 entry.insert("x".into(), json!(grid));
                 entry.insert("y".into(), numbers(&mark.y));
-                if mark.low.iter().chain(&mark.high).any(|end| end.is_finite()) {
-                    entry.insert("low".into(), numbers(&mark.low));
-                    entry.insert("high".into(), numbers(&mark.high));
+                for (names, low, high) in [
+                    (["low", "high"], &mark.low, &mark.high),
+                    (["yLow", "yHigh"], &mark.y_low, &mark.y_high),
+                ] {
+                    if low.iter().chain(high).any(|end| end.is_finite()) {
+                        entry.insert(names[0].into(), numbers(low));
+                        entry.insert(names[1].into(), numbers(high));
+                    }
                 }
                 marks.push(Value::Object(entry));
             }
@@ -183,6 +203,7 @@ impl Figure {
             "panelKind": self.panel_kind,
             "together": PANELS,
             "region": self.region.map(|(low, high)| [low, high]),
+            "diagonal": self.diagonal,
             "grids": grids,
             "panels": panels,
         })
@@ -206,6 +227,7 @@ impl Kind {
             Kind::Area => "area",
             Kind::Points => "points",
             Kind::Interval => "interval",
+            Kind::Bars => "bars",
         }
     }
 }

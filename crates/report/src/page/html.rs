@@ -172,11 +172,6 @@ pub(crate) fn signed(value: f64, half: Option<f64>) -> String {
     format!("{sign}{}", with_half_width(value.abs(), half))
 }
 
-/// A probability: `0.034`, `<0.001`.
-pub(crate) fn probability(p: f64) -> String {
-    if p < 0.001 { "<0.001".into() } else { format!("{p:.3}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +212,5 @@ mod tests {
     fn differences_show_their_sign() {
         assert_eq!(signed(-0.0123, Some(0.004)), "−0.0123 ± 0.0040");
         assert_eq!(signed(0.5, None), "+0.5000");
-        assert_eq!((probability(0.0004), probability(0.0344)), ("<0.001".into(), "0.034".into()));
     }
 }

@@ -1,12 +1,17 @@
 //! What was sampled and how much it counted, over steps: p, w, multipliers, the objective α and its
 //! mean, B_eff, v̂, epochs.
 
-use crate::record::{StepDomainRecord, StepRecord};
+use std::collections::BTreeMap;
+
+use cuvee_words::counted;
+
+use crate::number::thousands;
+use crate::record::{CollapseRecord, LearnedShares, StepDomainRecord, StepRecord};
 
 use super::curves::{sentences, trained};
 use super::figure::{Axis, Figure, Kind, Mark, Panel};
 use super::over_time::{OverTime, Row, Value};
-use super::runs::{Runs, curve, thinning};
+use super::runs::{Arm, Runs, curve, thinning};
 use super::sheet::Page;
 
 /// Areas that a stack shows; the smallest domains share the last one.
@@ -220,6 +225,37 @@ fn objective(runs: &Runs, steps: &[u64], thinned: &str) -> Figure {
         kind: "domain",
     }
     .figure(runs)
+}
+
+/// What was learned and collapsed, a sentence for each arm and domain.
+pub(crate) fn collapses(runs: &Runs) -> Vec<String> {
+    runs.arms.iter().flat_map(collapses_of).collect()
+}
+
+fn collapses_of(arm: &Arm) -> Vec<String> {
+    let mut found: BTreeMap<_, Vec<&CollapseRecord>> = BTreeMap::new();
+    for run in &arm.runs {
+        // Warned of once a run.
+        if let Some(collapse) = run.steps.values().find_map(|step| step.collapse.as_ref()) {
+            found.entry((collapse.of, collapse.domain.as_str())).or_default().push(collapse);
+        }
+    }
+    let sentence = |((of, domain), runs): ((LearnedShares, &str), Vec<&CollapseRecord>)| {
+        let [first, ..] = runs.as_slice() else { return None };
+        let of_runs = format!("{} of {}", runs.len(), counted(arm.runs.len(), "run"));
+        let from = runs.iter().map(|collapse| collapse.step).min().unwrap_or(first.step);
+        let share = runs.iter().map(|collapse| collapse.share).sum::<f64>() / runs.len() as f64;
+        Some(format!(
+            "{}: {} collapsed onto {domain} in {of_runs}, first at step {}, with {:.1} % of it. What \
+             helps: {}.",
+            arm.name,
+            of.words(),
+            thousands(from),
+            100.0 * share,
+            first.hint
+        ))
+    };
+    found.into_iter().filter_map(sentence).collect()
 }
 
 /// B / Σ α²/p. α is m p, normalised: a multiplier may carry a factor that is common to all.

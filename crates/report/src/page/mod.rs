@@ -19,6 +19,7 @@ mod ranking;
 mod read;
 mod runs;
 mod samples;
+mod search;
 mod sheet;
 mod speed;
 
@@ -32,6 +33,9 @@ use crate::error::Result;
 pub use figure::{Axis, Figure, Kind, Mark, Panel};
 pub use input::{EvaluatedText, Generation, ReportInput, RunRecord};
 pub use read::read_runs;
+pub use search::{
+    CheapRun, SearchInput, is_search, read_search, search_report, write_search_report,
+};
 pub use sheet::Page;
 
 use runs::Runs;
@@ -66,7 +70,8 @@ pub fn report(input: &ReportInput) -> String {
     speed::section(&mut page, &runs);
     config::section(&mut page, comparison, &runs);
     samples::section(&mut page, &runs);
-    let notes = [input.notes.clone(), config::within_arms(&runs)].concat();
+    let notes =
+        [input.notes.clone(), config::within_arms(&runs), mixture::collapses(&runs)].concat();
     notes::section(&mut page, comparison, &notes);
     page.finish()
 }

@@ -61,13 +61,14 @@
       return /[",\r\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
     };
     const place = (axis, value) => axis.names[value] ?? value;
-    const heads = [figure.panelKind, figure.seriesKind, figure.x.label, figure.y.label, "low", "high"];
+    const heads = [figure.panelKind, figure.seriesKind, figure.x.label, figure.y.label, "low", "high",
+      `${figure.y.label} low`, `${figure.y.label} high`];
     const rows = [heads];
     for (const panel of figure.panels) {
       for (const mark of panel.marks) {
         for (const [i, x] of figure.grids[mark.x].entries()) {
           rows.push([panel.title, figure.series[mark.series] ?? "", place(figure.x, x),
-            place(figure.y, mark.y[i]), mark.low?.[i], mark.high?.[i]]);
+            place(figure.y, mark.y[i]), mark.low?.[i], mark.high?.[i], mark.yLow?.[i], mark.yHigh?.[i]]);
         }
       }
     }
@@ -99,10 +100,18 @@
     }
     if (mark.kind === "interval") {
       // Where the interval is not known there is none, not one of width 0.
-      const less = (ends, sign) => ends?.map((end, i) => (end === null ? NaN : sign * (end - x[i])));
+      const bars = (at, low, high) => {
+        const less = (ends, sign) => ends.map((end, i) => (end === null ? NaN : sign * (end - at[i])));
+        return low && { type: "data", symmetric: false, array: less(high, 1),
+          arrayminus: less(low, -1), color: main, thickness: 2, width: 6 };
+      };
       return [{ ...base, mode: "markers", marker: { color: main, size: 9, symbol },
-        error_x: mark.low ? { type: "data", symmetric: false, array: less(mark.high, 1),
-          arrayminus: less(mark.low, -1), color: main, thickness: 2, width: 6 } : undefined }];
+        error_x: bars(x, mark.low, mark.high), error_y: bars(mark.y, mark.yLow, mark.yHigh) }];
+    }
+    if (mark.kind === "bars") {
+      return [{ type: "bar", orientation: "h", x, y: mark.y, name, showlegend: false,
+        marker: { color: main + "b0", line: { color: main, width: 1 },
+          pattern: { shape: PATTERNS[pattern % PATTERNS.length], size: 6, solidity: 0.25, fgcolor: main } } }];
     }
     const line = { color: main, width: Math.max(1.6, 3.2 - 0.4 * hue), dash: DASHES[pattern % DASHES.length] };
     const drawn = { ...base, mode: few ? "lines+markers" : "lines", line,
@@ -140,9 +149,22 @@
     return [Math.log10(low) - 0.03, Math.log10(high) + 0.03];
   };
 
+  // Both axes over all that is drawn of marks, and the line of equal x and y.
+  const diagonal = (figure, marks) => {
+    const all = marks.flatMap((mark) => [figure.grids[mark.x], mark.y, mark.low, mark.high, mark.yLow, mark.yHigh]);
+    const ends = all.flatMap((values) => values ?? []).filter((value) => value !== null);
+    const [low, high] = [Math.min(...ends), Math.max(...ends)];
+    const room = 0.05 * (high - low || 1);
+    const range = [low - room, high + room];
+    return { range, line: { type: "line", x0: range[0], y0: range[0], x1: range[1], y1: range[1],
+      layer: "below", line: { color: colour("--weak"), width: 1, dash: "dot" } } };
+  };
+
   const layout = (figure, marks) => {
     const rows = figure.y.names.length;
+    const equal = figure.diagonal && marks.length ? diagonal(figure, marks) : null;
     const more = figure.y.log && marks.some((mark) => mark.low) ? { range: reach(marks) } : {};
+    const across = equal ? { range: equal.range } : {};
     const region = figure.region && { type: "rect", xref: "x", yref: "paper", x0: figure.region[0],
       x1: figure.region[1], y0: 0, y1: 1, fillcolor: colour("--region"), layer: "below",
       line: { color: colour("--weak"), width: 1, dash: "dot" } };
@@ -151,8 +173,9 @@
       paper_bgcolor: colour("--page"), plot_bgcolor: colour("--page"), showlegend: false,
       font: { color: colour("--text"), size: 12, family: "system-ui, sans-serif" },
       hoverlabel: { namelength: -1, bgcolor: colour("--box"), font: { color: colour("--text") } },
-      hovermode: "closest", xaxis: axis(figure.x), yaxis: axis(figure.y, more),
-      shapes: region ? [region] : [],
+      hovermode: "closest", barmode: "group", bargap: 0.25,
+      xaxis: axis(figure.x, across), yaxis: axis(figure.y, { ...more, ...across }),
+      shapes: [region, equal?.line].filter(Boolean),
     };
   };
   const options = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };

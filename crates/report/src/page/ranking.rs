@@ -1,23 +1,21 @@
-//! Which arm had the lowest loss, with every seed's point beside it.
+//! Which arm is best, by paired differences, with every seed's point beside it.
 
 use std::fmt::Write;
 
 use cuvee_compare::{ArmResult, Comparison, Role, Verdict};
 
 use crate::interval::interval;
-use crate::number::thousands;
+use crate::number::{probability, thousands};
 
 use super::figure::{Axis, Figure, Kind, Mark, Panel};
-use super::html::{Cell, Table, probability, signed, text, with_half_width};
+use super::html::{Cell, Table, signed, text, with_half_width};
 use super::runs::{Arm, Runs};
 use super::sheet::Page;
 
 /// Of a comparison: the table, the points, and each arm in words.
 pub(crate) fn compared(page: &mut Page, comparison: &Comparison) {
     page.section("Ranking");
-    let mut arms: Vec<&ArmResult> = comparison.arms.iter().collect();
-    let loss = |arm: &ArmResult| arm.mean_loss.unwrap_or(f64::INFINITY);
-    arms.sort_by(|a, b| loss(a).total_cmp(&loss(b)));
+    let arms = comparison.ranked();
     let columns = [
         "arm",
         "verdict",

@@ -21,6 +21,8 @@ pub struct Page {
     html: String,
     sections: usize,
     figures: usize,
+    /// Scripts of parts that not every page has.
+    scripts: Vec<&'static str>,
 }
 
 impl Page {
@@ -38,7 +40,7 @@ impl Page {
              <main>\n<noscript><p>Plots, sorting and CSV need scripts; the tables do not.</p>\
              </noscript>\n"
         );
-        Page { html, sections: 0, figures: 0 }
+        Page { html, sections: 0, figures: 0, scripts: Vec::new() }
     }
 
     /// Begins a section.
@@ -70,6 +72,11 @@ impl Page {
         self.push(&html);
     }
 
+    /// A script that a part of the page needs; it runs before the page's own.
+    pub(crate) fn script(&mut self, script: &'static str) {
+        self.scripts.push(script);
+    }
+
     /// HTML as it is.
     pub(crate) fn push(&mut self, html: &str) {
         self.html.push_str(html);
@@ -78,9 +85,11 @@ impl Page {
     /// The whole page.
     pub fn finish(mut self) -> String {
         self.close();
+        let own: String =
+            self.scripts.iter().map(|script| format!("<script>\n{script}</script>\n")).collect();
         let _ = write!(
             self.html,
-            "</main>\n<script type=\"application/octet-stream\" id=\"plotly\">{PLOTLY}</script>\n\
+            "</main>\n{own}<script type=\"application/octet-stream\" id=\"plotly\">{PLOTLY}</script>\n\
              <script>\n{SCRIPT}</script>\n</body>\n</html>\n"
         );
         self.html

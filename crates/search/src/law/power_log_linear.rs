@@ -154,6 +154,7 @@ impl Fitted for PowerLogLinear {
             "form": ENTRY.name, "c": self.floor, "b": self.level, "alpha": self.steepness,
             "tau_0": self.common, "a": self.exponent, "tau": self.transfer, "noise": self.noise,
             "left_over": self.residual.ratio, "smallest_share": SMALLEST_SHARE,
+            "residual": self.residual.describe(),
         })
     }
 }

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use cuvee_data::Domain;
 use cuvee_mixer::MixerState;
+use cuvee_report::CollapseRecord;
 use serde::{Deserialize, Serialize};
 
 use super::fingerprint::DataFingerprint;
@@ -61,6 +62,9 @@ pub struct RunState {
     /// What the engine computed in; unknown of checkpoints from before this was kept.
     #[serde(default)]
     pub precision: Option<Precision>,
+    /// What a strategy learned and has collapsed, since it did for the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collapse: Option<CollapseRecord>,
     /// Fingerprint of the parameters of the model that losses are compared with, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
@@ -89,6 +93,7 @@ impl RunState {
             log_bytes: 0,
             config,
             precision: Some(precision),
+            collapse: None,
             reference: None,
             data: DataFingerprint::of(domains),
         }

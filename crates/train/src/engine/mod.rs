@@ -100,6 +100,9 @@ pub trait Engine {
     /// Number type of its arithmetic; never [`Precision::Auto`].
     fn precision(&self) -> Precision;
 
+    /// Where its arithmetic runs.
+    fn device(&self) -> DeviceSpec;
+
     /// Shape of the model.
     fn model(&self) -> &ModelConfig;
 

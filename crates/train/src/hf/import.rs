@@ -209,6 +209,26 @@ const PREFIXES: [(&str, &str); 4] = [
     ("language_model.", "it is part of a larger model: save its `language_model`"),
 ];
 
+/// What the files of the weights in `dir` hold, wherever they lie: sha256 of the one file, or of
+/// the lines `NAME SHA256` of several, by name.
+///
+/// # Errors
+/// [`TrainError::NoWeights`], [`TrainError::Json`] as of [`open_parameters`]; [`TrainError::Io`].
+pub fn weights_sha256(dir: &Path) -> Result<String> {
+    let mut lines = String::new();
+    let files = weight_files(dir)?;
+    for file in &files {
+        let opened = fs::File::open(file).and_then(cuvee_data::sha256_of);
+        let hash = opened.map_err(TrainError::io("read", file))?;
+        if files.len() == 1 {
+            return Ok(hash);
+        }
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        lines.push_str(&format!("{name} {hash}\n"));
+    }
+    Ok(cuvee_data::sha256_hex(lines.as_bytes()))
+}
+
 /// The files of the weights: one, which goes before an index as in `transformers`, or those that
 /// the index names.
 fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {

@@ -23,6 +23,6 @@ mod tests;
 
 pub use config::read_config;
 pub use export::{ExportTokenizer, write_export, write_export_files};
-pub use import::{Weights, open_initial, open_parameters, resolve_model};
+pub use import::{Weights, open_initial, open_parameters, resolve_model, weights_sha256};
 pub use inherited::Inherited;
 pub use tensor_file::{SafetensorsFile, read_safetensors, write_safetensors};

@@ -105,6 +105,51 @@ fn shards_are_read_through_their_index_and_it_cannot_leave_the_folder() {
 }
 
 #[test]
+fn weights_are_known_by_their_content_wherever_they_lie() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = |name: &str| {
+        let folder = dir.path().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    let tensors = initial_parameters(&model(), 5);
+    let whole = |name: &str, tensors: &[NamedTensor]| {
+        let folder = folder(name);
+        write_safetensors(&folder.join("model.safetensors"), tensors).unwrap();
+        weights_sha256(&folder).unwrap()
+    };
+    let hash = whole("one", &tensors);
+    let file = fs::read(dir.path().join("one/model.safetensors")).unwrap();
+    assert_eq!(hash, cuvee_data::sha256_hex(&file));
+    assert_eq!(whole("elsewhere", &tensors), hash);
+    let mut other = tensors.clone();
+    other[3].data[1] += 1e-6;
+    assert_ne!(whole("one", &other), hash);
+    let shards = |name: &str, tensors: &[NamedTensor]| {
+        let folder = folder(name);
+        let (head, tail) = tensors.split_at(7);
+        write_safetensors(&folder.join("a.safetensors"), head).unwrap();
+        write_safetensors(&folder.join("b.safetensors"), tail).unwrap();
+        let place = |(place, t): (usize, &NamedTensor)| {
+            let file = if place < 7 { "a.safetensors" } else { "b.safetensors" };
+            (t.name.clone(), json!(file))
+        };
+        let map: Map<String, Value> = tensors.iter().enumerate().map(place).collect();
+        let index = json!({ "weight_map": map }).to_string();
+        fs::write(folder.join("model.safetensors.index.json"), index).unwrap();
+        weights_sha256(&folder).unwrap()
+    };
+    let hash = shards("shards", &tensors);
+    assert_eq!(shards("moved", &tensors), hash);
+    // In either file.
+    assert_ne!(shards("shards", &other), hash);
+    other = tensors.clone();
+    other[8].data[0] += 1e-6;
+    assert_ne!(shards("shards", &other), hash);
+    assert!(matches!(weights_sha256(&folder("none")), Err(TrainError::NoWeights { .. })));
+}
+
+#[test]
 fn a_tied_file_may_hold_its_head_twice_but_not_another_head() {
     let dir = tempfile::tempdir().unwrap();
     let model = ModelConfig { tied: true, ..model() };

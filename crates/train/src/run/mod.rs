@@ -33,7 +33,7 @@ use crate::spec::{CheckpointSpec, EvalSpec, TrainSpec};
 use clock::StepClock;
 pub use first::FirstEvaluation;
 pub use observer::{Observer, Outcome};
-use record::{StepFigures, held_out_record, step_record};
+use record::{StepFigures, collapse_record, held_out_record, step_record};
 
 /// The knobs of the loop.
 #[derive(Debug, Clone)]
@@ -273,6 +273,12 @@ impl<'a> Trainer<'a> {
             self.state.updates += 1;
             self.state.tokens += tokens;
             self.state.seconds += seconds;
+            // Said once a run, however often it is resumed.
+            let collapse = draw.measurements.collapse.as_ref();
+            let collapse = collapse
+                .filter(|_| self.state.collapse.is_none())
+                .map(|found| collapse_record(self.state.step, &names, found));
+            self.state.collapse = self.state.collapse.take().or_else(|| collapse.clone());
             let figures = StepFigures {
                 step: self.state.step,
                 tokens: self.state.tokens,
@@ -281,6 +287,7 @@ impl<'a> Trainer<'a> {
                 clip: self.plan.train.clip,
                 importance: &self.plan.importance,
                 epochs: &self.mixer.epochs(),
+                collapse,
             };
             let record = step_record(&figures, &names, &draw, &output, &observation.training);
             observer.step(&record).map_err(|e| TrainError::Log { step: done + 1, source: e })?;

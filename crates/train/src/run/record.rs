@@ -2,8 +2,10 @@
 //! and what the engine computed.
 
 use cuvee_data::{Domain, Split};
-use cuvee_mixer::{DomainId, LossStatistics, Simplex, StepDraw};
-use cuvee_report::{EvalDomainRecord, EvalRecord, StepDomainRecord, StepRecord};
+use cuvee_mixer::{Collapse, Distribution, DomainId, LossStatistics, Simplex, StepDraw};
+use cuvee_report::{
+    CollapseRecord, EvalDomainRecord, EvalRecord, LearnedShares, StepDomainRecord, StepRecord,
+};
 
 use crate::engine::StepOutput;
 use crate::evaluate::{bits_per_byte, mean_standard_error, standard_error};
@@ -23,6 +25,8 @@ pub(super) struct StepFigures<'a> {
     pub(super) importance: &'a Simplex,
     /// Passes over each domain's training split so far.
     pub(super) epochs: &'a [f64],
+    /// What has collapsed at this step for the first time.
+    pub(super) collapse: Option<CollapseRecord>,
 }
 
 /// The record of a step; `losses` are those of the batch, grouped by domain.
@@ -62,6 +66,23 @@ pub(super) fn step_record(
         clamped: names_of(&measurements.clamped, names),
         floored: names_of(&measurements.floored, names),
         capped: names_of(&measurements.capped, names),
+        collapse: figures.collapse.clone(),
+    }
+}
+
+/// The record of a `collapse` that was found in the step that makes `step` steps done.
+pub(super) fn collapse_record(step: u64, names: &[String], collapse: &Collapse) -> CollapseRecord {
+    CollapseRecord {
+        step,
+        of: match collapse.of {
+            Distribution::Sampling => LearnedShares::Sampling,
+            Distribution::Objective => LearnedShares::Objective,
+        },
+        domain: names.get(collapse.domain.0).cloned().unwrap_or_default(),
+        share: collapse.share,
+        effective_domains: collapse.effective,
+        began_with: collapse.begun,
+        hint: collapse.remedy.to_owned(),
     }
 }
 

@@ -40,6 +40,7 @@ use cuvee_kernels::{Backend, Cpu, Element, ElementType, Rotations, RoundTo};
 use cuvee_mixer::VarianceEstimator;
 
 use super::check::{check_fit, check_prompt, visible};
+use super::device::DeviceSpec;
 use super::tensors::{STATE, state_names};
 use super::{Engine, KernelTime, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
@@ -367,6 +368,11 @@ fn load<K: Backend>(
 impl<K: Backend> Engine for FusedEngine<K> {
     fn name(&self) -> &'static str {
         "fused"
+    }
+
+    fn device(&self) -> DeviceSpec {
+        // The only kernels there are.
+        DeviceSpec::Cpu
     }
 
     fn precision(&self) -> Precision {

@@ -45,7 +45,7 @@ mod workers;
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, DeviceLocation, Tensor, Var};
 use cuvee_mixer::VarianceEstimator;
 
 use super::check::{check_fit, check_prompt, visible};
@@ -376,6 +376,13 @@ impl ReferenceEngine {
 impl Engine for ReferenceEngine {
     fn name(&self) -> &'static str {
         "reference"
+    }
+
+    fn device(&self) -> DeviceSpec {
+        match self.device.location() {
+            DeviceLocation::Cuda { gpu_id } => DeviceSpec::Cuda(gpu_id),
+            DeviceLocation::Cpu | DeviceLocation::Metal { .. } => DeviceSpec::Cpu,
+        }
     }
 
     fn precision(&self) -> Precision {
