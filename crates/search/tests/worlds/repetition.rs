@@ -122,7 +122,6 @@ fn exposure_finds_the_optimum_where_a_law_in_shares_misses_it() {
         .sum::<f64>()
         / WORLDS as f64;
     let [exposure, in_shares] = ["exposure", "two-knob"].map(mean);
-    println!("uniform {uniform:.4}, exposure {exposure:.4}, log-linear {in_shares:.4}");
     assert!(exposure < 0.01 && exposure < 0.3 * in_shares, "{exposure} {in_shares}");
     assert!(exposure < 0.3 * uniform, "{uniform}");
 }
