@@ -206,10 +206,9 @@ impl System {
                 gram[i][..=i].iter_mut().zip(row).for_each(|(g, value)| *g += scaled * value);
             }
         }
-        for i in 0..width {
-            for j in 0..i {
-                gram[j][i] = gram[i][j];
-            }
+        for i in 1..width {
+            let (above, below) = gram.split_at_mut(i);
+            above.iter_mut().zip(&below[0]).for_each(|(row, value)| row[i] = *value);
         }
         Self { gram, right, column_means, loss_mean, runs: runs.len() }
     }
@@ -360,7 +359,7 @@ mod tests {
         let epochs = [0.4, 12.0, 2.0];
         let point = Point { epochs: epochs.into(), ..Point::both(vec![1.0 / 3.0; 3]) };
         let gradient = fitted.gradient(&point).unwrap();
-        for i in 0..3 {
+        for i in [0, 1, 2] {
             let step = 1e-5 * epochs[i];
             let (mut up, mut down) = (epochs, epochs);
             (up[i], down[i]) = (epochs[i] + step, epochs[i] - step);

@@ -96,10 +96,10 @@ impl Bounds {
         let lower = above.checked_sub(1).map_or(0.0, |below| bends[below]);
         let inside = lower + 0.5 * (upper - lower);
         let (mut held, mut slope) = (0.0, 0.0);
-        for i in 0..self.domains() {
-            let share = inside * relative[i];
+        for (i, raw) in relative.iter().enumerate() {
+            let share = inside * raw;
             match share > self.lower[i] && share < self.upper[i] {
-                true => slope += relative[i],
+                true => slope += raw,
                 false => held += bounded(inside, i),
             }
         }

@@ -42,11 +42,11 @@ impl Groups {
             }
         }
         let mut members = Vec::new();
-        for domain in 0..domains {
-            let group = match owner[domain] {
+        for (domain, owner) in owner.iter().enumerate() {
+            let group = match owner {
                 None => vec![domain],
-                Some(number) if frozen[number].iter().min() == Some(&domain) => {
-                    frozen[number].clone()
+                Some(number) if frozen[*number].iter().min() == Some(&domain) => {
+                    frozen[*number].clone()
                 }
                 Some(_) => continue,
             };

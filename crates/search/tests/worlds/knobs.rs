@@ -36,7 +36,6 @@ fn tau_of(laws: &[Box<dyn Fitted>]) -> f64 {
 fn tau_is_found_within_a_tenth_in_a_world_that_is_not_log_linear() {
     for (seed, tau) in [(0, 0.0), (0, 0.2), (1, 0.5), (2, 0.8), (3, 1.0)] {
         let found = tau_of(&fitted(&run(&World::new(4, seed), tau, 6, 0.002), law("two-knob")));
-        println!("{found:.3} for {tau}");
         assert!((found - tau).abs() < 0.1, "{found} for {tau}");
     }
 }

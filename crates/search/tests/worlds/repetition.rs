@@ -31,8 +31,8 @@ impl Scarce {
 
     fn loss(&self, shares: &[f64]) -> f64 {
         let (mut brought, mut harm) = (0.0, 0.0);
-        for i in 0..4 {
-            let epochs = shares[i] * self.epochs_per_share[i];
+        for (i, share) in shares.iter().enumerate() {
+            let epochs = share * self.epochs_per_share[i];
             let repeated = 5.0 * (1.0 - (-(epochs - 1.0).max(0.0) / 5.0).exp());
             brought += self.quality[i] * (epochs.min(1.0) + repeated) / self.epochs_per_share[i];
             harm += 0.1 * ((1.0 + epochs) / 7.0).ln().max(0.0).powi(2);
@@ -122,7 +122,6 @@ fn exposure_finds_the_optimum_where_a_law_in_shares_misses_it() {
         .sum::<f64>()
         / WORLDS as f64;
     let [exposure, in_shares] = ["exposure", "two-knob"].map(mean);
-    println!("uniform {uniform:.4}, exposure {exposure:.4}, log-linear {in_shares:.4}");
     assert!(exposure < 0.01 && exposure < 0.3 * in_shares, "{exposure} {in_shares}");
     assert!(exposure < 0.3 * uniform, "{uniform}");
 }
