@@ -15,7 +15,7 @@ use super::power_ridge::{power, power_slope};
 use super::sample::{Sample, share};
 use nalgebra::{DMatrix, DVector};
 
-const LENGTHS: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
+const LENGTHS: [f64; 3] = [0.5, 1.0, 2.0];
 const NOISES: [f64; 9] = [1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0];
 const LANDMARKS: usize = 128;
 /// Candidates that weigh less are left out.
