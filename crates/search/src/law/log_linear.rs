@@ -22,7 +22,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     make,
 };
 
-const FOLDS: usize = 64;
+const FOLDS: usize = 32;
 /// Starts: how far c lies below the lowest loss, in units of the median's distance to it.
 const GAPS: [f64; 4] = [0.1, 0.5, 2.0, 8.0];
 const OUTLIER: f64 = 0.02;

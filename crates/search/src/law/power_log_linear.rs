@@ -10,10 +10,12 @@
 //! prior each, which has the same form for every domain. In units where the lowest loss is 0 and
 //! the median 1: ln(−c) ~ N(ln .7, 1²), b ~ N(.5, 2²), ln α ~ N(ln .3, .5²), ln τ₀ ~ N(−2.5, 1.5²)
 //! and ln τ_j ~ N(−1, 1.5²). The noise σ is estimated, and outliers count less. A domain that no
-//! run drew from has τ_j = 0. The law is the mean over a ∈ {.35, .5, .7, 1}, each weighing
-//! σ^(−n/16): a likelihood's weight, flattened, since a few runs do not tell these apart, and small
-//! models' best a need not be large ones'. What it leaves over is a Gaussian process on
-//! √(τ_j r_j^a) of the a that weighs most: mixtures are as far apart as what they teach.
+//! run drew from has τ_j = 0.
+//!
+//! The law is the mean of three fits, with ln a ~ N(ln ã, .1²) for ã = .5, .7 and 1, each weighing
+//! σ^(−n/16): a likelihood's weight, flattened. A few runs do not tell these apart, and what is best
+//! for small models need not be for large ones. What the mean leaves over is a Gaussian process on
+//! √(τ_j r_j^a) of the fit that weighs most: mixtures are as far apart as what they teach.
 //!
 //! Source: Cuvee. Its parts: powers of tokens, Kaplan et al. 2001.08361; effective data,
 //! Hernandez et al. 2102.01293; exponentials in the shares, Ye et al. 2403.16952.
@@ -37,7 +39,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
 };
 
 /// Fits that leaving out costs at most.
-const FOLDS: usize = 64;
+const FOLDS: usize = 32;
 
 fn least(domains: usize) -> usize {
     domains + 2
@@ -55,25 +57,27 @@ const GAP: usize = 0;
 const LEVEL: usize = 1;
 const STEEPNESS: usize = 2;
 const COMMON: usize = 3;
-const TRANSFER: usize = 4;
+const EXPONENT: usize = 4;
+const TRANSFER: usize = 5;
 
 /// Mean and standard deviation of each prior; the last is every domain's. The means of `GAP` and
-/// `STEEPNESS` are ln .7 and ln .3.
+/// `STEEPNESS` are ln .7 and ln .3; that of `EXPONENT` is a member's own.
 const PRIORS: [(f64, f64); TRANSFER + 1] =
-    [(-0.357, 1.0), (0.5, 2.0), (-1.204, 0.5), (-2.5, 1.5), (-1.0, 1.5)];
+    [(-0.357, 1.0), (0.5, 2.0), (-1.204, 0.5), (-2.5, 1.5), (0.0, 0.1), (-1.0, 1.5)];
 
-const EXPONENTS: [f64; 4] = [0.35, 0.5, 0.7, 1.0];
-/// Exponents that weigh less are left out.
+/// ã of each member.
+const EXPONENTS: [f64; 3] = [0.5, 0.7, 1.0];
+/// Members that weigh less are left out.
 const SMALLEST_WEIGHT: f64 = 1e-3;
 
 /// The law with its coefficients.
 struct PowerLogLinear {
-    /// One an exponent.
+    /// One for each ã.
     members: Vec<Member>,
     residual: Residual,
 }
 
-/// The coefficients for one a.
+/// The coefficients for one ã.
 struct Member {
     /// Its part in the mean; all sum to 1.
     weight: f64,
@@ -156,13 +160,15 @@ impl Member {
     /// The member, and how much each mixture counted.
     fn fit(units: &Units, exponent: f64) -> (Self, Vec<f64>) {
         let shares = units.sample.shares.select_columns(&units.drawn);
-        let curve = Effective { powers: shares.map(|share| power(share, exponent)) };
+        let logs = shares.map(|share| if share > 0.0 { share.ln() } else { f64::NEG_INFINITY });
+        let curve = Effective { logs };
         let size = TRANSFER + units.drawn.len();
         let prior = |index: usize| PRIORS[index.min(TRANSFER)];
-        let prior = Prior {
+        let mut prior = Prior {
             mean: DVector::from_fn(size, |index, _| prior(index).0),
             deviation: DVector::from_fn(size, |index, _| prior(index).1),
         };
+        prior.mean[EXPONENT] = exponent.ln();
         let start = prior.mean.clone();
         let solution = solve(&curve, &units.losses, &units.weights, &prior, start, Noise::Unknown);
         let p = &solution.p;
@@ -176,7 +182,7 @@ impl Member {
             level: p[LEVEL] + units.unit.ln(),
             steepness: p[STEEPNESS].exp(),
             common: p[COMMON].exp(),
-            exponent,
+            exponent: p[EXPONENT].exp(),
             transfer,
             noise: solution.noise * units.unit,
         };
@@ -237,29 +243,42 @@ impl Fitted for PowerLogLinear {
 
 /// exp(b − α ln(τ₀ + Σ τ_j r_j^a)) − gap, in units of the losses' spread.
 struct Effective {
-    /// r_j^a of each mixture. `[n, K]`
-    powers: DMatrix<f64>,
+    /// ln r_j of each mixture; −∞ at 0. `[n, K]`
+    logs: DMatrix<f64>,
 }
 
 impl Curve for Effective {
-    fn values(&self, p: &DVector<f64>, slopes: Option<&mut DMatrix<f64>>) -> DVector<f64> {
-        let [gap, steepness, common] = [GAP, STEEPNESS, COMMON].map(|index| p[index].exp());
-        let transfer = p.rows(TRANSFER, p.len() - TRANSFER).map(f64::exp);
-        let effective = (&self.powers * &transfer).add_scalar(common);
-        let above = effective.map(|sum| (p[LEVEL] - steepness * sum.ln()).exp());
-        if let Some(slopes) = slopes {
-            let inner = above.zip_map(&effective, |above, sum| -above * steepness / sum);
-            slopes.column_mut(GAP).fill(-gap);
-            slopes.set_column(LEVEL, &above);
-            let in_steepness =
-                above.zip_map(&effective, |above, sum| -above * steepness * sum.ln());
-            slopes.set_column(STEEPNESS, &in_steepness);
-            slopes.set_column(COMMON, &(&inner * common));
-            for (domain, powers) in self.powers.column_iter().enumerate() {
-                let taught = powers.component_mul(&inner) * transfer[domain];
-                slopes.set_column(TRANSFER + domain, &taught);
+    fn values(&self, p: &DVector<f64>, mut slopes: Option<&mut DMatrix<f64>>) -> DVector<f64> {
+        let [gap, steepness, common, exponent] =
+            [GAP, STEEPNESS, COMMON, EXPONENT].map(|index| p[index].exp());
+        let transfer: Vec<f64> = p.iter().skip(TRANSFER).map(|log| log.exp()).collect();
+        let mut taught = vec![0.0; transfer.len()];
+        DVector::from_fn(self.logs.nrows(), |row, _| {
+            let logs = self.logs.row(row);
+            let mut effective = common;
+            // Σ τ_j r_j^a ln r_j, the slope in a.
+            let mut in_exponent = 0.0;
+            for (domain, log) in logs.iter().enumerate() {
+                let amount = transfer[domain] * (exponent * log).exp();
+                taught[domain] = amount;
+                effective += amount;
+                if amount > 0.0 {
+                    in_exponent += amount * log;
+                }
             }
-        }
-        above.add_scalar(-gap)
+            let above = (p[LEVEL] - steepness * effective.ln()).exp();
+            if let Some(slopes) = slopes.as_deref_mut() {
+                let inner = -above * steepness / effective;
+                slopes[(row, GAP)] = -gap;
+                slopes[(row, LEVEL)] = above;
+                slopes[(row, STEEPNESS)] = -above * steepness * effective.ln();
+                slopes[(row, COMMON)] = inner * common;
+                slopes[(row, EXPONENT)] = inner * exponent * in_exponent;
+                for (domain, amount) in taught.iter().enumerate() {
+                    slopes[(row, TRANSFER + domain)] = inner * amount;
+                }
+            }
+            above - gap
+        })
     }
 }
