@@ -13,9 +13,10 @@
 //! run drew from has τ_j = 0.
 //!
 //! The law is the mean of three fits, with ln a ~ N(ln ã, .1²) for ã = .5, .7 and 1, each weighing
-//! σ^(−n/16): a likelihood's weight, flattened. A few runs do not tell these apart, and what is best
-//! for small models need not be for large ones. What the mean leaves over is a Gaussian process on
-//! √(τ_j r_j^a) of the fit that weighs most: mixtures are as far apart as what they teach.
+//! σ^(−n/16): a likelihood's weight, flattened. A few runs do not tell these apart, and what is
+//! best for small models need not be for large ones. What the mean leaves over is a Gaussian
+//! process on √(τ_j r_j^a) of the fit that weighs most: mixtures are as far apart as what they
+//! teach.
 //!
 //! Source: Cuvee. Its parts: powers of tokens, Kaplan et al. 2001.08361; effective data,
 //! Hernandez et al. 2102.01293; exponentials in the shares, Ye et al. 2403.16952.
@@ -39,7 +40,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
 };
 
 /// Fits that leaving out costs at most.
-const FOLDS: usize = 32;
+const FOLDS: usize = 16;
 
 fn least(domains: usize) -> usize {
     domains + 2
