@@ -60,8 +60,8 @@ impl Data {
 }
 
 impl Data {
-    /// The loss of the best of `n` runs less that of the best test run, at 1M: what it costs to take
-    /// the best mixture that was tried. Mean over subsets and targets.
+    /// The loss of the best of `n` runs less that of the best test run, at 1M: what it costs to
+    /// take the best mixture that was tried. Mean over subsets and targets.
     fn best_seen(&self, n: usize, subsets: u64, targets: &[usize]) -> f64 {
         let least = |losses: &[f64]| losses.iter().copied().fold(f64::INFINITY, f64::min);
         let one = |seed: u64, target: usize| {
