@@ -56,7 +56,7 @@ pub fn fit(request: &FitRequest) -> Result<FitDocument> {
     if let Some(runs) = request.runs {
         observed = observed.subset(runs, request.seed)?;
     }
-    let options = LawOptions { seed: request.seed };
+    let options = LawOptions::seeded(request.seed);
     let (law, judgement) = if request.law == AUTO {
         choose(LAWS, &options, &observed)?
     } else {

@@ -86,7 +86,7 @@ impl Search<'_> {
 
     /// What laws are made with.
     pub fn law_options(&self) -> LawOptions {
-        LawOptions { seed: self.declared.seed }
+        LawOptions::seeded(self.declared.seed)
     }
 
     /// Chooses the law, judges it, and writes `fit.json`.

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use super::*;
 
 const LOSSES: [f64; 8] = [3.1, 2.9, 2.7, 2.62, 2.5, 2.45, 2.4, 2.36];

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use super::*;
 use crate::law::{LAWS, Point, find_law};
 use cuvee_mixer::seed::CounterRng;

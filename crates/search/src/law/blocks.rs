@@ -16,7 +16,7 @@ const ROUNDS: usize = 4;
 /// # Errors
 /// As the law's fit.
 pub fn without_block_effects(swarm: &Swarm, law: &LawEntry, seed: u64) -> Result<Swarm> {
-    let form = (law.make)(&LawOptions { seed });
+    let form = (law.make)(&LawOptions::seeded(seed));
     let mut cleaned = swarm.clone();
     for target in 0..swarm.targets.len() {
         for _ in 0..ROUNDS {

@@ -19,7 +19,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     make,
 };
 
-const FOLDS: usize = 64;
+const FOLDS: usize = 16;
 
 fn least(domains: usize) -> usize {
     domains + 2

@@ -36,6 +36,15 @@ pub struct Observations {
 pub struct LawOptions {
     /// Decides starts, folds and whatever else is drawn.
     pub seed: u64,
+    /// The ridge of `log-linear`; chosen by held-out errors where there is none.
+    pub ridge: Option<f64>,
+}
+
+impl LawOptions {
+    /// With this seed, and the rest as it is by default.
+    pub fn seeded(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
 }
 
 /// A form of law, before it has seen runs.

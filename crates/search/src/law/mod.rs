@@ -61,22 +61,5 @@ pub fn find_law(name: &str) -> Result<&'static LawEntry> {
     })
 }
 
-/// The table of laws in Markdown, one row a law.
-pub fn laws_markdown() -> String {
-    let mut table = String::from("| law | what it says | source |\n| --- | --- | --- |\n");
-    for LawEntry { name, summary, source, .. } in LAWS {
-        table.push_str(&format!("| `{name}` | {summary} | {source} |\n"));
-    }
-    table
-}
-
-/// The table of laws as a list of `{name, summary, source}`.
-pub fn laws_json() -> serde_json::Value {
-    let rows = LAWS.iter().map(|LawEntry { name, summary, source, .. }| {
-        serde_json::json!({ "name": name, "summary": summary, "source": source })
-    });
-    rows.collect()
-}
-
 #[cfg(test)]
 mod tests;

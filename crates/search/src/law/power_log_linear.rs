@@ -8,10 +8,15 @@
 //!
 //! The coefficients but b are positive and fitted as logarithms, by damped least squares with a
 //! prior each, which has the same form for every domain. In units where the lowest loss is 0 and
-//! the median 1: ln(−c) ~ N(ln .7, 1²), b ~ N(.5, 2²), ln α ~ N(ln .3, .5²), ln τ₀ ~ N(−2.5, 1.5²),
-//! ln a ~ N(ln .5, .15²) and ln τ_j ~ N(−1, 1.5²). The noise is estimated, and outliers count less.
-//! A domain that no run drew from has τ_j = 0. What the law leaves over is a Gaussian process on
-//! √(τ_j r_j^a): mixtures are as far apart as what they teach.
+//! the median 1: ln(−c) ~ N(ln .7, 1²), b ~ N(.5, 2²), ln α ~ N(ln .3, .5²), ln τ₀ ~ N(−2.5, 1.5²)
+//! and ln τ_j ~ N(−1, 1.5²). The noise σ is estimated, and outliers count less. A domain that no
+//! run drew from has τ_j = 0.
+//!
+//! The law is the mean of three fits, with ln a ~ N(ln ã, .1²) for ã = .5, .7 and 1, each weighing
+//! σ^(−n/16): a likelihood's weight, flattened. A few runs do not tell these apart, and what is
+//! best for small models need not be for large ones. What the mean leaves over is a Gaussian
+//! process on √(τ_j r_j^a) of the fit that weighs most: mixtures are as far apart as what they
+//! teach.
 //!
 //! Source: Cuvee. Its parts: powers of tokens, Kaplan et al. 2001.08361; effective data,
 //! Hernandez et al. 2102.01293; exponentials in the shares, Ye et al. 2403.16952.
@@ -20,7 +25,7 @@ use super::least_squares::{Curve, Noise, Prior, solve};
 use super::power_ridge::{SMALLEST_SHARE, power, power_slope};
 use super::refitted::Refitted;
 use super::residual::{LeftOver, Residual};
-use super::sample::{Sample, share};
+use super::sample::Sample;
 use super::{Fitted, Gradient, Law, LawEntry, LawOptions, Point};
 use crate::error::Result;
 use nalgebra::{DMatrix, DVector};
@@ -35,7 +40,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
 };
 
 /// Fits that leaving out costs at most.
-const FOLDS: usize = 64;
+const FOLDS: usize = 16;
 
 fn least(domains: usize) -> usize {
     domains + 2
@@ -56,105 +61,183 @@ const COMMON: usize = 3;
 const EXPONENT: usize = 4;
 const TRANSFER: usize = 5;
 
-/// Mean and standard deviation of each prior; the last is every domain's. The means of `GAP`,
-/// `STEEPNESS` and `EXPONENT` are ln .7, ln .3 and ln .5.
+/// Mean and standard deviation of each prior; the last is every domain's. The means of `GAP` and
+/// `STEEPNESS` are ln .7 and ln .3; that of `EXPONENT` is a member's own.
 const PRIORS: [(f64, f64); TRANSFER + 1] =
-    [(-0.357, 1.0), (0.5, 2.0), (-1.204, 0.5), (-2.5, 1.5), (-0.693, 0.15), (-1.0, 1.5)];
+    [(-0.357, 1.0), (0.5, 2.0), (-1.204, 0.5), (-2.5, 1.5), (0.0, 0.1), (-1.0, 1.5)];
+
+/// ã of each member.
+const EXPONENTS: [f64; 3] = [0.5, 0.7, 1.0];
+/// Members that weigh less are left out.
+const SMALLEST_WEIGHT: f64 = 1e-3;
 
 /// The law with its coefficients.
 struct PowerLogLinear {
-    /// c, α, τ₀, a, and τ.
+    /// One for each ã.
+    members: Vec<Member>,
+    residual: Residual,
+}
+
+/// The coefficients for one ã.
+struct Member {
+    /// Its part in the mean; all sum to 1.
+    weight: f64,
+    /// c, and b in nats.
     floor: f64,
-    /// b, in nats.
     level: f64,
+    /// α, τ₀, a, and τ.
     steepness: f64,
     common: f64,
     exponent: f64,
     transfer: Vec<f64>,
     noise: f64,
-    residual: Residual,
+}
+
+/// How losses are counted, and what all members share.
+struct Units<'a> {
+    sample: &'a Sample,
+    lowest: f64,
+    unit: f64,
+    losses: DVector<f64>,
+    weights: DVector<f64>,
+    /// The domains that some run drew from.
+    drawn: Vec<usize>,
 }
 
 impl PowerLogLinear {
     fn fit(sample: &Sample) -> Self {
+        let units = Units::of(sample);
+        let fits: Vec<_> =
+            EXPONENTS.iter().map(|exponent| Member::fit(&units, *exponent)).collect();
+        let least = fits.iter().map(|(member, _)| member.noise).fold(f64::INFINITY, f64::min);
+        let flattened = -sample.weights.iter().sum::<f64>() / 16.0;
+        let weigh = |member: &Member| (member.noise / least).powf(flattened);
+        let kept = fits.into_iter().filter(|(member, _)| weigh(member) > SMALLEST_WEIGHT);
+        let (mut members, outliers): (Vec<Member>, Vec<Vec<f64>>) = kept.unzip();
+        let total: f64 = members.iter().map(weigh).sum();
+        for member in &mut members {
+            member.weight = weigh(member) / total;
+        }
+        // A noise that is no number leaves no member; nothing that can be checked here does that.
+        let heaviest =
+            (0..members.len()).max_by(|a, b| members[*a].weight.total_cmp(&members[*b].weight));
+        let (metric, exponent, weights) = match heaviest {
+            Some(index) => {
+                let Member { transfer, exponent, .. } = &members[index];
+                let mean = transfer.iter().sum::<f64>() / units.drawn.len().max(1) as f64;
+                let metric = transfer.iter().map(|own| (own / mean).sqrt()).collect();
+                (metric, *exponent, outliers[index].clone())
+            }
+            None => (vec![0.0; sample.domains()], 1.0, sample.weights.clone()),
+        };
+        let errors = sample.shares.row_iter().zip(&sample.losses).map(|(row, loss)| {
+            let shares: Vec<f64> = row.iter().copied().collect();
+            loss - members.iter().map(|member| member.weighed(&shares)).sum::<f64>()
+        });
+        let left = LeftOver { errors: errors.collect(), weights };
+        Self { residual: Residual::fit(sample, &left, metric, exponent / 2.0), members }
+    }
+}
+
+impl<'a> Units<'a> {
+    fn of(sample: &'a Sample) -> Self {
         let (lowest, median) = sample.lowest_and_median();
+        // Equal losses have no spread: any unit will do.
         let unit = if median > lowest { median - lowest } else { lowest.abs().max(1.0) * 1e-6 };
-        let losses = DVector::from_iterator(
-            sample.len(),
-            sample.losses.iter().map(|loss| (loss - lowest) / unit),
-        );
-        let weights = DVector::from_column_slice(&sample.weights);
+        let losses = sample.losses.iter().map(|loss| (loss - lowest) / unit);
         let drawn = sample.drawn();
-        let logs =
-            sample.shares.map(|share| if share > 0.0 { share.ln() } else { f64::NEG_INFINITY });
-        let domains: Vec<usize> = (0..drawn.len()).filter(|domain| drawn[*domain]).collect();
-        let curve = Effective { logs: logs.select_columns(&domains) };
+        Self {
+            lowest,
+            unit,
+            losses: DVector::from_iterator(sample.len(), losses),
+            weights: DVector::from_column_slice(&sample.weights),
+            drawn: (0..drawn.len()).filter(|domain| drawn[*domain]).collect(),
+            sample,
+        }
+    }
+}
+
+impl Member {
+    /// The member, and how much each mixture counted.
+    fn fit(units: &Units, exponent: f64) -> (Self, Vec<f64>) {
+        let shares = units.sample.shares.select_columns(&units.drawn);
+        let logs = shares.map(|share| if share > 0.0 { share.ln() } else { f64::NEG_INFINITY });
+        let curve = Effective { logs };
+        let size = TRANSFER + units.drawn.len();
         let prior = |index: usize| PRIORS[index.min(TRANSFER)];
-        let size = TRANSFER + domains.len();
-        let prior = Prior {
+        let mut prior = Prior {
             mean: DVector::from_fn(size, |index, _| prior(index).0),
             deviation: DVector::from_fn(size, |index, _| prior(index).1),
         };
+        prior.mean[EXPONENT] = exponent.ln();
         let start = prior.mean.clone();
-        let solution = solve(&curve, &losses, &weights, &prior, start, Noise::Unknown);
+        let solution = solve(&curve, &units.losses, &units.weights, &prior, start, Noise::Unknown);
         let p = &solution.p;
-        let mut transfer = vec![0.0; drawn.len()];
-        for (index, domain) in domains.iter().enumerate() {
+        let mut transfer = vec![0.0; units.sample.domains()];
+        for (index, domain) in units.drawn.iter().enumerate() {
             transfer[*domain] = p[TRANSFER + index].exp();
         }
-        let fitted = curve.values(p, None);
-        let errors = (losses - fitted).iter().map(|error| error * unit).collect();
-        let left = LeftOver { errors, weights: solution.weights };
-        let mean = transfer.iter().sum::<f64>() / domains.len().max(1) as f64;
-        let metric = transfer.iter().map(|own| (own / mean).sqrt()).collect();
-        let exponent = p[EXPONENT].exp();
-        Self {
-            floor: lowest - unit * p[GAP].exp(),
-            level: p[LEVEL] + unit.ln(),
+        let member = Self {
+            weight: 1.0,
+            floor: units.lowest - units.unit * p[GAP].exp(),
+            level: p[LEVEL] + units.unit.ln(),
             steepness: p[STEEPNESS].exp(),
             common: p[COMMON].exp(),
-            exponent,
+            exponent: p[EXPONENT].exp(),
             transfer,
-            noise: solution.noise * unit,
-            residual: Residual::fit(sample, &left, metric, exponent / 2.0),
-        }
+            noise: solution.noise * units.unit,
+        };
+        (member, solution.weights)
     }
 
-    fn effective(&self, point: &Point) -> f64 {
-        let domains = self.transfer.iter().enumerate();
-        domains.fold(self.common, |sum, (domain, own)| {
-            sum + own * power(share(point, domain), self.exponent)
-        })
+    fn effective(&self, shares: &[f64]) -> f64 {
+        let domains = self.transfer.iter().zip(shares);
+        domains.fold(self.common, |sum, (own, share)| sum + own * power(*share, self.exponent))
     }
 
     fn above_floor(&self, effective: f64) -> f64 {
         (self.level - self.steepness * effective.ln()).exp()
     }
+
+    /// Its part in the prediction.
+    fn weighed(&self, shares: &[f64]) -> f64 {
+        self.weight * (self.floor + self.above_floor(self.effective(shares)))
+    }
+
+    fn add_slope(&self, shares: &[f64], slopes: &mut [f64]) {
+        let effective = self.effective(shares);
+        let outer = -self.weight * self.steepness * self.above_floor(effective) / effective;
+        for ((slope, own), share) in slopes.iter_mut().zip(&self.transfer).zip(shares) {
+            *slope += outer * own * power_slope(*share, self.exponent);
+        }
+    }
+
+    fn describe(&self) -> Value {
+        json!({
+            "weight": self.weight, "c": self.floor, "b": self.level, "alpha": self.steepness,
+            "tau_0": self.common, "a": self.exponent, "tau": self.transfer, "noise": self.noise,
+        })
+    }
 }
 
 impl Fitted for PowerLogLinear {
     fn predict(&self, point: &Point) -> f64 {
-        self.floor + self.above_floor(self.effective(point)) + self.residual.at(point)
+        let law: f64 = self.members.iter().map(|member| member.weighed(&point.sampling)).sum();
+        law + self.residual.at(point)
     }
 
     fn gradient(&self, point: &Point) -> Option<Gradient> {
-        let effective = self.effective(point);
-        let outer = -self.steepness * self.above_floor(effective) / effective;
-        let inner =
-            self.transfer.iter().enumerate().map(|(domain, own)| {
-                outer * own * power_slope(share(point, domain), self.exponent)
-            });
-        let mut sampling: Vec<f64> = inner.collect();
+        let mut sampling = vec![0.0; point.sampling.len()];
+        self.members.iter().for_each(|member| member.add_slope(&point.sampling, &mut sampling));
         self.residual.add_slope(point, &mut sampling);
         Some(Gradient { sampling, ..Gradient::default() })
     }
 
     fn describe(&self) -> Value {
+        let members: Vec<Value> = self.members.iter().map(Member::describe).collect();
         json!({
-            "form": ENTRY.name, "c": self.floor, "b": self.level, "alpha": self.steepness,
-            "tau_0": self.common, "a": self.exponent, "tau": self.transfer, "noise": self.noise,
-            "left_over": self.residual.ratio, "smallest_share": SMALLEST_SHARE,
-            "residual": self.residual.describe(),
+            "form": ENTRY.name, "members": members, "left_over": self.residual.ratio,
+            "smallest_share": SMALLEST_SHARE,
         })
     }
 }

@@ -8,14 +8,17 @@ use rayon::prelude::*;
 /// Fits a law to mixtures.
 pub(crate) type FitSample = fn(&Sample, &LawOptions) -> Result<Box<dyn Fitted>>;
 
+/// Up to as many mixtures, each is left out alone.
+const ALONE: usize = 64;
+
 /// A law of the domains' shares.
 pub(crate) struct Refitted {
     pub name: &'static str,
     /// Different mixtures that it needs.
     pub least: fn(usize) -> usize,
     pub fit: FitSample,
-    /// Most fits that leaving out costs: where there are more mixtures, several are left out at
-    /// once. A fit then has fewer runs than it could have, and errs on the careful side.
+    /// Fits that leaving out costs where there are more than [`ALONE`] mixtures: several are then
+    /// left out at once. A fit has fewer runs than it could have, and errs on the careful side.
     pub folds: usize,
     pub options: LawOptions,
 }
@@ -37,7 +40,8 @@ impl Law for Refitted {
         // nobody made.
         self.sample(observed)?;
         let mixtures = observed.mixtures();
-        let folds = mixtures.len().min(self.folds);
+        let n = mixtures.len();
+        let folds = if n <= ALONE { n } else { n.min(self.folds) };
         let held_out = (0..folds).into_par_iter().map(|fold| {
             let out: Vec<usize> =
                 mixtures.iter().skip(fold).step_by(folds).flatten().copied().collect();

@@ -1,4 +1,5 @@
-//! Boosted trees: 1,000 trees of up to 31 leaves, each leaf of at least 20 runs, at a rate of .01.
+//! Boosted trees: 1,000 trees of up to 31 leaves at a rate of .01, each leaf of at least 20
+//! mixtures, or of a sixth of them where there are few.
 //!
 //! Each tree follows the errors of all before it; the leaf whose split lowers squared errors most
 //! is split next; a split lies halfway between two shares. These are LightGBM's defaults with
@@ -28,7 +29,12 @@ const SMALLEST_LEAF: usize = 20;
 const FOLDS: usize = 16;
 
 fn least(_: usize) -> usize {
-    2 * SMALLEST_LEAF
+    12
+}
+
+/// Mixtures of a leaf.
+fn smallest_leaf(mixtures: usize) -> usize {
+    (mixtures / 6).clamp(1, SMALLEST_LEAF)
 }
 
 fn make(options: &LawOptions) -> Box<dyn Law> {
@@ -143,7 +149,8 @@ fn divide(n: usize, rising: Vec<Vec<usize>>, split: Split) -> [Vec<Vec<usize>>; 
 /// The split that lowers squared errors most.
 fn best_split(sample: &Sample, errors: &[f64], rising: &[Vec<usize>]) -> Option<Split> {
     let rows = rising.first()?;
-    if rows.len() < 2 * SMALLEST_LEAF {
+    let smallest = smallest_leaf(sample.len());
+    if rows.len() < 2 * smallest {
         return None;
     }
     let weight: f64 = rows.iter().map(|row| sample.weights[*row]).sum();
@@ -156,10 +163,10 @@ fn best_split(sample: &Sample, errors: &[f64], rising: &[Vec<usize>]) -> Option<
             weight_below += sample.weights[pair[0]];
             sum_below += sample.weights[pair[0]] * errors[pair[0]];
             let count = index + 1;
-            if count < SMALLEST_LEAF || shares[pair[0]] >= shares[pair[1]] {
+            if count < smallest || shares[pair[0]] >= shares[pair[1]] {
                 continue;
             }
-            if rows.len() - count < SMALLEST_LEAF {
+            if rows.len() - count < smallest {
                 break;
             }
             let (weight_above, sum_above) = (weight - weight_below, sum - sum_below);

@@ -52,6 +52,18 @@ impl Sample {
         self.shares.ncols()
     }
 
+    /// The mixtures without part `part` of `parts`, and that part: every `parts`-th mixture.
+    pub fn part(&self, part: usize, parts: usize) -> (Self, Self) {
+        let (out, kept): (Vec<usize>, Vec<usize>) =
+            (0..self.len()).partition(|row| row % parts == part);
+        let of = |rows: &[usize]| Self {
+            shares: self.shares.select_rows(rows),
+            losses: rows.iter().map(|row| self.losses[*row]).collect(),
+            weights: rows.iter().map(|row| self.weights[*row]).collect(),
+        };
+        (of(&kept), of(&out))
+    }
+
     /// The domains that some run drew from; a law has nothing to say about the others.
     pub fn drawn(&self) -> Vec<bool> {
         self.shares.column_iter().map(|shares| shares.iter().any(|share| *share > 0.0)).collect()

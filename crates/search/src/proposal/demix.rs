@@ -50,7 +50,7 @@ pub fn demix(
     seed: u64,
 ) -> Result<Proposal> {
     check(mixtures, losses, aim)?;
-    let form = (law.make)(&LawOptions { seed });
+    let form = (law.make)(&LawOptions::seeded(seed));
     let fit = |target: usize| {
         form.fit(&Observations {
             points: mixtures.iter().map(|shares| Point::both(shares.clone())).collect(),

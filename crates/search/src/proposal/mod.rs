@@ -13,13 +13,3 @@ pub use interface::ProposalEntry;
 /// All rules.
 pub const PROPOSALS: &[ProposalEntry] =
     &[doremi::ENTRY, mixmin::ENTRY, demix::ENTRY, unimax::ENTRY];
-
-/// The table of rules in Markdown, one row a rule.
-pub fn proposals_markdown() -> String {
-    let mut table = String::from("| proposal | what it does | runs it needs | source |\n");
-    table.push_str("| --- | --- | --- | --- |\n");
-    for ProposalEntry { name, summary, source, runs } in PROPOSALS {
-        table.push_str(&format!("| `{name}` | {summary} | {runs} | {source} |\n"));
-    }
-    table
-}

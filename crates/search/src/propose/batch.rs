@@ -64,7 +64,7 @@ pub fn next_batch(
     count: usize,
     seed: u64,
 ) -> Result<Batch> {
-    let form = (law.make)(&LawOptions { seed });
+    let form = (law.make)(&LawOptions::seeded(seed));
     let observed: Vec<Observations> = (0..swarm.targets.len())
         .map(|target| observations(swarm, target))
         .collect::<Result<_>>()?;
