@@ -8,9 +8,9 @@ use cuvee_search::document::{DeclaredRun, RoundsDocument};
 use cuvee_search::swarm::{Swarm, SwarmRun};
 use cuvee_words::{counted, printable_path};
 
+use super::declared::Search;
 use super::mixtures::arms;
 use super::registration::read_document;
-use super::search::Search;
 use crate::config::ConfigError;
 use crate::sweep::{self, Arm, ArmPlan, Run, Status, Stopped, Sweep, Unwatched, part_of};
 

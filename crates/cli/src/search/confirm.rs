@@ -11,9 +11,9 @@ use cuvee_search::document::{
 use cuvee_search::output::{FORMATS, Output, Verified};
 use cuvee_words::{counted, shell_path};
 
+use super::declared::Search;
 use super::design::{mixture_spec, refused};
 use super::registration::write_document;
-use super::search::Search;
 use crate::compare::{CompareArgs, of_config};
 use crate::config::Config;
 use crate::report::write_search_page;

@@ -12,9 +12,9 @@ use cuvee_words::{counted, printable_path, shell_path};
 use rayon::prelude::*;
 
 use super::cheap::Batch;
+use super::declared::{Search, not_yet};
 use super::design::{Method, refused};
 use super::registration::{read_document, write_document};
-use super::search::{Search, not_yet};
 use crate::config::ConfigError;
 
 /// The swarm's name in the folder of a search, and the fit's.
@@ -123,11 +123,12 @@ impl Search<'_> {
                 .map(|run| format!("{}/{}/seed-{}", batch.name(), run.mixture, run.seed));
             left_out.extend(names.filter(|name| !there.contains(&name.as_str())));
         }
-        let target = |(place, law): (usize, &Box<dyn Fitted>)| TargetFit {
+        let forms = fitted.iter().map(|law| law.describe());
+        let target = |(place, form): (usize, serde_json::Value)| TargetFit {
             target: observed.swarm.targets[place].clone(),
             weight: self.declared.domains[place].weight,
             judged: judged.targets[place].clone(),
-            form: law.describe(),
+            form,
         };
         let document = FitDocument {
             law: law.name.to_owned(),
@@ -135,7 +136,7 @@ impl Search<'_> {
             chosen: matches!(self.design.method, Method::Auto),
             left_out,
             together: judged.together,
-            targets: fitted.iter().enumerate().map(target).collect(),
+            targets: forms.enumerate().map(target).collect(),
             domains: observed
                 .swarm
                 .domains

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `design` | the target run, the cheap runs, what each domain may have |
 //! | `registration` | `search.json`, written before the first run |
-//! | `search` | a search that is declared |
+//! | `declared` | a search that is declared |
 //! | `mixtures` | which mixtures are run cheaply, and their arms |
 //! | `cheap` | pilot and swarm: their runs, and what the finished ones say |
 //! | `rounds` | runs that fits of the runs before ask for |
@@ -19,6 +19,7 @@
 
 mod cheap;
 mod confirm;
+mod declared;
 mod design;
 mod fit;
 mod mixtures;
@@ -27,7 +28,6 @@ mod propose;
 mod registration;
 mod rounds;
 mod rules;
-mod search;
 mod tables;
 
 use std::path::{Path, PathBuf};
@@ -42,9 +42,9 @@ use serde_json::json;
 use crate::config::ConfigError;
 use crate::session::{Flag, Flags, Session};
 use cheap::Batch;
+use declared::{Opening, Search, not_yet};
 use design::{Method, refused};
 use registration::write_document;
-use search::{Opening, Search, not_yet};
 use tables::{ExportArgs, FitFiles, ImportArgs, RegroupArgs};
 
 /// The pilot's judgement in the folder of a search.

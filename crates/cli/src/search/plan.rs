@@ -6,8 +6,8 @@ use cuvee_words::{counted, shell_path};
 use serde_json::json;
 
 use super::cheap::Batch;
+use super::declared::{CONFIRMED, Search};
 use super::mixtures::arms;
-use super::search::{CONFIRMED, Search};
 use crate::sweep::{self, Cost, Run, Sharing, Wanted};
 
 /// Says it.

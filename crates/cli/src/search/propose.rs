@@ -12,11 +12,11 @@ use cuvee_search::shares::{Bounds, total_variation, uniform};
 use cuvee_words::{printable_path, shell_path};
 
 use super::confirm::COMPARISON;
+use super::declared::{Search, not_yet};
 use super::design::{Method, refused};
 use super::fit::Observed;
 use super::registration::{hash_of, read_document, write_document};
 use super::rules;
-use super::search::{Search, not_yet};
 use crate::config::ConfigError;
 
 /// Its name in the folder of a search.

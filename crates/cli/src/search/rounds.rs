@@ -6,9 +6,9 @@ use cuvee_search::document::{DeclaredRun, Round, RoundsDocument, RoundsEnd};
 use cuvee_search::propose::next_batch;
 
 use super::cheap::{Batch, ROUNDS};
+use super::declared::Search;
 use super::design::{Method, refused};
 use super::registration::{read_document, write_document};
-use super::search::Search;
 
 impl Search<'_> {
     /// Makes the rounds that are left; `sigma` is the noise over seeds.

@@ -11,8 +11,8 @@ use cuvee_search::proposal::demix::{averages, best_average, demix};
 use cuvee_train::hf::{Weights, open_parameters};
 use cuvee_train::{EvalPlan, Tensors, engine_from_parameters, evaluate};
 
+use super::super::declared::Search;
 use super::super::design::refused;
-use super::super::search::Search;
 use super::runs::{make, of_shares, on_one_domain, one};
 use crate::config::{Config, ConfigError};
 use crate::plan::Plan;
@@ -47,8 +47,9 @@ pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
     let vocab_size = search.corpus.tokenizer.vocab_size();
     let nowhere = std::path::Path::new("");
     let (plan, mixer) = Plan::new(&config, &search.corpus.domains, vocab_size, nowhere)?;
-    let opened = |folder: &PathBuf| open_parameters(folder, &plan.model);
-    let models: Vec<Weights> = branches.iter().map(opened).collect::<Result<_, _>>()?;
+    let opened =
+        |folder: &PathBuf| -> anyhow::Result<Weights> { Ok(open_parameters(folder, &plan.model)?) };
+    let models: Vec<Weights> = branches.iter().map(opened).collect::<anyhow::Result<_>>()?;
     let aim = search.aim();
     let mixtures = averages(&aim.caps, AVERAGES, search.declared.seed).map_err(refused)?;
     let evaluation = EvalPlan {

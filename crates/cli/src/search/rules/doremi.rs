@@ -7,8 +7,8 @@ use cuvee_report::{Record, read_metrics};
 use cuvee_search::proposal::doremi::doremi;
 use cuvee_search::shares::uniform;
 
+use super::super::declared::Search;
 use super::super::design::refused;
-use super::super::search::Search;
 use super::runs::{make, of_shares, one};
 use crate::config::Config;
 

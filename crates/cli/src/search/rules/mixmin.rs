@@ -5,8 +5,8 @@ use cuvee_data::Split;
 use cuvee_report::read_windows;
 use cuvee_search::proposal::mixmin::mixmin;
 
+use super::super::declared::Search;
 use super::super::design::refused;
-use super::super::search::Search;
 use super::runs::{make, on_one_domain};
 use crate::config::ConfigError;
 

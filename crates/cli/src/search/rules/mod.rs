@@ -8,8 +8,8 @@ mod runs;
 
 use cuvee_search::shares::{Bounds, uniform};
 
+use super::declared::Search;
 use super::design::{Rule, refused};
-use super::search::Search;
 
 /// The mixture that `rule` proposes; makes its runs first.
 ///

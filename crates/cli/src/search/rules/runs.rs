@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use cuvee_mixer::MixtureSpec;
 
+use super::super::declared::Search;
 use super::super::design::mixture_spec;
-use super::super::search::Search;
 use crate::config::{Config, ConfigError};
 use crate::sweep::{self, Arm, Run, Status, Unwatched};
 
