@@ -202,7 +202,7 @@ fn a_search_that_cannot_pay_stops_after_its_pilot_and_says_so() {
     let place = place(&search);
     let output = place.ok(&["search", "config.toml", "--out", "s", "--json"]);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("stop: 8 runs are too few for 2 domains"), "{said}");
+    assert!(said.contains("\nstop: ") && said.contains("Nothing more was run."), "{said}");
     assert!(said.contains("hint: --set search.anyway=true"), "{said}");
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["stopped"], true);
@@ -385,6 +385,34 @@ fn rules_make_their_own_runs_and_are_confirmed_alike() {
 }
 
 #[test]
+fn later_runs_are_asked_for_in_rounds_and_killed_they_go_on() {
+    let search = SEARCH.replace("runs = 12", "runs = 16\nbatch = 2\nlaw = \"linear\"");
+    let place = place(&search);
+    place.ok(&["search", "config.toml", "--out", "whole", "-q"]);
+    let rounds = document(&place.path("whole/rounds.json"));
+    assert!(!rounds["ended"].is_null(), "{rounds}");
+    let args = ["search", "config.toml", "--out", "killed", "-q"];
+    for moment in [1500, 2500, 3500] {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_cuvee"))
+            .current_dir(place.path("."))
+            .env("CUVEE_CACHE", place.path("cache"))
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(moment));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.ok(&args);
+    same_files(&place.path("whole"), &place.path("killed"));
+    assert_eq!(document(&place.path("killed/rounds.json")), rounds);
+    let error = place.fails(2, &["search", "swarm", "config.toml", "--out", "s", "--shard", "1/2"]);
+    assert!(error.contains("hint: "), "{error}");
+}
+
+#[test]
 fn what_is_drawn_and_what_counts_are_searched_apart_where_that_is_asked_for() {
     let search = format!("{SEARCH}law = \"two-knob\"\ntwo_knob = 4\n");
     let place = place(&search);
@@ -465,6 +493,29 @@ fn a_swarm_goes_out_in_another_programs_layout_and_comes_back() {
     assert_eq!(read(&place.path("m2.csv")), read(&place.path("metrics.csv")));
     let fitted = place.json(&[&["search", "fit"], &tables[..], &["--target", "prose"]].concat());
     assert_eq!(fitted["n"].as_u64().unwrap() as usize, ratios.lines().count() - 1);
+}
+
+#[test]
+fn domains_of_a_swarm_are_merged_and_split_afterwards() {
+    let place = Place::new();
+    tables(&place, "train", 0, 20);
+    let tables = ["--mixtures", "train-mixtures.csv", "--metrics", "train-metrics.csv"];
+    place.ok(&[&["search", "import"], &tables[..], &["s.csv"]].concat());
+    let merged = place.json(&["search", "regroup", "s.csv", "m.csv", "--merge", "all=code,none"]);
+    assert_eq!(merged["domains"], serde_json::json!(["web", "all"]));
+    let split =
+        place.json(&["search", "regroup", "m.csv", "n.csv", "--split", "all=code:0.25,more:0.75"]);
+    assert_eq!(split["domains"], serde_json::json!(["web", "code", "more"]));
+    for (args, said) in [
+        (["--merge", "all=code,nothing"], "nothing"),
+        (["--merge", "all"], "NAME=A,B"),
+        (["--split", "code=x:much"], "NAME=A:0.3,B:0.7"),
+        (["--split", "nothing=x:1"], "nothing"),
+    ] {
+        let error = place.fails(2, &[&["search", "regroup", "s.csv", "x.csv"], &args[..]].concat());
+        assert!(error.contains(said) && error.contains("\nhint: "), "{args:?}: {error}");
+        assert!(!place.path("x.csv").exists());
+    }
 }
 
 #[test]

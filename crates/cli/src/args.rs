@@ -42,8 +42,8 @@ pub enum Command {
     /// Train every arm with several seeds and tell which is better, with error bars; or compare
     /// runs that exist already
     Compare(CompareArgs),
-    /// Find a mixture by many cheap runs, and run it against the alternatives: only what that shows is
-    /// reported as its gain
+    /// Find a mixture by many cheap runs, and run it against the alternatives: only what that shows
+    /// is reported as its gain
     Search(SearchArgs),
     /// Loss, perplexity and bits per byte of every domain
     Eval(EvalArgs),
@@ -182,8 +182,10 @@ mod tests {
         for sub in root.get_subcommands().filter(|s| s.get_name() != "help") {
             let mut inner: Vec<_> =
                 sub.get_subcommands().filter(|s| s.get_name() != "help").collect();
-            let own = |a: &&clap::Arg| !a.is_global_set() && a.get_id() != "help";
-            if inner.is_empty() || sub.get_arguments().any(|a| own(&a)) {
+            let own = |a: &clap::Arg| {
+                !a.is_global_set() && !["help", "version"].contains(&a.get_id().as_str())
+            };
+            if inner.is_empty() || sub.get_arguments().any(own) {
                 inner.push(sub);
             }
             commands.extend(inner);
@@ -226,6 +228,7 @@ mod tests {
                 "cuvee-search-confirm: --collect --jobs --shard CONFIG",
                 "cuvee-search-import: --metrics --mixtures TABLE",
                 "cuvee-search-export: --metrics --mixtures SWARM",
+                "cuvee-search-regroup: --merge --split SWARM TABLE",
                 "cuvee-search: --collect --jobs --plan --shard CONFIG",
                 "cuvee-eval: --context --data --sequences CHECKPOINT",
                 "cuvee-report: PATHS",

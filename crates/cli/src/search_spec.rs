@@ -1,5 +1,5 @@
-//! The `[search]` section of a config: what cheap runs are like, how many of them, and how a mixture
-//! is found from them.
+//! The `[search]` section of a config: what cheap runs are like, how many of them, and how a
+//! mixture is found from them.
 
 use std::collections::BTreeSet;
 
@@ -26,6 +26,9 @@ pub struct SearchSpec {
     pub freeze: Vec<Vec<String>>,
     /// Further runs in which what is drawn and what counts differ.
     pub two_knob: usize,
+    /// Mixtures that a fit of the runs before asks for at once, until there are `runs`. Default 0:
+    /// the design asks for all of them.
+    pub batch: usize,
     /// Decides the design and the seeds of the runs. Default: the config's `seed`.
     pub seed: Option<u64>,
     /// Whether to go on where the pilot says that it is not worth it.
@@ -57,6 +60,7 @@ impl Default for SearchSpec {
             confirm_seeds: 4,
             freeze: Vec::new(),
             two_knob: 0,
+            batch: 0,
             seed: None,
             anyway: false,
             jobs: None,
@@ -113,6 +117,14 @@ impl SearchSpec {
                 hint,
             );
         }
+        if self.batch > 0 && self.two_knob > 0 {
+            return wrong(
+                "batch",
+                "no rounds beside two_knob runs",
+                format!("batch = {} and two_knob = {}", self.batch, self.two_knob),
+                "remove one of the two",
+            );
+        }
         if self.jobs == Some(0) {
             let hint = "remove the key to let Cuvee choose";
             return wrong("jobs", "at least 1", "0".to_owned(), hint);
@@ -164,6 +176,7 @@ mod tests {
             ("freeze = [[\"a\"]]", "at least two domains"),
             ("freeze = [[\"a\", \"b\"], [\"b\", \"c\"]]", "`b` twice"),
             ("jobs = 0", "search.jobs"),
+            ("batch = 4\ntwo_knob = 4", "search.batch"),
             ("rnus = 3", "unknown field `rnus`"),
             ("proxy = { trian = {} }", "unknown field `trian`"),
             ("proxy = { model = { preest = \"xs\" } }", "unknown field `preest`"),

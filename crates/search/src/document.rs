@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `search.json` | [`Registration`] |
 //! | `pilot.json` | [`PilotDocument`] |
+//! | `rounds.json` | [`RoundsDocument`] |
 //! | `fit.json` | [`FitDocument`] |
 //! | `proposal.json` | [`ProposalDocument`] |
 //! | `result.json` | [`ResultDocument`] |
@@ -45,6 +46,8 @@ pub struct Declared {
     pub runs: usize,
     /// Further runs in which what is drawn and what counts differ.
     pub two_knob: usize,
+    /// Mixtures that a fit of the runs before asks for at once; 0 where the design asks for all.
+    pub batch: usize,
     /// Groups of domains whose inner ratios stay the prior's, by their names.
     pub freeze: Vec<Vec<String>>,
     /// The split that mixtures are chosen by.
@@ -162,6 +165,39 @@ impl PilotDocument {
             sentence: finding.sentence.clone(),
         }
     }
+}
+
+/// `rounds.json`: what was asked for in rounds, by fits of the runs before.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RoundsDocument {
+    /// The rounds so far, each written before its runs are made.
+    pub rounds: Vec<Round>,
+    /// Why there is no further one.
+    pub ended: Option<RoundsEnd>,
+}
+
+/// A round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// What the best of its mixtures is expected to improve on the best one run, in nats.
+    pub expected_improvement: f64,
+    /// Its runs.
+    pub runs: Vec<DeclaredRun>,
+}
+
+/// Why rounds ended.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "kebab-case")]
+pub enum RoundsEnd {
+    /// As many runs as were planned.
+    Runs,
+    /// The next ones are expected to improve less than a quarter of the noise.
+    Enough {
+        /// What they are expected to improve, in nats.
+        expected_improvement: f64,
+        /// σ over seeds.
+        sigma: f64,
+    },
 }
 
 /// `fit.json`: what the law is worth by its own held-out predictions.

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use cuvee_data::{Share, Split};
 use cuvee_report::{EvalRecord, Record, read_metrics};
-use cuvee_search::document::DeclaredRun;
+use cuvee_search::document::{DeclaredRun, RoundsDocument};
 use cuvee_search::swarm::{Swarm, SwarmRun};
 use cuvee_words::{counted, printable_path};
 
 use super::mixtures::arms;
+use super::registration::read_document;
 use super::search::Search;
 use crate::config::ConfigError;
 use crate::sweep::{self, Arm, ArmPlan, Run, Status, Stopped, Sweep, Unwatched, part_of};
@@ -18,19 +19,28 @@ use crate::sweep::{self, Arm, ArmPlan, Run, Status, Stopped, Sweep, Unwatched, p
 pub enum Batch {
     /// Those that tell whether to search.
     Pilot,
-    /// The others.
+    /// The others that the design asks for.
     Swarm,
+    /// Those that fits of the runs before ask for.
+    Rounds,
 }
 
 impl Batch {
+    /// All of them, in the order of tables.
+    pub const ALL: [Self; 3] = [Self::Pilot, Self::Swarm, Self::Rounds];
+
     /// The folder that they are in.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pilot => "pilot",
             Self::Swarm => "swarm",
+            Self::Rounds => "rounds",
         }
     }
 }
+
+/// The rounds' name in the folder of a search.
+pub const ROUNDS: &str = "rounds.json";
 
 /// What finished runs say.
 pub struct Made {
@@ -44,11 +54,18 @@ pub struct Made {
 
 impl Search<'_> {
     /// The runs of a batch.
-    pub fn declared_runs(&self, batch: Batch) -> &[DeclaredRun] {
-        match batch {
-            Batch::Pilot => &self.declared.pilot,
-            Batch::Swarm => &self.declared.swarm,
-        }
+    ///
+    /// # Errors
+    /// Rounds that cannot be read.
+    pub fn declared_runs(&self, batch: Batch) -> anyhow::Result<Vec<DeclaredRun>> {
+        Ok(match batch {
+            Batch::Pilot => self.declared.pilot.clone(),
+            Batch::Swarm => self.declared.swarm.clone(),
+            Batch::Rounds => {
+                let rounds: Option<RoundsDocument> = read_document(&self.folder.join(ROUNDS))?;
+                rounds.unwrap_or_default().rounds.into_iter().flat_map(|round| round.runs).collect()
+            }
+        })
     }
 
     /// The folder of a batch.
@@ -70,6 +87,7 @@ impl Search<'_> {
             match batch {
                 Batch::Pilot => "Pilot",
                 Batch::Swarm => "Swarm",
+                Batch::Rounds => "Rounds",
             },
             counted(runs.len(), "run"),
             cuvee_report::count(self.declared.proxy.tokens as f64),
@@ -86,7 +104,7 @@ impl Search<'_> {
     /// An arm that cannot be trained.
     pub fn batch_arms(&self, batch: Batch) -> anyhow::Result<(Vec<Arm>, Vec<ArmPlan>, Vec<Run>)> {
         let (mut arms, runs) =
-            arms(&self.design.proxy, &self.declared.domains, self.declared_runs(batch));
+            arms(&self.design.proxy, &self.declared.domains, &self.declared_runs(batch)?);
         let plans = sweep::resolve(&mut arms, 0, &self.corpus, self.device, self.arithmetic())?;
         sweep::pin_threads(&mut arms, self.declared.threads);
         Ok((arms, plans, runs))
@@ -117,7 +135,7 @@ impl Search<'_> {
         };
         for &batch in batches {
             let (arms, plans, runs) = self.batch_arms(batch)?;
-            for (run, declared) in runs.iter().zip(self.declared_runs(batch)) {
+            for (run, declared) in runs.iter().zip(&self.declared_runs(batch)?) {
                 let name = format!("{}/{}/seed-{}", batch.name(), declared.mixture, run.seed);
                 let folder = arms[run.arm].run_folder(&self.batch_folder(batch), run.seed);
                 let started_from = plans[run.arm].init_sha256.as_deref();

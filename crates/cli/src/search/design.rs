@@ -101,6 +101,9 @@ pub struct Design {
     pub proxy: Config,
 }
 
+/// Runs before the first round, at least.
+const FIRST_RUNS: usize = 12;
+
 /// Evaluations of a cheap run where its config does not say how often.
 const EVALUATIONS: u64 = 4;
 
@@ -130,6 +133,13 @@ impl Design {
         spec.check().map_err(refused)?;
         let method =
             Method::named(&spec.law).map_err(|what| refused(format!("search.law: {what}")))?;
+        if spec.batch > 0 && !matches!(method, Method::Law(_)) {
+            return Err(refused(format!(
+                "search.batch: expected a law that asks for each round, found law = \"{}\"\nhint: name a law, or remove search.batch",
+                spec.law
+            ))
+            .into());
+        }
         target.train.validate().map_err(|e| refused(e.to_string()))?;
         target.eval.validate().map_err(|e| refused(e.to_string()))?;
         fetch_model(&mut target, session)?;
@@ -211,6 +221,14 @@ impl Design {
     /// Runs of the swarm: as the config says, or as many as are needed.
     pub fn runs(&self, domains: usize) -> usize {
         self.spec.runs.unwrap_or_else(|| least_runs(domains))
+    }
+
+    /// Of `runs`, those that the design asks for; rounds ask for the others.
+    pub fn designed(&self, domains: usize, runs: usize) -> usize {
+        match self.spec.batch {
+            0 => runs,
+            _ => runs.min((2 * domains + 2).max(FIRST_RUNS)),
+        }
     }
 
     /// Groups of domains that stay together, by their numbers.

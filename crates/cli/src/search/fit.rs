@@ -37,7 +37,7 @@ impl Search<'_> {
     /// # Errors
     /// A run that cannot be read, or one that is missing.
     pub fn write_swarm(&self) -> anyhow::Result<()> {
-        let made = self.read(&[Batch::Pilot, Batch::Swarm])?;
+        let made = self.read(&Batch::ALL)?;
         if made.missing > 0 {
             return not_yet(
                 self,
@@ -115,12 +115,14 @@ impl Search<'_> {
         let fitted = self.fitted(law, &observed)?;
         let domains = observed.targets.first().map(reach).unwrap_or_default();
         let there: Vec<&str> = observed.swarm.runs.iter().map(|run| run.name.as_str()).collect();
-        let missing = [Batch::Pilot, Batch::Swarm].into_iter().flat_map(|batch| {
-            self.declared_runs(batch)
+        let mut left_out = Vec::new();
+        for batch in Batch::ALL {
+            let runs = self.declared_runs(batch)?;
+            let names = runs
                 .iter()
-                .map(move |run| format!("{}/{}/seed-{}", batch.name(), run.mixture, run.seed))
-        });
-        let left_out = missing.filter(|name| !there.contains(&name.as_str())).collect();
+                .map(|run| format!("{}/{}/seed-{}", batch.name(), run.mixture, run.seed));
+            left_out.extend(names.filter(|name| !there.contains(&name.as_str())));
+        }
         let target = |(place, law): (usize, &Box<dyn Fitted>)| TargetFit {
             target: observed.swarm.targets[place].clone(),
             weight: self.declared.domains[place].weight,
@@ -166,8 +168,8 @@ impl Search<'_> {
         Ok((fit, law))
     }
 
-    /// The law of every target, of losses without what a block's seed does to all of its runs. It is
-    /// judged by the losses as they are.
+    /// The law of every target, of losses without what a block's seed does to all of its runs. It
+    /// is judged by the losses as they are.
     ///
     /// # Errors
     /// A swarm that it cannot be fitted to.

@@ -1,5 +1,6 @@
-//! `cuvee search`: many cheap runs, a law fitted to them, a mixture proposed by it, and that mixture
-//! run against the alternatives. The runs are made by `sweep`, the confirmation by `compare`.
+//! `cuvee search`: many cheap runs, a law fitted to them, a mixture proposed by it, and that
+//! mixture run against the alternatives. The runs are made by `sweep`, the confirmation by
+//! `compare`.
 //!
 //! | file | what it does |
 //! | --- | --- |
@@ -8,6 +9,7 @@
 //! | `search` | a search that is declared |
 //! | `mixtures` | which mixtures are run cheaply, and their arms |
 //! | `cheap` | pilot and swarm: their runs, and what the finished ones say |
+//! | `rounds` | runs that fits of the runs before ask for |
 //! | `fit` | the law, and what it is worth |
 //! | `rules` | proposals that need no law |
 //! | `propose` | `proposal.json`, written before the confirmation |
@@ -23,6 +25,7 @@ mod mixtures;
 mod plan;
 mod propose;
 mod registration;
+mod rounds;
 mod rules;
 mod search;
 mod tables;
@@ -42,10 +45,13 @@ use cheap::Batch;
 use design::{Method, refused};
 use registration::write_document;
 use search::{Opening, Search, not_yet};
-use tables::{ExportArgs, FitFiles, ImportArgs};
+use tables::{ExportArgs, FitFiles, ImportArgs, RegroupArgs};
 
 /// The pilot's judgement in the folder of a search.
 const PILOT: &str = "pilot.json";
+
+/// More runs than so many times those that were planned are advised to nobody.
+const MOST_ADVISED: usize = 10;
 
 /// What `search` is asked to do.
 #[derive(clap::Args, Debug, Clone)]
@@ -71,7 +77,8 @@ pub struct How {
     /// Runs at once (default: as many as there are cores for)
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
-    /// Make part I of N of the stage's runs only (from 1), as one of N workers that share the folder
+    /// Make part I of N of the stage's runs only (from 1), as one of N workers that share the
+    /// folder
     #[arg(long, value_name = "I/N", conflicts_with = "collect")]
     pub shard: Option<Share>,
     /// Make no run; go on with those that are there
@@ -97,6 +104,8 @@ pub enum Stage {
     Import(ImportArgs),
     /// Write a swarm as two tables in olmix's layout
     Export(ExportArgs),
+    /// Write the table of a swarm over merged or split domains
+    Regroup(RegroupArgs),
 }
 
 /// A stage that makes runs.
@@ -142,6 +151,10 @@ impl SearchArgs {
                 out: "name the two tables: --mixtures ratios.csv --metrics metrics.csv",
                 ..Flags::of("search export", &[])
             },
+            Some(Stage::Regroup(_)) => Flags {
+                out: "name the table behind the command: cuvee search regroup SWARM.csv NEW.csv",
+                ..Flags::of("search regroup", &[])
+            },
             Some(_) => Flags::of("search", &[Set, Out, Seed, Device]),
         }
     }
@@ -180,8 +193,10 @@ pub fn run(args: &SearchArgs, session: &Session) -> anyhow::Result<()> {
         Some(Stage::Swarm(stage)) => {
             let search = open(&stage.config, &stage.how, session, false)?;
             of_law(&search)?;
-            if !goes_on(&search, &judged_pilot(&search)?) {
-                return stopped(&search, &judged_pilot(&search)?);
+            let found = judged_pilot(&search)?;
+            if !goes_on(&search, &found) {
+                session.say(&found.sentence);
+                return stopped(&search, &found);
             }
             match swarm(&search, &stage.how)? {
                 true => {
@@ -214,6 +229,7 @@ pub fn run(args: &SearchArgs, session: &Session) -> anyhow::Result<()> {
         }
         Some(Stage::Import(args)) => tables::import(args, session),
         Some(Stage::Export(args)) => tables::export(args, session),
+        Some(Stage::Regroup(args)) => tables::regroup(args, session),
     }
 }
 
@@ -329,9 +345,12 @@ fn goes_on(search: &Search, found: &PilotDocument) -> bool {
 
 /// Says that the pilot ended the search.
 fn stopped(search: &Search, found: &PilotDocument) -> anyhow::Result<()> {
+    let more = match found.runs_needed <= MOST_ADVISED * found.runs {
+        true => format!("{} runs, or longer proxies", found.runs_needed),
+        false => "longer proxies, whose losses differ more".to_owned(),
+    };
     search.session.say(format!(
-        "{}\nNothing more was run. Train on the uniform mixture or the prior, or give the search more: {} runs, longer proxies.\nhint: --set search.anyway=true goes on all the same",
-        found.sentence, found.runs_needed
+        "Nothing more was run. Train on the uniform mixture or the prior, or give the search more: {more}.\nhint: --set search.anyway=true goes on all the same"
     ));
     search.session.emit(&serde_json::to_value(Whole {
         folder: &search.folder,
@@ -345,8 +364,18 @@ fn stopped(search: &Search, found: &PilotDocument) -> anyhow::Result<()> {
 
 /// Makes the swarm's runs and writes their table; false where only a part was made.
 fn swarm(search: &Search, how: &How) -> anyhow::Result<bool> {
+    let in_rounds = search.declared.batch > 0;
+    if in_rounds && how.shard.is_some() {
+        return Err(ConfigError(
+            "cuvee search --shard: expected runs that do not wait for others, found search.batch\nhint: make the swarm on one machine with --jobs, or leave search.batch out".to_owned(),
+        )
+        .into());
+    }
     if !how.collect {
         search.make(Batch::Swarm, how.shard)?;
+        if in_rounds {
+            search.make_rounds(judged_pilot(search)?.sigma)?;
+        }
     }
     if how.shard.is_some() {
         return Ok(false);

@@ -76,8 +76,8 @@ pub fn read(folder: &Path) -> anyhow::Result<Option<Declared>> {
     Ok(Some(read.declared))
 }
 
-/// What holds for the search in `folder`: what was declared before, or `now`, written, where nothing
-/// was.
+/// What holds for the search in `folder`: what was declared before, or `now`, written, where
+/// nothing was.
 ///
 /// # Errors
 /// What was declared is not what `now` declares.
@@ -100,7 +100,7 @@ pub fn open(folder: &Path, now: Declared, interrupted: &AtomicBool) -> anyhow::R
         return Ok(before);
     }
     if let Some(begun) =
-        ["pilot", "swarm", "confirm"].iter().find(|name| folder.join(name).exists())
+        ["pilot", "swarm", "rounds", "confirm"].iter().find(|name| folder.join(name).exists())
     {
         return Err(ConfigError(format!(
             "{} holds runs, but no {FILE} that declares what is searched\nhint: put it back, or begin anew with another --out",
@@ -129,6 +129,7 @@ fn check(before: &Declared, now: &Declared, path: &Path) -> anyhow::Result<()> {
     compare("search.freeze", format!("{:?}", before.freeze), format!("{:?}", now.freeze));
     compare("search.runs", before.runs.to_string(), now.runs.to_string());
     compare("search.two_knob", before.two_knob.to_string(), now.two_knob.to_string());
+    compare("search.batch", before.batch.to_string(), now.batch.to_string());
     let seeds = |declared: &Declared| declared.confirm_seeds.len().to_string();
     compare("search.confirm_seeds", seeds(before), seeds(now));
     compare("device", before.device.clone(), now.device.clone());

@@ -92,7 +92,8 @@ impl<'a> Search<'a> {
         }
         let arithmetic = before.as_ref().and_then(|b| arithmetic_of(&b.engine, &b.precision));
         let mut declared = declare(&mut design, domains, &corpus, device, arithmetic)?;
-        let runs = declared.pilot.len() + declared.swarm.len();
+        // A rule makes about a run a domain.
+        let runs = (declared.pilot.len() + declared.swarm.len()).max(declared.domains.len());
         declared.threads = threads.unwrap_or_else(|| threads_of(runs));
         declared.confirm_threads = match before.as_ref().map(|before| before.confirm_threads) {
             Some(known) => known,
@@ -167,10 +168,12 @@ fn folder_of(path: &Path, session: &Session) -> anyhow::Result<PathBuf> {
         let stem = path.file_stem().map_or_else(|| "config".into(), |s| s.to_string_lossy());
         Path::new("runs").join(format!("search-{stem}"))
     });
-    let what = match () {
-        () if crate::run_folder::holds_run(&folder) => "a run",
-        () if folder.join("compare.json").exists() => "a comparison",
-        () => return Ok(folder),
+    let what = if crate::run_folder::holds_run(&folder) {
+        "a run"
+    } else if folder.join("compare.json").exists() {
+        "a comparison"
+    } else {
+        return Ok(folder);
     };
     Err(ConfigError(format!(
         "{} holds {what}, not a search\nhint: name another folder with --out",
@@ -269,7 +272,7 @@ fn declare(
         // It has runs of its own, or none.
         Method::Rule(_) => [Vec::new(), Vec::new()],
         Method::Law(_) | Method::Auto => {
-            let input = design_input(design, &domains, runs);
+            let input = design_input(design, &domains, design.designed(domains.len(), runs));
             designed(&input).map_err(|error| ConfigError(format!("search.runs: {error}")))?
         }
     };
@@ -333,6 +336,7 @@ fn declare(
         kappa: design.spec.kappa,
         runs,
         two_knob: design.spec.two_knob,
+        batch: design.spec.batch,
         freeze: design.spec.freeze.clone(),
         chosen_on: cuvee_data::Split::Tune.to_string(),
         verified_on: cuvee_data::Split::Valid.to_string(),

@@ -68,6 +68,24 @@ pub struct ExportArgs {
     pub metrics: PathBuf,
 }
 
+/// What `search regroup` is asked to do.
+#[derive(clap::Args, Debug, Clone)]
+pub struct RegroupArgs {
+    /// The folder of a search, or the table of a swarm
+    #[arg(value_name = "DIR|SWARM.csv")]
+    pub swarm: PathBuf,
+    /// The table to write
+    #[arg(value_name = "NEW.csv")]
+    pub table: PathBuf,
+    /// Make one domain of several: NAME=A,B,… (repeatable)
+    #[arg(long, value_name = "NAME=A,B")]
+    pub merge: Vec<String>,
+    /// Make several domains of one, each with its share of its tokens: NAME=A:0.3,B:0.7
+    /// (repeatable; after every --merge)
+    #[arg(long, value_name = "NAME=A:SHARE,…")]
+    pub split: Vec<String>,
+}
+
 /// A file and what errors call it.
 struct File {
     name: String,
@@ -151,11 +169,7 @@ pub fn import(args: &ImportArgs, session: &Session) -> anyhow::Result<()> {
 /// # Errors
 /// A table that is none; a file that cannot be written.
 pub fn export(args: &ExportArgs, session: &Session) -> anyhow::Result<()> {
-    let path = match args.swarm.is_dir() {
-        true => args.swarm.join(super::fit::SWARM),
-        false => args.swarm.clone(),
-    };
-    let file = File::read(&path)?;
+    let file = File::read(&table_of(&args.swarm))?;
     let swarm = read_table(file.table()).map_err(refused)?;
     let (mixtures, metrics) = write_olmix(&swarm).map_err(refused)?;
     write(&args.mixtures, &mixtures)?;
@@ -170,6 +184,58 @@ pub fn export(args: &ExportArgs, session: &Session) -> anyhow::Result<()> {
         "runs": swarm.runs.len(), "domains": swarm.domains, "targets": swarm.targets,
         "mixtures": args.mixtures, "metrics": args.metrics,
     }))
+}
+
+/// Writes a swarm over other domains: some as one, or one as several.
+///
+/// # Errors
+/// A table that is none, a domain that is not there; a file that cannot be written.
+pub fn regroup(args: &RegroupArgs, session: &Session) -> anyhow::Result<()> {
+    let file = File::read(&table_of(&args.swarm))?;
+    let mut swarm = read_table(file.table()).map_err(refused)?;
+    let wrong = |flag: &str, found: &str, expected: &str| {
+        ConfigError(format!(
+            "{flag} {found}: expected {expected}, found another form\nhint: {flag} {expected}"
+        ))
+    };
+    for merge in &args.merge {
+        let Some((name, parts)) = merge.split_once('=') else {
+            return Err(wrong("--merge", merge, "NAME=A,B").into());
+        };
+        let parts: Vec<&str> = parts.split(',').collect();
+        swarm = swarm.merged(&parts, name).map_err(refused)?;
+    }
+    for split in &args.split {
+        let part = |part: &str| -> Option<(String, f64)> {
+            let (name, share) = part.rsplit_once(':')?;
+            Some((name.to_owned(), share.parse().ok()?))
+        };
+        let found = split.split_once('=').and_then(|(name, parts)| {
+            Some((name, parts.split(',').map(part).collect::<Option<Vec<_>>>()?))
+        });
+        let Some((name, parts)) = found else {
+            return Err(wrong("--split", split, "NAME=A:0.3,B:0.7").into());
+        };
+        let parts: Vec<(&str, f64)> = parts.iter().map(|(n, share)| (n.as_str(), *share)).collect();
+        swarm = swarm.split(name, &parts).map_err(refused)?;
+    }
+    write(&args.table, &write_table(&swarm))?;
+    session.say(format!(
+        "{} over {} → {}",
+        counted(swarm.runs.len(), "run"),
+        counted(swarm.domains.len(), "domain"),
+        shell_path(&args.table)
+    ));
+    session
+        .emit(&json!({ "runs": swarm.runs.len(), "domains": swarm.domains, "table": args.table }))
+}
+
+/// The table that a path stands for.
+fn table_of(path: &Path) -> PathBuf {
+    match path.is_dir() {
+        true => path.join(super::fit::SWARM),
+        false => path.to_owned(),
+    }
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -1,5 +1,5 @@
-//! DeMix: a base on the prior, a short run on each domain that goes on from it, and averages of their
-//! parameters, evaluated as if each were trained on its mixture.
+//! DeMix: a base on the prior, a short run on each domain that goes on from it, and averages of
+//! their parameters, evaluated as if each were trained on its mixture.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;

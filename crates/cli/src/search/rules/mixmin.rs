@@ -1,5 +1,5 @@
-//! MixMin: a model of each domain alone, and the mixture of these models that fits the held-out text
-//! best, each domain's text in proportion to its importance.
+//! MixMin: a model of each domain alone, and the mixture of these models that fits the held-out
+//! text best, each domain's text in proportion to its importance.
 
 use cuvee_data::Split;
 use cuvee_report::read_windows;
