@@ -1,7 +1,7 @@
 //! Which mixtures to run, and what the first six say about running more.
 //!
-//! In: the prior, caps of the final run, a number of runs. Out: mixtures, in the order in which they
-//! are to be run. A design is a pure function of its input.
+//! In: the prior, caps of the final run, a number of runs. Out: mixtures, in the order in which
+//! they are to be run. A design is a pure function of its input.
 //!
 //! Runs come in blocks. The runs of a block share a seed, and so most of what the seed does to a
 //! loss: differences within a block are what the data made. Each block has one uniform run, from

@@ -8,8 +8,10 @@
 //!
 //! What n runs miss is that law's expected regret when its K slopes are fitted by least squares:
 //! Σ_i Var(b̂_i)/(2 S u_i) = K² σ² / (2 S v (n − K − 1)), with S = Σ b, u = 1/K, and v the variance
-//! of ln r over the swarm. Derived here; on worlds that the law does not describe it agrees with what
-//! fits of a log-linear law lose to noise.
+//! of ln r over the swarm. Derived here; on worlds that the law does not describe it agrees with
+//! what fits of a log-linear law lose to noise.
+
+use cuvee_words::counted;
 
 use super::least_runs;
 use crate::error::{Result, SearchError};
@@ -66,8 +68,9 @@ pub struct PilotFinding {
     pub sentence: String,
 }
 
-/// Judges the runs of a pilot (more runs than those may be there): whether `runs` of a swarm can find
-/// what can be gained. `target_weights` are ω, one a target; `caps` the domains' largest shares.
+/// Judges the runs of a pilot (more runs than those may be there): whether `runs` of a swarm can
+/// find what can be gained. `target_weights` are ω, one a target; `caps` the domains' largest
+/// shares.
 ///
 /// # Errors
 /// No mixture with two runs, a loss that is no number, lists of other lengths, and caps that cannot
@@ -127,8 +130,10 @@ fn sentence(finding: &PilotFinding, domains: usize, runs: usize) -> String {
     let PilotFinding { sigma, sigma_runs, expected_gain, expected_regret, runs_needed, .. } =
         finding;
     let numbers = format!(
-        "about {expected_gain:.4} nats can be gained over the uniform mixture, {runs} runs are \
-         expected to miss {expected_regret:.4} of it (σ = {sigma:.4} over {sigma_runs} seeds)"
+        "about {expected_gain:.4} nats can be gained over the uniform mixture, of which a search \
+         with {} is expected to miss {expected_regret:.4} (σ = {sigma:.4} over {})",
+        counted(runs, "run"),
+        counted(*sigma_runs, "seed"),
     );
     let least = least_runs(domains);
     if *expected_gain <= 0.0 || (runs >= least && expected_regret >= expected_gain) {

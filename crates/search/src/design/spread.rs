@@ -11,8 +11,8 @@ const CANDIDATES: usize = 16;
 /// concentrations over the number of domains.
 const STRENGTHS: [f64; 2] = [0.5, 8.0];
 
-/// `count` mixtures that are far from those `taken` and from each other: each is the candidate whose
-/// nearest neighbour is the farthest (max–min), in the distance of the square roots of shares
+/// `count` mixtures that are far from those `taken` and from each other: each is the candidate
+/// whose nearest neighbour is the farthest (max–min), in the distance of the square roots of shares
 /// (Hellinger's), in which a small share's doubling counts as much as a large one's.
 ///
 /// Candidates come from Dirichlet(prior · strength), strengths drawn evenly on the logarithm, and

@@ -14,17 +14,18 @@ const PILOT_SEEDS: usize = 4;
 const SKEW: f64 = 3.0;
 
 /// Mixtures nearer than this in total variation would be told apart by nothing.
-const DIFFERENT: f64 = 1e-3;
+const DIFFERENT: f64 = 1e-4;
 
-/// How far p and α of a two-knob run are from each other. The multiplier α/p stays below 1/(1 − this).
+/// How far p and α of a two-knob run are from each other. The multiplier α/p stays below 1/(1 −
+/// this).
 const FAR: f64 = 0.75;
 
 /// Weight of the prior where a domain that it gives nothing is to be drawn all the same.
 const SOME: f64 = 0.9;
 
-/// Six runs: the uniform mixture from four seeds, a block each, and two skewed mixtures in the first
-/// of these blocks. The skewed ones are each other's mirror: half of the domains, drawn by the seed,
-/// have three times the shares of the other half's, and the other way round.
+/// Six runs: the uniform mixture from four seeds, a block each, and two skewed mixtures in the
+/// first of these blocks. The skewed ones are each other's mirror: half of the domains, drawn by
+/// the seed, have three times the shares of the other half's, and the other way round.
 ///
 /// # Errors
 /// Fewer than two domains, or caps that cannot fill the run.

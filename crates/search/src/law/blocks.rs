@@ -5,12 +5,12 @@ use crate::error::Result;
 use crate::swarm::Swarm;
 
 /// Rounds of fitting and estimating: the fit of the first has taken up a part of the effects.
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 4;
 
 /// The swarm with the effect of each block taken off its losses.
 ///
-/// A law is fitted to each target. The mean error of a block's runs estimates its effect, shrunk by n
-/// s_b² / (n s_b² + s_e²): the variances between and within blocks are those of an analysis of
+/// A law is fitted to each target. The mean error of a block's runs estimates its effect, shrunk by
+/// n s_b² / (n s_b² + s_e²): the variances between and within blocks are those of an analysis of
 /// variance, so that blocks that do not differ by more than their runs do have none.
 ///
 /// # Errors

@@ -29,8 +29,8 @@ const ONSETS: [f64; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
 const RIDGES: [f64; 5] = [0.0, 1e-3, 0.01, 0.1, 1.0];
 const FOLDS: usize = 3;
 
-/// Above this many domains the grid is walked one axis after another: rates and powers at the middle
-/// onset first, then the onsets.
+/// Above this many domains the grid is walked one axis after another: rates and powers at the
+/// middle onset first, then the onsets.
 const WHOLE_GRID: usize = 40;
 
 /// Epochs below this count as this for slopes, which are infinite at 0.
@@ -219,8 +219,8 @@ impl System {
         self.right.len() >= self.runs
     }
 
-    /// The x ≥ 0 with the least ½ xᵀGx − hᵀx + ½ λ x², by coordinate descent, each coordinate in turn
-    /// to its best.
+    /// The x ≥ 0 with the least ½ xᵀGx − hᵀx + ½ λ x², by coordinate descent, each coordinate in
+    /// turn to its best.
     fn solve(&self, ridge: f64) -> Vec<f64> {
         let width = self.right.len();
         let mut weights = vec![0.0; width];

@@ -7,10 +7,11 @@ use crate::swarm::{Swarm, SwarmRun};
 /// How far shares may be from a sum of 1: what a table rounds them to.
 const ROUNDED: f64 = 1e-3;
 
-/// The runs of `swarm` and their losses of target number `target` on the split that steers, checked.
+/// The runs of `swarm` and their losses of target number `target` on the split that steers,
+/// checked.
 ///
-/// Epochs are tokens drawn over tokens available, where the swarm knows what is available; a run that
-/// does not say what it drew drew what was asked for.
+/// Epochs are tokens drawn over tokens available, where the swarm knows what is available; a run
+/// that does not say what it drew drew what was asked for.
 ///
 /// # Errors
 /// A target that is not there, a run without it, or a loss or share that is no number.

@@ -4,8 +4,8 @@
 //! ln B_eff = ln B − ln Σ_j α_j²/p_j  (equal gradient variances; ln B is part of c).
 //!
 //! τ = 0: the objective alone decides, sampling only scatters the gradient. τ = 1: what is drawn
-//! decides, the law of every trainer without loss weights. A few runs with p ≠ α tell it; where p = α
-//! throughout, τ is `null` and B_eff, which is B in every run, has no effect.
+//! decides, the law of every trainer without loss weights. A few runs with p ≠ α tell it; where p =
+//! α throughout, τ is `null` and B_eff, which is B in every run, has no effect.
 //!
 //! For each τ the rest is least squares by Levenberg and Marquardt, with a ridge on t whose weight
 //! is the noise over the size of t (empirical Bayes). τ itself minimises the profile.
@@ -22,7 +22,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     name: "two-knob",
     summary: "log-linear in shares between objective and sampling, and a price of small batches",
     source: "Cuvee; log-linear form of arXiv:2403.16952",
-    least: |domains| domains + 4,
+    least: |domains| domains + 2,
     make: |_: &LawOptions| Box::new(TwoKnob),
 };
 
@@ -38,8 +38,9 @@ const GRID: usize = 11;
 /// Steps of the golden section: narrows 0.2 to 10⁻⁴.
 const SECTIONS: usize = 16;
 
-/// Steps of Levenberg and Marquardt.
-const STEPS: usize = 200;
+/// Steps of Levenberg and Marquardt, and of those after which the ridge is found anew.
+const STEPS: usize = 100;
+const FIRST_STEPS: usize = 25;
 
 /// A relative change of the cost below this ends them.
 const CONVERGED: f64 = 1e-10;
@@ -159,17 +160,17 @@ impl<'a> Problem<'a> {
     /// rounds.
     fn solve(&self, start: Option<&Solution>) -> Solution {
         if let Some(start) = start {
-            return self.descend(start.values.clone(), start.ridge);
+            return self.descend(start.values.clone(), start.ridge, STEPS);
         }
         let domains = self.shares.first().map_or(0, Vec::len);
         let mut ridge = 1e-6 * self.variance().max(1e-12) * self.losses.len() as f64;
-        let mut best = self.descend(self.start(), ridge);
-        for _ in 0..2 {
+        let mut best = self.descend(self.start(), ridge, FIRST_STEPS);
+        for steps in [FIRST_STEPS, STEPS] {
             let spare = self.losses.len().saturating_sub(domains + 2).max(1) as f64;
             let noise = self.errors(&best.values).norm_squared() / spare;
             let size = best.values[FIXED..].iter().map(|t| t * t).sum::<f64>() / domains as f64;
             ridge = (noise / size.max(1e-3)).max(1e-12);
-            best = self.descend(best.values, ridge);
+            best = self.descend(best.values, ridge, steps);
         }
         best
     }
@@ -215,11 +216,11 @@ impl<'a> Problem<'a> {
     }
 
     /// Levenberg and Marquardt; β stays at 0 or above.
-    fn descend(&self, mut values: Vec<f64>, ridge: f64) -> Solution {
+    fn descend(&self, mut values: Vec<f64>, ridge: f64, steps: usize) -> Solution {
         let width = values.len();
         let mut cost = self.cost(&values, ridge);
         let mut damping = 1e-3;
-        for _ in 0..STEPS {
+        for _ in 0..steps {
             let errors = self.errors(&values);
             let exponentials = self.exponentials(&values);
             let jacobian = DMatrix::from_fn(self.losses.len(), width, |run, j| match j {

@@ -1,4 +1,5 @@
-//! Hugging Face `datasets`: the arguments of `interleave_datasets`, whose probabilities are those of
+//! Hugging Face `datasets`: the arguments of `interleave_datasets`, whose probabilities are those
+//! of
 //! **examples**.
 
 use super::interface::{FormatEntry, Knobs, Output};

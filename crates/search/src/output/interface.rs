@@ -10,8 +10,8 @@ const ONE_KNOB: f64 = 5e-7;
 /// What was found out about the mixture by running it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verified {
-    /// It was run against the uniform mixture with fresh seeds: by so much its loss is lower, in nats
-    /// a token, with the half-width of the interval, and that interval leaves out 0.
+    /// It was run against the uniform mixture with fresh seeds: by so much its loss is lower, in
+    /// nats a token, with the half-width of the interval, and that interval leaves out 0.
     Better {
         /// Uniform's loss less its own.
         by: f64,

@@ -1,9 +1,9 @@
 //! A mixture in the words of Cuvee and of other trainers. A program is its file and its row here.
 //!
-//! The numbers are shares of **tokens**, whatever the program: written with six decimals that sum to
-//! exactly 1. Where a program's weights count something else, its `semantics` say what has to be true
-//! for them to mean tokens, and so does what is written. Domains without a share are left out, but
-//! for Cuvee, whose configs list all of them.
+//! The numbers are shares of **tokens**, whatever the program: written with six decimals that sum
+//! to exactly 1. Where a program's weights count something else, its `semantics` say what has to be
+//! true for them to mean tokens, and so does what is written. Domains without a share are left out,
+//! but for Cuvee, whose configs list all of them.
 
 mod automodel;
 mod cuvee;

@@ -6,8 +6,8 @@ const DECIMALS: u32 = 6;
 /// The share that is none.
 pub(super) const ZERO: &str = "0.000000";
 
-/// Shares with six decimals that sum to exactly 1: rounded down, and the millionths that are left to
-/// the largest remainders (Hamilton's method).
+/// Shares with six decimals that sum to exactly 1: rounded down, and the millionths that are left
+/// to the largest remainders (Hamilton's method).
 pub(super) fn decimals(shares: &[f64]) -> Vec<String> {
     let whole = 10u64.pow(DECIMALS);
     let exact: Vec<f64> = shares.iter().map(|share| share * whole as f64).collect();
@@ -20,8 +20,8 @@ pub(super) fn decimals(shares: &[f64]) -> Vec<String> {
     units.iter().map(|units| format!("{}.{:06}", units / whole, units % whole)).collect()
 }
 
-/// A string in double quotes that JSON, YAML 1.2, TOML 1.0 and Python read alike: what is no visible
-/// character is written as its code.
+/// A string in double quotes that JSON, YAML 1.2, TOML 1.0 and Python read alike: what is no
+/// visible character is written as its code.
 pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for character in text.chars() {
@@ -50,8 +50,8 @@ pub(super) fn toml_key(name: &str) -> String {
     if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { quoted(name) }
 }
 
-/// A word of a POSIX shell's command line. A word that begins with a dash would be read as an option:
-/// it is given as a path.
+/// A word of a POSIX shell's command line. A word that begins with a dash would be read as an
+/// option: it is given as a path.
 pub(super) fn shell(word: &str) -> String {
     let word = if word.starts_with('-') { format!("./{word}") } else { word.to_owned() };
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);

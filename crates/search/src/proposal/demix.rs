@@ -1,8 +1,8 @@
 //! DeMix: one model a domain, whose averaged parameters stand for a model trained on the mixture.
 //!
 //! Θ(r) = Θ₀ + Σ_k r_k (Θ_k − Θ₀): each domain's model branched from one base. Averaging and
-//! evaluating is the trainer's, and costs no training, so that many mixtures can be tried. Here: which
-//! ones, and what to make of their losses.
+//! evaluating is the trainer's, and costs no training, so that many mixtures can be tried. Here:
+//! which ones, and what to make of their losses.
 
 use cuvee_mixer::seed::{CounterRng, derive};
 

@@ -34,8 +34,8 @@ pub struct MixMin {
     pub iterations: usize,
 }
 
-/// `log_likelihoods[x][i]` is ln of the probability of window x under domain i's model; what it is of
-/// a whole window or of a mean token is the caller's, who then mixes windows or tokens.
+/// `log_likelihoods[x][i]` is ln of the probability of window x under domain i's model; what it is
+/// of a whole window or of a mean token is the caller's, who then mixes windows or tokens.
 ///
 /// # Errors
 /// No window, rows of different lengths, or a window that no model gives a likelihood.

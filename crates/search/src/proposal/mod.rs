@@ -1,6 +1,6 @@
-//! Proposals that need no law: published rules that turn a few runs of their own kind, or none, into
-//! a mixture. A rule is its file and its row here; its runs are the trainer's. What a rule proposes
-//! is confirmed as any other proposal is.
+//! Proposals that need no law: published rules that turn a few runs of their own kind, or none,
+//! into a mixture. A rule is its file and its row here; its runs are the trainer's. What a rule
+//! proposes is confirmed as any other proposal is.
 
 pub mod demix;
 pub mod doremi;

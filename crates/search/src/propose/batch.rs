@@ -1,5 +1,5 @@
-//! Batches for a search in rounds: Thompson's draws from a bootstrap ensemble, and what the next run
-//! is expected to improve.
+//! Batches for a search in rounds: Thompson's draws from a bootstrap ensemble, and what the next
+//! run is expected to improve.
 
 use cuvee_mixer::seed::{CounterRng, derive};
 use rayon::prelude::*;

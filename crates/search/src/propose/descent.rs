@@ -1,7 +1,7 @@
 //! Exponentiated gradient on shares within bounds.
 //!
-//! r ← the shares within the bounds that are nearest, in relative entropy, to r · e^(−η g): a step of
-//! mirror descent, exact. η doubles while steps lower the value by a third of what the slope
+//! r ← the shares within the bounds that are nearest, in relative entropy, to r · e^(−η g): a step
+//! of mirror descent, exact. η doubles while steps lower the value by a third of what the slope
 //! promises, and halves where they do not, so that the value never rises.
 //!
 //! It stops by a certificate: max over the bounds of ⟨g, r − s⟩ (Frank & Wolfe's gap), which is how

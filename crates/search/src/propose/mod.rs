@@ -60,7 +60,7 @@ pub struct Proposal {
     pub predicted: f64,
     /// What was minimised, κ KL included.
     pub value: f64,
-    /// How much lower the value could be, at most, where it is convex, in nats: the largest gain that
-    /// its slope promises anywhere within the bounds. `None` where the laws have no slope.
+    /// How much lower the value could be, at most, where it is convex, in nats: the largest gain
+    /// that its slope promises anywhere within the bounds. `None` where the laws have no slope.
     pub gap: Option<f64>,
 }

@@ -22,11 +22,11 @@ const STEP: f64 = 0.02;
 
 /// Each domain's part of Σ ω L(from) − Σ ω L(to), whose sum it is. `[K]`
 ///
-/// It is the integral along the straight line between the two (Aumann & Shapley's value): part_i = −
-/// ∫ (to_i − from_i) (∂L/∂r_i − Σ_j r_j ∂L/∂r_j) dt. What is in brackets is what a share of domain i
-/// brings when all others give it in proportion, so that a part does not depend on what is added to
-/// all slopes. Where a law has no slope, differences over shares of 0.02 stand for it; what the sum
-/// is off by is spread in proportion to the parts' sizes.
+/// It is the integral along the straight line between the two (Aumann & Shapley's value): part_i =
+/// − ∫ (to_i − from_i) (∂L/∂r_i − Σ_j r_j ∂L/∂r_j) dt. What is in brackets is what a share of
+/// domain i brings when all others give it in proportion, so that a part does not depend on what is
+/// added to all slopes. Where a law has no slope, differences over shares of 0.02 stand for it;
+/// what the sum is off by is spread in proportion to the parts' sizes.
 ///
 /// # Errors
 /// As [`propose`](super::propose).

@@ -17,12 +17,12 @@ const DIRECTIONS: u64 = 64;
 const ROUNDS: usize = 40;
 const STEPS: usize = 3;
 
-/// Of the mixtures at least `distance` from `first` in total variation, the best that is found: from
-/// many directions, in turn descending and being pushed off to the distance. `None` where no mixture
-/// within the bounds is so far.
+/// Of the mixtures at least `distance` from `first` in total variation, the best that is found:
+/// from many directions, in turn descending and being pushed off to the distance. `None` where no
+/// mixture within the bounds is so far.
 ///
-/// The second of two mixtures that the laws like is run beside the first: the laws may be wrong about
-/// one.
+/// The second of two mixtures that the laws like is run beside the first: the laws may be wrong
+/// about one.
 ///
 /// # Errors
 /// As [`propose`](super::propose).

@@ -22,8 +22,8 @@ const FINISHED: usize = 3;
 const RANDOM_STARTS: u64 = 12;
 const CORNER_STARTS: usize = 32;
 
-/// RegMix's search (Liu et al., arXiv:2407.01492): mixtures that are tried, and how many of the best
-/// are averaged.
+/// RegMix's search (Liu et al., arXiv:2407.01492): mixtures that are tried, and how many of the
+/// best are averaged.
 const SAMPLES: u64 = 100_000;
 const AVERAGED: usize = 128;
 const STRENGTHS: [f64; 2] = [0.1, 5.0];
@@ -42,8 +42,8 @@ impl Smooth for Objective<'_> {
 ///
 /// Laws with slopes: exponentiated gradient from the uniform mixture, the prior, the aim's
 /// candidates, each domain's side and random mixtures; the result is no worse than any of these.
-/// Laws without: the mean of the best 128 of 100,000 random mixtures, as RegMix does, or the best of
-/// the uniform mixture, prior and candidates where that is predicted to be better.
+/// Laws without: the mean of the best 128 of 100,000 random mixtures, as RegMix does, or the best
+/// of the uniform mixture, prior and candidates where that is predicted to be better.
 ///
 /// # Errors
 /// Lists of different lengths, caps that cannot fill the run, laws that say nothing.

@@ -1,5 +1,5 @@
-//! Domains whose inner ratios stay as they are. Searching then moves groups as wholes: fewer numbers
-//! to tell apart, and the ratios within a group are known from elsewhere.
+//! Domains whose inner ratios stay as they are. Searching then moves groups as wholes: fewer
+//! numbers to tell apart, and the ratios within a group are known from elsewhere.
 
 use super::{normalised, uniform};
 use crate::error::{Result, SearchError};

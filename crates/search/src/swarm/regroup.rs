@@ -46,8 +46,8 @@ impl Swarm {
         Ok(swarm)
     }
 
-    /// The domain `name` as `parts`, each with its share of the domain's tokens: as they were drawn,
-    /// in proportion to size, without their being told apart.
+    /// The domain `name` as `parts`, each with its share of the domain's tokens: as they were
+    /// drawn, in proportion to size, without their being told apart.
     ///
     /// # Errors
     /// No such domain, no part, shares that are negative or all 0, or a part's name that is taken.

@@ -2,8 +2,8 @@
 
 use super::world::{WORLDS, World, fitted, law};
 use cuvee_search::design::swarm;
-use cuvee_search::law::without_block_effects;
-use cuvee_search::propose::{next_batch, propose};
+use cuvee_search::law::{LAWS, without_block_effects};
+use cuvee_search::propose::{Aim, next_batch, propose};
 use cuvee_search::shares::uniform;
 use cuvee_search::swarm::Swarm;
 
@@ -28,48 +28,44 @@ fn of_best_seen(domains: usize, runs: usize, sigma: f64) -> f64 {
 }
 
 fn of_law(name: &str, domains: usize, runs: usize, sigma: f64) -> f64 {
+    of_law_at(name, domains, runs, sigma, 0.01)
+}
+
+fn of_law_at(name: &str, domains: usize, runs: usize, sigma: f64, kappa: f64) -> f64 {
     mean(domains, |world, seed| {
         let seen = world.run(&swarm(&world.design(runs, seed)).unwrap(), sigma, 100 + seed);
         let laws = fitted(&seen, law(name));
-        world.regret(&propose(&laws, &world.aim(), seed).unwrap().mixture)
+        let aim = Aim { kappa, ..world.aim() };
+        world.regret(&propose(&laws, &aim, seed).unwrap().mixture)
     })
 }
 
 #[test]
-#[ignore = "prints the table"]
+#[ignore = "prints the table, for the docs"]
 fn print_the_table() {
-    for (domains, sigma, runs) in
-        [(8, 0.005, 24), (8, 0.005, 96), (8, 0.02, 12), (8, 0.02, 24), (4, 0.005, 32)]
-    {
-        println!(
-            "K {domains} σ {sigma} n {runs}: uniform {:.4}, best seen {:.4}",
-            of_uniform(domains),
-            of_best_seen(domains, runs, sigma)
-        );
-        for entry in cuvee_search::law::LAWS
-            .iter()
-            .filter(|law| !["exposure", "gp", "regmix", "bimix"].contains(&law.name))
-        {
-            let start = std::time::Instant::now();
-            println!(
-                "    {} {:.4}  ({:?})",
-                entry.name,
-                of_law(entry.name, domains, runs, sigma),
-                start.elapsed()
-            );
+    let cells = [(8, 0.005, 24), (8, 0.005, 96), (8, 0.02, 12), (8, 0.02, 24), (4, 0.005, 32)];
+    for (domains, sigma, runs) in cells {
+        let (uniform, seen) = (of_uniform(domains), of_best_seen(domains, runs, sigma));
+        println!("K {domains} σ {sigma} n {runs}: uniform {uniform:.4}, best seen {seen:.4}");
+        // Worlds have no sizes to repeat.
+        for entry in LAWS.iter().filter(|law| law.name != "exposure") {
+            let found = [0.0, 0.01].map(|kappa| of_law_at(entry.name, domains, runs, sigma, kappa));
+            println!("    {} {:.4}, κ = 0.01 {:.4}", entry.name, found[0], found[1]);
         }
     }
 }
 
 #[test]
-fn a_log_linear_law_finds_most_of_what_uniform_misses() {
+fn log_linear_laws_find_most_of_what_uniform_misses() {
     let uniform = of_uniform(8);
     assert!((uniform - 0.016).abs() < 0.002, "{uniform}");
-    for name in ["log-linear", "power-log-linear", "two-knob"] {
+    // On runs with p = α the two-knob law is the log-linear one, its ridge found by empirical
+    // Bayes.
+    for name in ["two-knob", "power-log-linear"] {
         let found = of_law(name, 8, 24, 0.005);
-        println!("{name} {found:.4}");
         assert!(found < 0.006, "{name} {found}");
     }
+    assert!(of_law("two-knob", 4, 32, 0.005) < 0.004);
 }
 
 #[test]
@@ -90,7 +86,7 @@ fn what_a_blocks_seed_does_is_taken_off() {
         let mean = errors.iter().sum::<f64>() / errors.len() as f64;
         errors.iter().map(|error| (error - mean).powi(2)).sum::<f64>().sqrt()
     };
-    assert!(spread(&cleaned) < 0.25 * spread(&seen), "{} {}", spread(&cleaned), spread(&seen));
+    assert!(spread(&cleaned) < spread(&seen) / 3.0, "{} {}", spread(&cleaned), spread(&seen));
 }
 
 #[test]
