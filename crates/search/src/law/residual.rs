@@ -128,7 +128,9 @@ impl Residual {
         if places.len() * self.metric.len() + 2 * pulls > NUMBERS {
             return Value::Null;
         }
-        json!({ "metric": self.metric, "places": places, "parts": parts })
+        json!({
+            "metric": self.metric, "h": self.exponent, "places": places, "parts": parts,
+        })
     }
 
     /// Adds its slope to `slopes`. `[K]`

@@ -27,11 +27,12 @@ enum Form {
     },
 }
 
-/// Σ over parts and their places of pull · k(‖(m_j √r_j) − place‖² / length²), k Matérn's of order
+/// Σ over parts and their places of pull · k(‖(m_j r_j^h) − place‖² / length²), k Matérn's of order
 /// 5/2.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 struct Residual {
     metric: Vec<f64>,
+    h: f64,
     places: Vec<Vec<f64>>,
     parts: Vec<Part>,
 }
@@ -75,7 +76,7 @@ fn power(share: f64, a: f64) -> f64 {
 impl Residual {
     fn at(&self, shares: &[f64]) -> f64 {
         let place: Vec<f64> =
-            self.metric.iter().zip(shares).map(|(m, r)| m * r.max(0.0).sqrt()).collect();
+            self.metric.iter().zip(shares).map(|(m, r)| m * power(*r, self.h)).collect();
         let away = |known: &Vec<f64>| -> f64 {
             known.iter().zip(&place).map(|(k, p)| (k - p) * (k - p)).sum()
         };
@@ -128,6 +129,7 @@ mod tests {
                     "a": 0.5, "tau": [1.0, 1.0, 0.0],
                     "residual": {
                         "metric": [2.0, 1.0, 0.0],
+                        "h": 0.5,
                         "places": [[1.0, 0.0, 0.0], [1.0, 2.0, 9.0]],
                         "parts": [
                             { "length": 1.0, "places": [0], "pulls": [0.5] },
