@@ -237,7 +237,7 @@ impl Fitted for PowerLogLinear {
         let members: Vec<Value> = self.members.iter().map(Member::describe).collect();
         json!({
             "form": ENTRY.name, "members": members, "left_over": self.residual.ratio,
-            "smallest_share": SMALLEST_SHARE,
+            "smallest_share": SMALLEST_SHARE, "residual": self.residual.describe(),
         })
     }
 }

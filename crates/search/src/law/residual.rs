@@ -14,10 +14,13 @@ use super::Point;
 use super::power_ridge::{power, power_slope};
 use super::sample::{Sample, share};
 use nalgebra::{DMatrix, DVector};
+use serde_json::{Value, json};
 
 const LENGTHS: [f64; 3] = [0.5, 1.0, 2.0];
 const NOISES: [f64; 9] = [1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0];
 const LANDMARKS: usize = 256;
+/// Numbers of a process that a description holds at most.
+const NUMBERS: usize = 4096;
 /// Candidates that weigh less are left out.
 const SMALLEST_WEIGHT: f64 = 1e-3;
 
@@ -101,6 +104,33 @@ impl Residual {
             .sum::<f64>()
         });
         parts.sum()
+    }
+
+    /// Everything that [`Residual::at`] needs, with each landmark once; `null` where that is more
+    /// than a few thousand numbers.
+    pub fn describe(&self) -> Value {
+        let mut places: Vec<Vec<f64>> = Vec::new();
+        let mut place_of = |landmark: Vec<f64>| match places.iter().position(|p| *p == landmark) {
+            Some(known) => known,
+            None => {
+                places.push(landmark);
+                places.len() - 1
+            }
+        };
+        let parts = self.parts.iter().map(|part| {
+            let columns = part.landmarks.column_iter();
+            let at: Vec<usize> =
+                columns.map(|column| place_of(column.iter().copied().collect())).collect();
+            json!({ "length": part.length, "places": at, "pulls": part.pulls.as_slice() })
+        });
+        let parts: Vec<Value> = parts.collect();
+        let pulls: usize = self.parts.iter().map(|part| part.pulls.len()).sum();
+        if places.len() * self.metric.len() + 2 * pulls > NUMBERS {
+            return Value::Null;
+        }
+        json!({
+            "metric": self.metric, "h": self.exponent, "places": places, "parts": parts,
+        })
     }
 
     /// Adds its slope to `slopes`. `[K]`

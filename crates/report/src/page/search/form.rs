@@ -14,24 +14,32 @@ enum Form {
     LogLinear { c: f64, b: f64, t: Vec<f64> },
     /// c + exp(b + Σ t_j r_j^a)
     PowerRidge { c: f64, b: f64, t: Vec<f64>, a: f64 },
-    /// c + exp(b) (τ₀ + Σ τ_j r_j^a)^−α, and what that leaves over
+    /// The weighted mean of its members, and what that leaves over
     PowerLogLinear {
-        c: f64,
-        b: f64,
-        alpha: f64,
-        tau_0: f64,
-        tau: Vec<f64>,
-        a: f64,
+        members: Vec<Member>,
         #[serde(default)]
         residual: Option<Residual>,
     },
 }
 
-/// Σ over parts and their places of pull · k(‖(m_j √r_j) − place‖² / length²), k Matérn's of order
+/// c + exp(b) (τ₀ + Σ τ_j r_j^a)^−α
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+struct Member {
+    weight: f64,
+    c: f64,
+    b: f64,
+    alpha: f64,
+    tau_0: f64,
+    tau: Vec<f64>,
+    a: f64,
+}
+
+/// Σ over parts and their places of pull · k(‖(m_j r_j^h) − place‖² / length²), k Matérn's of order
 /// 5/2.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 struct Residual {
     metric: Vec<f64>,
+    h: f64,
     places: Vec<Vec<f64>>,
     parts: Vec<Part>,
 }
@@ -59,9 +67,13 @@ impl Form {
             Self::Linear { b, t } => b + sum(t, 1.0),
             Self::LogLinear { c, b, t } => c + (b + sum(t, 1.0)).exp(),
             Self::PowerRidge { c, b, t, a } => c + (b + sum(t, *a)).exp(),
-            Self::PowerLogLinear { c, b, alpha, tau_0, tau, a, residual } => {
-                let above = (b - alpha * (tau_0 + sum(tau, *a)).ln()).exp();
-                c + above + residual.as_ref().map_or(0.0, |residual| residual.at(shares))
+            Self::PowerLogLinear { members, residual } => {
+                let of_member = |member: &Member| {
+                    let Member { weight, c, b, alpha, tau_0, tau, a } = member;
+                    weight * (c + (b - alpha * (tau_0 + sum(tau, *a)).ln()).exp())
+                };
+                let mean: f64 = members.iter().map(of_member).sum();
+                mean + residual.as_ref().map_or(0.0, |residual| residual.at(shares))
             }
         }
     }
@@ -75,7 +87,7 @@ fn power(share: f64, a: f64) -> f64 {
 impl Residual {
     fn at(&self, shares: &[f64]) -> f64 {
         let place: Vec<f64> =
-            self.metric.iter().zip(shares).map(|(m, r)| m * r.max(0.0).sqrt()).collect();
+            self.metric.iter().zip(shares).map(|(m, r)| m * power(*r, self.h)).collect();
         let away = |known: &Vec<f64>| -> f64 {
             known.iter().zip(&place).map(|(k, p)| (k - p) * (k - p)).sum()
         };
@@ -116,18 +128,27 @@ mod tests {
             ),
             (
                 json!({
-                    "form": "power-log-linear", "c": 2.0, "b": 0.0, "alpha": 0.5, "tau_0": 0.5,
-                    "a": 0.5, "tau": [1.0, 1.0, 0.0],
+                    "form": "power-log-linear",
+                    "members": [
+                        { "weight": 0.75, "c": 2.0, "b": 0.0, "alpha": 0.5, "tau_0": 0.5, "a": 0.5,
+                          "tau": [1.0, 1.0, 0.0] },
+                        { "weight": 0.25, "c": 1.0, "b": 0.0, "alpha": 1.0, "tau_0": 0.25, "a": 1.0,
+                          "tau": [1.0, 0.0, 0.0] },
+                    ],
                 }),
-                // (0.5 + 0.5)^−0.5.
-                3.0,
+                // (0.5 + 0.5)^−0.5 and 1/(0.25 + 0.25).
+                0.75 * 3.0 + 0.25 * 3.0,
             ),
             (
                 json!({
-                    "form": "power-log-linear", "c": 2.0, "b": 0.0, "alpha": 0.5, "tau_0": 0.5,
-                    "a": 0.5, "tau": [1.0, 1.0, 0.0],
+                    "form": "power-log-linear",
+                    "members": [
+                        { "weight": 1.0, "c": 2.0, "b": 0.0, "alpha": 0.5, "tau_0": 0.5, "a": 0.5,
+                          "tau": [1.0, 1.0, 0.0] },
+                    ],
                     "residual": {
                         "metric": [2.0, 1.0, 0.0],
+                        "h": 0.5,
                         "places": [[1.0, 0.0, 0.0], [1.0, 2.0, 9.0]],
                         "parts": [
                             { "length": 1.0, "places": [0], "pulls": [0.5] },

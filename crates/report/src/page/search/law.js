@@ -6,13 +6,13 @@
   const sum = (slopes, shares, a) =>
     slopes.reduce((all, slope, i) => all + (shares[i] > 0 ? slope * Math.pow(shares[i], a) : 0), 0);
 
-  // What a law leaves over: a Gaussian process on the roots of the shares, Matérn 5/2.
+  // What a law leaves over: a Gaussian process on powers of the shares, Matérn 5/2.
   const matern = (squared) => {
     const distance = Math.sqrt(5 * squared);
     return (1 + distance + distance * distance / 3) * Math.exp(-distance);
   };
-  const leftOver = ({ metric, places, parts }, shares) => {
-    const place = metric.map((m, i) => m * Math.sqrt(Math.max(shares[i], 0)));
+  const leftOver = ({ metric, h, places, parts }, shares) => {
+    const place = metric.map((m, i) => (shares[i] > 0 ? m * Math.pow(shares[i], h) : 0));
     const away = places.map((known) => known.reduce((all, k, i) => all + (k - place[i]) ** 2, 0));
     return parts.reduce((all, { length, places: own, pulls }) => own.reduce((near, number, i) =>
       near + pulls[i] * matern(away[number] / (length * length)), all), 0);
@@ -23,8 +23,9 @@
     "linear": ({ b, t }, shares) => b + sum(t, shares, 1),
     "log-linear": ({ c, b, t }, shares) => c + Math.exp(b + sum(t, shares, 1)),
     "power-ridge": ({ c, b, t, a }, shares) => c + Math.exp(b + sum(t, shares, a)),
-    "power-log-linear": ({ c, b, alpha, tau_0, tau, a, residual }, shares) =>
-      c + Math.exp(b - alpha * Math.log(tau_0 + sum(tau, shares, a))) +
+    "power-log-linear": ({ members, residual }, shares) =>
+      members.reduce((all, { weight, c, b, alpha, tau_0, tau, a }) =>
+        all + weight * (c + Math.exp(b - alpha * Math.log(tau_0 + sum(tau, shares, a)))), 0) +
       (residual ? leftOver(residual, shares) : 0),
   };
 
