@@ -33,7 +33,8 @@ struct Shown {
 struct Running {
     bar: ProgressBar,
     step: u64,
-    loss: f64,
+    /// Of its last step; none before the first.
+    loss: Option<f64>,
 }
 
 impl Board {
@@ -82,7 +83,7 @@ impl Board {
         bar.set_prefix(run.to_owned());
         bar.reset_eta();
         let mut shown = self.shown();
-        shown.running.insert(run.to_owned(), Running { bar, step, loss: f64::NAN });
+        shown.running.insert(run.to_owned(), Running { bar, step, loss: None });
         self.refresh(&mut shown);
     }
 
@@ -91,7 +92,7 @@ impl Board {
         let mut shown = self.shown();
         shown.now += 1;
         if let Some(running) = shown.running.get_mut(run) {
-            (running.step, running.loss) = (step, loss);
+            (running.step, running.loss) = (step, Some(loss));
             running.bar.set_position(step);
             running.bar.set_message(format!("loss {loss:.3}  {tokens_per_second:.0} tokens/s"));
         }
@@ -101,7 +102,10 @@ impl Board {
             let running: Vec<String> = shown
                 .running
                 .iter()
-                .map(|(name, run)| format!("{name} step {} loss {:.3}", run.step, run.loss))
+                .map(|(name, run)| match run.loss {
+                    Some(loss) => format!("{name} step {} loss {loss:.3}", run.step),
+                    None => format!("{name} step {}", run.step),
+                })
                 .collect();
             eprintln!("  {}: {}", shown.summary(), running.join(", "));
         }
