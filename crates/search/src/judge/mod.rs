@@ -12,6 +12,7 @@ pub use reach::{DomainReach, distance_to_nearest, reach};
 
 use crate::error::{Result, SearchError};
 use crate::law::{Fitted, LawEntry, LawOptions, Observations};
+use cuvee_mixer::seed::{self, CounterRng};
 use serde::Serialize;
 
 /// The numbers that say whether a law may be trusted.
@@ -98,9 +99,13 @@ pub fn judge_predictions(
     }
 }
 
+/// Parts of the mixtures whose errors have no say in which law predicts them.
+const PARTS: usize = 8;
+
 /// The law that errs least on runs that were left out, by a margin: of those whose PRESS is within
 /// a standard error of the lowest, the one that stands first in `laws`. Laws that cannot be fitted
-/// to these runs do not stand.
+/// to these runs do not stand. The judgement is of the choice: each mixture is predicted by the law
+/// that would be chosen without that mixture's part of the errors.
 ///
 /// # Errors
 /// The first law's, where none can be fitted.
@@ -117,26 +122,34 @@ pub fn choose<'a>(
             Err(error) => refusal = refusal.or(Some(error)),
         }
     }
-    let squares = |predicted: &[f64]| -> Vec<f64> {
-        let pairs = predicted.iter().zip(&observed.losses);
-        pairs.map(|(guess, loss)| (guess - loss).powi(2)).collect()
-    };
-    let lowest =
-        candidates.iter().min_by(|a, b| press(&a.1, observed).total_cmp(&press(&b.1, observed)));
-    let lowest = lowest.map(|(_, predicted)| squares(predicted));
-    let chosen = lowest.and_then(|lowest| {
-        candidates.iter().find(|(_, predicted)| {
-            let excess: Vec<f64> =
-                squares(predicted).iter().zip(&lowest).map(|(own, least)| own - least).collect();
-            let n = excess.len() as f64;
-            let sum: f64 = excess.iter().sum();
-            let spread: f64 = excess.iter().map(|value| (value - sum / n).powi(2)).sum();
-            sum <= (spread * n / (n - 1.0).max(1.0)).sqrt()
+    let squares: Vec<Vec<f64>> = candidates
+        .iter()
+        .map(|(_, predicted)| {
+            let pairs = predicted.iter().zip(&observed.losses);
+            pairs.map(|(guess, loss)| (guess - loss).powi(2)).collect()
         })
-    });
+        .collect();
+    let mixtures = observed.mixtures();
+    let mut part_of = vec![0; observed.losses.len()];
+    let rng = CounterRng::new(seed::derive(options.seed, "choose"));
+    let mut order: Vec<usize> = (0..mixtures.len()).collect();
+    order.sort_by_key(|mixture| rng.bits(*mixture as u64));
+    for (place, mixture) in order.into_iter().enumerate() {
+        mixtures[mixture].iter().for_each(|run| part_of[*run] = place % PARTS);
+    }
+    let all: Vec<usize> = (0..observed.losses.len()).collect();
+    let mut predicted = vec![f64::NAN; all.len()];
+    for part in 0..PARTS {
+        let (own, others): (Vec<usize>, Vec<usize>) =
+            all.iter().copied().partition(|run| part_of[*run] == part);
+        if let Some(index) = least_erring(&squares, &others) {
+            own.iter().for_each(|run| predicted[*run] = candidates[index].1[*run]);
+        }
+    }
+    let chosen = least_erring(&squares, &all).map(|index| candidates[index].0);
     match (chosen, refusal) {
-        (Some((law, predicted)), _) => {
-            Ok((law, judge_predictions(law.name, predicted, options.seed, observed)))
+        (Some(law), _) => {
+            Ok((law, judge_predictions(law.name, &predicted, options.seed, observed)))
         }
         (None, Some(error)) => Err(error),
         (None, None) => Err(SearchError::BadValue {
@@ -146,6 +159,20 @@ pub fn choose<'a>(
             hint: "`cuvee inspect laws` lists them",
         }),
     }
+}
+
+/// The first row of squared errors whose sum over `runs` is within a standard error of the lowest
+/// row's. `[laws][n]`
+fn least_erring(squares: &[Vec<f64>], runs: &[usize]) -> Option<usize> {
+    let sum = |row: &Vec<f64>| runs.iter().map(|run| row[*run]).sum::<f64>();
+    let lowest = squares.iter().min_by(|a, b| sum(a).total_cmp(&sum(b)))?;
+    squares.iter().position(|own| {
+        let excess: Vec<f64> = runs.iter().map(|run| own[*run] - lowest[*run]).collect();
+        let n = excess.len() as f64;
+        let sum: f64 = excess.iter().sum();
+        let spread: f64 = excess.iter().map(|value| (value - sum / n).powi(2)).sum();
+        sum <= (spread * n / (n - 1.0).max(1.0)).sqrt()
+    })
 }
 
 /// Scores a fitted law on runs that it has not seen.

@@ -50,6 +50,22 @@ fn laws_fitted_to_pure_noise_are_reported_as_worthless() {
 }
 
 #[test]
+fn a_law_that_was_chosen_is_not_judged_by_the_errors_that_chose_it() {
+    let cheap: Vec<_> = ["power-ridge", "linear", "bimix"].map(|n| *find_law(n).unwrap()).into();
+    let judged: Vec<Judgement> = (0..20)
+        .map(|seed| {
+            let noise = runs(24, 300 + seed, |_, noise| 3.0 + 0.02 * noise);
+            choose(&cheap, &LawOptions::seeded(seed), &noise).unwrap().1
+        })
+        .collect();
+    let worthless = judged.iter().filter(|judgement| judgement.is_worthless()).count();
+    // One of 20 by chance, and the second for it.
+    assert!(worthless >= 18, "{judged:#?}");
+    let mean = judged.iter().map(|judgement| judgement.loo_r2).sum::<f64>() / 20.0;
+    assert!(mean < 0.0, "{mean}");
+}
+
+#[test]
 fn a_law_that_holds_is_reported_as_such() {
     let observed = runs(24, 7, |share, noise| 2.0 + (-share.sqrt()).exp() + 0.002 * noise);
     for law in LAWS.iter().filter(|law| ["power-log-linear", "power-ridge"].contains(&law.name)) {

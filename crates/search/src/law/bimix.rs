@@ -7,7 +7,6 @@
 //!
 //! Source: Ge et al., *BiMix*, arXiv:2405.14908.
 
-use super::power_ridge::SMALLEST_SHARE;
 use super::refitted::Refitted;
 use super::ridge::Ridge;
 use super::sample::{Sample, share};
@@ -34,7 +33,7 @@ fn make(options: &LawOptions) -> Box<dyn Law> {
     let fit = |sample: &Sample, _: &LawOptions| -> Result<Box<dyn Fitted>> {
         Ok(Box::new(Bimix::fit(sample)))
     };
-    Box::new(Refitted { name: ENTRY.name, least, fit, folds: usize::MAX, options: options.clone() })
+    Box::new(Refitted { name: ENTRY.name, least, fit, options: options.clone() })
 }
 
 #[derive(Clone, Copy)]
@@ -49,7 +48,7 @@ struct Bimix {
 
 impl Bimix {
     fn fit(sample: &Sample) -> Self {
-        let (lowest, _) = sample.lowest_and_median();
+        let (lowest, _) = sample.lowest_and_spread();
         let lift = if lowest > 0.0 { 0.0 } else { 1.0 - lowest };
         let logs: Vec<f64> = sample.losses.iter().map(|loss| (loss + lift).ln()).collect();
         let highest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -93,7 +92,7 @@ impl Fitted for Bimix {
 
     fn gradient(&self, point: &Point) -> Option<Gradient> {
         let mut sampling = vec![0.0; point.sampling.len()];
-        let own = share(point, self.domain).max(SMALLEST_SHARE);
+        let own = share(point, self.domain);
         if let Some(slope) = sampling.get_mut(self.domain) {
             *slope = -self.exponent * self.lifted(own) / (own + self.offset);
         }

@@ -51,6 +51,11 @@ pub(super) fn folds(observed: &Observations, folds: usize, seed: u64) -> Vec<usi
     fold
 }
 
+/// Up to as many mixtures, each is left out alone; beyond, several at once in [`AT_ONCE`] parts. A
+/// fit then has fewer runs than it could have, and errs on the careful side.
+pub(super) const ALONE: usize = 64;
+pub(super) const AT_ONCE: usize = 16;
+
 /// The prediction of each run by `fit` to all runs but those of its mixture. `[n]`
 pub(super) fn leave_one_out(
     observed: &Observations,
@@ -58,7 +63,10 @@ pub(super) fn leave_one_out(
 ) -> Vec<f64> {
     let mixtures = observed.mixtures();
     let all = 0..observed.points.len();
-    let held_out = mixtures.par_iter().map(|out| {
+    let parts = if mixtures.len() <= ALONE { mixtures.len() } else { AT_ONCE };
+    let held_out = (0..parts).into_par_iter().map(|part| {
+        let out: Vec<usize> =
+            mixtures.iter().skip(part).step_by(parts).flatten().copied().collect();
         let kept: Vec<usize> = all.clone().filter(|run| !out.contains(run)).collect();
         let fitted = fit(&observed.select(&kept));
         out.iter().map(|run| (*run, fitted.predict(&observed.points[*run]))).collect()

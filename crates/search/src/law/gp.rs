@@ -19,8 +19,6 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     make,
 };
 
-const FOLDS: usize = 16;
-
 fn least(domains: usize) -> usize {
     domains + 2
 }
@@ -34,7 +32,7 @@ fn make(options: &LawOptions) -> Box<dyn Law> {
         let metric = sample.drawn().into_iter().map(f64::from).collect();
         Ok(Box::new(Gp { residual: Residual::fit(sample, &left, metric, 0.5), base }))
     };
-    Box::new(Refitted { name: ENTRY.name, least, fit, folds: FOLDS, options: options.clone() })
+    Box::new(Refitted { name: ENTRY.name, least, fit, options: options.clone() })
 }
 
 struct Gp {

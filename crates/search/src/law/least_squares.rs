@@ -2,9 +2,12 @@
 //! of a curved law.
 //!
 //! Minimises Σ w_i (y_i − m_i(p))²/σ² + Σ ((p_j − μ_j)/s_j)² (Levenberg 1944, Marquardt 1963).
-//! Where σ is not known, it is the data's: ‖y − m‖² over the runs less the coefficients that they
-//! determine (MacKay, *Neural Computation* 4, 1992). Outliers count less, w_i = min(1, δ/|y_i −
-//! m_i|), with δ = 1.5σ unless it is given (Huber 1964).
+//! Where δ is given, outliers count less, w_i = min(1, δ/|y_i − m_i|) (Huber 1964). Where σ is not
+//! known, both are the data's: σ is 1.4826 times the median error, which half of the runs may not
+//! spoil (Hampel 1974), over the root of the part of the runs that is not used up by the
+//! coefficients that they determine (MacKay, *Neural Computation* 4, 1992); and w_i = min(1,
+//! (3σ/|y_i − m_i|)²), so that a run far from all others loses its say. It begins without one: the
+//! first weights are by the distance from the median response.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -43,7 +46,11 @@ pub(crate) struct Solution {
 /// Rounds of σ and weights, and steps within each.
 const ROUNDS: usize = 8;
 const STEPS: usize = 30;
-const HUBER: f64 = 1.5;
+/// Errors in units of σ from which on an outlier counts less; responses in units of their spread.
+const OUTLIER: f64 = 3.0;
+const FAR: f64 = 1.5;
+/// σ over the median absolute deviation of normal errors.
+const NORMAL: f64 = 1.4826;
 /// The longest step of a coefficient, all of which are logarithms.
 const LONGEST: f64 = 2.0;
 
@@ -56,11 +63,18 @@ pub(crate) fn solve(
     start: DVector<f64>,
     noise: Noise,
 ) -> Solution {
-    let spread = spread(y, weights);
+    let middle = median(y.iter().copied());
+    let spread = spread(y, weights, middle);
+    let first = match noise {
+        Noise::Known { .. } => weights.clone(),
+        Noise::Unknown => weights.zip_map(y, |weight, value| {
+            weight * (FAR * spread / (value - middle).abs()).powi(2).min(1.0)
+        }),
+    };
     let mut problem = Problem {
         curve,
         y,
-        weights: weights.clone(),
+        weights: first,
         prior,
         precision: prior.deviation.map(|deviation| deviation.powi(-2)),
         noise: match noise {
@@ -72,17 +86,22 @@ pub(crate) fn solve(
     let mut cost = f64::INFINITY;
     for round in 0..ROUNDS {
         let descent = problem.descend(&mut p);
-        let outlier = match noise {
-            Noise::Known { outlier, .. } => outlier,
+        problem.weights = match noise {
+            Noise::Known { outlier, .. } => weights.zip_map(&descent.errors, |weight, error| {
+                weight * (outlier / error.abs()).min(1.0)
+            }),
             Noise::Unknown => {
                 let free = (weights.sum() - problem.determined(&descent.curvature)).max(2.0);
-                let squares = problem.weights.dot(&descent.errors.map(|error| error * error));
-                problem.noise = (squares / free).sqrt().clamp(1e-3 * spread, spread);
-                HUBER * problem.noise
+                let scaled = descent.errors.zip_map(weights, |error, w| error.abs() * w.sqrt());
+                let typical = NORMAL * median(scaled.iter().copied());
+                let noise = typical * (weights.sum() / free).sqrt();
+                problem.noise = noise.clamp(1e-3 * spread, spread);
+                let outlier = OUTLIER * problem.noise;
+                weights.zip_map(&descent.errors, |weight, error| {
+                    weight * (outlier / error.abs()).powi(2).min(1.0)
+                })
             }
         };
-        problem.weights = weights
-            .zip_map(&descent.errors, |weight, error| weight * (outlier / error.abs()).min(1.0));
         let before = std::mem::replace(&mut cost, problem.cost(&descent.errors, &p));
         if round > 1 && (before / cost - 1.0).abs() < 1e-3 {
             break;
@@ -92,11 +111,27 @@ pub(crate) fn solve(
     Solution { p, noise: problem.noise, weights, cost }
 }
 
-/// The standard deviation of the responses; 1 where they are all the same.
-fn spread(y: &DVector<f64>, weights: &DVector<f64>) -> f64 {
-    let mean = y.dot(weights) / weights.sum();
-    let variance = y.map(|value| (value - mean).powi(2)).dot(weights) / weights.sum();
-    if variance > 0.0 { variance.sqrt() } else { 1.0 }
+/// How far the responses lie from their median: by the median distance, or where most are the same
+/// by the root mean square; 1 where all are.
+fn spread(y: &DVector<f64>, weights: &DVector<f64>, middle: f64) -> f64 {
+    let typical = NORMAL * median(y.iter().map(|value| (value - middle).abs()));
+    if typical > 0.0 {
+        return typical;
+    }
+    let squares = y.map(|value| (value - middle).powi(2)).dot(weights) / weights.sum();
+    if squares > 0.0 { squares.sqrt() } else { 1.0 }
+}
+
+/// The middle value; 0 of none.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => 0.0,
+        odd if odd % 2 == 1 => sorted[middle],
+        _ => 0.5 * (sorted[middle - 1] + sorted[middle]),
+    }
 }
 
 struct Problem<'a, C> {

@@ -22,7 +22,7 @@ fn least(domains: usize) -> usize {
 }
 
 fn make(options: &LawOptions) -> Box<dyn Law> {
-    Box::new(Refitted { name: ENTRY.name, least, fit, folds: usize::MAX, options: options.clone() })
+    Box::new(Refitted { name: ENTRY.name, least, fit, options: options.clone() })
 }
 
 fn fit(sample: &Sample, _: &LawOptions) -> Result<Box<dyn Fitted>> {

@@ -24,7 +24,6 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     make,
 };
 
-const FOLDS: usize = 32;
 /// Starts: how far c lies below the lowest loss, in units of the median's distance to it.
 const GAPS: [f64; 4] = [0.1, 0.5, 2.0, 8.0];
 const OUTLIER: f64 = 0.02;
@@ -39,10 +38,10 @@ fn least(domains: usize) -> usize {
 
 fn make(options: &LawOptions) -> Box<dyn Law> {
     let fit = |sample: &Sample, options: &LawOptions| -> Result<Box<dyn Fitted>> {
-        let ridge = options.ridge.unwrap_or_else(|| chosen_ridge(sample));
+        let ridge = options.ridge.unwrap_or_else(|| chosen_ridge(sample, options.seed));
         Ok(Box::new(LogLinear::fit(sample, ridge, &GAPS)))
     };
-    Box::new(Refitted { name: ENTRY.name, least, fit, folds: FOLDS, options: options.clone() })
+    Box::new(Refitted { name: ENTRY.name, least, fit, options: options.clone() })
 }
 
 // Where the coefficients stand; from SLOPES on the domains'.
@@ -56,10 +55,10 @@ struct LogLinear {
 }
 
 /// The λ whose fits err least on mixtures that were held out.
-fn chosen_ridge(sample: &Sample) -> f64 {
+fn chosen_ridge(sample: &Sample, seed: u64) -> f64 {
     let held_out_error = |ridge: f64| -> f64 {
         let of_part = |part: usize| -> f64 {
-            let (kept, held_out) = sample.part(part, HELD_OUT);
+            let (kept, held_out) = sample.part(part, HELD_OUT, seed);
             if kept.len() == 0 {
                 return 0.0;
             }
@@ -86,8 +85,7 @@ fn huber(error: f64) -> f64 {
 impl LogLinear {
     /// From each of the starts `gaps`.
     fn fit(sample: &Sample, ridge: f64, gaps: &[f64]) -> Self {
-        let (lowest, median) = sample.lowest_and_median();
-        let spread = if median > lowest { median - lowest } else { lowest.abs().max(1.0) * 1e-6 };
+        let (lowest, spread) = sample.lowest_and_spread();
         let losses = DVector::from_column_slice(&sample.losses);
         let weights = DVector::from_column_slice(&sample.weights);
         let curve = Exponential { shares: &sample.shares, lowest };

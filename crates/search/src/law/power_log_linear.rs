@@ -39,9 +39,6 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     make,
 };
 
-/// Fits that leaving out costs at most.
-const FOLDS: usize = 16;
-
 fn least(domains: usize) -> usize {
     domains + 2
 }
@@ -50,7 +47,7 @@ fn make(options: &LawOptions) -> Box<dyn Law> {
     let fit = |sample: &Sample, _: &LawOptions| -> Result<Box<dyn Fitted>> {
         Ok(Box::new(PowerLogLinear::fit(sample)))
     };
-    Box::new(Refitted { name: ENTRY.name, least, fit, folds: FOLDS, options: options.clone() })
+    Box::new(Refitted { name: ENTRY.name, least, fit, options: options.clone() })
 }
 
 // Where the coefficients stand; from TRANSFER on those of the domains.
@@ -141,9 +138,7 @@ impl PowerLogLinear {
 
 impl<'a> Units<'a> {
     fn of(sample: &'a Sample) -> Self {
-        let (lowest, median) = sample.lowest_and_median();
-        // Equal losses have no spread: any unit will do.
-        let unit = if median > lowest { median - lowest } else { lowest.abs().max(1.0) * 1e-6 };
+        let (lowest, unit) = sample.lowest_and_spread();
         let losses = sample.losses.iter().map(|loss| (loss - lowest) / unit);
         let drawn = sample.drawn();
         Self {

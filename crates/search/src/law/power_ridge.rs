@@ -36,7 +36,7 @@ fn make(options: &LawOptions) -> Box<dyn Law> {
     let fit = |sample: &Sample, _: &LawOptions| -> Result<Box<dyn Fitted>> {
         Ok(Box::new(PowerRidge::fit(sample)))
     };
-    Box::new(Refitted { name: ENTRY.name, least, fit, folds: usize::MAX, options: options.clone() })
+    Box::new(Refitted { name: ENTRY.name, least, fit, options: options.clone() })
 }
 
 /// The law with its coefficients.
@@ -51,9 +51,7 @@ pub(super) struct PowerRidge {
 
 impl PowerRidge {
     pub fn fit(sample: &Sample) -> Self {
-        let (lowest, median) = sample.lowest_and_median();
-        // Equal losses have no spread: any gap will do.
-        let spread = if median > lowest { median - lowest } else { lowest.abs().max(1.0) * 1e-6 };
+        let (lowest, spread) = sample.lowest_and_spread();
         let highest = sample.losses.iter().copied().fold(lowest, f64::max);
         let mut best: Option<Self> = None;
         for exponent in EXPONENTS {

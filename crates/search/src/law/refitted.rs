@@ -1,5 +1,6 @@
 //! A law that is judged by fitting it again without each mixture.
 
+use super::folds::{ALONE, AT_ONCE};
 use super::sample::Sample;
 use super::{Fitted, Law, LawOptions, Observations};
 use crate::error::Result;
@@ -8,18 +9,12 @@ use rayon::prelude::*;
 /// Fits a law to mixtures.
 pub(crate) type FitSample = fn(&Sample, &LawOptions) -> Result<Box<dyn Fitted>>;
 
-/// Up to as many mixtures, each is left out alone.
-const ALONE: usize = 64;
-
 /// A law of the domains' shares.
 pub(crate) struct Refitted {
     pub name: &'static str,
     /// Different mixtures that it needs.
     pub least: fn(usize) -> usize,
     pub fit: FitSample,
-    /// Fits that leaving out costs where there are more than [`ALONE`] mixtures: several are then
-    /// left out at once. A fit has fewer runs than it could have, and errs on the careful side.
-    pub folds: usize,
     pub options: LawOptions,
 }
 
@@ -41,7 +36,7 @@ impl Law for Refitted {
         self.sample(observed)?;
         let mixtures = observed.mixtures();
         let n = mixtures.len();
-        let folds = if n <= ALONE { n } else { n.min(self.folds) };
+        let folds = if n <= ALONE { n } else { AT_ONCE };
         let held_out = (0..folds).into_par_iter().map(|fold| {
             let out: Vec<usize> =
                 mixtures.iter().skip(fold).step_by(folds).flatten().copied().collect();

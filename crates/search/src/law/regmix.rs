@@ -26,7 +26,6 @@ const TREES: usize = 1000;
 const RATE: f64 = 0.01;
 const MOST_LEAVES: usize = 31;
 const SMALLEST_LEAF: usize = 20;
-const FOLDS: usize = 16;
 
 fn least(_: usize) -> usize {
     12
@@ -41,7 +40,7 @@ fn make(options: &LawOptions) -> Box<dyn Law> {
     let fit = |sample: &Sample, _: &LawOptions| -> Result<Box<dyn Fitted>> {
         Ok(Box::new(Forest::fit(sample)))
     };
-    Box::new(Refitted { name: ENTRY.name, least, fit, folds: FOLDS, options: options.clone() })
+    Box::new(Refitted { name: ENTRY.name, least, fit, options: options.clone() })
 }
 
 struct Forest {

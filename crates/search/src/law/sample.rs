@@ -5,6 +5,7 @@
 
 use super::{Observations, Point};
 use crate::error::{Result, SearchError};
+use cuvee_mixer::seed::CounterRng;
 use nalgebra::DMatrix;
 
 /// Different mixtures and their mean losses.
@@ -52,10 +53,14 @@ impl Sample {
         self.shares.ncols()
     }
 
-    /// The mixtures without part `part` of `parts`, and that part: every `parts`-th mixture.
-    pub fn part(&self, part: usize, parts: usize) -> (Self, Self) {
-        let (out, kept): (Vec<usize>, Vec<usize>) =
-            (0..self.len()).partition(|row| row % parts == part);
+    /// The mixtures without part `part` of `parts`, and that part, drawn by `seed`: blocks of a
+    /// design take turns in its order.
+    pub fn part(&self, part: usize, parts: usize, seed: u64) -> (Self, Self) {
+        let rng = CounterRng::new(seed);
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by_key(|row| rng.bits(*row as u64));
+        let out: Vec<usize> = order.iter().copied().skip(part).step_by(parts).collect();
+        let kept: Vec<usize> = (0..self.len()).filter(|row| !out.contains(row)).collect();
         let of = |rows: &[usize]| Self {
             shares: self.shares.select_rows(rows),
             losses: rows.iter().map(|row| self.losses[*row]).collect(),
@@ -69,17 +74,23 @@ impl Sample {
         self.shares.column_iter().map(|shares| shares.iter().any(|share| *share > 0.0)).collect()
     }
 
-    /// The lowest and the median loss.
-    pub fn lowest_and_median(&self) -> (f64, f64) {
+    /// The lowest loss, and how far the others lie above it: the median, or where half of them tie
+    /// the root mean square. Never 0.
+    pub fn lowest_and_spread(&self) -> (f64, f64) {
         let mut sorted = self.losses.clone();
         sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
+        let (lowest, middle) = (sorted[0], sorted.len() / 2);
         let median = if sorted.len() % 2 == 1 {
             sorted[middle]
         } else {
             (sorted[middle - 1] + sorted[middle]) / 2.0
         };
-        (sorted[0], median)
+        if median > lowest {
+            return (lowest, median - lowest);
+        }
+        let squares: f64 = sorted.iter().map(|loss| (loss - lowest).powi(2)).sum();
+        let spread = (squares / sorted.len() as f64).sqrt();
+        (lowest, if spread > 0.0 { spread } else { lowest.abs().max(1.0) * 1e-6 })
     }
 
     /// Σ weight · error², for errors of each mixture.

@@ -60,6 +60,37 @@ fn a_gradient_is_the_slope_of_the_prediction() {
 }
 
 #[test]
+fn one_run_that_went_wrong_does_not_bend_the_default_law() {
+    let (clean, unseen) = (world(40, 6, 21), world(60, 6, 22));
+    let law = (LAWS[0].make)(&LawOptions::default());
+    let rank = |observed: &Observations| {
+        let fitted = law.fit(observed).unwrap();
+        crate::judge::score(&*fitted, &unseen).spearman
+    };
+    let without = rank(&clean);
+    for (run, excess) in [(3, 0.3), (11, 0.3), (25, 3.0), (38, 3.0)] {
+        let mut spoilt = clean.clone();
+        spoilt.losses[run] += excess;
+        let with = rank(&spoilt);
+        assert!(with > without - 0.02, "run {run} + {excess}: {with}, {without} without");
+    }
+}
+
+#[test]
+fn losses_half_of_which_tie_at_the_lowest_have_a_scale() {
+    let mut observed = world(30, 3, 23);
+    let mut sorted = observed.losses.clone();
+    sorted.sort_by(f64::total_cmp);
+    observed.losses.iter_mut().for_each(|loss| *loss = loss.max(sorted[18]));
+    for law in ["power-log-linear", "power-ridge"] {
+        let fitted = (find_law(law).unwrap().make)(&LawOptions::default()).fit(&observed).unwrap();
+        let guesses: Vec<f64> = observed.points.iter().map(|point| fitted.predict(point)).collect();
+        let rank = crate::judge::spearman(&guesses, &observed.losses);
+        assert!(rank > 0.6, "{law} {rank}");
+    }
+}
+
+#[test]
 fn a_fit_is_the_same_whatever_the_threads() {
     let observed = world(45, 3, 2);
     for law in laws_of_shares() {
