@@ -380,7 +380,7 @@ fn rules_make_their_own_runs_and_are_confirmed_alike() {
         let again = place.json(&["search", "config.toml", "--out", "s"]);
         assert_eq!(again, whole, "{rule}");
         let error = place.fails(2, &["search", "pilot", "config.toml", "--out", "s"]);
-        assert!(error.contains(&format!("hint: cuvee search propose ")), "{error}");
+        assert!(error.contains("hint: cuvee search propose "), "{error}");
     }
 }
 
