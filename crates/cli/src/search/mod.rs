@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use cuvee_data::Share;
 use cuvee_search::design::judge_pilot;
 use cuvee_search::document::{FitDocument, PilotDocument, ProposalDocument, ResultDocument};
-use cuvee_words::shell_path;
+use cuvee_words::{counted, shell_path};
 use serde::Serialize;
 use serde_json::json;
 
@@ -320,6 +320,9 @@ fn judged_pilot(search: &Search) -> anyhow::Result<PilotDocument> {
             Batch::Pilot.name(),
         );
     }
+    for why in &made.left_out {
+        search.session.say(format!("note: left out: {why}"));
+    }
     let (weights, runs) = (search.weights(), search.declared.runs);
     let aim = search.aim();
     let found = match search.declared.freeze.is_empty() {
@@ -335,7 +338,17 @@ fn judged_pilot(search: &Search) -> anyhow::Result<PilotDocument> {
             judge_pilot(&frozen.swarm, &weights, &frozen.groups.caps(&aim.caps), runs)
         }
     };
-    Ok(PilotDocument::new(&found.map_err(refused)?, runs))
+    match (found, made.left_out.as_slice()) {
+        (Ok(found), _) => Ok(PilotDocument::new(&found, runs)),
+        (Err(error), []) => Err(refused(error).into()),
+        // The runs that are missing explain what is refused.
+        (Err(error), [first, ..]) => Err(ConfigError(format!(
+            "{}\n{} of the pilot have no result; {first}\nhint: a lower learning rate (search.proxy.train.lr), and another --out",
+            cuvee_words::without_hints(&error.to_string()),
+            counted(made.left_out.len(), "run"),
+        ))
+        .into()),
+    }
 }
 
 /// Whether the search goes on after its pilot.

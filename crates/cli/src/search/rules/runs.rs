@@ -10,7 +10,13 @@ use crate::config::{Config, ConfigError};
 use crate::sweep::{self, Arm, Run, Status, Unwatched};
 
 /// The folder of a rule's runs, in that of the search.
-const RUNS: &str = "rule";
+pub const RUNS: &str = "rule";
+
+/// A cheap run on the prior.
+pub(super) fn on_prior(search: &Search) -> Config {
+    let prior: Vec<f64> = search.declared.domains.iter().map(|domain| domain.prior).collect();
+    Config { mixture: of_shares(search, &prior), ..search.design.proxy.clone() }
+}
 
 /// The mixture of one knob as a config names it.
 pub(super) fn of_shares(search: &Search, shares: &[f64]) -> MixtureSpec {
@@ -23,12 +29,10 @@ fn alone(search: &Search, place: usize) -> Vec<f64> {
     (0..domains).map(|domain| if domain == place { 1.0 } else { 0.0 }).collect()
 }
 
-/// A cheap run on one domain, which it may go through more often than the target run would: nothing
-/// of that domain alone is proposed.
+/// A cheap run on one domain, which it may go through more often than the target run would, as any
+/// cheap run may: nothing of that domain alone is proposed.
 pub(super) fn on_one_domain(search: &Search, config: &Config, place: usize) -> Config {
-    let mut config = Config { mixture: of_shares(search, &alone(search, place)), ..config.clone() };
-    config.domains.iter_mut().for_each(|domain| domain.max_epochs = None);
-    config
+    Config { mixture: of_shares(search, &alone(search, place)), ..config.clone() }
 }
 
 /// Makes the runs `named`, and gives their folders.
