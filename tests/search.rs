@@ -462,6 +462,24 @@ fn a_confirmation_is_not_collected_before_all_of_its_runs_are_there() {
 }
 
 #[test]
+fn to_collect_makes_no_run_of_a_rule_and_no_round() {
+    let place = place(SEARCH);
+    let args = ["search", "config.toml", "--out", "s", "--collect", "--set", "search.law=mixmin"];
+    let error = place.fails(2, &args);
+    assert!(error.contains("expected the finished run alone-1 seed 1 of the rule"), "{error}");
+    assert!(error.contains("hint: cuvee search propose config.toml --out s"), "{error}");
+    assert!(!place.path("s/rule").exists());
+    write(&place, &SEARCH.replace("runs = 12", "runs = 16\nbatch = 2\nlaw = \"linear\""));
+    let stage = |stage: &'static str| ["search", stage, "config.toml", "--out", "t", "-q"];
+    place.ok(&stage("pilot"));
+    let error = place.fails(2, &[&stage("swarm")[..], &["--collect"]].concat());
+    assert!(error.contains("hint: cuvee search swarm config.toml --out t"), "{error}");
+    assert!(!place.path("t/swarm").exists() && !place.path("t/swarm.csv").exists());
+    place.ok(&stage("swarm"));
+    place.ok(&[&stage("swarm")[..], &["--collect"]].concat());
+}
+
+#[test]
 fn a_fit_that_was_cut_short_is_written_anew() {
     let place = place(SEARCH);
     for stage in ["pilot", "swarm", "fit"] {

@@ -34,6 +34,8 @@ pub struct Opening {
     pub workers: usize,
     /// Whether nothing is to be written.
     pub dry: bool,
+    /// Whether no run is to be made.
+    pub collect: bool,
 }
 
 /// A search whose declaration stands.
@@ -54,6 +56,8 @@ pub struct Search<'a> {
     pub device: DeviceSpec,
     /// Runs at once.
     pub jobs: usize,
+    /// Whether no run is to be made.
+    pub collect: bool,
 }
 
 impl<'a> Search<'a> {
@@ -105,7 +109,8 @@ impl<'a> Search<'a> {
             declared = registration::open(&folder, declared, &session.interrupted)?;
         }
         let config = path.to_owned();
-        Ok(Self { session, config, folder, design, declared, corpus, device, jobs })
+        let collect = opening.collect;
+        Ok(Self { session, config, folder, design, declared, corpus, device, jobs, collect })
     }
 
     /// Engine and number type of every run.

@@ -240,7 +240,8 @@ fn open<'a>(
     dry: bool,
 ) -> anyhow::Result<Search<'a>> {
     let workers = how.shard.map_or(1, |share| share.count() as usize);
-    let search = Search::open(config, session, Opening { jobs: how.jobs, workers, dry })?;
+    let opening = Opening { jobs: how.jobs, workers, dry, collect: how.collect };
+    let search = Search::open(config, session, opening)?;
     session.say(search.hints());
     Ok(search)
 }
@@ -389,6 +390,8 @@ fn swarm(search: &Search, how: &How) -> anyhow::Result<bool> {
         if in_rounds {
             search.make_rounds(judged_pilot(search)?.sigma)?;
         }
+    } else if in_rounds && !search.rounds_ended()? {
+        return not_yet(search, "rounds that have ended", Batch::Swarm.name());
     }
     if how.shard.is_some() {
         return Ok(false);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cuvee_mixer::MixtureSpec;
 
-use super::super::declared::Search;
+use super::super::declared::{Search, not_yet};
 use super::super::design::mixture_spec;
 use crate::config::{Config, ConfigError};
 use crate::sweep::{self, Arm, Run, Status, Unwatched};
@@ -46,12 +46,18 @@ pub(super) fn make(search: &Search, named: Vec<(String, Config)>) -> anyhow::Res
     let seed = search.declared.seed;
     let runs: Vec<Run> = (0..arms.len()).map(|arm| Run { arm, seed, sampled: false }).collect();
     let sweep = search.sweep(&folder, &arms, &plans);
-    sweep.run(std::slice::from_ref(&runs), search.jobs, &Unwatched, search.session)?;
+    if !search.collect {
+        sweep.run(std::slice::from_ref(&runs), search.jobs, &Unwatched, search.session)?;
+    }
     let mut folders = Vec::with_capacity(runs.len());
     for run in runs {
         let folder = sweep.run_folder(run);
         match sweep::status(&folder, plans[run.arm].steps)? {
             Status::Finished => folders.push(folder),
+            Status::Unfinished(_) if search.collect => {
+                let what = format!("the finished run {} of the rule", sweep.run_name(run));
+                return not_yet(search, &what, "propose");
+            }
             Status::Stopped(_) | Status::Unfinished(_) => {
                 return Err(ConfigError(format!(
                     "the run {} ended without a result, and the rule needs it\nhint: a lower learning rate (search.proxy.train.lr)",
