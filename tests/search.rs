@@ -288,6 +288,12 @@ fn bad_input_is_refused_by_its_key_before_anything_is_written() {
         ("search.proxy.train.warmup=100", "search.proxy.train.warmup: expected at most"),
         ("search.proxy.train={ steps = 3, tokens = \"1k\" }", "either `steps` or `tokens`"),
         ("search.jobs=0", "search.jobs"),
+        ("search.two_knob=4", "hint: law = \"two-knob\""),
+        ("search={ law = \"auto\", two_knob = 4 }", "search.two_knob: expected a law that"),
+        ("search={ law = \"unimax\", two_knob = 4 }", "search.two_knob: expected a law that"),
+        ("search.seed=9223372036854775807", "search.seed: expected at most 92233720368537"),
+        ("search.seed=9223372036853775806", "search.seed: expected at most 92233720368537"),
+        ("seed=9223372036854775807", ": seed: expected at most 92233720368537"),
         ("order_seed=3", "expected no order_seed"),
         ("domain.prose.importance=-1", "importance"),
         ("train.steps=100000000", "domain.max_epochs: expected domains that can fill"),
@@ -338,6 +344,156 @@ fn a_plan_says_what_it_costs_and_makes_nothing() {
 }
 
 #[test]
+fn a_plan_counts_the_runs_of_rules_and_of_rounds() {
+    let place = place(SEARCH);
+    for (law, runs) in
+        [("doremi", Some(2)), ("mixmin", Some(2)), ("demix", Some(3)), ("unimax", None)]
+    {
+        let law = format!("search.law={law}");
+        let plan = ["search", "config.toml", "--out", "s", "--plan", "--json", "--set", &law];
+        let output = place.ok(&plan);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!said.contains("enough") && !said.contains("in the swarm"), "{said}");
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let stages = plan["stages"].as_array().unwrap();
+        let of_rule = stages.iter().find(|stage| stage["stage"] == "rule");
+        assert_eq!(of_rule.map(|stage| stage["runs"].as_u64().unwrap()), runs, "{law}: {plan}");
+        assert!(of_rule.is_none_or(|stage| stage["seconds"].as_f64().unwrap() > 0.0));
+    }
+    write(&place, &SEARCH.replace("runs = 12", "runs = 20\nbatch = 4"));
+    let output = place.ok(&["search", "config.toml", "--out", "s", "--plan", "--json"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    let row = said.lines().find(|line| line.trim_start().starts_with("rounds")).unwrap();
+    assert!(row.contains("8 runs") && row.ends_with("at most"), "{said}");
+    assert!(!place.path("s").exists());
+}
+
+#[test]
+fn a_cap_that_makes_mixtures_one_has_each_run_once_in_a_folder_of_its_own() {
+    // The prior asks for more than the cap leaves, and a cheap run is longer than the final one.
+    let search = SEARCH.replace("steps = 6", "steps = 12");
+    let place = place(&search);
+    let free = place.json(&["search", "config.toml", "--out", "free", "--plan"]);
+    assert_eq!(free["domains"], 2);
+    place.ok(&["search", "pilot", "config.toml", "--out", "free", "-q"]);
+    let declared = &document(&place.path("free/search.json"))["declared"];
+    let epochs = declared["domains"][0]["epochs_per_share"].as_f64().unwrap();
+    let cap = format!("domain.prose.max_epochs={}", 0.5 * epochs);
+    let args = ["search", "config.toml", "--out", "s", "--set", &cap];
+    place.ok(&[&args[..], &["-q"]].concat());
+    let declared = &document(&place.path("s/search.json"))["declared"];
+    let (prior, cap) = (&declared["domains"][0]["prior"], &declared["domains"][0]["cap"]);
+    assert!((prior.as_f64().unwrap() - 0.5).abs() < 1e-6, "{prior} {cap}");
+    for stage in ["pilot", "swarm"] {
+        let mut mixtures = BTreeMap::new();
+        for run in declared[stage].as_array().unwrap() {
+            let known = mixtures.entry(run["mixture"].to_string()).or_insert(&run["sampling"]);
+            for (one, other) in
+                known.as_array().unwrap().iter().zip(run["sampling"].as_array().unwrap())
+            {
+                let apart = one.as_f64().unwrap() - other.as_f64().unwrap();
+                assert!(apart.abs() < 1e-8, "{run}");
+            }
+        }
+    }
+    let table = read(&place.path("s/swarm.csv"));
+    let mut names: Vec<&str> =
+        table.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
+    let runs = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), runs, "{names:?}");
+}
+
+#[test]
+fn a_law_that_needs_more_runs_gets_them_where_nobody_says_how_many() {
+    let place = place(&SEARCH.replace("runs = 12\n", ""));
+    for (sets, runs) in [
+        (&["search.law=regmix"][..], 18),
+        (&["search.law=power-log-linear"], 12),
+        (&["search.law=regmix", "search.batch=2"], 18),
+    ] {
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        let args = ["search", "config.toml", "--out", "s", "--plan"];
+        assert_eq!(place.json(&[&args[..], &sets].concat())["runs"], runs, "{sets:?}");
+    }
+}
+
+/// A learning rate that ends a run without a result.
+const WILD: &str = "{ lr = 1e30, clip = 0.0, warmup = 0 }";
+
+#[test]
+fn a_confirmation_in_which_all_runs_diverge_says_why() {
+    let place = place(
+        &format!("{SEARCH}law = \"unimax\"\n[search.proxy.train]\nlr = 3e-3\n")
+            .replace("proxy = { train = { steps = 6 }, eval = { tune_sequences = 4 } }\n", ""),
+    );
+    let wild = ["--set", "train.lr=1e30", "--set", "train.clip=0.0", "--set", "train.warmup=0"];
+    let error = place.fails(2, &[&["search", "config.toml", "--out", "s"], &wild[..]].concat());
+    assert!(error.contains("all 6 diverged; uniform seed 1000001 ended after step"), "{error}");
+    assert!(error.contains("hint: a lower train.lr") && !error.contains("--collect"), "{error}");
+}
+
+#[test]
+fn a_pilot_without_results_says_what_its_runs_met() {
+    let search = SEARCH.replace("train = { steps = 6 }", &format!("train = {WILD}"));
+    let place = place(&search);
+    let error = place.fails(2, &["search", "pilot", "config.toml", "--out", "s"]);
+    assert!(error.contains("note: left out: pilot/uniform/seed-1 ended after step"), "{error}");
+    assert!(error.contains("6 runs of the pilot have no result; pilot/uniform/seed-1"), "{error}");
+    assert!(error.contains("hint: a lower learning rate (search.proxy.train.lr)"), "{error}");
+}
+
+#[test]
+fn a_confirmation_is_not_collected_before_all_of_its_runs_are_there() {
+    let place = place(&format!("{SEARCH}law = \"unimax\"\n"));
+    place.ok(&["search", "propose", "config.toml", "--out", "s", "-q"]);
+    place.ok(&["search", "confirm", "config.toml", "--out", "s", "-q", "--shard", "1/2"]);
+    for stage in [&["search", "confirm"][..], &["search"]] {
+        let args = [stage, &["config.toml", "--out", "s", "--collect"]].concat();
+        let error = place.fails(2, &args);
+        assert!(error.contains("expected finished runs of the confirmation, "), "{error}");
+        assert!(error.contains("hint: cuvee search confirm config.toml --out s"), "{error}");
+        assert!(!place.path("s/result.json").exists());
+    }
+    place.ok(&["search", "confirm", "config.toml", "--out", "s", "-q", "--shard", "2/2"]);
+    place.ok(&["search", "confirm", "config.toml", "--out", "s", "-q", "--collect"]);
+    assert!(place.path("s/result.json").exists());
+}
+
+#[test]
+fn to_collect_makes_no_run_of_a_rule_and_no_round() {
+    let place = place(SEARCH);
+    let args = ["search", "config.toml", "--out", "s", "--collect", "--set", "search.law=mixmin"];
+    let error = place.fails(2, &args);
+    assert!(error.contains("expected the finished run alone-1 seed 1 of the rule"), "{error}");
+    assert!(error.contains("hint: cuvee search propose config.toml --out s"), "{error}");
+    assert!(!place.path("s/rule").exists());
+    write(&place, &SEARCH.replace("runs = 12", "runs = 16\nbatch = 2\nlaw = \"linear\""));
+    let stage = |stage: &'static str| ["search", stage, "config.toml", "--out", "t", "-q"];
+    place.ok(&stage("pilot"));
+    let error = place.fails(2, &[&stage("swarm")[..], &["--collect"]].concat());
+    assert!(error.contains("hint: cuvee search swarm config.toml --out t"), "{error}");
+    assert!(!place.path("t/swarm").exists() && !place.path("t/swarm.csv").exists());
+    place.ok(&stage("swarm"));
+    place.ok(&[&stage("swarm")[..], &["--collect"]].concat());
+}
+
+#[test]
+fn a_fit_that_was_cut_short_is_written_anew() {
+    let place = place(SEARCH);
+    for stage in ["pilot", "swarm", "fit"] {
+        place.ok(&["search", stage, "config.toml", "--out", "s", "-q"]);
+    }
+    let (path, whole) = (place.path("s/fit.json"), read(&place.path("s/fit.json")));
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let error = place.fails(2, &["search", "propose", "config.toml", "--out", "s"]);
+    assert!(error.contains("hint: cuvee search fit config.toml --out s writes it anew"), "{error}");
+    place.ok(&["search", "fit", "config.toml", "--out", "s", "-q"]);
+    assert_eq!(read(&path), whole);
+}
+
+#[test]
 fn hours_are_turned_into_runs_once() {
     let search = SEARCH.replace("runs = 12", "hours = 0.02");
     let place = place(&search);
@@ -348,6 +504,7 @@ fn hours_are_turned_into_runs_once() {
     let error =
         place.fails(2, &["search", "config.toml", "--out", "t", "--set", "search.hours=0.000001"]);
     assert!(error.contains("search.hours: expected time for 12 runs"), "{error}");
+    assert!(!error.contains("hint: search.hours = 0.00,"), "{error}");
     assert!(!place.path("t").exists());
 }
 
@@ -419,6 +576,14 @@ fn what_is_drawn_and_what_counts_are_searched_apart_where_that_is_asked_for() {
     place.ok(&["search", "config.toml", "--out", "s", "-q"]);
     let table = read(&place.path("s/swarm.csv"));
     assert_eq!(table.lines().filter(|line| line.contains("two-knob")).count(), 4);
+    // The other layout has one mixture a run.
+    let tables = ["--mixtures", "ratios.csv", "--metrics", "metrics.csv"];
+    let said = place.ok(&[&["search", "export", "s"], &tables[..]].concat()).stderr;
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("note: left out: 4 runs in which what is drawn"), "{said}");
+    let exported = read(&place.path("ratios.csv"));
+    assert_eq!(exported.lines().count(), table.lines().count() - 4);
+    assert!(!exported.contains("two-knob"), "{exported}");
     let proposal = document(&place.path("s/proposal.json"));
     let mixtures = proposal["predictions"]["mixtures"].as_array().unwrap();
     assert!(mixtures.iter().any(|m| m["role"] == "proposal"));
@@ -467,6 +632,7 @@ fn a_law_is_fitted_to_tables_and_scored_by_runs_that_were_kept_aside() {
         (&["--target", "loss", "--law", "lineer"], "lineer"),
         (&["--target", "loss", "--runs", "41"], "41"),
         (&["--target", "loss", "--runs", "2"], "2"),
+        (&["--target", "loss", "--runs", "0"], "--runs: expected at least 1, found 0"),
         (&["--target", "loss", "--test-mixtures", "no.csv", "--test-metrics", "no.csv"], "no.csv"),
     ] {
         let error = place.fails(2, &[&fit[..], args].concat());
@@ -485,6 +651,14 @@ fn a_swarm_goes_out_in_another_programs_layout_and_comes_back() {
     }
     let tables = ["--mixtures", "ratios.csv", "--metrics", "metrics.csv"];
     place.ok(&[&["search", "export", "s"], &tables[..]].concat());
+    for (ratios, metrics) in [("x.csv", "x.csv"), ("x.csv", "./x.csv"), ("s/swarm.csv", "x.csv")] {
+        let swarm = read(&place.path("s/swarm.csv"));
+        let args = ["search", "export", "s", "--mixtures", ratios, "--metrics", metrics];
+        let error = place.fails(2, &args);
+        assert!(error.contains("expected a file of its own"), "{error}");
+        assert_eq!(read(&place.path("s/swarm.csv")), swarm);
+        assert!(!place.path("x.csv").exists());
+    }
     let ratios = read(&place.path("ratios.csv"));
     assert!(ratios.lines().next().unwrap().starts_with("run,name,index,"), "{ratios}");
     place.ok(&[&["search", "import"], &tables[..], &["back.csv"]].concat());

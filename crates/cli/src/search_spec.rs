@@ -12,7 +12,7 @@ use serde::Deserialize;
 pub struct SearchSpec {
     /// What differs in a cheap run.
     pub proxy: ProxySpec,
-    /// Runs of the swarm. Default: three a domain, and no fewer than 12.
+    /// Runs of the swarm. Default: three a domain, no fewer than 12, and as many as the law needs.
     pub runs: Option<usize>,
     /// Hours that pilot and swarm may take on this machine, in place of `runs`.
     pub hours: Option<f64>,

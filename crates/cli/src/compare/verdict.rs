@@ -137,6 +137,17 @@ fn input_of_design(
         });
     }
     let Some(first) = first else {
+        if let Some(reason) = notes.first()
+            && diverged.len() == design.arms.len() * design.seeds.len()
+        {
+            return Err(ConfigError(format!(
+                "{}: expected finished runs, found that all {} diverged; {}\nhint: a lower train.lr, and another --out",
+                printable_path(folder),
+                diverged.len(),
+                reason.trim_end_matches('.')
+            ))
+            .into());
+        }
         return Err(ConfigError(format!(
             "{}: expected finished runs, found none\nhint: leave --collect out to make them",
             printable_path(folder)

@@ -11,13 +11,15 @@ use cuvee_search::document::{
 use cuvee_search::output::{FORMATS, Output, Verified};
 use cuvee_words::{counted, shell_path};
 
-use super::declared::Search;
+use super::declared::{Search, not_yet};
 use super::design::{mixture_spec, refused};
 use super::registration::write_document;
 use crate::compare::{CompareArgs, of_config};
+use crate::compare_spec::REPLICA;
 use crate::config::Config;
 use crate::report::write_search_page;
 use crate::session::{Common, Session};
+use crate::sweep::{self, Status};
 
 /// Where the confirmation is declared once it has begun, in the folder of a search.
 pub const COMPARISON: &str = "confirm/compare.json";
@@ -69,8 +71,15 @@ impl Search<'_> {
         share: Option<Share>,
         collect: bool,
     ) -> anyhow::Result<Option<Comparison>> {
+        if collect {
+            let missing = self.missing(proposal)?;
+            if missing > 0 {
+                let what = format!("finished runs of the confirmation, {missing} more");
+                return not_yet(self, &what, FOLDER);
+            }
+        }
         let config = self.folder.join(CONFIG);
-        cuvee_fs::write_file(&config, self.confirm_config(proposal)?.as_bytes())?;
+        cuvee_fs::write_file_concurrently(&config, self.confirm_config(proposal)?.as_bytes())?;
         let args = CompareArgs {
             what: vec![config.clone()],
             plan: false,
@@ -90,6 +99,24 @@ impl Search<'_> {
         };
         let session = Session { common, interrupted: self.session.interrupted.clone() };
         of_config(&args, &config, &session)
+    }
+
+    /// Runs of the confirmation that are not there yet.
+    fn missing(&self, proposal: &ProposalDocument) -> anyhow::Result<usize> {
+        let folder = self.folder.join(FOLDER);
+        let again = format!("{}{REPLICA}", ConfirmRole::Uniform.name());
+        let arms = arms(proposal).into_iter().map(|mixture| mixture.arm.as_str());
+        let mut missing = 0;
+        for arm in arms.chain([again.as_str()]) {
+            for seed in &self.declared.confirm_seeds {
+                let run = folder.join(arm).join(format!("seed-{seed}"));
+                match sweep::status(&run, self.declared.target.steps)? {
+                    Status::Finished | Status::Stopped(_) => {}
+                    Status::Unfinished(_) => missing += 1,
+                }
+            }
+        }
+        Ok(missing)
     }
 
     /// The config of the confirmation: the target run, and the mixtures as arms.
@@ -164,7 +191,7 @@ impl Search<'_> {
                 0 => self.folder.join(MIXTURE),
                 _ => folder.join(format!("{}.{}", format.name, format.extension)),
             };
-            cuvee_fs::write_file(&path, (format.render)(&output).as_bytes())?;
+            cuvee_fs::write_file_concurrently(&path, (format.render)(&output).as_bytes())?;
         }
         Ok(())
     }

@@ -3,21 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use cuvee_data::Corpus;
-use cuvee_search::design::{DesignInput, least_runs};
+use cuvee_search::design::DesignInput;
 use cuvee_search::document::{Declared, DeclaredConfig, DeclaredDomain, VERSION};
 use cuvee_search::propose::Aim;
 use cuvee_train::{DataFingerprint, DeviceSpec, EngineKind, Precision};
 use cuvee_words::{counted, printable_path, shell_path};
 
-use super::design::{Design, Method, refused};
+use super::design::{CONFIRM_SEEDS, Design, Method, refused};
 use super::mixtures::{arms, designed};
 use super::registration;
 use crate::config::{Config, ConfigError};
 use crate::session::Session;
 use crate::sweep::{self, Cost, Sharing, Sweep, Wanted, arithmetic_of, engine_name};
-
-/// Added to a search's seed for the first seed of its confirmation, which no cheap run has.
-const CONFIRM_SEEDS: u64 = 1_000_000;
 
 /// Smallest share that a law may propose.
 const FLOOR: f64 = 1e-4;
@@ -37,6 +34,8 @@ pub struct Opening {
     pub workers: usize,
     /// Whether nothing is to be written.
     pub dry: bool,
+    /// Whether no run is to be made.
+    pub collect: bool,
 }
 
 /// A search whose declaration stands.
@@ -57,6 +56,8 @@ pub struct Search<'a> {
     pub device: DeviceSpec,
     /// Runs at once.
     pub jobs: usize,
+    /// Whether no run is to be made.
+    pub collect: bool,
 }
 
 impl<'a> Search<'a> {
@@ -108,7 +109,8 @@ impl<'a> Search<'a> {
             declared = registration::open(&folder, declared, &session.interrupted)?;
         }
         let config = path.to_owned();
-        Ok(Self { session, config, folder, design, declared, corpus, device, jobs })
+        let collect = opening.collect;
+        Ok(Self { session, config, folder, design, declared, corpus, device, jobs, collect })
     }
 
     /// Engine and number type of every run.
@@ -214,7 +216,8 @@ fn runs_in(
     opening: Opening,
     threads: Option<usize>,
 ) -> anyhow::Result<usize> {
-    let input = design_input(design, domains, least_runs(domains.len()));
+    let least = design.usual_runs(domains.len());
+    let input = design_input(design, domains, least);
     let [pilot, _] = designed(&input).map_err(refused)?;
     let (mut arms, mut runs) = arms(&design.proxy, domains, &pilot);
     let plans = sweep::resolve(&mut arms, 0, corpus, device, None)?;
@@ -233,19 +236,25 @@ fn runs_in(
     let sweep = Sweep { noun: "search", folder, arms: &arms, plans: &plans, corpus, device };
     let seconds = Cost::new(&sweep, &runs, 0, sharing).seconds.unwrap_or(f64::INFINITY);
     let fitting = (hours * 3600.0 / seconds.max(1e-9)) as usize;
-    let least = least_runs(domains.len());
     let runs = fitting.saturating_sub(pilot.len());
     if runs < least {
         return Err(ConfigError(format!(
-            "search.hours: expected time for {} over {} domains, found time for {runs}: a run takes about {} here, {jobs} at once\nhint: search.hours = {:.2}, or smaller proxies",
+            "search.hours: expected time for {} over {} domains, found time for {runs}: a run takes about {} here, {jobs} at once\nhint: search.hours = {}, or smaller proxies",
             counted(least, "run"),
             domains.len(),
             cuvee_report::duration(seconds * jobs as f64),
-            (least + pilot.len() + 1) as f64 * seconds / 3600.0
+            at_least((least + pilot.len() + 1) as f64 * seconds / 3600.0)
         ))
         .into());
     }
     Ok(runs)
+}
+
+/// A number that is no smaller, with two digits that count, or two decimals.
+fn at_least(value: f64) -> String {
+    let decimals = (1.0 - value.log10().floor()).clamp(2.0, 15.0) as usize;
+    let unit = 10_f64.powi(decimals as i32);
+    format!("{:.decimals$}", (value * unit).ceil() / unit)
 }
 
 fn design_input(design: &Design, domains: &[DeclaredDomain], runs: usize) -> DesignInput {
@@ -291,7 +300,7 @@ fn declare(
                 law.name,
                 domains.len(),
                 mixtures.len(),
-                least_runs(domains.len()).max(least + 6)
+                design.usual_runs(domains.len())
             ))
             .into());
         }
@@ -368,4 +377,22 @@ pub fn not_yet<T>(search: &Search, what: &str, stage: &str) -> anyhow::Result<T>
         search.as_typed()
     ))
     .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::at_least;
+
+    #[test]
+    fn hours_that_are_advised_are_never_0_and_never_too_few() {
+        for (value, text) in
+            [(0.000_012_3, "0.000013"), (0.0049, "0.0049"), (0.0341, "0.035"), (1.231, "1.24")]
+        {
+            assert_eq!(at_least(value), text);
+        }
+        for value in [1e-9, 3.3e-4, 0.5, 2.0, 123.456] {
+            let advised: f64 = at_least(value).parse().unwrap_or(0.0);
+            assert!(advised >= value && advised <= value * 1.2, "{value} {advised}");
+        }
+    }
 }

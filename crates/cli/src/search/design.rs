@@ -104,6 +104,19 @@ pub struct Design {
 /// Runs before the first round, at least.
 const FIRST_RUNS: usize = 12;
 
+/// Runs beyond the different mixtures that a law needs: those of the uniform mixture that repeat
+/// it, and a few that tell what the fit is worth.
+const SPARE_RUNS: usize = 6;
+
+/// Of them, those that repeat the uniform mixture before the first round.
+const REPEATED: usize = 2;
+
+/// The law that tells what is drawn from what counts.
+const TWO_KNOB: &str = "two-knob";
+
+/// Added to a search's seed for the first seed of its confirmation, which no cheap run has.
+pub const CONFIRM_SEEDS: u64 = 1_000_000;
+
 /// Evaluations of a cheap run where its config does not say how often.
 const EVALUATIONS: u64 = 4;
 
@@ -140,12 +153,29 @@ impl Design {
             ))
             .into());
         }
+        let knows_two = matches!(method, Method::Law(law) if law.name == TWO_KNOB);
+        if spec.two_knob > 0 && !knows_two {
+            return Err(refused(format!(
+                "search.two_knob: expected a law that tells what is drawn from what counts, found law = \"{}\"\nhint: law = \"{TWO_KNOB}\", or remove search.two_knob",
+                spec.law
+            ))
+            .into());
+        }
+        let seed = spec.seed.unwrap_or(target.seed);
+        // A config holds seeds as signed numbers.
+        let largest = (i64::MAX as u64) - CONFIRM_SEEDS - spec.confirm_seeds as u64;
+        if seed > largest {
+            let key = if spec.seed.is_some() { "search.seed" } else { "seed" };
+            return Err(refused(format!(
+                "{key}: expected at most {largest}, since the confirmation's seeds begin {CONFIRM_SEEDS} later, found {seed}\nhint: a smaller seed; any will do"
+            ))
+            .into());
+        }
         target.train.validate().map_err(|e| refused(e.to_string()))?;
         target.eval.validate().map_err(|e| refused(e.to_string()))?;
         fetch_model(&mut target, session)?;
         let mut proxy = proxy_of(&target, &spec, &origin)?;
         fetch_model(&mut proxy, session)?;
-        let seed = spec.seed.unwrap_or(target.seed);
         Ok(Self { spec, method, seed, target, proxy })
     }
 
@@ -196,7 +226,9 @@ impl Design {
             ))
         })?;
         let vocab_size = corpus.tokenizer.vocab_size();
-        let (plan, mixer) = Plan::new(target, domains, vocab_size, Path::new(""))?;
+        // The prior may ask for more than the caps leave: it is brought within them below.
+        let uncapped = without_caps(target.clone());
+        let (plan, mixer) = Plan::new(&uncapped, domains, vocab_size, Path::new(""))?;
         // What learns has no share before it has run.
         let share = |i: usize| match mixer.learns() {
             true => tokens(i) as f64,
@@ -220,14 +252,27 @@ impl Design {
 
     /// Runs of the swarm: as the config says, or as many as are needed.
     pub fn runs(&self, domains: usize) -> usize {
-        self.spec.runs.unwrap_or_else(|| least_runs(domains))
+        self.spec.runs.unwrap_or_else(|| self.usual_runs(domains))
+    }
+
+    /// Runs of the swarm where nobody says how many: as many as the design and the law need.
+    pub fn usual_runs(&self, domains: usize) -> usize {
+        let of_law = match self.method {
+            Method::Law(law) => (law.least)(domains) + SPARE_RUNS,
+            Method::Auto | Method::Rule(_) => 0,
+        };
+        least_runs(domains).max(of_law)
     }
 
     /// Of `runs`, those that the design asks for; rounds ask for the others.
     pub fn designed(&self, domains: usize, runs: usize) -> usize {
+        let of_law = match self.method {
+            Method::Law(law) => (law.least)(domains) + REPEATED,
+            Method::Auto | Method::Rule(_) => 0,
+        };
         match self.spec.batch {
             0 => runs,
-            _ => runs.min((2 * domains + 2).max(FIRST_RUNS)),
+            _ => runs.min((2 * domains + 2).max(FIRST_RUNS).max(of_law)),
         }
     }
 
@@ -261,7 +306,8 @@ pub fn mixture_spec(
 /// The config of cheap runs.
 fn proxy_of(target: &Config, spec: &SearchSpec, origin: &str) -> anyhow::Result<Config> {
     let own = &spec.proxy;
-    let mut proxy = target.clone();
+    // `max_epochs` is said of the final run, whose caps the design keeps. Cheap runs may be longer.
+    let mut proxy = without_caps(target.clone());
     if let Some(model) = &own.model {
         proxy.model = model.clone();
     }
@@ -279,6 +325,12 @@ fn proxy_of(target: &Config, spec: &SearchSpec, origin: &str) -> anyhow::Result<
     proxy.checkpoint.keep = 1;
     proxy.log.tensorboard = false;
     Ok(proxy)
+}
+
+/// `config` with domains that may be gone through any number of times.
+fn without_caps(mut config: Config) -> Config {
+    config.domains.iter_mut().for_each(|domain| domain.max_epochs = None);
+    config
 }
 
 fn fetch_model(config: &mut Config, session: &Session) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! The law: which one, fitted to the swarm, and what it is worth by its own held-out predictions.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cuvee_search::document::{FitDocument, Judged, Reached, TargetFit};
 use cuvee_search::judge::{choose, judge_predictions, reach};
@@ -14,12 +15,16 @@ use rayon::prelude::*;
 use super::cheap::Batch;
 use super::declared::{Search, not_yet};
 use super::design::{Method, refused};
-use super::registration::{read_document, write_document};
+use super::registration::{read_or, write_document};
 use crate::config::ConfigError;
+use crate::session::{Interrupted, Session};
 
 /// The swarm's name in the folder of a search, and the fit's.
 pub const SWARM: &str = "swarm.csv";
 const FIT: &str = "fit.json";
+
+/// So many targets are fitted without a word.
+const FEW_TARGETS: usize = 8;
 
 /// A swarm, as laws see it.
 pub struct Observed {
@@ -49,7 +54,7 @@ impl Search<'_> {
             self.session.say(format!("note: left out: {why}"));
         }
         let path = self.folder.join(SWARM);
-        Ok(cuvee_fs::write_file(&path, write_table(&made.swarm).as_bytes())?)
+        Ok(cuvee_fs::write_file_concurrently(&path, write_table(&made.swarm).as_bytes())?)
     }
 
     /// Where that table is.
@@ -110,8 +115,7 @@ impl Search<'_> {
                 .into());
             }
         };
-        let judged = judge(law, &self.law_options(), &observed.targets, &self.weights());
-        let judged = judged.map_err(refused)?;
+        let judged = self.judged(law, &observed)?;
         let fitted = self.fitted(law, &observed)?;
         let domains = observed.targets.first().map(reach).unwrap_or_default();
         let there: Vec<&str> = observed.swarm.runs.iter().map(|run| run.name.as_str()).collect();
@@ -159,7 +163,8 @@ impl Search<'_> {
         &self,
         observed: &Observed,
     ) -> anyhow::Result<(FitDocument, &'static LawEntry)> {
-        let fit: Option<FitDocument> = read_document(&self.folder.join(FIT))?;
+        let hint = format!("cuvee search fit {} writes it anew", self.as_typed());
+        let fit: Option<FitDocument> = read_or(&self.folder.join(FIT), &hint)?;
         let Some(fit) = fit.filter(|fit| fit.swarm == observed.hash) else {
             return not_yet(self, &format!("a fit of the swarm, {FIT}"), "fit");
         };
@@ -180,12 +185,57 @@ impl Search<'_> {
         observed: &Observed,
     ) -> anyhow::Result<Vec<Box<dyn Fitted>>> {
         let seed = self.declared.seed;
-        let cleaned = without_block_effects(&observed.swarm, law, seed).map_err(refused)?;
         let form = (law.make)(&self.law_options());
-        let fit = |target| form.fit(&observations(&cleaned, target)?);
-        let fits = (0..cleaned.targets.len()).into_par_iter().map(fit);
-        Ok(fits.collect::<Result<_, _>>().map_err(refused)?)
+        let fit = |target| {
+            let own = of_target(&observed.swarm, target);
+            let cleaned = without_block_effects(&own, law, seed)?;
+            form.fit(&observations(&cleaned, 0)?)
+        };
+        per_target(self.session, "fitted", observed.targets.len(), fit)
     }
+
+    fn judged(&self, law: &'static LawEntry, observed: &Observed) -> anyhow::Result<Judgements> {
+        let (options, targets) = (self.law_options(), &observed.targets);
+        let form = (law.make)(&options);
+        let predict = |target: usize| form.leave_one_out(&targets[target]);
+        let predicted = per_target(self.session, "judged", targets.len(), predict)?;
+        Ok(judge(law, &options, targets, &predicted, &self.weights()))
+    }
+}
+
+/// The swarm with one of its targets alone.
+fn of_target(swarm: &Swarm, target: usize) -> Swarm {
+    let mut own = swarm.clone();
+    own.targets = vec![swarm.targets[target].clone()];
+    for run in &mut own.runs {
+        run.tune = vec![run.tune[target]];
+    }
+    own
+}
+
+/// What `work` finds for each of `count` targets; says how far it is where there are many.
+///
+/// # Errors
+/// [`Interrupted`], which is noticed between targets; what `work` refuses.
+fn per_target<T: Send>(
+    session: &Session,
+    verb: &str,
+    count: usize,
+    work: impl Fn(usize) -> cuvee_search::Result<T> + Sync,
+) -> anyhow::Result<Vec<T>> {
+    let done = AtomicUsize::new(0);
+    let one = |target: usize| -> anyhow::Result<T> {
+        if session.interrupted.load(Ordering::Relaxed) {
+            return Err(Interrupted.into());
+        }
+        let found = work(target).map_err(refused)?;
+        let done = 1 + done.fetch_add(1, Ordering::Relaxed);
+        if count > FEW_TARGETS {
+            session.say(format!("law {verb} for {done} of {count} targets"));
+        }
+        Ok(found)
+    };
+    (0..count).into_par_iter().map(one).collect()
 }
 
 /// What a law is worth for each target, and for their weighted sum.
@@ -198,23 +248,19 @@ fn judge(
     law: &'static LawEntry,
     options: &LawOptions,
     targets: &[Observations],
+    predicted: &[Vec<f64>],
     weights: &[f64],
-) -> cuvee_search::Result<Judgements> {
-    let form = (law.make)(options);
-    let predicted: Vec<Vec<f64>> = targets
-        .par_iter()
-        .map(|observed| form.leave_one_out(observed))
-        .collect::<cuvee_search::Result<_>>()?;
+) -> Judgements {
     let of = |predicted: &[f64], observed: &Observations| {
         let judgement = judge_predictions(law.name, predicted, options.seed, observed);
         Judged::new(&judgement).of(predicted)
     };
     let all = together(targets, weights);
     let sums = weighted(&predicted.iter().map(Vec::as_slice).collect::<Vec<_>>(), weights);
-    Ok(Judgements {
+    Judgements {
         together: of(&sums, &all),
         targets: predicted.iter().zip(targets).map(|(p, observed)| of(p, observed)).collect(),
-    })
+    }
 }
 
 /// The runs with Σ ω L, what is minimised.
@@ -268,4 +314,43 @@ fn fit_table(fit: &FitDocument) -> String {
     }
     text.push_str(&row("Σ ω L", &fit.together));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::session::Common;
+
+    fn session() -> Session {
+        let common = Common {
+            set: Vec::new(),
+            out: None,
+            seed: None,
+            device: None,
+            resume: false,
+            json: false,
+            quiet: true,
+            verbose: false,
+        };
+        Session { common, interrupted: Arc::new(AtomicBool::new(false)) }
+    }
+
+    #[test]
+    fn an_interrupt_is_noticed_between_targets() {
+        let session = session();
+        assert_eq!(per_target(&session, "fitted", 9, Ok).unwrap(), Vec::from_iter(0..9));
+        let begun = AtomicUsize::new(0);
+        let work = |target| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            session.interrupted.store(true, Ordering::Relaxed);
+            Ok(target)
+        };
+        let error = per_target(&session, "fitted", 1000, work).unwrap_err();
+        assert!(error.is::<Interrupted>(), "{error}");
+        assert!(begun.load(Ordering::Relaxed) < 1000);
+    }
 }

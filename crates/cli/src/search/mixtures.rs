@@ -1,6 +1,6 @@
 //! Which mixtures are run cheaply, what each is called, and the arms that run them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cuvee_search::SearchError;
 use cuvee_search::design::{Asked, DesignInput, pilot, swarm};
@@ -30,7 +30,8 @@ fn same(a: &DeclaredRun, b: &DeclaredRun) -> bool {
         && total_variation(&a.objective, &b.objective) < SAME
 }
 
-/// Gives each mixture a name, by what it is there for, and a number where there are several.
+/// Gives each mixture a name, by what it is first there for, and a number where there are several.
+/// What is asked for twice, as where a cap makes two mixtures one, is run once.
 fn named(asked: &[Asked], seed: u64) -> Vec<DeclaredRun> {
     let mut runs: Vec<DeclaredRun> = Vec::with_capacity(asked.len());
     let mut mixtures: BTreeMap<&str, usize> = BTreeMap::new();
@@ -51,12 +52,29 @@ fn named(asked: &[Asked], seed: u64) -> Vec<DeclaredRun> {
                 format!("{}-{number}", asked.kind)
             }
         };
-        runs.push(run);
+        if !runs.iter().any(|other| other.mixture == run.mixture && other.seed == run.seed) {
+            runs.push(run);
+        }
     }
-    for run in runs.iter_mut().filter(|run| mixtures.get(run.kind.as_str()) == Some(&1)) {
-        run.mixture = run.kind.clone();
+    // The kind that a mixture is named by is not the kind of all of its runs.
+    let alone: HashMap<String, &str> = mixtures
+        .iter()
+        .filter(|(_, count)| **count == 1)
+        .map(|(kind, _)| (format!("{kind}-1"), *kind))
+        .collect();
+    for run in &mut runs {
+        if let Some(kind) = alone.get(&run.mixture) {
+            run.mixture = (*kind).to_owned();
+        }
     }
+    debug_assert!(one_mixture_a_name(&runs), "{runs:?}");
     runs
+}
+
+/// Whether runs of one name are of one mixture: they share a folder.
+fn one_mixture_a_name(runs: &[DeclaredRun]) -> bool {
+    let mut first: HashMap<&str, &DeclaredRun> = HashMap::new();
+    runs.iter().all(|run| same(first.entry(run.mixture.as_str()).or_insert(run), run))
 }
 
 /// The arms of `runs`, one a mixture, and the runs by their arms' places.
@@ -83,4 +101,74 @@ pub fn arms(
         list.push(Run { arm, seed: run.seed, sampled: false });
     }
     (arms, list)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_mixture_and_a_mixture_one_name_whatever_the_caps_make_equal() {
+        for domains in 2..=4 {
+            for cap in [0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0] {
+                for capped in 1..=domains {
+                    for seed in 0..6 {
+                        let even = 1.0 / domains as f64;
+                        let caps: Vec<f64> =
+                            (0..domains).map(|i| if i < capped { cap } else { 1.0 }).collect();
+                        if caps.iter().sum::<f64>() < 1.0 {
+                            continue;
+                        }
+                        let prior = match seed % 2 {
+                            0 => vec![even; domains],
+                            _ => (1..=domains).map(|i| i as f64).collect(),
+                        };
+                        let [pilot, swarm] = designed(&DesignInput {
+                            prior,
+                            caps: caps.clone(),
+                            runs: 12,
+                            two_knob: 4,
+                            frozen: Vec::new(),
+                            seed,
+                        })
+                        .unwrap();
+                        for runs in [&pilot, &swarm] {
+                            let said = format!("{caps:?} {seed}: {runs:?}");
+                            for (i, run) in runs.iter().enumerate() {
+                                for other in &runs[..i] {
+                                    assert_eq!(
+                                        run.mixture == other.mixture,
+                                        same(run, other),
+                                        "{said}"
+                                    );
+                                }
+                            }
+                            let made: HashSet<(&str, u64)> =
+                                runs.iter().map(|run| (run.mixture.as_str(), run.seed)).collect();
+                            assert_eq!(made.len(), runs.len(), "{said}");
+                        }
+                        assert!(pilot.iter().filter(|run| run.mixture == "uniform").count() >= 4);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_skewed_mixture_that_a_cap_makes_uniform_does_not_name_the_other_one() {
+        let [pilot, _] = designed(&DesignInput {
+            prior: vec![0.5, 0.5],
+            caps: vec![0.5, 1.0],
+            runs: 12,
+            two_knob: 0,
+            frozen: Vec::new(),
+            seed: 1,
+        })
+        .unwrap();
+        let names: Vec<&str> = pilot.iter().map(|run| run.mixture.as_str()).collect();
+        assert_eq!(names, ["uniform", "uniform", "uniform", "uniform", "skewed"]);
+    }
 }

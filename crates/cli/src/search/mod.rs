@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use cuvee_data::Share;
 use cuvee_search::design::judge_pilot;
 use cuvee_search::document::{FitDocument, PilotDocument, ProposalDocument, ResultDocument};
-use cuvee_words::shell_path;
+use cuvee_words::{counted, shell_path};
 use serde::Serialize;
 use serde_json::json;
 
@@ -240,7 +240,8 @@ fn open<'a>(
     dry: bool,
 ) -> anyhow::Result<Search<'a>> {
     let workers = how.shard.map_or(1, |share| share.count() as usize);
-    let search = Search::open(config, session, Opening { jobs: how.jobs, workers, dry })?;
+    let opening = Opening { jobs: how.jobs, workers, dry, collect: how.collect };
+    let search = Search::open(config, session, opening)?;
     session.say(search.hints());
     Ok(search)
 }
@@ -320,6 +321,9 @@ fn judged_pilot(search: &Search) -> anyhow::Result<PilotDocument> {
             Batch::Pilot.name(),
         );
     }
+    for why in &made.left_out {
+        search.session.say(format!("note: left out: {why}"));
+    }
     let (weights, runs) = (search.weights(), search.declared.runs);
     let aim = search.aim();
     let found = match search.declared.freeze.is_empty() {
@@ -335,7 +339,17 @@ fn judged_pilot(search: &Search) -> anyhow::Result<PilotDocument> {
             judge_pilot(&frozen.swarm, &weights, &frozen.groups.caps(&aim.caps), runs)
         }
     };
-    Ok(PilotDocument::new(&found.map_err(refused)?, runs))
+    match (found, made.left_out.as_slice()) {
+        (Ok(found), _) => Ok(PilotDocument::new(&found, runs)),
+        (Err(error), []) => Err(refused(error).into()),
+        // The runs that are missing explain what is refused.
+        (Err(error), [first, ..]) => Err(ConfigError(format!(
+            "{}\n{} of the pilot have no result; {first}\nhint: a lower learning rate (search.proxy.train.lr), and another --out",
+            cuvee_words::without_hints(&error.to_string()),
+            counted(made.left_out.len(), "run"),
+        ))
+        .into()),
+    }
 }
 
 /// Whether the search goes on after its pilot.
@@ -376,6 +390,8 @@ fn swarm(search: &Search, how: &How) -> anyhow::Result<bool> {
         if in_rounds {
             search.make_rounds(judged_pilot(search)?.sigma)?;
         }
+    } else if in_rounds && !search.rounds_ended()? {
+        return not_yet(search, "rounds that have ended", Batch::Swarm.name());
     }
     if how.shard.is_some() {
         return Ok(false);

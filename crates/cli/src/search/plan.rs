@@ -1,5 +1,7 @@
 //! What a search costs, before anything runs: runs, time and disk of its stages.
 
+use std::path::PathBuf;
+
 use cuvee_search::design::least_runs;
 use cuvee_search::document::DeclaredRun;
 use cuvee_words::{counted, shell_path};
@@ -7,8 +9,105 @@ use serde_json::json;
 
 use super::cheap::Batch;
 use super::declared::{CONFIRMED, Search};
+use super::design::Method;
 use super::mixtures::arms;
-use crate::sweep::{self, Cost, Run, Sharing, Wanted};
+use super::rules;
+use crate::config::Config;
+use crate::sweep::{self, Arm, ArmPlan, Cost, Run, Sharing, Wanted};
+
+/// What a stage costs.
+#[derive(Clone)]
+struct Row {
+    name: &'static str,
+    runs: usize,
+    /// `None` where no step was timed.
+    seconds: Option<f64>,
+    bytes: u64,
+    /// Whether it may end earlier.
+    at_most: bool,
+}
+
+impl Row {
+    fn new(name: &'static str, cost: &Cost) -> Self {
+        Self { name, runs: cost.runs, seconds: cost.seconds, bytes: cost.bytes, at_most: false }
+    }
+
+    /// With what comes after it.
+    fn and(self, next: Self) -> Self {
+        Self {
+            runs: self.runs + next.runs,
+            seconds: self.seconds.zip(next.seconds).map(|(a, b)| a + b),
+            bytes: self.bytes + next.bytes,
+            ..self
+        }
+    }
+}
+
+/// Cheap runs that are planned.
+struct Planned {
+    arms: Vec<Arm>,
+    plans: Vec<ArmPlan>,
+    runs: Vec<Run>,
+    folder: PathBuf,
+}
+
+impl Planned {
+    /// What they cost; `None` where there are none.
+    fn row(&self, search: &Search, name: &'static str) -> anyhow::Result<Option<Row>> {
+        let Self { arms, plans, runs, folder } = self;
+        if runs.is_empty() {
+            return Ok(None);
+        }
+        let wanted = Wanted {
+            cores: rayon::current_num_threads(),
+            jobs: Some(search.jobs.min(runs.len())),
+            threads: Some(search.declared.threads),
+            runs: runs.len(),
+        };
+        let config = arms[0].run_config(search.declared.seed);
+        let sharing = Sharing::choose(&config, &search.corpus, search.device, wanted, true)?;
+        let sweep = search.sweep(folder, arms, plans);
+        Ok(Some(Row::new(name, &Cost::new(&sweep, runs, 0, sharing))))
+    }
+}
+
+/// The runs of rounds: those that are asked for, and as many as may follow.
+fn rounds(search: &Search) -> anyhow::Result<Option<Planned>> {
+    let declared = &search.declared;
+    if declared.batch == 0 {
+        return Ok(None);
+    }
+    let prior: Vec<f64> = declared.domains.iter().map(|domain| domain.prior).collect();
+    let mut asked = search.declared_runs(Batch::Rounds)?;
+    let first = search.design.designed(declared.domains.len(), declared.runs);
+    let left = declared.runs.saturating_sub(first + asked.len());
+    let to_come = DeclaredRun {
+        mixture: "to-come".to_owned(),
+        kind: "proposed".to_owned(),
+        block: 0,
+        seed: declared.seed,
+        sampling: prior.clone(),
+        objective: prior,
+    };
+    asked.extend(std::iter::repeat_n(to_come, left));
+    let (mut arms, runs) = arms(&search.design.proxy, &declared.domains, &asked);
+    let arithmetic = search.arithmetic();
+    let plans = sweep::resolve(&mut arms, 0, &search.corpus, search.device, arithmetic)?;
+    sweep::pin_threads(&mut arms, declared.threads);
+    Ok(Some(Planned { arms, plans, runs, folder: search.batch_folder(Batch::Rounds) }))
+}
+
+/// A part of a rule's runs.
+fn of_rule(search: &Search, named: Vec<(String, Config)>) -> anyhow::Result<Planned> {
+    let arm = |(name, config)| Arm { name, set: Vec::new(), config, order_offset: None };
+    let mut arms: Vec<Arm> = named.into_iter().map(arm).collect();
+    let arithmetic = search.arithmetic();
+    let plans = sweep::resolve(&mut arms, 0, &search.corpus, search.device, arithmetic)?;
+    sweep::pin_threads(&mut arms, search.declared.threads);
+    let seed = search.declared.seed;
+    let runs = (0..arms.len()).map(|arm| Run { arm, seed, sampled: false }).collect();
+    Ok(Planned { arms, plans, runs, folder: search.folder.join(rules::RUNS) })
+}
 
 /// Says it.
 ///
@@ -17,23 +116,24 @@ use crate::sweep::{self, Cost, Run, Sharing, Wanted};
 pub fn print(search: &Search, jobs: Option<usize>) -> anyhow::Result<()> {
     let declared = &search.declared;
     let cores = rayon::current_num_threads();
-    let mut costs = Vec::new();
+    let mut rows = Vec::new();
     for batch in [Batch::Pilot, Batch::Swarm] {
         let (arms, plans, runs) = search.batch_arms(batch)?;
-        if runs.is_empty() {
-            continue;
-        }
-        let wanted = Wanted {
-            cores,
-            jobs: Some(search.jobs.min(runs.len())),
-            threads: Some(declared.threads),
-            runs: runs.len(),
-        };
-        let config = arms[0].run_config(declared.seed);
-        let sharing = Sharing::choose(&config, &search.corpus, search.device, wanted, true)?;
-        let folder = search.batch_folder(batch);
-        let sweep = search.sweep(&folder, &arms, &plans);
-        costs.push((batch.name(), Cost::new(&sweep, &runs, 0, sharing)));
+        let made = Planned { arms, plans, runs, folder: search.batch_folder(batch) };
+        rows.extend(made.row(search, batch.name())?);
+    }
+    if let Some(made) = rounds(search)? {
+        rows.extend(
+            made.row(search, Batch::Rounds.name())?.map(|row| Row { at_most: true, ..row }),
+        );
+    }
+    if let Method::Rule(rule) = search.design.method {
+        let parts = rules::planned(search, rule).into_iter();
+        let parts: Vec<Row> = parts
+            .map(|named| of_rule(search, named)?.row(search, rules::RUNS))
+            .filter_map(Result::transpose)
+            .collect::<anyhow::Result<_>>()?;
+        rows.extend(parts.into_iter().reduce(Row::and));
     }
     let threads = declared.confirm_threads;
     let prior: Vec<f64> = declared.domains.iter().map(|domain| domain.prior).collect();
@@ -58,40 +158,43 @@ pub fn print(search: &Search, jobs: Option<usize>) -> anyhow::Result<()> {
     let sharing = Sharing::choose(&config, &search.corpus, search.device, wanted, true)?;
     let folder = search.folder.join("confirm");
     let sweep = search.sweep(&folder, &full, &plans);
-    costs.push(("confirm", Cost::new(&sweep, &runs, 0, sharing)));
+    rows.push(Row::new("confirm", &Cost::new(&sweep, &runs, 0, sharing)));
 
     let least = least_runs(declared.domains.len());
-    let (seconds, bytes) = costs.iter().fold((Some(0.0), 0), |(seconds, bytes), (_, cost)| {
-        let sum: Option<f64> = seconds.zip(cost.seconds).map(|(a, b)| a + b);
-        (sum, bytes + cost.bytes)
-    });
+    let none = Row { name: "", runs: 0, seconds: Some(0.0), bytes: 0, at_most: false };
+    let Row { runs: all, seconds, bytes, .. } = rows.iter().cloned().fold(none, Row::and);
     let time = |seconds: Option<f64>| {
         seconds.map_or("unknown".to_owned(), |s| format!("about {}", cuvee_report::duration(s)))
     };
     let mut text = format!(
         "Plan: {} in all, {}, {} on the disk → {}",
-        counted(costs.iter().map(|(_, cost)| cost.runs).sum::<usize>(), "run"),
+        counted(all, "run"),
         time(seconds),
         cuvee_report::bytes(bytes),
         shell_path(&search.folder)
     );
-    for (name, cost) in &costs {
+    for row in &rows {
         text.push_str(&format!(
-            "\n  {name:<8} {:>10} {:>16} {:>12}",
-            counted(cost.runs, "run"),
-            time(cost.seconds),
-            cuvee_report::bytes(cost.bytes)
+            "\n  {:<8} {:>10} {:>16} {:>12}{}",
+            row.name,
+            counted(row.runs, "run"),
+            time(row.seconds),
+            cuvee_report::bytes(row.bytes),
+            if row.at_most { "  at most" } else { "" }
         ));
     }
-    let enough = if declared.runs >= least { "enough" } else { "too few" };
-    text.push_str(&format!(
-        "\n{} in the swarm for {}: {enough}, three a domain and no fewer than 12 are needed ({least})",
-        counted(declared.runs, "run"),
-        counted(declared.domains.len(), "domain"),
-    ));
+    // A rule has no swarm.
+    if !matches!(search.design.method, Method::Rule(_)) {
+        let enough = if declared.runs >= least { "enough" } else { "too few" };
+        text.push_str(&format!(
+            "\n{} in the swarm for {}: {enough}, three a domain and no fewer than 12 are needed ({least})",
+            counted(declared.runs, "run"),
+            counted(declared.domains.len(), "domain"),
+        ));
+    }
     search.session.say(text);
-    let stages = costs.iter().map(|(name, cost)| {
-        json!({ "stage": name, "runs": cost.runs, "seconds": cost.seconds, "bytes": cost.bytes })
+    let stages = rows.iter().map(|row| {
+        json!({ "stage": row.name, "runs": row.runs, "seconds": row.seconds, "bytes": row.bytes })
     });
     search.session.emit(&json!({
         "folder": search.folder,

@@ -18,6 +18,9 @@ use crate::sweep::matters;
 /// Its name in the folder of a search.
 pub const FILE: &str = "search.json";
 
+/// What to do about a document that nothing writes anew.
+const PUT_BACK: &str = "put it back as it was, or begin a new search with another --out";
+
 /// sha256 of a document as compact JSON.
 ///
 /// # Errors
@@ -26,15 +29,15 @@ pub fn hash_of(document: &impl Serialize) -> anyhow::Result<String> {
     Ok(cuvee_data::sha256_hex(&serde_json::to_vec(document)?))
 }
 
-/// Writes a document of the search, whole or not at all.
+/// Writes a document of the search, whole or not at all. Workers that share the folder may write it
+/// at once.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub fn write_document(path: &Path, document: &impl Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(document)?;
     text.push('\n');
-    cuvee_fs::write_file(path, text.as_bytes())
-        .with_context(|| format!("cannot write {}", printable_path(path)))
+    Ok(cuvee_fs::write_file_concurrently(path, text.as_bytes())?)
 }
 
 /// Reads a document of the search, if it is there.
@@ -42,12 +45,20 @@ pub fn write_document(path: &Path, document: &impl Serialize) -> anyhow::Result<
 /// # Errors
 /// A file that is none.
 pub fn read_document<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
+    read_or(path, PUT_BACK)
+}
+
+/// As [`read_document`], where the hint says what writes the document anew.
+///
+/// # Errors
+/// As [`read_document`].
+pub fn read_or<T: DeserializeOwned>(path: &Path, hint: &str) -> anyhow::Result<Option<T>> {
     if !path.exists() {
         return Ok(None);
     }
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read {}", printable_path(path)))?;
-    Ok(Some(serde_json::from_str(&text).map_err(|e| damaged(path, &e.to_string()))?))
+    Ok(Some(serde_json::from_str(&text).map_err(|e| damaged(path, &e.to_string(), hint))?))
 }
 
 /// Reads what the search in `folder` declared, if it did.
@@ -60,11 +71,12 @@ pub fn read(folder: &Path) -> anyhow::Result<Option<Declared>> {
     let version = value["declared"]["version"].as_u64();
     if version != Some(u64::from(VERSION)) {
         let found = version.map_or("none".to_owned(), |version| version.to_string());
-        return Err(damaged(&path, &format!("expected version {VERSION}, found {found}")));
+        let what = format!("expected version {VERSION}, found {found}");
+        return Err(damaged(&path, &what, PUT_BACK));
     }
     let hash = hash_of(&value["declared"])?;
     let read: Registration =
-        serde_json::from_value(value).map_err(|e| damaged(&path, &e.to_string()))?;
+        serde_json::from_value(value).map_err(|e| damaged(&path, &e.to_string(), PUT_BACK))?;
     if hash != read.hash {
         return Err(ConfigError(format!(
             "{} was changed after it was written: it declares what is searched before the first run (expected sha256 {:.12}…, found {hash:.12}…)\nhint: put it back as it was, or begin a new search with another --out",
@@ -164,10 +176,39 @@ fn check(before: &Declared, now: &Declared, path: &Path) -> anyhow::Result<()> {
     .into())
 }
 
-fn damaged(path: &Path, what: &str) -> anyhow::Error {
-    ConfigError(format!(
-        "{} cannot be read: {what}\nhint: put it back as it was, or begin a new search with another --out",
-        printable_path(path)
-    ))
-    .into()
+fn damaged(path: &Path, what: &str, hint: &str) -> anyhow::Error {
+    ConfigError(format!("{} cannot be read: {what}\nhint: {hint}", printable_path(path))).into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn workers_write_one_document_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pilot.json");
+        let document = vec![1.5; 1000];
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        write_document(&path, &document).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(read_document::<Vec<f64>>(&path).unwrap(), Some(document));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_document_that_cannot_be_written_is_named_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("none").join("pilot.json");
+        let error = format!("{:#}", write_document(&path, &1).unwrap_err());
+        assert_eq!(error.matches("cannot write").count(), 1, "{error}");
+        assert!(error.contains("pilot.json"), "{error}");
+    }
 }

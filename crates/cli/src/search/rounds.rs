@@ -11,6 +11,15 @@ use super::design::{Method, refused};
 use super::registration::{read_document, write_document};
 
 impl Search<'_> {
+    /// Whether no round follows those that there are.
+    ///
+    /// # Errors
+    /// Rounds that cannot be read.
+    pub fn rounds_ended(&self) -> anyhow::Result<bool> {
+        let document: Option<RoundsDocument> = read_document(&self.folder.join(ROUNDS))?;
+        Ok(document.is_some_and(|document| document.ended.is_some()))
+    }
+
     /// Makes the rounds that are left; `sigma` is the noise over seeds.
     ///
     /// # Errors

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use cuvee_search::fit::{FitRequest, fit as fit_tables};
+use cuvee_search::shares::total_variation;
 use cuvee_search::swarm::{NamedText, read_olmix, read_table, write_olmix, write_table};
 use cuvee_words::{counted, printable_path, shell_path};
 use serde_json::json;
@@ -86,6 +86,9 @@ pub struct RegroupArgs {
     pub split: Vec<String>,
 }
 
+/// What is drawn and what counts are one where they are nearer than this.
+const SAME: f64 = 1e-6;
+
 /// A file and what errors call it.
 struct File {
     name: String,
@@ -111,6 +114,12 @@ impl File {
 /// # Errors
 /// Tables that cannot be read, no such column, or too few runs.
 pub fn fit(files: &FitFiles, session: &Session) -> anyhow::Result<()> {
+    if files.runs == Some(0) {
+        return Err(ConfigError(
+            "--runs: expected at least 1, found 0\nhint: leave it out to use all runs".to_owned(),
+        )
+        .into());
+    }
     let missing = |flag: &str| {
         ConfigError(format!(
             "cuvee search fit: expected {flag}, found none\nhint: cuvee search fit --mixtures FILE --metrics FILE --target COLUMN, or cuvee search fit CONFIG"
@@ -169,8 +178,31 @@ pub fn import(args: &ImportArgs, session: &Session) -> anyhow::Result<()> {
 /// # Errors
 /// A table that is none; a file that cannot be written.
 pub fn export(args: &ExportArgs, session: &Session) -> anyhow::Result<()> {
-    let file = File::read(&table_of(&args.swarm))?;
-    let swarm = read_table(file.table()).map_err(refused)?;
+    let swarm = table_of(&args.swarm);
+    for (flag, path, other) in [
+        ("--metrics", &args.metrics, &args.mixtures),
+        ("--mixtures", &args.mixtures, &swarm),
+        ("--metrics", &args.metrics, &swarm),
+    ] {
+        if place_of(path) == place_of(other) {
+            return Err(ConfigError(format!(
+                "{flag}: expected a file of its own, found {}, which is also {}\nhint: --mixtures ratios.csv --metrics metrics.csv",
+                printable_path(path),
+                if *other == swarm { "the table of the swarm" } else { "--mixtures" }
+            ))
+            .into());
+        }
+    }
+    let file = File::read(&swarm)?;
+    let mut swarm = read_table(file.table()).map_err(refused)?;
+    let all = swarm.runs.len();
+    swarm.runs.retain(|run| total_variation(&run.sampling, &run.objective) < SAME);
+    if swarm.runs.len() < all {
+        session.say(format!(
+            "note: left out: {} in which what is drawn and what counts differ, which the layout cannot say",
+            counted(all - swarm.runs.len(), "run")
+        ));
+    }
     let (mixtures, metrics) = write_olmix(&swarm).map_err(refused)?;
     write(&args.mixtures, &mixtures)?;
     write(&args.metrics, &metrics)?;
@@ -238,7 +270,14 @@ fn table_of(path: &Path) -> PathBuf {
     }
 }
 
+/// The file that a path stands for, whether it is there or not.
+fn place_of(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+    let named = || Some(folder.ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(named).unwrap_or_else(|| path.to_owned())
+}
+
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    cuvee_fs::write_file(path, text.as_bytes())
-        .with_context(|| format!("cannot write {}", printable_path(path)))
+    Ok(cuvee_fs::write_file(path, text.as_bytes())?)
 }

@@ -13,7 +13,7 @@ use cuvee_train::{EvalPlan, Tensors, engine_from_parameters, evaluate};
 
 use super::super::declared::Search;
 use super::super::design::refused;
-use super::runs::{make, of_shares, on_one_domain, one};
+use super::runs::{make, on_one_domain, on_prior, one};
 use crate::config::{Config, ConfigError};
 use crate::plan::Plan;
 use crate::session::Interrupted;
@@ -24,26 +24,33 @@ const BRANCH: u64 = 4;
 /// Averages that are evaluated.
 const AVERAGES: usize = 64;
 
-pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
-    let (domains, proxy) = (&search.declared.domains, &search.design.proxy);
-    let prior: Vec<f64> = domains.iter().map(|domain| domain.prior).collect();
-    let base = Config { mixture: of_shares(search, &prior), ..proxy.clone() };
-    let base = export_of(one(make(search, vec![("base".to_owned(), base)])?)?)?;
+/// The base, and the branches, whose models begin as the base ends.
+pub(super) fn planned(search: &Search) -> [Vec<(String, Config)>; 2] {
     let branch = |place: usize| {
-        let mut config = on_one_domain(search, proxy, place);
-        config.model = cuvee_train::ModelSpec {
-            init: Some(base.display().to_string()),
-            ..cuvee_train::ModelSpec::default()
-        };
+        let mut config = on_one_domain(search, &search.design.proxy, place);
         config.train.tokens = None;
         config.train.steps = Some((search.declared.proxy.steps / BRANCH).max(1));
         config.train.warmup = None;
         (format!("branch-{}", place + 1), config)
     };
-    let branches = make(search, (0..domains.len()).map(branch).collect())?;
+    let branches = (0..search.declared.domains.len()).map(branch).collect();
+    [vec![("base".to_owned(), on_prior(search))], branches]
+}
+
+pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
+    let (domains, proxy) = (&search.declared.domains, &search.design.proxy);
+    let [base, mut branches] = planned(search);
+    let base = export_of(one(make(search, base)?)?)?;
+    for (_, config) in &mut branches {
+        config.model = cuvee_train::ModelSpec {
+            init: Some(base.display().to_string()),
+            ..cuvee_train::ModelSpec::default()
+        };
+    }
+    let branches = make(search, branches)?;
     let branches: Vec<PathBuf> =
         branches.into_iter().map(export_of).collect::<anyhow::Result<_>>()?;
-    let config = Config { mixture: of_shares(search, &prior), ..proxy.clone() };
+    let config = on_prior(search);
     let vocab_size = search.corpus.tokenizer.vocab_size();
     let nowhere = std::path::Path::new("");
     let (plan, mixer) = Plan::new(&config, &search.corpus.domains, vocab_size, nowhere)?;

@@ -9,18 +9,25 @@ use cuvee_search::shares::uniform;
 
 use super::super::declared::Search;
 use super::super::design::refused;
-use super::runs::{make, of_shares, one};
+use super::runs::{make, of_shares, on_prior, one};
 use crate::config::Config;
+
+/// Its runs.
+const REFERENCE: &str = "reference";
+const PROXY: &str = "proxy";
 
 /// η and c of the proxy's objective, as published.
 const STEP: f64 = 1.0;
 const EPSILON: f64 = 1e-4;
 
+/// The reference, and the proxy, which is taken to cost as much.
+pub(super) fn planned(search: &Search) -> Vec<(String, Config)> {
+    [REFERENCE, PROXY].map(|name| (name.to_owned(), on_prior(search))).into()
+}
+
 pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
     let (domains, proxy) = (&search.declared.domains, &search.design.proxy);
-    let prior: Vec<f64> = domains.iter().map(|domain| domain.prior).collect();
-    let reference = Config { mixture: of_shares(search, &prior), ..proxy.clone() };
-    let reference = one(make(search, vec![("reference".to_owned(), reference)])?)?;
+    let reference = one(make(search, vec![(REFERENCE.to_owned(), on_prior(search))])?)?;
     let learning = MixtureSpec {
         objective: Objective::Reweighted,
         loss: StrategySpec::ExcessDro(ExcessDro {
@@ -31,7 +38,7 @@ pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
         ..of_shares(search, &uniform(domains.len()))
     };
     let learning = Config { mixture: learning, ..proxy.clone() };
-    let learned = one(make(search, vec![("proxy".to_owned(), learning)])?)?;
+    let learned = one(make(search, vec![(PROXY.to_owned(), learning)])?)?;
     let objective: Vec<Vec<f64>> = read_metrics(&learned.join("metrics.jsonl"))?
         .iter()
         .filter_map(|record| match record {

@@ -8,15 +8,21 @@ use cuvee_search::proposal::mixmin::mixmin;
 use super::super::declared::Search;
 use super::super::design::refused;
 use super::runs::{make, on_one_domain};
-use crate::config::ConfigError;
+use crate::config::{Config, ConfigError};
 
 /// Windows that the objective is a mean over, at most about so many.
 const MOST_WINDOWS: f64 = 20_000.0;
 
-pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
-    let (domains, proxy) = (&search.declared.domains, &search.design.proxy);
+/// A run on each domain alone.
+pub(super) fn planned(search: &Search) -> Vec<(String, Config)> {
+    let proxy = &search.design.proxy;
     let run = |place: usize| (format!("alone-{}", place + 1), on_one_domain(search, proxy, place));
-    let folders = make(search, (0..domains.len()).map(run).collect())?;
+    (0..search.declared.domains.len()).map(run).collect()
+}
+
+pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
+    let domains = &search.declared.domains;
+    let folders = make(search, planned(search))?;
     let step = search.declared.proxy.steps;
     let mut losses: Vec<Vec<Vec<f64>>> = Vec::new();
     for folder in &folders {

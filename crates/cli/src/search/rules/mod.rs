@@ -6,10 +6,23 @@ mod doremi;
 mod mixmin;
 mod runs;
 
+pub use runs::RUNS;
+
 use cuvee_search::shares::{Bounds, uniform};
 
 use super::declared::Search;
 use super::design::{Rule, refused};
+use crate::config::Config;
+
+/// The runs that `rule` makes, by their names, for what they cost: in parts of runs of one length.
+pub fn planned(search: &Search, rule: Rule) -> Vec<Vec<(String, Config)>> {
+    match rule {
+        Rule::Doremi => vec![doremi::planned(search)],
+        Rule::Mixmin => vec![mixmin::planned(search)],
+        Rule::Demix => demix::planned(search).into(),
+        Rule::Unimax => Vec::new(),
+    }
+}
 
 /// The mixture that `rule` proposes; makes its runs first.
 ///

@@ -4,13 +4,19 @@ use std::path::PathBuf;
 
 use cuvee_mixer::MixtureSpec;
 
-use super::super::declared::Search;
+use super::super::declared::{Search, not_yet};
 use super::super::design::mixture_spec;
 use crate::config::{Config, ConfigError};
 use crate::sweep::{self, Arm, Run, Status, Unwatched};
 
 /// The folder of a rule's runs, in that of the search.
-const RUNS: &str = "rule";
+pub const RUNS: &str = "rule";
+
+/// A cheap run on the prior.
+pub(super) fn on_prior(search: &Search) -> Config {
+    let prior: Vec<f64> = search.declared.domains.iter().map(|domain| domain.prior).collect();
+    Config { mixture: of_shares(search, &prior), ..search.design.proxy.clone() }
+}
 
 /// The mixture of one knob as a config names it.
 pub(super) fn of_shares(search: &Search, shares: &[f64]) -> MixtureSpec {
@@ -23,12 +29,10 @@ fn alone(search: &Search, place: usize) -> Vec<f64> {
     (0..domains).map(|domain| if domain == place { 1.0 } else { 0.0 }).collect()
 }
 
-/// A cheap run on one domain, which it may go through more often than the target run would: nothing
-/// of that domain alone is proposed.
+/// A cheap run on one domain, which it may go through more often than the target run would, as any
+/// cheap run may: nothing of that domain alone is proposed.
 pub(super) fn on_one_domain(search: &Search, config: &Config, place: usize) -> Config {
-    let mut config = Config { mixture: of_shares(search, &alone(search, place)), ..config.clone() };
-    config.domains.iter_mut().for_each(|domain| domain.max_epochs = None);
-    config
+    Config { mixture: of_shares(search, &alone(search, place)), ..config.clone() }
 }
 
 /// Makes the runs `named`, and gives their folders.
@@ -42,12 +46,18 @@ pub(super) fn make(search: &Search, named: Vec<(String, Config)>) -> anyhow::Res
     let seed = search.declared.seed;
     let runs: Vec<Run> = (0..arms.len()).map(|arm| Run { arm, seed, sampled: false }).collect();
     let sweep = search.sweep(&folder, &arms, &plans);
-    sweep.run(std::slice::from_ref(&runs), search.jobs, &Unwatched, search.session)?;
+    if !search.collect {
+        sweep.run(std::slice::from_ref(&runs), search.jobs, &Unwatched, search.session)?;
+    }
     let mut folders = Vec::with_capacity(runs.len());
     for run in runs {
         let folder = sweep.run_folder(run);
         match sweep::status(&folder, plans[run.arm].steps)? {
             Status::Finished => folders.push(folder),
+            Status::Unfinished(_) if search.collect => {
+                let what = format!("the finished run {} of the rule", sweep.run_name(run));
+                return not_yet(search, &what, "propose");
+            }
             Status::Stopped(_) | Status::Unfinished(_) => {
                 return Err(ConfigError(format!(
                     "the run {} ended without a result, and the rule needs it\nhint: a lower learning rate (search.proxy.train.lr)",
