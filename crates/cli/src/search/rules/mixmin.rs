@@ -41,6 +41,8 @@ pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
         losses.push(all);
     }
     let windows = |domain: usize| losses[0][domain].len();
+    // A window's log-likelihood is the sum over its tokens.
+    let tokens = search.design.proxy.train.context as f64;
     // So many rows that every window of a domain that counts is there, and each domain as often as
     // it counts.
     let counted = (0..domains.len()).filter(|i| domains[*i].weight > 0.0);
@@ -51,7 +53,7 @@ pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
         let copies = (declared.weight * rows).round() as usize;
         let row = |n: usize| {
             let window = n % windows(domain).max(1);
-            losses.iter().map(|model| -model[domain][window]).collect::<Vec<f64>>()
+            losses.iter().map(|model| -tokens * model[domain][window]).collect::<Vec<f64>>()
         };
         table.extend((0..copies).map(row));
     }
