@@ -73,7 +73,7 @@ fn strategies() -> (String, Value) {
     (cuvee_mixer::strategies_markdown(), json!({ "strategies": rows }))
 }
 
-/// The laws of mixtures, and the rules that need none, as [search] takes them.
+/// The laws of mixtures, and the rules that need none, as `cuvee search` takes them.
 fn laws() -> (String, Value) {
     let row = |name: &str, kind: &str, summary: &str, source: &str| json!({ "name": name, "kind": kind, "summary": summary, "source": source });
     let laws = LAWS.iter().map(|law| row(law.name, "law", law.summary, law.source));

@@ -2,8 +2,9 @@
 //!
 //! Minimises −mean_x ln Σ_i λ_i e^(ℓ_i(x)) over the simplex, ℓ_i(x) the log-likelihood of target
 //! window x under the model that was trained on domain i alone: a convex function. By exponentiated
-//! gradient with η = 1, as published, at most 100 times, halved wherever the objective would rise: likelihoods of whole
-//! windows differ by many orders of magnitude, and η = 1 alone then jumps from corner to corner.
+//! gradient with η = 1 and at most 100 iterations, as published; η is halved wherever the objective
+//! would rise, since likelihoods of whole windows differ by many orders of magnitude, and η = 1
+//! alone then jumps from corner to corner.
 
 use super::interface::ProposalEntry;
 use crate::error::{Result, SearchError};
