@@ -56,9 +56,12 @@ fn an_objective_that_collapses_is_said_at_the_step_at_which_it_has() {
                 loss = { strategy = 'group-dro', step = 0.5 }";
     let (step, found) = first(&mut mixer(text, EVEN), [2.0, 2.0, 5.0], EVEN).unwrap();
     assert_eq!((step, found.of, found.domain), (2, Distribution::Objective, DomainId(2)));
-    let tail = 3f64.exp();
-    assert!((found.share - tail / (2.0 + tail)).abs() < 1e-12, "{found:?}");
-    assert!((found.effective - 1.4427).abs() < 1e-3 && (found.begun - 3.0).abs() < 1e-12);
+    let share = 3f64.exp() / (2.0 + 3f64.exp());
+    assert!((found.share - share).abs() < 1e-12, "{found:?}");
+    let other = 0.5 * (1.0 - share);
+    let entropy = -(share * share.ln() + 2.0 * other * other.ln());
+    assert!((found.effective - entropy.exp()).abs() < 1e-12, "{found:?}");
+    assert!((found.begun - 3.0).abs() < 1e-12);
     assert!(found.remedy.contains("a smaller `step`"), "{found:?}");
     // Losses that are near each other take longer.
     let later = first(&mut mixer(text, EVEN), [2.0, 2.0, 2.1], EVEN).unwrap();
