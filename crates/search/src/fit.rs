@@ -50,7 +50,7 @@ pub struct FitDocument {
 /// A table that cannot be read, with its line and column; names that are not there; too few runs.
 pub fn fit(request: &FitRequest) -> Result<FitDocument> {
     let swarm = read_olmix(request.mixtures, request.metrics)?;
-    let mut observed = Observations::of(&swarm, find_target(&swarm, request.target)?);
+    let mut observed = Observations::of(&swarm, find_target(&swarm, request.target)?)?;
     // What is wrong with the test is said before the work.
     let test = request.test.map(|test| read_test(test, &swarm, request.target)).transpose()?;
     if let Some(runs) = request.runs {
@@ -95,7 +95,7 @@ fn read_test(
             *shares = order.iter().map(|column| shares[*column]).collect();
         }
     }
-    Ok(Observations::of(&test, find_target(&test, target)?))
+    Observations::of(&test, find_target(&test, target)?)
 }
 
 #[cfg(test)]

@@ -60,10 +60,10 @@ impl Data {
         let entry = find_law(law).unwrap();
         let one = |seed: u64, target: usize| {
             let options = LawOptions { ridge, ..LawOptions::seeded(seed) };
-            let observed = Observations::of(&self.train, target).subset(n, seed).unwrap();
+            let observed = Observations::of(&self.train, target).unwrap().subset(n, seed).unwrap();
             let fitted = (entry.make)(&options).fit(&observed).unwrap();
             [0, 1].map(|size| {
-                let score = score(&*fitted, &Observations::of(&self.tests[size], target));
+                let score = score(&*fitted, &Observations::of(&self.tests[size], target).unwrap());
                 (score.spearman, score.regret_at_1)
             })
         };
@@ -77,8 +77,8 @@ impl Data {
     fn best_seen(&self, n: usize, subsets: u64, targets: &[usize]) -> f64 {
         let least = |losses: &[f64]| losses.iter().copied().fold(f64::INFINITY, f64::min);
         let one = |seed: u64, target: usize| {
-            let seen = Observations::of(&self.train, target).subset(n, seed).unwrap();
-            least(&seen.losses) - least(&Observations::of(&self.tests[0], target).losses)
+            let seen = Observations::of(&self.train, target).unwrap().subset(n, seed).unwrap();
+            least(&seen.losses) - least(&Observations::of(&self.tests[0], target).unwrap().losses)
         };
         let all =
             (0..subsets).flat_map(|seed| targets.iter().map(move |target| one(seed, *target)));
@@ -213,7 +213,7 @@ fn cost() {
     for law in LAWS {
         for n in [51, 512] {
             let options = LawOptions::default();
-            let observed = Observations::of(&data.train, target).subset(n, 0).unwrap();
+            let observed = Observations::of(&data.train, target).unwrap().subset(n, 0).unwrap();
             let start = std::time::Instant::now();
             (law.make)(&options).fit(&observed).unwrap();
             let fitted = start.elapsed().as_secs_f64();

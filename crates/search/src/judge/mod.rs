@@ -11,8 +11,8 @@ pub use rank::{permutation_p, ranks, spearman, spearman_ceiling};
 pub use reach::{DomainReach, distance_to_nearest, reach};
 
 use crate::error::{Result, SearchError};
-use crate::law::{Fitted, LawEntry, LawOptions, Observations};
-use cuvee_mixer::seed::{self, CounterRng};
+use crate::law::{Fitted, LawEntry, LawOptions, Observations, folds};
+use cuvee_mixer::seed;
 use serde::Serialize;
 
 /// The numbers that say whether a law may be trusted.
@@ -129,14 +129,7 @@ pub fn choose<'a>(
             pairs.map(|(guess, loss)| (guess - loss).powi(2)).collect()
         })
         .collect();
-    let mixtures = observed.mixtures();
-    let mut part_of = vec![0; observed.losses.len()];
-    let rng = CounterRng::new(seed::derive(options.seed, "choose"));
-    let mut order: Vec<usize> = (0..mixtures.len()).collect();
-    order.sort_by_key(|mixture| rng.bits(*mixture as u64));
-    for (place, mixture) in order.into_iter().enumerate() {
-        mixtures[mixture].iter().for_each(|run| part_of[*run] = place % PARTS);
-    }
+    let part_of = folds(observed, PARTS, seed::derive(options.seed, "choose"));
     let all: Vec<usize> = (0..observed.losses.len()).collect();
     let mut predicted = vec![f64::NAN; all.len()];
     for part in 0..PARTS {

@@ -19,6 +19,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     name: "bimix",
     summary: "L = A (r_j + ε)^(−α) in the share of one domain",
     source: "Ge et al. 2405.14908",
+    tells_knobs_apart: false,
     least,
     make,
 };

@@ -1,6 +1,6 @@
 //! What a block's seed does to all of its runs, taken off.
 
-use super::{Law, LawEntry, LawOptions, observations};
+use super::{Law, LawEntry, LawOptions, Observations};
 use crate::error::Result;
 use crate::swarm::Swarm;
 
@@ -30,7 +30,7 @@ pub fn without_block_effects(swarm: &Swarm, law: &LawEntry, seed: u64) -> Result
 
 /// The effect of each run's block, by the errors of `raw` from a fit to what is cleaned.
 fn effects(form: &dyn Law, raw: &Swarm, cleaned: &Swarm, target: usize) -> Result<Vec<f64>> {
-    let observed = observations(cleaned, target)?;
+    let observed = Observations::of(cleaned, target)?;
     let fitted = form.fit(&observed)?;
     let points = observed.points.iter().zip(&raw.runs);
     let errors: Vec<f64> =

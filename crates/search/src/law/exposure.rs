@@ -11,7 +11,7 @@
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use super::folds::{check, folds, leave_one_out};
+use super::folds::{folds, leave_one_out};
 use super::{Fitted, Gradient, Law, LawEntry, LawOptions, Observations, Point};
 use crate::error::{Result, SearchError};
 
@@ -19,6 +19,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     name: "exposure",
     summary: "what a domain gives saturates with its epochs, and many epochs harm",
     source: "the winning form of Marin's comparison of 18 laws (2026)",
+    tells_knobs_apart: false,
     least: |domains| (domains + 2).max(FOLDS),
     make: |options| Box::new(Exposure { options: options.clone() }),
 };
@@ -89,14 +90,14 @@ impl Law for Exposure {
 
     fn leave_one_out(&self, observed: &Observations) -> Result<Vec<f64>> {
         check_epochs(observed)?;
-        Ok(leave_one_out(observed, |rest| self.solve(rest)))
+        leave_one_out(observed, |rest| Ok(self.solve(rest)))
     }
 }
 
 /// Refuses too few runs, and runs whose epochs are unknown.
 fn check_epochs(observed: &Observations) -> Result<()> {
     let domains = observed.points.first().map_or(0, |point| point.sampling.len());
-    check(ENTRY.name, (ENTRY.least)(domains), observed)?;
+    observed.check(ENTRY.name, (ENTRY.least)(domains))?;
     match observed.points.iter().position(|point| point.epochs.len() != domains) {
         None => Ok(()),
         Some(run) => Err(SearchError::BadValue {

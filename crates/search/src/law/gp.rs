@@ -15,6 +15,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     name: "gp",
     summary: "`power-ridge`, and a Gaussian process (Matérn 5/2 in √r) for what it leaves over",
     source: "Rasmussen & Williams 2006",
+    tells_knobs_apart: false,
     least,
     make,
 };

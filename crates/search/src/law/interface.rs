@@ -94,6 +94,8 @@ pub struct LawEntry {
     pub summary: &'static str,
     /// Where it was published.
     pub source: &'static str,
+    /// Whether it tells what is drawn from what counts; the others read p alone.
+    pub tells_knobs_apart: bool,
     /// Different mixtures that a fit over `domains` domains needs.
     pub least: fn(domains: usize) -> usize,
     /// Makes it.

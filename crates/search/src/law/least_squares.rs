@@ -123,7 +123,7 @@ fn spread(y: &DVector<f64>, weights: &DVector<f64>, middle: f64) -> f64 {
 }
 
 /// The middle value; 0 of none.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = values.collect();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

@@ -13,6 +13,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     name: "linear",
     summary: "L = b + Σ t_j r_j",
     source: "Liu et al. 2407.01492",
+    tells_knobs_apart: false,
     least,
     make,
 };

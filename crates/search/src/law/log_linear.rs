@@ -20,6 +20,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     name: "log-linear",
     summary: "L = c + exp(b + Σ t_j r_j), Huber's loss, many starts",
     source: "Ye et al. 2403.16952, Chen et al. 2602.12237",
+    tells_knobs_apart: false,
     least,
     make,
 };

@@ -15,7 +15,6 @@ mod least_squares;
 mod linear;
 mod log_linear;
 mod observations;
-mod observed;
 mod power_log_linear;
 mod power_ridge;
 mod refitted;
@@ -26,7 +25,7 @@ mod sample;
 mod two_knob;
 
 pub use blocks::without_block_effects;
-pub use observed::observations;
+pub(crate) use folds::folds;
 
 pub use interface::{Fitted, Gradient, Law, LawEntry, LawOptions, Observations, Point};
 

@@ -35,6 +35,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     name: "power-log-linear",
     summary: "L = c + exp(b − α ln(τ₀ + Σ τ_j r_j^a)), and a Gaussian process for what is left over",
     source: "Cuvee",
+    tells_knobs_apart: false,
     least,
     make,
 };

@@ -18,6 +18,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     name: "power-ridge",
     summary: "L = c + exp(b + Σ t_j r_j^a), a ridge on log(L − c)",
     source: "Cuvee",
+    tells_knobs_apart: false,
     least,
     make,
 };

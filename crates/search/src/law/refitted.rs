@@ -1,10 +1,9 @@
 //! A law that is judged by fitting it again without each mixture.
 
-use super::folds::{ALONE, AT_ONCE};
+use super::folds::leave_one_out;
 use super::sample::Sample;
 use super::{Fitted, Law, LawOptions, Observations};
 use crate::error::Result;
-use rayon::prelude::*;
 
 /// Fits a law to mixtures.
 pub(crate) type FitSample = fn(&Sample, &LawOptions) -> Result<Box<dyn Fitted>>;
@@ -34,26 +33,7 @@ impl Law for Refitted {
         // The whole must be a sample too, else a fold's error would speak of a number of runs that
         // nobody made.
         self.sample(observed)?;
-        let mixtures = observed.mixtures();
-        let n = mixtures.len();
-        let folds = if n <= ALONE { n } else { AT_ONCE };
-        let held_out = (0..folds).into_par_iter().map(|fold| {
-            let out: Vec<usize> =
-                mixtures.iter().skip(fold).step_by(folds).flatten().copied().collect();
-            let mut kept = vec![true; observed.points.len()];
-            out.iter().for_each(|run| kept[*run] = false);
-            let kept: Vec<usize> = (0..kept.len()).filter(|run| kept[*run]).collect();
-            // One fewer than a fit needs is no reason to refuse here.
-            let sample = Sample::of(&observed.select(&kept), self.name, 1)?;
-            let fitted = (self.fit)(&sample, &self.options)?;
-            let predict = |run| (run, fitted.predict(&observed.points[run]));
-            Ok(out.into_iter().map(predict).collect())
-        });
-        let held_out: Vec<Vec<(usize, f64)>> = held_out.collect::<Result<_>>()?;
-        let mut predicted = vec![0.0; observed.points.len()];
-        for (run, value) in held_out.into_iter().flatten() {
-            predicted[run] = value;
-        }
-        Ok(predicted)
+        // One fewer than a fit needs is no reason to refuse here.
+        leave_one_out(observed, |rest| (self.fit)(&Sample::of(rest, self.name, 1)?, &self.options))
     }
 }

@@ -18,6 +18,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     name: "regmix",
     summary: "boosted trees over the shares; needs a hundred runs",
     source: "Liu et al. 2407.01492",
+    tells_knobs_apart: false,
     least,
     make,
 };

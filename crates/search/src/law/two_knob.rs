@@ -13,7 +13,7 @@
 use nalgebra::{DMatrix, DVector};
 use serde_json::{Value, json};
 
-use super::folds::{check, leave_one_out};
+use super::folds::leave_one_out;
 use super::{Fitted, Gradient, Law, LawEntry, LawOptions, Observations, Point};
 use crate::error::Result;
 use crate::shares::total_variation;
@@ -22,6 +22,7 @@ pub(super) const ENTRY: LawEntry = LawEntry {
     name: "two-knob",
     summary: "log-linear in shares between objective and sampling, and a price of small batches",
     source: "Cuvee; log-linear form of arXiv:2403.16952",
+    tells_knobs_apart: true,
     least: |domains| domains + 2,
     make: |_: &LawOptions| Box::new(TwoKnob),
 };
@@ -58,13 +59,13 @@ impl Law for TwoKnob {
 
     fn leave_one_out(&self, observed: &Observations) -> Result<Vec<f64>> {
         check_runs(observed)?;
-        Ok(leave_one_out(observed, solve))
+        leave_one_out(observed, |rest| Ok(solve(rest)))
     }
 }
 
 fn check_runs(observed: &Observations) -> Result<()> {
     let domains = observed.points.first().map_or(0, |point| point.sampling.len());
-    check(ENTRY.name, (ENTRY.least)(domains), observed)
+    observed.check(ENTRY.name, (ENTRY.least)(domains))
 }
 
 fn solve(observed: &Observations) -> Box<dyn Fitted> {

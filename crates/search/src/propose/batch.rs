@@ -8,7 +8,7 @@ use super::Aim;
 use super::objective::Objective;
 use super::search::{best_end, given, sampled};
 use crate::error::Result;
-use crate::law::{Fitted, LawEntry, LawOptions, Observations, observations};
+use crate::law::{Fitted, LawEntry, LawOptions, Observations};
 use crate::shares::{between, dirichlet, total_variation};
 use crate::swarm::Swarm;
 
@@ -66,7 +66,7 @@ pub fn next_batch(
 ) -> Result<Batch> {
     let form = (law.make)(&LawOptions::seeded(seed));
     let observed: Vec<Observations> = (0..swarm.targets.len())
-        .map(|target| observations(swarm, target))
+        .map(|target| Observations::of(swarm, target))
         .collect::<Result<_>>()?;
     let fits: Vec<Box<dyn Fitted>> =
         observed.par_iter().map(|seen| form.fit(seen)).collect::<Result<_>>()?;

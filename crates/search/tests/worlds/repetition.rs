@@ -8,7 +8,7 @@
 use super::world::law;
 use cuvee_mixer::seed::CounterRng;
 use cuvee_search::design::{DesignInput, swarm};
-use cuvee_search::law::{Fitted, LawOptions, observations};
+use cuvee_search::law::{Fitted, LawOptions, Observations};
 use cuvee_search::propose::{Aim, propose};
 use cuvee_search::shares::{dirichlet, uniform};
 use cuvee_search::swarm::{Swarm, SwarmRun};
@@ -91,7 +91,8 @@ impl Scarce {
     fn regret_of(&self, name: &str, seed: u64) -> f64 {
         let seen = self.run(32, 0.003, seed);
         let form = (law(name).make)(&LawOptions::default());
-        let laws: Vec<Box<dyn Fitted>> = vec![form.fit(&observations(&seen, 0).unwrap()).unwrap()];
+        let laws: Vec<Box<dyn Fitted>> =
+            vec![form.fit(&Observations::of(&seen, 0).unwrap()).unwrap()];
         let aim = Aim {
             target_weights: vec![1.0],
             prior: uniform(4),

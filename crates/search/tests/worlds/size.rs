@@ -2,7 +2,7 @@
 
 use super::world::{World, fitted, law};
 use cuvee_search::design::{DesignInput, judge_pilot, least_runs, pilot, swarm};
-use cuvee_search::law::{Fitted, observations};
+use cuvee_search::law::{Fitted, Observations};
 use cuvee_search::propose::{Aim, next_batch, parts_of_gain, propose, runner_up};
 use cuvee_search::shares::{normalised, uniform};
 use cuvee_search::swarm::Swarm;
@@ -77,7 +77,7 @@ fn a_domain_that_nobody_drew_breaks_nothing() {
             assert!(found.mixture.iter().all(|r| r.is_finite()), "{name} {found:?}");
             assert!(found.mixture[3] <= caps[3] + 1e-9);
         }
-        assert!(observations(&seen, 0).unwrap().points.iter().all(|p| p.epochs[3] == 0.0));
+        assert!(Observations::of(&seen, 0).unwrap().points.iter().all(|p| p.epochs[3] == 0.0));
         let batch = next_batch(&seen, law("two-knob"), &aim, 2, 0).unwrap();
         assert!(batch.mixtures.iter().all(|r| r[3] <= caps[3] + 1e-9));
     }

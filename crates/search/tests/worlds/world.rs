@@ -8,7 +8,7 @@
 
 use cuvee_mixer::seed::CounterRng;
 use cuvee_search::design::{Asked, DesignInput};
-use cuvee_search::law::{Fitted, Gradient, LAWS, LawEntry, LawOptions, Point, observations};
+use cuvee_search::law::{Fitted, Gradient, LAWS, LawEntry, LawOptions, Observations, Point};
 use cuvee_search::propose::{Aim, propose};
 use cuvee_search::shares::uniform;
 use cuvee_search::swarm::{Swarm, SwarmRun};
@@ -123,7 +123,7 @@ impl World {
 pub fn fitted(swarm: &Swarm, law: &LawEntry) -> Vec<Box<dyn Fitted>> {
     let form = (law.make)(&LawOptions::default());
     let targets = 0..swarm.targets.len();
-    targets.map(|target| form.fit(&observations(swarm, target).unwrap()).unwrap()).collect()
+    targets.map(|target| form.fit(&Observations::of(swarm, target).unwrap()).unwrap()).collect()
 }
 
 pub fn law(name: &str) -> &'static LawEntry {
