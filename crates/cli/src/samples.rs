@@ -8,6 +8,8 @@ use cuvee_data::{Corpus, Domain, Split, Tokenizer};
 use cuvee_report::page::Generation;
 use cuvee_train::{Engine, Limits, Sampler, SamplingSpec, generate};
 
+use crate::json;
+
 /// Domains that a document is taken of.
 const DOMAINS: usize = 4;
 
@@ -31,9 +33,7 @@ pub fn write(folder: &Path, engine: &mut dyn Engine, corpus: &Corpus) -> anyhow:
             texts.push(go_on(engine, &corpus.tokenizer, &sampler, &beginning)?);
         }
     }
-    let mut text = serde_json::to_string_pretty(&texts)?;
-    text.push('\n');
-    Ok(cuvee_fs::write_file(&folder.join("samples.json"), text.as_bytes())?)
+    Ok(cuvee_fs::write_file(&folder.join("samples.json"), json::text(&texts)?.as_bytes())?)
 }
 
 /// The first tokens of a domain's first held-out document that is long enough.

@@ -137,6 +137,21 @@ pub enum Verdict {
     Futile,
 }
 
+impl Verdict {
+    /// One word for it, as documents have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Better => "better",
+            Self::Worse => "worse",
+            Self::Equivalent => "equivalent",
+            Self::Identical => "identical",
+            Self::Undecided => "undecided",
+            Self::None => "none",
+            Self::Futile => "futile",
+        }
+    }
+}
+
 /// What was found of an arm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmResult {

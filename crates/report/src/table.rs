@@ -8,7 +8,7 @@ use crate::number::{bytes, count, decimal, probability, thousands};
 use comfy_table::{
     Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width,
 };
-use cuvee_compare::{ArmResult, Comparison, Role, Verdict};
+use cuvee_compare::{ArmResult, Comparison, Role};
 use serde::Serialize;
 
 /// Widest table, in characters.
@@ -278,15 +278,9 @@ fn seeds_part(arm: &ArmResult) -> Option<f64> {
 
 /// One word for a verdict.
 fn verdict(arm: &ArmResult) -> &'static str {
-    match arm.verdict {
-        _ if arm.role == Role::Baseline => "",
-        Verdict::Better => "better",
-        Verdict::Worse => "worse",
-        Verdict::Equivalent => "equivalent",
-        Verdict::Identical => "identical",
-        Verdict::Undecided => "undecided",
-        Verdict::None => "none",
-        Verdict::Futile => "futile",
+    match arm.role {
+        Role::Baseline => "",
+        Role::Arm | Role::Replica => arm.verdict.name(),
     }
 }
 

@@ -29,6 +29,7 @@ use serde::Deserialize;
 
 use crate::compare_spec::CompareSpec;
 use crate::config::{ConfigError, overridden};
+use crate::declaration;
 use crate::session::Session;
 use crate::sweep::{self, ArmPlan, Sharing, Wanted};
 use design::Design;
@@ -155,13 +156,7 @@ pub fn of_config(
     path: &Path,
     session: &Session,
 ) -> anyhow::Result<Option<Comparison>> {
-    if args.jobs == Some(0) {
-        return Err(ConfigError(
-            "--jobs: expected at least 1, found 0\nhint: leave it out to let Cuvee choose"
-                .to_owned(),
-        )
-        .into());
-    }
+    sweep::check_jobs(args.jobs)?;
     let mut design = Design::load(path, session)?;
     if let Some(name) = &args.baseline {
         return Err(ConfigError(format!(
@@ -234,7 +229,7 @@ pub fn of_config(
         }
         let comparison = verdict::of_design(&design, &plans, &registration, &folder)?;
         // Another process may have made part of the runs, and come to the same end now.
-        let _lock = registration::lock(&folder, &session.interrupted)?;
+        let _lock = declaration::lock(&folder, &session.interrupted)?;
         verdict::publish(&comparison, Some(&folder), || design.folders(&folder), session)?;
         return Ok(Some(comparison));
     }
@@ -252,7 +247,7 @@ pub fn of_config(
     let registration = register(&design, &plans, &corpus, &folder, device, session)?;
     design.seeds = registration.seeds();
     let comparison = verdict::of_design(&design, &plans, &registration, &folder)?;
-    let _lock = registration::lock(&folder, &session.interrupted)?;
+    let _lock = declaration::lock(&folder, &session.interrupted)?;
     verdict::publish(&comparison, Some(&folder), || design.folders(&folder), session)?;
     Ok(Some(comparison))
 }

@@ -5,18 +5,17 @@
 //! pass for a plan.
 
 use cuvee_words::printable_path;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
-use cuvee_fs::{FileLock, LockKind, wait_for_lock};
 use cuvee_train::{DataFingerprint, DeviceSpec, EngineKind, Precision};
 use serde::{Deserialize, Serialize};
 
 use super::design::Design;
 use crate::config::{Config, ConfigError, changes};
-use crate::session::Interrupted;
+use crate::declaration::{Declaring, Differences, hash_of};
+use crate::json;
 use crate::sweep::{Arm, ArmPlan, arithmetic_of, by_weights, engine_name, matters};
 
 /// Its name in the folder of a comparison.
@@ -24,6 +23,8 @@ pub const FILE: &str = "compare.json";
 
 /// The version that is written and read.
 const VERSION: u32 = 1;
+
+const DECLARING: Declaring = Declaring { noun: "comparison", done: "compared", version: VERSION };
 
 /// `compare.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -140,47 +141,13 @@ impl Declared {
     }
 }
 
-/// sha256 of what a file declares as it stands there, also what only a later version knows.
-fn hash_of(declared: &serde_json::Value) -> anyhow::Result<String> {
-    Ok(cuvee_data::sha256_hex(&serde_json::to_vec(declared)?))
-}
-
 impl Registration {
     /// Reads the one in `folder`, if there is one.
     ///
     /// # Errors
     /// A file that is none, is of a later version, or was edited.
     pub fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
-        let path = folder.join(FILE);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", printable_path(&path)))?;
-        let value: serde_json::Value =
-            serde_json::from_str(&text).map_err(|e| damaged(&path, &e.to_string()))?;
-        let version = value["declared"]["version"].as_u64();
-        if version != Some(u64::from(VERSION)) {
-            return Err(damaged(
-                &path,
-                &format!(
-                    "expected version {VERSION}, found {}",
-                    version.map_or("none".to_owned(), |v| v.to_string())
-                ),
-            ));
-        }
-        let hash = hash_of(&value["declared"])?;
-        let read: Self =
-            serde_json::from_value(value).map_err(|e| damaged(&path, &e.to_string()))?;
-        if hash != read.hash {
-            return Err(ConfigError(format!(
-                "{} was changed after it was written: it declares what is compared before the first run (expected sha256 {:.12}…, found {hash:.12}…)\nhint: put it back as it was, or begin a new comparison with another --out",
-                printable_path(&path),
-                read.hash
-            ))
-            .into());
-        }
-        Ok(Some(read))
+        DECLARING.read(&folder.join(FILE))
     }
 
     /// What holds for a run of the comparison in `folder` that `now` declares: what was declared
@@ -189,14 +156,8 @@ impl Registration {
     /// # Errors
     /// What was declared differs from `now` in more than seeds that come on top.
     pub fn open(folder: &Path, now: Declared, interrupted: &AtomicBool) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder).with_context(|| {
-            format!(
-                "cannot make the folder {}\nhint: give --out a folder that can be written",
-                printable_path(folder)
-            )
-        })?;
         // Workers that begin together: the first writes, the others read.
-        let _lock = lock(folder, interrupted)?;
+        let _lock = DECLARING.lock(folder, interrupted)?;
         let (mut registration, changed) = match Self::read(folder)? {
             None => {
                 refuse_runs(folder, &now)?;
@@ -228,75 +189,48 @@ impl Registration {
 
     fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let path = folder.join(FILE);
-        let mut text = serde_json::to_string_pretty(self)?;
-        text.push('\n');
-        cuvee_fs::write_file(&path, text.as_bytes())
+        cuvee_fs::write_file(&path, json::text(self)?.as_bytes())
             .with_context(|| format!("cannot write {}", printable_path(&path)))
     }
 
     fn check(&self, now: &Declared, path: &Path) -> anyhow::Result<()> {
         let before = &self.declared;
-        let mut changed = Vec::new();
-        let mut compare = |key: &str, old: String, new: String| {
-            if old != new {
-                changed.push(format!("{key}: {old} → {new}"));
-            }
-        };
-        compare("baseline", before.baseline.clone(), now.baseline.clone());
-        compare("evaluations", before.evaluations.to_string(), now.evaluations.to_string());
-        compare("margin", before.margin.to_string(), now.margin.to_string());
-        compare("alpha", before.alpha.to_string(), now.alpha.to_string());
-        compare("looks", format!("{:?}", before.looks), format!("{:?}", now.looks));
-        compare("futility", before.futility.to_string(), now.futility.to_string());
-        compare("device", before.device.clone(), now.device.clone());
-        compare("train.engine", before.engine.clone(), now.engine.clone());
-        compare("train.precision", before.precision.clone(), now.precision.clone());
+        let mut differences = Differences::default();
+        differences.value("baseline", &before.baseline, &now.baseline);
+        differences.value("evaluations", before.evaluations, now.evaluations);
+        differences.value("margin", before.margin, now.margin);
+        differences.value("alpha", before.alpha, now.alpha);
+        differences.value("looks", format!("{:?}", before.looks), format!("{:?}", now.looks));
+        differences.value("futility", before.futility, now.futility);
+        differences.value("device", &before.device, &now.device);
+        differences.value("train.engine", &before.engine, &now.engine);
+        differences.value("train.precision", &before.precision, &now.precision);
         let names = |arms: &[DeclaredArm]| {
             arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(", ")
         };
-        compare("arms", names(&before.arms), names(&now.arms));
-        if changed.is_empty() {
+        differences.value("arms", names(&before.arms), names(&now.arms));
+        if differences.is_empty() {
             for (old, new) in before.arms.iter().zip(&now.arms) {
                 let parsed = |arm: &DeclaredArm| Config::from_toml(&arm.config);
                 let (was, is) = (old.init_sha256.as_deref(), new.init_sha256.as_deref());
                 let keys = by_weights(changes(&parsed(old)?, &parsed(new)?)?, was, is);
                 let keys = keys.iter().filter(|change| matters(&change.key));
-                changed.extend(keys.map(|change| format!("arm `{}`: {change}", old.name)));
+                differences.changes(&format!("arm `{}`: ", old.name), keys);
             }
             if before.data != now.data {
-                changed.push("the data: other shards than those declared".to_owned());
+                differences.say("the data: other shards than those declared".to_owned());
             }
         }
         let seeds = self.seeds();
         if let Some(missing) = before.seeds.iter().find(|seed| !now.seeds.contains(seed)) {
-            changed
-                .push(format!("seeds: {missing} was declared and is missing from {:?}", now.seeds));
+            differences
+                .say(format!("seeds: {missing} was declared and is missing from {:?}", now.seeds));
         } else if !before.looks.is_empty() && now.seeds.iter().any(|seed| !seeds.contains(seed)) {
-            changed.push(format!("seeds: {seeds:?} → {:?}, though looks were declared", now.seeds));
+            differences
+                .say(format!("seeds: {seeds:?} → {:?}, though looks were declared", now.seeds));
         }
-        if changed.is_empty() {
-            return Ok(());
-        }
-        Err(ConfigError(format!(
-            "{} declares another comparison; changed since:\n  {}\nhint: begin the new one with another --out; only seeds may be added to this one",
-            printable_path(path),
-            changed.join("\n  ")
-        ))
-        .into())
+        DECLARING.refuse(&differences, path, "; only seeds may be added to this one")
     }
-}
-
-/// Waits until no other process writes what lies in the folder of a comparison itself.
-///
-/// # Errors
-/// [`Interrupted`], or a lock that cannot be had.
-pub fn lock(folder: &Path, interrupted: &AtomicBool) -> anyhow::Result<FileLock> {
-    let waiting = || match interrupted.load(Ordering::Relaxed) {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    };
-    let lock = wait_for_lock(&folder.join(".lock"), LockKind::Exclusive, waiting)?;
-    lock.ok_or_else(|| Interrupted.into())
 }
 
 /// Refuses to declare what has been made already.
@@ -308,12 +242,4 @@ fn refuse_runs(folder: &Path, now: &Declared) -> anyhow::Result<()> {
         printable_path(&begun)
     ))
     .into())
-}
-
-fn damaged(path: &PathBuf, what: &str) -> anyhow::Error {
-    ConfigError(format!(
-        "{} cannot be read: {what}\nhint: put it back as it was, or begin a new comparison with another --out",
-        printable_path(path)
-    ))
-    .into()
 }

@@ -17,6 +17,7 @@ use super::registration::Registration;
 use super::run_data::{RunData, incomparable, read_run};
 use crate::compare_spec::CompareSpec;
 use crate::config::{Change, Config, ConfigError, changes};
+use crate::json;
 use crate::report;
 use crate::session::Session;
 use crate::sweep::{self, ArmPlan, Status, Stopped};
@@ -355,9 +356,7 @@ pub fn publish(
         let runs = runs();
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", printable_path(folder)))?;
-        let mut text = serde_json::to_string_pretty(comparison)?;
-        text.push('\n');
-        cuvee_fs::write_file(&folder.join(FILE), text.as_bytes())?;
+        cuvee_fs::write_file(&folder.join(FILE), json::text(comparison)?.as_bytes())?;
         cuvee_fs::write_file(&folder.join("losses.csv"), csv(&runs)?.as_bytes())?;
         page = report::write_page(&runs, folder, Some(comparison), session);
     }

@@ -8,7 +8,7 @@ use cuvee_search::document::{DeclaredRun, RoundsDocument};
 use cuvee_search::swarm::{Swarm, SwarmRun};
 use cuvee_words::{counted, printable_path};
 
-use super::declared::Search;
+use super::declared::{Search, not_yet};
 use super::mixtures::arms;
 use super::registration::read_document;
 use crate::config::ConfigError;
@@ -28,6 +28,11 @@ pub enum Batch {
 impl Batch {
     /// All of them, in the order of tables.
     pub const ALL: [Self; 3] = [Self::Pilot, Self::Swarm, Self::Rounds];
+
+    /// What tables call a run: its folder in that of the search.
+    pub fn run_name(self, run: &DeclaredRun) -> String {
+        format!("{}/{}/seed-{}", self.name(), run.mixture, run.seed)
+    }
 
     /// The folder that they are in.
     pub fn name(self) -> &'static str {
@@ -50,6 +55,32 @@ pub struct Made {
     pub left_out: Vec<String>,
     /// Those that are not finished.
     pub missing: usize,
+}
+
+/// Runs that are planned.
+pub struct Planned {
+    /// Their arms.
+    pub arms: Vec<Arm>,
+    /// What is known of these.
+    pub plans: Vec<ArmPlan>,
+    /// The runs.
+    pub runs: Vec<Run>,
+    /// The folder that their folders are in.
+    pub folder: PathBuf,
+}
+
+impl Planned {
+    /// As what makes them takes them.
+    pub fn sweep<'a>(&'a self, search: &'a Search) -> Sweep<'a> {
+        Sweep {
+            noun: "search",
+            folder: &self.folder,
+            arms: &self.arms,
+            plans: &self.plans,
+            corpus: &search.corpus,
+            device: search.device,
+        }
+    }
 }
 
 impl Search<'_> {
@@ -78,10 +109,8 @@ impl Search<'_> {
     /// # Errors
     /// [`crate::session::Interrupted`], or what the first run that failed says.
     pub fn make(&self, batch: Batch, share: Option<Share>) -> anyhow::Result<()> {
-        let (arms, plans, runs) = self.batch_arms(batch)?;
-        let folder = self.batch_folder(batch);
-        let sweep = self.sweep(&folder, &arms, &plans);
-        let runs = part_of(&runs, share);
+        let planned = self.batch(batch)?;
+        let runs = part_of(&planned.runs, share);
         self.session.say(format!(
             "{}: {} of {} tokens each, {} parameters, {} at once with {} each",
             match batch {
@@ -95,29 +124,55 @@ impl Search<'_> {
             counted(self.jobs, "run"),
             counted(self.declared.threads, "thread"),
         ));
-        sweep.run(&[runs], self.jobs, &Unwatched, self.session)
+        planned.sweep(self).run(&[runs], self.jobs, &Unwatched, self.session)
     }
 
-    /// The arms of a batch, their plans, and its runs.
+    /// The runs of a batch, planned.
     ///
     /// # Errors
     /// An arm that cannot be trained.
-    pub fn batch_arms(&self, batch: Batch) -> anyhow::Result<(Vec<Arm>, Vec<ArmPlan>, Vec<Run>)> {
-        let (mut arms, runs) =
-            arms(&self.design.proxy, &self.declared.domains, &self.declared_runs(batch)?);
-        let plans = sweep::resolve(&mut arms, 0, &self.corpus, self.device, self.arithmetic())?;
-        sweep::pin_threads(&mut arms, self.declared.threads);
-        Ok((arms, plans, runs))
+    pub fn batch(&self, batch: Batch) -> anyhow::Result<Planned> {
+        self.of_proxies(&self.declared_runs(batch)?, batch)
     }
 
-    /// `arms` as what makes their runs takes them.
-    pub fn sweep<'b>(
-        &'b self,
-        folder: &'b Path,
-        arms: &'b [Arm],
-        plans: &'b [ArmPlan],
-    ) -> Sweep<'b> {
-        Sweep { noun: "search", folder, arms, plans, corpus: &self.corpus, device: self.device }
+    /// Cheap runs of a batch, planned.
+    ///
+    /// # Errors
+    /// An arm that cannot be trained.
+    pub fn of_proxies(&self, runs: &[DeclaredRun], batch: Batch) -> anyhow::Result<Planned> {
+        let (arms, runs) = arms(&self.design.proxy, &self.declared.domains, runs);
+        self.planned(arms, runs, self.batch_folder(batch))
+    }
+
+    /// `runs` of `arms` in `folder`, planned.
+    ///
+    /// # Errors
+    /// An arm that cannot be trained.
+    pub fn planned(
+        &self,
+        mut arms: Vec<Arm>,
+        runs: Vec<Run>,
+        folder: PathBuf,
+    ) -> anyhow::Result<Planned> {
+        let plans = sweep::resolve(&mut arms, 0, &self.corpus, self.device, self.arithmetic())?;
+        sweep::pin_threads(&mut arms, self.declared.threads);
+        Ok(Planned { arms, plans, runs, folder })
+    }
+
+    /// Reads the runs of `batches`, which are to be finished, and says which have no result. `what`
+    /// names them in the error, `stage` makes them.
+    ///
+    /// # Errors
+    /// A run that is not finished; as [`Search::read`].
+    pub fn read_all(&self, batches: &[Batch], what: &str, stage: Batch) -> anyhow::Result<Made> {
+        let made = self.read(batches)?;
+        if made.missing > 0 {
+            return not_yet(self, &format!("{what}, {} more", made.missing), stage.name());
+        }
+        for why in &made.left_out {
+            self.session.say(format!("note: left out: {why}"));
+        }
+        Ok(made)
     }
 
     /// Reads the finished runs of `batches`, in their order.
@@ -134,10 +189,10 @@ impl Search<'_> {
             missing: 0,
         };
         for &batch in batches {
-            let (arms, plans, runs) = self.batch_arms(batch)?;
+            let Planned { arms, plans, runs, folder: of_batch } = self.batch(batch)?;
             for (run, declared) in runs.iter().zip(&self.declared_runs(batch)?) {
-                let name = format!("{}/{}/seed-{}", batch.name(), declared.mixture, run.seed);
-                let folder = arms[run.arm].run_folder(&self.batch_folder(batch), run.seed);
+                let name = batch.run_name(declared);
+                let folder = arms[run.arm].run_folder(&of_batch, run.seed);
                 let started_from = plans[run.arm].init_sha256.as_deref();
                 let config = arms[run.arm].run_config(run.seed);
                 sweep::check_config("search", &folder, &config, started_from)?;

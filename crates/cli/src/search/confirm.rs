@@ -262,7 +262,7 @@ fn result_of(proposal: &ProposalDocument, comparison: &Comparison) -> ResultDocu
             gain: found.and_then(|arm| arm.difference).filter(|_| !baseline).map(|d| -d),
             within: found.and_then(|arm| arm.difference_ci95).filter(|_| !baseline),
             verdict: match found.filter(|_| !baseline) {
-                Some(arm) => verdict_name(arm.verdict).to_owned(),
+                Some(arm) => arm.verdict.name().to_owned(),
                 None => "baseline".to_owned(),
             },
             predicted_gain: uniform.zip(mixture.predicted).map(|(from, to)| from - to),
@@ -296,23 +296,11 @@ fn sentence(arm: &ArmResult, exploratory: bool) -> (bool, String) {
                     false,
                     format!(
                         "not verified: the proposal's gain over uniform is {numbers} ({})",
-                        verdict_name(arm.verdict)
+                        arm.verdict.name()
                     ),
                 ),
             }
         }
         _ => (false, format!("not verified: {}", arm.sentence)),
-    }
-}
-
-fn verdict_name(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Better => "better",
-        Verdict::Worse => "worse",
-        Verdict::Equivalent => "equivalent",
-        Verdict::Identical => "identical",
-        Verdict::Undecided => "undecided",
-        Verdict::None => "none",
-        Verdict::Futile => "futile",
     }
 }

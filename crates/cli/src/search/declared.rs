@@ -66,13 +66,7 @@ impl<'a> Search<'a> {
     /// # Errors
     /// Whatever cannot be searched, before anything is written.
     pub fn open(path: &Path, session: &'a Session, opening: Opening) -> anyhow::Result<Self> {
-        if opening.jobs == Some(0) {
-            return Err(ConfigError(
-                "--jobs: expected at least 1, found 0\nhint: leave it out to let Cuvee choose"
-                    .to_owned(),
-            )
-            .into());
-        }
+        sweep::check_jobs(opening.jobs)?;
         let mut design = Design::load(path, session)?;
         let folder = folder_of(path, session)?;
         let before = registration::read(&folder)?;

@@ -111,9 +111,6 @@ const SPARE_RUNS: usize = 6;
 /// Of them, those that repeat the uniform mixture before the first round.
 const REPEATED: usize = 2;
 
-/// The law that tells what is drawn from what counts.
-const TWO_KNOB: &str = "two-knob";
-
 /// Added to a search's seed for the first seed of its confirmation, which no cheap run has.
 pub const CONFIRM_SEEDS: u64 = 1_000_000;
 
@@ -153,10 +150,11 @@ impl Design {
             ))
             .into());
         }
-        let knows_two = matches!(method, Method::Law(law) if law.name == TWO_KNOB);
+        let knows_two = matches!(method, Method::Law(law) if law.tells_knobs_apart);
         if spec.two_knob > 0 && !knows_two {
+            let one = LAWS.iter().find(|law| law.tells_knobs_apart).map_or("", |law| law.name);
             return Err(refused(format!(
-                "search.two_knob: expected a law that tells what is drawn from what counts, found law = \"{}\"\nhint: law = \"{TWO_KNOB}\", or remove search.two_knob",
+                "search.two_knob: expected a law that tells what is drawn from what counts, found law = \"{}\"\nhint: law = \"{one}\", or remove search.two_knob",
                 spec.law
             ))
             .into());

@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cuvee_search::document::{FitDocument, Judged, Reached, TargetFit};
 use cuvee_search::judge::{choose, judge_predictions, reach};
-use cuvee_search::law::{
-    Fitted, LAWS, LawEntry, LawOptions, Observations, observations, without_block_effects,
-};
+use cuvee_search::law::{Fitted, LAWS, LawEntry, LawOptions, Observations, without_block_effects};
 use cuvee_search::swarm::{NamedText, Swarm, read_table, write_table};
 use cuvee_words::{counted, printable_path, shell_path};
 use rayon::prelude::*;
@@ -15,8 +13,9 @@ use rayon::prelude::*;
 use super::cheap::Batch;
 use super::declared::{Search, not_yet};
 use super::design::{Method, refused};
-use super::registration::{read_or, write_document};
+use super::registration::write_document;
 use crate::config::ConfigError;
+use crate::declaration::read_document;
 use crate::session::{Interrupted, Session};
 
 /// The swarm's name in the folder of a search, and the fit's.
@@ -42,19 +41,9 @@ impl Search<'_> {
     /// # Errors
     /// A run that cannot be read, or one that is missing.
     pub fn write_swarm(&self) -> anyhow::Result<()> {
-        let made = self.read(&Batch::ALL)?;
-        if made.missing > 0 {
-            return not_yet(
-                self,
-                &format!("finished runs, {} more", made.missing),
-                Batch::Swarm.name(),
-            );
-        }
-        for why in &made.left_out {
-            self.session.say(format!("note: left out: {why}"));
-        }
+        let swarm = self.read_all(&Batch::ALL, "finished runs", Batch::Swarm)?.swarm;
         let path = self.folder.join(SWARM);
-        Ok(cuvee_fs::write_file_concurrently(&path, write_table(&made.swarm).as_bytes())?)
+        Ok(cuvee_fs::write_file_concurrently(&path, write_table(&swarm).as_bytes())?)
     }
 
     /// Where that table is.
@@ -83,7 +72,7 @@ impl Search<'_> {
             .into());
         }
         let targets = (0..swarm.targets.len())
-            .map(|target| observations(&swarm, target))
+            .map(|target| Observations::of(&swarm, target))
             .collect::<Result<_, _>>()
             .map_err(refused)?;
         Ok(Observed { swarm, hash: cuvee_data::sha256_hex(text.as_bytes()), targets })
@@ -122,9 +111,7 @@ impl Search<'_> {
         let mut left_out = Vec::new();
         for batch in Batch::ALL {
             let runs = self.declared_runs(batch)?;
-            let names = runs
-                .iter()
-                .map(|run| format!("{}/{}/seed-{}", batch.name(), run.mixture, run.seed));
+            let names = runs.iter().map(|run| batch.run_name(run));
             left_out.extend(names.filter(|name| !there.contains(&name.as_str())));
         }
         let forms = fitted.iter().map(|law| law.describe());
@@ -164,7 +151,7 @@ impl Search<'_> {
         observed: &Observed,
     ) -> anyhow::Result<(FitDocument, &'static LawEntry)> {
         let hint = format!("cuvee search fit {} writes it anew", self.as_typed());
-        let fit: Option<FitDocument> = read_or(&self.folder.join(FIT), &hint)?;
+        let fit: Option<FitDocument> = read_document(&self.folder.join(FIT), &hint)?;
         let Some(fit) = fit.filter(|fit| fit.swarm == observed.hash) else {
             return not_yet(self, &format!("a fit of the swarm, {FIT}"), "fit");
         };
@@ -189,7 +176,7 @@ impl Search<'_> {
         let fit = |target| {
             let own = of_target(&observed.swarm, target);
             let cleaned = without_block_effects(&own, law, seed)?;
-            form.fit(&observations(&cleaned, 0)?)
+            form.fit(&Observations::of(&cleaned, 0)?)
         };
         per_target(self.session, "fitted", observed.targets.len(), fit)
     }

@@ -198,7 +198,7 @@ pub fn run(args: &SearchArgs, session: &Session) -> anyhow::Result<()> {
                 session.say(&found.sentence);
                 return stopped(&search, &found);
             }
-            match swarm(&search, &stage.how)? {
+            match swarm(&search, &stage.how, &found)? {
                 true => {
                     session.emit(&json!({ "folder": search.folder, "swarm": search.swarm_path() }))
                 }
@@ -273,8 +273,8 @@ fn all(search: &Search, how: &How) -> anyhow::Result<()> {
         if !goes_on(search, &found) {
             return stopped(search, &found);
         }
+        swarm(search, how, &found)?;
         whole.pilot = Some(found);
-        swarm(search, how)?;
         whole.fit = Some(search.fit()?);
     }
     whole.proposal = Some(search.propose()?);
@@ -313,17 +313,7 @@ fn pilot(search: &Search, how: &How) -> anyhow::Result<Option<PilotDocument>> {
 
 /// What the pilot's runs say.
 fn judged_pilot(search: &Search) -> anyhow::Result<PilotDocument> {
-    let made = search.read(&[Batch::Pilot])?;
-    if made.missing > 0 {
-        return not_yet(
-            search,
-            &format!("finished runs of the pilot, {} more", made.missing),
-            Batch::Pilot.name(),
-        );
-    }
-    for why in &made.left_out {
-        search.session.say(format!("note: left out: {why}"));
-    }
+    let made = search.read_all(&[Batch::Pilot], "finished runs of the pilot", Batch::Pilot)?;
     let (weights, runs) = (search.weights(), search.declared.runs);
     let aim = search.aim();
     let found = match search.declared.freeze.is_empty() {
@@ -377,7 +367,7 @@ fn stopped(search: &Search, found: &PilotDocument) -> anyhow::Result<()> {
 }
 
 /// Makes the swarm's runs and writes their table; false where only a part was made.
-fn swarm(search: &Search, how: &How) -> anyhow::Result<bool> {
+fn swarm(search: &Search, how: &How, pilot: &PilotDocument) -> anyhow::Result<bool> {
     let in_rounds = search.declared.batch > 0;
     if in_rounds && how.shard.is_some() {
         return Err(ConfigError(
@@ -388,7 +378,7 @@ fn swarm(search: &Search, how: &How) -> anyhow::Result<bool> {
     if !how.collect {
         search.make(Batch::Swarm, how.shard)?;
         if in_rounds {
-            search.make_rounds(judged_pilot(search)?.sigma)?;
+            search.make_rounds(pilot.sigma)?;
         }
     } else if in_rounds && !search.rounds_ended()? {
         return not_yet(search, "rounds that have ended", Batch::Swarm.name());

@@ -1,19 +1,16 @@
 //! What a search costs, before anything runs: runs, time and disk of its stages.
 
-use std::path::PathBuf;
-
 use cuvee_search::design::least_runs;
 use cuvee_search::document::DeclaredRun;
 use cuvee_words::{counted, shell_path};
 use serde_json::json;
 
-use super::cheap::Batch;
+use super::cheap::{Batch, Planned};
 use super::declared::{CONFIRMED, Search};
 use super::design::Method;
 use super::mixtures::arms;
 use super::rules;
-use crate::config::Config;
-use crate::sweep::{self, Arm, ArmPlan, Cost, Run, Sharing, Wanted};
+use crate::sweep::{Cost, Run, Sharing, Wanted};
 
 /// What a stage costs.
 #[derive(Clone)]
@@ -43,32 +40,21 @@ impl Row {
     }
 }
 
-/// Cheap runs that are planned.
-struct Planned {
-    arms: Vec<Arm>,
-    plans: Vec<ArmPlan>,
-    runs: Vec<Run>,
-    folder: PathBuf,
-}
-
-impl Planned {
-    /// What they cost; `None` where there are none.
-    fn row(&self, search: &Search, name: &'static str) -> anyhow::Result<Option<Row>> {
-        let Self { arms, plans, runs, folder } = self;
-        if runs.is_empty() {
-            return Ok(None);
-        }
-        let wanted = Wanted {
-            cores: rayon::current_num_threads(),
-            jobs: Some(search.jobs.min(runs.len())),
-            threads: Some(search.declared.threads),
-            runs: runs.len(),
-        };
-        let config = arms[0].run_config(search.declared.seed);
-        let sharing = Sharing::choose(&config, &search.corpus, search.device, wanted, true)?;
-        let sweep = search.sweep(folder, arms, plans);
-        Ok(Some(Row::new(name, &Cost::new(&sweep, runs, 0, sharing))))
+/// What planned runs cost; `None` where there are none.
+fn row(search: &Search, name: &'static str, planned: &Planned) -> anyhow::Result<Option<Row>> {
+    let Planned { arms, runs, .. } = planned;
+    if runs.is_empty() {
+        return Ok(None);
     }
+    let wanted = Wanted {
+        cores: rayon::current_num_threads(),
+        jobs: Some(search.jobs.min(runs.len())),
+        threads: Some(search.declared.threads),
+        runs: runs.len(),
+    };
+    let config = arms[0].run_config(search.declared.seed);
+    let sharing = Sharing::choose(&config, &search.corpus, search.device, wanted, true)?;
+    Ok(Some(Row::new(name, &Cost::new(&planned.sweep(search), runs, 0, sharing))))
 }
 
 /// The runs of rounds: those that are asked for, and as many as may follow.
@@ -90,23 +76,7 @@ fn rounds(search: &Search) -> anyhow::Result<Option<Planned>> {
         objective: prior,
     };
     asked.extend(std::iter::repeat_n(to_come, left));
-    let (mut arms, runs) = arms(&search.design.proxy, &declared.domains, &asked);
-    let arithmetic = search.arithmetic();
-    let plans = sweep::resolve(&mut arms, 0, &search.corpus, search.device, arithmetic)?;
-    sweep::pin_threads(&mut arms, declared.threads);
-    Ok(Some(Planned { arms, plans, runs, folder: search.batch_folder(Batch::Rounds) }))
-}
-
-/// A part of a rule's runs.
-fn of_rule(search: &Search, named: Vec<(String, Config)>) -> anyhow::Result<Planned> {
-    let arm = |(name, config)| Arm { name, set: Vec::new(), config, order_offset: None };
-    let mut arms: Vec<Arm> = named.into_iter().map(arm).collect();
-    let arithmetic = search.arithmetic();
-    let plans = sweep::resolve(&mut arms, 0, &search.corpus, search.device, arithmetic)?;
-    sweep::pin_threads(&mut arms, search.declared.threads);
-    let seed = search.declared.seed;
-    let runs = (0..arms.len()).map(|arm| Run { arm, seed, sampled: false }).collect();
-    Ok(Planned { arms, plans, runs, folder: search.folder.join(rules::RUNS) })
+    Ok(Some(search.of_proxies(&asked, Batch::Rounds)?))
 }
 
 /// Says it.
@@ -118,36 +88,31 @@ pub fn print(search: &Search, jobs: Option<usize>) -> anyhow::Result<()> {
     let cores = rayon::current_num_threads();
     let mut rows = Vec::new();
     for batch in [Batch::Pilot, Batch::Swarm] {
-        let (arms, plans, runs) = search.batch_arms(batch)?;
-        let made = Planned { arms, plans, runs, folder: search.batch_folder(batch) };
-        rows.extend(made.row(search, batch.name())?);
+        rows.extend(row(search, batch.name(), &search.batch(batch)?)?);
     }
     if let Some(made) = rounds(search)? {
-        rows.extend(
-            made.row(search, Batch::Rounds.name())?.map(|row| Row { at_most: true, ..row }),
-        );
+        let cost = row(search, Batch::Rounds.name(), &made)?;
+        rows.extend(cost.map(|row| Row { at_most: true, ..row }));
     }
     if let Method::Rule(rule) = search.design.method {
         let parts = rules::planned(search, rule).into_iter();
         let parts: Vec<Row> = parts
-            .map(|named| of_rule(search, named)?.row(search, rules::RUNS))
+            .map(|named| row(search, rules::RUNS, &rules::arms_of(search, named)?))
             .filter_map(Result::transpose)
             .collect::<anyhow::Result<_>>()?;
         rows.extend(parts.into_iter().reduce(Row::and));
     }
     let threads = declared.confirm_threads;
     let prior: Vec<f64> = declared.domains.iter().map(|domain| domain.prior).collect();
-    let mixture = |number: usize| DeclaredRun {
-        mixture: format!("mixture-{number}"),
+    let mixture = DeclaredRun {
+        mixture: "mixture".to_owned(),
         kind: "confirmed".to_owned(),
         block: 0,
         seed: declared.seed,
         sampling: prior.clone(),
-        objective: prior.clone(),
+        objective: prior,
     };
-    let (mut full, _) = arms(&search.design.target, &declared.domains, &[mixture(0)]);
-    let arithmetic = search.arithmetic();
-    let plans = sweep::resolve(&mut full, 0, &search.corpus, search.device, arithmetic)?;
+    let (full, _) = arms(&search.design.target, &declared.domains, &[mixture]);
     let runs: Vec<Run> = (0..CONFIRMED as u64)
         .flat_map(|_| declared.confirm_seeds.iter())
         .map(|seed| Run { arm: 0, seed: *seed, sampled: false })
@@ -156,9 +121,9 @@ pub fn print(search: &Search, jobs: Option<usize>) -> anyhow::Result<()> {
     let wanted = Wanted { cores, jobs: Some(jobs), threads: Some(threads), runs: runs.len() };
     let config = full[0].run_config(declared.seed);
     let sharing = Sharing::choose(&config, &search.corpus, search.device, wanted, true)?;
-    let folder = search.folder.join("confirm");
-    let sweep = search.sweep(&folder, &full, &plans);
-    rows.push(Row::new("confirm", &Cost::new(&sweep, &runs, 0, sharing)));
+    let planned = search.planned(full, runs, search.folder.join("confirm"))?;
+    let cost = Cost::new(&planned.sweep(search), &planned.runs, 0, sharing);
+    rows.push(Row::new("confirm", &cost));
 
     let least = least_runs(declared.domains.len());
     let none = Row { name: "", runs: 0, seconds: Some(0.0), bytes: 0, at_most: false };

@@ -15,9 +15,10 @@ use super::confirm::COMPARISON;
 use super::declared::{Search, not_yet};
 use super::design::{Method, refused};
 use super::fit::Observed;
-use super::registration::{hash_of, read_document, write_document};
+use super::registration::{read_document, write_document};
 use super::rules;
 use crate::config::ConfigError;
+use crate::declaration::hash_of;
 
 /// Its name in the folder of a search.
 const PROPOSAL: &str = "proposal.json";

@@ -1,33 +1,22 @@
 //! `search.json`: what was going to be searched and how, written before the first run.
 
-use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use anyhow::Context;
-use cuvee_fs::{LockKind, wait_for_lock};
 use cuvee_search::document::{Declared, DeclaredConfig, DeclaredRun, Registration, VERSION};
 use cuvee_words::printable_path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::{Config, ConfigError, changes};
-use crate::session::Interrupted;
+use crate::declaration::{self, Declaring, Differences, hash_of};
+use crate::json;
 use crate::sweep::matters;
 
 /// Its name in the folder of a search.
 pub const FILE: &str = "search.json";
 
-/// What to do about a document that nothing writes anew.
-const PUT_BACK: &str = "put it back as it was, or begin a new search with another --out";
-
-/// sha256 of a document as compact JSON.
-///
-/// # Errors
-/// A document that is no JSON.
-pub fn hash_of(document: &impl Serialize) -> anyhow::Result<String> {
-    Ok(cuvee_data::sha256_hex(&serde_json::to_vec(document)?))
-}
+const DECLARING: Declaring = Declaring { noun: "search", done: "searched", version: VERSION };
 
 /// Writes a document of the search, whole or not at all. Workers that share the folder may write it
 /// at once.
@@ -35,9 +24,7 @@ pub fn hash_of(document: &impl Serialize) -> anyhow::Result<String> {
 /// # Errors
 /// A file that cannot be written.
 pub fn write_document(path: &Path, document: &impl Serialize) -> anyhow::Result<()> {
-    let mut text = serde_json::to_string_pretty(document)?;
-    text.push('\n');
-    Ok(cuvee_fs::write_file_concurrently(path, text.as_bytes())?)
+    Ok(cuvee_fs::write_file_concurrently(path, json::text(document)?.as_bytes())?)
 }
 
 /// Reads a document of the search, if it is there.
@@ -45,20 +32,7 @@ pub fn write_document(path: &Path, document: &impl Serialize) -> anyhow::Result<
 /// # Errors
 /// A file that is none.
 pub fn read_document<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
-    read_or(path, PUT_BACK)
-}
-
-/// As [`read_document`], where the hint says what writes the document anew.
-///
-/// # Errors
-/// As [`read_document`].
-pub fn read_or<T: DeserializeOwned>(path: &Path, hint: &str) -> anyhow::Result<Option<T>> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", printable_path(path)))?;
-    Ok(Some(serde_json::from_str(&text).map_err(|e| damaged(path, &e.to_string(), hint))?))
+    declaration::read_document(path, &DECLARING.put_back())
 }
 
 /// Reads what the search in `folder` declared, if it did.
@@ -66,26 +40,8 @@ pub fn read_or<T: DeserializeOwned>(path: &Path, hint: &str) -> anyhow::Result<O
 /// # Errors
 /// A file that is none, is of a later version, or was edited.
 pub fn read(folder: &Path) -> anyhow::Result<Option<Declared>> {
-    let path = folder.join(FILE);
-    let Some(value) = read_document::<serde_json::Value>(&path)? else { return Ok(None) };
-    let version = value["declared"]["version"].as_u64();
-    if version != Some(u64::from(VERSION)) {
-        let found = version.map_or("none".to_owned(), |version| version.to_string());
-        let what = format!("expected version {VERSION}, found {found}");
-        return Err(damaged(&path, &what, PUT_BACK));
-    }
-    let hash = hash_of(&value["declared"])?;
-    let read: Registration =
-        serde_json::from_value(value).map_err(|e| damaged(&path, &e.to_string(), PUT_BACK))?;
-    if hash != read.hash {
-        return Err(ConfigError(format!(
-            "{} was changed after it was written: it declares what is searched before the first run (expected sha256 {:.12}…, found {hash:.12}…)\nhint: put it back as it was, or begin a new search with another --out",
-            printable_path(&path),
-            read.hash
-        ))
-        .into());
-    }
-    Ok(Some(read.declared))
+    let read: Option<Registration> = DECLARING.read(&folder.join(FILE))?;
+    Ok(read.map(|registration| registration.declared))
 }
 
 /// What holds for the search in `folder`: what was declared before, or `now`, written, where
@@ -94,19 +50,8 @@ pub fn read(folder: &Path) -> anyhow::Result<Option<Declared>> {
 /// # Errors
 /// What was declared is not what `now` declares.
 pub fn open(folder: &Path, now: Declared, interrupted: &AtomicBool) -> anyhow::Result<Declared> {
-    std::fs::create_dir_all(folder).with_context(|| {
-        format!(
-            "cannot make the folder {}\nhint: give --out a folder that can be written",
-            printable_path(folder)
-        )
-    })?;
     // Workers that begin together: the first writes, the others read.
-    let waiting = || match interrupted.load(Ordering::Relaxed) {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    };
-    let lock = wait_for_lock(&folder.join(".lock"), LockKind::Exclusive, waiting)?;
-    let Some(_lock) = lock else { return Err(Interrupted.into()) };
+    let _lock = DECLARING.lock(folder, interrupted)?;
     if let Some(before) = read(folder)? {
         check(&before, &now, &folder.join(FILE))?;
         return Ok(before);
@@ -129,55 +74,38 @@ pub fn open(folder: &Path, now: Declared, interrupted: &AtomicBool) -> anyhow::R
 
 /// Refuses another search than the one that was declared, by what differs.
 fn check(before: &Declared, now: &Declared, path: &Path) -> anyhow::Result<()> {
-    let mut changed = Vec::new();
-    let mut compare = |key: &str, old: String, new: String| {
-        if old != new {
-            changed.push(format!("{key}: {old} → {new}"));
-        }
-    };
-    compare("search.seed", before.seed.to_string(), now.seed.to_string());
-    compare("search.law", before.law.clone(), now.law.clone());
-    compare("search.kappa", before.kappa.to_string(), now.kappa.to_string());
-    compare("search.freeze", format!("{:?}", before.freeze), format!("{:?}", now.freeze));
-    compare("search.runs", before.runs.to_string(), now.runs.to_string());
-    compare("search.two_knob", before.two_knob.to_string(), now.two_knob.to_string());
-    compare("search.batch", before.batch.to_string(), now.batch.to_string());
+    let mut differences = Differences::default();
+    differences.value("search.seed", before.seed, now.seed);
+    differences.value("search.law", &before.law, &now.law);
+    differences.value("search.kappa", before.kappa, now.kappa);
+    differences.value("search.freeze", format!("{:?}", before.freeze), format!("{:?}", now.freeze));
+    differences.value("search.runs", before.runs, now.runs);
+    differences.value("search.two_knob", before.two_knob, now.two_knob);
+    differences.value("search.batch", before.batch, now.batch);
     let seeds = |declared: &Declared| declared.confirm_seeds.len().to_string();
-    compare("search.confirm_seeds", seeds(before), seeds(now));
-    compare("device", before.device.clone(), now.device.clone());
-    compare("train.engine", before.engine.clone(), now.engine.clone());
-    compare("train.precision", before.precision.clone(), now.precision.clone());
+    differences.value("search.confirm_seeds", seeds(before), seeds(now));
+    differences.value("device", &before.device, &now.device);
+    differences.value("train.engine", &before.engine, &now.engine);
+    differences.value("train.precision", &before.precision, &now.precision);
     let configs = [("", &before.target, &now.target), ("search.proxy.", &before.proxy, &now.proxy)];
     for (prefix, old, new) in configs {
         let parsed = |config: &DeclaredConfig| Config::from_toml(&config.config);
         let keys = changes(&parsed(old)?, &parsed(new)?)?;
         let keys = keys.iter().filter(|change| matters(&change.key));
-        changed.extend(keys.map(|change| format!("{prefix}{change}")));
+        differences.changes(prefix, keys);
     }
-    if changed.is_empty() && before.data != now.data {
-        changed.push("the data: other shards than those declared".to_owned());
+    if differences.is_empty() && before.data != now.data {
+        differences.say("the data: other shards than those declared".to_owned());
     }
     let same = |old: &[DeclaredRun], new: &[DeclaredRun]| old == new;
     let designed = same(&before.pilot, &now.pilot) && same(&before.swarm, &now.swarm);
-    if changed.is_empty() && !(designed && before.domains == now.domains) {
-        changed.push(format!(
+    if differences.is_empty() && !(designed && before.domains == now.domains) {
+        differences.say(format!(
             "the design: this version of Cuvee ({}) asks for other mixtures than that which declared them ({})",
             now.cuvee, before.cuvee
         ));
     }
-    if changed.is_empty() {
-        return Ok(());
-    }
-    Err(ConfigError(format!(
-        "{} declares another search; changed since:\n  {}\nhint: begin the new one with another --out",
-        printable_path(path),
-        changed.join("\n  ")
-    ))
-    .into())
-}
-
-fn damaged(path: &Path, what: &str, hint: &str) -> anyhow::Error {
-    ConfigError(format!("{} cannot be read: {what}\nhint: {hint}", printable_path(path))).into()
+    DECLARING.refuse(&differences, path, "")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cuvee_search::fit::{FitRequest, fit as fit_tables};
 use cuvee_search::shares::total_variation;
-use cuvee_search::swarm::{NamedText, read_olmix, read_table, write_olmix, write_table};
+use cuvee_search::swarm::{NamedText, Swarm, read_olmix, read_table, write_olmix, write_table};
 use cuvee_words::{counted, printable_path, shell_path};
 use serde_json::json;
 
@@ -162,15 +162,7 @@ pub fn fit(files: &FitFiles, session: &Session) -> anyhow::Result<()> {
 pub fn import(args: &ImportArgs, session: &Session) -> anyhow::Result<()> {
     let (mixtures, metrics) = (File::read(&args.mixtures)?, File::read(&args.metrics)?);
     let swarm = read_olmix(mixtures.table(), metrics.table()).map_err(refused)?;
-    write(&args.table, &write_table(&swarm))?;
-    session.say(format!(
-        "{} over {} → {}",
-        counted(swarm.runs.len(), "run"),
-        counted(swarm.domains.len(), "domain"),
-        shell_path(&args.table)
-    ));
-    session
-        .emit(&json!({ "runs": swarm.runs.len(), "domains": swarm.domains, "table": args.table }))
+    write_swarm(&args.table, &swarm, session)
 }
 
 /// Writes a swarm as two tables in olmix's layout.
@@ -251,15 +243,19 @@ pub fn regroup(args: &RegroupArgs, session: &Session) -> anyhow::Result<()> {
         let parts: Vec<(&str, f64)> = parts.iter().map(|(n, share)| (n.as_str(), *share)).collect();
         swarm = swarm.split(name, &parts).map_err(refused)?;
     }
-    write(&args.table, &write_table(&swarm))?;
+    write_swarm(&args.table, &swarm, session)
+}
+
+/// Writes the table of a swarm, and says so.
+fn write_swarm(path: &Path, swarm: &Swarm, session: &Session) -> anyhow::Result<()> {
+    write(path, &write_table(swarm))?;
     session.say(format!(
         "{} over {} → {}",
         counted(swarm.runs.len(), "run"),
         counted(swarm.domains.len(), "domain"),
-        shell_path(&args.table)
+        shell_path(path)
     ));
-    session
-        .emit(&json!({ "runs": swarm.runs.len(), "domains": swarm.domains, "table": args.table }))
+    session.emit(&json!({ "runs": swarm.runs.len(), "domains": swarm.domains, "table": path }))
 }
 
 /// The table that a path stands for.

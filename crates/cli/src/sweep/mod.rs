@@ -23,5 +23,5 @@ pub use arms::{
 };
 pub use cost::Cost;
 pub use one_run::{Status, Stopped, check_config, evaluations, status};
-pub use speed::{Sharing, Wanted};
+pub use speed::{Sharing, Wanted, check_jobs};
 pub use watch::{Course, NextRound, Unwatched, Watch};

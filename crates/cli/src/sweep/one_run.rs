@@ -15,6 +15,7 @@ use super::arms::{Run, Sweep, by_weights, matters};
 use super::board::Board;
 use super::watch::{Course, Watch};
 use crate::config::{Config, ConfigError, changes};
+use crate::json;
 use crate::model_source::reference_engine;
 use crate::plan::Plan;
 use crate::run_folder::{self, RunRecords, Told};
@@ -200,9 +201,7 @@ impl Bench<'_> {
             }
             Err(error) => return Err(error).with_context(|| format!("in the run {name}")),
         };
-        let mut text = serde_json::to_string_pretty(&stopped)?;
-        text.push('\n');
-        cuvee_fs::write_file(&folder.join(STOPPED), text.as_bytes())?;
+        cuvee_fs::write_file(&folder.join(STOPPED), json::text(&stopped)?.as_bytes())?;
         Ok(Some(Made { status: Status::Stopped(stopped), here: true }))
     }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use cuvee_data::{Corpus, Shard, Split};
 use cuvee_train::{DeviceSpec, read_batch};
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::machine;
 use crate::plan::Plan;
 
@@ -39,6 +39,20 @@ pub struct Wanted {
     pub threads: Option<usize>,
     /// Runs that there are to do.
     pub runs: usize,
+}
+
+/// Refuses a `--jobs` of 0.
+///
+/// # Errors
+/// Where that is what is asked for.
+pub fn check_jobs(jobs: Option<usize>) -> Result<(), ConfigError> {
+    match jobs {
+        Some(0) => Err(ConfigError(
+            "--jobs: expected at least 1, found 0\nhint: leave it out to let Cuvee choose"
+                .to_owned(),
+        )),
+        _ => Ok(()),
+    }
 }
 
 impl Wanted {

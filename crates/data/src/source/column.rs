@@ -204,7 +204,7 @@ pub(super) struct There {
 
 impl There {
     /// These columns, of which no more is known.
-    #[cfg_attr(not(feature = "parquet"), allow(dead_code))]
+    #[cfg(feature = "parquet")]
     pub(super) fn of(names: Vec<String>) -> There {
         There { names, documents: None }
     }

@@ -6,7 +6,7 @@ mod doremi;
 mod mixmin;
 mod runs;
 
-pub use runs::RUNS;
+pub use runs::{RUNS, arms_of};
 
 use cuvee_search::shares::{Bounds, uniform};
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use cuvee_mixer::MixtureSpec;
 
+use super::super::cheap::Planned;
 use super::super::declared::{Search, not_yet};
 use super::super::design::mixture_spec;
 use crate::config::{Config, ConfigError};
@@ -35,22 +36,28 @@ pub(super) fn on_one_domain(search: &Search, config: &Config, place: usize) -> C
     Config { mixture: of_shares(search, &alone(search, place)), ..config.clone() }
 }
 
+/// The runs `named`, one an arm.
+///
+/// # Errors
+/// An arm that cannot be trained.
+pub fn arms_of(search: &Search, named: Vec<(String, Config)>) -> anyhow::Result<Planned> {
+    let arm = |(name, config)| Arm { name, set: Vec::new(), config, order_offset: None };
+    let arms: Vec<Arm> = named.into_iter().map(arm).collect();
+    let seed = search.declared.seed;
+    let runs = (0..arms.len()).map(|arm| Run { arm, seed, sampled: false }).collect();
+    search.planned(arms, runs, search.folder.join(RUNS))
+}
+
 /// Makes the runs `named`, and gives their folders.
 pub(super) fn make(search: &Search, named: Vec<(String, Config)>) -> anyhow::Result<Vec<PathBuf>> {
-    let arm = |(name, config)| Arm { name, set: Vec::new(), config, order_offset: None };
-    let mut arms: Vec<Arm> = named.into_iter().map(arm).collect();
-    let arithmetic = search.arithmetic();
-    let plans = sweep::resolve(&mut arms, 0, &search.corpus, search.device, arithmetic)?;
-    sweep::pin_threads(&mut arms, search.declared.threads);
-    let folder = search.folder.join(RUNS);
-    let seed = search.declared.seed;
-    let runs: Vec<Run> = (0..arms.len()).map(|arm| Run { arm, seed, sampled: false }).collect();
-    let sweep = search.sweep(&folder, &arms, &plans);
+    let planned = arms_of(search, named)?;
+    let Planned { plans, runs, .. } = &planned;
+    let sweep = planned.sweep(search);
     if !search.collect {
-        sweep.run(std::slice::from_ref(&runs), search.jobs, &Unwatched, search.session)?;
+        sweep.run(std::slice::from_ref(runs), search.jobs, &Unwatched, search.session)?;
     }
     let mut folders = Vec::with_capacity(runs.len());
-    for run in runs {
+    for &run in runs {
         let folder = sweep.run_folder(run);
         match sweep::status(&folder, plans[run.arm].steps)? {
             Status::Finished => folders.push(folder),
