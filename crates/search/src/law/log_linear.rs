@@ -57,20 +57,20 @@ struct LogLinear {
 
 /// The λ whose fits err least on mixtures that were held out.
 fn chosen_ridge(sample: &Sample, seed: u64) -> f64 {
+    let parts: Vec<(Sample, Sample)> = (0..HELD_OUT)
+        .map(|part| sample.part(part, HELD_OUT, seed))
+        .filter(|(kept, _)| kept.len() > 0)
+        .collect();
     let held_out_error = |ridge: f64| -> f64 {
-        let of_part = |part: usize| -> f64 {
-            let (kept, held_out) = sample.part(part, HELD_OUT, seed);
-            if kept.len() == 0 {
-                return 0.0;
-            }
+        let of_part = |(kept, held_out): &(Sample, Sample)| -> f64 {
             // The best start seldom depends on λ, and the middle one is seldom worse.
-            let fitted = LogLinear::fit(&kept, ridge, &GAPS[1..2]);
+            let fitted = LogLinear::fit(kept, ridge, &GAPS[1..2]);
             let errors = held_out.shares.row_iter().zip(&held_out.losses).map(|(shares, loss)| {
                 huber(loss - fitted.floor - fitted.line.at(shares.iter().copied()).exp())
             });
             held_out.weights.iter().zip(errors).map(|(weight, error)| weight * error).sum()
         };
-        (0..HELD_OUT).map(of_part).sum()
+        parts.iter().map(of_part).sum()
     };
     let errors = RIDGES.map(|ridge| (ridge, held_out_error(ridge)));
     let least = errors.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
