@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::Engine;
 use crate::error::Result;
-use crate::model::{ParameterInfo, names_and_shapes};
+use crate::model::{OptimizerGroup, ParameterInfo, names_and_shapes};
 use crate::tensor::Tensors;
 
 /// The parameters of an engine.
@@ -21,30 +21,76 @@ impl Tensors for EngineParameters<'_> {
 }
 
 /// The optimizer's state of an engine, kind by kind, each tensor called `KIND.PARAMETER`.
-pub struct EngineState<'a>(pub &'a dyn Engine);
+pub struct EngineState<'a> {
+    engine: &'a dyn Engine,
+    entries: Vec<StateEntry>,
+    names: Vec<(String, Vec<usize>)>,
+}
 
-impl Tensors for EngineState<'_> {
-    fn list(&self) -> Vec<(String, Vec<usize>)> {
-        state_names(self.0.optimizer_state_names(), &self.0.model().parameter_list())
-    }
-
-    fn data(&self, place: usize) -> Result<Cow<'_, [f32]>> {
-        let parameters = self.0.model().parameter_list().len();
-        let (kind, place) = (place / parameters, place % parameters);
-        Ok(Cow::Owned(self.0.optimizer_tensor(kind, place)?))
+impl<'a> EngineState<'a> {
+    /// That of `engine`.
+    pub fn of(engine: &'a dyn Engine) -> Self {
+        let list = engine.model().parameter_list();
+        let entries = state_entries(|group| engine.optimizer_state_names(group), &list);
+        Self { names: state_names(&entries, &list), engine, entries }
     }
 }
 
-/// Names and shapes of an optimizer's state, kind by kind, each tensor called `KIND.PARAMETER`.
+impl Tensors for EngineState<'_> {
+    fn list(&self) -> Vec<(String, Vec<usize>)> {
+        self.names.clone()
+    }
+
+    fn data(&self, place: usize) -> Result<Cow<'_, [f32]>> {
+        let StateEntry { index, place, .. } = self.entries[place];
+        Ok(Cow::Owned(self.engine.optimizer_tensor(index, place)?))
+    }
+}
+
+/// One tensor of an optimizer's state.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct StateEntry {
+    /// Its kind, such as `exp_avg`.
+    pub(super) kind: &'static str,
+    /// The place of that among the kinds that are kept of its parameter.
+    pub(super) index: usize,
+    /// The place of its parameter in the model's list.
+    pub(super) place: usize,
+}
+
+/// The tensors of an optimizer's state that keeps `kinds` of the parameters of a group: kind by kind
+/// in the order in which they first appear, each in the order of the list.
+pub(super) fn state_entries(
+    kinds: impl Fn(OptimizerGroup) -> &'static [&'static str],
+    list: &[ParameterInfo],
+) -> Vec<StateEntry> {
+    let mut all: Vec<&'static str> = Vec::new();
+    for kind in list.iter().flat_map(|info| kinds(info.optimizer)) {
+        if !all.contains(kind) {
+            all.push(kind);
+        }
+    }
+    let of_kind = |kind: &'static str| {
+        let kinds = &kinds;
+        let entry = move |(place, info): (usize, &ParameterInfo)| {
+            let index = kinds(info.optimizer).iter().position(|own| *own == kind)?;
+            Some(StateEntry { kind, index, place })
+        };
+        list.iter().enumerate().filter_map(entry)
+    };
+    all.into_iter().flat_map(of_kind).collect()
+}
+
+/// Names and shapes of `entries`, each called `KIND.PARAMETER`.
 pub(super) fn state_names(
-    kinds: &[&'static str],
+    entries: &[StateEntry],
     list: &[ParameterInfo],
 ) -> Vec<(String, Vec<usize>)> {
-    let kind = |kind: &&'static str| {
-        let kind = *kind;
-        list.iter().map(move |info| (format!("{kind}.{}", info.name), info.shape.clone()))
+    let named = |StateEntry { kind, place, .. }: &StateEntry| {
+        let info = &list[*place];
+        (format!("{kind}.{}", info.name), info.shape.clone())
     };
-    kinds.iter().flat_map(kind).collect()
+    entries.iter().map(named).collect()
 }
 
 /// What messages call the state of an optimizer.
@@ -60,7 +106,7 @@ mod tests {
     use super::*;
     use crate::engine::{FusedEngine, ReferenceEngine};
     use crate::model::{InitialParameters, ModelConfig};
-    use crate::spec::TrainSpec;
+    use crate::spec::{OptimizerKind, TrainSpec};
     use crate::tensor::NamedTensor;
     use crate::{DeviceSpec, TrainError};
 
@@ -80,14 +126,19 @@ mod tests {
 
     #[test]
     fn each_tensor_is_asked_for_once_and_none_before_all_of_them_fit() {
-        let (model, train) = (ModelConfig::small(), TrainSpec::default());
+        let model = ModelConfig::small();
         let (first, second) =
             (InitialParameters::new(&model, 1), InitialParameters::new(&model, 2));
         let numbers = |tensors: &dyn Tensors| -> Vec<NamedTensor> { tensors.held().unwrap() };
-        let fused = FusedEngine::<Cpu<f32>>::on_cpu(&model, &train, &first).unwrap();
-        let reference =
-            ReferenceEngine::from_parameters(&model, &train, DeviceSpec::Cpu, &first).unwrap();
-        let engines: [Box<dyn Engine>; 2] = [Box::new(fused), Box::new(reference)];
+        let mut engines: Vec<Box<dyn Engine>> = Vec::new();
+        for optimizer in [OptimizerKind::Adamw, OptimizerKind::Muon, OptimizerKind::Sgd] {
+            let train = TrainSpec { optimizer: optimizer.into(), ..TrainSpec::default() };
+            let fused = FusedEngine::<Cpu<f32>>::on_cpu(&model, &train, &first).unwrap();
+            engines.push(Box::new(fused));
+            let reference =
+                ReferenceEngine::from_parameters(&model, &train, DeviceSpec::Cpu, &first);
+            engines.push(Box::new(reference.unwrap()));
+        }
         for mut engine in engines {
             assert_eq!(numbers(&EngineParameters(&*engine)), numbers(&first));
             let few = Asked(&second, 1, Default::default());
@@ -115,8 +166,37 @@ mod tests {
             let all = Asked(&state, 0, Default::default());
             engine.load_optimizer_state(7, &all).unwrap();
             assert_eq!(once(&all), (0..state.list().len()).collect::<Vec<_>>());
-            assert_eq!(numbers(&EngineState(&*engine)), numbers(&state));
+            assert_eq!(numbers(&EngineState::of(&*engine)), numbers(&state));
             assert_eq!(engine.updates(), 7);
         }
+    }
+
+    /// Of matrices under Muon there is a momentum, of all else there are AdamW's moments: kind by
+    /// kind, and nothing of any that is not kept.
+    #[test]
+    fn a_state_lists_what_is_kept_of_each_parameter_kind_by_kind() {
+        let list = ModelConfig::small().parameter_list();
+        let kinds = |group| -> &'static [&'static str] {
+            match group {
+                OptimizerGroup::Matrix => &["momentum_buffer"],
+                OptimizerGroup::Vector => &[],
+                _ => &["exp_avg", "exp_avg_sq"],
+            }
+        };
+        let entries = state_entries(kinds, &list);
+        let names: Vec<String> =
+            state_names(&entries, &list).into_iter().map(|(name, _)| name).collect();
+        let (embedding, head) = ("model.embed_tokens.weight", "lm_head.weight");
+        assert_eq!(names[0], format!("exp_avg.{embedding}"));
+        assert_eq!(names[1], format!("exp_avg.{head}"));
+        assert_eq!(names[3], format!("exp_avg_sq.{head}"));
+        assert_eq!(names[4], "momentum_buffer.model.layers.0.self_attn.q_proj.weight");
+        assert_eq!(names.len(), 2 * 2 + 2 * 7);
+        assert!(
+            entries
+                .iter()
+                .all(|entry| kinds(list[entry.place].optimizer)[entry.index] == entry.kind)
+        );
+        assert_eq!(state_entries(|_| &[], &list), []);
     }
 }

@@ -60,7 +60,7 @@ fn several_steps_are_the_references_clipped_or_not() {
         // gradient's. That is at most `largest` as it is applied, and F32 of itself off; the
         // parameters move by up to lr · √N a step.
         let (lr, eps, steps) = (1e-2, 0.1, 4);
-        let spec = TrainSpec { clip, eps, weight_decay: 0.3, ..case.spec() };
+        let spec = TrainSpec { clip, eps, weight_decay: 0.3.into(), ..case.spec() };
         let (mut fused, mut oracle) = (case.fused::<f32>(&spec), case.oracle(&spec));
         let start = data(&fused.parameters().unwrap());
         let (mut applied, mut largest) = (0f64, 0f64);

@@ -8,7 +8,7 @@ use super::*;
 
 #[test]
 fn a_clipped_step_moves_along_the_clipped_gradient() {
-    let spec = TrainSpec { clip: 0.01, weight_decay: 0.0, ..train(8) };
+    let spec = TrainSpec { clip: 0.01, weight_decay: 0.0.into(), ..train(8) };
     let mut engine =
         engine_of(&model(true), &spec, initial_parameters(&model(true), 1), DType::F64);
     let full = gradient(&engine, &batch());
