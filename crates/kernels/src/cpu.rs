@@ -1,8 +1,8 @@
 //! The backend on the processor.
 //!
 //! A kernel runs on the thread that calls it: the caller splits a batch among workers. Four methods
-//! use the backend's own thread pool instead, over all parameters at once: `pack`, `reduce`, `adamw`
-//! and `sgd`. Their results do not depend on the number of threads.
+//! use the backend's own thread pool instead, over all parameters at once: `pack`, `reduce`,
+//! `adamw` and `sgd`. Their results do not depend on the number of threads.
 
 use std::marker::PhantomData;
 use std::ops::Range;

@@ -108,8 +108,8 @@ impl Gradient {
         values
     }
 
-    /// The elements of `range` to read, piece by piece, each with its place in the range. Of a range
-    /// of whole rows each piece is whole rows.
+    /// The elements of `range` to read, piece by piece, each with its place in the range. Of a
+    /// range of whole rows each piece is whole rows.
     pub(crate) fn with_range(&self, range: Range<usize>, mut work: impl FnMut(usize, &[f32])) {
         let length = self.block_rows * self.columns;
         for (index, block) in self.blocks.iter().enumerate() {

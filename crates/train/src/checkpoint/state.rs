@@ -126,8 +126,8 @@ impl RunState {
         fs::write(&path, text).map_err(TrainError::io("write", &path))
     }
 
-    /// Refuses to go on with another optimizer than the run of the checkpoint in `folder` had; `now`
-    /// is the state of the run that is to go on.
+    /// Refuses to go on with another optimizer than the run of the checkpoint in `folder` had;
+    /// `now` is the state of the run that is to go on.
     ///
     /// # Errors
     /// [`TrainError::Config`] with both.

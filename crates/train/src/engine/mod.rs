@@ -10,6 +10,7 @@
 //! | `mod` | the trait |
 //! | `check` | what every engine refuses |
 //! | `device` | where the arithmetic runs |
+//! | `state` | which tensors an optimizer's state has |
 //! | `tensors` | an engine's tensors one by one, for files |
 //! | `reference/` | Candle autograd, the oracle |
 //! | `fused/` | the written-out decoder over the kernels |
@@ -20,6 +21,7 @@ mod check;
 mod device;
 mod fused;
 mod reference;
+mod state;
 mod tensors;
 
 use cuvee_mixer::{GradientStatistics, VarianceEstimator};
@@ -35,8 +37,8 @@ pub use build::{build_engine, engine_from_parameters};
 pub use device::DeviceSpec;
 pub use fused::FusedEngine;
 pub use reference::ReferenceEngine;
+use state::{StateEntry, state_entries};
 pub use tensors::{EngineParameters, EngineState};
-use tensors::{StateEntry, state_entries};
 
 /// What a step says about its batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,8 +123,8 @@ pub trait Engine {
     fn seed_projections(&mut self, _root: Option<u64>) {}
 
     /// One optimizer step where the schedule has come to `lr`, from which rates of groups that the
-    /// config gives are as far as from its peak: the gradient of (1/B) Σ_b m_b ℓ_b is clipped by its
-    /// global norm, and the optimizer updates every parameter with it.
+    /// config gives are as far as from its peak: the gradient of (1/B) Σ_b m_b ℓ_b is clipped by
+    /// its global norm, and the optimizer updates every parameter with it.
     ///
     /// # Errors
     /// [`TrainError::NonFinite`] if a loss or a gradient is not finite: the update is then not made

@@ -256,8 +256,8 @@ impl ModelConfig {
             .sum()
     }
 
-    /// The numbers that a token is multiplied with: the head is in it, an embedding of its own, which
-    /// is looked up, is not.
+    /// The numbers that a token is multiplied with: the head is in it, an embedding of its own,
+    /// which is looked up, is not.
     pub fn multiplied_parameters(&self) -> u64 {
         let lookup = if self.tied { 0 } else { self.vocab_size as u64 * self.dim as u64 };
         self.parameters().saturating_sub(lookup)

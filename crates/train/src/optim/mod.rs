@@ -6,8 +6,8 @@
 //! know which rule moves which group of parameters
 //! ([`OptimizerGroup`](crate::model::OptimizerGroup)), how fast, and how much of it decays.
 //!
-//! A new optimizer is a file beside `adamw` that implements the trait for both storages, its name in
-//! [`OptimizerKind`], and a row of [`rules`].
+//! A new optimizer is a file beside `adamw` that implements the trait for both storages, its name
+//! in [`OptimizerKind`], and a row of [`rules`].
 //!
 //! | file | what it holds |
 //! | --- | --- |

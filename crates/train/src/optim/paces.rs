@@ -50,8 +50,8 @@ impl Paces {
     /// Those that `train` gives to a model.
     ///
     /// # Errors
-    /// [`TrainError::Config`] for a rate or a decay of a head that the model does not have, or a run
-    /// without a length.
+    /// [`TrainError::Config`] for a rate or a decay of a head that the model does not have, or a
+    /// run without a length.
     pub(super) fn of(train: &TrainSpec, model: &ModelConfig) -> Result<Self> {
         let (optimizer, decay) = (&train.optimizer, &train.weight_decay);
         let of_head = [
@@ -85,8 +85,8 @@ impl Paces {
         })
     }
 
-    /// Update `count`, t ≥ 1, when the schedule has come to `lr`; gradients are multiplied by `scale`
-    /// first.
+    /// Update `count`, t ≥ 1, when the schedule has come to `lr`; gradients are multiplied by
+    /// `scale` first.
     pub(super) fn update(
         &self,
         Treatment { group, decays }: Treatment,

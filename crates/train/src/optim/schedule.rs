@@ -6,8 +6,8 @@
 use crate::model::ModelConfig;
 use crate::spec::{LearningRate, Schedule, TrainSpec};
 
-/// The rate that fits published runs of small models under AdamW: 0.0047·(N/108M)^(−1/3), with N the
-/// parameters a token is multiplied with, [`ModelConfig::multiplied_parameters`].
+/// The rate that fits published runs of small models under AdamW: 0.0047·(N/108M)^(−1/3), with N
+/// the parameters a token is multiplied with, [`ModelConfig::multiplied_parameters`].
 ///
 /// Porian et al., Resolving Discrepancies in Compute-Optimal Scaling of Language Models, 2024, for
 /// models of 5M to 108M parameters, about 20 tokens a parameter, and batches of 160·(N/108M)^(2/3)

@@ -74,7 +74,8 @@ pub enum OptimizerKind {
     /// Adam with decoupled weight decay (Loshchilov & Hutter, 2019).
     #[default]
     Adamw,
-    /// Orthogonal momentum for the matrices of the layers (Jordan et al., 2024), AdamW for all else.
+    /// Orthogonal momentum for the matrices of the layers (Jordan et al., 2024), AdamW for all
+    /// else.
     Muon,
     /// Gradient descent, with momentum unless that is set to 0.
     Sgd,
@@ -87,6 +88,15 @@ impl OptimizerKind {
             OptimizerKind::Adamw => "adamw",
             OptimizerKind::Muon => "muon",
             OptimizerKind::Sgd => "sgd",
+        }
+    }
+
+    /// What a profile calls its part of a step.
+    pub(crate) fn profile_row(self) -> &'static str {
+        match self {
+            OptimizerKind::Adamw => "optimizer: AdamW",
+            OptimizerKind::Muon => "optimizer: Muon, and AdamW",
+            OptimizerKind::Sgd => "optimizer: SGD",
         }
     }
 }

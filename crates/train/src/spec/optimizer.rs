@@ -1,5 +1,5 @@
-//! `train.optimizer` and `train.weight_decay`: which rule moves which parameters, how fast, and what
-//! shrinks.
+//! `train.optimizer` and `train.weight_decay`: which rule moves which parameters, how fast, and
+//! what shrinks.
 //!
 //! Each is a name or a number where nothing else is to be said, and a table else.
 

@@ -41,13 +41,13 @@ use cuvee_mixer::VarianceEstimator;
 
 use super::check::{check_fit, check_prompt, visible};
 use super::device::DeviceSpec;
-use super::tensors::{STATE, state_entries, state_names};
+use super::state::{STATE, state_entries, state_names};
 use super::{Engine, KernelTime, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
 use crate::model::{ModelConfig, OptimizerGroup, ParameterInfo, names_and_shapes};
 use crate::optim::{Optimizers, clip_scale};
-use crate::spec::{OptimizerKind, Precision, TrainSpec};
+use crate::spec::{Precision, TrainSpec};
 use crate::tensor::{NamedTensor, Ordered, Tensors};
 use clock::{Clock, KernelKind};
 use decoder::{Decoder, Work};
@@ -516,10 +516,8 @@ impl<K: Backend> Engine for FusedEngine<K> {
         let all = self.kernels.workers() as f64;
         let own = self.workers.iter().map(|worker| (&worker.clock, 1.0));
         let clocks = || own.clone().chain([(&self.clock, all)]);
-        let row = |kind: KernelKind, name: &'static str| match (kind, self.optimizers.kind()) {
-            (KernelKind::Optimizer, OptimizerKind::Adamw) => "optimizer: AdamW",
-            (KernelKind::Optimizer, OptimizerKind::Muon) => "optimizer: Muon, and AdamW",
-            (KernelKind::Optimizer, OptimizerKind::Sgd) => "optimizer: SGD",
+        let row = |kind: KernelKind, name: &'static str| match kind {
+            KernelKind::Optimizer => self.optimizers.kind().profile_row(),
             _ => name,
         };
         let time = |(index, &(kind, name)): (usize, &(KernelKind, &'static str))| KernelTime {

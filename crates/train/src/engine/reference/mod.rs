@@ -50,7 +50,7 @@ use cuvee_mixer::VarianceEstimator;
 
 use super::check::{check_fit, check_prompt, visible};
 use super::device::DeviceSpec;
-use super::tensors::{STATE, state_entries, state_names};
+use super::state::{STATE, state_entries, state_names};
 use super::{Engine, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
