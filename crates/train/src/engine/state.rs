@@ -13,8 +13,8 @@ pub(super) struct StateEntry {
     pub(super) place: usize,
 }
 
-/// The tensors of an optimizer's state that keeps `kinds` of the parameters of a group: kind by kind
-/// in the order in which they first appear, each in the order of the list.
+/// The tensors of an optimizer's state that keeps `kinds` of the parameters of a group: kind by
+/// kind in the order in which they first appear, each in the order of the list.
 pub(super) fn state_entries(
     kinds: impl Fn(OptimizerGroup) -> &'static [&'static str],
     list: &[ParameterInfo],

@@ -14,14 +14,14 @@
 //!
 //! **How U Vᵀ comes about.** By odd polynomials of the matrix, which map its singular values and
 //! leave U and V ([`cuvee_kernels::orthogonalize`]). Jordan's quintic, five times over, scatters
-//! the singular values between 0.68 and 1.13, and leaves those below a 250th of the norm far below.
+//! the singular values between 0.68 and 1.2, and leaves those below a 670th of the norm below that.
 //! So [`POLYNOMIALS`] are those of Amsel et al., The Polar Express, 2025, theorem 3.1: each is the
-//! best quintic on the interval that the one before leaves (Remez), made here for a smaller
-//! interval than the published ones, `[SMALLEST, 1]`, and 1 % more at its upper end, so that
+//! best quintic on the interval that the one before leaves (Remez), made here for a larger interval
+//! than the published ones, from `SMALLEST` to 1, and 1 % more at the upper end of each, so that
 //! rounding does not leave it. The last is multiplied by 0.96, which centres the result. A matrix
-//! whose smallest singular value is at least [`SMALLEST`] of ‖(GᵀG)²‖^¼, which is a bound of the
-//! largest and within a factor of 1.5 of it for Gaussian matrices, so comes out with all between
-//! 0.76 and 1.16; singular values below that stay in proportion, none grows beyond.
+//! whose smallest singular value is at least 4.15e-5 (`SMALLEST`) of ‖(GᵀG)²‖^¼, which is a bound
+//! of the largest and within a factor of 1.5 of it for Gaussian matrices, so comes out with all
+//! between 0.76 and 1.16; singular values below that stay in proportion, and none grows beyond.
 //!
 //! Seven polynomials of three products each: XᵀX and its square, of each of which one triangle is
 //! computed, and one of n m² multiplications, m being the smaller side. Jordan's are five of three.
