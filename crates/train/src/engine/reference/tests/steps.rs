@@ -78,8 +78,13 @@ fn a_restored_engine_takes_the_same_next_step_to_the_bit() {
 
 #[test]
 fn training_lowers_the_loss_on_its_batch() {
-    for (spec, lr) in optimizers().into_iter().zip([1e-2, 1e-2, 0.3]) {
-        let start = initial_parameters(&model(true), 1);
+    let name = |name: OptimizerKind| TrainSpec { optimizer: name.into(), ..train(8) };
+    for (spec, lr, most) in [
+        (name(OptimizerKind::Adamw), 1e-2, 0.5),
+        (name(OptimizerKind::Muon), 1e-2, 0.6),
+        (name(OptimizerKind::Sgd), 0.05, 0.9),
+    ] {
+        let start = engine(true, 8, DType::F32).parameters().unwrap();
         let mut engine = engine_of(&model(true), &spec, start, DType::F32);
         let batch = Batch { multipliers: vec![1.0; 8], ..batch() };
         let first = engine.step(&batch, lr).unwrap().loss;
@@ -87,7 +92,7 @@ fn training_lowers_the_loss_on_its_batch() {
             engine.step(&batch, lr).unwrap();
         }
         let last = engine.sequence_losses(&batch.tokens).unwrap().iter().sum::<f64>() / 8.0;
-        assert!(last < 0.7 * first, "{}: {first} → {last}", spec.optimizer.name);
+        assert!(last < most * first, "{}: {first} → {last}", spec.optimizer.name);
     }
 }
 
