@@ -28,7 +28,7 @@ pub use adamw::AdamW;
 pub use clip::clip_scale;
 pub use interface::{Candle, Optimizer, OptimizerState, Slot, StateTensors, Storage, Update};
 pub use muon::Muon;
-pub(crate) use paces::Treatment;
+pub(crate) use paces::{Step, Treatment};
 pub use schedule::{learning_rate, peak_learning_rate, published_learning_rate};
 pub use sgd::Sgd;
 
@@ -103,8 +103,7 @@ impl<S: Storage> Optimizers<S> {
         self.rules.of(group).state_names()
     }
 
-    /// Update `count`, t ≥ 1, of one parameter, when the schedule has come to `lr`; its gradient is
-    /// multiplied by `scale` first.
+    /// One update of one parameter.
     ///
     /// # Errors
     /// Those of [`Optimizer::update`].
@@ -113,9 +112,9 @@ impl<S: Storage> Optimizers<S> {
         storage: &S,
         slot: Slot<'_, S>,
         treatment: Treatment,
-        (count, lr, scale): (u64, f64, f64),
+        step: Step,
     ) -> Result<()> {
-        let update = self.paces.update(treatment, count, lr, scale);
+        let update = self.paces.update(treatment, step);
         self.rules.of(treatment.group).update(storage, slot, &update)
     }
 }

@@ -22,6 +22,17 @@ impl From<&ParameterInfo> for Treatment {
     }
 }
 
+/// What all parameters of one update share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Step {
+    /// Which update this is, t ≥ 1.
+    pub(crate) count: u64,
+    /// Where the schedule of the learning rate has come to.
+    pub(crate) lr: f64,
+    /// What gradients are multiplied by first: the clipping.
+    pub(crate) scale: f64,
+}
+
 /// The rates and decays of a run's groups.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Paces {
@@ -85,14 +96,11 @@ impl Paces {
         })
     }
 
-    /// Update `count`, t ≥ 1, when the schedule has come to `lr`; gradients are multiplied by
-    /// `scale` first.
+    /// What `step` is for the parameters of a group.
     pub(super) fn update(
         &self,
         Treatment { group, decays }: Treatment,
-        count: u64,
-        lr: f64,
-        scale: f64,
+        Step { count, lr, scale }: Step,
     ) -> Update {
         let Pace { share, decay } = match group {
             OptimizerGroup::Matrix => self.matrix,
@@ -142,12 +150,16 @@ mod tests {
         Treatment { group, decays: true }
     }
 
+    fn step(count: u64, lr: f64) -> Step {
+        Step { count, lr, scale: 1.0 }
+    }
+
     const MATRIX: Treatment = Treatment { group: OptimizerGroup::Matrix, decays: true };
 
     #[test]
     fn every_rate_follows_the_schedule_in_its_proportion() {
         let paces = Paces::of(&train(0.0.into()), &ModelConfig::small()).unwrap();
-        let rate = |group, lr| paces.update(decaying(group), 1, lr, 1.0).lr;
+        let rate = |group, lr| paces.update(decaying(group), step(1, lr)).lr;
         for share in [1.0, 0.5, 0.1] {
             for (group, peak) in [
                 (OptimizerGroup::Matrix, 0.02),
@@ -162,7 +174,7 @@ mod tests {
         }
         // Without rates of their own all have the schedule's, to the bit.
         let paces = Paces::of(&TrainSpec::default(), &ModelConfig::small()).unwrap();
-        assert_eq!(paces.update(MATRIX, 1, 0.1 + 0.2, 1.0).lr, 0.1 + 0.2);
+        assert_eq!(paces.update(MATRIX, step(1, 0.1 + 0.2)).lr, 0.1 + 0.2);
     }
 
     #[test]
@@ -176,7 +188,7 @@ mod tests {
         };
         let keep = |schedule, parameter, count, lr| {
             let paces = Paces::of(&train(decay(schedule)), &ModelConfig::small()).unwrap();
-            1.0 - paces.update(parameter, count, lr, 1.0).keep
+            1.0 - paces.update(parameter, step(count, lr)).keep
         };
         let close = |found: f64, expected: f64| {
             assert!((found - expected).abs() < 4.0 * f64::EPSILON, "{found} {expected}");

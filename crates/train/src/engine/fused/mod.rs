@@ -46,7 +46,7 @@ use super::{Engine, KernelTime, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
 use crate::model::{ModelConfig, OptimizerGroup, ParameterInfo, names_and_shapes};
-use crate::optim::{Optimizers, clip_scale};
+use crate::optim::{Optimizers, Step, clip_scale};
 use crate::spec::{Precision, TrainSpec};
 use crate::tensor::{NamedTensor, Ordered, Tensors};
 use clock::{Clock, KernelKind};
@@ -339,13 +339,13 @@ impl<K: Backend> FusedEngine<K> {
     fn update(&mut self, scale: f64, lr: f64) -> Result<()> {
         self.clock.start(self.profiling);
         self.updates += 1;
-        let update = (self.updates, lr, scale);
+        let step = Step { count: self.updates, lr, scale };
         let Self { kernels, parameters, gradients, optimizers, .. } = self;
         let Some(gradients) = gradients.first() else { return Ok(()) };
         let pairs = parameters.iter_mut().zip(gradients);
         let mut pairs: Vec<_> = pairs.map(|(p, gradient)| (p, gradient, Ok(()))).collect();
         kernels.parallel(&mut pairs, |(parameter, gradient, result)| {
-            *result = parameter.update(kernels, optimizers, gradient, update);
+            *result = parameter.update(kernels, optimizers, gradient, step);
         });
         let result = pairs.into_iter().try_for_each(|(_, _, result)| result);
         self.clock.lap(KernelKind::Optimizer);

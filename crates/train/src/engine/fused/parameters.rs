@@ -5,7 +5,7 @@ use cuvee_kernels::Backend;
 use super::layout::ParameterLayout;
 use crate::error::Result;
 use crate::model::ParameterInfo;
-use crate::optim::{Optimizers, Slot, Treatment, matrix_shape};
+use crate::optim::{Optimizers, Slot, Step, Treatment, matrix_shape};
 use crate::tensor::Ordered;
 
 /// One group of a [`ParameterLayout`].
@@ -87,14 +87,13 @@ impl<K: Backend> Parameter<K> {
         kernels.write(&mut self.state[kind], at, data);
     }
 
-    /// One update by its optimizer: the update's count, where the schedule has come to, and what
-    /// gradients are multiplied by. It is to be laid out anew afterwards.
+    /// One update by its optimizer. It is to be laid out anew afterwards.
     pub(super) fn update(
         &mut self,
         kernels: &K,
         optimizers: &Optimizers<K>,
         gradient: &K::Gradient,
-        update: (u64, f64, f64),
+        step: Step,
     ) -> Result<()> {
         self.begin_state(kernels, optimizers);
         let slot = Slot {
@@ -103,7 +102,7 @@ impl<K: Backend> Parameter<K> {
             state: &mut self.state,
             matrices: &self.matrices,
         };
-        optimizers.update(kernels, slot, self.treatment, update)
+        optimizers.update(kernels, slot, self.treatment, step)
     }
 
     /// Lays its values out for products.

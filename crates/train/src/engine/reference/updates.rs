@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor, Var};
 
 use crate::error::Result;
 use crate::model::{ModelConfig, OptimizerGroup, ParameterInfo};
-use crate::optim::{Candle, Optimizers, Slot, matrix_shape};
+use crate::optim::{Candle, Optimizers, Slot, Step, matrix_shape};
 use crate::spec::TrainSpec;
 
 /// The optimizer and what it keeps of each parameter.
@@ -62,7 +62,7 @@ impl Updates {
         lr: f64,
     ) -> Result<()> {
         self.count += 1;
-        let update = (self.count, lr, scale);
+        let step = Step { count: self.count, lr, scale };
         for (((info, variable), gradient), state) in
             list.iter().zip(variables).zip(gradients).zip(&mut self.state)
         {
@@ -77,7 +77,7 @@ impl Updates {
                 state,
                 matrices: &[matrix_shape(&info.shape)],
             };
-            self.optimizers.update(&Candle, slot, info.into(), update)?;
+            self.optimizers.update(&Candle, slot, info.into(), step)?;
             variable.set(&values)?;
         }
         Ok(())

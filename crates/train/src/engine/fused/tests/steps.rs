@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::*;
-use crate::optim::{Candle, Slot, StateTensors, Treatment, matrix_shape};
+use crate::optim::{Candle, Slot, StateTensors, Step, Treatment, matrix_shape};
 use crate::spec::{DecaySchedule, OptimizerSpec, WeightDecay};
 
 #[test]
@@ -151,8 +151,8 @@ fn an_update_is_the_rules_update_of_each_parameter_in_f64() {
                         state: &mut state[place],
                         matrices: &[matrix_shape(&info.shape)],
                     };
-                    let update = (count, 1e-3, scale);
-                    rules.update(&Candle, slot, Treatment::from(info), update).unwrap();
+                    let step = Step { count, lr: 1e-3, scale };
+                    rules.update(&Candle, slot, Treatment::from(info), step).unwrap();
                     let expected: Vec<f64> = values.flatten_all().unwrap().to_vec1().unwrap();
                     // Rounding of the parameters themselves, and of a change of lr ≤ 0.02·√2 times
                     // a number of at most 1.2, which is off by some 30 roundings of the norm, which
