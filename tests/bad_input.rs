@@ -40,6 +40,45 @@ fn unknown_key_inside_a_strategy_and_unknown_strategy() {
 }
 
 #[test]
+fn optimizers_and_decay_that_cannot_work() {
+    let with = |line: &str| format!("lr = 3e-3\n{line}");
+    for (line, parts) in [
+        (
+            "optimizer = \"moun\"",
+            &["config.toml:", "`moun`", "`adamw`, `muon`, `sgd`", "did you mean `muon`"][..],
+        ),
+        (
+            "optimizer = { name = \"muon\", momentun = 0.9 }",
+            &["momentun", "did you mean `momentum`"],
+        ),
+        (
+            "optimizer = { name = \"adamw\", momentum = 0.9 }",
+            &["train.optimizer.momentum", "train.beta1"],
+        ),
+        (
+            "optimizer = { name = \"muon\", head_lr = 0.1 }",
+            &["train.optimizer.head_lr", "model.tied"],
+        ),
+        (
+            "weight_decay = { rate = 0.1, vector = 0.1 }",
+            &["train.weight_decay.vector", "never decay"],
+        ),
+        ("weight_decay = { rate = 0.1, cautios = true }", &["cautios", "did you mean `cautious`"]),
+        (
+            "weight_decay = { rate = 0.1, schedule = \"cosine\" }",
+            &["`cosine`", "`constant`, `lr`, `linear`"],
+        ),
+    ] {
+        let (_, said) = refuses(2, "lr = 3e-3", &with(line));
+        contains(&said, parts);
+    }
+    for name in ["muon", "sgd"] {
+        let (_, said) = refuses(2, "lr = 3e-3", &format!("lr = \"auto\"\noptimizer = \"{name}\""));
+        contains(&said, &["train.lr", name, "a rule for AdamW's rate"]);
+    }
+}
+
+#[test]
 fn negative_and_all_zero_sampling_weights() {
     let (_, said) = refuses(2, SHARES, "shares = { prose = -0.75, code = 0.25 }");
     contains(&said, &["prose", "-0.75"]);

@@ -111,11 +111,37 @@ fn people_read_the_figures_and_that_an_engine_has_no_profile() {
 }
 
 #[test]
+fn a_profile_says_what_the_optimizer_costs() {
+    for (optimizer, row) in [
+        ("adamw", "optimizer: AdamW "),
+        ("muon", "optimizer: Muon, and AdamW "),
+        ("sgd", "optimizer: SGD "),
+    ] {
+        let args = format!(
+            "bench train --size xs --engine fused --steps 1 --profile --json --optimizer {optimizer}"
+        );
+        let output = Place::new().ok(&args.split(' ').collect::<Vec<_>>());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(row), "{row}: {said}");
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["optimizer"], optimizer);
+        let rows = document["profile"].as_array().unwrap();
+        let own = rows.iter().find(|own| own["name"] == row.trim_end()).unwrap();
+        assert!(own["seconds"].as_f64().unwrap() > 0.0, "{document}");
+    }
+}
+
+#[test]
 fn bad_flags_are_named_with_a_hint() {
     let place = Place::new();
     let cases = [
         ("--engine refrence", "did you mean `reference`"),
         ("--precision f23", "did you mean `f32`"),
+        ("--optimizer moun", "did you mean `muon`"),
+        (
+            "--set train.optimizer.momentum=0.9",
+            "train.optimizer.momentum: expected one of the keys",
+        ),
         ("--threads 0", "train.threads: expected 1 to 1024, found 0"),
         ("--threads 1025", "train.threads: expected 1 to 1024, found 1025"),
         ("--steps 0", "expected at least 1 step to time beside the 2 of --warmup"),

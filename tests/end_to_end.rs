@@ -553,3 +553,76 @@ fn the_plan_says_how_large_the_batch_effectively_is() {
     let said = plan(&[], "va");
     assert!(said.contains("at most 4 % more gradient variance"), "{said}");
 }
+
+/// 0.0047·(N/108M)^(−1/3), with the embedding counted where it is the head and not where it is not.
+#[test]
+fn an_automatic_rate_is_printed_with_its_source_and_kept_resolved() {
+    let place = Place::new();
+    place.edit("lr = 3e-3", "lr = \"auto\"");
+    let auto = |out: &str, tied: &str| {
+        let output = place.ok(&[
+            "train",
+            "config.toml",
+            "--out",
+            out,
+            "--set",
+            &format!("model.tied={tied}"),
+        ]);
+        let plan: serde_json::Value =
+            serde_json::from_slice(&fs::read(place.path(out).join("plan.json")).unwrap()).unwrap();
+        (String::from_utf8(output.stderr).unwrap(), plan)
+    };
+    let ((said, tied), (_, untied)) = (auto("tied", "true"), auto("untied", "false"));
+    let expected = 0.0047 * (tied["parameters"].as_f64().unwrap() / 108e6).powf(-1.0 / 3.0);
+    let found = tied["lr"].as_f64().unwrap();
+    assert!((found / expected - 1.0).abs() < 1e-12, "{found}, not {expected}");
+    assert_eq!(untied["lr"], tied["lr"], "the head is multiplied with, the embedding is looked up");
+    for part in ["lr = \"auto\": ", "0.0047·(N/108M)^(−1/3)", "Porian et al., 2024"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // The config keeps the word, so that the run goes on under it.
+    let config = fs::read_to_string(place.path("tied/config.toml")).unwrap();
+    assert!(config.contains("lr = \"auto\""), "{config}");
+    let peak = metrics(&place.path("tied"))
+        .iter()
+        .filter_map(|record| record["lr"].as_f64())
+        .fold(0.0, f64::max);
+    assert!((peak / expected - 1.0).abs() < 1e-12, "{peak}");
+    place.ok(&[
+        "train",
+        "config.toml",
+        "--out",
+        "tied",
+        "--resume",
+        "-q",
+        "--set",
+        "model.tied=true",
+    ]);
+}
+
+/// What a run is going to cost, before it costs it.
+#[test]
+fn a_plan_says_what_moves_what_and_what_it_costs() {
+    let place = Place::new();
+    let plan = |out: &str, set: &str| {
+        let set = format!("train.optimizer={set}");
+        let output = place.ok(&["train", "config.toml", "--out", out, "--set", &set]);
+        let plan: serde_json::Value =
+            serde_json::from_slice(&fs::read(place.path(out).join("plan.json")).unwrap()).unwrap();
+        (String::from_utf8(output.stderr).unwrap(), plan)
+    };
+    let (said, adamw) = plan("adamw", "adamw");
+    assert!(!said.contains("optimizer:"), "the usual one is not worth a line: {said}");
+    let parameters = adamw["parameters"].as_u64().unwrap();
+    assert_eq!(adamw["optimizer_bytes"], 8 * parameters);
+    let (said, muon) = plan("muon", "{ name = \"muon\", lr = 0.02 }");
+    assert!(said.contains("muon for the matrices of the layers at lr 0.02, adamw"), "{said}");
+    assert!(!said.contains("note: muon"), "{said}");
+    assert_eq!(muon["optimizer"]["name"], "muon");
+    assert!(muon["optimizer_bytes"].as_u64() < adamw["optimizer_bytes"].as_u64());
+    assert!(muon["flops"].as_f64() > adamw["flops"].as_f64());
+    let (said, _) = plan("plain", "muon");
+    assert!(said.contains("note: muon moves the matrices at train.lr, too"), "{said}");
+    let (said, sgd) = plan("sgd", "{ name = \"sgd\", momentum = 0 }");
+    assert!(said.contains("optimizer: sgd") && sgd["optimizer_bytes"] == 0, "{said}");
+}

@@ -89,6 +89,65 @@ fn ten_steps_equal_five_and_resume_and_five_to_the_bit() {
     }
 }
 
+/// What each keeps of a parameter is another thing; sampling and loss weights that are learned go
+/// on beside it.
+#[test]
+fn ten_steps_equal_five_and_resume_and_five_under_every_optimizer() {
+    let settings = [
+        "optimizer = \"muon\"",
+        "optimizer = { name = \"muon\", lr = 0.02, embedding_lr = 0.01, vector_lr = 1e-3 }\nweight_decay = { rate = 0.1, cautious = true, schedule = \"linear\" }",
+        "optimizer = \"sgd\"",
+        "optimizer = { name = \"sgd\", momentum = 0 }\nweight_decay = { rate = 0.1, schedule = \"lr\" }",
+        "optimizer = { name = \"adamw\", embedding_lr = 0.01 }\nweight_decay = { rate = 0.1, cautious = true }",
+    ];
+    for (engine, settings) in
+        settings.iter().flat_map(|settings| [("fused", settings), ("reference", settings)])
+    {
+        let place = Place::new();
+        let learned = "sampling = { strategy = \"va\" }\nloss = { strategy = \"erma\", every = 2 }";
+        let config = common::SMALL
+            .replace("lr = 3e-3", &format!("lr = 3e-3\nengine = \"{engine}\"\n{settings}"))
+            .replace(
+                r#"sampling = { strategy = "fixed", shares = { prose = 0.75, code = 0.25 } }"#,
+                learned,
+            );
+        place.write("config.toml", &config);
+        place.ok(&["train", "config.toml", "--out", "whole", "-q"]);
+        cuvee_testkit::copy_folder(&place.path("whole"), &place.path("halves"));
+        let (whole, halves) = (place.path("whole"), place.path("halves"));
+        fs::remove_dir_all(halves.join("checkpoints/step-00000010")).unwrap();
+        fs::remove_dir_all(halves.join("export")).unwrap();
+        place.ok(&["train", "config.toml", "--out", "halves", "--resume", "-q"]);
+        for file in ["model.safetensors", "optimizer.safetensors"] {
+            assert!(
+                bytes(&whole, file) == bytes(&halves, file),
+                "{file} differs under {settings} in {engine}"
+            );
+        }
+        assert_eq!(timeless(&whole), timeless(&halves), "{settings} in {engine}");
+    }
+}
+
+#[test]
+fn resume_with_another_optimizer_names_both() {
+    let place = Place::new();
+    place.ok(&["train", "config.toml", "--out", "run", "-q"]);
+    let resume = ["train", "config.toml", "--out", "run", "--resume", "--set"];
+    let said = place.fails(2, &[&resume[..], &["train.optimizer=muon"]].concat());
+    assert!(said.contains("train.optimizer.name: \"adamw\" → \"muon\""), "{said}");
+    assert!(said.contains("hint:"), "{said}");
+    // The config that the checkpoint keeps was changed by hand: its state still says whose it is.
+    let path = place.path("run/checkpoints/step-00000010/state.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::remove_dir_all(place.path("run/export")).unwrap();
+    fs::write(&path, text.replace("name = \\\"adamw\\\"", "name = \\\"muon\\\"")).unwrap();
+    let said = place.fails(2, &[&resume[..], &["train.optimizer=muon"]].concat());
+    assert!(
+        said.contains("expected `adamw`, whose state") && said.contains("found `muon`"),
+        "{said}"
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_loses_nothing() {

@@ -238,7 +238,7 @@ mod tests {
                 "cuvee-lab: --c --data --domains --seeds --sigma --steps --sweep STUDY",
                 "cuvee-bench-tokenize: --bytes --passes --text --text-column --threads --tokenizer",
                 "cuvee-bench-load: --seconds --tokens",
-                "cuvee-bench-train: --batch --collect --context --engine --precision --profile --size --steps --threads --vocab --warmup",
+                "cuvee-bench-train: --batch --collect --context --engine --optimizer --precision --profile --size --steps --threads --vocab --warmup",
                 "everywhere: device json out quiet resume seed set verbose",
             ]
         );

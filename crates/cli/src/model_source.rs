@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use cuvee_data::{DataError, Tokenizer};
-use cuvee_train::{DeviceSpec, Engine, TrainSpec, checkpoint, engine_from_parameters, hf};
+use cuvee_train::{
+    DeviceSpec, Engine, OptimizerSpec, TrainSpec, WeightDecay, checkpoint, engine_from_parameters,
+    hf,
+};
 use cuvee_words::{causes_then_hints, printable_path};
 
 use crate::config::{Config, ConfigError};
@@ -162,6 +165,12 @@ pub fn reference_engine(
     session: &Session,
 ) -> anyhow::Result<Option<Box<dyn Engine>>> {
     let Some(path) = config.mixture.loss.reference() else { return Ok(None) };
+    // Never trained: what the run's optimizer is told of its own model is not asked of this one.
+    let train = &TrainSpec {
+        optimizer: OptimizerSpec::default(),
+        weight_decay: WeightDecay::default(),
+        ..train.clone()
+    };
     let found = ModelSource::find(&config.base.join(path), session)
         .and_then(|source| source.engine_for(tokenizer, train, device));
     match found {

@@ -6,7 +6,9 @@ use std::path::Path;
 use cuvee_data::{Domain, Split, Tokenizer};
 use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, RunSize, StrategySpec, rule};
 use cuvee_train::{
-    DeviceSpec, Engine, ModelConfig, RunPlan, build_engine, check_split, engine_from_parameters, hf,
+    DeviceSpec, Engine, LearningRate, ModelConfig, OptimizerCost, OptimizerKind, OptimizerSpec,
+    RunPlan, build_engine, check_split, engine_from_parameters, hf, optimizer_cost,
+    peak_learning_rate,
 };
 use cuvee_words::{plural, printable_path};
 use serde::Serialize;
@@ -25,6 +27,8 @@ pub struct Plan {
     pub documents: Vec<u64>,
     /// sha256 of the weights that the run starts from, once they were read for it.
     pub init_sha256: Option<String>,
+    /// What the optimizer's state takes, and its updates.
+    pub optimizer: OptimizerCost,
     /// What the run does otherwise than the model that it starts from.
     notes: Vec<String>,
     /// B_eff = B / Σ α²/p: the size of the batch drawn as the objective asks whose gradient varies
@@ -62,8 +66,14 @@ pub struct PlanDocument<'a> {
     pub init_sha256: Option<&'a str>,
     /// Parameters of the model.
     pub parameters: u64,
-    /// Floating-point operations of the whole run.
+    /// Floating-point operations of the whole run, those of the optimizer among them.
     pub flops: f64,
+    /// The optimizer, and its settings.
+    pub optimizer: &'a OptimizerSpec,
+    /// Bytes of its state.
+    pub optimizer_bytes: u64,
+    /// The peak of the learning rate, of whatever has none of its own.
+    pub lr: f64,
     /// The model's shape.
     pub model: &'a ModelConfig,
     /// A row a domain.
@@ -120,6 +130,7 @@ impl Plan {
         };
         let mixer = Mixer::new(&config.mixture, &infos, &run)
             .map_err(|error| ConfigError(error.in_config("mixture", "train")))?;
+        let optimizer = optimizer_cost(&train, &model)?;
         check_split(domains, Split::Valid, train.context)?;
         let importance = mixer.importance().clone();
         let plan = Self {
@@ -139,6 +150,7 @@ impl Plan {
             },
             model,
             init_sha256: None,
+            optimizer,
             notes,
         };
         Ok((plan, mixer))
@@ -216,6 +228,8 @@ impl Plan {
         if effective < batch_size as f64 / 2.0 {
             lines.extend(self.small_batch_warning());
         }
+        lines.extend(self.rate_remark());
+        lines.extend(self.optimizer_remark());
         if fresh && self.samples_by_variance && self.domains.len() > 1 {
             let most = |ratio| 100.0 * (rule::largest_headroom(ratio) - 1.0);
             lines.push(format!(
@@ -227,6 +241,56 @@ impl Plan {
         let limited = self.domains.iter().zip(&self.max_epochs);
         lines.extend(limited.filter_map(|(row, max)| epochs_remark(row, (*max)?)));
         lines
+    }
+
+    /// Floating-point operations of forward and backward over the run.
+    fn model_flops(&self) -> f64 {
+        self.model.flops_per_token(self.run.train.context) as f64 * self.tokens() as f64
+    }
+
+    /// Those of the optimizer.
+    fn optimizer_flops(&self) -> f64 {
+        self.optimizer.flops * self.run.steps as f64
+    }
+
+    /// Where the learning rate comes from, if it is not given.
+    fn rate_remark(&self) -> Option<String> {
+        (self.run.train.lr == LearningRate::Auto).then(|| {
+            format!(
+                "lr = \"auto\": {:.3e} = 0.0047·(N/108M)^(−1/3) for N = {} parameters, the head among them and an embedding of its own not (Porian et al., 2024, for AdamW and 5M to 108M parameters)",
+                peak_learning_rate(&self.run.train, &self.model),
+                cuvee_report::count(self.model.multiplied_parameters() as f64)
+            )
+        })
+    }
+
+    /// What another optimizer than AdamW moves and costs.
+    fn optimizer_remark(&self) -> Option<String> {
+        let train = &self.run.train;
+        let spec = &train.optimizer;
+        let peak = peak_learning_rate(train, &self.model);
+        let rate = |own: Option<f64>| own.unwrap_or(peak);
+        let state = cuvee_report::bytes(self.optimizer.bytes);
+        match spec.name {
+            OptimizerKind::Adamw => None,
+            OptimizerKind::Sgd => Some(format!(
+                "optimizer: sgd, matrices of the layers at lr {}, all else at {peak} where it has none of its own; {state} of state",
+                rate(spec.lr)
+            )),
+            OptimizerKind::Muon => {
+                let mut text = format!(
+                    "optimizer: muon for the matrices of the layers at lr {}, adamw for all else at {peak} where it has none of its own; {state} of state, {:.0} % more FLOPs",
+                    rate(spec.lr),
+                    100.0 * self.optimizer_flops() / self.model_flops()
+                );
+                if spec.lr.is_none() {
+                    text.push_str(
+                        "\nnote: muon moves the matrices at train.lr, too, and each singular value of its update is nearly the rate: several times AdamW's is usual\nhint: train.optimizer = { name = \"muon\", lr = 0.02 }",
+                    );
+                }
+                Some(text)
+            }
+        }
     }
 
     fn small_batch_warning(&self) -> Option<String> {
@@ -254,7 +318,10 @@ impl Plan {
             threads: self.run.train.thread_count(),
             init_sha256: self.init_sha256.as_deref(),
             parameters: self.model.parameters(),
-            flops: self.model.flops_per_token(self.run.train.context) as f64 * self.tokens() as f64,
+            flops: self.model_flops() + self.optimizer_flops(),
+            optimizer: &self.run.train.optimizer,
+            optimizer_bytes: self.optimizer.bytes,
+            lr: peak_learning_rate(&self.run.train, &self.model),
             model: &self.model,
             domains: &self.domains,
         }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::element::ElementType;
-use crate::ops::{AdamWStep, Heads, Rotations};
+use crate::ops::{AdamWStep, Heads, MuonStep, Rotations, SgdStep};
 
 /// The kernels that a decoder is trained with, on one device.
 ///
@@ -36,6 +36,8 @@ pub trait Backend: Send + Sync + 'static {
     type Gradient: Send + Sync;
     /// One worker's memory for what kernels need in between.
     type Workspace: Send;
+    /// What [`Backend::muon`] needs in between, for one matrix at a time.
+    type MuonWorkspace: Send;
     /// One layer's keys and values of the tokens so far.
     type KvCache: Default + Send;
 
@@ -310,5 +312,34 @@ pub trait Backend: Send + Sync + 'static {
         first: &mut Self::Floats,
         second: &mut Self::Floats,
         step: &AdamWStep,
+    );
+
+    /// [`crate::sgd`], or with a momentum [`crate::sgd_with_momentum`]: one update of `values`.
+    /// Packed matrices of them stay as they are.
+    fn sgd(
+        &self,
+        values: &mut Self::Floats,
+        gradient: &Self::Gradient,
+        momentum: Option<&mut Self::Floats>,
+        step: &SgdStep,
+    );
+
+    /// A workspace for matrices of these shapes, `[rows, columns]` each.
+    fn muon_workspace(&self, matrices: &[[usize; 2]]) -> Self::MuonWorkspace;
+
+    /// One Muon update of the matrix of `shape`, `[rows, columns]`, that begins at element `at` of
+    /// `values`, and of its momentum: b ← μ b + (1 − μ) g, and the parameters move along
+    /// [`crate::orthogonalize`] of it. The gradient is as wide as the matrix. Packed matrices stay
+    /// as they are.
+    #[allow(clippy::too_many_arguments)]
+    fn muon(
+        &self,
+        values: &mut Self::Floats,
+        gradient: &Self::Gradient,
+        momentum: &mut Self::Floats,
+        at: usize,
+        shape: [usize; 2],
+        step: &MuonStep<'_>,
+        workspace: &mut Self::MuonWorkspace,
     );
 }

@@ -58,14 +58,19 @@ pub struct Matrix<E> {
 impl<E: Element> Matrix<E> {
     /// `[rows, columns]` zeros.
     pub fn zeros(rows: usize, columns: usize) -> Self {
-        let line = 64 / size_of::<E>();
-        let mut stride = columns.next_multiple_of(line);
-        // Rows a multiple of 1 KiB apart fall into few sets of the first-level cache and would
-        // evict each other: a product reads a dozen rows at once.
-        if (stride * size_of::<E>()).is_multiple_of(1024) {
-            stride += line;
-        }
+        let stride = stride::<E>(columns);
         Self { data: Buffer::zeros(rows * stride), rows, columns, stride }
+    }
+
+    /// Makes it `[rows, columns]`, with more memory where what it has does not do. What it holds
+    /// then is unspecified, but for the zeros between rows.
+    pub(crate) fn fit(&mut self, rows: usize, columns: usize) {
+        let stride = stride::<E>(columns);
+        match self.data.len() < rows * stride {
+            true => self.data = Buffer::zeros(rows * stride),
+            false => self.data.fill(E::default()),
+        }
+        (self.rows, self.columns, self.stride) = (rows, columns, stride);
     }
 
     /// Number of rows.
@@ -104,6 +109,15 @@ impl<E: Element> Matrix<E> {
     pub fn data_mut(&mut self) -> &mut [E] {
         &mut self.data
     }
+}
+
+/// Elements from one row of `columns` to the next.
+fn stride<E>(columns: usize) -> usize {
+    let line = 64 / size_of::<E>();
+    let stride = columns.next_multiple_of(line);
+    // Rows a multiple of 1 KiB apart fall into few sets of the first-level cache and would evict
+    // each other: a product reads a dozen rows at once.
+    if (stride * size_of::<E>()).is_multiple_of(1024) { stride + line } else { stride }
 }
 
 /// Elements from the start of the first of `rows` rows to the end of the last, the rows `stride`

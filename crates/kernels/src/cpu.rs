@@ -1,8 +1,8 @@
 //! The backend on the processor.
 //!
-//! A kernel runs on the thread that calls it: the caller splits a batch among workers. Three
-//! methods use the backend's own thread pool instead, over all parameters at once: `pack`, `reduce`
-//! and `adamw`. Their results do not depend on the number of threads.
+//! A kernel runs on the thread that calls it: the caller splits a batch among workers. Four methods
+//! use the backend's own thread pool instead, over all parameters at once: `pack`, `reduce`,
+//! `adamw` and `sgd`. Their results do not depend on the number of threads.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -15,8 +15,8 @@ use crate::buffer::{Buffer, Matrix};
 use crate::element::{Element, ElementType, RoundTo};
 use crate::gradient::Gradient;
 use crate::ops::{
-    self, AdamWStep, AttentionWorkspace, HeadWorkspace, Heads, KvCache, LinearWorkspace,
-    PackedMatrix, Rotations,
+    self, AdamWStep, AttentionWorkspace, HeadWorkspace, Heads, KvCache, LinearWorkspace, MuonStep,
+    MuonWorkspace, PackedMatrix, Rotations, SgdStep,
 };
 
 /// The backend on the processor, with activations of `E`.
@@ -51,6 +51,7 @@ where
     type Matrix = PackedMatrix<E>;
     type Gradient = Gradient;
     type Workspace = CpuWorkspace<E>;
+    type MuonWorkspace = MuonWorkspace;
     type KvCache = KvCache<E>;
 
     fn element_type(&self) -> ElementType {
@@ -330,5 +331,33 @@ where
         step: &AdamWStep,
     ) {
         self.pool.install(|| ops::adamw_parallel(values, gradient, first, second, step));
+    }
+
+    fn sgd(
+        &self,
+        values: &mut Buffer<f32>,
+        gradient: &Gradient,
+        momentum: Option<&mut Buffer<f32>>,
+        step: &SgdStep,
+    ) {
+        let momentum = momentum.map(|momentum| &mut momentum[..]);
+        self.pool.install(|| ops::sgd_parallel(values, gradient, momentum, step));
+    }
+
+    fn muon_workspace(&self, matrices: &[[usize; 2]]) -> MuonWorkspace {
+        MuonWorkspace::new(matrices)
+    }
+
+    fn muon(
+        &self,
+        values: &mut Buffer<f32>,
+        gradient: &Gradient,
+        momentum: &mut Buffer<f32>,
+        at: usize,
+        shape: [usize; 2],
+        step: &MuonStep<'_>,
+        workspace: &mut MuonWorkspace,
+    ) {
+        ops::muon(values, gradient, momentum, at, shape, step, workspace);
     }
 }

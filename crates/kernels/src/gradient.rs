@@ -96,19 +96,30 @@ impl Gradient {
         }
     }
 
+    /// Elements of a row.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
     /// The elements of `range`, row by row.
     pub fn read(&self, range: Range<usize>) -> Vec<f32> {
-        let length = self.block_rows * self.columns;
         let mut values = Vec::with_capacity(range.len());
+        self.with_range(range, |_, piece| values.extend_from_slice(piece));
+        values
+    }
+
+    /// The elements of `range` to read, piece by piece, each with its place in the range. Of a
+    /// range of whole rows each piece is whole rows.
+    pub(crate) fn with_range(&self, range: Range<usize>, mut work: impl FnMut(usize, &[f32])) {
+        let length = self.block_rows * self.columns;
         for (index, block) in self.blocks.iter().enumerate() {
             let turned = held(&block.turned);
             let (start, end) = (index * length, index * length + turned.values.len());
             let (from, to) = (range.start.max(start), range.end.min(end));
             if from < to {
-                values.extend_from_slice(&turned.values[from - start..to - start]);
+                work(from - range.start, &turned.values[from - start..to - start]);
             }
         }
-        values
     }
 
     /// Its blocks, one after the other; nobody adds to them meanwhile.

@@ -1,5 +1,6 @@
 //! The numeric kernels of a decoder's training step: matrix products, RMSNorm, rotary positions,
-//! causal attention, SwiGLU, the output head with its loss, and AdamW, each with its gradient.
+//! causal attention, SwiGLU, the output head with its loss, each with its gradient; and the updates
+//! of AdamW, Muon and SGD.
 //!
 //! The crate has no policy: which kernel runs when, and on what data, is the engine's decision (in
 //! `cuvee-train`). An engine is written over the trait [`Backend`]. [`Cpu`] is the backend on the
@@ -57,14 +58,16 @@
 //! | a worker's products | the packed inputs of one parameter's gradient, and a strip of 256 KiB |
 //! | a worker's head | 2²³ exponentials at most, or those of 16 rows |
 //! | a worker's attention, scores | NR queries' scores, 240 keys' gradients, 12 rows of both |
+//! | a matrix's update by Muon | three times the matrix, and twice its smaller side squared |
 //! | a worker's attention, one head | packed operands of its products, gradients in f32 |
 //!
 //! NR is the columns of a tile. A workspace that is too small for a call grows: no call finds too
 //! little.
 //!
 //! A kernel runs on the thread that calls it: the engine splits a batch among workers. Only the
-//! packing of parameters, the sum of gradients and the update use the backend's own thread pool,
-//! and their results do not depend on its number of threads.
+//! packing of parameters, the sum of gradients and the updates element by element, AdamW's and
+//! SGD's, use the backend's own thread pool, and their results do not depend on its number of
+//! threads.
 //!
 //! # Floors
 //!

@@ -63,12 +63,13 @@ pub use generate::{Limits, Sampler, SamplingSpec, generate};
 pub use hf::{read_safetensors, write_safetensors};
 pub use model::{ModelConfig, ModelSpec, Preset};
 pub use optim::{
-    AdamW, Candle, Optimizer, OptimizerState, Slot, StateTensors, Storage, Update, clip_scale,
-    learning_rate,
+    AdamW, Candle, Muon, Optimizer, OptimizerCost, OptimizerState, Sgd, Slot, StateTensors,
+    Storage, Update, clip_scale, learning_rate, optimizer_cost, peak_learning_rate,
+    published_learning_rate,
 };
 pub use run::{FirstEvaluation, Observer, Outcome, RunPlan, Trainer};
 pub use spec::{
-    CheckpointSpec, DEFAULT_STEPS, EngineKind, EvalSpec, Precision, Quantity, Schedule, TrainSpec,
-    Warmup,
+    CheckpointSpec, DEFAULT_STEPS, DecaySchedule, EngineKind, EvalSpec, LearningRate,
+    OptimizerKind, OptimizerSpec, Precision, Quantity, Schedule, TrainSpec, Warmup, WeightDecay,
 };
 pub use tensor::{NamedTensor, Tensors};

@@ -40,6 +40,9 @@ pub struct TrainArgs {
     /// Number type of the arithmetic (train.precision)
     #[arg(long, value_name = "TYPE")]
     precision: Option<String>,
+    /// Which optimizer updates: adamw, muon or sgd (train.optimizer)
+    #[arg(long, value_name = "NAME")]
+    optimizer: Option<String>,
     /// Threads that compute (train.threads; default: one a core)
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -117,10 +120,10 @@ impl Setup {
                 steps: Some(steps),
                 batch_size,
                 context,
-                lr: 1e-3,
+                lr: 1e-3.into(),
                 schedule: Schedule::Constant,
                 warmup: Some(Warmup::Steps(0)),
-                weight_decay: 0.1,
+                weight_decay: 0.1.into(),
                 beta1: 0.9,
                 beta2: 0.95,
                 eps: 1e-8,
@@ -137,6 +140,7 @@ impl Setup {
         let mut overrides: Vec<String> = [
             ("train.engine", args.engine.clone()),
             ("train.precision", args.precision.clone()),
+            ("train.optimizer", args.optimizer.clone()),
             ("train.threads", number(args.threads)),
             ("train.batch_size", number(args.batch)),
             ("train.context", number(args.context)),
@@ -230,7 +234,7 @@ fn measure(
         }
         engine.set_profiling(profile && step >= warmup);
         let batch = cyclic_batch(engine.model().vocab_size, train, &rng.nested(step))?;
-        let lr = learning_rate(train, step, total);
+        let lr = learning_rate(train, engine.model(), step, total);
         let start = Instant::now();
         let output = engine.step(&batch, lr)?;
         let ms = start.elapsed().as_secs_f64() * 1e3;
@@ -299,6 +303,7 @@ fn document(
         "engine": engine.name(),
         "instructions": cuvee_kernels::isa().name(),
         "precision": serde_json::to_value(engine.precision())?,
+        "optimizer": train.optimizer.name.name(),
         "threads": threads,
         "tokens_per_second": train.tokens_per_step() as f64 / (median_ms / 1e3),
         "median_ms": median_ms,

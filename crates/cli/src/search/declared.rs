@@ -6,7 +6,7 @@ use cuvee_data::Corpus;
 use cuvee_search::design::DesignInput;
 use cuvee_search::document::{Declared, DeclaredConfig, DeclaredDomain, VERSION};
 use cuvee_search::propose::Aim;
-use cuvee_train::{DataFingerprint, DeviceSpec, EngineKind, Precision};
+use cuvee_train::{DataFingerprint, DeviceSpec, EngineKind, Precision, published_learning_rate};
 use cuvee_words::{counted, printable_path, shell_path};
 
 use super::design::{CONFIRM_SEEDS, Design, Method, refused};
@@ -147,7 +147,7 @@ impl<'a> Search<'a> {
     pub fn hints(&self) -> String {
         let proxy = &self.declared.proxy;
         let parameters = proxy.parameters as f64;
-        let rate = 0.0047 * (parameters / 108e6).powf(-1.0 / 3.0);
+        let rate = published_learning_rate(proxy.parameters);
         let length = proxy.tokens as f64 / parameters.max(1.0);
         let short = if length < TOKENS_A_PARAMETER { ", which is few" } else { "" };
         format!(

@@ -42,6 +42,8 @@ pub struct ArmPlan {
     pub remarks: Vec<String>,
     /// sha256 of the weights that its runs start from, where they start from a model.
     pub init_sha256: Option<String>,
+    /// Bytes of the optimizer's state.
+    pub optimizer_bytes: u64,
 }
 
 /// One run.
@@ -161,6 +163,7 @@ pub fn resolve(
             request: mixer.observation_request(),
             steps: plan.run.steps,
             tokens: plan.tokens(),
+            optimizer_bytes: plan.optimizer.bytes,
             remarks: plan.remarks(true),
             model: plan.model,
         });

@@ -217,6 +217,38 @@ pub fn multiply_transposed<E: Element, S: Epilogue<E>>(
                 &mut epilogue,
                 first,
                 done == 0,
+                false,
+            );
+        }
+    }
+}
+
+/// Hands the upper triangle of Aᵀ A, `[lanes, lanes]`, to `epilogue`, and of what is below it that
+/// of the tiles on the diagonal.
+///
+/// A is `packed`, `[depth, lanes]`. It is read as both operands.
+///
+/// # Panics
+/// If the epilogue's memory is shorter than that.
+pub(crate) fn multiply_gram<E: Element, S: Epilogue<E>>(packed: &Panels<E>, epilogue: S) {
+    const { assert!(S::ACCUMULATES, "the sum is taken in several passes") };
+    let mut epilogue = epilogue;
+    let units = packed.depth().div_ceil(E::PER_UNIT);
+    for done in (0..units.max(1)).step_by(LONG_PASS) {
+        let pass = done..units.min(done + LONG_PASS);
+        for first in (0..packed.lanes()).step_by(STRIP) {
+            let width = STRIP.min(packed.lanes() - first);
+            multiply_pass(
+                &packed.all_units()[first * units..],
+                units,
+                done,
+                width,
+                packed,
+                pass.clone(),
+                &mut epilogue,
+                first,
+                done == 0,
+                true,
             );
         }
     }
@@ -249,6 +281,7 @@ pub(crate) fn multiply_packed<E: Element, S: Epilogue<E>>(
                 &mut epilogue,
                 first,
                 done == 0,
+                false,
             );
         }
     }
@@ -258,7 +291,8 @@ multiversion! {
     /// One pass of Aᵀ B over the units `pass` of B, for rows `first..first + width` of the result.
     ///
     /// `left` begins at the panel of row `first`; a panel has `depth` units, of which the pass
-    /// begins at unit `from`. `first_pass` goes to the epilogue.
+    /// begins at unit `from`. `first_pass` goes to the epilogue. With `upper`, tiles that lie below
+    /// the diagonal are left out.
     fn multiply_pass<E: Element, S: Epilogue<E>; NR>(
         left: &[u32],
         depth: usize,
@@ -269,6 +303,7 @@ multiversion! {
         epilogue: &mut S,
         first: usize,
         first_pass: bool,
+        upper: bool,
     ) {
         let mut tile = Tile::<NR>::ZERO;
         let microkernel = microkernel::<E, NR>();
@@ -276,6 +311,7 @@ multiversion! {
             (right.lanes(), right.depth().div_ceil(E::PER_UNIT), pass.len());
         for column in (0..lanes).step_by(NR) {
             let panel = &right.units::<NR>()[column * units + pass.start * NR..][..count * NR];
+            let width = if upper { width.min((column + NR).saturating_sub(first)) } else { width };
             let ahead = Ahead::<NR>::new(panel, units, width);
             for rows in tiles::<NR>(width) {
                 let (row, height) = (first + rows.start, rows.len());

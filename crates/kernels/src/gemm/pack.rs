@@ -34,7 +34,7 @@ impl<E: Element> Panels<E> {
     }
 
     /// Makes them panels of `[depth, lanes]`, with more memory where what they have does not do.
-    fn fit(&mut self, lanes: usize, depth: usize) {
+    pub(crate) fn fit(&mut self, lanes: usize, depth: usize) {
         (self.columns, self.lanes, self.depth) = (isa().columns(), lanes, depth);
         let units = lanes.next_multiple_of(self.columns) * depth.div_ceil(E::PER_UNIT);
         if self.units.len() < units {
@@ -59,6 +59,11 @@ impl<E: Element> Panels<E> {
     #[inline(always)]
     pub(crate) fn units<const NR: usize>(&self) -> &[u32] {
         assert!(self.columns == NR, "panels of {} columns, not {NR}", self.columns);
+        &self.units
+    }
+
+    /// All units, panel after panel, as a left operand that is packed.
+    pub(crate) fn all_units(&self) -> &[u32] {
         &self.units
     }
 

@@ -129,11 +129,28 @@ where
         first_correction: 2.0,
         second_correction: 3.0,
         decay_factor: 0.99,
+        cautious: false,
     };
     adamw(&mut parameters, &flat(&matrix::<f32>(n, d, 7)), &mut first, &mut second, &step);
     accumulate(&mut parameters, &x);
     let sum = sum_of_squares(&x) as f32;
     all.push(("AdamW and sums", [parameters, first, second, vec![sum]].concat()));
+
+    let (mut parameters, mut momentum) = (x.clone(), x.clone());
+    let step = SgdStep {
+        gradient_scale: 0.5,
+        lr: 0.1,
+        momentum: 0.9,
+        nesterov: true,
+        decay_factor: 0.99,
+        cautious: true,
+    };
+    let gradient = flat(&matrix::<f32>(n, d, 14));
+    sgd_with_momentum(&mut parameters, &gradient, &mut momentum, &step);
+    sgd(&mut parameters, &gradient, &step);
+    let (mut orthogonal, shape) = (flat(&matrix::<f32>(40, d, 15)), [d, 40]);
+    orthogonalize(&mut orthogonal, shape, &[[3.0, -3.2, 1.2]; 3], &mut MuonWorkspace::new(&[]));
+    all.push(("SGD and Muon", [parameters, momentum, orthogonal].concat()));
 
     let right = matrix::<E>(n, 45, 8);
     let mut panels = Panels::<E>::zeros(45, n);

@@ -24,6 +24,16 @@ pub struct AdamWStep {
     pub second_correction: f32,
     /// Factor of the parameters: 1 − lr · λ for a weight decay λ, or 1 without decay.
     pub decay_factor: f32,
+    /// Whether the factor is 1 where the update and the parameter have different signs.
+    pub cautious: bool,
+}
+
+/// What a parameter `p` that moves by −`change` is multiplied by first under cautious weight decay
+/// (Chen et al., 2025): 1 where their signs differ, else `decay_factor`.
+#[inline(always)]
+pub(crate) fn cautious_factor(p: f32, change: f32, decay_factor: f32) -> f32 {
+    let apart = (change > 0.0 && p < 0.0) || (change < 0.0 && p > 0.0);
+    if apart { 1.0 } else { decay_factor }
 }
 
 multiversion! {
@@ -34,6 +44,8 @@ multiversion! {
     /// m ← β₁ m + (1 − β₁) g        v ← β₂ v + (1 − β₂) g²
     /// θ ← decay_factor · θ − lr · (m · first_correction) / (√(v · second_correction) + ε)
     /// ```
+    ///
+    /// With `cautious` the factor is 1 where m and θ have different signs.
     ///
     /// Where one slice is longer than another, its rest stays as it is.
     pub fn adamw(
@@ -52,9 +64,21 @@ multiversion! {
             first_correction,
             second_correction,
             decay_factor,
+            cautious,
         } = *step;
         let (rest1, rest2, rate) = (1.0 - beta1, 1.0 - beta2, lr * first_correction);
-        for (((p, &g), m), v) in parameters.iter_mut().zip(gradient).zip(first).zip(second) {
+        let all = parameters.iter_mut().zip(gradient).zip(first).zip(second);
+        if cautious {
+            for (((p, &g), m), v) in all {
+                let g = g * gradient_scale;
+                *m = beta1 * *m + rest1 * g;
+                *v = beta2 * *v + rest2 * g * g;
+                let kept = *p * cautious_factor(*p, *m, decay_factor);
+                *p = kept - rate * *m / ((*v * second_correction).sqrt() + eps);
+            }
+            return;
+        }
+        for (((p, &g), m), v) in all {
             let g = g * gradient_scale;
             *m = beta1 * *m + rest1 * g;
             *v = beta2 * *v + rest2 * g * g;

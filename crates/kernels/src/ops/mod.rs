@@ -12,6 +12,8 @@
 //! | `head` | logits, softmax, cross-entropy, and their gradient |
 //! | `reduce` | sums over gradients |
 //! | `adamw` | the AdamW update |
+//! | `sgd` | the update of gradient descent, with and without momentum |
+//! | `muon` | the Muon update of a matrix |
 //!
 //! A kernel of yours is a file here, its lines in this one, a method of [`Backend`] and that method
 //! of [`Cpu`]. The test of `isa` that compares the instruction sets' bits has a list to add it to.
@@ -25,9 +27,11 @@ mod embedding;
 mod head;
 mod kv_cache;
 mod linear;
+mod muon;
 mod norm;
 mod reduce;
 mod rope;
+mod sgd;
 mod swiglu;
 
 pub(crate) use adamw::adamw_parallel;
@@ -41,8 +45,12 @@ pub(crate) use linear::{
     LinearWorkspace, linear, linear_backward, linear_backward_f32, linear_f32, linear_gradient,
     linear_residual,
 };
+pub(crate) use muon::muon;
+pub use muon::{MuonStep, MuonWorkspace, orthogonalize};
 pub use norm::{rms_norm, rms_norm_backward};
 pub(crate) use reduce::reduce;
 pub use reduce::{accumulate, sum_of_squares};
 pub use rope::{Rotations, rotate};
+pub(crate) use sgd::sgd_parallel;
+pub use sgd::{SgdStep, sgd, sgd_with_momentum};
 pub use swiglu::{swiglu, swiglu_backward};

@@ -53,11 +53,11 @@ pub fn save(
     let target = root.join(folder_name(state.step));
     let written: Result<()> = replace_folder(&target, |partial| {
         hf::write_export_files(partial, engine.model(), &EngineParameters(engine), tokenizer)?;
-        write_safetensors(&partial.join(OPTIMIZER_FILE), &EngineState(engine))?;
+        write_safetensors(&partial.join(OPTIMIZER_FILE), &EngineState::of(engine))?;
         state.save(partial)
     });
     // What there was of it has been removed again.
-    let needed = bytes(&EngineParameters(engine)) + bytes(&EngineState(engine));
+    let needed = bytes(&EngineParameters(engine)) + bytes(&EngineState::of(engine));
     written.map_err(|error| error.with_room("a checkpoint", needed, root))?;
     let all = list(root)?;
     for old in all.iter().take(all.len().saturating_sub(keep)) {
@@ -131,7 +131,8 @@ fn folders(root: &Path) -> Result<Vec<PathBuf>> {
 pub fn load_engine(folder: &Path, engine: &mut dyn Engine, updates: u64) -> Result<()> {
     let weights = hf::open_parameters(folder, engine.model())?;
     let state = SafetensorsFile::open(&folder.join(OPTIMIZER_FILE))?;
-    check_shapes(&EngineState(&*engine).list(), &state.list(), &printable_path(state.path()))?;
+    let wanted = EngineState::of(&*engine).list();
+    check_shapes(&wanted, &state.list(), &printable_path(state.path()))?;
     engine.load_parameters(&weights)?;
     engine.load_optimizer_state(updates, &state)
 }

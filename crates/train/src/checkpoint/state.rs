@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::fingerprint::DataFingerprint;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Evaluation;
-use crate::spec::Precision;
+use crate::spec::{OptimizerKind, Precision};
 
 /// The version that is written.
 const STATE_VERSION: u32 = 1;
@@ -62,6 +62,10 @@ pub struct RunState {
     /// What the engine computed in; unknown of checkpoints from before this was kept.
     #[serde(default)]
     pub precision: Option<Precision>,
+    /// Which optimizer's state lies beside it; that of checkpoints from before there were others is
+    /// AdamW's.
+    #[serde(default, skip_serializing_if = "is_adamw")]
+    pub optimizer: OptimizerKind,
     /// What a strategy learned and has collapsed, since it did for the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collapse: Option<CollapseRecord>,
@@ -78,6 +82,7 @@ impl RunState {
         mixer: MixerState,
         config: String,
         precision: Precision,
+        optimizer: OptimizerKind,
         domains: &[Domain],
     ) -> Self {
         Self {
@@ -93,6 +98,7 @@ impl RunState {
             log_bytes: 0,
             config,
             precision: Some(precision),
+            optimizer,
             collapse: None,
             reference: None,
             data: DataFingerprint::of(domains),
@@ -118,6 +124,24 @@ impl RunState {
             what: format!("cannot be written: {e}"),
         })?;
         fs::write(&path, text).map_err(TrainError::io("write", &path))
+    }
+
+    /// Refuses to go on with another optimizer than the run of the checkpoint in `folder` had;
+    /// `now` is the state of the run that is to go on.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] with both.
+    pub fn check_optimizer(&self, now: &Self, folder: &Path) -> Result<()> {
+        if self.optimizer == now.optimizer {
+            return Ok(());
+        }
+        Err(TrainError::config(
+            "train.optimizer",
+            format!("`{}`, whose state {} holds", self.optimizer, folder.display()),
+            format!("`{}`", now.optimizer),
+            "go on with the optimizer that the run was begun with, or begin a new run from the \
+             parameters with model.init",
+        ))
     }
 
     /// Refuses to compare losses with another model than the run of the checkpoint in `folder` did;
@@ -171,6 +195,10 @@ impl RunState {
         }
         Ok(())
     }
+}
+
+fn is_adamw(optimizer: &OptimizerKind) -> bool {
+    *optimizer == OptimizerKind::Adamw
 }
 
 /// Reads `folder/state.json`.
@@ -255,11 +283,27 @@ mod tests {
 
     #[test]
     fn fields_may_be_missing_that_came_later_and_unknown_ones_are_ignored() {
+        assert_eq!(read(|_| ()).unwrap().optimizer, OptimizerKind::Adamw);
         let state = read(|state| {
             state.as_object_mut().unwrap().remove("precision");
             state["of_a_later_program"] = serde_json::json!([1, 2]);
         });
         assert_eq!(state.unwrap().precision, None);
+    }
+
+    #[test]
+    fn another_optimizer_is_refused_by_its_name() {
+        let of = |name: &str| read(|state| state["optimizer"] = name.into()).unwrap();
+        let (muon, adamw) = (of("muon"), read(|_| ()).unwrap());
+        muon.check_optimizer(&muon, Path::new("runs/a")).unwrap();
+        let error = muon.check_optimizer(&adamw, Path::new("runs/a")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("train.optimizer: expected `muon`, whose state runs/a"),
+            "{error}"
+        );
+        assert!(error.contains("found `adamw`") && error.contains("\nhint: "), "{error}");
+        let error = adamw.check_optimizer(&of("sgd"), Path::new("x")).unwrap_err().to_string();
+        assert!(error.contains("expected `adamw`") && error.contains("found `sgd`"), "{error}");
     }
 
     #[test]

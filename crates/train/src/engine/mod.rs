@@ -10,6 +10,7 @@
 //! | `mod` | the trait |
 //! | `check` | what every engine refuses |
 //! | `device` | where the arithmetic runs |
+//! | `state` | which tensors an optimizer's state has |
 //! | `tensors` | an engine's tensors one by one, for files |
 //! | `reference/` | Candle autograd, the oracle |
 //! | `fused/` | the written-out decoder over the kernels |
@@ -20,13 +21,14 @@ mod check;
 mod device;
 mod fused;
 mod reference;
+mod state;
 mod tensors;
 
 use cuvee_mixer::{GradientStatistics, VarianceEstimator};
 
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
-use crate::model::{ModelConfig, ParameterInfo};
+use crate::model::{ModelConfig, OptimizerGroup, ParameterInfo};
 use crate::optim::{OptimizerState, StateTensors};
 use crate::spec::Precision;
 use crate::tensor::{NamedTensor, Tensors};
@@ -35,6 +37,7 @@ pub use build::{build_engine, engine_from_parameters};
 pub use device::DeviceSpec;
 pub use fused::FusedEngine;
 pub use reference::ReferenceEngine;
+use state::{StateEntry, state_entries};
 pub use tensors::{EngineParameters, EngineState};
 
 /// What a step says about its batch.
@@ -119,7 +122,8 @@ pub trait Engine {
     /// the run. `None`, as at the start, gives every run the same ones.
     fn seed_projections(&mut self, _root: Option<u64>) {}
 
-    /// One optimizer step at learning rate `lr`: the gradient of (1/B) Σ_b m_b ℓ_b is clipped by
+    /// One optimizer step where the schedule has come to `lr`, from which rates of groups that the
+    /// config gives are as far as from its peak: the gradient of (1/B) Σ_b m_b ℓ_b is clipped by
     /// its global norm, and the optimizer updates every parameter with it.
     ///
     /// # Errors
@@ -181,14 +185,14 @@ pub trait Engine {
         all_of(self.model(), |place| self.parameter(place))
     }
 
-    /// The kinds of state that its optimizer keeps, in their order.
-    fn optimizer_state_names(&self) -> &'static [&'static str];
+    /// The kinds of state that its optimizer keeps of each parameter of `group`, in their order.
+    fn optimizer_state_names(&self, group: OptimizerGroup) -> &'static [&'static str];
 
     /// Optimizer updates made so far.
     fn updates(&self) -> u64;
 
-    /// Of the parameter at `place` of [`ModelConfig::parameter_list`] the state at `kind` of
-    /// [`Engine::optimizer_state_names`]; zeros before the first update.
+    /// Of the parameter at `place` of [`ModelConfig::parameter_list`] the state at `kind` of its
+    /// group's [`Engine::optimizer_state_names`]; zeros before the first update.
     ///
     /// # Errors
     /// [`TrainError::Tensor`].
@@ -200,12 +204,19 @@ pub trait Engine {
     /// # Errors
     /// [`TrainError::Tensor`].
     fn optimizer_state(&self) -> Result<OptimizerState> {
-        let kind = |(kind, name): (usize, &&str)| {
-            let tensors = all_of(self.model(), |place| self.optimizer_tensor(kind, place))?;
-            Ok(StateTensors { name: (*name).to_owned(), tensors })
+        let list = self.model().parameter_list();
+        let entries = state_entries(|group| self.optimizer_state_names(group), &list);
+        let tensor = |&StateEntry { index, place, .. }: &StateEntry| {
+            let ParameterInfo { name, shape, .. } = &list[place];
+            let data = self.optimizer_tensor(index, place)?;
+            Ok(NamedTensor { name: name.clone(), shape: shape.clone(), data })
         };
-        let tensors = self.optimizer_state_names().iter().enumerate().map(kind);
-        Ok(OptimizerState { updates: self.updates(), tensors: tensors.collect::<Result<_>>()? })
+        let kind = |entries: &[StateEntry]| {
+            let tensors = entries.iter().map(tensor).collect::<Result<_>>()?;
+            Ok(StateTensors { name: entries[0].kind.to_owned(), tensors })
+        };
+        let kinds = entries.chunk_by(|one, next| one.kind == next.kind).map(kind);
+        Ok(OptimizerState { updates: self.updates(), tensors: kinds.collect::<Result<_>>()? })
     }
 
     /// Replaces every parameter; the tensors may come in any order, and are asked for one by one.

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use super::Engine;
+use super::state::{StateEntry, state_entries, state_names};
 use crate::error::Result;
-use crate::model::{ParameterInfo, names_and_shapes};
+use crate::model::names_and_shapes;
 use crate::tensor::Tensors;
 
 /// The parameters of an engine.
@@ -21,34 +22,31 @@ impl Tensors for EngineParameters<'_> {
 }
 
 /// The optimizer's state of an engine, kind by kind, each tensor called `KIND.PARAMETER`.
-pub struct EngineState<'a>(pub &'a dyn Engine);
+pub struct EngineState<'a> {
+    engine: &'a dyn Engine,
+    entries: Vec<StateEntry>,
+    names: Vec<(String, Vec<usize>)>,
+}
+
+impl<'a> EngineState<'a> {
+    /// That of `engine`.
+    pub fn of(engine: &'a dyn Engine) -> Self {
+        let list = engine.model().parameter_list();
+        let entries = state_entries(|group| engine.optimizer_state_names(group), &list);
+        Self { names: state_names(&entries, &list), engine, entries }
+    }
+}
 
 impl Tensors for EngineState<'_> {
     fn list(&self) -> Vec<(String, Vec<usize>)> {
-        state_names(self.0.optimizer_state_names(), &self.0.model().parameter_list())
+        self.names.clone()
     }
 
     fn data(&self, place: usize) -> Result<Cow<'_, [f32]>> {
-        let parameters = self.0.model().parameter_list().len();
-        let (kind, place) = (place / parameters, place % parameters);
-        Ok(Cow::Owned(self.0.optimizer_tensor(kind, place)?))
+        let StateEntry { index, place, .. } = self.entries[place];
+        Ok(Cow::Owned(self.engine.optimizer_tensor(index, place)?))
     }
 }
-
-/// Names and shapes of an optimizer's state, kind by kind, each tensor called `KIND.PARAMETER`.
-pub(super) fn state_names(
-    kinds: &[&'static str],
-    list: &[ParameterInfo],
-) -> Vec<(String, Vec<usize>)> {
-    let kind = |kind: &&'static str| {
-        let kind = *kind;
-        list.iter().map(move |info| (format!("{kind}.{}", info.name), info.shape.clone()))
-    };
-    kinds.iter().flat_map(kind).collect()
-}
-
-/// What messages call the state of an optimizer.
-pub(super) const STATE: &str = "optimizer state";
 
 #[cfg(test)]
 mod tests {
@@ -60,7 +58,7 @@ mod tests {
     use super::*;
     use crate::engine::{FusedEngine, ReferenceEngine};
     use crate::model::{InitialParameters, ModelConfig};
-    use crate::spec::TrainSpec;
+    use crate::spec::{OptimizerKind, TrainSpec};
     use crate::tensor::NamedTensor;
     use crate::{DeviceSpec, TrainError};
 
@@ -80,14 +78,19 @@ mod tests {
 
     #[test]
     fn each_tensor_is_asked_for_once_and_none_before_all_of_them_fit() {
-        let (model, train) = (ModelConfig::small(), TrainSpec::default());
+        let model = ModelConfig::small();
         let (first, second) =
             (InitialParameters::new(&model, 1), InitialParameters::new(&model, 2));
         let numbers = |tensors: &dyn Tensors| -> Vec<NamedTensor> { tensors.held().unwrap() };
-        let fused = FusedEngine::<Cpu<f32>>::on_cpu(&model, &train, &first).unwrap();
-        let reference =
-            ReferenceEngine::from_parameters(&model, &train, DeviceSpec::Cpu, &first).unwrap();
-        let engines: [Box<dyn Engine>; 2] = [Box::new(fused), Box::new(reference)];
+        let mut engines: Vec<Box<dyn Engine>> = Vec::new();
+        for optimizer in [OptimizerKind::Adamw, OptimizerKind::Muon, OptimizerKind::Sgd] {
+            let train = TrainSpec { optimizer: optimizer.into(), ..TrainSpec::default() };
+            let fused = FusedEngine::<Cpu<f32>>::on_cpu(&model, &train, &first).unwrap();
+            engines.push(Box::new(fused));
+            let reference =
+                ReferenceEngine::from_parameters(&model, &train, DeviceSpec::Cpu, &first);
+            engines.push(Box::new(reference.unwrap()));
+        }
         for mut engine in engines {
             assert_eq!(numbers(&EngineParameters(&*engine)), numbers(&first));
             let few = Asked(&second, 1, Default::default());
@@ -115,7 +118,7 @@ mod tests {
             let all = Asked(&state, 0, Default::default());
             engine.load_optimizer_state(7, &all).unwrap();
             assert_eq!(once(&all), (0..state.list().len()).collect::<Vec<_>>());
-            assert_eq!(numbers(&EngineState(&*engine)), numbers(&state));
+            assert_eq!(numbers(&EngineState::of(&*engine)), numbers(&state));
             assert_eq!(engine.updates(), 7);
         }
     }

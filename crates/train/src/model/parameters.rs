@@ -256,13 +256,19 @@ impl ModelConfig {
             .sum()
     }
 
-    /// Floating-point operations of forward and backward for one token of a sequence of `context`
-    /// tokens: 6·N + 12·L·H·E·T (Chowdhery et al., PaLM, 2022, appendix B). N counts the numbers a
-    /// token is multiplied with: the head is in it, an untied embedding (a lookup) is not. The
-    /// causal half of attention is not taken off.
-    pub fn flops_per_token(&self, context: usize) -> u64 {
+    /// The numbers that a token is multiplied with: the head is in it, an embedding of its own,
+    /// which is looked up, is not.
+    pub fn multiplied_parameters(&self) -> u64 {
         let lookup = if self.tied { 0 } else { self.vocab_size as u64 * self.dim as u64 };
-        let multiplied = self.parameters().saturating_sub(lookup);
+        self.parameters().saturating_sub(lookup)
+    }
+
+    /// Floating-point operations of forward and backward for one token of a sequence of `context`
+    /// tokens: 6·N + 12·L·H·E·T (Chowdhery et al., PaLM, 2022, appendix B), N being
+    /// [`multiplied_parameters`](Self::multiplied_parameters). The causal half of attention is not
+    /// taken off.
+    pub fn flops_per_token(&self, context: usize) -> u64 {
+        let multiplied = self.multiplied_parameters();
         let attention =
             (12 * self.layers as u64 * self.q_dim() as u64).saturating_mul(context as u64);
         (6 * multiplied).saturating_add(attention)

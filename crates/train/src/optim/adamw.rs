@@ -7,14 +7,16 @@
 //! θ ← θ − lr·λ·θ − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε)
 //! ```
 //!
+//! The decay of a group, and whether it is cautious, are the update's.
+//!
 //! Two tensors a parameter are kept: m as `exp_avg` and v as `exp_avg_sq`, PyTorch's names.
 //! (`candle_nn::AdamW` hides them, so an exact resume needs our own.)
 
 use candle_core::Tensor;
 use cuvee_kernels::{AdamWStep, Backend};
 
-use super::interface::{Candle, Optimizer, Slot, Update};
-use crate::error::{Result, TrainError};
+use super::interface::{Candle, Optimizer, Slot, Update, moved, wrong_state};
+use crate::error::Result;
 use crate::spec::TrainSpec;
 
 const STATE: &[&str] = &["exp_avg", "exp_avg_sq"];
@@ -25,14 +27,13 @@ pub struct AdamW {
     beta1: f64,
     beta2: f64,
     eps: f64,
-    weight_decay: f64,
 }
 
 impl AdamW {
     /// With the constants of `train`.
     pub fn new(train: &TrainSpec) -> Self {
-        let &TrainSpec { beta1, beta2, eps, weight_decay, .. } = train;
-        Self { beta1, beta2, eps, weight_decay }
+        let &TrainSpec { beta1, beta2, eps, .. } = train;
+        Self { beta1, beta2, eps }
     }
 
     /// 1 − β₁ᵗ and 1 − β₂ᵗ.
@@ -40,11 +41,6 @@ impl AdamW {
         // Beyond 2^31 updates the corrections have long been 1 to the last bit.
         let t = i32::try_from(count).unwrap_or(i32::MAX);
         (1.0 - self.beta1.powi(t), 1.0 - self.beta2.powi(t))
-    }
-
-    /// What parameters are multiplied by first.
-    fn decay_factor(&self, decay: bool, lr: f64) -> f64 {
-        if decay { 1.0 - lr * self.weight_decay } else { 1.0 }
     }
 }
 
@@ -55,7 +51,7 @@ impl<K: Backend> Optimizer<K> for AdamW {
     }
 
     fn update(&self, kernels: &K, slot: Slot<'_, K>, update: &Update) -> Result<()> {
-        let Slot { values, gradient, state: [first, second], decay, .. } = slot else {
+        let Slot { values, gradient, state: [first, second], .. } = slot else {
             return Err(wrong_state());
         };
         let (first_correction, second_correction) = self.corrections(update.count);
@@ -67,7 +63,8 @@ impl<K: Backend> Optimizer<K> for AdamW {
             eps: self.eps as f32,
             first_correction: (1.0 / first_correction) as f32,
             second_correction: (1.0 / second_correction) as f32,
-            decay_factor: self.decay_factor(decay, update.lr) as f32,
+            decay_factor: update.keep as f32,
+            cautious: update.cautious,
         };
         kernels.adamw(values, gradient, first, second, &step);
         Ok(())
@@ -81,7 +78,7 @@ impl Optimizer<Candle> for AdamW {
     }
 
     fn update(&self, _: &Candle, slot: Slot<'_, Candle>, update: &Update) -> Result<()> {
-        let Slot { values, gradient, state: [first, second], decay, .. } = slot else {
+        let Slot { values, gradient, state: [first, second], .. } = slot else {
             return Err(wrong_state());
         };
         let (first_correction, second_correction) = self.corrections(update.count);
@@ -91,21 +88,15 @@ impl Optimizer<Candle> for AdamW {
             (second.affine(self.beta2, 0.0)? + gradient.sqr()?.affine(1.0 - self.beta2, 0.0)?)?;
         let root = second.affine(1.0 / second_correction, 0.0)?.sqrt()?.affine(1.0, self.eps)?;
         let change: Tensor = (first.affine(update.lr / first_correction, 0.0)? / root)?;
-        *values = (values.affine(self.decay_factor(decay, update.lr), 0.0)? - change)?;
+        *values = moved(values, &change, update)?;
         Ok(())
     }
-}
-
-/// An engine that keeps another number of state tensors than it was told to.
-fn wrong_state() -> TrainError {
-    candle_core::Error::Msg("AdamW keeps two tensors of state a parameter".to_owned()).into()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use crate::model::OptimizerGroup;
     use candle_core::Device;
 
     /// One parameter and its state.
@@ -128,17 +119,17 @@ mod tests {
                 values: &mut self.values,
                 gradient: &tensor(gradient),
                 state: &mut self.state,
-                decay: self.decay,
-                group: OptimizerGroup::Matrix,
+                matrices: &[[1, gradient.len()]],
             };
-            let update = Update { count: self.updates, lr, scale };
+            let keep = if self.decay { 1.0 - lr * 0.1 } else { 1.0 };
+            let update = Update { count: self.updates, lr, scale, keep, cautious: false };
             Optimizer::<Candle>::update(&adamw(), &Candle, slot, &update).unwrap();
             self.values.to_vec1().unwrap()
         }
     }
 
     fn adamw() -> AdamW {
-        AdamW { weight_decay: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-8 }
+        AdamW { beta1: 0.9, beta2: 0.95, eps: 1e-8 }
     }
 
     fn tensor(values: &[f64]) -> Tensor {
@@ -170,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn weight_decay_touches_matrices_only() {
+    fn what_does_not_decay_stays_without_a_gradient() {
         let mut matrix = Parameter::new(&[1.0, 2.0], true);
         let mut norm = Parameter::new(&[1.0, 2.0], false);
         assert_eq!(norm.update(&[0.0, 0.0], 1.0, 0.5), [1.0, 2.0]);

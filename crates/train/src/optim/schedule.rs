@@ -3,20 +3,40 @@
 //! Of n steps (0 … n−1), the last step of the warmup has the peak rate and step n−1 the end rate:
 //! the two ends a user asks for are both reached, for every length of run.
 
-use crate::spec::{Schedule, TrainSpec};
+use crate::model::ModelConfig;
+use crate::spec::{LearningRate, Schedule, TrainSpec};
 
-/// Learning rate of `step`, counted from 0, in a run of `steps`. Beyond the end it stays at the
-/// end's value.
+/// The rate that fits published runs of small models under AdamW: 0.0047·(N/108M)^(−1/3), with N
+/// the parameters a token is multiplied with, [`ModelConfig::multiplied_parameters`].
+///
+/// Porian et al., Resolving Discrepancies in Compute-Optimal Scaling of Language Models, 2024, for
+/// models of 5M to 108M parameters, about 20 tokens a parameter, and batches of 160·(N/108M)^(2/3)
+/// sequences of 2,048 tokens. OLMo-core's ladder and DataDecide (2025) use it as it is.
+pub fn published_learning_rate(parameters: u64) -> f64 {
+    0.0047 * (parameters as f64 / 108e6).powf(-1.0 / 3.0)
+}
+
+/// The peak of the learning rate that `spec` gives a model.
+pub fn peak_learning_rate(spec: &TrainSpec, model: &ModelConfig) -> f64 {
+    match spec.lr {
+        LearningRate::Rate(rate) => rate,
+        LearningRate::Auto => published_learning_rate(model.multiplied_parameters()),
+    }
+}
+
+/// Learning rate of `step`, counted from 0, in a run of `steps` of a model. Beyond the end it stays
+/// at the end's value.
 ///
 /// Warmup of w steps: lr·(step + 1)/w. Then with r = `min_lr_share`,
 /// - `constant`: lr;
 /// - `cosine`: lr·(r + (1 − r)·½(1 + cos πx)), x from 0 at the peak to 1 at the last step;
 /// - `wsd`: lr, and over the last `decay_share` of the run lr·(1 − (1 − r)·x), x reaching 1 at the
 ///   last step.
-pub fn learning_rate(spec: &TrainSpec, step: u64, steps: u64) -> f64 {
+pub fn learning_rate(spec: &TrainSpec, model: &ModelConfig, step: u64, steps: u64) -> f64 {
+    let peak = peak_learning_rate(spec, model);
     let warmup = spec.warmup_steps(steps);
     if step < warmup {
-        return spec.lr * (step + 1) as f64 / warmup as f64;
+        return peak * (step + 1) as f64 / warmup as f64;
     }
     let last = steps.saturating_sub(1);
     let step = step.min(last);
@@ -37,7 +57,7 @@ pub fn learning_rate(spec: &TrainSpec, step: u64, steps: u64) -> f64 {
             }
         }
     };
-    spec.lr * share
+    peak * share
 }
 
 /// Share of the way from `start` to `end` that `step` has gone: 0 up to `start`, 1 from `end`.
@@ -56,11 +76,50 @@ mod tests {
     use proptest::prelude::*;
 
     fn spec(schedule: Schedule) -> TrainSpec {
-        TrainSpec { lr: 2.0, schedule, warmup: Some(Warmup::Steps(4)), ..TrainSpec::default() }
+        TrainSpec {
+            lr: 2.0.into(),
+            schedule,
+            warmup: Some(Warmup::Steps(4)),
+            ..TrainSpec::default()
+        }
+    }
+
+    fn rate(spec: &TrainSpec, step: u64, steps: u64) -> f64 {
+        learning_rate(spec, &ModelConfig::small(), step, steps)
     }
 
     fn rates(spec: &TrainSpec, steps: u64) -> Vec<f64> {
-        (0..steps).map(|step| learning_rate(spec, step, steps)).collect()
+        (0..steps).map(|step| rate(spec, step, steps)).collect()
+    }
+
+    /// Values of OLMo-core's ladder, in Python: 0.0047 * (n / 108_000_000) ** (-1 / 3).
+    #[test]
+    fn the_published_rate_is_pinned() {
+        for (parameters, expected) in [
+            (108_000_000, 0.0047),
+            (1_328_000, 0.020362905763735333),
+            (5_000_000, 0.013089280510788037),
+            (190_354_176, 0.00389091407488406),
+        ] {
+            let found = published_learning_rate(parameters);
+            // A quotient, a power and a product: a few roundings, and the power's own.
+            assert!((found / expected - 1.0).abs() < 1e-14, "{parameters}: {found}");
+        }
+    }
+
+    #[test]
+    fn an_automatic_rate_is_the_published_one_for_what_a_token_is_multiplied_with() {
+        let auto = TrainSpec { lr: LearningRate::Auto, ..TrainSpec::default() };
+        let untied = ModelConfig::small();
+        let tied = ModelConfig { tied: true, ..ModelConfig::small() };
+        // A tied head is multiplied with, an embedding of its own is not.
+        assert_eq!(untied.multiplied_parameters(), tied.parameters());
+        let expected = published_learning_rate(tied.parameters());
+        for model in [&tied, &untied] {
+            assert_eq!(peak_learning_rate(&auto, model), expected);
+            let constant = TrainSpec { schedule: Schedule::Constant, ..auto.clone() };
+            assert_eq!(learning_rate(&constant, model, 99, 100), expected);
+        }
     }
 
     #[test]
@@ -73,7 +132,7 @@ mod tests {
         // A quarter: 0.1 + 0.45·(1 + cos π/4).
         assert!((rates[28] - 2.0 * (0.1 + 0.45 * (1.0 + 0.5f64.sqrt()))).abs() < 1e-15);
         assert!((rates[103] - 0.2).abs() < 1e-15);
-        assert_eq!(learning_rate(&spec(Schedule::Cosine), 5000, 104), rates[103]);
+        assert_eq!(rate(&spec(Schedule::Cosine), 5000, 104), rates[103]);
     }
 
     #[test]

@@ -93,7 +93,8 @@ impl<'a> Trainer<'a> {
         // Refused here if the engine does not have it, rather than at the first step that asks.
         engine.collect(request.gradient.map(|gradient| gradient.estimator))?;
         engine.seed_projections(request.gradient.and_then(|gradient| gradient.seed));
-        let state = RunState::new(mixer.state(), config, engine.precision(), domains);
+        let (precision, optimizer) = (engine.precision(), plan.train.optimizer.name);
+        let state = RunState::new(mixer.state(), config, precision, optimizer, domains);
         Ok(Self {
             plan,
             domains,
@@ -145,6 +146,7 @@ impl<'a> Trainer<'a> {
     pub fn restore(&mut self, folder: &Path) -> Result<()> {
         let state = checkpoint::load_state(folder)?;
         state.check_data(self.domains, folder)?;
+        state.check_optimizer(&self.state, folder)?;
         state.check_reference(&self.state, folder)?;
         self.mixer.restore(&state.mixer)?;
         // What is observed, and when, is as the run began.
@@ -238,7 +240,8 @@ impl<'a> Trainer<'a> {
             };
             let mut batch =
                 read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
-            let rate = learning_rate(&self.plan.train, done, self.plan.steps);
+            let model = self.engine.model();
+            let rate = learning_rate(&self.plan.train, model, done, self.plan.steps);
             if let Some(known) = self
                 .look_at(&batch, &names, rate)
                 .map_err(|e| place(e, done + 1, batch.domains(), &names))?

@@ -66,3 +66,56 @@ impl fmt::Display for Precision {
         })
     }
 }
+
+/// Which rule moves the parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Adam with decoupled weight decay (Loshchilov & Hutter, 2019).
+    #[default]
+    Adamw,
+    /// Orthogonal momentum for the matrices of the layers (Jordan et al., 2024), AdamW for all
+    /// else.
+    Muon,
+    /// Gradient descent, with momentum unless that is set to 0.
+    Sgd,
+}
+
+impl OptimizerKind {
+    /// Its name in a config.
+    pub fn name(self) -> &'static str {
+        match self {
+            OptimizerKind::Adamw => "adamw",
+            OptimizerKind::Muon => "muon",
+            OptimizerKind::Sgd => "sgd",
+        }
+    }
+
+    /// What a profile calls its part of a step.
+    pub(crate) fn profile_row(self) -> &'static str {
+        match self {
+            OptimizerKind::Adamw => "optimizer: AdamW",
+            OptimizerKind::Muon => "optimizer: Muon, and AdamW",
+            OptimizerKind::Sgd => "optimizer: SGD",
+        }
+    }
+}
+
+impl fmt::Display for OptimizerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How weight decay goes on over a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecaySchedule {
+    /// λ stays as it is; a parameter shrinks by the step's learning rate times λ.
+    #[default]
+    Constant,
+    /// λ is multiplied by what the schedule multiplies the learning rate by.
+    Lr,
+    /// λ falls linearly, from all of it at the first step to nothing after the last.
+    Linear,
+}

@@ -6,7 +6,10 @@
 use cuvee_words::counted;
 use serde::{Deserialize, Serialize};
 
-use super::choices::{EngineKind, Precision, Schedule, Warmup};
+use super::choices::{EngineKind, OptimizerKind, Precision, Schedule, Warmup};
+use super::f32_holds;
+use super::lr::LearningRate;
+use super::optimizer::{OptimizerSpec, WeightDecay};
 use super::quantity::Quantity;
 use crate::error::{Result, TrainError};
 
@@ -33,8 +36,10 @@ pub struct TrainSpec {
     pub batch_size: usize,
     /// Tokens in a sequence, T.
     pub context: usize,
-    /// Peak learning rate.
-    pub lr: f64,
+    /// Which optimizer, and its settings.
+    pub optimizer: OptimizerSpec,
+    /// Peak learning rate, of whatever `optimizer` gives none of its own.
+    pub lr: LearningRate,
     /// Shape of the learning rate over the run.
     pub schedule: Schedule,
     /// Linear warmup: a number of steps (integer) or a share of the run (fraction below 1).
@@ -46,8 +51,8 @@ pub struct TrainSpec {
     pub min_lr_share: f64,
     /// Share of the run that `wsd` decays over.
     pub decay_share: f64,
-    /// AdamW's decoupled weight decay, on matrices only.
-    pub weight_decay: f64,
+    /// Decoupled weight decay, on matrices only.
+    pub weight_decay: WeightDecay,
     /// AdamW's decay of the first moment.
     pub beta1: f64,
     /// AdamW's decay of the second moment.
@@ -76,12 +81,13 @@ impl Default for TrainSpec {
             tokens: None,
             batch_size: 32,
             context: 256,
-            lr: 1e-3,
+            optimizer: OptimizerSpec::default(),
+            lr: LearningRate::Rate(1e-3),
             schedule: Schedule::Cosine,
             warmup: None,
             min_lr_share: 0.1,
             decay_share: 0.2,
-            weight_decay: 0.1,
+            weight_decay: WeightDecay::from(0.1),
             beta1: 0.9,
             beta2: 0.95,
             eps: 1e-8,
@@ -207,11 +213,22 @@ impl TrainSpec {
             }
         };
         let share = 0.0..=1.0;
-        // The fused engine's update is in f32: what is 0, 1 or infinite there would stop it, or
-        // fill the parameters with NaN.
-        let f32_holds = |value: f64| value as f32 > 0.0 && (value as f32).is_finite();
         let below_1 = |value: f64| (0.0..1.0).contains(&(value as f32));
-        real("train.lr", self.lr, f32_holds(self.lr), "a number above 0, within f32's range")?;
+        match (self.lr, self.optimizer.name) {
+            (LearningRate::Rate(lr), _) => {
+                real("train.lr", lr, f32_holds(lr), "a number above 0, within f32's range")?;
+            }
+            (LearningRate::Auto, OptimizerKind::Adamw) => {}
+            (LearningRate::Auto, other) => {
+                return Err(TrainError::config(
+                    "train.lr",
+                    format!("a number with the optimizer `{other}`"),
+                    "\"auto\", a rule for AdamW's rate",
+                    "give the rate, or remove train.optimizer",
+                ));
+            }
+        }
+        self.optimizer.validate()?;
         real(
             "train.min_lr_share",
             self.min_lr_share,
@@ -224,7 +241,7 @@ impl TrainSpec {
             share.contains(&self.decay_share),
             "a share from 0 to 1",
         )?;
-        real("train.weight_decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more")?;
+        self.weight_decay.validate()?;
         real(
             "train.beta1",
             self.beta1,
@@ -321,22 +338,23 @@ mod tests {
         check("train.micro_batch", |s| s.micro_batch = Some(0));
         check("train.threads", |s| s.threads = Some(0));
         check("train.threads", |s| s.threads = Some(1025));
-        check("train.lr", |s| s.lr = f64::NAN);
-        check("train.lr", |s| s.lr = 0.0);
+        check("train.lr", |s| s.lr = f64::NAN.into());
+        check("train.lr", |s| s.lr = 0.0.into());
         check("train.beta2", |s| s.beta2 = 1.0);
         // 1 − 10⁻⁸ and 10⁻⁴⁶ are 1 and 0 in f32, 10³⁹ is infinite.
         check("train.beta1", |s| s.beta1 = 1.0 - 1e-8);
         check("train.beta2", |s| s.beta2 = 1.0 - 1e-8);
         check("train.eps", |s| s.eps = 1e-46);
         check("train.eps", |s| s.eps = 1e39);
-        check("train.lr", |s| s.lr = 1e-46);
-        check("train.lr", |s| s.lr = 1e39);
+        check("train.lr", |s| s.lr = 1e-46.into());
+        check("train.lr", |s| s.lr = 1e39.into());
         check("train.clip", |s| s.clip = -1.0);
         check("train.warmup", |s| s.warmup = Some(Warmup::Share(1.5)));
         check("train.warmup", |s| s.warmup = Some(Warmup::Steps(1001)));
         check("train.decay_share", |s| (s.schedule, s.decay_share) = (Schedule::Wsd, 1.0));
         assert!(TrainSpec::default().validate().is_ok());
-        let last = TrainSpec { beta2: 1.0 - 1e-7, eps: 1e-30, lr: 1e30, ..TrainSpec::default() };
+        let last =
+            TrainSpec { beta2: 1.0 - 1e-7, eps: 1e-30, lr: 1e30.into(), ..TrainSpec::default() };
         assert!(last.validate().is_ok());
     }
 

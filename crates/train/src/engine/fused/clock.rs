@@ -14,11 +14,13 @@ pub(super) enum KernelKind {
     SwiGlu,
     Head,
     Statistics,
-    Update,
+    Sum,
+    Optimizer,
+    Layout,
 }
 
 impl KernelKind {
-    pub(super) const ALL: [(KernelKind, &'static str); 10] = [
+    pub(super) const ALL: [(KernelKind, &'static str); 12] = [
         (KernelKind::Embedding, "embedding"),
         (KernelKind::Norm, "RMSNorm"),
         (KernelKind::Linear, "linear, forward and input gradient"),
@@ -28,7 +30,9 @@ impl KernelKind {
         (KernelKind::SwiGlu, "SwiGLU"),
         (KernelKind::Head, "head and cross-entropy"),
         (KernelKind::Statistics, "gradient statistics"),
-        (KernelKind::Update, "sum of gradients, AdamW, layout"),
+        (KernelKind::Sum, "sum of gradients"),
+        (KernelKind::Optimizer, "optimizer"),
+        (KernelKind::Layout, "layout of parameters"),
     ];
 }
 

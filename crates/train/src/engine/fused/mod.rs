@@ -41,12 +41,12 @@ use cuvee_mixer::VarianceEstimator;
 
 use super::check::{check_fit, check_prompt, visible};
 use super::device::DeviceSpec;
-use super::tensors::{STATE, state_names};
+use super::state::{STATE, state_entries, state_names};
 use super::{Engine, KernelTime, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
-use crate::model::{ModelConfig, ParameterInfo, names_and_shapes};
-use crate::optim::{Optimizer, Update, build_optimizer, clip_scale};
+use crate::model::{ModelConfig, OptimizerGroup, ParameterInfo, names_and_shapes};
+use crate::optim::{Optimizers, Step, clip_scale};
 use crate::spec::{Precision, TrainSpec};
 use crate::tensor::{NamedTensor, Ordered, Tensors};
 use clock::{Clock, KernelKind};
@@ -81,7 +81,7 @@ pub struct FusedEngine<K: Backend> {
     workers: Vec<WorkerSlice<K>>,
     /// Those that the workers add to, each one a parameter; none before the first backward pass.
     gradients: Vec<Vec<K::Gradient>>,
-    optimizer: Box<dyn Optimizer<K>>,
+    optimizers: Optimizers<K>,
     /// Updates made so far.
     updates: u64,
     clip: f64,
@@ -143,7 +143,7 @@ impl<K: Backend> FusedEngine<K> {
             gradients: Vec::new(),
             parameters: own,
             rotations: Rotations::new(0, model.head_dim, model.rope_theta),
-            optimizer: build_optimizer(train),
+            optimizers: Optimizers::of(train, model)?,
             updates: 0,
             kernels,
             model: model.clone(),
@@ -233,7 +233,7 @@ impl<K: Backend> FusedEngine<K> {
                 self.kernels.reduce(&mut each)
             })
             .sum();
-        self.clock.lap(KernelKind::Update);
+        self.clock.lap(KernelKind::Sum);
         sum
     }
 
@@ -339,17 +339,18 @@ impl<K: Backend> FusedEngine<K> {
     fn update(&mut self, scale: f64, lr: f64) -> Result<()> {
         self.clock.start(self.profiling);
         self.updates += 1;
-        let update = Update { count: self.updates, lr, scale };
-        let Self { kernels, parameters, gradients, optimizer, .. } = self;
+        let step = Step { count: self.updates, lr, scale };
+        let Self { kernels, parameters, gradients, optimizers, .. } = self;
         let Some(gradients) = gradients.first() else { return Ok(()) };
-        let optimizer = optimizer.as_ref();
         let pairs = parameters.iter_mut().zip(gradients);
         let mut pairs: Vec<_> = pairs.map(|(p, gradient)| (p, gradient, Ok(()))).collect();
         kernels.parallel(&mut pairs, |(parameter, gradient, result)| {
-            *result = parameter.update(kernels, optimizer, gradient, &update);
+            *result = parameter.update(kernels, optimizers, gradient, step);
         });
         let result = pairs.into_iter().try_for_each(|(_, _, result)| result);
-        self.clock.lap(KernelKind::Update);
+        self.clock.lap(KernelKind::Optimizer);
+        kernels.parallel(parameters, |parameter| parameter.lay_out(kernels));
+        self.clock.lap(KernelKind::Layout);
         result
     }
 }
@@ -470,8 +471,8 @@ impl<K: Backend> Engine for FusedEngine<K> {
         Ok(self.parameters.iter().find_map(of).unwrap_or_default())
     }
 
-    fn optimizer_state_names(&self) -> &'static [&'static str] {
-        self.optimizer.state_names()
+    fn optimizer_state_names(&self, group: OptimizerGroup) -> &'static [&'static str] {
+        self.optimizers.state_names(group)
     }
 
     fn updates(&self) -> u64 {
@@ -492,11 +493,15 @@ impl<K: Backend> Engine for FusedEngine<K> {
     }
 
     fn load_optimizer_state(&mut self, updates: u64, state: &dyn Tensors) -> Result<()> {
-        let names = state_names(self.optimizer.state_names(), &self.list);
-        let state = Ordered::new(names, state, STATE)?;
-        let (kinds, all) = (self.optimizer.state_names().len(), self.list.len());
-        for parameter in &mut self.parameters {
-            parameter.load_state(&self.kernels, kinds, all, &state)?;
+        let Self { kernels, list, parameters, optimizers, .. } = self;
+        let entries = state_entries(|group| optimizers.state_names(group), list);
+        let state = Ordered::new(state_names(&entries, list), state, STATE)?;
+        for (at, entry) in entries.iter().enumerate() {
+            let data = state.data(at)?;
+            let holds = |parameter: &&mut Parameter<K>| parameter.member_len(entry.place).is_some();
+            if let Some(parameter) = parameters.iter_mut().find(holds) {
+                parameter.load_state(kernels, optimizers, (entry.index, entry.place), &data);
+            }
         }
         self.updates = updates;
         Ok(())
@@ -511,8 +516,12 @@ impl<K: Backend> Engine for FusedEngine<K> {
         let all = self.kernels.workers() as f64;
         let own = self.workers.iter().map(|worker| (&worker.clock, 1.0));
         let clocks = || own.clone().chain([(&self.clock, all)]);
-        let time = |(index, &(_, name)): (usize, &(KernelKind, &'static str))| KernelTime {
-            name,
+        let row = |kind: KernelKind, name: &'static str| match kind {
+            KernelKind::Optimizer => self.optimizers.kind().profile_row(),
+            _ => name,
+        };
+        let time = |(index, &(kind, name)): (usize, &(KernelKind, &'static str))| KernelTime {
+            name: row(kind, name),
             seconds: clocks().map(|(clock, threads)| clock.seconds()[index] * threads).sum(),
         };
         Some(KernelKind::ALL.iter().enumerate().map(time).collect())

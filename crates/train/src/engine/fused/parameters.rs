@@ -4,8 +4,8 @@ use cuvee_kernels::Backend;
 
 use super::layout::ParameterLayout;
 use crate::error::Result;
-use crate::model::{OptimizerGroup, ParameterInfo};
-use crate::optim::{Optimizer, Slot, Update};
+use crate::model::ParameterInfo;
+use crate::optim::{Optimizers, Slot, Step, Treatment, matrix_shape};
 use crate::tensor::Ordered;
 
 /// One group of a [`ParameterLayout`].
@@ -18,10 +18,11 @@ pub(super) struct Parameter<K: Backend> {
     pub(super) matrix: Option<K::Matrix>,
     /// Elements.
     pub(super) len: usize,
-    decay: bool,
-    group: OptimizerGroup,
+    treatment: Treatment,
     /// Places of its members in the model's list, and each one's elements.
     members: Vec<(usize, usize)>,
+    /// `[rows, columns]` of each of them.
+    matrices: Vec<[usize; 2]>,
 }
 
 impl<K: Backend> Parameter<K> {
@@ -42,9 +43,9 @@ impl<K: Backend> Parameter<K> {
                 state: Vec::new(),
                 matrix,
                 len: total,
-                decay: first.decay,
-                group: first.optimizer,
+                treatment: first.into(),
                 members,
+                matrices: group.iter().map(|&place| matrix_shape(&list[place].shape)).collect(),
             }
         };
         layout.groups.iter().map(of_group).collect()
@@ -64,55 +65,48 @@ impl<K: Backend> Parameter<K> {
         Ok(())
     }
 
-    /// Likewise its state: so many kinds, each of `all` tensors.
-    ///
-    /// # Errors
-    /// Those of [`Ordered::data`].
+    /// Zeros for its state, unless it has it already.
+    fn begin_state(&mut self, kernels: &K, optimizers: &Optimizers<K>) {
+        if self.state.is_empty() {
+            let kinds = optimizers.state_names(self.treatment.group);
+            self.state = kinds.iter().map(|_| kernels.floats(self.len)).collect();
+        }
+    }
+
+    /// Puts `data` where the state `kind` of the member at `place` of the model's list is.
     pub(super) fn load_state(
         &mut self,
         kernels: &K,
-        kinds: usize,
-        all: usize,
-        ordered: &Ordered<'_>,
-    ) -> Result<()> {
-        if self.state.is_empty() {
-            self.state = (0..kinds).map(|_| kernels.floats(self.len)).collect();
-        }
-        for (kind, floats) in self.state.iter_mut().enumerate() {
-            let mut at = 0;
-            for &(place, len) in &self.members {
-                kernels.write(floats, at, &ordered.data(kind * all + place)?);
-                at += len;
-            }
-        }
-        Ok(())
+        optimizers: &Optimizers<K>,
+        (kind, place): (usize, usize),
+        data: &[f32],
+    ) {
+        self.begin_state(kernels, optimizers);
+        let before = self.members.iter().take_while(|(own, _)| *own != place);
+        let at = before.map(|(_, len)| len).sum();
+        kernels.write(&mut self.state[kind], at, data);
     }
 
-    /// One update by the optimizer.
+    /// One update by its optimizer. It is to be laid out anew afterwards.
     pub(super) fn update(
         &mut self,
         kernels: &K,
-        optimizer: &dyn Optimizer<K>,
+        optimizers: &Optimizers<K>,
         gradient: &K::Gradient,
-        update: &Update,
+        step: Step,
     ) -> Result<()> {
-        if self.state.is_empty() {
-            let zeros = |_: &&str| kernels.floats(self.len);
-            self.state = optimizer.state_names().iter().map(zeros).collect();
-        }
+        self.begin_state(kernels, optimizers);
         let slot = Slot {
             values: &mut self.values,
             gradient,
             state: &mut self.state,
-            decay: self.decay,
-            group: self.group,
+            matrices: &self.matrices,
         };
-        optimizer.update(kernels, slot, update)?;
-        self.lay_out(kernels);
-        Ok(())
+        optimizers.update(kernels, slot, self.treatment, step)
     }
 
-    fn lay_out(&mut self, kernels: &K) {
+    /// Lays its values out for products.
+    pub(super) fn lay_out(&mut self, kernels: &K) {
         if let Some(matrix) = &mut self.matrix {
             kernels.pack(&self.values, matrix);
         }

@@ -50,11 +50,13 @@ use cuvee_mixer::VarianceEstimator;
 
 use super::check::{check_fit, check_prompt, visible};
 use super::device::DeviceSpec;
-use super::tensors::{STATE, state_names};
+use super::state::{STATE, state_entries, state_names};
 use super::{Engine, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
-use crate::model::{InitialParameters, ModelConfig, ParameterInfo, names_and_shapes};
+use crate::model::{
+    InitialParameters, ModelConfig, OptimizerGroup, ParameterInfo, names_and_shapes,
+};
 use crate::optim::clip_scale;
 use crate::spec::{Precision, TrainSpec};
 use crate::tensor::{NamedTensor, Ordered, Tensors};
@@ -164,7 +166,7 @@ impl ReferenceEngine {
         Ok(Self {
             trained: decoder(|variable| variable.as_tensor().clone())?,
             frozen: decoder(|variable| variable.as_detached_tensor())?,
-            updates: Updates::new(train, list.len()),
+            updates: Updates::new(train, model, list.len())?,
             model: model.clone(),
             list,
             dtype,
@@ -455,8 +457,8 @@ impl Engine for ReferenceEngine {
         numbers(self.variables[place].as_tensor())
     }
 
-    fn optimizer_state_names(&self) -> &'static [&'static str] {
-        self.updates.names()
+    fn optimizer_state_names(&self, group: OptimizerGroup) -> &'static [&'static str] {
+        self.updates.names(group)
     }
 
     fn updates(&self) -> u64 {
@@ -477,12 +479,12 @@ impl Engine for ReferenceEngine {
     }
 
     fn load_optimizer_state(&mut self, updates: u64, state: &dyn Tensors) -> Result<()> {
-        let names = state_names(self.updates.names(), &self.list);
-        let ordered = Ordered::new(names, state, STATE)?;
-        for place in 0..self.list.len() {
-            let kind = |kind| self.placed(&ordered, kind * self.list.len() + place, place);
-            let kinds = (0..self.updates.names().len()).map(kind).collect::<Result<Vec<_>>>()?;
-            self.updates.state[place] = kinds;
+        let entries = state_entries(|group| self.updates.names(group), &self.list);
+        let ordered = Ordered::new(state_names(&entries, &self.list), state, STATE)?;
+        for (at, entry) in entries.iter().enumerate() {
+            let data = self.placed(&ordered, at, entry.place)?;
+            let parameter = (&self.list[entry.place], &self.variables[entry.place]);
+            self.updates.load(parameter, (entry.index, entry.place), data)?;
         }
         self.updates.count = updates;
         Ok(())

@@ -3,13 +3,13 @@
 use candle_core::{DType, Tensor, Var};
 
 use crate::error::Result;
-use crate::model::ParameterInfo;
-use crate::optim::{Candle, Optimizer, Slot, Update, build_optimizer};
+use crate::model::{ModelConfig, OptimizerGroup, ParameterInfo};
+use crate::optim::{Candle, Optimizers, Slot, Step, matrix_shape};
 use crate::spec::TrainSpec;
 
 /// The optimizer and what it keeps of each parameter.
 pub(super) struct Updates {
-    optimizer: Box<dyn Optimizer<Candle>>,
+    optimizers: Optimizers<Candle>,
     /// Updates made so far.
     pub(super) count: u64,
     /// Of each parameter, in the list's order; empty before its first update.
@@ -17,14 +17,35 @@ pub(super) struct Updates {
 }
 
 impl Updates {
-    /// The optimizer of `train` for `parameters` of them; no state yet.
-    pub(super) fn new(train: &TrainSpec, parameters: usize) -> Self {
-        Self { optimizer: build_optimizer(train), count: 0, state: vec![Vec::new(); parameters] }
+    /// The optimizer of `train` for a `model` of so many parameters; no state yet.
+    ///
+    /// # Errors
+    /// [`crate::TrainError::Config`] for settings of what the model does not have.
+    pub(super) fn new(train: &TrainSpec, model: &ModelConfig, parameters: usize) -> Result<Self> {
+        let optimizers = Optimizers::of(train, model)?;
+        Ok(Self { optimizers, count: 0, state: vec![Vec::new(); parameters] })
     }
 
-    /// The kinds of state.
-    pub(super) fn names(&self) -> &'static [&'static str] {
-        self.optimizer.state_names()
+    /// The kinds of state of each parameter of `group`.
+    pub(super) fn names(&self, group: OptimizerGroup) -> &'static [&'static str] {
+        self.optimizers.state_names(group)
+    }
+
+    /// Puts `data` where the state `kind` of a parameter is, whose numbers are `variable`.
+    ///
+    /// # Errors
+    /// [`crate::TrainError::Tensor`].
+    pub(super) fn load(
+        &mut self,
+        (info, variable): (&ParameterInfo, &Var),
+        (kind, place): (usize, usize),
+        data: Tensor,
+    ) -> Result<()> {
+        if self.state[place].is_empty() {
+            self.state[place] = zeros(variable, self.names(info.optimizer).len())?;
+        }
+        self.state[place][kind] = data;
+        Ok(())
     }
 
     /// One update at learning rate `lr` with the gradients times `scale` (the clipping), all in the
@@ -41,12 +62,12 @@ impl Updates {
         lr: f64,
     ) -> Result<()> {
         self.count += 1;
-        let update = Update { count: self.count, lr, scale };
+        let step = Step { count: self.count, lr, scale };
         for (((info, variable), gradient), state) in
             list.iter().zip(variables).zip(gradients).zip(&mut self.state)
         {
             if state.is_empty() {
-                *state = zeros(variable, self.optimizer.state_names().len())?;
+                *state = zeros(variable, self.optimizers.state_names(info.optimizer).len())?;
             }
             // Detached: a `Var` would otherwise bring each update into the graph of the next.
             let mut values = variable.as_detached_tensor();
@@ -54,10 +75,9 @@ impl Updates {
                 values: &mut values,
                 gradient,
                 state,
-                decay: info.decay,
-                group: info.optimizer,
+                matrices: &[matrix_shape(&info.shape)],
             };
-            self.optimizer.update(&Candle, slot, &update)?;
+            self.optimizers.update(&Candle, slot, info.into(), step)?;
             variable.set(&values)?;
         }
         Ok(())
@@ -97,16 +117,18 @@ pub(super) fn norms(gradients: &[Tensor]) -> Result<Vec<f64>> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use crate::model::{ModelSpec, Preset};
+    use crate::model::ModelSpec;
+    use crate::model::Preset;
     use candle_core::Device;
 
     #[test]
     fn moments_take_no_memory_before_the_first_update() {
         let spec = ModelSpec { preset: Some(Preset::Xs), ..ModelSpec::default() };
-        let list = spec.resolve(2, 1, None).unwrap().parameter_list().split_off(1);
+        let model = spec.resolve(2, 1, None).unwrap();
+        let list = model.parameter_list().split_off(1);
         let variables =
             [Var::from_slice(&[1.0, 2.0], list[0].shape[0].min(2), &Device::Cpu).unwrap()];
-        let mut updates = Updates::new(&TrainSpec::default(), 1);
+        let mut updates = Updates::new(&TrainSpec::default(), &model, 1).unwrap();
         for kind in 0..2 {
             let state = updates.tensor(&variables[0], kind, 0).unwrap();
             assert_eq!(state.to_vec1::<f64>().unwrap(), [0.0, 0.0]);

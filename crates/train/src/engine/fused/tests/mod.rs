@@ -17,6 +17,11 @@ use super::*;
 use crate::engine::{DeviceSpec, ReferenceEngine};
 use crate::model::initial_parameters;
 use crate::optim::OptimizerState;
+use crate::spec::OptimizerKind;
+
+/// All of them.
+const OPTIMIZERS: [OptimizerKind; 3] =
+    [OptimizerKind::Adamw, OptimizerKind::Muon, OptimizerKind::Sgd];
 
 /// A model and how its batch is cut.
 #[derive(Clone)]
