@@ -12,6 +12,7 @@
 //! | `head` | logits, softmax, cross-entropy, and their gradient |
 //! | `reduce` | sums over gradients |
 //! | `adamw` | the AdamW update |
+//! | `average` | an average that moves towards what it averages |
 //!
 //! A kernel of yours is a file here, its lines in this one, a method of [`Backend`] and that method
 //! of [`Cpu`]. The test of `isa` that compares the instruction sets' bits has a list to add it to.
@@ -21,6 +22,7 @@
 
 mod adamw;
 mod attention;
+mod average;
 mod embedding;
 mod head;
 mod kv_cache;
@@ -33,7 +35,10 @@ mod swiglu;
 pub(crate) use adamw::adamw_parallel;
 pub use adamw::{AdamWStep, adamw};
 pub use attention::{AttentionWorkspace, Heads, attention, attention_backward};
+pub use average::move_average;
+pub(crate) use average::move_average_parallel;
 pub(crate) use embedding::{embed, embed_backward, gain_gradient};
+pub use head::ZLoss;
 pub(crate) use head::{HeadWorkspace, head_backward, head_loss, head_turns};
 pub use kv_cache::{KvCache, attention_step};
 pub use linear::PackedMatrix;
