@@ -7,8 +7,8 @@
 //! not stored. What is held is one number of 8 bytes a document: where it ends in the epoch's
 //! stream. They are added up when an epoch begins, which takes some 100 ns a document.
 //!
-//! [`WindowOrder`](crate::WindowOrder) cuts the stream of T tokens into windows and visits them in an
-//! order of its own, whatever order the documents in it have; so the two go together.
+//! [`WindowOrder`](crate::WindowOrder) cuts the stream of T tokens into windows and visits them in
+//! an order of its own, whatever order the documents in it have; so the two go together.
 
 use crate::order::permute;
 use crate::seed::{self, CounterRng};
@@ -197,7 +197,8 @@ mod tests {
         let base = order(&stream(1, 0, &lengths));
         assert_eq!(order(&stream(1, 0, &lengths)), base);
         let code = DocumentOrder::new(1, "code", 200).epoch(0, |_| 3);
-        for other in [order(&stream(1, 1, &lengths)), order(&stream(2, 0, &lengths)), order(&code)] {
+        for other in [order(&stream(1, 1, &lengths)), order(&stream(2, 0, &lengths)), order(&code)]
+        {
             // Poisson(1) places agree by chance: 12 or more have probability below 10⁻⁸.
             let same = base.iter().zip(&other).filter(|(a, b)| a == b).count();
             assert!(same < 12, "{same} of 200 in the same place");
@@ -213,7 +214,10 @@ mod tests {
         assert_eq!(stream(5, 7, &[]).pieces(0, 10).count(), 0);
         assert_eq!(stream(5, 7, &[0, 0]).pieces(9, 10).count(), 0);
         let gap = stream(5, 7, &[0, 2, 0]);
-        assert_eq!(gap.pieces(1, 2).map(|p| (p.document, p.from)).collect::<Vec<_>>(), [(1, 1), (1, 0)]);
+        assert_eq!(
+            gap.pieces(1, 2).map(|p| (p.document, p.from)).collect::<Vec<_>>(),
+            [(1, 1), (1, 0)]
+        );
     }
 
     #[test]

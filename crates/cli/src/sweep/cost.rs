@@ -111,13 +111,15 @@ fn evaluations(every: u64, steps: u64) -> u64 {
 /// Bytes of a run's folder, at most.
 fn run_bytes(config: &Config, plan: &ArmPlan, domains: usize, evaluated: u64) -> u64 {
     let parameters = 4 * plan.model.parameters();
-    // A checkpoint holds the parameters and two moments; one more is there while the next is
-    // written. The export holds the parameters alone.
-    let checkpoints = 3 * (config.checkpoint.keep as u64 + 1) + 1;
+    // A checkpoint holds the parameters, two moments and maybe an average; one more is there while
+    // the next is written. The export holds the parameters alone.
+    let held = 3 + u64::from(config.average.is_some());
+    let checkpoints = held * (config.checkpoint.keep as u64 + 1) + 1;
     let log = plan.steps * (STEP_BYTES + STEP_DOMAIN_BYTES * domains as u64);
     // TensorBoard's files hold the same numbers under longer names, in fewer digits.
     let logs = log * (1 + u64::from(config.log.tensorboard));
-    let windows = evaluated / config.train.context.max(1) as u64;
+    let twice = 1 + u64::from(config.average.as_ref().is_some_and(|average| average.raw));
+    let windows = twice * evaluated / config.train.context.max(1) as u64;
     let evaluations = (1 + evaluations(config.eval.every, plan.steps)) * windows * WINDOW_BYTES;
     parameters * checkpoints + logs + evaluations
 }

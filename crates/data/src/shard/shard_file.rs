@@ -106,7 +106,7 @@ impl Shard {
         let (tokens, documents) = (self.tokens(), self.documents());
         let mut places = Vec::new();
         let Some(mut at) = start.checked_rem(tokens) else { return places };
-        let mut place = 0;
+        let mut place = 0usize;
         // The first document behind token `at`.
         let (mut low, mut high) = (0, documents);
         while low < high {
@@ -137,7 +137,7 @@ impl Shard {
     }
 
     /// Whether documents are told apart: not where the source was a run of ids without end-of-text
-    /// and without an index, which is cut into pieces of [`LONGEST`] ids. Looks at a few documents.
+    /// and without an index, which is cut into pieces of 2²⁰ ids. Looks at a few documents.
     pub fn knows_documents(&self) -> bool {
         const LOOKED_AT: u64 = 64;
         // Of which each got an end-of-text.

@@ -176,7 +176,16 @@ where
         let (given, work) = ((&qkv, &d_out), &mut workspace);
         attention(n, n, heads, documents, given.0, &mut out, &mut log_sums, work);
         attention_backward(
-            n, n, heads, documents, given.0, &out, given.1, &log_sums, &mut gradient, work,
+            n,
+            n,
+            heads,
+            documents,
+            given.0,
+            &out,
+            given.1,
+            &log_sums,
+            &mut gradient,
+            work,
         );
         found.extend([flat(&out), log_sums.clone(), flat(&gradient)].concat());
     }

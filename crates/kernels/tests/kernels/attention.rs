@@ -61,9 +61,8 @@ fn oracle(qkv: &Var, t: usize, heads: Heads, documents: Option<&[u32]>) -> Tenso
     let (q, k, v) = (part(0, query).contiguous().unwrap(), shared(query), shared(query + kv));
     let first = |query: usize| documents.map_or(0, |documents| documents[query] as usize);
     let seen = |query: usize, key: usize| key <= query && key >= first(query);
-    let mask: Vec<f64> = (0..t * t)
-        .map(|i| if seen(i / t, i % t) { 0.0 } else { f64::NEG_INFINITY })
-        .collect();
+    let mask: Vec<f64> =
+        (0..t * t).map(|i| if seen(i / t, i % t) { 0.0 } else { f64::NEG_INFINITY }).collect();
     let scores = (q.matmul(&k.t().unwrap()).unwrap() / (dim as f64).sqrt()).unwrap();
     let scores = scores.broadcast_add(&tensor(&mask, &[t, t])).unwrap();
     let exp = scores

@@ -233,7 +233,10 @@ where
             2.0 * expected[i].sqrt() * off + off * off + 4.0 * U32 * expected[i]
         });
         // As without the penalty; the factor 1 + 2 z L is off by 2 z times L's error.
-        let error = 2.0 * logit + 2.0 * sum + 2.0 * E::UNIT + (v + n) as f64 * U32
+        let error = 2.0 * logit
+            + 2.0 * sum
+            + 2.0 * E::UNIT
+            + (v + n) as f64 * U32
             + 2.0 * f64::from(z) * off;
         // The terms of a row are larger by the factor than what is left of them.
         let most = expected.iter().fold(0.0f64, |most, square| most.max(square.sqrt()));

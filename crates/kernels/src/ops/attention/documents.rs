@@ -23,9 +23,8 @@ impl<'a> Documents<'a> {
     /// The first query behind those that see the key at `row`, of `context` queries.
     #[inline(always)]
     pub(super) fn last_query(&self, row: usize, context: usize) -> usize {
-        self.0.map_or(context, |documents| {
-            documents.partition_point(|&first| first as usize <= row)
-        })
+        self.0
+            .map_or(context, |documents| documents.partition_point(|&first| first as usize <= row))
     }
 
     /// Masks the scores of the keys from `key` on, one a row, with the queries from `first` on, one
