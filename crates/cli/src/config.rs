@@ -13,7 +13,7 @@ use cuvee_data::{
 };
 use cuvee_mixer::MixtureSpec;
 use cuvee_report::LogSpec;
-use cuvee_train::{CheckpointSpec, EvalSpec, ModelSpec, TrainSpec};
+use cuvee_train::{AverageSpec, CheckpointSpec, EvalSpec, ModelSpec, TrainSpec};
 use cuvee_words::{printable_path, shell_path};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,9 @@ pub struct Config {
     /// Steps, batch, optimizer.
     #[serde(default)]
     pub train: TrainSpec,
+    /// The average of the weights that evaluations and the export are of, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<AverageSpec>,
     /// When and on how much to evaluate.
     #[serde(default)]
     pub eval: EvalSpec,

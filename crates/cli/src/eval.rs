@@ -94,6 +94,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
         split: Split::Valid,
         sequences,
         context,
+        document_mask: config.train.document_mask,
     };
     let bar = if session.common.quiet {
         ProgressBar::hidden()

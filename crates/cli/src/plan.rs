@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use cuvee_data::{Domain, Split, Tokenizer};
-use cuvee_mixer::{DomainInfo, DomainPlan, Mixer, RunSize, StrategySpec, rule};
+use cuvee_mixer::{DomainInfo, DomainPlan, EpochDocuments, Mixer, RunSize, StrategySpec, rule};
 use cuvee_train::{
-    DeviceSpec, Engine, LearningRate, ModelConfig, OptimizerCost, OptimizerKind, OptimizerSpec,
-    RunPlan, build_engine, check_split, engine_from_parameters, hf, optimizer_cost,
-    peak_learning_rate,
+    Averaging, DeviceSpec, Engine, LearningRate, ModelConfig, OptimizerCost, OptimizerKind,
+    OptimizerSpec, ReadingOrder, RunPlan, build_engine, check_documents, check_split,
+    engine_from_parameters, hf, optimizer_cost, peak_learning_rate,
 };
 use cuvee_words::{plural, printable_path};
 use serde::Serialize;
@@ -132,10 +132,24 @@ impl Plan {
             .map_err(|error| ConfigError(error.in_config("mixture", "train")))?;
         let optimizer = optimizer_cost(&train, &model)?;
         check_split(domains, Split::Valid, train.context)?;
+        check_documents(domains, &train)?;
+        let average = config.average.as_ref().map(|average| average.resolve(steps)).transpose()?;
+        let documents: Vec<u64> =
+            domains.iter().map(|d| d.shard(Split::Train).documents()).collect();
+        notes.extend(average.map(|average| average_note(average, steps, model.parameters())));
+        if train.document_mask {
+            notes.push("tokens attend to their own document alone, in evaluations too".to_owned());
+        }
+        if train.order == ReadingOrder::Documents {
+            notes.push(format!(
+                "documents come in another order each epoch: the index of theirs takes {}",
+                cuvee_report::bytes(EpochDocuments::bytes(documents.iter().sum()))
+            ));
+        }
         let importance = mixer.importance().clone();
         let plan = Self {
             domains: mixer.plan().to_vec(),
-            documents: domains.iter().map(|d| d.shard(Split::Train).documents()).collect(),
+            documents,
             effective_batch_size: mixer.effective_batch_size(),
             samples_by_variance: matches!(config.mixture.sampling, StrategySpec::Va(_)),
             max_epochs: infos.iter().map(|info| info.max_epochs).collect(),
@@ -143,6 +157,8 @@ impl Plan {
                 steps,
                 eval: config.eval.clone(),
                 checkpoint: config.checkpoint.clone(),
+                average,
+                raw: config.average.as_ref().is_some_and(|average| average.raw),
                 importance,
                 checkpoints: run_folder.join("checkpoints"),
                 inherited,
@@ -326,6 +342,27 @@ impl Plan {
             domains: &self.domains,
         }
     }
+}
+
+/// What an average of the weights is and takes.
+fn average_note(average: Averaging, steps: u64, parameters: u64) -> String {
+    let what = match average {
+        Averaging::Ema { decay } => {
+            let half = 0.5f64.ln() / decay.ln();
+            format!("an average of the weights that forgets half in {half:.0} steps")
+        }
+        Averaging::Last { snapshots, every: 1 } => {
+            format!("the mean of the weights after the last {snapshots} steps")
+        }
+        Averaging::Last { snapshots, every } => {
+            format!("the mean of {snapshots} weights, {every} steps apart, up to the last step's")
+        }
+    };
+    format!(
+        "evaluations from step {} on and the export are of {what}; it takes {} of memory",
+        average.first(steps),
+        cuvee_report::bytes(4 * parameters)
+    )
 }
 
 /// Where sequences are longer than any that the model has seen.

@@ -240,6 +240,7 @@ impl Observer for TrainProgress {
     }
 
     fn held_out(&mut self, record: &EvalRecord) -> std::io::Result<()> {
+        self.evaluation_bar.finish_and_clear();
         self.records.evaluation(record)
     }
 

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::element::ElementType;
-use crate::ops::{AdamWStep, Heads, MuonStep, Rotations, SgdStep};
+use crate::ops::{AdamWStep, Heads, MuonStep, Rotations, SgdStep, ZLoss};
 
 /// The kernels that a decoder is trained with, on one device.
 ///
@@ -207,13 +207,15 @@ pub trait Backend: Send + Sync + 'static {
         qkv: &mut Self::Activations,
     );
 
-    /// [`crate::attention`]: out ← softmax(mask(q kᵀ / √e)) v in sequences of `context`.
+    /// [`crate::attention`]: out ← softmax(mask(q kᵀ / √e)) v in sequences of `context`; within
+    /// documents, where `documents` says of each row at which row of its sequence its own begins.
     #[allow(clippy::too_many_arguments)]
     fn attention(
         &self,
         rows: usize,
         context: usize,
         heads: Heads,
+        documents: Option<&[u32]>,
         qkv: &Self::Activations,
         out: &mut Self::Activations,
         log_sums: &mut Self::Floats,
@@ -227,6 +229,7 @@ pub trait Backend: Send + Sync + 'static {
         rows: usize,
         context: usize,
         heads: Heads,
+        documents: Option<&[u32]>,
         qkv: &Self::Activations,
         out: &Self::Activations,
         d_out: &Self::Activations,
@@ -273,7 +276,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// [`Backend::head`], and the gradient of Σ loss_scale · loss: dx ← loss_scale (softmax z −
     /// 1_target) W, and dW += the product of that bracket with x. `values_vd` is W in f32. As many
-    /// turns as [`Backend::head_turns`] says, which `turns` numbers.
+    /// turns as [`Backend::head_turns`] says, which `turns` numbers. With a `z_loss` the gradient
+    /// is that of Σ loss_scale (loss + z L²).
     #[allow(clippy::too_many_arguments)]
     fn head_backward(
         &self,
@@ -283,6 +287,7 @@ pub trait Backend: Send + Sync + 'static {
         targets: &[u32],
         loss_scales: &[f32],
         losses: &mut [f32],
+        z_loss: Option<ZLoss<'_>>,
         dx_nd: &mut Self::Floats,
         dw_vd: &Self::Gradient,
         turns: impl Fn(usize) -> usize,
@@ -342,4 +347,7 @@ pub trait Backend: Send + Sync + 'static {
         step: &MuonStep<'_>,
         workspace: &mut Self::MuonWorkspace,
     );
+
+    /// [`crate::move_average`]: average ← average + share (values − average).
+    fn move_average(&self, average: &mut Self::Floats, values: &Self::Floats, share: f32);
 }

@@ -1,8 +1,8 @@
 //! The backend on the processor.
 //!
-//! A kernel runs on the thread that calls it: the caller splits a batch among workers. Four methods
+//! A kernel runs on the thread that calls it: the caller splits a batch among workers. Five methods
 //! use the backend's own thread pool instead, over all parameters at once: `pack`, `reduce`,
-//! `adamw` and `sgd`. Their results do not depend on the number of threads.
+//! `adamw`, `sgd` and `move_average`. Their results do not depend on the number of threads.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::element::{Element, ElementType, RoundTo};
 use crate::gradient::Gradient;
 use crate::ops::{
     self, AdamWStep, AttentionWorkspace, HeadWorkspace, Heads, KvCache, LinearWorkspace, MuonStep,
-    MuonWorkspace, PackedMatrix, Rotations, SgdStep,
+    MuonWorkspace, PackedMatrix, Rotations, SgdStep, ZLoss,
 };
 
 /// The backend on the processor, with activations of `E`.
@@ -231,12 +231,14 @@ where
         rows: usize,
         context: usize,
         heads: Heads,
+        documents: Option<&[u32]>,
         qkv: &Matrix<E>,
         out: &mut Matrix<E>,
         log_sums: &mut Buffer<f32>,
         workspace: &mut CpuWorkspace<E>,
     ) {
-        ops::attention(rows, context, heads, qkv, out, log_sums, &mut workspace.attention);
+        let workspace = &mut workspace.attention;
+        ops::attention(rows, context, heads, documents, qkv, out, log_sums, workspace);
     }
 
     fn attention_backward(
@@ -244,6 +246,7 @@ where
         rows: usize,
         context: usize,
         heads: Heads,
+        documents: Option<&[u32]>,
         qkv: &Matrix<E>,
         out: &Matrix<E>,
         d_out: &Matrix<E>,
@@ -251,8 +254,18 @@ where
         d_qkv: &mut Matrix<E>,
         workspace: &mut CpuWorkspace<E>,
     ) {
-        let workspace = &mut workspace.attention;
-        ops::attention_backward(rows, context, heads, qkv, out, d_out, log_sums, d_qkv, workspace);
+        ops::attention_backward(
+            rows,
+            context,
+            heads,
+            documents,
+            qkv,
+            out,
+            d_out,
+            log_sums,
+            d_qkv,
+            &mut workspace.attention,
+        );
     }
 
     fn cache(&self, rows: usize, heads: Heads, qkv: &Matrix<E>, cache: &mut KvCache<E>) {
@@ -297,13 +310,16 @@ where
         targets: &[u32],
         scales: &[f32],
         losses: &mut [f32],
+        z_loss: Option<ZLoss<'_>>,
         dx: &mut Buffer<f32>,
         dw: &Gradient,
         turns: impl Fn(usize) -> usize,
         workspace: &mut CpuWorkspace<E>,
     ) {
         let (inputs, head) = (&mut workspace.linear.inputs, &mut workspace.head);
-        ops::head_backward(x, w, values, targets, scales, losses, dx, dw, turns, inputs, head);
+        ops::head_backward(
+            x, w, values, targets, scales, losses, z_loss, dx, dw, turns, inputs, head,
+        );
     }
 
     fn head_turns(&self, rows: usize, vocab_size: usize) -> usize {
@@ -359,5 +375,9 @@ where
         workspace: &mut MuonWorkspace,
     ) {
         ops::muon(values, gradient, momentum, at, shape, step, workspace);
+    }
+
+    fn move_average(&self, average: &mut Buffer<f32>, values: &Buffer<f32>, share: f32) {
+        self.pool.install(|| ops::move_average_parallel(average, values, share));
     }
 }

@@ -86,7 +86,7 @@ const ROUNDS: u64 = 8;
 /// take turns in being mixed with a hash of the other: a bijection for any hash. Values ≥ n are
 /// sent through again until one is < n ("cycle-walking", Black, Rogaway, *Ciphers with arbitrary
 /// finite domains*, 2002): still a bijection, fewer than two passes on average.
-fn permute(keys: &CounterRng, n: u64, index: u64) -> u64 {
+pub(crate) fn permute(keys: &CounterRng, n: u64, index: u64) -> u64 {
     let bits = 64 - n.saturating_sub(1).leading_zeros();
     let right_bits = bits - bits / 2;
     let mask = |bits: u32| (1u64 << bits) - 1; // bits ≤ 32

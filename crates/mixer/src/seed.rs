@@ -22,6 +22,8 @@ pub const COLLECT: &str = "collect";
 pub const INIT: &str = "init";
 /// Sub-seed of the order of windows within each domain.
 pub const ORDER: &str = "order";
+/// Sub-seed of the order of documents within each domain, where it changes from epoch to epoch.
+pub const DOCUMENTS: &str = "documents";
 
 /// 2⁶⁴ divided by the golden ratio, made odd: consecutive multiples are spread evenly over 64 bits.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -30,7 +30,7 @@ pub use interval::{Interval, interval};
 pub use metrics::{MetricsLog, read_evaluations, read_metrics};
 pub use number::{bytes, count, duration, thousands};
 pub use record::{
-    CollapseRecord, EvalDomainRecord, EvalRecord, LearnedShares, PerDomain, Record,
+    CollapseRecord, EvalDomainRecord, EvalRecord, LearnedShares, PerDomain, RAW_SPLIT, Record,
     StepDomainRecord, StepRecord,
 };
 pub use sink::{LogSpec, Loggers, Opening, ResumePoint, TrackioProject};

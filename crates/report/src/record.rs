@@ -30,6 +30,9 @@ pub struct StepRecord {
     /// Value of the training objective on the batch, (1/B) Σ m ℓ, in nats a token.
     #[serde(deserialize_with = "number_or_null")]
     pub loss: f64,
+    /// What a z-loss adds to that, (1/B) Σ m z L², in nats a token; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub z_loss: Option<f64>,
     /// Learning rate of the step.
     #[serde(deserialize_with = "number_or_null")]
     pub lr: f64,
@@ -154,12 +157,16 @@ pub struct StepDomainRecord {
     pub objective_mean: Option<f64>,
 }
 
+/// What the evaluation of the weights themselves is called, where `valid` is that of their average.
+pub const RAW_SPLIT: &str = "valid-raw";
+
 /// What an evaluation found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvalRecord {
     /// Steps done before it.
     pub step: u64,
-    /// The split evaluated: `valid` or `tune`.
+    /// The split evaluated: `valid` or `tune`; [`RAW_SPLIT`] is `valid` with the weights as they
+    /// are, where `valid` is of their average.
     pub split: String,
     /// L_π = Σ π_i L_i, nats a token; NaN where a domain's loss is not known.
     #[serde(default = "nan", deserialize_with = "number_or_null")]
@@ -274,6 +281,7 @@ impl StepRecord {
             step: 7,
             tokens: 1792,
             loss: 3.5,
+            z_loss: None,
             lr: 1e-3,
             gradient_norm: 0.5,
             clip_factor: 1.0,

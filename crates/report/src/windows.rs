@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ReportError, Result};
-use crate::record::PerDomain;
+use crate::record::{PerDomain, RAW_SPLIT};
 
 /// The window losses of one split after a step.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +87,7 @@ impl EvalFolder {
         if !evaluated && file.exists() {
             let mut kept = read_windows(&file)?;
             kept.splits.remove("valid");
+            kept.splits.remove(RAW_SPLIT);
             if kept.splits.is_empty() {
                 cuvee_fs::remove_file(&file)?;
             } else {

@@ -80,8 +80,8 @@ impl Evaluation {
         Self { step, domains, mean_loss, mean_loss_standard_error }
     }
 
-    /// What the metrics log holds of it; `split` is the one evaluated.
-    pub fn record(&self, split: Split) -> EvalRecord {
+    /// What the metrics log holds of it; `split` is what was evaluated.
+    pub fn record(&self, split: &str) -> EvalRecord {
         let of_domain = |domain: &DomainEvaluation| {
             let record = EvalDomainRecord {
                 loss: domain.loss,
@@ -95,7 +95,7 @@ impl Evaluation {
         };
         EvalRecord {
             step: self.step,
-            split: split.to_string(),
+            split: split.to_owned(),
             mean_loss: self.mean_loss,
             mean_loss_standard_error: self.mean_loss_standard_error,
             domains: self.domains.iter().map(of_domain).collect(),
@@ -159,6 +159,8 @@ pub struct EvalPlan<'a> {
     pub sequences: usize,
     /// Tokens a window.
     pub context: usize,
+    /// Whether tokens attend to their own document alone, as where the model was trained so.
+    pub document_mask: bool,
     /// How often the windows were moved on. 0, the same ones each time, where it is the model that
     /// is to be compared.
     pub turn: u64,
@@ -241,9 +243,10 @@ pub fn sequence_losses(
         let mut losses = Vec::new();
         for some in plan.starts(domain).chunks((TOKENS_AT_ONCE / context).max(1)) {
             let shard = domain.shard(plan.split);
-            let window = |&start: &u64| Window { shard, start, domain: &domain.name };
+            let domain = &domain.name;
+            let window = |&start: &u64| Window { shard, start, domain, stream: None };
             let windows: Vec<Window> = some.iter().map(window).collect();
-            let tokens = TokenBuffer::read(&windows, context, vocab_size)?;
+            let tokens = TokenBuffer::read(&windows, context, vocab_size, plan.document_mask)?;
             losses.extend(engine.sequence_losses(&tokens)?);
             if progress(some.len()).is_break() {
                 return Ok(None);

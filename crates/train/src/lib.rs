@@ -9,7 +9,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `error`, `tensor` | [`TrainError`]; [`NamedTensor`] |
-//! | `spec` | the config's sections `[train]`, `[eval]`, `[checkpoint]` |
+//! | `spec` | the config's sections `[train]`, `[average]`, `[eval]`, `[checkpoint]` |
 //! | `batch` | token ids, `[B, T + 1]`, read from the shards |
 //! | [`model`] | the decoder's shape, its table of parameters and their initial values |
 //! | `optim` | the learning rate, clipping, optimizers |
@@ -48,11 +48,11 @@ mod run;
 mod spec;
 mod tensor;
 
-pub use batch::{Batch, TokenBuffer, read_batch};
+pub use batch::{Batch, BatchReader, TokenBuffer, check_documents, read_batch};
 pub use checkpoint::{DataFingerprint, RunState};
 pub use engine::{
-    DeviceSpec, Engine, EngineParameters, EngineState, FusedEngine, KernelTime, ReferenceEngine,
-    StepOutput, build_engine, engine_from_parameters,
+    DeviceSpec, Engine, EngineAverage, EngineParameters, EngineState, FusedEngine, KernelTime,
+    ReferenceEngine, StepOutput, build_engine, engine_from_parameters,
 };
 pub use error::{NonFinite, Result, TrainError};
 pub use evaluate::{
@@ -69,7 +69,8 @@ pub use optim::{
 };
 pub use run::{FirstEvaluation, Observer, Outcome, RunPlan, Trainer};
 pub use spec::{
-    CheckpointSpec, DEFAULT_STEPS, DecaySchedule, EngineKind, EvalSpec, LearningRate,
-    OptimizerKind, OptimizerSpec, Precision, Quantity, Schedule, TrainSpec, Warmup, WeightDecay,
+    AverageKind, AverageSpec, Averaging, CheckpointSpec, DEFAULT_STEPS, DecaySchedule, EngineKind,
+    EvalSpec, LearningRate, OptimizerKind, OptimizerSpec, Precision, Quantity, ReadingOrder,
+    Schedule, TrainSpec, Warmup, WeightDecay,
 };
 pub use tensor::{NamedTensor, Tensors};

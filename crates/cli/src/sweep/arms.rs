@@ -105,9 +105,13 @@ impl Sweep<'_> {
         self.arms[run.arm].run_folder(self.folder, run.seed)
     }
 
-    /// Arms that begin with the same model, given the same seed: the place of the first of them.
+    /// Arms that begin with the same model, given the same seed, and are evaluated alike: the place
+    /// of the first of them.
     pub fn same_beginning(&self, arm: usize) -> usize {
-        let begins = |arm: usize| (&self.plans[arm].model, &self.arms[arm].config.model.init);
+        let begins = |arm: usize| {
+            let config = &self.arms[arm].config;
+            (&self.plans[arm].model, &config.model.init, config.train.document_mask)
+        };
         (0..arm).find(|&other| begins(other) == begins(arm)).unwrap_or(arm)
     }
 }

@@ -111,13 +111,16 @@ fn evaluations(every: u64, steps: u64) -> u64 {
 /// Bytes of a run's folder, at most.
 fn run_bytes(config: &Config, plan: &ArmPlan, domains: usize, evaluated: u64) -> u64 {
     let parameters = 4 * plan.model.parameters();
-    // A checkpoint holds the parameters and the optimizer's state; one more is there while the next
-    // is written. The export holds the parameters alone.
-    let checkpoints = (parameters + plan.optimizer_bytes) * (config.checkpoint.keep as u64 + 1);
+    // A checkpoint holds the parameters, the state of the optimizer and maybe an average; one more
+    // is there while the next is written. The export holds the parameters alone.
+    let average = if config.average.is_some() { parameters } else { 0 };
+    let held = parameters + plan.optimizer_bytes + average;
+    let checkpoints = held * (config.checkpoint.keep as u64 + 1);
     let log = plan.steps * (STEP_BYTES + STEP_DOMAIN_BYTES * domains as u64);
     // TensorBoard's files hold the same numbers under longer names, in fewer digits.
     let logs = log * (1 + u64::from(config.log.tensorboard));
-    let windows = evaluated / config.train.context.max(1) as u64;
+    let twice = 1 + u64::from(config.average.as_ref().is_some_and(|average| average.raw));
+    let windows = twice * evaluated / config.train.context.max(1) as u64;
     let evaluations = (1 + evaluations(config.eval.every, plan.steps)) * windows * WINDOW_BYTES;
     parameters + checkpoints + logs + evaluations
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::error::{DataError, Result};
 use crate::token_type::TokenType;
-use crate::tokens::file::TokenFile;
+use crate::tokens::file::{Documents, LONGEST, TokenFile};
 use crate::tokens::megatron;
 
 /// An opened shard.
@@ -79,6 +79,72 @@ impl Shard {
     /// There is no such document, or its range does not lie in the file.
     pub fn document(&self, i: u64) -> Result<Vec<u32>> {
         self.0.document(i)
+    }
+
+    /// The first token of document `i`, from 0, in the stream; that of one behind the last is the
+    /// stream's end. Costs the same at any size.
+    pub fn document_start(&self, i: u64) -> u64 {
+        let tokens = self.tokens();
+        match &self.0.documents {
+            Documents::Index(index) => {
+                index.first_token(usize::try_from(i).unwrap_or(usize::MAX), tokens)
+            }
+            // A shard has an index.
+            Documents::Ends(_) | Documents::EndOfText => tokens,
+        }
+    }
+
+    /// Tokens of document `i`; 0 where there is none.
+    pub fn document_tokens(&self, i: u64) -> u64 {
+        self.document_start(i.saturating_add(1)).saturating_sub(self.document_start(i))
+    }
+
+    /// Where documents begin among the `count` tokens from `start` on, as [`read`](Self::read)
+    /// counts them: places from 1 on, rising, since what stands first need not begin one. Costs a
+    /// binary search in the index, and a look at each document.
+    pub fn document_starts(&self, start: u64, count: usize) -> Vec<usize> {
+        let (tokens, documents) = (self.tokens(), self.documents());
+        let mut places = Vec::new();
+        let Some(mut at) = start.checked_rem(tokens) else { return places };
+        let mut place = 0usize;
+        // The first document behind token `at`.
+        let (mut low, mut high) = (0, documents);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.document_start(middle) <= at {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        let mut document = low;
+        loop {
+            // The next one's first token, or the stream's first behind its last.
+            let next = self.document_start(document);
+            let step = usize::try_from(next - at.min(next)).unwrap_or(usize::MAX);
+            let Some(reached) = place.checked_add(step).filter(|place| *place < count) else {
+                return places;
+            };
+            // Documents without a token begin where the next one does.
+            if step > 0 {
+                places.push(reached);
+            }
+            place = reached;
+            (at, document) = match document < documents {
+                true => (next, document + 1),
+                false => (0, u64::from(documents > 0)),
+            };
+        }
+    }
+
+    /// Whether documents are told apart: not where the source was a run of ids without end-of-text
+    /// and without an index, which is cut into pieces of 2²⁰ ids. Looks at a few documents.
+    pub fn knows_documents(&self) -> bool {
+        const LOOKED_AT: u64 = 64;
+        // Of which each got an end-of-text.
+        let piece = LONGEST as u64 + 1;
+        let looked_at = self.documents().min(LOOKED_AT);
+        let pieces = (0..looked_at).filter(|i| self.document_tokens(*i) == piece).count() as u64;
+        looked_at == 0 || 2 * pieces < looked_at
     }
 
     /// Checks that every id is below `vocab_size`. Reads the whole file, on all threads.
@@ -167,6 +233,42 @@ mod tests {
             };
             prop_assert_eq!(found, expected);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn documents_begin_where_the_index_says_anywhere_on_the_circle(
+            (documents, token_type) in corpus(), start in 0..200u64, count in 0..300usize,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let shard = write(folder.path(), &documents, token_type);
+            let mut begins = Vec::new();
+            for (i, document) in documents.iter().enumerate() {
+                prop_assert_eq!(shard.document_start(i as u64), begins.len() as u64);
+                prop_assert_eq!(shard.document_tokens(i as u64), document.len() as u64);
+                begins.extend((0..document.len()).map(|at| at == 0));
+            }
+            prop_assert_eq!(shard.document_start(documents.len() as u64), begins.len() as u64);
+            prop_assert_eq!(shard.document_tokens(documents.len() as u64), 0);
+            let circle = begins.iter().cycle().skip(start as usize).take(count).enumerate();
+            let expected: Vec<usize> = match begins.is_empty() {
+                true => Vec::new(),
+                false => circle.skip(1).filter(|(_, begins)| **begins).map(|(at, _)| at).collect(),
+            };
+            prop_assert_eq!(shard.document_starts(start, count), expected);
+        }
+    }
+
+    #[test]
+    fn pieces_of_a_run_without_documents_are_known_for_what_they_are() {
+        let of = |lengths: &[usize]| {
+            let folder = tempfile::tempdir().unwrap();
+            let documents: Vec<Vec<u32>> = lengths.iter().map(|len| vec![1; *len]).collect();
+            write(folder.path(), &documents, TokenType::U16).knows_documents()
+        };
+        let piece = LONGEST + 1;
+        assert!(!of(&[piece, piece, 5]));
+        assert!(of(&[piece, 5, 7]) && of(&[piece - 1, piece - 1]) && of(&[]));
     }
 
     #[test]

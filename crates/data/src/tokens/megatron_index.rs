@@ -162,6 +162,23 @@ impl Index {
         (start as usize..end as usize).map(|sequence| self.sequence(sequence)).collect()
     }
 
+    /// The first token of document `i` in the `.bin`; behind the last document, the end of its
+    /// `tokens`, which a damaged index is held to as well.
+    pub(crate) fn first_token(&self, i: usize, tokens: u64) -> u64 {
+        if i >= self.documents() {
+            return tokens;
+        }
+        let bytes = self.file.bytes();
+        let sequence = read_i64(bytes, HEADER + 12 * self.sequences + 8 * i);
+        let sequence = usize::try_from(sequence).unwrap_or(usize::MAX);
+        if sequence >= self.sequences {
+            return tokens;
+        }
+        let offset = read_i64(bytes, HEADER + 4 * self.sequences + 8 * sequence);
+        let first = u64::try_from(offset).unwrap_or(u64::MAX) / self.token_type.size() as u64;
+        first.min(tokens)
+    }
+
     /// The end of the last sequence, in bytes of the `.bin`.
     pub(crate) fn end(&self) -> Result<u64> {
         match self.sequences.checked_sub(1) {

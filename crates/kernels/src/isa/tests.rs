@@ -104,7 +104,7 @@ where
     w.backward.pack_columns::<f32>(&values, d, 97, d);
     let mut workspace = kernels.workspace(n, n, Heads { query: 1, kv: 1, dim: 2 }, 97, d, true);
     let (mut losses, mut dx, dw) = (vec![0.0; n], kernels.floats(n * d), kernels.gradient(97, d));
-    let inputs = matrix::<E>(n, d, 13);
+    let (inputs, mut squares) = (matrix::<E>(n, d, 13), vec![0.0; n]);
     kernels.head_backward(
         &inputs,
         &w,
@@ -112,12 +112,13 @@ where
         &targets,
         &scale,
         &mut losses,
+        Some(ZLoss { weight: 0.25, squares: &mut squares }),
         &mut dx,
         &dw,
         |part| part,
         &mut workspace,
     );
-    all.push(("head", [losses, dx.to_vec(), dw.read(0..97 * d)].concat()));
+    all.push(("head", [losses, squares, dx.to_vec(), dw.read(0..97 * d)].concat()));
 
     let (mut parameters, mut first, mut second) = (x.clone(), x.clone(), vec![1.0; x.len()]);
     let step = AdamWStep {
@@ -133,6 +134,7 @@ where
     };
     adamw(&mut parameters, &flat(&matrix::<f32>(n, d, 7)), &mut first, &mut second, &step);
     accumulate(&mut parameters, &x);
+    move_average(&mut parameters, &x, 0.3);
     let sum = sum_of_squares(&x) as f32;
     all.push(("AdamW and sums", [parameters, first, second, vec![sum]].concat()));
 
@@ -184,15 +186,33 @@ where
     let (mut out, mut log_sums, mut gradient) =
         (Matrix::<E>::zeros(n, 12), vec![0.0; 2 * n], Matrix::<E>::zeros(n, heads.columns()));
     let mut workspace = AttentionWorkspace::<E>::new(n, heads, true);
-    attention(n, n, heads, &qkv, &mut out, &mut log_sums, &mut workspace);
-    attention_backward(n, n, heads, &qkv, &out, &d_out, &log_sums, &mut gradient, &mut workspace);
+    // One sequence of several documents, or of one.
+    let several: Vec<u32> = (0..n as u32).map(|row| row / 5 * 5).collect();
+    let mut found = Vec::new();
+    for documents in [Some(&several[..]), None] {
+        let (given, work) = ((&qkv, &d_out), &mut workspace);
+        attention(n, n, heads, documents, given.0, &mut out, &mut log_sums, work);
+        attention_backward(
+            n,
+            n,
+            heads,
+            documents,
+            given.0,
+            &out,
+            given.1,
+            &log_sums,
+            &mut gradient,
+            work,
+        );
+        found.extend([flat(&out), log_sums.clone(), flat(&gradient)].concat());
+    }
     let (mut cache, mut one) = (KvCache::default(), vec![E::default(); 12]);
     let rotations = Rotations::new(3, 6, 100.0);
     for row in 0..3 {
         attention_step(&mut qkv.row(row).to_vec(), heads, &rotations, &mut cache, &mut one);
     }
     let one: Vec<f32> = one.iter().map(|x| x.widen()).collect();
-    all.push(("attention", [flat(&out), log_sums, flat(&gradient), one].concat()));
+    all.push(("attention", [found, one].concat()));
     all
 }
 

@@ -14,6 +14,7 @@
 //! | `adamw` | the AdamW update |
 //! | `sgd` | the update of gradient descent, with and without momentum |
 //! | `muon` | the Muon update of a matrix |
+//! | `average` | an average that moves towards what it averages |
 //!
 //! A kernel of yours is a file here, its lines in this one, a method of [`Backend`] and that method
 //! of [`Cpu`]. The test of `isa` that compares the instruction sets' bits has a list to add it to.
@@ -23,6 +24,7 @@
 
 mod adamw;
 mod attention;
+mod average;
 mod embedding;
 mod head;
 mod kv_cache;
@@ -37,7 +39,10 @@ mod swiglu;
 pub(crate) use adamw::adamw_parallel;
 pub use adamw::{AdamWStep, adamw};
 pub use attention::{AttentionWorkspace, Heads, attention, attention_backward};
+pub use average::move_average;
+pub(crate) use average::move_average_parallel;
 pub(crate) use embedding::{embed, embed_backward, gain_gradient};
+pub use head::ZLoss;
 pub(crate) use head::{HeadWorkspace, head_backward, head_loss, head_turns};
 pub use kv_cache::{KvCache, attention_step};
 pub use linear::PackedMatrix;

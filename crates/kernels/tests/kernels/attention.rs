@@ -23,8 +23,25 @@ const SHAPES: [(usize, Heads); 7] = [
     (241, Heads { query: 2, kv: 1, dim: 2 }),
 ];
 
+/// Where the document of each of `t` rows begins, for documents as long as `lengths` say in turn.
+fn documents(t: usize, lengths: &[usize]) -> Vec<u32> {
+    let mut first = Vec::new();
+    for length in lengths.iter().cycle() {
+        let begin = first.len() as u32;
+        first.extend(std::iter::repeat_n(begin, *length));
+        if first.len() >= t {
+            first.truncate(t);
+            return first;
+        }
+    }
+    first
+}
+
+/// Lengths of documents: one token each; tiles and units cut anywhere; whole blocks and the rest.
+const LENGTHS: [&[usize]; 4] = [&[1], &[3, 1, 8, 2, 5], &[13, 120, 1, 30], &[500]];
+
 /// One sequence's attention in f64: `[t, H e]` of `[t, (H + 2G) e]`.
-fn oracle(qkv: &Var, t: usize, heads: Heads) -> Tensor {
+fn oracle(qkv: &Var, t: usize, heads: Heads, documents: Option<&[u32]>) -> Tensor {
     let Heads { query, kv, dim } = heads;
     let part = |first: usize, count: usize| {
         let columns =
@@ -42,8 +59,10 @@ fn oracle(qkv: &Var, t: usize, heads: Heads) -> Tensor {
             .unwrap()
     };
     let (q, k, v) = (part(0, query).contiguous().unwrap(), shared(query), shared(query + kv));
+    let first = |query: usize| documents.map_or(0, |documents| documents[query] as usize);
+    let seen = |query: usize, key: usize| key <= query && key >= first(query);
     let mask: Vec<f64> =
-        (0..t * t).map(|i| if i % t > i / t { f64::NEG_INFINITY } else { 0.0 }).collect();
+        (0..t * t).map(|i| if seen(i / t, i % t) { 0.0 } else { f64::NEG_INFINITY }).collect();
     let scores = (q.matmul(&k.t().unwrap()).unwrap() / (dim as f64).sqrt()).unwrap();
     let scores = scores.broadcast_add(&tensor(&mask, &[t, t])).unwrap();
     let exp = scores
@@ -94,17 +113,41 @@ fn both_ways<E: Element>(
     heads: Heads,
     workspace: &mut AttentionWorkspace<E>,
 ) -> Found<E> {
+    within(None, qkv, d_out, heads, workspace)
+}
+
+/// The same within documents.
+fn within<E: Element>(
+    documents: Option<&[u32]>,
+    qkv: &Matrix<E>,
+    d_out: &Matrix<E>,
+    heads: Heads,
+    workspace: &mut AttentionWorkspace<E>,
+) -> Found<E> {
     let t = qkv.rows();
     let (mut out, mut gradient) =
         (Matrix::zeros(t, heads.query * heads.dim), Matrix::zeros(t, heads.columns()));
     let mut log_sums = vec![0.0; t * heads.query];
-    attention(t, t, heads, qkv, &mut out, &mut log_sums, workspace);
-    attention_backward(t, t, heads, qkv, &out, d_out, &log_sums, &mut gradient, workspace);
+    attention(t, t, heads, documents, qkv, &mut out, &mut log_sums, workspace);
+    attention_backward(
+        t,
+        t,
+        heads,
+        documents,
+        qkv,
+        &out,
+        d_out,
+        &log_sums,
+        &mut gradient,
+        workspace,
+    );
     Found { out, gradient }
 }
 
-fn matches_autograd<E: Kind>() {
+fn matches_autograd<E: Kind>(lengths: Option<&[usize]>) {
     for (t, heads) in SHAPES {
+        let documents = lengths.map(|lengths| documents(t, lengths));
+        let documents = documents.as_deref();
         let (columns, width) = (heads.columns(), heads.query * heads.dim);
         let qkv = random_matrix::<E>(t, columns, 2.0, 1);
         let d_out = random_matrix::<E>(t, width, 1.0, 2);
@@ -113,12 +156,13 @@ fn matches_autograd<E: Kind>() {
         let (longer, d_longer) =
             (random_matrix::<E>(t + 5, columns, 9.0, 3), random_matrix::<E>(t + 5, width, 9.0, 4));
         both_ways(&longer, &d_longer, heads, &mut workspace);
-        let Found { out, gradient } = both_ways(&qkv, &d_out, heads, &mut workspace);
+        let Found { out, gradient } = within(documents, &qkv, &d_out, heads, &mut workspace);
 
         let variable = variable(&rows(&qkv), &[t, columns]);
-        let expected = oracle(&variable, t, heads);
+        let expected = oracle(&variable, t, heads, documents);
         let [expected_gradient] = gradients(&expected, &rows(&d_out), [&variable]);
-        let what = |part: &str| format!("{part} of {t} tokens, {heads:?} in {}", E::NAME);
+        let what =
+            |part: &str| format!("{part} of {t} tokens, {heads:?}, {lengths:?} in {}", E::NAME);
         // Forward: the probabilities' error and a sum of t products. In bf16 each probability is
         // rounded, and the result: two roundings of independent sign, of which the root mean square
         // over a row is at most 2⁻⁸ each.
@@ -134,7 +178,9 @@ fn matches_autograd<E: Kind>() {
         };
         let of_head = |from: usize, to: usize| typical(&split(&rows(&qkv), from, to), e);
         let (keys, values, end) = (heads.query, heads.query + heads.kv, heads.query + 2 * heads.kv);
-        let d_head = typical(&rows(&d_out), e) / (t as f64).sqrt();
+        // A probability is that of one of t keys, or of one of a document's, which may be few.
+        let keys_seen = if documents.is_some() { 1.0 } else { t as f64 };
+        let d_head = typical(&rows(&d_out), e) / keys_seen.sqrt();
         let d_score = d_head * of_head(values, end) / (e as f64).sqrt();
         for (name, from, to, size) in [
             ("dQ", 0, keys, d_score * of_head(keys, values)),
@@ -150,8 +196,80 @@ fn matches_autograd<E: Kind>() {
 
 #[test]
 fn attention_matches_autograd_both_ways() {
-    matches_autograd::<f32>();
-    matches_autograd::<bf16>();
+    matches_autograd::<f32>(None);
+    matches_autograd::<bf16>(None);
+}
+
+#[test]
+fn attention_within_documents_matches_autograd_both_ways() {
+    for lengths in LENGTHS {
+        matches_autograd::<f32>(Some(lengths));
+        matches_autograd::<bf16>(Some(lengths));
+    }
+}
+
+/// The sharp test of a mask: whatever stands before a document, it is attended to as if it stood
+/// alone.
+#[test]
+fn a_document_among_others_is_what_it_is_alone() {
+    let (t, heads) = (260, Heads { query: 3, kv: 1, dim: 10 });
+    let qkv = random_matrix::<f32>(t, heads.columns(), 2.0, 1);
+    let d_out = random_matrix::<f32>(t, 30, 1.0, 2);
+    let mut workspace = AttentionWorkspace::new(t, heads, true);
+    for lengths in LENGTHS {
+        let first = documents(t, lengths);
+        let found = within(Some(&first), &qkv, &d_out, heads, &mut workspace);
+        let mut begin = 0;
+        while begin < t {
+            let end = first.partition_point(|&of| of as usize <= begin);
+            let part = |whole: &Matrix<f32>| {
+                let mut part = Matrix::zeros(end - begin, whole.columns());
+                (begin..end).for_each(|row| {
+                    part.row_mut(row - begin).copy_from_slice(whole.row(row));
+                });
+                part
+            };
+            let alone = both_ways(&part(&qkv), &part(&d_out), heads, &mut workspace);
+            assert_eq!(rows(&part(&found.out)), rows(&alone.out), "{begin}..{end}");
+            // dQ adds up block by block, and blocks begin elsewhere.
+            let what = format!("the gradient of {begin}..{end}");
+            let (found, expected) = (rows(&part(&found.gradient)), rows(&alone.gradient));
+            rows_close(&what, &found, &expected, heads.columns(), 16.0 * U32);
+            begin = end;
+        }
+    }
+}
+
+#[test]
+fn one_document_is_no_mask_to_the_bit() {
+    for (t, heads) in SHAPES {
+        let qkv = random_matrix::<bf16>(t, heads.columns(), 2.0, 1);
+        let d_out = random_matrix::<bf16>(t, heads.query * heads.dim, 1.0, 2);
+        let mut workspace = AttentionWorkspace::new(t, heads, true);
+        let plain = both_ways(&qkv, &d_out, heads, &mut workspace);
+        let first = documents(t, &[t]);
+        let masked = within(Some(&first), &qkv, &d_out, heads, &mut workspace);
+        assert_eq!(rows(&masked.out), rows(&plain.out), "{t} tokens, {heads:?}");
+        assert_eq!(rows(&masked.gradient), rows(&plain.gradient), "{t} tokens, {heads:?}");
+    }
+}
+
+#[test]
+fn sequences_have_documents_of_their_own() {
+    let (t, heads) = (9, Heads { query: 2, kv: 1, dim: 4 });
+    let qkv = random_matrix::<f32>(2 * t, heads.columns(), 2.0, 1);
+    let first = [documents(t, &[4, 3]), documents(t, &[2])].concat();
+    let mut workspace = AttentionWorkspace::new(t, heads, true);
+    let mut out = Matrix::zeros(2 * t, 8);
+    let mut log_sums = vec![0.0; 2 * t * heads.query];
+    attention(2 * t, t, heads, Some(&first), &qkv, &mut out, &mut log_sums, &mut workspace);
+    for sequence in 0..2 {
+        let mut own = Matrix::zeros(t, heads.columns());
+        (0..t).for_each(|row| own.row_mut(row).copy_from_slice(qkv.row(sequence * t + row)));
+        let of_own = Some(&first[sequence * t..][..t]);
+        let found = within(of_own, &own, &Matrix::zeros(t, 8), heads, &mut workspace);
+        assert_eq!(rows(&out)[sequence * t * 8..][..t * 8], rows(&found.out));
+    }
 }
 
 #[test]
@@ -210,7 +328,7 @@ fn one_at_a_time<E: Kind>() {
         }
         let stride = qkv.stride();
         rotate(qkv.data_mut(), stride, 0, t, heads.query + heads.kv, &rotations, false);
-        let expected = flat(&oracle(&variable(&rows(&qkv), &[t, columns]), t, heads));
+        let expected = flat(&oracle(&variable(&rows(&qkv), &[t, columns]), t, heads, None));
         // As many tokens at once; here the result alone is rounded.
         let error = probability_error(&qkv, heads) + (t as f64 + 16.0) * U32 + E::UNIT;
         rows_close(

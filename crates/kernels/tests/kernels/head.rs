@@ -1,7 +1,7 @@
 //! The output head and its cross-entropy.
 
 use candle_core::{D, Device, Tensor};
-use cuvee_kernels::{Backend, Buffer, Cpu, CpuWorkspace, Heads, Matrix, RoundTo, bf16};
+use cuvee_kernels::{Backend, Buffer, Cpu, CpuWorkspace, Heads, Matrix, RoundTo, ZLoss, bf16};
 
 use crate::tools::{
     EXP, Kind, U32, close, filled, flat, matches_differences, narrow, random, random_matrix, rows,
@@ -52,6 +52,18 @@ where
         loss_scales: &[f32],
         dw: Option<&[f32]>,
     ) -> Result {
+        self.penalized(x, targets, loss_scales, dw, None)
+    }
+
+    /// The same with a z-loss.
+    fn penalized(
+        &mut self,
+        x: &Matrix<E>,
+        targets: &[u32],
+        loss_scales: &[f32],
+        dw: Option<&[f32]>,
+        z_loss: Option<ZLoss<'_>>,
+    ) -> Result {
         let n = targets.len();
         let (mut losses, mut dx) = (vec![0.0; n], Buffer::zeros(n * self.d));
         // What is there counts only if it is to be added to.
@@ -65,6 +77,7 @@ where
             targets,
             loss_scales,
             &mut losses,
+            z_loss,
             &mut dx,
             &sum,
             |chunk| first + chunk,
@@ -181,6 +194,112 @@ fn the_head_matches_central_differences() {
     let (_, dx, mut dw) = head.gradient(&matrix(&at[v * d..]), &targets, &shares, None);
     dw.extend(dx);
     matches_differences("head", &at, &wide(&dw), loss);
+}
+
+fn penalty_matches_autograd<E: Kind>()
+where
+    f32: RoundTo<E>,
+{
+    // A weight whose gradient is of the cross-entropy's size, and the usual one.
+    for (n, v, d, z) in [(13, 97, 33, 0.25f32), (40, 23, 9, 0.5), (5, 4099, 34, 1e-4)] {
+        let w = random(v * d, 1);
+        let x = random_matrix::<E>(n, d, 2.0, 2);
+        let (targets, shares) = (targets(n, v), random(n, 3));
+        let mut head = Head::<E>::new(n, v, d, &w);
+        let mut squares = vec![0.0; n];
+        let z_loss = Some(ZLoss { weight: z, squares: &mut squares });
+        let (losses, dx, dw) = head.penalized(&x, &targets, &shares, None, z_loss);
+        let what = |part: &str| format!("{part} of {n}×{v}×{d} in {}", E::NAME);
+        assert_eq!(losses, head.losses(&x, &targets), "{}", what("losses stay cross-entropies"));
+
+        let (vx, vw) = (variable(&rows(&x), &[n, d]), variable(&wide(&narrow::<E>(&w)), &[v, d]));
+        let logits = vx.matmul(&vw.t().unwrap()).unwrap();
+        let log_sums = logits.log_sum_exp(D::Minus1).unwrap();
+        let index = Tensor::from_slice(&targets, (n, 1), &Device::Cpu).unwrap();
+        let at_target = logits.gather(&index, D::Minus1).unwrap().squeeze(1).unwrap();
+        let penalty = (log_sums.sqr().unwrap() * f64::from(z)).unwrap();
+        let whole = ((&log_sums - at_target).unwrap() + penalty).unwrap();
+        let weights = Tensor::new(wide(&shares).as_slice(), &Device::Cpu).unwrap();
+        let store = (whole * weights).unwrap().sum_all().unwrap().backward().unwrap();
+        let of = |variable: &candle_core::Var| flat(store.get(variable).unwrap());
+
+        let largest = flat(&logits).iter().fold(0.0f64, |max, z| max.max(z.abs()));
+        let logit = (d as f64 + 2.0) * U32 * 2.0 * d as f64 + E::UNIT * largest;
+        let sum = EXP + (v as f64 / 16.0 + 8.0) * U32;
+        let expected = flat(&log_sums.sqr().unwrap());
+        // L is off as a logit is, and by the sum's error; its square twice that, times L.
+        let off = logit + sum + 8.0 * U32 * largest;
+        close(&what("L²"), &wide(&squares), &expected, |i| {
+            2.0 * expected[i].sqrt() * off + off * off + 4.0 * U32 * expected[i]
+        });
+        // As without the penalty; the factor 1 + 2 z L is off by 2 z times L's error.
+        let error = 2.0 * logit
+            + 2.0 * sum
+            + 2.0 * E::UNIT
+            + (v + n) as f64 * U32
+            + 2.0 * f64::from(z) * off;
+        // The terms of a row are larger by the factor than what is left of them.
+        let most = expected.iter().fold(0.0f64, |most, square| most.max(square.sqrt()));
+        let error = error * (1.0 + 2.0 * f64::from(z) * most);
+        rows_close(&what("dx"), &wide(&dx), &of(&vx), d, error);
+        rows_close(&what("dW"), &wide(&dw), &of(&vw), d, error);
+    }
+}
+
+#[test]
+fn a_z_loss_matches_autograd_and_leaves_the_losses_alone() {
+    penalty_matches_autograd::<f32>();
+    penalty_matches_autograd::<bf16>();
+}
+
+#[test]
+fn a_z_loss_matches_central_differences() {
+    let (n, v, d, z) = (5, 19, 7, 0.3f32);
+    let (targets, shares) = (targets(n, v), random(n, 1));
+    // One vector: W, then x.
+    let at = random((v + n) * d, 2);
+    let found = |at: &[f32], dw: Option<&[f32]>| {
+        let mut x = Matrix::zeros(n, d);
+        at[v * d..]
+            .chunks(d)
+            .enumerate()
+            .for_each(|(row, values)| x.row_mut(row).copy_from_slice(values));
+        let mut squares = vec![0.0; n];
+        let z_loss = Some(ZLoss { weight: z, squares: &mut squares });
+        let mut head = Head::<f32>::new(n, v, d, &at[..v * d]);
+        (head.penalized(&x, &targets, &shares, dw, z_loss), squares)
+    };
+    let loss = |at: &[f32]| {
+        let ((losses, ..), squares) = found(at, None);
+        let rows = losses.iter().zip(&squares).zip(&shares);
+        rows.map(|((&loss, &square), &share)| {
+            (f64::from(loss) + f64::from(z) * f64::from(square)) * f64::from(share)
+        })
+        .sum()
+    };
+    let ((_, dx, mut dw), _) = found(&at, None);
+    dw.extend(dx);
+    matches_differences("z-loss", &at, &wide(&dw), loss);
+}
+
+#[test]
+fn a_z_loss_of_nothing_changes_no_bit_and_rows_come_in_any_chunks() {
+    let (n, v, d) = (19, (1 << 19) + 21, 2);
+    let (w, x) = (random(v * d, 1), random_matrix::<f32>(n, d, 1.0, 2));
+    let (targets, shares) = (targets(n, v), random(n, 3));
+    let mut head = Head::<f32>::new(n, v, d, &w);
+    let plain = head.gradient(&x, &targets, &shares, None);
+    let mut squares = vec![0.0; n];
+    let z_loss = Some(ZLoss { weight: 0.0, squares: &mut squares });
+    assert_eq!(head.penalized(&x, &targets, &shares, None, z_loss), plain);
+    // The last three rows are a chunk of their own.
+    let mut few = Matrix::zeros(3, d);
+    (16..n).for_each(|row| few.row_mut(row - 16).copy_from_slice(x.row(row)));
+    let mut of_few = vec![0.0; 3];
+    let z_loss = Some(ZLoss { weight: 0.5, squares: &mut of_few });
+    head.penalized(&few, &targets[16..], &shares[16..], None, z_loss);
+    assert_eq!(squares[16..], of_few);
+    assert!(squares.iter().all(|square| *square > 100.0), "log of half a million: {squares:?}");
 }
 
 fn some_rows_at_a_time<E: Kind>()

@@ -1,8 +1,8 @@
-//! AdamW, SGD and Muon, and the sums that go before them.
+//! AdamW, SGD and Muon, the sums that go before them, and averages of parameters.
 
 use cuvee_kernels::{
     AdamWStep, Backend, Buffer, Cpu, MuonStep, MuonWorkspace, SgdStep, accumulate, adamw,
-    orthogonalize, sgd, sgd_with_momentum, sum_of_squares,
+    move_average, orthogonalize, sgd, sgd_with_momentum, sum_of_squares,
 };
 
 use crate::tools::{U32, close, filled, random, wide};
@@ -87,6 +87,36 @@ fn accumulate_adds_element_by_element() {
     let expected: Vec<f32> = sum.iter().zip(&other).map(|(a, b)| a + b).collect();
     accumulate(&mut sum, &other);
     assert_eq!(sum, expected);
+}
+
+#[test]
+fn an_average_is_the_mean_of_what_it_was_moved_to() {
+    let n = (1 << 15) + 77;
+    let values: Vec<Vec<f32>> = (0..5).map(|seed| random(n, 30 + seed)).collect();
+    // Equal shares, and those that forget by 0.9 from the first value on.
+    let equal = |count: usize| 1.0 / (count as f64 + 1.0);
+    let forgetting = |count: usize| 0.1 / (1.0 - 0.9f64.powi(count as i32 + 1));
+    for (share, weight) in [
+        (&equal as &dyn Fn(usize) -> f64, &(|_| 1.0) as &dyn Fn(usize) -> f64),
+        (&forgetting, &|count| 0.9f64.powi(4 - count as i32)),
+    ] {
+        let kernels = Cpu::<f32>::new(2).unwrap();
+        let (mut average, mut current) = (kernels.floats(n), kernels.floats(n));
+        let mut alone = vec![0.0; n];
+        for (count, values) in values.iter().enumerate() {
+            current.copy_from_slice(values);
+            kernels.move_average(&mut average, &current, share(count) as f32);
+            move_average(&mut alone, values, share(count) as f32);
+        }
+        assert_eq!(average.to_vec(), alone, "in chunks as at once");
+        let sum: f64 = (0..5).map(weight).sum();
+        let mean = |i: usize| -> f64 {
+            (0..5).map(|count| weight(count) * f64::from(values[count][i])).sum::<f64>() / sum
+        };
+        let expected: Vec<f64> = (0..n).map(mean).collect();
+        // Five times three roundings, of numbers of at most 2.
+        close("the average", &wide(&average), &expected, |_| 30.0 * U32);
+    }
 }
 
 /// Three workers' gradients, long enough for several chunks of an update and part of one.

@@ -55,9 +55,10 @@ impl Serialize for Tag<'_> {
 
 /// What a step's record holds.
 pub(super) fn of_step(record: &StepRecord) -> Vec<Scalar<'_>> {
-    let mut scalars = Scalars::with_room_for(6, record.domains.0.len(), 8);
+    let mut scalars = Scalars::with_room_for(7, record.domains.0.len(), 8);
     let train = [None, None];
     scalars.add("train", &train, "loss", record.loss);
+    scalars.add("train", &train, "z_loss", record.z_loss);
     scalars.add("train", &train, "lr", record.lr);
     scalars.add("train", &train, "gradient_norm", record.gradient_norm);
     scalars.add("train", &train, "clip_factor", record.clip_factor);

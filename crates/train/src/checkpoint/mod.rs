@@ -7,11 +7,12 @@
 //! | --- | --- |
 //! | `model.safetensors`, `config.json`, `tokenizer.json`, … | an export, see [`hf`] |
 //! | `optimizer.safetensors` | the optimizer's state, each tensor as `KIND.PARAMETER` |
+//! | `average.safetensors` | the average of the weights, where one is kept |
 //! | `state.json` | everything else: [`RunState`] |
 //!
 //! It is written under a temporary name, synced, then renamed; older ones are removed only after
-//! that. With AdamW it takes three times the parameters' bytes on the disk, and while it is written
-//! or read one tensor's in memory.
+//! that. With AdamW it takes three times the parameters' bytes on the disk, four with an average,
+//! and while it is written or read one tensor's in memory.
 
 mod fingerprint;
 mod state;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 use cuvee_fs::{remove_folder, replace_folder, sweep_folders};
 use cuvee_words::printable_path;
 
-use crate::engine::{Engine, EngineParameters, EngineState};
+use crate::engine::{Engine, EngineAverage, EngineParameters, EngineState};
 use crate::error::{Result, TrainError};
 use crate::hf::{self, SafetensorsFile, write_safetensors};
 use crate::tensor::{Tensors, bytes, check_shapes};
@@ -31,6 +32,7 @@ pub use fingerprint::DataFingerprint;
 pub use state::{RunState, load_state};
 
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const AVERAGE_FILE: &str = "average.safetensors";
 
 /// `root/step-00001000`.
 fn folder_name(step: u64) -> String {
@@ -54,10 +56,14 @@ pub fn save(
     let written: Result<()> = replace_folder(&target, |partial| {
         hf::write_export_files(partial, engine.model(), &EngineParameters(engine), tokenizer)?;
         write_safetensors(&partial.join(OPTIMIZER_FILE), &EngineState::of(engine))?;
+        if engine.has_average() {
+            write_safetensors(&partial.join(AVERAGE_FILE), &EngineAverage(engine))?;
+        }
         state.save(partial)
     });
     // What there was of it has been removed again.
-    let needed = bytes(&EngineParameters(engine)) + bytes(&EngineState::of(engine));
+    let average = if engine.has_average() { bytes(&EngineAverage(engine)) } else { 0 };
+    let needed = bytes(&EngineParameters(engine)) + bytes(&EngineState::of(engine)) + average;
     written.map_err(|error| error.with_room("a checkpoint", needed, root))?;
     let all = list(root)?;
     for old in all.iter().take(all.len().saturating_sub(keep)) {
@@ -135,6 +141,17 @@ pub fn load_engine(folder: &Path, engine: &mut dyn Engine, updates: u64) -> Resu
     check_shapes(&wanted, &state.list(), &printable_path(state.path()))?;
     engine.load_parameters(&weights)?;
     engine.load_optimizer_state(updates, &state)
+}
+
+/// Puts the average of the weights in `folder` into `engine`, likewise.
+///
+/// # Errors
+/// As [`load_engine`].
+pub fn load_average(folder: &Path, engine: &mut dyn Engine) -> Result<()> {
+    let average = SafetensorsFile::open(&folder.join(AVERAGE_FILE))?;
+    let place = printable_path(average.path());
+    check_shapes(&EngineAverage(&*engine).list(), &average.list(), &place)?;
+    engine.load_average(&average)
 }
 
 #[cfg(test)]

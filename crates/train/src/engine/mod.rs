@@ -38,38 +38,47 @@ pub use device::DeviceSpec;
 pub use fused::FusedEngine;
 pub use reference::ReferenceEngine;
 use state::{StateEntry, state_entries};
-pub use tensors::{EngineParameters, EngineState};
+pub use tensors::{EngineAverage, EngineParameters, EngineState};
 
 /// What a step says about its batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepOutput {
     /// ℓ_b, each sequence's mean token cross-entropy in nats, before any multiplier, `[B]`.
     pub sequence_losses: Vec<f64>,
-    /// The training objective on this batch, (1/B) Σ_b m_b ℓ_b, in nats.
+    /// The training objective on this batch, (1/B) Σ_b m_b ℓ_b, in nats, without a z-loss.
     pub loss: f64,
+    /// What a z-loss adds to it, (1/B) Σ_b m_b z L²_b with the mean of L² over a sequence's tokens;
+    /// `None` where there is none.
+    pub z_loss: Option<f64>,
     /// Euclidean norm of the objective's gradient over all parameters, before clipping.
     pub gradient_norm: f64,
-    /// Statistics of ∇ℓ_b itself, with neither multiplier nor 1/B, over the sequences of each
-    /// domain: one entry for each of the domains 0 to the largest in the batch, `None` for one with
-    /// no sequence. A single sequence has variance 0 and says where its gradient points. Sequences
-    /// of multiplier 0 are not counted, since the batch's backward pass has no gradient of theirs.
-    /// Empty unless [`Engine::collect`] asked for it.
+    /// Statistics of ∇ℓ_b itself, a z-loss in it, with neither multiplier nor 1/B, over the
+    /// sequences of each domain: one entry for each of the domains 0 to the largest in the batch,
+    /// `None` for one with no sequence. A single sequence has variance 0 and says where its
+    /// gradient points. Sequences of multiplier 0 are not counted, since the batch's backward pass
+    /// has no gradient of theirs. Empty unless [`Engine::collect`] asked for it.
     pub gradient: Vec<Option<GradientStatistics>>,
 }
 
 impl StepOutput {
-    /// The output of a step over `batch`, from its sequences' losses.
+    /// The output of a step over `batch`, from its sequences' losses and, with a z-loss, what that
+    /// is of each.
     ///
     /// # Errors
     /// [`TrainError::NonFinite`] for an objective or statistics that are not finite.
     pub(crate) fn new(
         batch: &Batch,
         sequence_losses: Vec<f64>,
+        z_losses: Option<&[f64]>,
         gradient_norm: f64,
         gradient: Vec<Option<GradientStatistics>>,
     ) -> Result<Self> {
         let terms = || sequence_losses.iter().zip(&batch.multipliers).map(|(loss, m)| m * loss);
         let loss = terms().sum::<f64>() / sequence_losses.len() as f64;
+        let z_loss = z_losses.map(|losses| {
+            let terms = losses.iter().zip(&batch.multipliers).map(|(loss, m)| m * loss);
+            terms.sum::<f64>() / losses.len() as f64
+        });
         if !loss.is_finite() {
             let sequence = terms().position(|term| !term.is_finite());
             return Err(TrainError::non_finite("weighted loss", loss, sequence, None));
@@ -79,7 +88,7 @@ impl StepOutput {
                 return Err(TrainError::non_finite("gradient variance", variance, None, None));
             }
         }
-        Ok(Self { sequence_losses, loss, gradient_norm, gradient })
+        Ok(Self { sequence_losses, loss, z_loss, gradient_norm, gradient })
     }
 }
 
@@ -233,6 +242,37 @@ pub trait Engine {
     /// # Errors
     /// As [`Engine::load_parameters`].
     fn load_optimizer_state(&mut self, updates: u64, state: &dyn Tensors) -> Result<()>;
+
+    /// Moves the average of the parameters towards them as they are: average ← average + `share`
+    /// (parameters − average). The first time there is none yet, and it becomes what they are. It
+    /// takes as much memory as the parameters in f32.
+    ///
+    /// # Errors
+    /// [`TrainError::Tensor`], also if it does not fit in memory.
+    fn move_average(&mut self, share: f64) -> Result<()>;
+
+    /// Whether there is an average of the parameters.
+    fn has_average(&self) -> bool;
+
+    /// Lets parameters and average change places, if there is one: what evaluates then evaluates
+    /// the average. Twice changes nothing, to the bit.
+    ///
+    /// # Errors
+    /// [`TrainError::Tensor`].
+    fn exchange_average(&mut self) -> Result<()>;
+
+    /// The elements of the average at `place` of [`ModelConfig::parameter_list`]; nothing where
+    /// there is none.
+    ///
+    /// # Errors
+    /// [`TrainError::Tensor`].
+    fn average_tensor(&self, place: usize) -> Result<Vec<f32>>;
+
+    /// Makes `tensors` the average; as [`Engine::load_parameters`].
+    ///
+    /// # Errors
+    /// As [`Engine::load_parameters`].
+    fn load_average(&mut self, tensors: &dyn Tensors) -> Result<()>;
 
     /// Whether to measure the time of each kernel from now on; at the start nothing is measured. An
     /// engine that cannot ignores it.

@@ -21,6 +21,19 @@ impl Tensors for EngineParameters<'_> {
     }
 }
 
+/// The average of an engine's parameters, called as these are.
+pub struct EngineAverage<'a>(pub &'a dyn Engine);
+
+impl Tensors for EngineAverage<'_> {
+    fn list(&self) -> Vec<(String, Vec<usize>)> {
+        names_and_shapes(&self.0.model().parameter_list())
+    }
+
+    fn data(&self, place: usize) -> Result<Cow<'_, [f32]>> {
+        Ok(Cow::Owned(self.0.average_tensor(place)?))
+    }
+}
+
 /// The optimizer's state of an engine, kind by kind, each tensor called `KIND.PARAMETER`.
 pub struct EngineState<'a> {
     engine: &'a dyn Engine,
@@ -48,6 +61,9 @@ impl Tensors for EngineState<'_> {
     }
 }
 
+/// What messages call an average of the parameters.
+pub(super) const AVERAGE: &str = "average of the parameters";
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -56,11 +72,71 @@ mod tests {
     use cuvee_kernels::Cpu;
 
     use super::*;
+    use crate::batch::TokenBuffer;
     use crate::engine::{FusedEngine, ReferenceEngine};
     use crate::model::{InitialParameters, ModelConfig};
     use crate::spec::{OptimizerKind, TrainSpec};
     use crate::tensor::NamedTensor;
     use crate::{DeviceSpec, TrainError};
+
+    fn engines(model: &ModelConfig, train: &TrainSpec) -> [Box<dyn Engine>; 2] {
+        let first = InitialParameters::new(model, 1);
+        let fused = FusedEngine::<Cpu<f32>>::on_cpu(model, train, &first).unwrap();
+        let reference =
+            ReferenceEngine::from_parameters(model, train, DeviceSpec::Cpu, &first).unwrap();
+        [Box::new(fused), Box::new(reference)]
+    }
+
+    fn flat(tensors: &[NamedTensor]) -> Vec<f32> {
+        tensors.iter().flat_map(|tensor| tensor.data.iter().copied()).collect()
+    }
+
+    #[test]
+    fn an_average_is_that_of_the_parameters_and_changes_places_with_them_to_the_bit() {
+        let (model, train) = (ModelConfig::small(), TrainSpec::default());
+        let tokens = TokenBuffer::new(vec![1, 2, 3, 4, 5, 6], 5, model.vocab_size).unwrap();
+        for mut engine in engines(&model, &train) {
+            let name = engine.name();
+            let before = engine.parameters().unwrap();
+            assert!(!engine.has_average());
+            engine.exchange_average().unwrap();
+            assert_eq!(engine.parameters().unwrap(), before, "{name}: there is none");
+            assert!(engine.average_tensor(0).unwrap().is_empty());
+            // 1, then 1/2 of the way to others, then 1/3 to a third.
+            let mut expected = vec![0.0; flat(&before).len()];
+            for (seed, share) in [(1, 1.0), (2, 0.5), (3, 1.0 / 3.0)] {
+                let parameters = InitialParameters::new(&model, seed).held().unwrap();
+                engine.load_parameters(&parameters).unwrap();
+                engine.move_average(share).unwrap();
+                let values = flat(&parameters);
+                let sum = expected.iter_mut().zip(values);
+                sum.for_each(|(mean, x)| *mean += share * (f64::from(x) - *mean));
+            }
+            let average = EngineAverage(engine.as_ref()).held().unwrap();
+            for (found, expected) in flat(&average).iter().zip(&expected) {
+                // Three times three roundings of numbers of at most 1.
+                assert!((f64::from(*found) - expected).abs() < 9.0 / 16_777_216.0, "{name}");
+            }
+            let raw = engine.parameters().unwrap();
+            let loss = engine.sequence_losses(&tokens).unwrap();
+            engine.exchange_average().unwrap();
+            assert_eq!(engine.parameters().unwrap(), average, "{name}");
+            let averaged = engine.sequence_losses(&tokens).unwrap();
+            assert_ne!(averaged, loss, "{name}: what it computes with changes too");
+            engine.exchange_average().unwrap();
+            assert_eq!(engine.parameters().unwrap(), raw, "{name}");
+            assert_eq!(engine.sequence_losses(&tokens).unwrap(), loss, "{name}");
+            // Another engine with these numbers in it is the same.
+            for mut other in engines(&model, &train) {
+                let few = Asked(&average, 1, Default::default());
+                assert!(other.load_average(&few).is_err() && !other.has_average());
+                other.load_average(&average).unwrap();
+                assert_eq!(EngineAverage(other.as_ref()).held().unwrap(), average);
+                other.exchange_average().unwrap();
+                assert_eq!(other.parameters().unwrap(), average);
+            }
+        }
+    }
 
     /// Tensors, and which of them were asked for.
     struct Asked<'a>(&'a dyn Tensors, usize, RefCell<Vec<usize>>);

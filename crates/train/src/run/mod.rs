@@ -21,15 +21,16 @@ use cuvee_mixer::{
     DomainId, LossStatistics, Measurements, Mixer, MixerError, Observation, ObservationRequest,
     Simplex,
 };
+use cuvee_report::{RAW_SPLIT as RAW, WindowRecord};
 
-use crate::batch::{Batch, read_batch};
+use crate::batch::{Batch, BatchReader, check_documents};
 use crate::checkpoint::{self, RunState};
 use crate::engine::Engine;
 use crate::error::{Result, TrainError};
-use crate::evaluate::{EvalPlan, check_split, evaluate, sequence_losses, window_count};
+use crate::evaluate::{EvalPlan, Evaluation, check_split, evaluate, sequence_losses, window_count};
 use crate::hf::{ExportTokenizer, Inherited};
 use crate::optim::learning_rate;
-use crate::spec::{CheckpointSpec, EvalSpec, TrainSpec};
+use crate::spec::{Averaging, CheckpointSpec, EvalSpec, TrainSpec};
 use clock::StepClock;
 pub use first::FirstEvaluation;
 pub use observer::{Observer, Outcome};
@@ -46,6 +47,10 @@ pub struct RunPlan {
     pub eval: EvalSpec,
     /// When to checkpoint.
     pub checkpoint: CheckpointSpec,
+    /// The average of the weights that evaluations and exports are of, if any.
+    pub average: Option<Averaging>,
+    /// Whether the weights themselves are evaluated beside their average.
+    pub raw: bool,
     /// π, one a domain.
     pub importance: Simplex,
     /// The folder of the run's checkpoints.
@@ -68,6 +73,8 @@ pub struct Trainer<'a> {
     state: RunState,
     /// The step whose checkpoint is on disk already.
     saved: Option<u64>,
+    /// Whether the engine has been handed the average for good, at the end of the run.
+    handed_over: bool,
     /// The evaluation before the first step, where other runs begin with the same model.
     first: Option<Arc<FirstEvaluation>>,
 }
@@ -86,6 +93,7 @@ impl<'a> Trainer<'a> {
         config: String,
     ) -> Result<Self> {
         check_split(domains, Split::Valid, plan.train.context)?;
+        check_documents(domains, &plan.train)?;
         let request = mixer.observation_request();
         if request.held_out_every.is_some() || plan.eval.tune {
             check_split(domains, Split::Tune, plan.train.context)?;
@@ -105,6 +113,7 @@ impl<'a> Trainer<'a> {
             reference: None,
             state,
             saved: None,
+            handed_over: false,
             first: None,
         })
     }
@@ -153,6 +162,9 @@ impl<'a> Trainer<'a> {
         self.request = self.mixer.observation_request();
         self.engine.seed_projections(self.request.gradient.and_then(|gradient| gradient.seed));
         checkpoint::load_engine(folder, self.engine.as_mut(), state.updates)?;
+        if self.averages(state.step) {
+            checkpoint::load_average(folder, self.engine.as_mut())?;
+        }
         self.saved = Some(state.step);
         self.state = state.resumed(self.state.clone());
         Ok(())
@@ -177,7 +189,8 @@ impl<'a> Trainer<'a> {
         Ok(self.mixer.measurements()?)
     }
 
-    /// The engine, trained as far as the run got.
+    /// The engine, trained as far as the run got; where an average of the weights is kept, with it
+    /// in their place once the run is finished.
     pub fn engine(&self) -> &dyn Engine {
         self.engine.as_ref()
     }
@@ -207,9 +220,10 @@ impl<'a> Trainer<'a> {
             ));
         }
         let names: Vec<String> = self.domains.iter().map(|d| d.name.clone()).collect();
-        let shards: Vec<&Shard> = self.domains.iter().map(|d| d.shard(Split::Train)).collect();
-        shards.iter().for_each(|shard| shard.advise_random());
-        let vocab_size = self.engine.model().vocab_size;
+        let shards = self.domains.iter().map(|d| d.shard(Split::Train));
+        shards.for_each(Shard::advise_random);
+        let (seed, vocab_size) = (self.mixer.state().seed, self.engine.model().vocab_size);
+        let mut reader = BatchReader::new(self.domains, &self.plan.train, seed, vocab_size)?;
         loop {
             let done = self.state.step;
             let finished = done >= self.plan.steps;
@@ -227,6 +241,9 @@ impl<'a> Trainer<'a> {
                 return Ok(Outcome::Interrupted);
             }
             if finished {
+                if self.averages(done) && !std::mem::replace(&mut self.handed_over, true) {
+                    self.engine.exchange_average()?;
+                }
                 return Ok(Outcome::Finished);
             }
 
@@ -238,8 +255,7 @@ impl<'a> Trainer<'a> {
                 Ok(draw) => draw,
                 Err(error) => return Err(self.not_drawn(error, observer)),
             };
-            let mut batch =
-                read_batch(&draw.draws, &shards, &names, self.plan.train.context, vocab_size)?;
+            let mut batch = reader.read(&draw.draws)?;
             let model = self.engine.model();
             let rate = learning_rate(&self.plan.train, model, done, self.plan.steps);
             if let Some(known) = self
@@ -259,6 +275,10 @@ impl<'a> Trainer<'a> {
                 .engine
                 .step(&batch, rate)
                 .map_err(|e| place(e, done + 1, batch.domains(), &names))?;
+            let averaging = self.plan.average;
+            if let Some(share) = averaging.and_then(|a| a.share(done + 1, self.plan.steps)) {
+                self.engine.move_average(share)?;
+            }
             let mut observation = draw
                 .observation(&output.sequence_losses)
                 .with_gradient(std::mem::take(&mut output.gradient));
@@ -351,6 +371,23 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Whether there is an average of the weights after `step` steps.
+    fn averages(&self, step: u64) -> bool {
+        self.plan.average.is_some_and(|average| average.begun(step, self.plan.steps))
+    }
+
+    /// What `work` makes of the trainer with the average of the weights in their place, where there
+    /// is one. The weights are back afterwards, also where it fails.
+    fn averaged<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if !self.averages(self.state.step) || self.handed_over {
+            return work(self);
+        }
+        self.engine.exchange_average()?;
+        let result = work(self);
+        self.engine.exchange_average()?;
+        result
+    }
+
     /// Evaluates unless the checkpoint this run came from had done so already.
     fn evaluate_once(
         &mut self,
@@ -361,12 +398,59 @@ impl<'a> Trainer<'a> {
         if self.state.last_evaluation.as_ref().is_some_and(|e| e.step == step) {
             return Ok(());
         }
+        // Recorded once all is there: what is broken off is evaluated again.
+        let raw = match self.plan.raw && self.averages(step) {
+            true => match self.evaluate_weights(observer, interrupted)? {
+                None => return Ok(()),
+                known => known,
+            },
+            false => None,
+        };
+        let evaluation = self.averaged(|own| {
+            let found = own.evaluate_weights(observer, interrupted)?;
+            let Some((evaluation, windows)) = found else { return Ok(None) };
+            if let Some((evaluation, windows)) = raw {
+                let windows = WindowRecord { split: RAW.to_owned(), ..windows };
+                observer
+                    .windows(&windows)
+                    .and_then(|()| observer.held_out(&evaluation.record(RAW)))
+                    .map_err(|e| TrainError::Log { step, source: e })?;
+            }
+            observer
+                .windows(&windows)
+                .and_then(|()| observer.evaluation(&evaluation.record(Split::Valid.name())))
+                .map_err(|e| TrainError::Log { step, source: e })?;
+            // A model that was not trained yet tells nothing of a mixture.
+            if own.plan.eval.tune && step > 0 {
+                own.measure_held_out(step, 0, observer)?;
+            }
+            Ok(Some(evaluation))
+        })?;
+        let Some(evaluation) = evaluation else { return Ok(()) };
+        if step == 0 {
+            self.state.first_evaluation = Some(evaluation.clone());
+        }
+        self.state.last_evaluation = Some(evaluation);
+        // A checkpoint of this step that is on disk already lacks it.
+        self.saved = None;
+        Ok(())
+    }
+
+    /// What the valid split costs the weights that the engine has now; `None` where it was broken
+    /// off.
+    fn evaluate_weights(
+        &mut self,
+        observer: &mut dyn Observer,
+        interrupted: &AtomicBool,
+    ) -> Result<Option<(Evaluation, WindowRecord)>> {
+        let step = self.state.step;
         let plan = EvalPlan {
             domains: self.domains,
             importance: &self.plan.importance,
             split: Split::Valid,
             sequences: self.plan.eval.sequences,
             context: self.plan.train.context,
+            document_mask: self.plan.train.document_mask,
             turn: 0,
         };
         observer.evaluating(step, plan.windows());
@@ -379,26 +463,10 @@ impl<'a> Trainer<'a> {
             }
         };
         let mut evaluate = || evaluate(self.engine.as_mut(), &plan, step, &mut progress);
-        let found = match self.first.as_ref().filter(|_| step == 0) {
+        match self.first.as_ref().filter(|_| step == 0) {
             Some(first) => first.get_or_compute(evaluate),
             None => evaluate(),
-        };
-        let Some((evaluation, windows)) = found? else { return Ok(()) };
-        observer
-            .windows(&windows)
-            .and_then(|()| observer.evaluation(&evaluation.record(plan.split)))
-            .map_err(|e| TrainError::Log { step, source: e })?;
-        // A model that was not trained yet tells nothing of a mixture.
-        if self.plan.eval.tune && step > 0 {
-            self.measure_held_out(step, 0, observer)?;
         }
-        if step == 0 {
-            self.state.first_evaluation = Some(evaluation.clone());
-        }
-        self.state.last_evaluation = Some(evaluation);
-        // A checkpoint of this step that is on disk already lacks it.
-        self.saved = None;
-        Ok(())
     }
 
     /// Windows of each domain's tune split.
@@ -422,6 +490,7 @@ impl<'a> Trainer<'a> {
             split: Split::Tune,
             sequences: self.plan.eval.tune_sequences,
             context: self.plan.train.context,
+            document_mask: self.plan.train.document_mask,
             turn,
         };
         // Never broken off: that would leave a step that was drawn and trained on but not observed.

@@ -26,7 +26,8 @@ pub trait Observer {
     /// # Errors
     /// Whatever keeps the observer from recording it.
     fn evaluation(&mut self, record: &EvalRecord) -> std::io::Result<()>;
-    /// The tune split was measured, for the strategies that steer by it.
+    /// Something beside the evaluation was measured: the tune split, for the strategies that steer
+    /// by it; the weights themselves, where their average is evaluated.
     ///
     /// # Errors
     /// Whatever keeps the observer from recording it.

@@ -57,6 +57,7 @@ pub(super) fn step_record(
         step: figures.step,
         tokens: figures.tokens,
         loss: output.loss,
+        z_loss: output.z_loss,
         lr: figures.learning_rate,
         gradient_norm: output.gradient_norm,
         clip_factor: clip_scale(output.gradient_norm, figures.clip),

@@ -17,6 +17,17 @@ pub enum Schedule {
     Constant,
 }
 
+/// What changes places from epoch to epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadingOrder {
+    /// Windows of the domain's stream as its shard has it: neighbours stay neighbours.
+    #[default]
+    Windows,
+    /// Documents, and the windows of the stream that they then make.
+    Documents,
+}
+
 /// Length of the warmup.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(

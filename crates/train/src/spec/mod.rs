@@ -1,7 +1,8 @@
-//! What the config's sections `[train]`, `[eval]` and `[checkpoint]` say.
+//! What the config's sections `[train]`, `[average]`, `[eval]` and `[checkpoint]` say.
 //!
 //! Plain values with serde defaults and a `validate` each; nothing here computes or reads a file.
 
+mod average;
 mod checkpoint;
 mod choices;
 mod eval;
@@ -10,8 +11,11 @@ mod optimizer;
 mod quantity;
 mod train;
 
+pub use average::{AverageKind, AverageSpec, Averaging};
 pub use checkpoint::CheckpointSpec;
-pub use choices::{DecaySchedule, EngineKind, OptimizerKind, Precision, Schedule, Warmup};
+pub use choices::{
+    DecaySchedule, EngineKind, OptimizerKind, Precision, ReadingOrder, Schedule, Warmup,
+};
 pub use eval::EvalSpec;
 pub use lr::LearningRate;
 pub use optimizer::{OptimizerSpec, WeightDecay};

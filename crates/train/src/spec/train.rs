@@ -6,7 +6,7 @@
 use cuvee_words::counted;
 use serde::{Deserialize, Serialize};
 
-use super::choices::{EngineKind, OptimizerKind, Precision, Schedule, Warmup};
+use super::choices::{EngineKind, OptimizerKind, Precision, ReadingOrder, Schedule, Warmup};
 use super::f32_holds;
 use super::lr::LearningRate;
 use super::optimizer::{OptimizerSpec, WeightDecay};
@@ -61,6 +61,16 @@ pub struct TrainSpec {
     pub eps: f64,
     /// Largest global gradient norm; larger gradients are scaled down to it. 0 turns clipping off.
     pub clip: f64,
+    /// z of the z-loss: z · L² is added to the training loss of each token, L being the logarithm
+    /// of its softmax's denominator. 0 for none; 1e-4 is usual (Chowdhery et al., PaLM, 2022).
+    #[serde(skip_serializing_if = "is_default")]
+    pub z_loss: f64,
+    /// Whether a token attends to its own document alone, in training and where it is evaluated.
+    #[serde(skip_serializing_if = "is_default")]
+    pub document_mask: bool,
+    /// What changes places from epoch to epoch.
+    #[serde(skip_serializing_if = "is_default")]
+    pub order: ReadingOrder,
     /// Sequences whose activations are held at once; default: as many as keep them near the cache.
     /// Changes results only by rounding.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,6 +82,11 @@ pub struct TrainSpec {
     pub engine: EngineKind,
     /// Number type of parameters and arithmetic.
     pub precision: Precision,
+}
+
+/// A key that is new is written only where it says something.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for TrainSpec {
@@ -92,6 +107,9 @@ impl Default for TrainSpec {
             beta2: 0.95,
             eps: 1e-8,
             clip: 1.0,
+            z_loss: 0.0,
+            document_mask: false,
+            order: ReadingOrder::Windows,
             micro_batch: None,
             threads: None,
             engine: EngineKind::Auto,
@@ -256,6 +274,12 @@ impl TrainSpec {
         )?;
         real("train.eps", self.eps, f32_holds(self.eps), "a number above 0, within f32's range")?;
         real("train.clip", self.clip, self.clip >= 0.0, "a norm above 0, or 0 for no clipping")?;
+        real(
+            "train.z_loss",
+            self.z_loss,
+            self.z_loss == 0.0 || f32_holds(self.z_loss),
+            "0 for no z-loss, or a number above 0 within f32's range, such as 1e-4",
+        )?;
         if let Some(Warmup::Share(value)) = self.warmup {
             real(
                 "train.warmup",
@@ -349,6 +373,10 @@ mod tests {
         check("train.lr", |s| s.lr = 1e-46.into());
         check("train.lr", |s| s.lr = 1e39.into());
         check("train.clip", |s| s.clip = -1.0);
+        for z_loss in [-1e-4, f64::NAN, f64::INFINITY, 1e39, 1e-46] {
+            let message = TrainSpec { z_loss, ..TrainSpec::default() }.validate().unwrap_err();
+            assert!(message.to_string().starts_with("train.z_loss: expected 0"), "{message}");
+        }
         check("train.warmup", |s| s.warmup = Some(Warmup::Share(1.5)));
         check("train.warmup", |s| s.warmup = Some(Warmup::Steps(1001)));
         check("train.decay_share", |s| (s.schedule, s.decay_share) = (Schedule::Wsd, 1.0));
@@ -366,5 +394,21 @@ mod tests {
         assert_eq!(read("{}").unwrap().warmup_steps(10_000), 200);
         assert_eq!(read("{}").unwrap().warmup_steps(12), 6);
         assert!(read(r#"{"warm_up": 7}"#).is_err());
+    }
+
+    #[test]
+    fn switches_that_are_off_are_not_written() {
+        let written = serde_json::to_value(TrainSpec::default()).unwrap();
+        for key in ["z_loss", "document_mask", "order"] {
+            assert!(written.get(key).is_none(), "{key}");
+        }
+        let read = |text: &str| serde_json::from_str::<TrainSpec>(text);
+        let on = read(r#"{"z_loss": 1e-4, "document_mask": true, "order": "documents"}"#).unwrap();
+        assert_eq!((on.z_loss, on.document_mask), (1e-4, true));
+        let again = serde_json::to_value(&on).unwrap();
+        assert_eq!(again["order"], "documents");
+        assert!(on.validate().is_ok());
+        let unknown = read(r#"{"order": "document"}"#).unwrap_err().to_string();
+        assert!(unknown.contains("expected `windows` or `documents`"), "{unknown}");
     }
 }

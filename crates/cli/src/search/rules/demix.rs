@@ -65,6 +65,7 @@ pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
         split: Split::Tune,
         sequences: proxy.eval.tune_sequences,
         context: proxy.train.context,
+        document_mask: proxy.train.document_mask,
         turn: 0,
     };
     let mut train = proxy.train.evaluating();

@@ -17,16 +17,17 @@ use crate::gemm::pack::{pack_row, store_row};
 use crate::gemm::{Panels, tiles};
 use crate::isa::multiversion;
 use crate::lanes::{LANES, lanes};
+use crate::ops::attention::documents::Documents;
 use crate::ops::attention::workspace::{AttentionWorkspace, BLOCK, BackwardWorkspace, Heads};
 
 /// The gradient of [`attention`] by queries, keys and values, for sequences of `context` = t
 /// tokens.
 ///
 /// `d_qkv`, `[n, (H + 2G) e]` as `qkv`, gets the gradient, given `d_out`, the gradient of `out`,
-/// both `[n, H e]`. `log_sums` is as [`attention`] left it.
+/// both `[n, H e]`. `documents` is what [`attention`] was given, and `log_sums` as it left it.
 ///
 /// # Panics
-/// If a matrix or `log_sums` is too small.
+/// If a matrix, `documents` or `log_sums` is too small.
 ///
 /// [`attention`]: crate::attention
 #[allow(clippy::too_many_arguments)]
@@ -34,6 +35,7 @@ pub fn attention_backward<E: Element>(
     rows: usize,
     context: usize,
     heads: Heads,
+    documents: Option<&[u32]>,
     qkv: &Matrix<E>,
     out: &Matrix<E>,
     d_out: &Matrix<E>,
@@ -48,6 +50,7 @@ pub fn attention_backward<E: Element>(
             stride,
             context,
             heads,
+            Documents::of_sequence(documents, from, context),
             &out.data()[from * out_stride..],
             &d_out.data()[from * out_stride..],
             out_stride,
@@ -65,6 +68,7 @@ fn one_sequence<E: Element>(
     stride: usize,
     context: usize,
     heads: Heads,
+    documents: Documents<'_>,
     out: &[E],
     d_out: &[E],
     out_stride: usize,
@@ -91,7 +95,8 @@ fn one_sequence<E: Element>(
             backward.log_sums[..context].copy_from_slice(&log_sums[head * context..][..context]);
             fill_delta(out, d_out, out_stride, e, &mut backward.delta[..context]);
             let add = head > g * repeats;
-            one_head(&qkv[key..], &qkv[value..], stride, context, e, add, queries_et, backward);
+            let (keys, values) = (&qkv[key..], &qkv[value..]);
+            one_head(keys, values, stride, context, e, documents, add, queries_et, backward);
             round_rows(&backward.query_gradient, e, &mut d_qkv[head * e..], stride, context);
         }
         round_rows(&backward.key_gradient, e, &mut d_qkv[key..], stride, context);
@@ -130,6 +135,7 @@ multiversion! {
         stride: usize,
         context: usize,
         e: usize,
+        documents: Documents<'_>,
         add: bool,
         queries_et: &Panels<E>,
         backward: &mut BackwardWorkspace<E>,
@@ -162,7 +168,9 @@ multiversion! {
                     LeftOperand::rows(keys, stride, key, height, width),
                     LeftOperand::rows(values, stride, key, height, width),
                 );
-                for first in (key / NR * NR..context).step_by(NR) {
+                // Behind these, queries are of later documents than all of these keys.
+                let last = documents.last_query(key + height - 1, context);
+                for first in (key / NR * NR..last).step_by(NR) {
                     let panel = first * width..(first + NR) * width;
                     let (queries, d_out) =
                         (&queries_et.units::<NR>()[panel.clone()], &d_out_et.units::<NR>()[panel]);
@@ -189,6 +197,7 @@ multiversion! {
                     {
                         row[..NR.min(key - first)].fill(f32::NEG_INFINITY);
                     }
+                    documents.mask::<NR>(&mut scores.0[..height], key, first);
                     let units = &mut d_score_units[first * block_units..]
                         [(key - block) / E::PER_UNIT * NR..];
                     let query = (row_of::<NR>(log_sums, first), row_of::<NR>(delta, first));
@@ -225,6 +234,7 @@ multiversion! {
                 // The sums over queries leave out those before the first of these keys, which do
                 // not see them.
                 let skipped = key / E::PER_UNIT;
+                let depth_seen = last.div_ceil(E::PER_UNIT);
                 let mode = if add { StoreMode::Add } else { StoreMode::Store };
                 for (rows, right, out) in [
                     (&*probabilities, &*d_out_te, &mut *value_gradient),
@@ -235,15 +245,16 @@ multiversion! {
                         rows.stride(),
                         0,
                         height,
-                        depth - skipped,
+                        depth_seen - skipped,
                     );
                     for column in (0..e).step_by(NR) {
-                        let panel = &right.units::<NR>()[column * depth..][skipped * NR..depth * NR];
+                        let panel =
+                            &right.units::<NR>()[column * depth..][skipped * NR..depth_seen * NR];
                         // SAFETY: `height` is from 1 to MR. `LeftOperand::rows` checked the rows.
                         unsafe {
                             store_tile::<NR>(
                                 microkernel,
-                                depth - skipped,
+                                depth_seen - skipped,
                                 left,
                                 panel,
                                 out,
@@ -257,26 +268,34 @@ multiversion! {
                     }
                 }
             }
-            let mode = if block == 0 { StoreMode::Store } else { StoreMode::Add };
-            for first in (block / NR * NR..context).step_by(NR) {
+            for first in (block / NR * NR..documents.last_query(end - 1, context)).step_by(NR) {
                 for lanes in
                     tiles::<NR>(NR.min(context - first)).filter(|lanes| first + lanes.end > block)
                 {
+                    // The first of their keys; those of this block from there on were all met
+                    // above, and the first block that has any stores.
+                    let key = documents.first_key(first + lanes.start);
+                    if key >= end {
+                        continue;
+                    }
+                    let mode = if key >= block { StoreMode::Store } else { StoreMode::Add };
+                    let begin = key.saturating_sub(block) / E::PER_UNIT;
                     let seen = (end.min(first + lanes.end) - block).div_ceil(E::PER_UNIT);
+                    let units = begin * NR..seen * NR;
                     let left = LeftOperand::lanes::<NR>(
-                        &d_score_units[first * block_units..][..seen * NR],
+                        &d_score_units[first * block_units..][units.clone()],
                         lanes.start,
                     );
                     for column in (0..e).step_by(NR) {
-                        let panel = &keys_te.units::<NR>()[column * depth..][block / E::PER_UNIT * NR..]
-                            [..seen * NR];
+                        let panel = &keys_te.units::<NR>()[column * depth..]
+                            [block / E::PER_UNIT * NR..][units.clone()];
                         let (row, height) = (first + lanes.start, lanes.len());
                         // SAFETY: `lanes` are 1 to MR lanes of one panel, and `left` was made from
-                        // a slice of `seen` units of NR lanes.
+                        // a slice of `seen - begin` units of NR lanes.
                         unsafe {
                             store_tile::<NR>(
                                 microkernel,
-                                seen,
+                                seen - begin,
                                 left,
                                 panel,
                                 query_gradient,

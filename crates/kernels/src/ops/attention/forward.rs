@@ -9,6 +9,7 @@ use crate::gemm::tiles;
 use crate::isa::{MOST_COLUMNS, multiversion};
 use crate::lanes::{LANES, lanes};
 use crate::math::ln;
+use crate::ops::attention::documents::Documents;
 use crate::ops::attention::workspace::{AttentionWorkspace, Heads};
 
 /// out = softmax(mask(q kᵀ / √e)) v, head by head, for sequences of `context` = t tokens.
@@ -17,12 +18,18 @@ use crate::ops::attention::workspace::{AttentionWorkspace, Heads};
 /// are whole sequences, one after the other. `log_sums`, for each sequence `[H, t]`, gets the
 /// logarithm of each softmax's denominator, which backward needs.
 ///
+/// With `documents`, `[n]`, a query sees only the keys of its own document: for each row the row of
+/// its sequence at which its document begins, at most its own and never less than the row before
+/// has.
+///
 /// # Panics
-/// If a matrix or `log_sums` is too small.
+/// If a matrix, `documents` or `log_sums` is too small.
+#[allow(clippy::too_many_arguments)]
 pub fn attention<E: Element>(
     rows: usize,
     context: usize,
     heads: Heads,
+    documents: Option<&[u32]>,
     qkv: &Matrix<E>,
     out: &mut Matrix<E>,
     log_sums: &mut [f32],
@@ -33,7 +40,8 @@ pub fn attention<E: Element>(
         let qkv = &qkv.data()[from * stride..];
         let out = &mut out.data_mut()[from * out_stride..];
         let log_sums = &mut log_sums[from * heads.query..][..context * heads.query];
-        one_sequence(qkv, stride, context, heads, out, out_stride, log_sums, workspace);
+        let documents = Documents::of_sequence(documents, from, context);
+        one_sequence(qkv, stride, context, heads, documents, out, out_stride, log_sums, workspace);
     }
 }
 
@@ -44,6 +52,7 @@ fn one_sequence<E: Element>(
     stride: usize,
     context: usize,
     heads: Heads,
+    documents: Documents<'_>,
     out: &mut [E],
     out_stride: usize,
     log_sums: &mut [f32],
@@ -59,18 +68,19 @@ fn one_sequence<E: Element>(
             workspace.queries_et.pack_rows(&qkv[head * e..], stride, context, e);
             let log_sums = &mut log_sums[head * context..][..context];
             let out = &mut out[head * e..];
-            one_head(keys, stride, context, e, out, out_stride, log_sums, workspace);
+            one_head(keys, stride, context, e, documents, out, out_stride, log_sums, workspace);
         }
     }
 }
 
 multiversion! {
-    /// One head: NR queries at a time, all keys before them.
+    /// One head: NR queries at a time, all keys before them that are of their documents.
     fn one_head<E: Element; NR>(
         keys: &[E],
         stride: usize,
         context: usize,
         e: usize,
+        documents: Documents<'_>,
         out: &mut [E],
         out_stride: usize,
         log_sums: &mut [f32],
@@ -84,8 +94,10 @@ multiversion! {
         for first in (0..context).step_by(NR) {
             let count = NR.min(context - first);
             let seen = first + count;
+            // From a whole unit on.
+            let begin = documents.first_key(first) / E::PER_UNIT * E::PER_UNIT;
             let queries = &queries_et.units::<NR>()[first * width..][..width * NR];
-            for key in (0..seen).step_by(tile_rows::<NR>()) {
+            for key in (begin..seen).step_by(tile_rows::<NR>()) {
                 let height = tile_rows::<NR>().min(seen - key);
                 let left = LeftOperand::rows(keys, stride, key, height, width);
                 let place = &mut scores[key * NR..][..height * NR];
@@ -101,7 +113,12 @@ multiversion! {
             for key in first + 1..seen {
                 scores[key * NR..][..key - first].fill(f32::NEG_INFINITY);
             }
-            let (max, sums) = softmax::<E, NR>(&scores[..seen * NR], scale, probabilities);
+            documents.mask::<NR>(scores[begin * NR..seen * NR].as_chunks_mut().0, begin, first);
+            let (max, sums) = softmax::<E, NR>(
+                &scores[begin * NR..seen * NR],
+                scale,
+                &mut probabilities[begin / E::PER_UNIT * NR..],
+            );
             let (mut inverse, mut logs) = ([0f32; NR], [0f32; NR]);
             for lane in 0..NR {
                 inverse[lane] = 1.0 / sums[lane];
@@ -110,15 +127,17 @@ multiversion! {
             log_sums[first..][..count].copy_from_slice(&logs[..count]);
             for lanes in tiles::<NR>(count) {
                 let seen = (first + lanes.end).div_ceil(E::PER_UNIT);
-                let left = LeftOperand::lanes::<NR>(&probabilities[..seen * NR], lanes.start);
+                let begin = documents.first_key(first + lanes.start) / E::PER_UNIT;
+                let units = begin * NR..seen * NR;
+                let left = LeftOperand::lanes::<NR>(&probabilities[units.clone()], lanes.start);
                 for column in (0..e).step_by(NR) {
-                    let panel = &values_te.units::<NR>()[column * depth..][..seen * NR];
+                    let panel = &values_te.units::<NR>()[column * depth..][units.clone()];
                     // SAFETY: `lanes` are 1 to MR lanes of one panel. Both operands are slices of
-                    // `seen` units of NR lanes. `tile` holds any tile.
+                    // `seen - begin` units of NR lanes. `tile` holds any tile.
                     unsafe {
                         microkernel(
                             lanes.len(),
-                            seen,
+                            seen - begin,
                             left,
                             panel.as_ptr(),
                             TileOutput::tile(&mut tile),

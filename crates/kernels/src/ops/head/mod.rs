@@ -18,6 +18,10 @@
 //! dx   ← f · dx − loss_scale · W_t
 //! dW   ← (dW +) Σ over rows  e (f · x)        dW_t ← dW_t − loss_scale · x
 //! ```
+//!
+//! A z-loss ([`ZLoss`]) adds z · L² to the loss of a row, where L = log Σ e^z = log S + c. Its
+//! gradient by the logits is 2 z L · softmax, so that f becomes loss_scale (1 + 2 z L) / S and
+//! nothing else changes.
 
 mod softmax;
 
@@ -91,6 +95,16 @@ impl<E: Element> HeadWorkspace<E> {
     }
 }
 
+/// A penalty of the logits' size, beside the cross-entropy: z · L² of each row, L being the
+/// logarithm of the softmax's denominator (Chowdhery et al., PaLM, 2022). It holds L near 0.
+#[derive(Debug)]
+pub struct ZLoss<'a> {
+    /// z.
+    pub weight: f32,
+    /// Where the L² of each row goes, `[n]`.
+    pub squares: &'a mut [f32],
+}
+
 /// A chunk's rows of the head's input, `stride` apart, and their targets.
 #[derive(Clone, Copy)]
 struct Rows<'a, E> {
@@ -127,7 +141,8 @@ pub(crate) fn head_turns(rows: usize, vocab_size: usize) -> usize {
 
 /// [`head_loss`], and the gradient of Σ loss_scale · loss: `dx`, `[n, d]`, and `dw`, `[v, d]`,
 /// which is added to in the turns that `turns` gives the chunks. `values` is W in f32. `inputs` is
-/// memory for packed inputs.
+/// memory for packed inputs. With a `z_loss` the gradient is that of Σ loss_scale (loss + z L²);
+/// the losses are the same.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn head_backward<E: Element>(
     x: &Matrix<E>,
@@ -136,6 +151,7 @@ pub(crate) fn head_backward<E: Element>(
     targets: &[u32],
     loss_scales: &[f32],
     losses: &mut [f32],
+    mut z_loss: Option<ZLoss<'_>>,
     dx: &mut [f32],
     dw: &Gradient,
     turns: impl Fn(usize) -> usize,
@@ -153,6 +169,11 @@ pub(crate) fn head_backward<E: Element>(
     for (index, (((targets, losses), loss_scales), dx)) in chunks.enumerate() {
         let rows = Rows { x: &x.data()[index * chunk * stride..], stride, targets };
         cross_entropy(rows, w, losses, workspace, Some(dx));
+        row_factors(loss_scales, workspace);
+        if let Some(ZLoss { weight, squares }) = &mut z_loss {
+            let squares = &mut squares[index * chunk..][..targets.len()];
+            penalize(*weight, squares, workspace);
+        }
         chunk_gradient(rows, w, values, loss_scales, dx, dw, turns(index), inputs, workspace);
     }
 }
@@ -268,8 +289,27 @@ fn raise_shifts<E: Element>(
     }
 }
 
-/// Step 5: the chunk's gradient from the exponentials, sums and e W that steps 1 to 4 left. The
-/// factors f go where they cost least, to dx and x instead of the exponentials.
+/// The factor f of each row of a chunk.
+fn row_factors<E>(loss_scales: &[f32], workspace: &mut HeadWorkspace<E>) {
+    let HeadWorkspace { sums, factors, .. } = workspace;
+    for ((factor, sums), loss_scale) in factors.iter_mut().zip(sums).zip(loss_scales) {
+        *factor = loss_scale / total(*sums);
+    }
+}
+
+/// Of each row of a chunk L² into `squares`, and into its factor the gradient of `weight` · L².
+fn penalize<E>(weight: f32, squares: &mut [f32], workspace: &mut HeadWorkspace<E>) {
+    let HeadWorkspace { shifts, sums, factors, .. } = workspace;
+    let rows = factors.iter_mut().zip(sums).zip(shifts);
+    for (square, ((factor, sums), shift)) in squares.iter_mut().zip(rows) {
+        let log_sum = total(*sums).ln() + *shift;
+        *square = log_sum * log_sum;
+        *factor *= 1.0 + 2.0 * weight * log_sum;
+    }
+}
+
+/// Step 5: the chunk's gradient from the exponentials, sums and e W that steps 1 to 4 left, and
+/// the factors f, which go where they cost least, to dx and x instead of the exponentials.
 #[allow(clippy::too_many_arguments)]
 fn chunk_gradient<E: Element>(
     rows: Rows<'_, E>,
@@ -285,10 +325,7 @@ fn chunk_gradient<E: Element>(
     let Rows { x, stride, targets } = rows;
     let n = targets.len();
     let d = w.backward.lanes();
-    let HeadWorkspace { exponential_units, scaled_inputs, sums, factors, .. } = workspace;
-    for ((factor, sums), loss_scale) in factors.iter_mut().zip(sums).zip(loss_scales) {
-        *factor = loss_scale / total(*sums);
-    }
+    let HeadWorkspace { exponential_units, scaled_inputs, factors, .. } = workspace;
     scale_rows(x, stride, d, factors, n, scaled_inputs);
     inputs.pack_columns(scaled_inputs.data(), scaled_inputs.stride(), n, d);
     let depth = n.div_ceil(E::PER_UNIT);

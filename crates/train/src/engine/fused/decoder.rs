@@ -4,7 +4,9 @@
 //! width, q columns of queries, keys and values side by side, a of the heads' outputs, f
 //! feed-forward width. Buffers hold as many rows as the largest micro-batch has and are reused.
 
-use cuvee_kernels::{Backend, Heads, Rotations};
+use std::ops::Range;
+
+use cuvee_kernels::{Backend, Heads, Rotations, ZLoss};
 
 use super::clock::{Clock, KernelKind};
 use super::gradients::Turns;
@@ -21,6 +23,28 @@ pub(super) struct Decoder<'a, K: Backend> {
     pub(super) layout: &'a ParameterLayout,
     pub(super) parameters: &'a [Parameter<K>],
     pub(super) rotations: &'a Rotations,
+    /// z of the z-loss, which gradients have and losses have not; 0 for none.
+    pub(super) z_loss: f64,
+}
+
+/// The tokens of a micro-batch, `[b·T]` each, one sequence after the other.
+#[derive(Clone, Copy)]
+pub(super) struct Tokens<'a> {
+    pub(super) inputs: &'a [u32],
+    pub(super) targets: &'a [u32],
+    /// Where the document of each input begins in its sequence, where attention keeps within them.
+    pub(super) documents: Option<&'a [u32]>,
+}
+
+impl<'a> Tokens<'a> {
+    /// Those of some rows.
+    pub(super) fn of(self, rows: Range<usize>) -> Self {
+        Self {
+            inputs: &self.inputs[rows.clone()],
+            targets: &self.targets[rows.clone()],
+            documents: self.documents.map(|documents| &documents[rows]),
+        }
+    }
 }
 
 // By hand: derived, they would ask that K is Copy, of which there are only references here.
@@ -74,6 +98,8 @@ pub(super) struct Work<K: Backend> {
     scale_n: K::Floats,
     gradients: Option<Gradients<K>>,
     losses_n: Vec<f32>,
+    /// L² of each row, where there is a z-loss.
+    squares_n: Vec<f32>,
     workspace: K::Workspace,
     pub(super) clock: Clock,
 }
@@ -127,6 +153,7 @@ impl<K: Backend> Work<K> {
             scale_n: kernels.floats(rows),
             gradients: backward.then(gradients),
             losses_n: vec![0.0; rows],
+            squares_n: Vec::new(),
             workspace: kernels.workspace(
                 rows,
                 context,
@@ -168,11 +195,18 @@ impl<K: Backend> Work<K> {
 
     /// Each sequence's mean loss, `[b]`, of the first `rows` rows.
     fn sequence_losses(&self, rows: usize) -> impl Iterator<Item = f64> {
-        let mean = |losses: &[f32]| {
-            losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64
-        };
         self.losses_n[..rows].chunks_exact(self.context).map(mean)
     }
+
+    /// Each sequence's mean L², `[b]`, of the first `rows` rows, after a backward pass with a
+    /// z-loss; else nothing.
+    pub(super) fn sequence_squares(&self, rows: usize) -> impl Iterator<Item = f64> {
+        self.squares_n[..rows.min(self.squares_n.len())].chunks_exact(self.context).map(mean)
+    }
+}
+
+fn mean(values: &[f32]) -> f64 {
+    values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64
 }
 
 fn matrix<K: Backend>(parameter: &Parameter<K>) -> &K::Matrix {
@@ -200,8 +234,14 @@ impl<K: Backend> Decoder<'_, K> {
 
     /// From tokens to the last norm's output, `work.norm_nd`: whole sequences; or, with a cache a
     /// layer, the one token after those that they hold, or all tokens of one sequence, which are
-    /// put into the empty caches.
-    fn forward(&self, ids: &[u32], mut caches: Option<&mut [K::KvCache]>, work: &mut Work<K>) {
+    /// put into the empty caches. `documents` says where those of whole sequences begin.
+    fn forward(
+        &self,
+        ids: &[u32],
+        documents: Option<&[u32]>,
+        mut caches: Option<&mut [K::KvCache]>,
+        work: &mut Work<K>,
+    ) {
         let (k, rows, heads) = (self.kernels, ids.len(), heads(self.model));
         let Work { context, streams_nd, layers, norm_nd, scale_n, workspace, clock, .. } = work;
         let context = *context;
@@ -236,6 +276,7 @@ impl<K: Backend> Decoder<'_, K> {
                     rows,
                     context,
                     heads,
+                    documents,
                     &kept.qkv_nq,
                     &mut kept.attended_na,
                     &mut kept.log_sums,
@@ -283,8 +324,9 @@ impl<K: Backend> Decoder<'_, K> {
     }
 
     /// Each sequence's mean loss, `[b]`, in nats a token: no backward.
-    pub(super) fn losses(&self, ids: &[u32], targets: &[u32], work: &mut Work<K>) -> Vec<f64> {
-        self.forward(ids, None, work);
+    pub(super) fn losses(&self, tokens: Tokens<'_>, work: &mut Work<K>) -> Vec<f64> {
+        let Tokens { inputs: ids, targets, documents } = tokens;
+        self.forward(ids, documents, None, work);
         let head = self.once(FusedGroup::Head);
         self.kernels.head(
             &work.norm_nd,
@@ -299,7 +341,7 @@ impl<K: Backend> Decoder<'_, K> {
 
     /// The logits of every row, `[n, v]`.
     pub(super) fn logits(&self, ids: &[u32], work: &mut Work<K>) -> Vec<f32> {
-        self.forward(ids, None, work);
+        self.forward(ids, None, None, work);
         self.head_logits(ids.len(), &work.norm_nd)
     }
 
@@ -310,18 +352,18 @@ impl<K: Backend> Decoder<'_, K> {
         self.kernels.read(&logits_nv, 0..rows * self.model.vocab_size)
     }
 
-    /// The gradient of Σ_b s_b ℓ_b, s being `loss_scales`: added to `gradients`, one for each
-    /// parameter, in `turns`. Returns each sequence's ℓ_b, in nats a token.
+    /// The gradient of Σ_b s_b ℓ_b, s being `loss_scales` and a z-loss in ℓ: added to `gradients`,
+    /// one for each parameter, in `turns`. Returns each sequence's ℓ_b without it, in nats a token.
     pub(super) fn gradient(
         &self,
-        ids: &[u32],
-        targets: &[u32],
+        tokens: Tokens<'_>,
         loss_scales: &[f64],
         turns: &Turns,
         gradients: &[K::Gradient],
         work: &mut Work<K>,
     ) -> Vec<f64> {
-        self.forward(ids, None, work);
+        let Tokens { inputs: ids, targets, documents } = tokens;
+        self.forward(ids, documents, None, work);
         let (k, rows, heads) = (self.kernels, ids.len(), heads(self.model));
         let (d, last) = (self.model.dim, 2 * self.model.layers);
         let Work {
@@ -332,6 +374,7 @@ impl<K: Backend> Decoder<'_, K> {
             scale_n,
             gradients: back,
             losses_n,
+            squares_n,
             workspace,
             clock,
             ..
@@ -352,6 +395,13 @@ impl<K: Backend> Decoder<'_, K> {
 
         let loss_scales_n: Vec<f32> =
             (0..rows).map(|row| (loss_scales[row / context] / context as f64) as f32).collect();
+        let z_loss = match self.z_loss > 0.0 {
+            true => {
+                squares_n.resize(rows.max(squares_n.len()), 0.0);
+                Some(ZLoss { weight: self.z_loss as f32, squares: &mut squares_n[..rows] })
+            }
+            false => None,
+        };
         let head = self.once(FusedGroup::Head);
         let dw_vd = &gradients[self.layout.once(FusedGroup::Head)];
         k.head_backward(
@@ -361,6 +411,7 @@ impl<K: Backend> Decoder<'_, K> {
             targets,
             &loss_scales_n,
             losses_n,
+            z_loss,
             normed_nd,
             dw_vd,
             |part| turns.head(part),
@@ -428,6 +479,7 @@ impl<K: Backend> Decoder<'_, K> {
                 rows,
                 context,
                 heads,
+                documents,
                 &kept.qkv_nq,
                 &kept.attended_na,
                 attended_na,
@@ -488,7 +540,7 @@ impl<K: Backend> Decoder<'_, K> {
         work: &mut Work<K>,
     ) -> Vec<f32> {
         for id in ids {
-            self.forward(&[*id], Some(caches), work);
+            self.forward(&[*id], None, Some(caches), work);
         }
         self.head_logits(1, &work.norm_nd)
     }
@@ -502,7 +554,7 @@ impl<K: Backend> Decoder<'_, K> {
     ) -> Vec<f32> {
         let (k, rows, d) = (self.kernels, ids.len(), self.model.dim);
         let mut all = Work::new(k, self.model, rows, rows, false);
-        self.forward(ids, Some(caches), &mut all);
+        self.forward(ids, None, Some(caches), &mut all);
         let last_d = k.read(all.streams_nd.at(2 * self.model.layers), (rows - 1) * d..rows * d);
         let Work { streams_nd, norm_nd, scale_n, .. } = work;
         k.write(streams_nd.first(), 0, &last_d);

@@ -42,6 +42,7 @@ use cuvee_mixer::VarianceEstimator;
 use super::check::{check_fit, check_prompt, visible};
 use super::device::DeviceSpec;
 use super::state::{STATE, state_entries, state_names};
+use super::tensors::AVERAGE;
 use super::{Engine, KernelTime, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
@@ -85,6 +86,8 @@ pub struct FusedEngine<K: Backend> {
     /// Updates made so far.
     updates: u64,
     clip: f64,
+    /// z; 0 for no z-loss.
+    z_loss: f64,
     micro_batch: Option<usize>,
     estimator: Option<VarianceEstimator>,
     generation: Option<Generation<K>>,
@@ -150,6 +153,7 @@ impl<K: Backend> FusedEngine<K> {
             list,
             layout,
             clip: train.clip,
+            z_loss: train.z_loss,
             micro_batch: train.micro_batch,
             estimator: None,
             generation: None,
@@ -211,10 +215,12 @@ impl<K: Backend> FusedEngine<K> {
             workers,
             profiling,
             gradients,
+            z_loss,
             ..
         } = self;
         gradients.iter().for_each(|gradient| gradients::begin(kernels, gradient));
-        let decoder = Decoder { kernels, model, list, layout, parameters, rotations };
+        let decoder =
+            Decoder { z_loss: *z_loss, kernels, model, list, layout, parameters, rotations };
         let profiling = *profiling;
         let mut workers: Vec<_> = workers
             .iter_mut()
@@ -258,7 +264,11 @@ impl<K: Backend> FusedEngine<K> {
         if !squares.is_finite() {
             return Err(self.blame(batch, squares.sqrt()));
         }
-        StepOutput::new(batch, losses, squares.sqrt(), gradient)
+        let z_losses: Option<Vec<f64>> = (self.z_loss > 0.0).then(|| {
+            let squares = self.workers.iter().flat_map(|worker| &worker.squares);
+            squares.map(|square| self.z_loss * square).collect()
+        });
+        StepOutput::new(batch, losses, z_losses.as_deref(), squares.sqrt(), gradient)
     }
 
     /// Has each worker compute the losses of its slice, without a backward pass.
@@ -268,7 +278,7 @@ impl<K: Backend> FusedEngine<K> {
         self.divide(0..tokens.sequences());
         let micro = self.micro_sequences(tokens.context());
         let Self { kernels, model, list, layout, parameters, rotations, workers, .. } = self;
-        let decoder = Decoder { kernels, model, list, layout, parameters, rotations };
+        let decoder = Decoder { z_loss: 0.0, kernels, model, list, layout, parameters, rotations };
         kernels.parallel(workers, |worker| worker.evaluate(decoder, tokens, micro));
         Ok(())
     }
@@ -445,7 +455,7 @@ impl<K: Backend> Engine for FusedEngine<K> {
             work: Work::new(&self.kernels, &self.model, 1, 1, false),
         });
         let Self { kernels, model, list, layout, parameters, rotations, .. } = self;
-        let decoder = Decoder { kernels, model, list, layout, parameters, rotations };
+        let decoder = Decoder { z_loss: 0.0, kernels, model, list, layout, parameters, rotations };
         let Generation { tokens: known, caches, work } = &mut generation;
         let logits = match known.is_empty() {
             true => decoder.begin(window, caches, work),
@@ -460,7 +470,7 @@ impl<K: Backend> Engine for FusedEngine<K> {
         check_prompt(&self.model, tokens)?;
         self.reach(tokens.len());
         let Self { kernels, model, list, layout, parameters, rotations, .. } = self;
-        let decoder = Decoder { kernels, model, list, layout, parameters, rotations };
+        let decoder = Decoder { z_loss: 0.0, kernels, model, list, layout, parameters, rotations };
         let mut work = Work::new(kernels, model, tokens.len(), tokens.len(), false);
         Ok(decoder.logits(tokens, &mut work))
     }
@@ -505,6 +515,38 @@ impl<K: Backend> Engine for FusedEngine<K> {
         }
         self.updates = updates;
         Ok(())
+    }
+
+    fn move_average(&mut self, share: f64) -> Result<()> {
+        self.clock.start(self.profiling);
+        let Self { kernels, parameters, .. } = self;
+        kernels.parallel(parameters, |parameter| parameter.move_average(kernels, share));
+        self.clock.lap(KernelKind::Update);
+        Ok(())
+    }
+
+    fn has_average(&self) -> bool {
+        self.parameters.iter().any(|parameter| parameter.average.is_some())
+    }
+
+    fn exchange_average(&mut self) -> Result<()> {
+        self.generation = None;
+        let Self { kernels, parameters, .. } = self;
+        kernels.parallel(parameters, |parameter| parameter.exchange_average(kernels));
+        Ok(())
+    }
+
+    fn average_tensor(&self, place: usize) -> Result<Vec<f32>> {
+        let of = |parameter: &Parameter<K>| {
+            parameter.member(&self.kernels, parameter.average.as_ref()?, place)
+        };
+        Ok(self.parameters.iter().find_map(of).unwrap_or_default())
+    }
+
+    fn load_average(&mut self, tensors: &dyn Tensors) -> Result<()> {
+        let ordered = Ordered::new(names_and_shapes(&self.list), tensors, AVERAGE)?;
+        let Self { kernels, parameters, .. } = self;
+        parameters.iter_mut().try_for_each(|parameter| parameter.load_average(kernels, &ordered))
     }
 
     fn set_profiling(&mut self, on: bool) {

@@ -14,6 +14,8 @@ pub(super) struct Parameter<K: Backend> {
     pub(super) values: K::Floats,
     /// The optimizer's; empty before the first update.
     pub(super) state: Vec<K::Floats>,
+    /// The average of the values, where one is kept.
+    pub(super) average: Option<K::Floats>,
     /// The values rounded and laid out for products; a norm has none.
     pub(super) matrix: Option<K::Matrix>,
     /// Elements.
@@ -41,6 +43,7 @@ impl<K: Backend> Parameter<K> {
             Self {
                 values: kernels.floats(total),
                 state: Vec::new(),
+                average: None,
                 matrix,
                 len: total,
                 treatment: first.into(),
@@ -85,6 +88,37 @@ impl<K: Backend> Parameter<K> {
         let before = self.members.iter().take_while(|(own, _)| *own != place);
         let at = before.map(|(_, len)| len).sum();
         kernels.write(&mut self.state[kind], at, data);
+    }
+
+    /// Likewise its average.
+    ///
+    /// # Errors
+    /// Those of [`Ordered::data`].
+    pub(super) fn load_average(&mut self, kernels: &K, ordered: &Ordered<'_>) -> Result<()> {
+        let average = self.average.get_or_insert_with(|| kernels.floats(self.len));
+        let mut at = 0;
+        for &(place, len) in &self.members {
+            kernels.write(average, at, &ordered.data(place)?);
+            at += len;
+        }
+        Ok(())
+    }
+
+    /// Moves the average towards the values; the first time, all the way.
+    pub(super) fn move_average(&mut self, kernels: &K, share: f64) {
+        let (share, average) = match &mut self.average {
+            Some(average) => (share, average),
+            none => (1.0, none.insert(kernels.floats(self.len))),
+        };
+        kernels.move_average(average, &self.values, share as f32);
+    }
+
+    /// Lets values and average change places, if there is one.
+    pub(super) fn exchange_average(&mut self, kernels: &K) {
+        if let Some(average) = &mut self.average {
+            std::mem::swap(&mut self.values, average);
+            self.lay_out(kernels);
+        }
     }
 
     /// One update by its optimizer. It is to be laid out anew afterwards.

@@ -6,7 +6,7 @@ use cuvee_kernels::Backend;
 use cuvee_mixer::VarianceEstimator;
 
 use super::clock::{Clock, KernelKind};
-use super::decoder::{Decoder, Work};
+use super::decoder::{Decoder, Tokens, Work};
 use super::gradients::{self, Sharing, Turns};
 use super::statistics::GradientSums;
 use crate::batch::{Batch, TokenBuffer};
@@ -17,6 +17,8 @@ pub(super) struct WorkerSlice<K: Backend> {
     pub(super) sequences: Range<usize>,
     /// Of each of its sequences, in nats a token.
     pub(super) losses: Vec<f64>,
+    /// Of each of its sequences the mean L², from [`WorkerSlice::run`] with a z-loss alone.
+    pub(super) squares: Vec<f64>,
     /// Of each of their tokens, from [`WorkerSlice::evaluate`] alone.
     pub(super) token_losses: Vec<f32>,
     /// Whom it shares its gradients with.
@@ -37,6 +39,7 @@ impl<K: Backend> WorkerSlice<K> {
         Self {
             sequences: 0..0,
             losses: Vec::new(),
+            squares: Vec::new(),
             token_losses: Vec::new(),
             sharing: Sharing::default(),
             sums: GradientSums::default(),
@@ -70,8 +73,10 @@ impl<K: Backend> WorkerSlice<K> {
         for first in own.clone().step_by(micro) {
             let group = first..(first + micro).min(own.end);
             gather(tokens.inputs(group.clone()), &mut self.inputs);
-            gather(tokens.targets(group), &mut self.targets);
-            self.losses.extend(decoder.losses(&self.inputs, &self.targets, work));
+            gather(tokens.targets(group.clone()), &mut self.targets);
+            let documents = tokens.documents(group);
+            let tokens = Tokens { inputs: &self.inputs, targets: &self.targets, documents };
+            self.losses.extend(decoder.losses(tokens, work));
             self.token_losses.extend_from_slice(work.token_losses(self.inputs.len()));
         }
     }
@@ -90,6 +95,7 @@ impl<K: Backend> WorkerSlice<K> {
         let Decoder { kernels, model, layout, parameters, list, .. } = decoder;
         let _guard = FailureGuard { kernels, gradients };
         self.losses.clear();
+        self.squares.clear();
         self.sums = GradientSums::default();
         let (context, own) = (batch.context(), self.sequences.clone());
         if own.is_empty() {
@@ -112,22 +118,18 @@ impl<K: Backend> WorkerSlice<K> {
             let group = first..(first + micro).min(own.end);
             gather(batch.tokens.inputs(group.clone()), &mut self.inputs);
             gather(batch.tokens.targets(group.clone()), &mut self.targets);
+            let documents = batch.tokens.documents(group.clone());
             let loss_scales: Vec<f64> =
                 batch.multipliers[group.clone()].iter().map(scale).collect();
             // A sequence of multiplier 0 has no part in the gradient, and none in its statistics.
             let counted =
                 group.zip(&loss_scales).enumerate().filter(|(_, (_, scale))| **scale != 0.0);
             let counted = counted.map(|(row, (b, scale))| (row, batch.domains[b], *scale));
-            let (inputs, targets) = (&self.inputs[..], &self.targets[..]);
+            let tokens = Tokens { inputs: &self.inputs, targets: &self.targets, documents };
             work.clock.start(profiling);
-            self.losses.extend(decoder.gradient(
-                inputs,
-                targets,
-                &loss_scales,
-                &turns,
-                gradients,
-                work,
-            ));
+            let losses = decoder.gradient(tokens, &loss_scales, &turns, gradients, work);
+            self.losses.extend(losses);
+            self.squares.extend(work.sequence_squares(tokens.inputs.len()));
             match estimator {
                 Some(VarianceEstimator::NormLayers) => {
                     for (row, domain, scale) in counted {
@@ -142,11 +144,9 @@ impl<K: Backend> WorkerSlice<K> {
                     // The time of these passes is the statistics', not that of their kernels.
                     let clock = std::mem::take(&mut work.clock);
                     for (row, domain, _) in counted {
-                        let tokens = row * context..(row + 1) * context;
                         gradients::begin(kernels, &self.alone);
                         decoder.gradient(
-                            &inputs[tokens.clone()],
-                            &targets[tokens],
+                            tokens.of(row * context..(row + 1) * context),
                             &[1.0],
                             &Turns::alone(model.tied, head_turns(1)),
                             &self.alone,

@@ -149,13 +149,15 @@ impl Decoder {
         })
     }
 
-    /// Logits `[b·t, v]` of `tokens_bt`.
+    /// Logits `[b·t, v]` of `tokens_bt`. `documents`, `[b·t]`, says at which position of its
+    /// sequence each token's document begins, where tokens attend to their own alone.
     pub(super) fn logits_nv(
         &self,
         tokens_bt: &Tensor,
+        documents: Option<&[u32]>,
         capture: &mut GradientCapture,
     ) -> Result<Tensor> {
-        let normed_nd = self.normed_nd(tokens_bt, None, capture)?;
+        let normed_nd = self.normed_nd(tokens_bt, documents, None, capture)?;
         capture.head(&normed_nd, &self.head_vd, normed_nd.matmul(&self.head_vd.t()?)?)
     }
 
@@ -163,7 +165,8 @@ impl Decoder {
     /// values are added to it.
     pub(super) fn last_logits_v(&self, tokens_1t: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
         let last = tokens_1t.dim(1)? - 1;
-        let normed_nd = self.normed_nd(tokens_1t, Some(cache), &mut GradientCapture::off())?;
+        let capture = &mut GradientCapture::off();
+        let normed_nd = self.normed_nd(tokens_1t, None, Some(cache), capture)?;
         Ok(normed_nd.narrow(0, last, 1)?.matmul(&self.head_vd.t()?)?.squeeze(0)?)
     }
 
@@ -171,13 +174,17 @@ impl Decoder {
     fn normed_nd(
         &self,
         tokens_bt: &Tensor,
+        documents: Option<&[u32]>,
         mut cache: Option<&mut KvCache>,
         capture: &mut GradientCapture,
     ) -> Result<Tensor> {
         let (batch, context) = tokens_bt.dims2()?;
         let start = cache.as_ref().map_or(0, |cache| cache.tokens.len());
         let (cos_te, sin_te) = self.rotary.rows_te(start, context)?;
-        let mask_rts = self.causal_mask_rts(start, context)?;
+        let mask_rts = match documents {
+            None => self.causal_mask_rts(start, context)?,
+            Some(documents) => self.document_mask_b1rts(documents, batch, context)?,
+        };
         let positions = Positions { batch, context, cos_te, sin_te, mask_rts };
         let eps = self.model.norm_eps;
         let tokens_n = tokens_bt.flatten_all()?;
@@ -258,6 +265,30 @@ impl Decoder {
             Tensor::from_vec(mask, (repeats * context, keys), self.embedding_vd.device())?;
         Ok(mask_rts.to_dtype(self.embedding_vd.dtype())?)
     }
+
+    /// The same of whole sequences, `[b, 1, r·t, t]`, where a query sees keys from the beginning of
+    /// its document on.
+    fn document_mask_b1rts(
+        &self,
+        documents: &[u32],
+        batch: usize,
+        context: usize,
+    ) -> Result<Tensor> {
+        let repeats = self.model.heads / self.model.kv_heads;
+        let mut mask = Vec::with_capacity(documents.len() * repeats * context);
+        for of_sequence in documents.chunks(context) {
+            for _ in 0..repeats {
+                for (query, &begin) in of_sequence.iter().enumerate() {
+                    let seen = begin as usize..query + 1;
+                    let look = |key| if seen.contains(&key) { 0f32 } else { f32::NEG_INFINITY };
+                    mask.extend((0..context).map(look));
+                }
+            }
+        }
+        let shape = (batch, 1, repeats * context, context);
+        let mask_b1rts = Tensor::from_vec(mask, shape, self.embedding_vd.device())?;
+        Ok(mask_b1rts.to_dtype(self.embedding_vd.dtype())?)
+    }
 }
 
 /// What every layer of one call shares.
@@ -266,6 +297,7 @@ struct Positions {
     context: usize,
     cos_te: Tensor,
     sin_te: Tensor,
+    /// Or `[b, 1, r·t, s]`.
     mask_rts: Tensor,
 }
 

@@ -51,6 +51,7 @@ use cuvee_mixer::VarianceEstimator;
 use super::check::{check_fit, check_prompt, visible};
 use super::device::DeviceSpec;
 use super::state::{STATE, state_entries, state_names};
+use super::tensors::AVERAGE;
 use super::{Engine, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
@@ -62,7 +63,7 @@ use crate::spec::{Precision, TrainSpec};
 use crate::tensor::{NamedTensor, Ordered, Tensors};
 use decoder::{Decoder, KvCache, RotaryTables};
 use gradient_capture::{Captured, GradientCapture, Look};
-use loss::{sequence_losses_b, token_losses_bt};
+use loss::{sequence_losses_b, token_losses_bt, z_losses_b};
 use placement::{open_device, to_device, to_f64, variables};
 use updates::{Updates, norms};
 use variance::{Collecting, GradientSums, Rows};
@@ -85,7 +86,11 @@ pub struct ReferenceEngine {
     /// Shares the variables' storage and tracks nothing: evaluation holds no graph.
     frozen: Decoder,
     updates: Updates,
+    /// The average of the variables, one of each, or nothing.
+    average: Vec<Tensor>,
     clip: f64,
+    /// z; 0 for no z-loss.
+    z_loss: f64,
     /// Sequences of a micro-batch, if the config says so.
     micro_batch: Option<usize>,
     workers: Workers,
@@ -100,6 +105,7 @@ pub struct ReferenceEngine {
 /// collected.
 struct Partial {
     losses: Vec<f64>,
+    z_losses: Vec<f64>,
     gradients: Vec<Tensor>,
     sums: GradientSums,
 }
@@ -107,6 +113,8 @@ struct Partial {
 /// What one backward pass gives.
 struct Backward {
     losses: Vec<f64>,
+    /// As many, or none.
+    z_losses: Vec<f64>,
     /// One for each parameter.
     gradients: Vec<Tensor>,
     /// Sequence by sequence, as far as it was asked for.
@@ -171,7 +179,9 @@ impl ReferenceEngine {
             list,
             dtype,
             variables,
+            average: Vec::new(),
             clip: train.clip,
+            z_loss: train.z_loss,
             micro_batch: train.micro_batch,
             workers: if device.is_cpu() {
                 Workers::start(train.thread_count())?
@@ -191,6 +201,7 @@ impl ReferenceEngine {
         let micro_batch = self.micro_sequences(batch.context());
         let starts: Vec<usize> = (0..batch.sequences()).step_by(micro_batch).collect();
         let mut losses = Vec::with_capacity(batch.sequences());
+        let mut z_losses = Vec::new();
         let mut total: Option<Vec<Tensor>> = None;
         let mut sums = GradientSums::default();
         let (updates, root) = (self.updates.count, self.projections);
@@ -202,6 +213,7 @@ impl ReferenceEngine {
             })?;
             for partial in partials {
                 losses.extend(partial.losses);
+                z_losses.extend(partial.z_losses);
                 sums.merge(partial.sums)?;
                 total = Some(match total.take() {
                     None => partial.gradients,
@@ -225,7 +237,8 @@ impl ReferenceEngine {
             None => Vec::new(),
         };
         let norm = each.iter().map(|norm| norm * norm).sum::<f64>().sqrt();
-        Ok((StepOutput::new(batch, losses, norm, gradient)?, gradients))
+        let z_losses = (self.z_loss > 0.0).then_some(&z_losses[..]);
+        Ok((StepOutput::new(batch, losses, z_losses, norm, gradient)?, gradients))
     }
 
     /// The error for a gradient of `norm` at parameter `index` although every loss is finite: runs
@@ -268,7 +281,7 @@ impl ReferenceEngine {
         let loss_scales: Vec<f64> =
             batch.multipliers[sequences.clone()].iter().map(scale).collect();
         let domains = &batch.domains[sequences.clone()];
-        let Backward { losses, gradients, captured } =
+        let Backward { losses, z_losses, gradients, captured } =
             self.backward(batch, sequences.clone(), &loss_scales, collecting.look())?;
         let mut sums = GradientSums::default();
         match collecting {
@@ -291,10 +304,11 @@ impl ReferenceEngine {
                 }
             }
         }
-        Ok(Partial { losses, gradients, sums })
+        Ok(Partial { losses, z_losses, gradients, sums })
     }
 
-    /// Forward and backward of Σ_b s_b ℓ_b over `sequences` of the batch, s being `loss_scales`.
+    /// Forward and backward of Σ_b s_b ℓ_b over `sequences` of the batch, s being `loss_scales`; a
+    /// z-loss is added to ℓ.
     fn backward(
         &self,
         batch: &Batch,
@@ -302,13 +316,21 @@ impl ReferenceEngine {
         loss_scales: &[f64],
         look: Look,
     ) -> Result<Backward> {
+        let documents = batch.tokens.documents(sequences.clone());
         let [inputs_bt, targets_bt] = self.views_bt(&batch.tokens, sequences)?;
         let loss_scales_b = Tensor::new(loss_scales, &self.device)?.to_dtype(self.dtype)?;
 
         let mut capture = GradientCapture::on(look, batch.context());
-        let logits_nv = self.trained.logits_nv(&inputs_bt, &mut capture)?;
+        let logits_nv = self.trained.logits_nv(&inputs_bt, documents, &mut capture)?;
         let losses_b = sequence_losses_b(&logits_nv, &targets_bt)?;
-        let objective = (&losses_b * loss_scales_b)?.sum_all()?;
+        let (trained_b, z_losses) = match self.z_loss > 0.0 {
+            false => (losses_b.clone(), Vec::new()),
+            true => {
+                let z_losses_b = z_losses_b(&logits_nv, loss_scales.len(), self.z_loss)?;
+                ((&losses_b + &z_losses_b)?, to_f64(&z_losses_b)?)
+            }
+        };
+        let objective = (trained_b * loss_scales_b)?.sum_all()?;
         let mut store = objective.backward()?;
 
         let captured = capture.after_backward(&mut store)?;
@@ -323,7 +345,7 @@ impl ReferenceEngine {
             gradient.ok_or_else(|| TrainError::NoGradient { name: info.name.clone() })
         };
         let gradients = self.variables.iter().zip(&self.list).map(take).collect::<Result<_>>()?;
-        Ok(Backward { losses: to_f64(&losses_b)?, gradients, captured })
+        Ok(Backward { losses: to_f64(&losses_b)?, z_losses, gradients, captured })
     }
 
     /// What `losses` makes of the logits and targets of one micro-batch after the other, without a
@@ -338,7 +360,8 @@ impl ReferenceEngine {
         let of_micro_batch = |&start: &usize| {
             let end = start.saturating_add(micro_batch).min(tokens.sequences());
             let [inputs_bt, targets_bt] = self.views_bt(tokens, start..end)?;
-            let logits_nv = self.frozen.logits_nv(&inputs_bt, &mut GradientCapture::off())?;
+            let (documents, mut off) = (tokens.documents(start..end), GradientCapture::off());
+            let logits_nv = self.frozen.logits_nv(&inputs_bt, documents, &mut off)?;
             losses(&logits_nv, &targets_bt)
         };
         let starts: Vec<usize> = (0..tokens.sequences()).step_by(micro_batch).collect();
@@ -449,7 +472,7 @@ impl Engine for ReferenceEngine {
     fn all_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         check_prompt(&self.model, tokens)?;
         let logits_nv =
-            self.frozen.logits_nv(&self.ids_1t(tokens)?, &mut GradientCapture::off())?;
+            self.frozen.logits_nv(&self.ids_1t(tokens)?, None, &mut GradientCapture::off())?;
         Ok(logits_nv.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?)
     }
 
@@ -487,6 +510,45 @@ impl Engine for ReferenceEngine {
             self.updates.load(parameter, (entry.index, entry.place), data)?;
         }
         self.updates.count = updates;
+        Ok(())
+    }
+
+    fn move_average(&mut self, share: f64) -> Result<()> {
+        if self.average.is_empty() {
+            let copy = |variable: &Var| Ok(variable.as_detached_tensor().copy()?);
+            self.average = self.variables.iter().map(copy).collect::<Result<_>>()?;
+            return Ok(());
+        }
+        for (average, variable) in self.average.iter_mut().zip(&self.variables) {
+            let rest = (variable.as_detached_tensor() - &*average)?;
+            *average = (&*average + rest.affine(share, 0.0)?)?;
+        }
+        Ok(())
+    }
+
+    fn has_average(&self) -> bool {
+        !self.average.is_empty()
+    }
+
+    fn exchange_average(&mut self) -> Result<()> {
+        self.cache = None;
+        for (average, variable) in self.average.iter_mut().zip(&self.variables) {
+            let values = variable.as_detached_tensor().copy()?;
+            variable.set(average)?;
+            *average = values;
+        }
+        Ok(())
+    }
+
+    fn average_tensor(&self, place: usize) -> Result<Vec<f32>> {
+        self.average.get(place).map_or(Ok(Vec::new()), numbers)
+    }
+
+    fn load_average(&mut self, tensors: &dyn Tensors) -> Result<()> {
+        let ordered = Ordered::new(names_and_shapes(&self.list), tensors, AVERAGE)?;
+        let place = |place| self.placed(&ordered, place, place);
+        let average = (0..self.list.len()).map(place).collect::<Result<_>>()?;
+        self.average = average;
         Ok(())
     }
 }

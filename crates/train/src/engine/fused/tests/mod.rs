@@ -8,6 +8,7 @@ mod failures;
 mod gradients;
 mod statistics;
 mod steps;
+mod switches;
 
 use candle_core::DType;
 use cuvee_kernels::bf16;

@@ -7,6 +7,7 @@ mod failures;
 mod generation;
 mod gradients;
 mod steps;
+mod switches;
 mod variance;
 
 use cuvee_mixer::DomainId;
@@ -26,6 +27,10 @@ fn train(micro_batch: usize) -> TrainSpec {
 /// An engine whose parameters are of ordinary size, so that no gradient is small by accident of the
 /// start.
 fn engine(tied: bool, micro_batch: usize, dtype: DType) -> ReferenceEngine {
+    engine_with(tied, &train(micro_batch), dtype)
+}
+
+fn engine_with(tied: bool, train: &TrainSpec, dtype: DType) -> ReferenceEngine {
     let mut tensors = initial_parameters(&model(tied), 1);
     for tensor in &mut tensors {
         if tensor.shape.len() == 2 {
@@ -34,7 +39,7 @@ fn engine(tied: bool, micro_batch: usize, dtype: DType) -> ReferenceEngine {
             tensor.data.iter_mut().enumerate().for_each(|(i, x)| *x += 0.1 * (i as f32 - 3.0));
         }
     }
-    engine_of(&model(tied), &train(micro_batch), tensors, dtype)
+    engine_of(&model(tied), train, tensors, dtype)
 }
 
 fn engine_of(
