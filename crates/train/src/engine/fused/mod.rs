@@ -45,7 +45,7 @@ use super::tensors::{STATE, state_names};
 use super::{Engine, KernelTime, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
-use crate::model::{ModelConfig, ParameterInfo, names_and_shapes};
+use crate::model::{ModelConfig, ParameterInfo, Rotary, names_and_shapes};
 use crate::optim::{Optimizer, Update, build_optimizer, clip_scale};
 use crate::spec::{Precision, TrainSpec};
 use crate::tensor::{NamedTensor, Ordered, Tensors};
@@ -142,7 +142,7 @@ impl<K: Backend> FusedEngine<K> {
             workers: (0..kernels.workers()).map(|_| WorkerSlice::new()).collect(),
             gradients: Vec::new(),
             parameters: own,
-            rotations: Rotations::new(0, model.head_dim, model.rope_theta),
+            rotations: rotations(0, model),
             optimizer: build_optimizer(train),
             updates: 0,
             kernels,
@@ -163,7 +163,7 @@ impl<K: Backend> FusedEngine<K> {
     fn reach(&mut self, context: usize) {
         if self.rotations.positions() < context {
             let positions = context.next_power_of_two().min(self.model.max_context).max(context);
-            self.rotations = Rotations::new(positions, self.model.head_dim, self.model.rope_theta);
+            self.rotations = rotations(positions, &self.model);
         }
     }
 
@@ -352,6 +352,12 @@ impl<K: Backend> FusedEngine<K> {
         self.clock.lap(KernelKind::Update);
         result
     }
+}
+
+/// The rotations of the first `positions` positions.
+fn rotations(positions: usize, model: &ModelConfig) -> Rotations {
+    let Rotary { frequencies, scale } = model.rotary();
+    Rotations::new(positions, &frequencies, scale)
 }
 
 /// Fills `parameters` from tensors that are the model's, one by one.
