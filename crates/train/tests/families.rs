@@ -166,7 +166,11 @@ fn every_family_trains_and_its_export_computes_the_same() {
             assert_eq!(name(&out), name(case.folder.path()), "what was read is written");
             let prompt = &ids(&case.model())[..24];
             let expected = engine.all_logits(prompt).unwrap();
-            let again = Case { name: String::new(), folder: tempfile::tempdir().unwrap(), expected: BTreeMap::new() };
+            let again = Case {
+                name: String::new(),
+                folder: tempfile::tempdir().unwrap(),
+                expected: BTreeMap::new(),
+            };
             for file in ["config.json", "model.safetensors"] {
                 fs::copy(out.join(file), again.folder.path().join(file)).unwrap();
             }

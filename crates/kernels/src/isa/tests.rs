@@ -98,10 +98,10 @@ where
     let (mut scales, mut gradients) = (vec![0.0; 3 * n], vec![0.0; 3 * 40]);
     let (stride, kept_stride) = (normed.stride(), kept.stride());
     head_norm(norm, normed.data_mut(), stride, kept.data_mut(), kept_stride, &mut scales);
-    let mut d = matrix::<E>(n, 80, 16);
-    let d_rows = d.data_mut();
+    let mut d_normed = matrix::<E>(n, 80, 16);
+    let d_rows = d_normed.data_mut();
     head_norm_backward(norm, 7, kept.data(), kept_stride, &scales, d_rows, stride, &mut gradients);
-    all.push(("QK-norm", [flat(&normed), scales, flat(&d), gradients].concat()));
+    all.push(("QK-norm", [flat(&normed), scales, flat(&d_normed), gradients].concat()));
 
     let (mut gate_up, mut h) = (matrix::<E>(n, 2 * d, 4), Matrix::<E>::zeros(n, d));
     swiglu(&gate_up, &mut h, n);

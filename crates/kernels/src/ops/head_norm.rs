@@ -1,6 +1,6 @@
-//! RMSNorm of each head's queries and keys, before they are rotated (QK-norm; Henry et al., 2020; as
-//! Qwen3 has it): y = x / √(mean x² + ε) · gain, one gain for all query heads and one for all key
-//! heads.
+//! RMSNorm of each head's queries and keys, before they are rotated (QK-norm; Henry et al., 2020;
+//! as Qwen3 has it): y = x / √(mean x² + ε) · gain, one gain for all query heads and one for all
+//! key heads.
 
 use crate::dot::dot;
 use crate::element::Element;
@@ -64,9 +64,9 @@ multiversion! {
     }
 }
 
-/// The gradient of [`head_norm`] in rows that are sequences of `context` rows: replaces the queries'
-/// and keys' gradient dy in `d_rows` by dx, and `gain_gradients`, `[n / context, 2e]`, gets one
-/// gradient of both gains a sequence:
+/// The gradient of [`head_norm`] in rows that are sequences of `context` rows: replaces the
+/// queries' and keys' gradient dy in `d_rows` by dx, and `gain_gradients`, `[n / context, 2e]`,
+/// gets one gradient of both gains a sequence:
 ///
 /// ```text
 /// dx            = s · (dy · gain − x · s² · mean(x · dy · gain))

@@ -29,13 +29,15 @@ where
     for (sequences, context, heads) in SHAPES {
         let (n, e, normed) = (sequences * context, heads.dim, heads.query + heads.kv);
         let width = normed * e;
-        let what = |part: &str| format!("{part} of {sequences}·{context}, {heads:?} in {}", E::NAME);
+        let what =
+            |part: &str| format!("{part} of {sequences}·{context}, {heads:?} in {}", E::NAME);
         // Memory for more rows than there are.
         let start = random_matrix::<E>(n + 1, heads.columns(), 1.0, 1);
         let values = random(2 * e, 2);
         let mut gains = kernels.floats(2 * e);
         kernels.write(&mut gains, 0, &values);
-        let (mut qkv, mut kept) = (kernels.activations(n + 1, heads.columns()), kernels.activations(n + 1, width));
+        let (mut qkv, mut kept) =
+            (kernels.activations(n + 1, heads.columns()), kernels.activations(n + 1, width));
         for row in 0..n + 1 {
             qkv.row_mut(row).copy_from_slice(start.row(row));
         }
@@ -79,9 +81,7 @@ where
         let dy = part(&d_qkv);
         let [dx, dq, dk] = gradients(&expected, &dy, [&x, &q, &k]);
         let mut sums = kernels.floats(sequences * 2 * e);
-        kernels.head_norm_backward(
-            n, context, heads, &gains, &kept, &scale, &mut d_qkv, &mut sums,
-        );
+        kernels.head_norm_backward(n, context, heads, &gains, &kept, &scale, &mut d_qkv, &mut sums);
         assert_eq!(values_and_beyond(&d_qkv), before, "{}", what("gradients of values"));
         // As of RMSNorm, of terms with up to 2e + 16 roundings; then the result's own.
         let gain = |i: usize| {
@@ -98,7 +98,8 @@ where
 
         // The gains' gradients come sequence by sequence; autograd gives their sum.
         let each: Vec<f64> = wide(&sums[..]);
-        let found: Vec<f64> = (0..2 * e).map(|i| each.iter().skip(i).step_by(2 * e).sum()).collect();
+        let found: Vec<f64> =
+            (0..2 * e).map(|i| each.iter().skip(i).step_by(2 * e).sum()).collect();
         let size = |i: usize| -> f64 {
             let own = |at: usize| {
                 let head = at / e % normed;
@@ -108,9 +109,7 @@ where
             terms.map(|at| (dy[at] * x0[at]).abs() * s[at / e]).sum()
         };
         let terms = (context * heads.query.max(heads.kv)) as f64;
-        close(&what("gains"), &found, &[dq, dk].concat(), |i| {
-            (relative + terms * U32) * size(i)
-        });
+        close(&what("gains"), &found, &[dq, dk].concat(), |i| (relative + terms * U32) * size(i));
         // A sequence's are those of its rows alone.
         for (sequence, found) in sums.chunks(2 * e).enumerate() {
             let (stride, kept_stride) = (start.stride(), kept.stride());
@@ -140,23 +139,23 @@ fn head_norms_match_autograd_both_ways_sequence_by_sequence() {
 
 #[test]
 fn head_norms_match_central_differences() {
-    let (n, heads) = (3, Heads { query: 2, kv: 1, dim: 10 });
-    let (width, columns) = (30, heads.columns());
+    const HEADS: Heads = Heads { query: 2, kv: 1, dim: 10 };
+    fn norm(gains: &[f32]) -> HeadNorm<'_> {
+        HeadNorm { heads: HEADS, gains, eps: EPS }
+    }
+    let n = 3;
+    let (width, columns) = (30, HEADS.columns());
     let weights = random_matrix::<f32>(n, columns, 1.0, 5);
     // One vector: queries, keys and values, then the gains.
     let at: Vec<f32> = random(n * columns + 20, 6);
-    let norm = |gains| HeadNorm { heads, gains, eps: EPS };
     let run = |at: &[f32]| {
         let (x, gains) = at.split_at(n * columns);
-        let (mut rows, mut kept, mut scale) =
-            (x.to_vec(), vec![0.0; n * width], vec![0.0; n * 3]);
+        let (mut rows, mut kept, mut scale) = (x.to_vec(), vec![0.0; n * width], vec![0.0; n * 3]);
         head_norm(norm(gains), &mut rows, columns, &mut kept, width, &mut scale);
         (rows, kept, scale)
     };
     let weights = rows(&weights);
-    let loss = |at: &[f32]| {
-        run(at).0.iter().zip(&weights).map(|(&y, w)| f64::from(y) * w).sum()
-    };
+    let loss = |at: &[f32]| run(at).0.iter().zip(&weights).map(|(&y, w)| f64::from(y) * w).sum();
     let (_, kept, scale) = run(&at);
     let mut d: Vec<f32> = weights.iter().map(|&w| w as f32).collect();
     let mut gains = vec![0.0; 20];

@@ -169,7 +169,8 @@ where
         for (turn, dy) in matrices.iter().enumerate() {
             kernels.bias_gradient(rows, dy, &gradient, turn);
         }
-        let all: Vec<f64> = matrices.iter().flat_map(|dy| own_rows(dy)[..rows * columns].to_vec()).collect();
+        let all: Vec<f64> =
+            matrices.iter().flat_map(|dy| own_rows(dy)[..rows * columns].to_vec()).collect();
         let terms = |i: usize| all.iter().skip(i).step_by(columns);
         let expected: Vec<f64> = (0..columns).map(|i| terms(i).sum()).collect();
         let what = format!("a bias of {columns} in {}", E::NAME);

@@ -5,9 +5,9 @@
 //! 5: "rope_parameters": {"rope_theta": 5e5, "rope_type": …, …}
 //! ```
 //!
-//! Where a file has both, transformers 5 decides: `rope_scaling` if there is anything in it, and the
-//! `rope_theta` inside goes before the one outside. Keys that a type does not use are left alone, as
-//! there.
+//! Where a file has both, it is as in transformers 5: `rope_scaling` if there is anything in it,
+//! and the `rope_theta` inside goes before the one outside. Keys that a type does not use are left
+//! alone, as there.
 
 use serde_json::{Map, Value, json};
 
@@ -123,9 +123,9 @@ impl<'a> Inside<'a> {
     }
 
     fn wrong(&self, name: &str, expected: &str) -> TrainError {
-        let found = self.get(name).map_or(format!("no `{name}`"), |value| {
-            format!("\"{name}\": {}", shown(value))
-        });
+        let found = self
+            .get(name)
+            .map_or(format!("no `{name}`"), |value| format!("\"{name}\": {}", shown(value)));
         self.file.unsupported(self.key, format!("{expected} `{name}` in it"), Some(found))
     }
 
@@ -168,9 +168,8 @@ impl<'a> Inside<'a> {
             // The type says more than the first of its keys.
             return Ok(());
         }
-        let unknown = |(name, value): &(&String, &Value)| {
-            !value.is_null() && !KNOWN.contains(&name.as_str())
-        };
+        let unknown =
+            |(name, value): &(&String, &Value)| !value.is_null() && !KNOWN.contains(&name.as_str());
         match self.map.iter().find(unknown) {
             None => Ok(()),
             Some((name, _)) => Err(self.wrong(name, "no")),

@@ -367,7 +367,10 @@ fn rope_is_read_as_transformers_reads_either_layout() {
     assert_eq!(read(json!({"rope_parameters": parameters})), plain(5e5));
     assert_eq!(read(json!({"rope_parameters": {"rope_type": "default"}})).0, 12345.6789);
     assert_eq!(read(json!({"rope_parameters": {}, "rope_scaling": {}})).0, 12345.6789);
-    assert_eq!(read(json!({"rope_theta": 7, "rope_scaling": {"rope_type": "default"}})), plain(7.0));
+    assert_eq!(
+        read(json!({"rope_theta": 7, "rope_scaling": {"rope_type": "default"}})),
+        plain(7.0)
+    );
     let both = json!({"rope_parameters": parameters,
                       "rope_scaling": {"type": "linear", "factor": 2}});
     assert_eq!(read(both), (12345.6789, linear));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cuvee_words::printable_path;
 use serde::{Deserialize, Serialize};
 
-use super::family::Family;
+use super::family::{Arithmetic, Family, Switch};
 use super::preset::{Preset, PresetShape};
 use super::rope::{RopeScaling, Rotary};
 use crate::error::{Result, TrainError};
@@ -377,18 +377,19 @@ impl ModelConfig {
         if self.sliding_window == Some(0) {
             return misfit("sliding_window", "at least 1".to_owned(), "0".to_owned());
         }
-        match (Family::of(self), self.family) {
+        let arithmetic = self.arithmetic();
+        match (Family::of(&arithmetic), self.family) {
             (Err(switch), _) => {
-                let others = ["qk_norm", "qkv_bias", "nope_layers", "sliding_window"];
-                let others: Vec<&str> =
-                    others.into_iter().filter(|other| *other != switch && self.has(other)).collect();
+                let on = |other: &Switch| *other != switch && arithmetic[*other as usize];
+                let others: Vec<_> =
+                    Switch::ALL.into_iter().filter(on).map(Switch::field).collect();
                 let expected = format!(
                     "none beside {}, since no family that transformers loads has both",
                     others.join(" and ")
                 );
-                misfit(switch, expected, "both".to_owned())
+                misfit(switch.field(), expected, "both".to_owned())
             }
-            (Ok(fits), Some(named)) => named.lacks(self).and_then(|lack| {
+            (Ok(fits), Some(named)) => named.lacks(&arithmetic).and_then(|lack| {
                 let expected = format!("`{}`, which has the model's arithmetic", fits.model_type());
                 misfit("family", expected, format!("`{}`, which {lack}", named.model_type()))
             }),
@@ -396,21 +397,21 @@ impl ModelConfig {
         }
     }
 
-    /// Whether a switch of this name is on.
-    fn has(&self, switch: &str) -> bool {
-        match switch {
-            "qk_norm" => self.qk_norm,
-            "qkv_bias" => self.qkv_bias,
-            "nope_layers" => !self.nope_layers.is_empty(),
-            _ => self.sliding_window.is_some(),
-        }
+    /// Which switches are on.
+    fn arithmetic(&self) -> Arithmetic {
+        Switch::ALL.map(|switch| match switch {
+            Switch::QkNorm => self.qk_norm,
+            Switch::QkvBias => self.qkv_bias,
+            Switch::NopeLayers => !self.nope_layers.is_empty(),
+            Switch::SlidingWindow => self.sliding_window.is_some(),
+        })
     }
 
     /// The same model, exported as `family`; `None`: as the first family with its arithmetic.
     #[must_use]
     pub fn exported_as(mut self, family: Option<Family>) -> Self {
         // A model that is one of the family anyway is equal to one that nobody named.
-        self.family = family.filter(|named| Family::of(&self) != Ok(*named));
+        self.family = family.filter(|named| Family::of(&self.arithmetic()) != Ok(*named));
         self
     }
 
@@ -421,7 +422,7 @@ impl ModelConfig {
     pub fn export_family(&self) -> Result<Family> {
         self.validate()?;
         // A model that fits together has one.
-        Ok(self.family.or(Family::of(self).ok()).unwrap_or(Family::Llama))
+        Ok(self.family.or(Family::of(&self.arithmetic()).ok()).unwrap_or(Family::Llama))
     }
 
     /// The longest sequence that is computed as the model means it: within its context and within
@@ -609,7 +610,10 @@ mod tests {
         assert_eq!(resolve(ModelSpec::default(), 8).unwrap(), qwen);
         let spec = ModelSpec { qk_norm: Some(false), ..ModelSpec::default() };
         let message = resolve(spec, 8).unwrap_err().to_string();
-        assert!(message.contains("model.qk_norm: expected true, as in the pretrained"), "{message}");
+        assert!(
+            message.contains("model.qk_norm: expected true, as in the pretrained"),
+            "{message}"
+        );
         let scaling = Some(RopeScaling::Linear { factor: 2.0 });
         let spec = ModelSpec { rope_scaling: scaling, ..ModelSpec::default() };
         let message = resolve(spec, 8).unwrap_err().to_string();
@@ -637,8 +641,17 @@ mod tests {
         assert_eq!(
             keys,
             [
-                "vocab_size", "dim", "layers", "heads", "kv_heads", "head_dim", "ffn",
-                "max_context", "rope_theta", "norm_eps", "tied"
+                "vocab_size",
+                "dim",
+                "layers",
+                "heads",
+                "kv_heads",
+                "head_dim",
+                "ffn",
+                "max_context",
+                "rope_theta",
+                "norm_eps",
+                "tied"
             ]
         );
         assert_eq!(serde_json::from_value::<ModelConfig>(json).unwrap(), ModelConfig::small());

@@ -144,7 +144,8 @@ impl RopeScaling {
             Self::Yarn(yarn) => positive("factor", yarn.factor)
                 .or_else(|| positive("beta_slow", yarn.beta_slow))
                 .or_else(|| {
-                    let expected = format!("a beta_fast of at least beta_slow = {}", yarn.beta_slow);
+                    let expected =
+                        format!("a beta_fast of at least beta_slow = {}", yarn.beta_slow);
                     let fast = yarn.beta_fast;
                     (!(fast.is_finite() && fast >= yarn.beta_slow))
                         .then(|| (expected, fast.to_string()))
@@ -203,9 +204,11 @@ impl YarnScaling {
         };
         // A weight of 0 is as none, as in transformers.
         let given = |weight: Option<f64>| weight.filter(|weight| *weight != 0.0);
-        self.attention_factor.unwrap_or_else(|| match (given(self.mscale), given(self.mscale_all_dim)) {
-            (Some(weight), Some(all)) => scale(weight) / scale(all),
-            _ => scale(1.0),
+        self.attention_factor.unwrap_or_else(|| {
+            match (given(self.mscale), given(self.mscale_all_dim)) {
+                (Some(weight), Some(all)) => scale(weight) / scale(all),
+                _ => scale(1.0),
+            }
         })
     }
 }
@@ -286,7 +289,8 @@ mod tests {
             assert_eq!(serde_json::from_value::<RopeScaling>(json.clone()).unwrap(), scaling);
             assert!(json.get("attention_factor").is_none(), "{json}");
         }
-        let unknown = serde_json::json!({"rope_type": "linear", "factor": 2.0, "short_factor": 1.0});
+        let unknown =
+            serde_json::json!({"rope_type": "linear", "factor": 2.0, "short_factor": 1.0});
         assert!(serde_json::from_value::<RopeScaling>(unknown).is_err());
         let dynamic = serde_json::json!({"rope_type": "dynamic", "factor": 2.0});
         let message = serde_json::from_value::<RopeScaling>(dynamic).unwrap_err().to_string();

@@ -163,12 +163,7 @@ impl<K: Backend> Work<K> {
 
     /// The gradients of the norms' gains of one sequence, `[d]` or `[2e]` each, after a backward
     /// pass.
-    pub(super) fn gains(
-        &self,
-        kernels: &K,
-        model: &ModelConfig,
-        sequence: usize,
-    ) -> Vec<Vec<f32>> {
+    pub(super) fn gains(&self, kernels: &K, model: &ModelConfig, sequence: usize) -> Vec<Vec<f32>> {
         let Some(gradients) = &self.gradients else { return Vec::new() };
         let read = |gains: &K::Floats, width: usize| {
             kernels.read(gains, sequence * width..(sequence + 1) * width)

@@ -81,7 +81,9 @@ impl RotaryTables {
             .flat_map(|position| both_halves().map(move |frequency| position as f64 * frequency))
             .collect();
         let angles_te = Tensor::from_vec(angles, (positions, self.model.head_dim), &self.device)?;
-        let scaled = |x_te: Tensor| Ok(x_te.affine(scale, 0.0)?.to_dtype(self.dtype)?);
+        let scaled = |x_te: Tensor| -> Result<Tensor> {
+            Ok(x_te.affine(scale, 0.0)?.to_dtype(self.dtype)?)
+        };
         Ok((scaled(angles_te.cos()?)?, scaled(angles_te.sin()?)?))
     }
 

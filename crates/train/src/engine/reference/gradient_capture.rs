@@ -2,9 +2,9 @@
 //!
 //! There are two ways. A *leaf* is a normalisation gain, or a bias, with a row for every position
 //! instead of one for all: its gradient, summed over a sequence's rows, is that sequence's own
-//! gradient of the gain, and summed over all rows the parameter's. A gradient hook (`gradient_hook`) shows the
-//! gradient of a matrix product's output: the ghost estimator keeps it, the sketch reduces it on
-//! the spot.
+//! gradient of the gain, and summed over all rows the parameter's. A gradient hook
+//! (`gradient_hook`) shows the gradient of a matrix product's output: the ghost estimator keeps it,
+//! the sketch reduces it on the spot.
 //!
 //! Costs: a leaf is one copy of what it scales, `[n, d]`, or is added to; a hook one of a layer's
 //! output, `[n, o]`. Ghost keeps the inputs and the output gradients of all its layers for as long

@@ -12,9 +12,9 @@
 //! micro-batches then run one after the other and `train.threads` is without effect. Both give the
 //! same bits; the first is the faster one.
 //!
-//! The backward pass gives each sequence's own gradient of the normalisation gains (and biases) and adds them
-//! up, whether or not anything is collected from them, so that [`Engine::collect`] changes no bit
-//! of what is trained.
+//! The backward pass gives each sequence's own gradient of the normalisation gains and the biases,
+//! and adds them up, whether or not anything is collected from them, so that [`Engine::collect`]
+//! changes no bit of what is trained.
 //!
 //! Costs: the parameters once; from the first update on the optimizer's state; while training, for
 //! each micro-batch that runs at the time, the graph of its activations and one set of gradients.

@@ -11,8 +11,8 @@
 //! the unbiased sample variance, summed over the parameters. Both sums add up over micro-batches,
 //! in the batch's order, in f64: v² is the difference of two numbers that may be close.
 //!
-//! - Norm layers looks at the normalisation gains, those of queries and keys among them. It costs sums of what the backward pass has
-//!   anyway.
+//! - Norm layers looks at the normalisation gains, those of queries and keys among them. It costs
+//!   sums of what the backward pass has anyway.
 //! - Ghost looks at the projections of attention and feed-forward; not at embedding, head, norms
 //!   and biases. It costs a second weight gradient and, for each sequence and layer, T² (i + o)
 //!   products; and a copy of the projections' gradient for each domain, in f64.

@@ -23,9 +23,7 @@ fn looks_at(estimator: VarianceEstimator, info: &ParameterInfo) -> bool {
     let norm = matches!(info.kind, AttentionNorm | FfnNorm | Norm | QueryNorm | KeyNorm);
     match estimator {
         VarianceEstimator::NormLayers => norm,
-        VarianceEstimator::Ghost => {
-            info.shape.len() == 2 && !matches!(info.kind, Embedding | Head)
-        }
+        VarianceEstimator::Ghost => info.shape.len() == 2 && !matches!(info.kind, Embedding | Head),
         VarianceEstimator::Sketch | VarianceEstimator::Exact => true,
     }
 }
