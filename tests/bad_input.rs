@@ -436,3 +436,24 @@ fn a_domain_that_will_not_be_drawn_is_said_in_the_plan() {
     );
     assert!(!said.contains("note: `prose`"), "{said}");
 }
+
+#[test]
+fn arithmetic_that_no_family_has_and_rope_types_that_are_unknown() {
+    let with = |keys: &str| refuses(2, "preset = \"xs\"", &format!("preset = \"xs\"\n{keys}")).1;
+    contains(
+        &with("qk_norm = true\nqkv_bias = true"),
+        &["model.qkv_bias", "none beside qk_norm", "transformers"],
+    );
+    contains(
+        &with("qk_norm = true\nfamily = \"llama\""),
+        &["model.family", "`qwen3`", "`llama`, which has no norms of queries and keys"],
+    );
+    contains(
+        &with("rope_scaling = { rope_type = \"dynamic\", factor = 2.0 }"),
+        &["config.toml:", "dynamic", "yarn"],
+    );
+    contains(
+        &with("rope_scaling = { rope_type = \"linear\", factor = 0.0 }"),
+        &["model.rope_scaling", "a factor above 0, found 0"],
+    );
+}

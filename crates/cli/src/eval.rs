@@ -21,7 +21,7 @@ use crate::session::{Interrupted, Session};
 /// What `eval` is asked to do.
 #[derive(clap::Args, Debug, Clone)]
 pub struct EvalArgs {
-    /// A run folder, a checkpoint, an export, any Hugging Face Llama folder, or a Llama's name
+    /// A run folder, a checkpoint, an export, a Hugging Face model folder, or a model's name
     /// on the Hub
     pub checkpoint: PathBuf,
     /// The config whose domains are evaluated (default: the run's own)
@@ -76,7 +76,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
         );
     }
 
-    let context = args.context.unwrap_or(config.train.context).min(engine.model().max_context);
+    let context = args.context.unwrap_or(config.train.context).min(engine.model().longest());
     let sequences = args.sequences.unwrap_or(config.eval.sequences);
     if context == 0 || sequences == 0 {
         return Err(ConfigError(format!(

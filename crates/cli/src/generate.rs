@@ -13,7 +13,7 @@ use crate::session::{Interrupted, Session, write_stdout};
 /// What `generate` is asked to do.
 #[derive(clap::Args, Debug, Clone)]
 pub struct GenerateArgs {
-    /// A run folder, a checkpoint, an export, any Hugging Face Llama folder, or a Llama's name
+    /// A run folder, a checkpoint, an export, a Hugging Face model folder, or a model's name
     /// on the Hub
     pub checkpoint: PathBuf,
     /// The text to continue

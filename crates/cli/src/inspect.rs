@@ -7,7 +7,7 @@ use cuvee_data::{Inspection, Manifest, Split};
 use cuvee_report::{bytes, count, thousands};
 use cuvee_search::law::LAWS;
 use cuvee_search::proposal::PROPOSALS;
-use cuvee_train::{checkpoint, hf};
+use cuvee_train::{ModelConfig, RopeScaling, checkpoint, hf};
 use cuvee_words::{counted, plural, printable_path};
 use serde_json::{Value, json};
 
@@ -229,11 +229,35 @@ fn run_folder(path: &Path) -> anyhow::Result<(String, Value)> {
     ))
 }
 
+/// What a model has that a plain Llama has not, a line; nothing of a plain one.
+fn more_of(model: &ModelConfig) -> String {
+    let mut more = Vec::new();
+    if model.qk_norm {
+        more.push("norms of queries and keys".to_owned());
+    }
+    if model.qkv_bias {
+        more.push("biases of queries, keys and values".to_owned());
+    }
+    if !model.nope_layers.is_empty() {
+        let layers: Vec<String> = model.nope_layers.iter().map(usize::to_string).collect();
+        let noun = plural(layers.len(), "layer");
+        more.push(format!("no rotary positions in {noun} {}", layers.join(", ")));
+    }
+    if let Some(window) = model.sliding_window {
+        more.push(format!("a sliding window of {window}"));
+    }
+    if model.rope_scaling != RopeScaling::Default {
+        more.push(format!("rope {}", json!(model.rope_scaling)));
+    }
+    if more.is_empty() { String::new() } else { format!("  {}\n", more.join("; ")) }
+}
+
 fn model_folder(path: &Path) -> anyhow::Result<(String, Value)> {
     let model = hf::read_config(path)?;
     let mut text = format!(
-        "{}: LlamaForCausalLM, {}\n  {}, width {}, {} over {}, feed-forward {}, vocabulary {}, context {}, {} head\n",
+        "{}: {}, {}\n  {}, width {}, {} over {}, feed-forward {}, vocabulary {}, context {}, {} head\n",
         printable_path(path),
+        model.export_family()?.architecture(),
         short(model.parameters(), "parameter"),
         counted(model.layers, "layer"),
         model.dim,
@@ -244,6 +268,7 @@ fn model_folder(path: &Path) -> anyhow::Result<(String, Value)> {
         model.max_context,
         if model.tied { "tied" } else { "untied" },
     );
+    text.push_str(&more_of(&model));
     let state =
         if path.join("state.json").is_file() { Some(checkpoint::load_state(path)?) } else { None };
     if let Some(state) = &state {

@@ -1,5 +1,5 @@
-//! Finds the model that a path means: a run folder, one of its checkpoints, an export, any Hugging
-//! Face Llama folder, or the name of one on the Hub.
+//! Finds the model that a path means: a run folder, one of its checkpoints, an export, a Hugging
+//! Face model folder, or the name of one on the Hub.
 
 use std::path::{Path, PathBuf};
 
@@ -144,7 +144,7 @@ impl ModelSource {
     /// The engine that `train` names with the model's parameters in it, not meant for training.
     ///
     /// # Errors
-    /// A config or tensor that is not a Llama's, by name; an engine or a device that cannot be had.
+    /// A config or tensor of another arithmetic, by name; an engine or a device that cannot be had.
     pub fn engine(&self, train: &TrainSpec, session: &Session) -> anyhow::Result<Box<dyn Engine>> {
         let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
         let model = hf::read_config(&self.folder)?;

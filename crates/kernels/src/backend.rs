@@ -147,6 +147,25 @@ pub trait Backend: Send + Sync + 'static {
         y_no: &mut Self::Activations,
     );
 
+    /// y ← x Wᵀ + bias.
+    fn linear_biased(
+        &self,
+        rows: usize,
+        x_ni: &Self::Activations,
+        w: &Self::Matrix,
+        bias_o: &Self::Floats,
+        y_no: &mut Self::Activations,
+    );
+
+    /// The gradient of a bias += the rows of dy.
+    fn bias_gradient(
+        &self,
+        rows: usize,
+        dy_no: &Self::Activations,
+        gradient_o: &Self::Gradient,
+        turn: usize,
+    );
+
     /// y ← residual + x Wᵀ.
     fn linear_residual(
         &self,
@@ -193,6 +212,36 @@ pub trait Backend: Send + Sync + 'static {
         dw_oi: &Self::Gradient,
         turn: usize,
         workspace: &mut Self::Workspace,
+    );
+
+    /// [`crate::head_norm`]: each query and key of `qkv` ← its RMSNorm. `kept`, `[n, (H + G) e]`, ←
+    /// what they were, `scale`, `[n, H + G]`, ← what they were divided by, inverted. `gains` are
+    /// the queries' and the keys', `[2e]`.
+    #[allow(clippy::too_many_arguments)]
+    fn head_norm(
+        &self,
+        rows: usize,
+        heads: Heads,
+        gains: &Self::Floats,
+        eps: f32,
+        qkv: &mut Self::Activations,
+        kept: &mut Self::Activations,
+        scale: &mut Self::Floats,
+    );
+
+    /// [`crate::head_norm_backward`]: `d_qkv` ← the gradient before the norm, given that behind it.
+    /// `gains_b2e` ← each sequence's gradient of the gains.
+    #[allow(clippy::too_many_arguments)]
+    fn head_norm_backward(
+        &self,
+        rows: usize,
+        context: usize,
+        heads: Heads,
+        gains: &Self::Floats,
+        kept: &Self::Activations,
+        scale: &Self::Floats,
+        d_qkv: &mut Self::Activations,
+        gains_b2e: &mut Self::Floats,
     );
 
     /// [`crate::rotate`] on the queries and keys of `qkv`, whose rows are positions 0, 1 and so on
@@ -242,11 +291,12 @@ pub trait Backend: Send + Sync + 'static {
     /// their positions already.
     fn cache(&self, rows: usize, heads: Heads, qkv: &Self::Activations, cache: &mut Self::KvCache);
 
-    /// [`crate::attention_step`]: the attention of one new token, in row 0 of `qkv` and `out`.
+    /// [`crate::attention_step`]: the attention of one new token, in row 0 of `qkv` and `out`;
+    /// without `rotations` in a layer that has no rotary positions.
     fn attention_step(
         &self,
         heads: Heads,
-        rotations: &Rotations,
+        rotations: Option<&Rotations>,
         qkv: &mut Self::Activations,
         cache: &mut Self::KvCache,
         out: &mut Self::Activations,

@@ -15,8 +15,8 @@ use crate::buffer::{Buffer, Matrix};
 use crate::element::{Element, ElementType, RoundTo};
 use crate::gradient::Gradient;
 use crate::ops::{
-    self, AdamWStep, AttentionWorkspace, HeadWorkspace, Heads, KvCache, LinearWorkspace, MuonStep,
-    MuonWorkspace, PackedMatrix, Rotations, SgdStep, ZLoss,
+    self, AdamWStep, AttentionWorkspace, HeadNorm, HeadWorkspace, Heads, KvCache, LinearWorkspace,
+    MuonStep, MuonWorkspace, PackedMatrix, Rotations, SgdStep, ZLoss,
 };
 
 /// The backend on the processor, with activations of `E`.
@@ -171,6 +171,21 @@ where
         ops::linear(rows, x, w, y);
     }
 
+    fn linear_biased(
+        &self,
+        rows: usize,
+        x: &Matrix<E>,
+        w: &PackedMatrix<E>,
+        bias: &Buffer<f32>,
+        y: &mut Matrix<E>,
+    ) {
+        ops::linear_biased(rows, x, w, bias, y);
+    }
+
+    fn bias_gradient(&self, rows: usize, dy: &Matrix<E>, gradient: &Gradient, turn: usize) {
+        ops::bias_gradient(rows, dy, gradient, turn);
+    }
+
     fn linear_residual(
         &self,
         rows: usize,
@@ -210,6 +225,50 @@ where
         workspace: &mut CpuWorkspace<E>,
     ) {
         ops::linear_gradient(rows, dy, x, dw, turn, &mut workspace.linear);
+    }
+
+    fn head_norm(
+        &self,
+        rows: usize,
+        heads: Heads,
+        gains: &Buffer<f32>,
+        eps: f32,
+        qkv: &mut Matrix<E>,
+        kept: &mut Matrix<E>,
+        scale: &mut Buffer<f32>,
+    ) {
+        let (stride, kept_stride) = (qkv.stride(), kept.stride());
+        let rows = &mut qkv.data_mut()[..rows * stride];
+        let norm = HeadNorm { heads, gains, eps };
+        ops::head_norm(norm, rows, stride, kept.data_mut(), kept_stride, scale);
+    }
+
+    fn head_norm_backward(
+        &self,
+        rows: usize,
+        context: usize,
+        heads: Heads,
+        gains: &Buffer<f32>,
+        kept: &Matrix<E>,
+        scale: &Buffer<f32>,
+        d_qkv: &mut Matrix<E>,
+        gain_gradients: &mut Buffer<f32>,
+    ) {
+        let (stride, kept_stride) = (d_qkv.stride(), kept.stride());
+        let rows = &mut d_qkv.data_mut()[..rows * stride];
+        // What ε did is in the scale.
+        let norm = HeadNorm { heads, gains, eps: 0.0 };
+        let kept = kept.data();
+        ops::head_norm_backward(
+            norm,
+            context,
+            kept,
+            kept_stride,
+            scale,
+            rows,
+            stride,
+            gain_gradients,
+        );
     }
 
     fn rotate(
@@ -275,7 +334,7 @@ where
     fn attention_step(
         &self,
         heads: Heads,
-        rotations: &Rotations,
+        rotations: Option<&Rotations>,
         qkv: &mut Matrix<E>,
         cache: &mut KvCache<E>,
         out: &mut Matrix<E>,

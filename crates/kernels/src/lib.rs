@@ -128,7 +128,7 @@ pub use buffer::{Buffer, Matrix};
 pub use cpu::{Cpu, CpuWorkspace};
 pub use element::{Element, ElementType, RoundTo};
 pub use gemm::{
-    AddResidual, Epilogue, Panels, StoreF32, StoreRounded, multiply, multiply_transposed,
+    AddBias, AddResidual, Epilogue, Panels, StoreF32, StoreRounded, multiply, multiply_transposed,
 };
 pub use gradient::Gradient;
 pub use half::bf16;

@@ -149,7 +149,7 @@ pub fn generate(
     sampler: &Sampler,
     mut on_token: impl FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Vec<u32>> {
-    let context = engine.model().max_context;
+    let context = engine.model().longest();
     let mut tokens = prompt.to_vec();
     let mut start = tokens.len().saturating_sub(context);
     for _ in 0..limits.tokens {

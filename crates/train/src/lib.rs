@@ -61,7 +61,7 @@ pub use evaluate::{
 };
 pub use generate::{Limits, Sampler, SamplingSpec, generate};
 pub use hf::{read_safetensors, write_safetensors};
-pub use model::{ModelConfig, ModelSpec, Preset};
+pub use model::{Family, ModelConfig, ModelSpec, Preset, RopeScaling};
 pub use optim::{
     AdamW, Candle, Muon, Optimizer, OptimizerCost, OptimizerState, Sgd, Slot, StateTensors,
     Storage, Update, clip_scale, learning_rate, optimizer_cost, peak_learning_rate,

@@ -139,6 +139,36 @@ impl<E: Element> Epilogue<E> for StoreRounded<'_, E> {
     }
 }
 
+/// C ← A B + b in every row, rounded once to `E`: a linear layer with a bias.
+pub struct AddBias<'a, E> {
+    /// b, one number a column.
+    pub bias: &'a [f32],
+    /// C, `[rows, stride]`.
+    pub out: &'a mut [E],
+    /// Elements from one row to the next.
+    pub stride: usize,
+}
+
+impl<E> sealed::Sealed for AddBias<'_, E> {}
+
+impl<E: Element> Epilogue<E> for AddBias<'_, E> {
+    const ACCUMULATES: bool = false;
+
+    #[inline(always)]
+    fn store_row<const NR: usize>(
+        &mut self,
+        row: usize,
+        column: usize,
+        sums: &[f32; NR],
+        count: usize,
+        _: bool,
+    ) {
+        let mut new = *sums;
+        add_to(&mut new, &self.bias[column..][..count]);
+        store_rounded(&mut self.out[row * self.stride + column..][..count], &new, 1.0);
+    }
+}
+
 /// C ← R + A B in f32: the residual connection.
 pub struct AddResidual<'a> {
     /// R, `[rows, stride]`.

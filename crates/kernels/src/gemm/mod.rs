@@ -25,7 +25,7 @@ use crate::isa::{Isa, isa, multiversion};
 use microkernel::{LeftOperand, Tile, TileOutput, microkernel, tile_rows};
 use pack::pack_columns;
 
-pub use epilogue::{AddResidual, Epilogue, StoreF32, StoreRounded};
+pub use epilogue::{AddBias, AddResidual, Epilogue, StoreF32, StoreRounded};
 pub use pack::Panels;
 
 /// Units of the summed dimension in one pass, where the epilogue accumulates (K_C in BLIS). A panel

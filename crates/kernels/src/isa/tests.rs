@@ -87,8 +87,21 @@ where
 
     let mut rotated = matrix::<E>(n, 36, 3);
     let stride = rotated.stride();
-    rotate(rotated.data_mut(), stride, 2, 7, 3, &Rotations::new(9, 12, 100.0), false);
+    let frequencies: Vec<f64> = (0..6).map(|i| 100f64.powf(-f64::from(i) / 6.0)).collect();
+    rotate(rotated.data_mut(), stride, 2, 7, 3, &Rotations::new(9, &frequencies, 1.25), false);
     all.push(("rotary positions", flat(&rotated)));
+
+    // Heads of a whole 16 lanes and some more.
+    let (heads, gains) = (Heads { query: 2, kv: 1, dim: 20 }, flat(&matrix::<f32>(1, 40, 14)));
+    let norm = HeadNorm { heads, gains: &gains, eps: 1e-5 };
+    let (mut normed, mut kept) = (matrix::<E>(n, 80, 15), Matrix::<E>::zeros(n, 60));
+    let (mut scales, mut gradients) = (vec![0.0; 3 * n], vec![0.0; 3 * 40]);
+    let (stride, kept_stride) = (normed.stride(), kept.stride());
+    head_norm(norm, normed.data_mut(), stride, kept.data_mut(), kept_stride, &mut scales);
+    let mut d_normed = matrix::<E>(n, 80, 16);
+    let d_rows = d_normed.data_mut();
+    head_norm_backward(norm, 7, kept.data(), kept_stride, &scales, d_rows, stride, &mut gradients);
+    all.push(("QK-norm", [flat(&normed), scales, flat(&d_normed), gradients].concat()));
 
     let (mut gate_up, mut h) = (matrix::<E>(n, 2 * d, 4), Matrix::<E>::zeros(n, d));
     swiglu(&gate_up, &mut h, n);
@@ -179,7 +192,14 @@ where
         &panels,
         StoreRounded { out: rounded.data_mut(), stride },
     );
-    all.push(("products", [product, flat(&rounded)].concat()));
+    let mut biased = Matrix::<E>::zeros(n, 45);
+    let bias = flat(&matrix::<f32>(1, 45, 17));
+    let epilogue = AddBias { bias: &bias, out: biased.data_mut(), stride };
+    multiply(left.data(), left.stride(), n, &panels, epilogue);
+    let sums = kernels.gradient(1, 45);
+    kernels.bias_gradient(n, &biased, &sums, 0);
+    let sums = sums.read(0..45);
+    all.push(("products", [product, flat(&rounded), flat(&biased), sums].concat()));
 
     let heads = Heads { query: 2, kv: 1, dim: 6 };
     let (qkv, d_out) = (matrix::<E>(n, heads.columns(), 11), matrix::<E>(n, 12, 12));
@@ -207,9 +227,10 @@ where
         found.extend([flat(&out), log_sums.clone(), flat(&gradient)].concat());
     }
     let (mut cache, mut one) = (KvCache::default(), vec![E::default(); 12]);
-    let rotations = Rotations::new(3, 6, 100.0);
+    let rotations = Rotations::new(3, &[1.0, 0.2, 0.04], 1.0);
     for row in 0..3 {
-        attention_step(&mut qkv.row(row).to_vec(), heads, &rotations, &mut cache, &mut one);
+        let mut row = qkv.row(row).to_vec();
+        attention_step(&mut row, heads, Some(&rotations), &mut cache, &mut one);
     }
     let one: Vec<f32> = one.iter().map(|x| x.widen()).collect();
     all.push(("attention", [found, one].concat()));

@@ -34,23 +34,26 @@ impl<E: Element> KvCache<E> {
 
 /// Attention of the token that follows those in `cache`.
 ///
-/// Rotates the queries and keys of `qkv`, `[(H + 2G) e]`, to the token's position, appends its keys
-/// and values to the cache, and attends to all that it holds: `out` is `[H e]`. Agrees with
-/// [`crate::attention`] up to rounding.
+/// Rotates the queries and keys of `qkv`, `[(H + 2G) e]`, to the token's position, where the layer
+/// has `rotations`, appends its keys and values to the cache, and attends to all that it holds:
+/// `out` is `[H e]`. Agrees with [`crate::attention`] up to rounding.
 ///
 /// # Panics
 /// If `rotations` end before that position, or a slice is too short.
 pub fn attention_step<E: Element>(
     qkv: &mut [E],
     heads: Heads,
-    rotations: &Rotations,
+    rotations: Option<&Rotations>,
     cache: &mut KvCache<E>,
     out: &mut [E],
 ) {
     let (e, width) = (heads.dim, heads.kv * heads.dim);
     let position = cache.keys.len() / width;
     let columns = heads.columns();
-    rotate(&mut qkv[..columns], columns, position, 1, heads.query + heads.kv, rotations, false);
+    if let Some(rotations) = rotations {
+        let rotated = heads.query + heads.kv;
+        rotate(&mut qkv[..columns], columns, position, 1, rotated, rotations, false);
+    }
     let (queries, rest) = qkv[..columns].split_at(heads.query * e);
     let (keys, values) = rest.split_at(width);
     cache.keys.extend_from_slice(keys);

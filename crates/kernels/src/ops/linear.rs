@@ -6,9 +6,10 @@
 use crate::buffer::Matrix;
 use crate::element::{Element, RoundTo};
 use crate::gemm::{
-    AddResidual, Epilogue, Panels, StoreF32, StoreRounded, multiply, multiply_transposed,
+    AddBias, AddResidual, Epilogue, Panels, StoreF32, StoreRounded, multiply, multiply_transposed,
 };
 use crate::gradient::Gradient;
+use crate::isa::multiversion;
 
 /// A parameter W, `[o, i]`, packed as the right operand of both products that read it.
 pub struct PackedMatrix<E> {
@@ -62,6 +63,18 @@ pub(crate) fn linear<E: Element>(
 ) {
     let stride = y.stride();
     product(rows, x, &w.forward, StoreRounded { out: y.data_mut(), stride });
+}
+
+/// y ← x Wᵀ + bias, rounded once.
+pub(crate) fn linear_biased<E: Element>(
+    rows: usize,
+    x: &Matrix<E>,
+    w: &PackedMatrix<E>,
+    bias: &[f32],
+    y: &mut Matrix<E>,
+) {
+    let stride = y.stride();
+    product(rows, x, &w.forward, AddBias { bias, out: y.data_mut(), stride });
 }
 
 /// y ← residual + x Wᵀ in f32.
@@ -123,6 +136,33 @@ pub(crate) fn linear_gradient<E: Element>(
         let epilogue = StoreF32 { out: dw, stride: i, add };
         multiply_transposed(dy_part, dy.stride(), outputs.len(), inputs, epilogue, strip);
     });
+}
+
+/// The gradient of a bias, `[o]`, += the first `rows` rows of `dy`, in order, in turn `turn`.
+pub(crate) fn bias_gradient<E: Element>(
+    rows: usize,
+    dy: &Matrix<E>,
+    gradient: &Gradient,
+    turn: usize,
+) {
+    gradient.in_turn(turn, |_, sum, add| {
+        if !add {
+            sum.fill(0.0);
+        }
+        let stride = dy.stride();
+        add_rows(&dy.data()[..rows * stride], stride, sum);
+    });
+}
+
+multiversion! {
+    /// `sum` += each of `rows`, which are `stride` apart.
+    fn add_rows<E: Element>(rows: &[E], stride: usize, sum: &mut [f32]) {
+        for row in rows.chunks(stride) {
+            for (sum, x) in sum.iter_mut().zip(row) {
+                *sum += x.widen();
+            }
+        }
+    }
 }
 
 /// The first `rows` rows of `left` times a packed parameter.

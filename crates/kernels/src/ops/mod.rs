@@ -3,8 +3,9 @@
 //! | file | computes |
 //! |---|---|
 //! | `embedding` | rows of a table by token |
-//! | `linear` | y = x Wᵀ, and the gradients of x and W |
+//! | `linear` | y = x Wᵀ, with a bias or without, and the gradients of x, W and the bias |
 //! | `norm` | RMSNorm |
+//! | `head_norm` | RMSNorm of each head's queries and keys |
 //! | `rope` | rotary position embedding |
 //! | `attention` | causal attention of whole sequences |
 //! | `kv_cache` | attention of one new token over the keys and values before it |
@@ -27,6 +28,7 @@ mod attention;
 mod average;
 mod embedding;
 mod head;
+mod head_norm;
 mod kv_cache;
 mod linear;
 mod muon;
@@ -44,11 +46,12 @@ pub(crate) use average::move_average_parallel;
 pub(crate) use embedding::{embed, embed_backward, gain_gradient};
 pub use head::ZLoss;
 pub(crate) use head::{HeadWorkspace, head_backward, head_loss, head_turns};
+pub use head_norm::{HeadNorm, head_norm, head_norm_backward};
 pub use kv_cache::{KvCache, attention_step};
 pub use linear::PackedMatrix;
 pub(crate) use linear::{
-    LinearWorkspace, linear, linear_backward, linear_backward_f32, linear_f32, linear_gradient,
-    linear_residual,
+    LinearWorkspace, bias_gradient, linear, linear_backward, linear_backward_f32, linear_biased,
+    linear_f32, linear_gradient, linear_residual,
 };
 pub(crate) use muon::muon;
 pub use muon::{MuonStep, MuonWorkspace, orthogonalize};

@@ -10,9 +10,9 @@ use crate::lanes::LANES;
 pub struct Rotations {
     /// Width of a head, e.
     pub head_dim: usize,
-    /// cos(position · θ^(−2i/e)).
+    /// cos(position · frequency i), times the scale.
     pub cos: Vec<f32>,
-    /// sin of the same angle.
+    /// sin of the same angle, times the scale.
     pub sin: Vec<f32>,
 }
 
@@ -22,16 +22,16 @@ impl Rotations {
         self.cos.len() / (self.head_dim / 2).max(1)
     }
 
-    /// The first `positions` positions, for heads of width `head_dim`, which is even, and base
-    /// `theta`. Computed in f64 and rounded once.
-    pub fn new(positions: usize, head_dim: usize, theta: f64) -> Self {
-        let half = head_dim / 2;
-        let frequencies: Vec<f64> =
-            (0..half).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64)).collect();
+    /// The first `positions` positions of heads with a pair for each of `frequencies`, which turns
+    /// by so much from one position to the next and becomes `scale` times as long. Computed in f64
+    /// and rounded once.
+    pub fn new(positions: usize, frequencies: &[f64], scale: f64) -> Self {
         let angles = (0..positions)
             .flat_map(|t| frequencies.iter().map(move |frequency| t as f64 * frequency));
-        let (sin, cos) = angles.map(|angle| (angle.sin() as f32, angle.cos() as f32)).unzip();
-        Self { head_dim, cos, sin }
+        let (sin, cos) = angles
+            .map(|angle| ((angle.sin() * scale) as f32, (angle.cos() * scale) as f32))
+            .unzip();
+        Self { head_dim: 2 * frequencies.len(), cos, sin }
     }
 }
 
@@ -41,7 +41,7 @@ multiversion! {
     ///
     /// Rows are `[heads e]` or wider, `stride` apart, in sequences of `context` rows, whose
     /// positions are `first`, `first` + 1 and so on. `backward` rotates by the negative angle,
-    /// which is what backward does to the gradient.
+    /// which is what backward does to the gradient; a scale of the rotations stays as it is.
     ///
     /// # Panics
     /// If `rotations` end before the last position, or rows are shorter than their heads.

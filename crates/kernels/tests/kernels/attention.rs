@@ -7,8 +7,8 @@ use cuvee_kernels::{
 };
 
 use crate::tools::{
-    EXP, Kind, U32, flat, gradients, matches_differences, random, random_matrix, rows, rows_close,
-    rows_close_of, tensor, typical, variable, wide,
+    EXP, Kind, U32, flat, frequencies, gradients, matches_differences, random, random_matrix, rows,
+    rows_close, rows_close_of, tensor, typical, variable, wide,
 };
 
 /// Tokens and heads: below, at and beyond a tile (12), a block (120), two blocks; shared keys;
@@ -311,23 +311,25 @@ fn a_later_token_changes_no_bit_of_earlier_rows() {
     }
 }
 
-fn one_at_a_time<E: Kind>() {
+fn one_at_a_time<E: Kind>(rotated: bool) {
     for (t, heads) in [
         (1, Heads { query: 1, kv: 1, dim: 2 }),
         (33, Heads { query: 4, kv: 2, dim: 6 }),
         (14, Heads { query: 3, kv: 1, dim: 34 }),
     ] {
         let (columns, width) = (heads.columns(), heads.query * heads.dim);
-        let rotations = Rotations::new(t, heads.dim, 100.0);
+        let rotations = Rotations::new(t, &frequencies(heads.dim, 100.0), 1.0);
         let mut qkv = random_matrix::<E>(t, columns, 2.0, 1);
         let (mut cache, mut found) = (KvCache::default(), Vec::new());
         for row in 0..t {
             let (mut qkv, mut out) = (qkv.row(row).to_vec(), vec![E::default(); width]);
-            attention_step(&mut qkv, heads, &rotations, &mut cache, &mut out);
+            attention_step(&mut qkv, heads, rotated.then_some(&rotations), &mut cache, &mut out);
             found.extend(wide(&out));
         }
         let stride = qkv.stride();
-        rotate(qkv.data_mut(), stride, 0, t, heads.query + heads.kv, &rotations, false);
+        if rotated {
+            rotate(qkv.data_mut(), stride, 0, t, heads.query + heads.kv, &rotations, false);
+        }
         let expected = flat(&oracle(&variable(&rows(&qkv), &[t, columns]), t, heads, None));
         // As many tokens at once; here the result alone is rounded.
         let error = probability_error(&qkv, heads) + (t as f64 + 16.0) * U32 + E::UNIT;
@@ -343,8 +345,10 @@ fn one_at_a_time<E: Kind>() {
 
 #[test]
 fn one_token_at_a_time_is_all_at_once() {
-    one_at_a_time::<f32>();
-    one_at_a_time::<bf16>();
+    for rotated in [true, false] {
+        one_at_a_time::<f32>(rotated);
+        one_at_a_time::<bf16>(rotated);
+    }
 }
 
 #[test]

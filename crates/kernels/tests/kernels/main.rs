@@ -7,6 +7,7 @@
 mod attention;
 mod embedding;
 mod head;
+mod head_norm;
 mod norm;
 mod optimizer;
 mod products;

@@ -1,12 +1,14 @@
 //! Matrix products against a naive one in f64.
 
 use cuvee_kernels::{
-    AddResidual, Element, Epilogue, Panels, RoundTo, StoreF32, StoreRounded, bf16, multiply,
-    multiply_transposed,
+    AddBias, AddResidual, Backend, Cpu, Element, Epilogue, Panels, RoundTo, StoreF32, StoreRounded,
+    bf16, multiply, multiply_transposed,
 };
 use proptest::prelude::*;
 
-use crate::tools::{Kind, U32, close, narrow, number, random, wide};
+use crate::tools::{
+    Kind, U32, close, narrow, number, random, random_matrix, rows as own_rows, wide,
+};
 
 /// What lies in a result before and between its rows.
 const UNTOUCHED: f32 = 77.0;
@@ -135,6 +137,18 @@ fn every_epilogue<E: Kind>() {
         let what = format!("multiply {m}×{n}×{k} in {}, rounded", E::NAME);
         let bound = |i: usize| E::UNIT * products[i].abs() + 1.01 * rounding * sizes[i];
         close(&what, &inside(&rounded, stride, n), products, bound);
+        let bias = &base[..n];
+        let mut rounded = vec![E::narrow(UNTOUCHED); m * stride];
+        let biased = AddBias { bias, out: &mut rounded, stride };
+        multiply(&operands.left, operands.stride_k, m, &operands.right, biased);
+        let with_bias = |(i, x): (usize, &f64)| x + f64::from(bias[i % n]);
+        let expected: Vec<f64> = products.iter().enumerate().map(with_bias).collect();
+        let bound = |i: usize| {
+            let size = sizes[i] + f64::from(bias[i % n]).abs();
+            E::UNIT * expected[i].abs() + 1.01 * rounding * size
+        };
+        let what = format!("multiply {m}×{n}×{k} in {}, with a bias", E::NAME);
+        close(&what, &inside(&rounded, stride, n), &expected, bound);
     }
 }
 
@@ -142,6 +156,34 @@ fn every_epilogue<E: Kind>() {
 fn products_match_a_naive_one_in_f64_wherever_they_go() {
     every_epilogue::<f32>();
     every_epilogue::<bf16>();
+}
+
+fn sums_of_rows<E: Kind>()
+where
+    f32: RoundTo<E>,
+{
+    let kernels = Cpu::<E>::new(1).unwrap();
+    for (rows, columns) in [(1, 1), (7, 33), (130, 48)] {
+        let matrices = [1, 2].map(|seed| random_matrix::<E>(rows + 1, columns, 1.0, seed));
+        let gradient = kernels.gradient(1, columns);
+        for (turn, dy) in matrices.iter().enumerate() {
+            kernels.bias_gradient(rows, dy, &gradient, turn);
+        }
+        let all: Vec<f64> =
+            matrices.iter().flat_map(|dy| own_rows(dy)[..rows * columns].to_vec()).collect();
+        let terms = |i: usize| all.iter().skip(i).step_by(columns);
+        let expected: Vec<f64> = (0..columns).map(|i| terms(i).sum()).collect();
+        let what = format!("a bias of {columns} in {}", E::NAME);
+        close(&what, &wide(&gradient.read(0..columns)), &expected, |i| {
+            2.0 * rows as f64 * U32 * terms(i).map(|x| x.abs()).sum::<f64>()
+        });
+    }
+}
+
+#[test]
+fn the_gradient_of_a_bias_is_the_sum_of_the_rows_of_every_turn() {
+    sums_of_rows::<f32>();
+    sums_of_rows::<bf16>();
 }
 
 fn packed_the_other_way<E: Kind>()

@@ -4,7 +4,8 @@ use candle_nn::rotary_emb::rope_slow;
 use cuvee_kernels::{Element, Rotations, bf16, rotate};
 
 use crate::tools::{
-    Kind, U32, close, flat, gradients, matches_differences, narrow, random, tensor, variable, wide,
+    Kind, U32, close, flat, frequencies, gradients, matches_differences, narrow, random, tensor,
+    variable, wide,
 };
 
 /// Rows of heads: the first `turned` of `heads` are rotated; rows are further apart than they are
@@ -27,11 +28,13 @@ const SHAPES: [Shape; 5] = [
 ];
 
 const THETA: f64 = 10_000.0;
+/// A power of two, which rounds nothing.
+const SCALE: f64 = 2.0;
 
 fn matches_autograd<E: Kind>() {
     for Shape { sequences, context, turned, heads, e, first } in SHAPES {
         let (n, stride, half) = (sequences * context, heads * e + 3, e / 2);
-        let rotations = Rotations::new(first + context, e, THETA);
+        let rotations = Rotations::new(first + context, &frequencies(e, THETA), SCALE);
         assert_eq!(rotations.positions(), first + context);
         let start = narrow::<E>(&random(n * stride, 1));
         let mut found = start.clone();
@@ -53,9 +56,10 @@ fn matches_autograd<E: Kind>() {
         let angles = tensor(&angles, &[context, half]);
         let x = variable(&part(&start), &[sequences, turned, context, e]);
         let expected = rope_slow(&x, &angles.cos().unwrap(), &angles.sin().unwrap()).unwrap();
+        let expected = (expected * SCALE).unwrap();
         // Two products and a sum, cosine and sine rounded once: four roundings of both terms.
         let size = |x: &[f64], i: usize| {
-            x[i].abs() + x[if i % e < half { i + half } else { i - half }].abs()
+            SCALE * (x[i].abs() + x[if i % e < half { i + half } else { i - half }].abs())
         };
         let (x0, expected_y) = (part(&start), flat(&expected));
         let bound =
@@ -78,10 +82,12 @@ fn matches_autograd<E: Kind>() {
         rotate(&mut dy, stride, first, context, turned, &rotations, true);
         close(&what("backward"), &part(&dy), &dx, |i| bound(&dy0, &dx, i));
 
-        // There and back: the errors of both turns; the first's are turned too.
+        // There and back: the errors of both turns; the first's are turned too. The scale is not
+        // undone but applied twice.
         rotate(&mut found, stride, first, context, turned, &rotations, true);
-        let round = |i: usize| (16.0 * U32 + 3.0 * E::UNIT) * size(&x0, i);
-        close(&what("there and back"), &part(&found), &x0, round);
+        let round = |i: usize| SCALE * (16.0 * U32 + 3.0 * E::UNIT) * size(&x0, i);
+        let twice: Vec<f64> = x0.iter().map(|x| SCALE * SCALE * x).collect();
+        close(&what("there and back"), &part(&found), &twice, round);
     }
 }
 
@@ -94,7 +100,7 @@ fn rotations_match_autograd_both_ways_and_undo_each_other() {
 #[test]
 fn rotations_match_central_differences() {
     let (context, e) = (5, 6);
-    let rotations = Rotations::new(context, e, THETA);
+    let rotations = Rotations::new(context, &frequencies(e, THETA), 1.5);
     let (at, mut gradient) = (random(context * e, 3), random(context * e, 4));
     let weights = gradient.clone();
     let loss = |at: &[f32]| {
@@ -109,7 +115,7 @@ fn rotations_match_central_differences() {
 #[test]
 fn scores_see_distances_only() {
     let e = 8;
-    let rotations = Rotations::new(40, e, THETA);
+    let rotations = Rotations::new(40, &frequencies(e, THETA), 1.0);
     let (q, k) = (random(e, 5), random(e, 6));
     let at = |x: &[f32], position: usize| {
         let mut x = x.to_vec();

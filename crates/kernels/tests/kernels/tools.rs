@@ -35,6 +35,11 @@ pub fn random(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|i| number(seed, i)).collect()
 }
 
+/// How fast each pair of a head of width `e` turns, of base `theta`.
+pub fn frequencies(e: usize, theta: f64) -> Vec<f64> {
+    (0..e / 2).map(|i| theta.powf(-2.0 * i as f64 / e as f64)).collect()
+}
+
 /// A gradient that holds `values`, `[rows, columns]`, after its first turn.
 pub fn filled(rows: usize, columns: usize, values: &[f32]) -> Gradient {
     let gradient = Gradient::zeros(rows, columns);

@@ -21,12 +21,12 @@ pub(super) fn check_fit(model: &ModelConfig, tokens: &TokenBuffer) -> Result<()>
     Ok(())
 }
 
-/// The last `max_context` of `tokens`: all that the model sees of them.
+/// The last of `tokens`, as many as the model sees.
 ///
 /// # Errors
 /// [`TrainError::Context`] for no token, [`TrainError::TokenId`].
 pub(super) fn visible<'a>(model: &ModelConfig, tokens: &'a [u32]) -> Result<&'a [u32]> {
-    let window = &tokens[tokens.len().saturating_sub(model.max_context)..];
+    let window = &tokens[tokens.len().saturating_sub(model.longest())..];
     check_prompt(model, window)?;
     Ok(window)
 }
@@ -41,8 +41,8 @@ pub(super) fn check_prompt(model: &ModelConfig, tokens: &[u32]) -> Result<()> {
 }
 
 fn check_length(model: &ModelConfig, context: usize) -> Result<()> {
-    if context == 0 || context > model.max_context {
-        return Err(TrainError::Context { found: context, max_context: model.max_context });
+    if context == 0 || context > model.longest() {
+        return Err(TrainError::Context { found: context, max_context: model.longest() });
     }
     Ok(())
 }

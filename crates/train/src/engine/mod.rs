@@ -2,7 +2,7 @@
 //! sequences and an updated model come out.
 //!
 //! The loop knows only the trait [`Engine`]. Parameters and the optimizer's state cross it as
-//! [`NamedTensor`]s under their Hugging Face Llama names, in f32, row-major, matrices as `[out,
+//! [`NamedTensor`]s under their Hugging Face names, in f32, row-major, matrices as `[out,
 //! in]`, so that a checkpoint written by one engine is read by any other.
 //!
 //! | file | what it holds |
@@ -163,9 +163,10 @@ pub trait Engine {
     /// As [`Engine::sequence_losses`].
     fn token_losses(&mut self, tokens: &TokenBuffer) -> Result<Vec<f32>>;
 
-    /// Logits `[vocab_size]` of the token that follows `tokens`. Only the last `max_context` tokens
+    /// Logits `[vocab_size]` of the token that follows `tokens`. Only the last
+    /// [`ModelConfig::longest`] tokens
     /// are seen, at first in one pass. While all of them are seen, calls that extend the same
-    /// tokens cost the new positions alone; beyond that, every call costs `max_context` positions,
+    /// tokens cost the new positions alone; beyond that, every call costs so many positions,
     /// which [`generate`](crate::generate()) therefore avoids.
     ///
     /// # Errors
@@ -176,7 +177,8 @@ pub trait Engine {
     /// `tokens[t]`.
     ///
     /// # Errors
-    /// [`TrainError::Context`] for none or more than `max_context`, [`TrainError::TokenId`].
+    /// [`TrainError::Context`] for none or more than [`ModelConfig::longest`],
+    /// [`TrainError::TokenId`].
     fn all_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>>;
 
     /// The elements of the parameter at `place` of [`ModelConfig::parameter_list`].

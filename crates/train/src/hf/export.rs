@@ -95,7 +95,7 @@ pub fn write_export_files<T: Tensors + ?Sized>(
     let nothing = Inherited::default();
     let inherited = tokenizer.inherited.unwrap_or(&nothing);
     let ids = inherited.ids(tokenizer.end_of_text);
-    write_json(&dir.join("config.json"), &config_json(model, &ids))?;
+    write_json(&dir.join("config.json"), &config_json(model, &ids)?)?;
     write_json(&dir.join("generation_config.json"), &inherited.generation(&ids))?;
     fs::write(&path, tokenizer.json).map_err(TrainError::io("write", &path))?;
     let mut settings = json!({

@@ -1,4 +1,4 @@
-//! The Hugging Face layout of a Llama model.
+//! The Hugging Face layout of a model.
 //!
 //! `config.json` and `model.safetensors` in; the same with tokenizer and generation settings out.
 //! So `transformers` opens what Cuvee trained, and Cuvee continues what others did.
@@ -9,14 +9,20 @@
 //! | `tensor_file` | reads and writes `.safetensors` |
 //! | `inherited` | what a pretrained model's files say besides its shape |
 //! | `config` | `config.json` to a model's shape and back |
+//! | `config_file`, `keys`, `rope` | its keys: read, known to change nothing, of rotary positions |
+//! | `family/` | what each family's file has of its own |
 //! | `import` | a folder to parameters |
 //! | `export` | parameters to a folder |
 
 mod config;
+mod config_file;
 mod export;
+mod family;
 mod import;
 mod inherited;
 mod json;
+mod keys;
+mod rope;
 mod tensor_file;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use super::config::config_json;
 use super::json::read_json;
 use super::*;
 use crate::error::TrainError;
-use crate::model::{ModelConfig, initial_parameters};
+use crate::model::{Family, ModelConfig, RopeScaling, initial_parameters};
 use crate::tensor::{NamedTensor, Tensors};
 
 const TOKENIZER: &str =
@@ -50,7 +50,7 @@ fn tokenizer() -> ExportTokenizer<'static> {
 }
 
 fn config_with(dir: &Path, change: impl FnOnce(&mut Value)) {
-    let mut value = config_json(&model(), &Inherited::default().ids(31));
+    let mut value = config_json(&model(), &Inherited::default().ids(31)).unwrap();
     change(&mut value);
     fs::write(dir.join("config.json"), value.to_string()).unwrap();
 }
@@ -215,9 +215,226 @@ fn other_arithmetic_is_refused_by_key() {
     check("attention_bias", json!(true));
     check("mlp_bias", json!(true));
     check("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}));
-    check("rope_scaling", json!({"type": "linear", "factor": 2.0}));
+    check("rope_scaling", json!({"type": "linear"}));
+    check("rope_scaling", json!({"type": "dynamic", "factor": 2.0}));
+    check("rope_scaling", json!({"rope_type": "longrope", "short_factor": [1.0]}));
+    check("rope_scaling", json!({"rope_type": "linear", "factor": 2.0, "short_factor": [1.0]}));
+    check("rope_scaling", json!({"rope_type": "linear", "factor": -2.0}));
+    check("rope_scaling", json!("linear"));
     check("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 1e4}));
+    check("rope_parameters", json!({"rope_theta": 1e4, "partial_rotary_factor": 0.5}));
+    check("rope_parameters", json!({"full_attention": {"rope_theta": 1e4}}));
+    check("partial_rotary_factor", json!(0.25));
     check("quantization_config", json!({"bits": 4}));
+    check("layer_types", json!(["full_attention", "sliding_attention"]));
+    check("sliding_window", json!(4096));
+    check("use_sliding_window", json!(true));
+    check("no_rope_layers", json!([1, 0]));
+    check("final_logit_softcapping", json!(30.0));
+    check("query_pre_attn_scalar", json!(224));
+    check("logits_scaling", json!(8.0));
+    check("num_local_experts", json!(8));
+    check("clip_qkv", json!(6.0));
+    check("per_layer_config", json!({"0": {"head_dim": 4}}));
+    check("auto_map", json!({"AutoModelForCausalLM": "modeling_x.XForCausalLM"}));
+    // What nobody knows may change anything.
+    check("x_multiplier", json!(1.0));
+    check("use_x", json!(false));
+}
+
+#[test]
+fn families_that_are_not_computed_are_refused_with_those_that_are() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["gemma2", "phi3", "mixtral", "qwen3_moe", "olmo2", "ministral", "cohere", ""] {
+        config_with(dir.path(), |config| config["model_type"] = json!(name));
+        let message = read_config(dir.path()).unwrap_err().to_string();
+        says(&message, &["`model_type`", &format!("found \"{name}\""), "llama, qwen3, qwen2"]);
+        says(&message, &["smollm3, mistral", "\nhint: "]);
+    }
+}
+
+#[test]
+fn keys_that_change_nothing_are_read_over() {
+    let dir = tempfile::tempdir().unwrap();
+    config_with(dir.path(), |config| {
+        let Value::Object(more) = json!({
+            "_name_or_path": "x", "transformers_version": "5.0.0", "unsloth_fixed": true,
+            "dtype": "bfloat16", "is_llama_config": true, "rope_interleaved": false,
+            "transformers.js_config": {"dtype": "q4"}, "attention_dropout": 0.1,
+            "pretraining_tp": 2, "id2label": {"0": "a"}, "temperature": 0.6, "sep_token_id": 4,
+            "layer_types": ["full_attention", "full_attention"], "use_sliding_window": false,
+            "final_logit_softcapping": null, "x_multiplier": null, "hidden_act": "swish",
+            "num_experts": 0, "auto_map": {"AutoTokenizer": "x.Y"}, "output_attentions": false,
+        }) else {
+            unreachable!()
+        };
+        config.as_object_mut().unwrap().extend(more);
+    });
+    assert_eq!(read_config(dir.path()).unwrap(), model());
+}
+
+/// What a `config.json` of these keys says; keys of the plain one that `keys` does not have stay.
+fn reads(dir: &Path, keys: Value) -> crate::Result<ModelConfig> {
+    config_with(dir, |config| {
+        for (key, value) in keys.as_object().unwrap() {
+            match value {
+                Value::String(text) if text == "absent" => {
+                    config.as_object_mut().unwrap().shift_remove(key);
+                }
+                value => config[key] = value.clone(),
+            }
+        }
+    });
+    read_config(dir)
+}
+
+#[test]
+fn each_family_is_read_with_its_own_keys_and_defaults() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |keys| reads(dir.path(), keys).unwrap();
+    let refused = |keys, key: &str| {
+        let message = reads(dir.path(), keys).unwrap_err().to_string();
+        says(&message, &[&format!("`{key}`"), "\nhint: "]);
+    };
+    // A window, and none; without the key there is one.
+    let mistral = |window: Value| json!({"model_type": "mistral", "sliding_window": window});
+    let none = read(mistral(Value::Null));
+    assert_eq!((none.sliding_window, none.longest()), (None, 40));
+    assert_eq!(none.export_family().unwrap(), Family::Mistral);
+    let some = read(mistral(json!(16)));
+    assert_eq!((some.sliding_window, some.longest(), some.max_context), (Some(16), 16, 40));
+    assert_eq!(read(mistral(json!("absent"))).sliding_window, Some(4096));
+    refused(mistral(json!(0)), "sliding_window");
+    let heads = json!({"model_type": "mistral", "num_key_value_heads": null});
+    assert_eq!(read(heads).kv_heads, 3);
+    let heads = json!({"model_type": "mistral", "num_key_value_heads": "absent",
+                       "num_attention_heads": 8});
+    assert_eq!(read(heads).kv_heads, 8);
+
+    // Biases, and windows that are not used.
+    let qwen2 = |more: Value| {
+        let mut keys = json!({"model_type": "qwen2", "attention_bias": "absent"});
+        keys.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        keys
+    };
+    let unused = json!({"sliding_window": 32, "use_sliding_window": false, "max_window_layers": 1});
+    let plain = read(qwen2(unused));
+    assert_eq!((plain.qkv_bias, plain.qk_norm, plain.sliding_window), (true, false, None));
+    let above = json!({"sliding_window": 32, "use_sliding_window": true, "max_window_layers": 2});
+    assert_eq!(read(qwen2(above)), plain);
+    let used = |layers: Value| {
+        qwen2(json!({"sliding_window": 32, "use_sliding_window": true,
+                     "max_window_layers": 1, "layer_types": layers}))
+    };
+    refused(used(Value::Null), "use_sliding_window");
+    refused(used(json!(["full_attention", "sliding_attention"])), "layer_types");
+    assert_eq!(read(used(json!(["full_attention", "full_attention"]))), plain);
+
+    let qwen3 = read(json!({"model_type": "qwen3", "head_dim": "absent"}));
+    assert_eq!((qwen3.qk_norm, qwen3.qkv_bias, qwen3.head_dim), (true, false, 128));
+    refused(json!({"model_type": "qwen3", "attention_bias": true}), "attention_bias");
+
+    // Every fourth layer is not rotated, or those that the list says.
+    let smol = |keys: Value| {
+        let mut all = json!({"model_type": "smollm3", "num_hidden_layers": 9,
+                             "rope_theta": "absent", "tie_word_embeddings": "absent"});
+        all.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        all
+    };
+    let model = read(smol(json!({})));
+    assert_eq!((model.nope_layers, model.rope_theta, model.tied), (vec![3, 7], 2e6, true));
+    assert_eq!(read(smol(json!({"no_rope_layer_interval": 5}))).nope_layers, [4]);
+    let listed = json!({"no_rope_layers": [1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 0]});
+    assert_eq!(read(smol(listed)).nope_layers, [2, 6]);
+    assert_eq!(read(smol(json!({"no_rope_layers": vec![1; 9]}))).nope_layers, [0; 0]);
+    refused(smol(json!({"no_rope_layers": [1, 0]})), "no_rope_layers");
+    refused(smol(json!({"no_rope_layer_interval": 0})), "no_rope_layer_interval");
+    let window = json!({"use_sliding_window": true, "sliding_window": 8});
+    refused(smol(window), "use_sliding_window");
+}
+
+#[test]
+fn rope_is_read_as_transformers_reads_either_layout() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |keys| {
+        let model = reads(dir.path(), keys).unwrap();
+        (model.rope_theta, model.rope_scaling)
+    };
+    let plain = |theta| (theta, RopeScaling::Default);
+    let linear = RopeScaling::Linear { factor: 2.0 };
+    // What is inside goes before what is outside, `rope_scaling` before `rope_parameters`.
+    let parameters = json!({"rope_theta": 5e5, "rope_type": "default"});
+    assert_eq!(read(json!({"rope_parameters": parameters})), plain(5e5));
+    assert_eq!(read(json!({"rope_parameters": {"rope_type": "default"}})).0, 12345.6789);
+    assert_eq!(read(json!({"rope_parameters": {}, "rope_scaling": {}})).0, 12345.6789);
+    assert_eq!(
+        read(json!({"rope_theta": 7, "rope_scaling": {"rope_type": "default"}})),
+        plain(7.0)
+    );
+    let both = json!({"rope_parameters": parameters,
+                      "rope_scaling": {"type": "linear", "factor": 2}});
+    assert_eq!(read(both), (12345.6789, linear));
+    let five = json!({"rope_theta": 5e5, "rope_type": "linear", "factor": 2.0});
+    assert_eq!(read(json!({"rope_parameters": five})), (5e5, linear));
+    // The original context: outside, inside, else that of the model.
+    let llama3 = |more: Value| {
+        let mut inside = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1,
+                                "high_freq_factor": 4});
+        inside.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        inside
+    };
+    let original = |keys| match read(keys).1 {
+        RopeScaling::Llama3(scaling) => scaling.original_max_position_embeddings,
+        RopeScaling::Yarn(scaling) => scaling.original_max_position_embeddings,
+        _ => 0,
+    };
+    assert_eq!(original(json!({"rope_scaling": llama3(json!({}))})), 40);
+    let inside = llama3(json!({"original_max_position_embeddings": 16}));
+    assert_eq!(original(json!({"rope_scaling": inside})), 16);
+    let outside = json!({"rope_scaling": inside, "original_max_position_embeddings": 24});
+    assert_eq!(original(outside), 24);
+    // Yarn's defaults.
+    let yarn = json!({"rope_type": "yarn", "factor": null, "beta_fast": 0, "truncate": null,
+                      "original_max_position_embeddings": 10});
+    let RopeScaling::Yarn(yarn) = read(json!({"rope_scaling": yarn})).1 else { unreachable!() };
+    assert_eq!((yarn.factor, yarn.beta_fast, yarn.beta_slow), (4.0, 32.0, 1.0));
+    assert!(!yarn.truncate);
+}
+
+#[test]
+fn every_arithmetic_is_exported_as_a_family_that_has_it_and_comes_back() {
+    let yarn = serde_json::from_value(json!({
+        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 10,
+        "beta_fast": 16.0, "mscale": 0.7, "mscale_all_dim": 0.5, "truncate": false,
+    }))
+    .unwrap();
+    let plain = model;
+    let cases = [
+        (plain(), "llama"),
+        (ModelConfig { rope_scaling: RopeScaling::Linear { factor: 2.0 }, ..plain() }, "llama"),
+        (ModelConfig { qk_norm: true, rope_scaling: yarn, ..plain() }, "qwen3"),
+        (ModelConfig { qkv_bias: true, ..plain() }, "qwen2"),
+        (ModelConfig { nope_layers: vec![1], tied: true, ..plain() }, "smollm3"),
+        (ModelConfig { sliding_window: Some(30), ..plain() }, "mistral"),
+        (plain().exported_as(Some(Family::Mistral)), "mistral"),
+        (plain().exported_as(Some(Family::SmolLm3)), "smollm3"),
+    ];
+    for (model, name) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("export");
+        let tensors = initial_parameters(&model, 5);
+        write_export(&dir, &model, &tensors, tokenizer()).unwrap();
+        let config = read_json(&dir.join("config.json")).unwrap();
+        assert_eq!(config["model_type"], name);
+        assert_eq!(read_config(&dir).unwrap(), model);
+        assert_eq!(load_parameters(&dir, &model).unwrap(), tensors);
+    }
+    let unfit = ModelConfig { qk_norm: true, family: Some(Family::Llama), ..plain() };
+    let dir = tempfile::tempdir().unwrap();
+    let tensors = initial_parameters(&unfit, 5);
+    let message =
+        write_export(&dir.path().join("e"), &unfit, &tensors, tokenizer()).unwrap_err().to_string();
+    says(&message, &["`llama`, which has no norms of queries and keys", "`qwen3`"]);
 }
 
 #[test]

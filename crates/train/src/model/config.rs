@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use cuvee_words::printable_path;
 use serde::{Deserialize, Serialize};
 
+use super::family::{Arithmetic, Family, Switch};
 use super::preset::{Preset, PresetShape};
+use super::rope::{RopeScaling, Rotary};
 use crate::error::{Result, TrainError};
 
 /// The `[model]` section: a preset, or lengths, or a pretrained checkpoint. Lengths given beside a
@@ -37,9 +39,22 @@ pub struct ModelSpec {
     /// Base of the rotary frequencies; default 10,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_theta: Option<f64>,
+    /// How rotary frequencies are changed for a longer context; default: not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
     /// ε of RMSNorm; default 1e-5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm_eps: Option<f64>,
+    /// Whether each head's queries and keys are normalised; default: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qk_norm: Option<bool>,
+    /// Whether the query, key and value projections have biases; default: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qkv_bias: Option<bool>,
+    /// What the model is exported as; default: the family it came from, else the first that has
+    /// its arithmetic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<Family>,
     /// A folder with `config.json` and `model.safetensors` to continue from, relative to the
     /// config's folder. The program also takes the name of a model on the Hub, and puts the folder
     /// it was fetched to in its place.
@@ -76,6 +91,29 @@ pub struct ModelConfig {
     pub norm_eps: f64,
     /// Whether the output head is the embedding.
     pub tied: bool,
+    /// How the rotary frequencies are changed for a longer context.
+    #[serde(default, skip_serializing_if = "RopeScaling::is_default")]
+    pub rope_scaling: RopeScaling,
+    /// Whether each head's queries and keys go through an RMSNorm before they are rotated.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub qk_norm: bool,
+    /// Whether the query, key and value projections have biases.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub qkv_bias: bool,
+    /// The layers without rotary positions, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nope_layers: Vec<usize>,
+    /// The last positions that attention sees, itself among them. It is not computed: sequences
+    /// must not be longer, see [`ModelConfig::longest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sliding_window: Option<usize>,
+    /// The family it is exported as, where that is not the first that has its arithmetic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<Family>,
+}
+
+fn is_off(switch: &bool) -> bool {
+    !switch
 }
 
 /// A field of a [`ModelConfig`] that does not fit the others.
@@ -111,6 +149,17 @@ impl ModelSpec {
             Some(pretrained) => self.continued(pretrained, context)?,
             None => self.fresh(tokenizer_vocab, context)?,
         };
+        if let Some(window) = config.sliding_window.filter(|window| *window < context) {
+            return Err(TrainError::config(
+                "train.context",
+                format!("at most {window}, the sliding window of the model that model.init names"),
+                context,
+                format!(
+                    "attention is computed over the whole sequence, which is the same up to that \
+                     length: set train.context = {window}, or choose a model without a window"
+                ),
+            ));
+        }
         if config.vocab_size < tokenizer_vocab {
             let key = if pretrained.is_some() { "model.init" } else { "model.vocab_size" };
             return Err(TrainError::config(
@@ -146,7 +195,7 @@ impl ModelSpec {
                  that it could be in; else download `{init}` and name its folder"
             )
         } else {
-            "give a run's export folder, or a Hugging Face Llama folder with config.json and model.safetensors".to_owned()
+            "give a run's export folder, or a Hugging Face model's with config.json and model.safetensors".to_owned()
         };
         Err(TrainError::config(
             "model.init",
@@ -180,7 +229,14 @@ impl ModelSpec {
             rope_theta: self.rope_theta.unwrap_or(10_000.0),
             norm_eps: self.norm_eps.unwrap_or(1e-5),
             tied: self.tied.unwrap_or(true),
-        })
+            rope_scaling: self.rope_scaling.unwrap_or_default(),
+            qk_norm: self.qk_norm.unwrap_or(false),
+            qkv_bias: self.qkv_bias.unwrap_or(false),
+            nope_layers: Vec::new(),
+            sliding_window: None,
+            family: None,
+        }
+        .exported_as(self.family))
     }
 
     /// A pretrained model keeps its shape: what else is asked for must agree with it.
@@ -193,7 +249,6 @@ impl ModelSpec {
             ("model.kv_heads", self.kv_heads, pretrained.kv_heads),
             ("model.ffn", self.ffn.or(shape.map(|s| s.ffn)), pretrained.ffn),
             ("model.vocab_size", self.vocab_size, pretrained.vocab_size),
-            ("model.tied", self.tied.map(usize::from), usize::from(pretrained.tied)),
         ];
         let contradiction = |key: &str, expected: String, found: String| {
             TrainError::config(
@@ -210,6 +265,25 @@ impl ModelSpec {
                 return Err(contradiction(key, has.to_string(), wanted.to_string()));
             }
         }
+        let switches = [
+            ("model.tied", self.tied, pretrained.tied),
+            ("model.qk_norm", self.qk_norm, pretrained.qk_norm),
+            ("model.qkv_bias", self.qkv_bias, pretrained.qkv_bias),
+        ];
+        for (key, wanted, has) in switches {
+            if let Some(wanted) = wanted
+                && wanted != has
+            {
+                return Err(contradiction(key, has.to_string(), wanted.to_string()));
+            }
+        }
+        if let Some(wanted) = self.rope_scaling
+            && wanted != pretrained.rope_scaling
+        {
+            let said = |scaling| serde_json::to_string(&scaling).unwrap_or_default();
+            let (has, wanted) = (said(pretrained.rope_scaling), said(wanted));
+            return Err(contradiction("model.rope_scaling", has, wanted));
+        }
         let reals = [
             ("model.rope_theta", self.rope_theta, pretrained.rope_theta),
             ("model.norm_eps", self.norm_eps, pretrained.norm_eps),
@@ -221,7 +295,12 @@ impl ModelSpec {
                 return Err(contradiction(key, has.to_string(), wanted.to_string()));
             }
         }
-        Ok(ModelConfig { max_context: pretrained.max_context.max(context), ..pretrained.clone() })
+        let model =
+            ModelConfig { max_context: pretrained.max_context.max(context), ..pretrained.clone() };
+        Ok(match self.family {
+            None => model,
+            named => model.exported_as(named),
+        })
     }
 }
 
@@ -238,6 +317,10 @@ impl ModelConfig {
             "head_dim" | "heads" => (
                 "model.heads".to_owned(),
                 "choose dim = heads × head width, a head being 32 to 128 wide",
+            ),
+            "family" => (
+                "model.family".to_owned(),
+                "remove the key: an export then is of the family that has the model's arithmetic",
             ),
             "kv_heads" => (
                 "model.kv_heads".to_owned(),
@@ -285,7 +368,77 @@ impl ModelConfig {
                 return misfit(field, "a number above 0".to_owned(), value.to_string());
             }
         }
-        None
+        if let Some((expected, found)) = self.rope_scaling.misfit(self.rope_theta) {
+            return misfit("rope_scaling", expected, found);
+        }
+        if let Some(&layer) = self.nope_layers.last().filter(|layer| **layer >= self.layers) {
+            return misfit("nope_layers", format!("one below {}", self.layers), layer.to_string());
+        }
+        if self.sliding_window == Some(0) {
+            return misfit("sliding_window", "at least 1".to_owned(), "0".to_owned());
+        }
+        let arithmetic = self.arithmetic();
+        match (Family::of(&arithmetic), self.family) {
+            (Err(switch), _) => {
+                let on = |other: &Switch| *other != switch && arithmetic[*other as usize];
+                let others: Vec<_> =
+                    Switch::ALL.into_iter().filter(on).map(Switch::field).collect();
+                let expected = format!(
+                    "none beside {}, since no family that transformers loads has both",
+                    others.join(" and ")
+                );
+                misfit(switch.field(), expected, "both".to_owned())
+            }
+            (Ok(fits), Some(named)) => named.lacks(&arithmetic).and_then(|lack| {
+                let expected = format!("`{}`, which has the model's arithmetic", fits.model_type());
+                misfit("family", expected, format!("`{}`, which {lack}", named.model_type()))
+            }),
+            (Ok(_), None) => None,
+        }
+    }
+
+    /// Which switches are on.
+    fn arithmetic(&self) -> Arithmetic {
+        Switch::ALL.map(|switch| match switch {
+            Switch::QkNorm => self.qk_norm,
+            Switch::QkvBias => self.qkv_bias,
+            Switch::NopeLayers => !self.nope_layers.is_empty(),
+            Switch::SlidingWindow => self.sliding_window.is_some(),
+        })
+    }
+
+    /// The same model, exported as `family`; `None`: as the first family with its arithmetic.
+    #[must_use]
+    pub fn exported_as(mut self, family: Option<Family>) -> Self {
+        // A model that is one of the family anyway is equal to one that nobody named.
+        self.family = family.filter(|named| Family::of(&self.arithmetic()) != Ok(*named));
+        self
+    }
+
+    /// The family that it is exported as.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] where no family has its arithmetic, or the one it names has not.
+    pub fn export_family(&self) -> Result<Family> {
+        self.validate()?;
+        // A model that fits together has one.
+        Ok(self.family.or(Family::of(&self.arithmetic()).ok()).unwrap_or(Family::Llama))
+    }
+
+    /// The longest sequence that is computed as the model means it: within its context and within
+    /// a sliding window, where it has one.
+    pub fn longest(&self) -> usize {
+        self.sliding_window.map_or(self.max_context, |window| window.min(self.max_context))
+    }
+
+    /// Whether a layer's queries and keys are rotated to their positions.
+    pub fn rotates(&self, layer: usize) -> bool {
+        !self.nope_layers.contains(&layer)
+    }
+
+    /// What the angles of positions are computed from.
+    pub fn rotary(&self) -> Rotary {
+        self.rope_scaling.rotary(self.head_dim, self.rope_theta)
     }
 
     /// Width of all query heads together, H·E.
@@ -316,6 +469,12 @@ impl ModelConfig {
             rope_theta: 100.0,
             norm_eps: 1e-5,
             tied: false,
+            rope_scaling: RopeScaling::Default,
+            qk_norm: false,
+            qkv_bias: false,
+            nope_layers: Vec::new(),
+            sliding_window: None,
+            family: None,
         }
     }
 }
@@ -390,6 +549,112 @@ mod tests {
         check("model.rope_theta", ModelSpec { rope_theta: Some(f64::NAN), ..spec() });
         check("model.init", ModelSpec { init: Some("no/such".into()), ..spec() });
         assert!(serde_json::from_str::<ModelSpec>(r#"{"width": 3}"#).is_err());
+    }
+
+    #[test]
+    fn switches_that_no_family_has_together_and_families_without_them_are_refused() {
+        let refused = |spec: ModelSpec| resolve(&spec).unwrap_err().to_string();
+        let spec = ModelSpec::default;
+        let message = refused(ModelSpec { qk_norm: Some(true), qkv_bias: Some(true), ..spec() });
+        assert!(message.starts_with("model.qkv_bias: expected none beside qk_norm"), "{message}");
+        assert!(message.contains("\nhint: remove the key"), "{message}");
+        let llama = ModelSpec { family: Some(Family::Llama), qk_norm: Some(true), ..spec() };
+        let message = refused(llama);
+        assert!(message.starts_with("model.family: expected `qwen3`"), "{message}");
+        assert!(message.contains("`llama`, which has no norms of queries and keys"), "{message}");
+        let qwen = ModelSpec { family: Some(Family::Qwen2), ..spec() };
+        assert!(refused(qwen).contains("`qwen2`, which always has biases"));
+        // A plain model is a Mistral as much as a Llama.
+        let mistral = resolve(&ModelSpec { family: Some(Family::Mistral), ..spec() }).unwrap();
+        assert_eq!(mistral.export_family().unwrap(), Family::Mistral);
+        let named = resolve(&ModelSpec { family: Some(Family::Llama), ..spec() }).unwrap();
+        assert_eq!(named, resolve(&spec()).unwrap(), "what it is anyway");
+        let biased = resolve(&ModelSpec { qkv_bias: Some(true), ..spec() }).unwrap();
+        assert_eq!(biased.export_family().unwrap(), Family::Qwen2);
+    }
+
+    #[test]
+    fn rope_scaling_that_cannot_be_computed_is_refused_by_name() {
+        let check = |json: serde_json::Value, theta: f64, expected: &str| {
+            let spec = ModelSpec {
+                rope_scaling: Some(serde_json::from_value(json).unwrap()),
+                rope_theta: Some(theta),
+                ..ModelSpec::default()
+            };
+            let message = resolve(&spec).unwrap_err().to_string();
+            assert!(message.starts_with("model.rope_scaling: expected "), "{message}");
+            assert!(message.contains(expected), "{message}");
+        };
+        use serde_json::json;
+        check(json!({"rope_type": "linear", "factor": 0}), 1e4, "a factor above 0, found 0");
+        let llama3 = |low: f64, high: f64| {
+            json!({"rope_type": "llama3", "factor": 8, "low_freq_factor": low,
+                   "high_freq_factor": high, "original_max_position_embeddings": 64})
+        };
+        check(llama3(4.0, 4.0), 1e4, "a high_freq_factor above the low_freq_factor of 4");
+        let yarn = |key: &str, value: f64| {
+            let mut json = json!({"rope_type": "yarn", "factor": 4,
+                                  "original_max_position_embeddings": 64});
+            json[key] = value.into();
+            json
+        };
+        check(yarn("beta_fast", 0.5), 1e4, "a beta_fast of at least beta_slow = 1");
+        check(yarn("attention_factor", 0.0), 1e4, "a scale of queries and keys above 0");
+        check(yarn("factor", 4.0), 1.0, "a rope_theta above 1");
+    }
+
+    #[test]
+    fn a_pretrained_model_keeps_its_arithmetic() {
+        let qwen = ModelConfig { qk_norm: true, max_context: 64, ..ModelConfig::small() };
+        let resolve = |spec: ModelSpec, context| spec.resolve(17, context, Some(&qwen));
+        assert_eq!(resolve(ModelSpec::default(), 8).unwrap(), qwen);
+        let spec = ModelSpec { qk_norm: Some(false), ..ModelSpec::default() };
+        let message = resolve(spec, 8).unwrap_err().to_string();
+        assert!(
+            message.contains("model.qk_norm: expected true, as in the pretrained"),
+            "{message}"
+        );
+        let scaling = Some(RopeScaling::Linear { factor: 2.0 });
+        let spec = ModelSpec { rope_scaling: scaling, ..ModelSpec::default() };
+        let message = resolve(spec, 8).unwrap_err().to_string();
+        assert!(message.contains(r#"expected {"rope_type":"default"}"#), "{message}");
+        let spec = ModelSpec { family: Some(Family::Llama), ..ModelSpec::default() };
+        assert!(resolve(spec, 8).unwrap_err().to_string().contains("no norms of queries"));
+        // A window is the longest sequence that is computed.
+        let mistral = ModelConfig {
+            sliding_window: Some(6),
+            family: Some(Family::Mistral),
+            max_context: 64,
+            ..ModelConfig::small()
+        };
+        let spec = ModelSpec::default();
+        assert_eq!(spec.resolve(17, 6, Some(&mistral)).unwrap().longest(), 6);
+        let message = spec.resolve(17, 7, Some(&mistral)).unwrap_err().to_string();
+        assert!(message.starts_with("train.context: expected at most 6, the sliding"), "{message}");
+        assert!(message.contains("found 7\nhint: "), "{message}");
+    }
+
+    #[test]
+    fn what_a_plain_model_says_of_itself_has_no_new_key() {
+        let json = serde_json::to_value(ModelConfig::small()).unwrap();
+        let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
+        assert_eq!(
+            keys,
+            [
+                "vocab_size",
+                "dim",
+                "layers",
+                "heads",
+                "kv_heads",
+                "head_dim",
+                "ffn",
+                "max_context",
+                "rope_theta",
+                "norm_eps",
+                "tied"
+            ]
+        );
+        assert_eq!(serde_json::from_value::<ModelConfig>(json).unwrap(), ModelConfig::small());
     }
 
     #[test]

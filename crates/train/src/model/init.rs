@@ -55,6 +55,7 @@ fn initial_numbers(info: &ParameterInfo, init: u64) -> Vec<f32> {
     let rng = CounterRng::new(seed::derive(init, &info.name));
     match info.initialiser {
         Initialiser::Ones => (0..count).map(|_| 1.0).collect(),
+        Initialiser::Zeros => (0..count).map(|_| 0.0).collect(),
         Initialiser::Normal(std) => (0..count)
             .into_par_iter()
             .map(|index| (std * standard_normal(&rng, index)) as f32)

@@ -20,6 +20,11 @@ pub enum ParameterKind {
     Query,
     Key,
     Value,
+    QueryBias,
+    KeyBias,
+    ValueBias,
+    QueryNorm,
+    KeyNorm,
     Output,
     FfnNorm,
     Gate,
@@ -36,7 +41,7 @@ pub enum OptimizerGroup {
     Embedding,
     /// The matrices of the layers.
     Matrix,
-    /// Gains of norms.
+    /// Gains of norms, and biases.
     Vector,
     /// The output head, where it is not the embedding.
     Head,
@@ -50,6 +55,8 @@ pub enum FusedGroup {
     Embedding,
     AttentionNorm,
     Qkv,
+    QkvBias,
+    QkNorm,
     Output,
     FfnNorm,
     GateUp,
@@ -65,6 +72,8 @@ pub enum Initialiser {
     Normal(f64),
     /// Ones.
     Ones,
+    /// Zeros.
+    Zeros,
 }
 
 /// One parameter.
@@ -74,13 +83,14 @@ pub struct ParameterInfo {
     pub kind: ParameterKind,
     /// Index of its layer; `None` of what the model has once.
     pub layer: Option<usize>,
-    /// Hugging Face Llama name.
+    /// Hugging Face name.
     pub name: String,
-    /// `[out, in]` for matrices, `[dim]` for norms.
+    /// `[out, in]` for matrices, `[dim]` for the gains of norms, `[out]` for biases.
     pub shape: Vec<usize>,
     /// How it starts.
     pub initialiser: Initialiser,
-    /// Whether weight decay applies: matrices, the embedding among them, and not norms.
+    /// Whether weight decay applies: matrices, the embedding among them, and neither gains nor
+    /// biases.
     pub decay: bool,
     /// What an optimizer may treat it like.
     pub optimizer: OptimizerGroup,
@@ -98,6 +108,7 @@ enum Length {
     Residual,
     Queries,
     Keys,
+    Head,
     Hidden,
 }
 
@@ -105,6 +116,7 @@ enum Length {
 #[derive(Clone, Copy)]
 enum Start {
     Ones,
+    Zeros,
     Normal,
     /// The output of a half layer.
     ResidualNormal,
@@ -120,8 +132,10 @@ enum Copies {
 /// One kind of parameter: all there is to know of it.
 struct Row {
     kind: ParameterKind,
-    /// Stands between `model.layers.N.`, where each layer has one, and `.weight`.
+    /// Stands between `model.layers.N.`, where each layer has one, and the ending.
     name: &'static str,
+    /// `weight` or `bias`.
+    ending: &'static str,
     shape: &'static [Length],
     start: Start,
     decay: bool,
@@ -136,6 +150,7 @@ struct Row {
 const MATRIX: Row = Row {
     kind: ParameterKind::Output,
     name: "",
+    ending: "weight",
     shape: &[],
     start: Start::Normal,
     decay: true,
@@ -154,10 +169,27 @@ const GAIN: Row = Row {
     ..MATRIX
 };
 
+/// What the gains of the norms of queries and keys have in common.
+const HEAD_GAIN: Row = Row {
+    shape: &[Length::Head],
+    fused: FusedGroup::QkNorm,
+    present: |model| model.qk_norm,
+    ..GAIN
+};
+
+/// What biases have in common.
+const BIAS: Row = Row {
+    ending: "bias",
+    start: Start::Zeros,
+    fused: FusedGroup::QkvBias,
+    present: |model| model.qkv_bias,
+    ..GAIN
+};
+
 /// All parameters in the order of the forward pass. [`ModelConfig::parameter_list`] and every list
-/// of tensors that an engine gives have the same order.
+/// of tensors that an engine gives have the same order. Members of a fused group follow each other.
 #[rustfmt::skip]
-const TABLE: [Row; 12] = {
+const TABLE: [Row; 17] = {
     use Copies::Once;
     use FusedGroup as F;
     use Length::{Hidden, Keys, Queries, Residual, Vocabulary};
@@ -174,6 +206,11 @@ const TABLE: [Row; 12] = {
               fused: F::Qkv, ..MATRIX },
         Row { kind: P::Value, name: "self_attn.v_proj", shape: &[Keys, Residual],
               fused: F::Qkv, ..MATRIX },
+        Row { kind: P::QueryBias, name: "self_attn.q_proj", shape: &[Queries], ..BIAS },
+        Row { kind: P::KeyBias, name: "self_attn.k_proj", shape: &[Keys], ..BIAS },
+        Row { kind: P::ValueBias, name: "self_attn.v_proj", shape: &[Keys], ..BIAS },
+        Row { kind: P::QueryNorm, name: "self_attn.q_norm", ..HEAD_GAIN },
+        Row { kind: P::KeyNorm, name: "self_attn.k_norm", ..HEAD_GAIN },
         Row { kind: P::Output, name: "self_attn.o_proj", shape: &[Residual, Queries],
               start: ResidualNormal, fused: F::Output, ..MATRIX },
         Row { kind: P::FfnNorm, name: "post_attention_layernorm", fused: F::FfnNorm, ..GAIN },
@@ -198,10 +235,12 @@ impl Row {
             Length::Residual => model.dim,
             Length::Queries => model.q_dim(),
             Length::Keys => model.kv_dim(),
+            Length::Head => model.head_dim,
             Length::Hidden => model.ffn,
         };
         let initialiser = match start {
             Start::Ones => Initialiser::Ones,
+            Start::Zeros => Initialiser::Zeros,
             Start::Normal => Initialiser::Normal(INIT_STD),
             // Each layer adds two terms to the residual stream; scaled so, its variance does not
             // grow with depth (GPT-2).
@@ -215,10 +254,10 @@ impl Row {
     }
 
     fn name(&self, layer: Option<usize>) -> String {
-        let name = self.name;
+        let &Row { name, ending, .. } = self;
         match layer {
-            Some(layer) => format!("model.layers.{layer}.{name}.weight"),
-            None => format!("{name}.weight"),
+            Some(layer) => format!("model.layers.{layer}.{name}.{ending}"),
+            None => format!("{name}.{ending}"),
         }
     }
 }
@@ -320,6 +359,32 @@ mod tests {
         assert_eq!(found(true), expected);
         expected.push(("lm_head.weight".to_owned(), vec![17, 8]));
         assert_eq!(found(false), expected);
+    }
+
+    #[test]
+    fn biases_and_norms_of_heads_are_called_as_qwens() {
+        let names = |model: &ModelConfig| -> Vec<(String, Vec<usize>)> {
+            let plain = ModelConfig { qk_norm: false, qkv_bias: false, ..model.clone() };
+            let known: Vec<String> = plain.parameter_list().into_iter().map(|p| p.name).collect();
+            let all = model.parameter_list().into_iter().filter(|p| p.layer != Some(0));
+            all.filter(|p| !known.contains(&p.name)).map(|p| (p.name, p.shape)).collect()
+        };
+        let layer = |name: &str, length| (format!("model.layers.1.self_attn.{name}"), vec![length]);
+        assert_eq!(
+            names(&ModelConfig { qkv_bias: true, ..model(true) }),
+            [layer("q_proj.bias", 24), layer("k_proj.bias", 12), layer("v_proj.bias", 12)]
+        );
+        let normed = ModelConfig { qk_norm: true, ..model(true) };
+        assert_eq!(names(&normed), [layer("q_norm.weight", 6), layer("k_norm.weight", 6)]);
+        // Neither decays; gains start at 1, biases at 0.
+        let both = ModelConfig { qkv_bias: true, ..normed };
+        for info in both.parameter_list().iter().filter(|info| info.shape.len() == 1) {
+            let expected =
+                if info.name.ends_with(".bias") { Initialiser::Zeros } else { Initialiser::Ones };
+            assert_eq!((info.decay, info.initialiser), (false, expected), "{}", info.name);
+            assert_eq!(info.optimizer, OptimizerGroup::Vector);
+        }
+        assert_eq!(both.parameters(), model(true).parameters() + 2 * (48 + 12));
     }
 
     #[test]

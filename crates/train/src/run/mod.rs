@@ -135,11 +135,11 @@ impl<'a> Trainer<'a> {
             ));
         }
         let context = self.plan.train.context;
-        if other.max_context < context {
+        if other.longest() < context {
             return Err(TrainError::config(
                 REFERENCE,
                 format!("a model that sees the {context} tokens of train.context"),
-                format!("one that sees {}", other.max_context),
+                format!("one that sees {}", other.longest()),
                 "train the reference with this context or a longer one, or lower train.context",
             ));
         }

@@ -60,8 +60,11 @@ impl<K: Backend> Copy for Decoder<'_, K> {}
 struct Activations<K: Backend> {
     attention_norm_nd: K::Activations,
     attention_scale_n: K::Floats,
-    /// Queries, keys and values; queries and keys are rotated to their positions.
+    /// Queries, keys and values; queries and keys are normalised, where the model does that, and
+    /// rotated to their positions.
     qkv_nq: K::Activations,
+    /// What queries and keys were before they were normalised, and their scales.
+    head_norm: Option<(K::Activations, K::Floats)>,
     log_sums: K::Floats,
     attended_na: K::Activations,
     ffn_norm_nd: K::Activations,
@@ -83,6 +86,8 @@ struct Gradients<K: Backend> {
     qkv_nq: K::Activations,
     /// Each norm's gain, sequence by sequence, `[b, d]`.
     gains_bd: Vec<K::Floats>,
+    /// Each layer's gains of queries and keys likewise, `[b, 2e]`; none where it has none.
+    head_gains_b2e: Vec<K::Floats>,
 }
 
 /// One thread's buffers.
@@ -124,6 +129,10 @@ impl<K: Backend> Work<K> {
             attention_norm_nd: kernels.activations(rows, d),
             attention_scale_n: kernels.floats(rows),
             qkv_nq: kernels.activations(rows, q),
+            head_norm: model.qk_norm.then(|| {
+                let normed = heads.query + heads.kv;
+                (kernels.activations(rows, normed * heads.dim), kernels.floats(rows * normed))
+            }),
             log_sums: kernels.floats(rows * heads.query),
             attended_na: kernels.activations(rows, a),
             ffn_norm_nd: kernels.activations(rows, d),
@@ -140,6 +149,9 @@ impl<K: Backend> Work<K> {
             qkv_nq: kernels.activations(rows, q),
             gains_bd: (0..2 * model.layers + 1)
                 .map(|_| kernels.floats(rows / context * d))
+                .collect(),
+            head_gains_b2e: (0..if model.qk_norm { model.layers } else { 0 })
+                .map(|_| kernels.floats(rows / context * 2 * heads.dim))
                 .collect(),
         };
         let (layers, streams) =
@@ -176,16 +188,16 @@ impl<K: Backend> Work<K> {
         self.rows >= rows && self.context == context && (self.gradients.is_some() || !backward)
     }
 
-    /// The gradients of the norms' gains of one sequence, `[d]` each, after a backward pass.
-    pub(super) fn gains_d(
-        &self,
-        kernels: &K,
-        model: &ModelConfig,
-        sequence: usize,
-    ) -> Vec<Vec<f32>> {
-        let row = sequence * model.dim..(sequence + 1) * model.dim;
-        let gains_bd = self.gradients.as_ref().map_or(&[][..], |gradients| &gradients.gains_bd);
-        gains_bd.iter().map(|gains_bd| kernels.read(gains_bd, row.clone())).collect()
+    /// The gradients of the norms' gains of one sequence, `[d]` or `[2e]` each, after a backward
+    /// pass.
+    pub(super) fn gains(&self, kernels: &K, model: &ModelConfig, sequence: usize) -> Vec<Vec<f32>> {
+        let Some(gradients) = &self.gradients else { return Vec::new() };
+        let read = |gains: &K::Floats, width: usize| {
+            kernels.read(gains, sequence * width..(sequence + 1) * width)
+        };
+        let streams = gradients.gains_bd.iter().map(|gains| read(gains, model.dim));
+        let heads = gradients.head_gains_b2e.iter().map(|gains| read(gains, 2 * model.head_dim));
+        streams.chain(heads).collect()
     }
 
     /// The loss of each of the first `rows` rows, after a pass.
@@ -213,7 +225,7 @@ fn matrix<K: Backend>(parameter: &Parameter<K>) -> &K::Matrix {
     // Every parameter that a product reads has two dimensions, and so a matrix.
     match &parameter.matrix {
         Some(matrix) => matrix,
-        None => unreachable!("a norm's gain in a product"),
+        None => unreachable!("a norm's gain or a bias in a product"),
     }
 }
 
@@ -263,15 +275,29 @@ impl<K: Backend> Decoder<'_, K> {
                 &mut kept.attention_scale_n,
             );
             clock.lap(KernelKind::Norm);
-            k.linear(rows, &kept.attention_norm_nd, matrix(of(FusedGroup::Qkv)), &mut kept.qkv_nq);
+            let (normed_nd, qkv_nq) = (&kept.attention_norm_nd, &mut kept.qkv_nq);
+            if self.model.qkv_bias {
+                let bias = &of(FusedGroup::QkvBias).values;
+                k.linear_biased(rows, normed_nd, matrix(of(FusedGroup::Qkv)), bias, qkv_nq);
+            } else {
+                k.linear(rows, normed_nd, matrix(of(FusedGroup::Qkv)), qkv_nq);
+            }
             clock.lap(KernelKind::Linear);
+            if let Some((before, scale)) = &mut kept.head_norm {
+                let gains = &of(FusedGroup::QkNorm).values;
+                k.head_norm(rows, heads, gains, self.eps(), qkv_nq, before, scale);
+                clock.lap(KernelKind::Norm);
+            }
+            let rotations = self.model.rotates(layer).then_some(self.rotations);
             if let Some(caches) = caches.as_deref_mut().filter(|_| rows == 1) {
                 let (qkv_nq, attended_na) = (&mut kept.qkv_nq, &mut kept.attended_na);
-                k.attention_step(heads, self.rotations, qkv_nq, &mut caches[layer], attended_na);
+                k.attention_step(heads, rotations, qkv_nq, &mut caches[layer], attended_na);
                 clock.lap(KernelKind::Attention);
             } else {
-                k.rotate(rows, context, heads, self.rotations, false, &mut kept.qkv_nq);
-                clock.lap(KernelKind::Rotate);
+                if let Some(rotations) = rotations {
+                    k.rotate(rows, context, heads, rotations, false, &mut kept.qkv_nq);
+                    clock.lap(KernelKind::Rotate);
+                }
                 k.attention(
                     rows,
                     context,
@@ -388,6 +414,7 @@ impl<K: Backend> Decoder<'_, K> {
             attended_na,
             qkv_nq,
             gains_bd,
+            head_gains_b2e,
         }) = back
         else {
             unreachable!("buffers made for the forward pass alone");
@@ -488,8 +515,20 @@ impl<K: Backend> Decoder<'_, K> {
                 workspace,
             );
             clock.lap(KernelKind::Attention);
-            k.rotate(rows, context, heads, self.rotations, true, qkv_nq);
-            clock.lap(KernelKind::Rotate);
+            if self.model.rotates(layer) {
+                k.rotate(rows, context, heads, self.rotations, true, qkv_nq);
+                clock.lap(KernelKind::Rotate);
+            }
+            if let Some((before, scale)) = &kept.head_norm {
+                let (gains, each) = (&of(FusedGroup::QkNorm).values, &mut head_gains_b2e[layer]);
+                k.head_norm_backward(rows, context, heads, gains, before, scale, qkv_nq, each);
+                clock.lap(KernelKind::Norm);
+            }
+            if self.model.qkv_bias {
+                let gradient = &gradients[self.layout.in_layer(layer, FusedGroup::QkvBias)];
+                k.bias_gradient(rows, qkv_nq, gradient, turns.of(FusedGroup::QkvBias));
+                clock.lap(KernelKind::LinearGradient);
+            }
             k.linear_backward_floats(rows, qkv_nq, matrix(of(FusedGroup::Qkv)), normed_nd);
             clock.lap(KernelKind::Linear);
             k.linear_gradient(
@@ -523,10 +562,13 @@ impl<K: Backend> Decoder<'_, K> {
         let layers = (0..self.model.layers).flat_map(|layer| {
             [FusedGroup::AttentionNorm, FusedGroup::FfnNorm].map(|g| self.layout.in_layer(layer, g))
         });
-        let norms = layers.chain([self.layout.once(FusedGroup::Norm)]);
-        for (norm, gains_bd) in norms.zip(&*gains_bd) {
+        let norms = layers.chain([self.layout.once(FusedGroup::Norm)]).zip(&*gains_bd);
+        let of_heads = |layer| self.layout.in_layer(layer, FusedGroup::QkNorm);
+        let head_norms = head_gains_b2e.iter().enumerate();
+        let head_norms = head_norms.map(|(layer, gains)| (of_heads(layer), gains));
+        for (norm, gains) in norms.chain(head_norms) {
             let turn = turns.of(FusedGroup::Norm);
-            k.gain_gradient(loss_scales.len(), gains_bd, &gradients[norm], turn);
+            k.gain_gradient(loss_scales.len(), gains, &gradients[norm], turn);
         }
         work.sequence_losses(rows).collect()
     }

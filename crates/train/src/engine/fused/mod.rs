@@ -46,7 +46,7 @@ use super::tensors::AVERAGE;
 use super::{Engine, KernelTime, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
-use crate::model::{ModelConfig, OptimizerGroup, ParameterInfo, names_and_shapes};
+use crate::model::{ModelConfig, OptimizerGroup, ParameterInfo, Rotary, names_and_shapes};
 use crate::optim::{Optimizers, Step, clip_scale};
 use crate::spec::{Precision, TrainSpec};
 use crate::tensor::{NamedTensor, Ordered, Tensors};
@@ -145,7 +145,7 @@ impl<K: Backend> FusedEngine<K> {
             workers: (0..kernels.workers()).map(|_| WorkerSlice::new()).collect(),
             gradients: Vec::new(),
             parameters: own,
-            rotations: Rotations::new(0, model.head_dim, model.rope_theta),
+            rotations: rotations(0, model),
             optimizers: Optimizers::of(train, model)?,
             updates: 0,
             kernels,
@@ -167,7 +167,7 @@ impl<K: Backend> FusedEngine<K> {
     fn reach(&mut self, context: usize) {
         if self.rotations.positions() < context {
             let positions = context.next_power_of_two().min(self.model.max_context).max(context);
-            self.rotations = Rotations::new(positions, self.model.head_dim, self.model.rope_theta);
+            self.rotations = rotations(positions, &self.model);
         }
     }
 
@@ -363,6 +363,12 @@ impl<K: Backend> FusedEngine<K> {
         self.clock.lap(KernelKind::Layout);
         result
     }
+}
+
+/// The rotations of the first `positions` positions.
+fn rotations(positions: usize, model: &ModelConfig) -> Rotations {
+    let Rotary { frequencies, scale } = model.rotary();
+    Rotations::new(positions, &frequencies, scale)
 }
 
 /// Fills `parameters` from tensors that are the model's, one by one.

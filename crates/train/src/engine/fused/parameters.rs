@@ -10,13 +10,13 @@ use crate::tensor::Ordered;
 
 /// One group of a [`ParameterLayout`].
 pub(super) struct Parameter<K: Backend> {
-    /// f32, `[o, i]`, or `[d]` of a norm.
+    /// f32, `[o, i]`, or `[d]` of a norm and `[o]` of biases.
     pub(super) values: K::Floats,
     /// The optimizer's; empty before the first update.
     pub(super) state: Vec<K::Floats>,
     /// The average of the values, where one is kept.
     pub(super) average: Option<K::Floats>,
-    /// The values rounded and laid out for products; a norm has none.
+    /// The values rounded and laid out for products; a norm has none, nor have biases.
     pub(super) matrix: Option<K::Matrix>,
     /// Elements.
     pub(super) len: usize,

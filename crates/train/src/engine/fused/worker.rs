@@ -133,7 +133,7 @@ impl<K: Backend> WorkerSlice<K> {
             match estimator {
                 Some(VarianceEstimator::NormLayers) => {
                     for (row, domain, scale) in counted {
-                        let gains = work.gains_d(kernels, model, row);
+                        let gains = work.gains(kernels, model, row);
                         self.sums.add(domain, 1.0 / scale, gains.iter().map(Vec::as_slice));
                     }
                 }

@@ -1,4 +1,4 @@
-//! The Llama decoder's forward pass, composed of differentiable Candle operations.
+//! The decoder's forward pass, composed of differentiable Candle operations.
 //!
 //! Shapes are suffixes: b sequences, t positions, n = b·t, d residual width, h query heads, g key
 //! heads, r = h/g query heads a key head, e head width, s key positions, f feed-forward width, v
@@ -12,7 +12,7 @@ use candle_core::{D, DType, Device, Tensor};
 
 use super::gradient_capture::GradientCapture;
 use crate::error::{Result, TrainError};
-use crate::model::{ModelConfig, ParameterInfo, ParameterKind};
+use crate::model::{ModelConfig, ParameterInfo, ParameterKind, Rotary};
 
 /// One layer's parameters, matrices as `[out, in]`.
 struct Layer {
@@ -20,6 +20,12 @@ struct Layer {
     q_qd: Tensor,
     k_kd: Tensor,
     v_kd: Tensor,
+    /// The biases of these three, if the model has any.
+    biases: Option<[Tensor; 3]>,
+    /// The gains of the norms of queries and keys, if it has any.
+    head_norms_e: Option<[Tensor; 2]>,
+    /// Whether queries and keys are rotated.
+    rotates: bool,
     o_dq: Tensor,
     ffn_norm_d: Tensor,
     gate_fd: Tensor,
@@ -69,17 +75,16 @@ impl RotaryTables {
 
     /// The first `positions` rows, computed in f64.
     fn compute(&self, positions: usize) -> Result<(Tensor, Tensor)> {
-        let ModelConfig { head_dim, rope_theta, .. } = self.model;
-        let half = head_dim / 2;
-        let frequency = |i: usize| rope_theta.powf(-2.0 * i as f64 / head_dim as f64);
-        let frequencies: Vec<f64> = (0..head_dim).map(|i| frequency(i % half)).collect();
+        let Rotary { frequencies, scale } = self.model.rotary();
+        let both_halves = || frequencies.iter().chain(&frequencies);
         let angles: Vec<f64> = (0..positions)
-            .flat_map(|position| {
-                frequencies.iter().map(move |frequency| position as f64 * frequency)
-            })
+            .flat_map(|position| both_halves().map(move |frequency| position as f64 * frequency))
             .collect();
-        let angles_te = Tensor::from_vec(angles, (positions, head_dim), &self.device)?;
-        Ok((angles_te.cos()?.to_dtype(self.dtype)?, angles_te.sin()?.to_dtype(self.dtype)?))
+        let angles_te = Tensor::from_vec(angles, (positions, self.model.head_dim), &self.device)?;
+        let scaled = |x_te: Tensor| -> Result<Tensor> {
+            Ok(x_te.affine(scale, 0.0)?.to_dtype(self.dtype)?)
+        };
+        Ok((scaled(angles_te.cos()?)?, scaled(angles_te.sin()?)?))
     }
 
     /// Positions there are rows for.
@@ -131,6 +136,19 @@ impl Decoder {
                 q_qd: find(ParameterKind::Query)?,
                 k_kd: find(ParameterKind::Key)?,
                 v_kd: find(ParameterKind::Value)?,
+                biases: match model.qkv_bias {
+                    true => Some([
+                        find(ParameterKind::QueryBias)?,
+                        find(ParameterKind::KeyBias)?,
+                        find(ParameterKind::ValueBias)?,
+                    ]),
+                    false => None,
+                },
+                head_norms_e: match model.qk_norm {
+                    true => Some([find(ParameterKind::QueryNorm)?, find(ParameterKind::KeyNorm)?]),
+                    false => None,
+                },
+                rotates: model.rotates(index),
                 o_dq: find(ParameterKind::Output)?,
                 ffn_norm_d: find(ParameterKind::FfnNorm)?,
                 gate_fd: find(ParameterKind::Gate)?,
@@ -213,13 +231,35 @@ impl Decoder {
     ) -> Result<Tensor> {
         let ModelConfig { heads, kv_heads, head_dim, .. } = self.model;
         let &Positions { batch: b, context: t, ref cos_te, ref sin_te, .. } = positions;
-        let split = |y_n: Tensor, heads: usize| -> Result<Tensor> {
-            Ok(y_n.reshape((b, t, heads, head_dim))?.transpose(1, 2)?.contiguous()?)
+        let [q_bias, k_bias, v_bias] = match &layer.biases {
+            Some(biases) => biases.each_ref().map(Some),
+            None => [None; 3],
         };
-        let q_bhte = rotate(&split(linear(x_nd, &layer.q_qd, capture)?, heads)?, cos_te, sin_te)?;
-        let mut k_bgse =
-            rotate(&split(linear(x_nd, &layer.k_kd, capture)?, kv_heads)?, cos_te, sin_te)?;
-        let mut v_bgse = split(linear(x_nd, &layer.v_kd, capture)?, kv_heads)?;
+        let [q_norm_e, k_norm_e] = match &layer.head_norms_e {
+            Some(gains) => gains.each_ref().map(Some),
+            None => [None; 2],
+        };
+        let eps = self.model.norm_eps;
+        let mut project = |w_od: &Tensor, bias: Option<&Tensor>, gain_e: Option<&Tensor>, heads| {
+            let mut y_no = linear(x_nd, w_od, capture)?;
+            if let Some(bias_o) = bias {
+                y_no = capture.shift(&y_no, bias_o)?;
+            }
+            if let Some(gain_e) = gain_e {
+                let y_nhe = y_no.reshape((b * t, heads, head_dim))?;
+                y_no = rms_norm(&y_nhe, gain_e, eps, capture)?;
+            }
+            Ok::<_, TrainError>(
+                y_no.reshape((b, t, heads, head_dim))?.transpose(1, 2)?.contiguous()?,
+            )
+        };
+        let mut q_bhte = project(&layer.q_qd, q_bias, q_norm_e, heads)?;
+        let mut k_bgse = project(&layer.k_kd, k_bias, k_norm_e, kv_heads)?;
+        let mut v_bgse = project(&layer.v_kd, v_bias, None, kv_heads)?;
+        if layer.rotates {
+            q_bhte = rotate(&q_bhte, cos_te, sin_te)?;
+            k_bgse = rotate(&k_bgse, cos_te, sin_te)?;
+        }
         if let Some(past) = past {
             if let Some((k, v)) = past.as_ref() {
                 k_bgse = Tensor::cat(&[k, &k_bgse], 2)?;
@@ -326,7 +366,7 @@ fn feed_forward_nd(layer: &Layer, x_nd: &Tensor, capture: &mut GradientCapture) 
 }
 
 /// Rotary positions (Su et al., RoFormer, 2021) in Hugging Face's half-split order: element i of
-/// the first half and element i of the second are one pair, turned by position · θ^(−2i/e).
+/// the first half and element i of the second are one pair, turned by position · its frequency.
 fn rotate(x_bhte: &Tensor, cos_te: &Tensor, sin_te: &Tensor) -> Result<Tensor> {
     let half = x_bhte.dim(D::Minus1)? / 2;
     let first = x_bhte.narrow(D::Minus1, 0, half)?;

@@ -1,12 +1,12 @@
 //! What a training forward pass captures for per-sequence gradients.
 //!
-//! There are two ways. A *gain leaf* is a normalisation gain with a row for every position instead
-//! of one for all: its gradient, summed over a sequence's rows, is that sequence's own gradient of
-//! the gain, and summed over all rows the parameter's. A gradient hook (`gradient_hook`) shows the
-//! gradient of a matrix product's output: the ghost estimator keeps it, the sketch reduces it on
-//! the spot.
+//! There are two ways. A *leaf* is a normalisation gain, or a bias, with a row for every position
+//! instead of one for all: its gradient, summed over a sequence's rows, is that sequence's own
+//! gradient of the gain, and summed over all rows the parameter's. A gradient hook
+//! (`gradient_hook`) shows the gradient of a matrix product's output: the ghost estimator keeps it,
+//! the sketch reduces it on the spot.
 //!
-//! Costs: a gain leaf is one copy of a residual stream, `[n, d]`, a norm; a hook one of a layer's
+//! Costs: a leaf is one copy of what it scales, `[n, d]`, or is added to; a hook one of a layer's
 //! output, `[n, o]`. Ghost keeps the inputs and the output gradients of all its layers for as long
 //! as the capture lives.
 
@@ -33,6 +33,8 @@ pub(super) struct GradientCapture<'a> {
     /// The gains, by the parameter they belong to, and their leaves, `[n, d]`; `None` if the pass
     /// uses the parameters themselves.
     gains: Option<Vec<(TensorId, Var)>>,
+    /// The biases likewise, `[n, o]`.
+    biases: Vec<(TensorId, Var)>,
     look: Look<'a>,
     /// Positions in a sequence.
     context: usize,
@@ -54,6 +56,8 @@ pub(super) struct CapturedLinear {
 pub(super) struct Captured {
     /// Each gain's gradient of each sequence, `[b, d]`, by the parameter it belongs to.
     pub(super) gains: Vec<(TensorId, Tensor)>,
+    /// Each bias's, `[b, o]`.
+    pub(super) biases: Vec<(TensorId, Tensor)>,
     /// The linear layers, if they were looked at.
     pub(super) linears: Vec<CapturedLinear>,
     /// Each matrix's sketch of each sequence, `[b, M·i]`, if they were asked for.
@@ -65,6 +69,7 @@ impl<'a> GradientCapture<'a> {
     pub(super) fn off() -> Self {
         Self {
             gains: None,
+            biases: Vec::new(),
             look: Look::Gains,
             context: 0,
             linears: Vec::new(),
@@ -72,7 +77,7 @@ impl<'a> GradientCapture<'a> {
         }
     }
 
-    /// Gain leaves, and what `look` says, in sequences of `context` positions.
+    /// Leaves of gains and biases, and what `look` says, in sequences of `context` positions.
     pub(super) fn on(look: Look<'a>, context: usize) -> Self {
         Self { gains: Some(Vec::new()), look, context, ..Self::off() }
     }
@@ -88,6 +93,17 @@ impl<'a> GradientCapture<'a> {
         let scaled_nd = (x_nd * gain_nd.as_tensor())?;
         gains.push((gain_d.id(), gain_nd));
         Ok(scaled_nd)
+    }
+
+    /// `y_no` plus the bias.
+    pub(super) fn shift(&mut self, y_no: &Tensor, bias_o: &Tensor) -> Result<Tensor> {
+        if self.gains.is_none() {
+            return Ok(y_no.broadcast_add(bias_o)?);
+        }
+        let bias_no = Var::from_tensor(&bias_o.detach().broadcast_as(y_no.shape())?.contiguous()?)?;
+        let shifted_no = (y_no + bias_no.as_tensor())?;
+        self.biases.push((bias_o.id(), bias_no));
+        Ok(shifted_no)
     }
 
     /// `y_no`, what a linear layer of attention or feed-forward makes of `x_ni`.
@@ -146,13 +162,17 @@ impl<'a> GradientCapture<'a> {
 
     /// What was captured.
     pub(super) fn after_backward(self, store: &mut GradStore) -> Result<Captured> {
-        let mut gains = Vec::new();
-        for (gain, gain_nd) in self.gains.unwrap_or_default() {
-            let missing = || TrainError::NoGradient { name: "a norm's gain".to_owned() };
-            let gradient_nd = store.remove(&gain_nd).ok_or_else(missing)?.detach();
-            let (n, d) = (gradient_nd.dim(0)?, gradient_nd.dim(D::Minus1)?);
-            gains.push((gain, gradient_nd.reshape((n / self.context, (), d))?.sum(1)?));
-        }
+        let mut each = |leaves: Vec<(TensorId, Var)>, what: &str| {
+            let of_leaf = |(parameter, leaf_nd): (TensorId, Var)| {
+                let missing = || TrainError::NoGradient { name: what.to_owned() };
+                let gradient_nd = store.remove(&leaf_nd).ok_or_else(missing)?.detach();
+                let (n, d) = (gradient_nd.dim(0)?, gradient_nd.dim(D::Minus1)?);
+                Ok((parameter, gradient_nd.reshape((n / self.context, (), d))?.sum(1)?))
+            };
+            leaves.into_iter().map(of_leaf).collect::<Result<Vec<_>>>()
+        };
+        let gains = each(self.gains.unwrap_or_default(), "a norm's gain")?;
+        let biases = each(self.biases, "a bias")?;
         let mut linears = Vec::new();
         for (input_ni, observed) in self.linears {
             linears.push(CapturedLinear {
@@ -172,6 +192,6 @@ impl<'a> GradientCapture<'a> {
                 }
             }
         }
-        Ok(Captured { gains, linears, sketches })
+        Ok(Captured { gains, biases, linears, sketches })
     }
 }

@@ -12,9 +12,9 @@
 //! micro-batches then run one after the other and `train.threads` is without effect. Both give the
 //! same bits; the first is the faster one.
 //!
-//! The backward pass gives each sequence's own gradient of the normalisation gains and adds them
-//! up, whether or not anything is collected from them, so that [`Engine::collect`] changes no bit
-//! of what is trained.
+//! The backward pass gives each sequence's own gradient of the normalisation gains and the biases,
+//! and adds them up, whether or not anything is collected from them, so that [`Engine::collect`]
+//! changes no bit of what is trained.
 //!
 //! Costs: the parameters once; from the first update on the optimizer's state; while training, for
 //! each micro-batch that runs at the time, the graph of its activations and one set of gradients.
@@ -287,8 +287,14 @@ impl ReferenceEngine {
         match collecting {
             Collecting::Nothing => {}
             Collecting::NormLayers | Collecting::Sketch(_) => {
-                let gains = captured.gains.into_iter().map(|(_, gain_bd)| gain_bd);
-                let pieces: Vec<Tensor> = gains.chain(captured.sketches).collect();
+                // A sketch sees every parameter: vectors as they are, before the matrices.
+                let biases = match collecting {
+                    Collecting::Sketch(_) => captured.biases,
+                    _ => Vec::new(),
+                };
+                let vectors = captured.gains.into_iter().chain(biases);
+                let pieces: Vec<Tensor> =
+                    vectors.map(|(_, each_bd)| each_bd).chain(captured.sketches).collect();
                 sums.add_each(&pieces, &Rows::group(domains, &loss_scales, &self.device)?)?;
             }
             Collecting::Ghost => {
@@ -335,10 +341,11 @@ impl ReferenceEngine {
 
         let captured = capture.after_backward(&mut store)?;
         let take = |(variable, info): (&Var, &ParameterInfo)| {
-            // A gain's gradient is that of its leaf: the graph does not reach the parameter itself.
-            let leaf = captured.gains.iter().find(|(gain, _)| *gain == variable.id());
-            let gradient = match leaf {
-                Some((_, gain_bd)) => Some(gain_bd.sum(0)?),
+            // A gain's gradient is that of its leaf, and a bias's: the graph does not reach the
+            // parameter itself.
+            let mut leaves = captured.gains.iter().chain(&captured.biases);
+            let gradient = match leaves.find(|(parameter, _)| *parameter == variable.id()) {
+                Some((_, each_bd)) => Some(each_bd.sum(0)?),
                 None => store.remove(variable).map(|gradient| gradient.detach()),
             };
             // A parameter the graph does not reach is a dropped gradient, never a zero one.

@@ -11,10 +11,10 @@
 //! the unbiased sample variance, summed over the parameters. Both sums add up over micro-batches,
 //! in the batch's order, in f64: v² is the difference of two numbers that may be close.
 //!
-//! - Norm layers looks at the normalisation gains. It costs sums of what the backward pass has
-//!   anyway.
-//! - Ghost looks at the projections of attention and feed-forward; not at embedding, head and
-//!   norms. It costs a second weight gradient and, for each sequence and layer, T² (i + o)
+//! - Norm layers looks at the normalisation gains, those of queries and keys among them. It costs
+//!   sums of what the backward pass has anyway.
+//! - Ghost looks at the projections of attention and feed-forward; not at embedding, head, norms
+//!   and biases. It costs a second weight gradient and, for each sequence and layer, T² (i + o)
 //!   products; and a copy of the projections' gradient for each domain, in f64.
 //! - Sketch looks at every parameter, at the matrices through random signs (`sketch`). It costs a
 //!   hook and two thin products for each matrix.
@@ -26,7 +26,7 @@
 //!
 //! Of a single sequence there is no variance. It is reported with the direction of x, by which it
 //! is compared with the domain's next one. A sketch's signs are others at each step, so that its
-//! direction is that of the normalisation gains alone.
+//! direction is that of the normalisation gains and biases alone.
 
 use std::collections::BTreeMap;
 
@@ -67,9 +67,9 @@ impl Collecting {
 
     /// How many of the elements of x, from the first, mean the same at every step.
     pub(super) fn steady_elements(&self, parameters: &[Var]) -> usize {
-        let gains = || parameters.iter().filter(|parameter| parameter.rank() == 1);
+        let vectors = || parameters.iter().filter(|parameter| parameter.rank() == 1);
         match self {
-            Self::Sketch(_) => gains().map(|gain| gain.elem_count()).sum(),
+            Self::Sketch(_) => vectors().map(|vector| vector.elem_count()).sum(),
             Self::Nothing | Self::NormLayers | Self::Ghost | Self::Exact => usize::MAX,
         }
     }

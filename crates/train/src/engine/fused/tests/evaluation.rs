@@ -56,9 +56,9 @@ fn token_losses_are_the_references_and_average_to_those_of_sequences() {
 
 #[test]
 fn logits_are_the_references_at_once_and_one_by_one() {
-    for tied in [true, false] {
+    for model in [odd(true), odd(false)].into_iter().chain(variants()) {
         let case =
-            Case { model: ModelConfig { max_context: 6, ..odd(tied) }, context: 5, ..case(tied) };
+            Case { model: ModelConfig { max_context: 6, ..model }, context: 5, ..case(true) };
         let (mut engine, mut oracle) = (case.fused::<f32>(&case.spec()), case.oracle(&case.spec()));
         let tokens = [3u32, 1, 4, 1, 5, 9, 2, 6];
         let vocab_size = case.model.vocab_size;

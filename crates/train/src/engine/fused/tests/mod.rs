@@ -51,13 +51,27 @@ fn odd(tied: bool) -> ModelConfig {
     }
 }
 
+/// What the families have and a Llama has not.
+fn variants() -> [ModelConfig; 3] {
+    let yarn = serde_json::from_value(serde_json::json!({
+        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4,
+    }));
+    [
+        ModelConfig { qk_norm: true, rope_scaling: yarn.unwrap(), ..odd(true) },
+        ModelConfig { qkv_bias: true, ..odd(false) },
+        ModelConfig { nope_layers: vec![1], ..odd(true) },
+    ]
+}
+
 fn case(tied: bool) -> Case {
     Case { model: odd(tied), sequences: 5, context: 7, threads: 2, micro_batch: None }
 }
 
 /// Sequences that threads do not divide and fewer than threads; micro-batches of one, some and all;
-/// one token; one layer and more tokens than attention's block; as many keys as queries.
+/// one token; one layer and more tokens than attention's block; as many keys as queries; what other
+/// families have.
 fn cases() -> Vec<Case> {
+    let [normed, biased, partly_rotated] = variants();
     let even = ModelConfig { heads: 4, kv_heads: 2, head_dim: 4, dim: 16, ffn: 32, ..odd(true) };
     vec![
         case(true),
@@ -75,6 +89,16 @@ fn cases() -> Vec<Case> {
             model: ModelConfig { layers: 1, max_context: 130, ..odd(false) },
             sequences: 2,
             context: 123,
+            ..case(true)
+        },
+        Case { model: normed.clone(), micro_batch: Some(2), ..case(true) },
+        Case { model: biased, micro_batch: Some(2), ..case(false) },
+        Case { model: partly_rotated, threads: 1, ..case(true) },
+        // Heads of whole lanes.
+        Case {
+            model: ModelConfig { head_dim: 16, heads: 2, kv_heads: 2, ..normed },
+            sequences: 8,
+            threads: 3,
             ..case(true)
         },
     ]

@@ -63,10 +63,14 @@ fn loss_at_the_start_is_ln_of_the_vocabulary() {
 
 #[test]
 fn next_logits_are_the_last_of_all_logits_however_the_tokens_come() {
-    let mut engine = engine(true, 8, DType::F64);
+    models().iter().for_each(next_logits_are_the_last);
+}
+
+fn next_logits_are_the_last(model: &ModelConfig) {
+    let mut engine = engine_with(model, &train(8), DType::F64);
     let tokens = [3u32, 1, 4, 1, 5, 9, 2, 6];
     let mut check = |from: usize, to: usize| {
-        let mut fresh = super::engine(true, 8, DType::F64);
+        let mut fresh = engine_with(model, &train(8), DType::F64);
         let expected = fresh.all_logits(&tokens[from..to]).unwrap();
         let got = engine.next_logits(&tokens[..to]).unwrap();
         // f64 arithmetic rounded once to f32.

@@ -6,10 +6,11 @@ use super::*;
 
 #[test]
 fn every_parameter_gets_a_nonzero_gradient() {
-    for tied in [true, false] {
-        let mut engine = engine(tied, 8, DType::F32);
+    for model in models() {
+        let tied = model.tied;
+        let mut engine = engine_with(&model, &train(8), DType::F32);
         let (_, gradients) = engine.gradient(&batch()).unwrap();
-        assert_eq!(gradients.len(), model(tied).parameter_list().len());
+        assert_eq!(gradients.len(), model.parameter_list().len());
         for (gradient, parameter) in gradients.iter().zip(engine.parameters().unwrap()) {
             assert_eq!((&gradient.name, &gradient.shape), (&parameter.name, &parameter.shape));
             assert!(gradient.data.iter().all(|x| x.is_finite()));
@@ -32,8 +33,8 @@ fn every_parameter_gets_a_nonzero_gradient() {
 
 #[test]
 fn gradients_match_central_differences() {
-    for tied in [true, false] {
-        let engine = engine(tied, 8, DType::F64);
+    for model in models() {
+        let engine = engine_with(&model, &train(8), DType::F64);
         let batch = batch();
         let (_, gradients) = engine.forward_backward(&batch).unwrap();
         for ((variable, gradient), info) in

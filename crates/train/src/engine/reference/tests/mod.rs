@@ -20,6 +20,20 @@ fn model(tied: bool) -> ModelConfig {
     ModelConfig { tied, ..ModelConfig::small() }
 }
 
+/// Both kinds of head, and what the families have that a Llama has not.
+fn models() -> Vec<ModelConfig> {
+    let yarn = serde_json::from_value(serde_json::json!({
+        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4,
+    }));
+    vec![
+        model(true),
+        model(false),
+        ModelConfig { qk_norm: true, rope_scaling: yarn.unwrap(), ..model(true) },
+        ModelConfig { qkv_bias: true, ..model(false) },
+        ModelConfig { nope_layers: vec![1], ..model(true) },
+    ]
+}
+
 fn train(micro_batch: usize) -> TrainSpec {
     TrainSpec { batch_size: 8, context: 5, micro_batch: Some(micro_batch), ..TrainSpec::default() }
 }
@@ -27,11 +41,12 @@ fn train(micro_batch: usize) -> TrainSpec {
 /// An engine whose parameters are of ordinary size, so that no gradient is small by accident of the
 /// start.
 fn engine(tied: bool, micro_batch: usize, dtype: DType) -> ReferenceEngine {
-    engine_with(tied, &train(micro_batch), dtype)
+    engine_with(&model(tied), &train(micro_batch), dtype)
 }
 
-fn engine_with(tied: bool, train: &TrainSpec, dtype: DType) -> ReferenceEngine {
-    let mut tensors = initial_parameters(&model(tied), 1);
+/// The same of another model and other settings.
+fn engine_with(model: &ModelConfig, train: &TrainSpec, dtype: DType) -> ReferenceEngine {
+    let mut tensors = initial_parameters(model, 1);
     for tensor in &mut tensors {
         if tensor.shape.len() == 2 {
             tensor.data.iter_mut().for_each(|x| *x *= 15.0);
@@ -39,7 +54,7 @@ fn engine_with(tied: bool, train: &TrainSpec, dtype: DType) -> ReferenceEngine {
             tensor.data.iter_mut().enumerate().for_each(|(i, x)| *x += 0.1 * (i as f32 - 3.0));
         }
     }
-    engine_of(&model(tied), train, tensors, dtype)
+    engine_of(model, train, tensors, dtype)
 }
 
 fn engine_of(

@@ -5,7 +5,7 @@
 use super::*;
 
 fn penalized(z_loss: f64) -> ReferenceEngine {
-    engine_with(true, &TrainSpec { z_loss, ..train(3) }, DType::F64)
+    engine_with(&model(true), &TrainSpec { z_loss, ..train(3) }, DType::F64)
 }
 
 /// The batch with documents that begin elsewhere in each sequence.
