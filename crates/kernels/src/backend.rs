@@ -237,9 +237,10 @@ pub trait Backend: Send + Sync + 'static {
     /// their positions already.
     fn cache(&self, rows: usize, heads: Heads, qkv: &Self::Activations, cache: &mut Self::KvCache);
 
-    /// [`crate::attention_step`]: the attention of one new token, in row 0 of `qkv` and `out`.
+    /// [`crate::attention_step`]: the attention of one new token, in row `row` of `qkv` and `out`.
     fn attention_step(
         &self,
+        row: usize,
         heads: Heads,
         rotations: &Rotations,
         qkv: &mut Self::Activations,

@@ -21,6 +21,7 @@ mod metrics;
 mod number;
 pub mod page;
 mod record;
+mod scores;
 mod sink;
 mod table;
 mod windows;
@@ -32,6 +33,9 @@ pub use number::{bytes, count, duration, thousands};
 pub use record::{
     CollapseRecord, EvalDomainRecord, EvalRecord, LearnedShares, PerDomain, Record,
     StepDomainRecord, StepRecord,
+};
+pub use scores::{
+    Estimate, Normalised, TaskScore, TextMean, TextScore, task_table, text_table,
 };
 pub use sink::{LogSpec, Loggers, Opening, ResumePoint, TrackioProject};
 pub use table::{

@@ -108,8 +108,36 @@ pub(super) fn find(
     Ok((files, notes))
 }
 
+/// The files that a path means to be evaluated, whatever split their names tell of. Relative paths
+/// start at the current folder.
+///
+/// # Errors
+/// As [`find`].
+pub(super) fn to_evaluate(path: &str) -> Result<Vec<SourceFile>> {
+    let base = std::env::current_dir().unwrap_or_default();
+    let pattern = PathPattern::new(path, &base);
+    let mut search = gather(&pattern, None)?;
+    search.pass_over_descriptions();
+    if search.found.is_empty() {
+        return Err(DataError::NoFiles {
+            pattern: pattern.typed.clone(),
+            looked: pattern.looked(),
+            known: endings(None),
+            passed: search.passed.words(),
+        });
+    }
+    Ok(search.found.into_iter().map(|candidate| candidate.file).collect())
+}
+
 /// Looks for what one path of the config means.
 fn search(pattern: &PathPattern, format: Option<Format>) -> Result<Search> {
+    let mut search = gather(pattern, format)?;
+    search.sift();
+    Ok(search)
+}
+
+/// All files of one path.
+fn gather(pattern: &PathPattern, format: Option<Format>) -> Result<Search> {
     let mut search = Search::new(format);
     let origin = match pattern.pattern.is_empty() {
         true => Origin::Named,
@@ -130,7 +158,6 @@ fn search(pattern: &PathPattern, format: Option<Format>) -> Result<Search> {
             Target::Broken(found) => return Err(no_file(&path, found, MEND_LINK)),
         }
     }
-    search.sift();
     Ok(search)
 }
 
