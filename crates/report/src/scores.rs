@@ -104,8 +104,7 @@ pub struct TaskScore {
 
 /// Texts, and under several sources their mean, each counting once, and the mean by tokens.
 pub fn text_table(rows: &[TextScore], mean: &TextMean, weighted: &TextMean) -> String {
-    let header =
-        ["source", "tokens", "loss", "± s.e.", "perplexity", "bits per byte", "± s.e."];
+    let header = ["source", "tokens", "loss", "± s.e.", "perplexity", "bits per byte", "± s.e."];
     fitting(&header, |whole| {
         let of_row = |row: &TextScore| {
             vec![
@@ -185,8 +184,7 @@ mod tests {
             bits_per_byte: 1.0243,
             bits_per_byte_standard_error: None,
         };
-        let mean =
-            TextMean { loss: estimate(3.2), perplexity: 24.5, bits_per_byte: estimate(1.1) };
+        let mean = TextMean { loss: estimate(3.2), perplexity: 24.5, bits_per_byte: estimate(1.1) };
         let expected = [
             "source           tokens   loss  ± s.e.  perplexity  bits per byte  ± s.e.",
             "c4_en            65,536  3.250   0.022        25.8          1.024       –",

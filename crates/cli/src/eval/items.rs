@@ -115,15 +115,15 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
 
 /// The ids of an item's answers.
 fn pairs(tokens: &Tokens, path: &Path, item: &Item) -> anyhow::Result<Vec<Pair>> {
-    let pair = |(place, answer): (usize, &adapters::Answer)| {
-        match tokens.pair(&answer.context, &answer.continuation)? {
-            Ok(pair) => Ok(pair),
-            Err(why) => bail!(
-                "{}: line {}: answer {place}: {why}\nhint: give a longer continuation, or a shorter one, or leave the item out",
-                printable_path(path),
-                item.line
-            ),
-        }
+    let pair = |(place, answer): (usize, &adapters::Answer)| match tokens
+        .pair(&answer.context, &answer.continuation)?
+    {
+        Ok(pair) => Ok(pair),
+        Err(why) => bail!(
+            "{}: line {}: answer {place}: {why}\nhint: give a longer continuation, or a shorter one, or leave the item out",
+            printable_path(path),
+            item.line
+        ),
     };
     item.answers.iter().enumerate().map(pair).collect()
 }

@@ -46,9 +46,13 @@ fn task(name: &str, items: &[&ItemScore]) -> TaskScore {
             let (nats, bytes) = answer.plain;
             -nats / std::f64::consts::LN_2 / bytes.max(1) as f64
         }),
-        accuracy: by(&|all| each(all, |choices| choices.right, |right| {
-            estimate::share(right.iter().filter(|right| **right).count(), right.len())
-        })),
+        accuracy: by(&|all| {
+            each(
+                all,
+                |choices| choices.right,
+                |right| estimate::share(right.iter().filter(|right| **right).count(), right.len()),
+            )
+        }),
         probability: by(&|all| each(all, |choices| choices.probability, estimate::mean)),
     }
 }
@@ -74,9 +78,12 @@ fn each<T>(
 fn right(score: &ItemScore) -> &AnswerScore {
     let mut gold = score.item.gold.iter().map(|&place| &score.answers[place]);
     let first = gold.next().unwrap_or(&score.answers[0]);
-    gold.fold(first, |best, other| {
-        if other.log_likelihood > best.log_likelihood { other } else { best }
-    })
+    gold.fold(
+        first,
+        |best, other| {
+            if other.log_likelihood > best.log_likelihood { other } else { best }
+        },
+    )
 }
 
 /// What an item with choices says, by each normalisation.

@@ -118,9 +118,9 @@ fn take(
         .enumerate()
         .flat_map(|(number, Document { ids, .. })| {
             let windows = rolling(ids.len() - 1, tokens.context);
-            windows.into_iter().map(move |(range, scored)| {
-                (number, Scored { tokens: &ids[range], scored })
-            })
+            windows
+                .into_iter()
+                .map(move |(range, scored)| (number, Scored { tokens: &ids[range], scored }))
         })
         .collect();
     let sequences: Vec<Scored<'_>> = windows.iter().map(|(_, window)| *window).collect();
@@ -192,10 +192,8 @@ fn text_mean(loss: Estimate, bits_per_byte: Estimate) -> TextMean {
 
 /// Each source counts once.
 fn macro_mean(rows: &[TextScore]) -> TextMean {
-    let [loss, bits] =
-        [loss_of, bits_of].map(|of: fn(&TextScore) -> Estimate| {
-            estimate::macro_mean(rows.iter().map(of))
-        });
+    let [loss, bits] = [loss_of, bits_of]
+        .map(|of: fn(&TextScore) -> Estimate| estimate::macro_mean(rows.iter().map(of)));
     text_mean(loss, bits)
 }
 

@@ -18,10 +18,7 @@ const MAX_LINE: u64 = 64 << 20;
 ///
 /// # Errors
 /// The file cannot be read, is compressed otherwise than its name says, or is no UTF-8.
-pub fn read_lines(
-    path: &Path,
-    sink: &mut dyn FnMut(u64, &str) -> ControlFlow<()>,
-) -> Result<()> {
+pub fn read_lines(path: &Path, sink: &mut dyn FnMut(u64, &str) -> ControlFlow<()>) -> Result<()> {
     let file = SourceFile {
         path: path.to_owned(),
         format: Format::TXT,
@@ -38,8 +35,7 @@ pub fn read_lines(
         domain: None,
         token_type: None,
     };
-    let reading =
-        Reading { options: &options, advance: &|_| (), note: &|_| (), tokenizer: None };
+    let reading = Reading { options: &options, advance: &|_| (), note: &|_| (), tokenizer: None };
     let mut stream = decompress::open(&file, &reading)?;
     let mut bytes = Vec::new();
     for number in 1u64.. {

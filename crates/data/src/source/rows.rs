@@ -176,17 +176,20 @@ mod tests {
     #[test]
     fn a_folder_gives_a_row_a_source_whatever_its_layout() {
         // Paloma's.
-        assert_eq!(rows(&["c4_en/val/a.jsonl", "c4_en/val/b.jsonl", "ptb/val/a.jsonl"]), [
-            "c4_en", "ptb"
-        ]);
-        assert_eq!(rows(&["val/c4/web.jsonl", "val/c4/news.jsonl", "val/ptb/a.jsonl"]), [
-            "c4", "ptb"
-        ]);
+        assert_eq!(
+            rows(&["c4_en/val/a.jsonl", "c4_en/val/b.jsonl", "ptb/val/a.jsonl"]),
+            ["c4_en", "ptb"]
+        );
+        assert_eq!(
+            rows(&["val/c4/web.jsonl", "val/c4/news.jsonl", "val/ptb/a.jsonl"]),
+            ["c4", "ptb"]
+        );
         assert_eq!(rows(&["c4/a.jsonl", "c4/deep/b.jsonl", "ptb.jsonl"]), ["c4", "ptb"]);
         // Two splits of one source are never mixed.
-        assert_eq!(rows(&["c4/val/a.jsonl", "c4/test/a.jsonl", "ptb/val/a.jsonl"]), [
-            "c4/test", "c4/val", "ptb/val"
-        ]);
+        assert_eq!(
+            rows(&["c4/val/a.jsonl", "c4/test/a.jsonl", "ptb/val/a.jsonl"]),
+            ["c4/test", "c4/val", "ptb/val"]
+        );
         assert_eq!(rows(&["val/a.jsonl", "test/a.jsonl"]), ["a/test", "a/val"]);
         // Nothing is passed over for its split, descriptions are.
         assert_eq!(rows(&["train.jsonl", "valid.jsonl", "a.txt.gz/b.jsonl"]).len(), 3);

@@ -60,7 +60,8 @@ impl EndOfText<'_> {
             }
         }
         for folder in &folders {
-            for name in SETTINGS.iter().filter_map(|name| named_by(&folder.join(name), "eos_token")) {
+            for name in SETTINGS.iter().filter_map(|name| named_by(&folder.join(name), "eos_token"))
+            {
                 if let Some(found) = of_name(&name) {
                     return Ok(found);
                 }

@@ -132,7 +132,12 @@ impl Text {
     }
 
     /// Takes the next token, and says why the text is over, if it is.
-    fn extend(&mut self, mut logits: Vec<f32>, limits: &Limits, sampler: &Sampler) -> Option<Ended> {
+    fn extend(
+        &mut self,
+        mut logits: Vec<f32>,
+        limits: &Limits,
+        sampler: &Sampler,
+    ) -> Option<Ended> {
         let raw = logits.clone();
         limits.mask(&mut logits);
         let id = sampler.choose(&logits, &self.tokens, self.number as u64);
@@ -177,9 +182,8 @@ pub fn generate_all(
         }
         let texts = slots.iter_mut().enumerate();
         let texts = texts.filter_map(|(slot, text)| Some((slot, text.as_mut()?)));
-        let texts: Vec<Continued> = texts
-            .map(|(slot, text)| Continued { slot, tokens: text.window(context) })
-            .collect();
+        let texts: Vec<Continued> =
+            texts.map(|(slot, text)| Continued { slot, tokens: text.window(context) }).collect();
         if texts.is_empty() {
             break;
         }

@@ -5,12 +5,8 @@ use serde_json::{Map, Value};
 
 use super::{Adapter, Answer, Fault, Item, Line};
 
-pub(super) static ADAPTER: Adapter = Adapter {
-    name: "blimp",
-    keys: "`sentence_good`, `sentence_bad`; `UID`, `field`",
-    fits,
-    read,
-};
+pub(super) const ADAPTER: Adapter =
+    Adapter { name: "blimp", keys: "`sentence_good`, `sentence_bad`; `UID`, `field`", fits, read };
 
 fn fits(keys: &Map<String, Value>) -> bool {
     keys.contains_key("sentence_good") || keys.contains_key("sentence_bad")

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{Adapter, Answer, Fault, Item, Line, found};
 
-pub(super) static ADAPTER: Adapter =
+pub(super) const ADAPTER: Adapter =
     Adapter { name: "lm-eval", keys: "`arguments`, `target`; `doc_id`", fits, read };
 
 fn fits(keys: &Map<String, Value>) -> bool {
@@ -48,14 +48,13 @@ fn item(line: &Line, task: &str) -> Result<Item, Fault> {
             }),
         }
     };
-    let mut answers =
-        requests.iter().enumerate().map(answer).collect::<Result<Vec<_>, _>>()?;
+    let mut answers = requests.iter().enumerate().map(answer).collect::<Result<Vec<_>, _>>()?;
     if answers.is_empty() {
         return Err(line.fault("arguments", "at least one request", "none"));
     }
-    let delimited = answers.iter().all(|answer| {
-        answer.continuation.len() > 1 && answer.continuation.starts_with(' ')
-    });
+    let delimited = answers
+        .iter()
+        .all(|answer| answer.continuation.len() > 1 && answer.continuation.starts_with(' '));
     if delimited {
         answers.iter_mut().for_each(|answer| answer.uncounted = 1);
     }
@@ -69,7 +68,9 @@ fn gold(line: &Line, answers: &[Answer]) -> Result<Vec<usize>, Fault> {
     let value = line.value("target");
     let text = match value {
         Some(Value::String(text)) => text.trim(),
-        Some(Value::Number(number)) => return Ok(vec![number.as_u64().map_or(usize::MAX, |n| n as usize)]),
+        Some(Value::Number(number)) => {
+            return Ok(vec![number.as_u64().map_or(usize::MAX, |n| n as usize)]);
+        }
         _ => "",
     };
     let places = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);

@@ -214,16 +214,18 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Item>> {
         bail!("{shown}: expected items, found no line\nhint: {AS_DOCUMENTED}");
     };
     let Some(adapter) = ADAPTERS.iter().find(|adapter| (adapter.fits)(&first.keys)) else {
-        let known: Vec<String> = ADAPTERS
-            .iter()
-            .map(|adapter| format!("{} ({})", adapter.name, adapter.keys))
-            .collect();
+        let known: Vec<String> =
+            ADAPTERS.iter().map(|adapter| format!("{} ({})", adapter.name, adapter.keys)).collect();
         let keys: Vec<String> = first.keys.keys().map(|key| format!("`{key}`")).collect();
         bail!(
             "{shown}: line {}: expected the keys of {}; found {}\nhint: {AS_DOCUMENTED}",
             first.number,
             known.join(", "),
-            if keys.is_empty() { "none".to_owned() } else { printable(&keys.join(", ")).to_string() }
+            if keys.is_empty() {
+                "none".to_owned()
+            } else {
+                printable(&keys.join(", ")).to_string()
+            }
         );
     };
     let items = (adapter.read)(&lines, &file_name(path));

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Adapter, Answer, Fault, Item, Line};
 
-pub(super) static ADAPTER: Adapter = Adapter {
+pub(super) const ADAPTER: Adapter = Adapter {
     name: "olmes",
     keys: "`request` with `context` and `continuation`, `doc_id`, `idx`, `label`; `task_name`",
     fits,

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{Adapter, Answer, Fault, Item, Line, found};
 
-pub(super) static ADAPTER: Adapter = Adapter {
+pub(super) const ADAPTER: Adapter = Adapter {
     name: "items",
     keys: "`continuation`, or `choices` and `gold`; `context`",
     fits,

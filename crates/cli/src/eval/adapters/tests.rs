@@ -36,9 +36,9 @@ fn a_question_is_the_same_in_every_format() {
         let items = read_text(name, text).unwrap();
         assert_eq!(items.len(), 2, "{name}");
         for (item, question) in items.iter().zip(["Q: 1+1?\nA:", "Q: 1+2?\nA:"]) {
-            let counted = if name.starts_with("samples") { ["two", "three"] } else { [" two", " three"] };
-            let expected =
-                [(question, " two", counted[0]), (question, " three", counted[1])];
+            let counted =
+                if name.starts_with("samples") { ["two", "three"] } else { [" two", " three"] };
+            let expected = [(question, " two", counted[0]), (question, " three", counted[1])];
             assert_eq!(answers(item), expected, "{name}");
         }
         assert_eq!(items[0].id.as_deref(), Some("7"), "{name}");
@@ -49,10 +49,14 @@ fn a_question_is_the_same_in_every_format() {
     let blimp = r#"{"sentence_good": "He runs.", "sentence_bad": "He run.", "field": "syntax", "UID": "agreement", "pairID": "0"}"#;
     let item = read_text("x.jsonl", blimp).unwrap().remove(0);
     assert_eq!(answers(&item), [("", "He runs.", "He runs."), ("", "He run.", "He run.")]);
-    assert_eq!((&*item.task, item.group.as_deref(), &item.gold[..]), ("agreement", Some("syntax"), &[0][..]));
+    assert_eq!(
+        (&*item.task, item.group.as_deref(), &item.gold[..]),
+        ("agreement", Some("syntax"), &[0][..])
+    );
     let alone = r#"{"context": "a", "continuation": "b"}"#;
     assert_eq!(read_text("x.jsonl", alone).unwrap()[0].gold, [0]);
-    let target = r#"{"target": " Rome", "arguments": {"gen_args_0": {"arg_0": "In", "arg_1": " Rome"}}}"#;
+    let target =
+        r#"{"target": " Rome", "arguments": {"gen_args_0": {"arg_0": "In", "arg_1": " Rome"}}}"#;
     assert_eq!(answers(&read_text("x.jsonl", target).unwrap()[0]), [("In", " Rome", "Rome")]);
 }
 
@@ -60,13 +64,28 @@ fn a_question_is_the_same_in_every_format() {
 fn what_is_wrong_is_said_with_line_and_key() {
     let good = r#"{"context": "a", "choices": ["b", "c"], "gold": 0}"#;
     for (line, said) in [
-        (r#"{"context": "a", "choices": ["b", "c"], "gold": 2}"#, "line 2: `gold`: expected 0 to 1, a place among the choices, found 2"),
-        (r#"{"context": "a", "choices": ["b", "c"], "gold": -1}"#, "`gold`: expected the place of the right choice"),
+        (
+            r#"{"context": "a", "choices": ["b", "c"], "gold": 2}"#,
+            "line 2: `gold`: expected 0 to 1, a place among the choices, found 2",
+        ),
+        (
+            r#"{"context": "a", "choices": ["b", "c"], "gold": -1}"#,
+            "`gold`: expected the place of the right choice",
+        ),
         (r#"{"context": "a", "choices": ["b", "c"]}"#, "found no such key"),
-        (r#"{"context": "a", "choices": ["b", ""], "gold": 0}"#, "`choices[1]`: expected a continuation to score, found an empty text"),
-        (r#"{"context": "a", "choices": ["b", 3], "gold": 0}"#, "`choices[1]`: expected a text, found 3"),
+        (
+            r#"{"context": "a", "choices": ["b", ""], "gold": 0}"#,
+            "`choices[1]`: expected a continuation to score, found an empty text",
+        ),
+        (
+            r#"{"context": "a", "choices": ["b", 3], "gold": 0}"#,
+            "`choices[1]`: expected a text, found 3",
+        ),
         (r#"{"context": "a", "choices": ["b"], "gold": 0}"#, "a list of two texts or more"),
-        (r#"{"context": "a", "choises": ["b", "c"], "gold": 0}"#, "found `context`, `choises`, `gold`"),
+        (
+            r#"{"context": "a", "choises": ["b", "c"], "gold": 0}"#,
+            "found `context`, `choises`, `gold`",
+        ),
         (r#"{"context": 4, "continuation": "x"}"#, "`context`: expected a text, found 4"),
         (r#"{"context": "a", "continuation": ""}"#, "found an empty text"),
         (r#"{"continuation": "a", "choices": ["b", "c"], "gold": 0}"#, "both in one item"),
@@ -78,18 +97,31 @@ fn what_is_wrong_is_said_with_line_and_key() {
         assert!(error.lines().last().unwrap().starts_with("hint: "), "{error}");
     }
     let olmes = |idx: u64, label: &str| {
-        let of = |idx| format!(r#"{{"request": {{"context": "a", "continuation": "b"}}, "idx": {idx}, "doc_id": 1, "label": {label}}}"#);
+        let of = |idx| {
+            format!(
+                r#"{{"request": {{"context": "a", "continuation": "b"}}, "idx": {idx}, "doc_id": 1, "label": {label}}}"#
+            )
+        };
         format!("{}\n{}", of(0), of(idx))
     };
     for (text, said) in [
         (String::new(), "expected items, found no line"),
         (r#"{"text": "a"}"#.to_owned(), "found `text`"),
-        (olmes(2, "0"), "line 2: `idx`: expected 1: the choices of a document numbered from 0, found 2"),
+        (
+            olmes(2, "0"),
+            "line 2: `idx`: expected 1: the choices of a document numbered from 0, found 2",
+        ),
         (olmes(1, "5"), "line 1: `label`: expected 0 to 1"),
         (olmes(1, "\"A\""), "line 1: `label`: expected a whole number"),
-        (r#"{"target": "x", "arguments": [["a", " b"], ["a", " c"]]}"#.to_owned(), "`target`: expected the place of the right choice, or its text"),
+        (
+            r#"{"target": "x", "arguments": [["a", " b"], ["a", " c"]]}"#.to_owned(),
+            "`target`: expected the place of the right choice, or its text",
+        ),
         (r#"{"target": "x", "arguments": [["a"]]}"#.to_owned(), "--text"),
-        (r#"{"sentence_good": "a"}"#.to_owned(), "`sentence_bad`: expected a text, found no such key"),
+        (
+            r#"{"sentence_good": "a"}"#.to_owned(),
+            "`sentence_bad`: expected a text, found no such key",
+        ),
     ] {
         let error = read_text("x.jsonl", &text).unwrap_err().to_string();
         assert!(error.contains(said) && error.contains("hint: "), "{error}");

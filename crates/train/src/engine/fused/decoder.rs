@@ -518,10 +518,7 @@ impl<K: Backend> Decoder<'_, K> {
         for (index, Scored { tokens, scored }) in sequences.iter().enumerate() {
             let end = index * length + tokens.len() - 1;
             // To the front of the buffer, where only rows stood that were read already.
-            let rows_nd = k.read(
-                streams_nd.at(2 * self.model.layers),
-                (end - scored) * d..end * d,
-            );
+            let rows_nd = k.read(streams_nd.at(2 * self.model.layers), (end - scored) * d..end * d);
             k.write(streams_nd.first(), row * d, &rows_nd);
             targets.extend_from_slice(&tokens[tokens.len() - scored..]);
             row += scored;

@@ -150,8 +150,7 @@ fn tokens_are_scored_as_the_reference_scores_them() {
         }
         // They are what a batch of one length costs.
         let Batch { tokens, .. } = case.batch();
-        let rows: Vec<&[u32]> =
-            (0..case.sequences).map(|b| tokens.rows(b..b + 1)).collect();
+        let rows: Vec<&[u32]> = (0..case.sequences).map(|b| tokens.rows(b..b + 1)).collect();
         let whole: Vec<_> =
             rows.iter().map(|tokens| Scored { tokens, scored: case.context }).collect();
         let losses = engine.token_losses(&tokens).unwrap();
