@@ -11,7 +11,7 @@ use cuvee_train::{EvalPlan, evaluate};
 use cuvee_words::{counted, printable_path};
 use serde_json::json;
 
-use super::EvalArgs;
+use super::request::{EvalArgs, bar};
 use crate::config::{Config, ConfigError, cache_folder};
 use crate::model_source::ModelSource;
 use crate::prepare;
@@ -79,7 +79,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
         sequences,
         context,
     };
-    let bar = super::bar(session, plan.windows() as u64);
+    let bar = bar(session, plan.windows() as u64);
     let mut progress = |windows| {
         bar.inc(windows as u64);
         if session.interrupted.load(Ordering::Relaxed) {

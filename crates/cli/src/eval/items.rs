@@ -16,28 +16,9 @@ use serde_json::{Value, json};
 
 use super::adapters::{self, Item};
 use super::reader::{Pair, Reader, Tokens};
-use super::{EvalArgs, tasks};
+use super::request::{EvalArgs, bar};
+use super::tasks::{self, AnswerScore, ItemScore};
 use crate::session::{Interrupted, Session};
-
-/// What was found of one answer.
-pub struct AnswerScore {
-    /// Of all its tokens, in nats.
-    pub log_likelihood: f64,
-    /// The same without special tokens, and the bytes of the others.
-    pub plain: (f64, usize),
-    /// Its tokens.
-    pub tokens: usize,
-    /// Whether its context was cut.
-    pub truncated: bool,
-}
-
-/// An item with what was found of its answers.
-pub struct ItemScore {
-    /// The item.
-    pub item: Item,
-    /// One an answer.
-    pub answers: Vec<AnswerScore>,
-}
 
 /// Evaluates the checkpoint on the items of `--items`.
 ///
@@ -68,7 +49,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
         .flatten()
         .map(|pair| Scored { tokens: &pair.tokens, scored: pair.scored })
         .collect();
-    let bar = super::bar(session, sequences.len() as u64);
+    let bar = bar(session, sequences.len() as u64);
     let mut progress = |sequences| {
         bar.inc(sequences as u64);
         match session.interrupted.load(Ordering::Relaxed) {

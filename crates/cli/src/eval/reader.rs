@@ -7,7 +7,7 @@ use cuvee_data::{Tokenizer, model_beginning_of_text};
 use cuvee_train::{Engine, Precision};
 use cuvee_words::counted;
 
-use super::EvalArgs;
+use super::request::EvalArgs;
 use crate::model_source::ModelSource;
 use crate::session::Session;
 

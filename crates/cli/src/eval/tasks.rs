@@ -6,8 +6,28 @@
 
 use cuvee_report::{Estimate, Normalised, TaskScore};
 
+use super::adapters::Item;
 use super::estimate;
-use super::items::{AnswerScore, ItemScore};
+
+/// What was found of one answer.
+pub struct AnswerScore {
+    /// Of all its tokens, in nats.
+    pub log_likelihood: f64,
+    /// The same without special tokens, and the bytes of the others.
+    pub plain: (f64, usize),
+    /// Its tokens.
+    pub tokens: usize,
+    /// Whether its context was cut.
+    pub truncated: bool,
+}
+
+/// An item with what was found of its answers.
+pub struct ItemScore {
+    /// The item.
+    pub item: Item,
+    /// One an answer.
+    pub answers: Vec<AnswerScore>,
+}
 
 /// Each task of the items, in the order of their first ones.
 pub fn tasks<'a>(scores: impl Iterator<Item = &'a ItemScore>) -> Vec<TaskScore> {
@@ -182,7 +202,7 @@ pub fn mean(name: &str, tasks: &[TaskScore]) -> TaskScore {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use crate::eval::adapters::{Answer, Item};
+    use crate::eval::adapters::Answer;
 
     /// An item of choices with these log-likelihoods and tokens.
     fn item(task: &str, gold: &[usize], answers: &[(&str, f64, usize)]) -> ItemScore {

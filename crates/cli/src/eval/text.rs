@@ -16,8 +16,9 @@ use cuvee_train::{Scored, rolling, score};
 use cuvee_words::printable_path;
 use serde_json::json;
 
+use super::estimate;
 use super::reader::{Reader, Tokens};
-use super::{EvalArgs, estimate};
+use super::request::{EvalArgs, bar};
 use crate::session::{Interrupted, Session};
 
 /// Tokens a window, unless the arguments say how many: attention's share of the work grows with it.
@@ -49,7 +50,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
     // Before the model, which may have to be fetched.
     let sources = text_rows(&args.text, args.text_column.as_deref().unwrap_or("text"))?;
     let mut reader = Reader::open(args, CONTEXT, session)?;
-    let bar = super::bar(session, sources.iter().map(TextRow::bytes).sum());
+    let bar = bar(session, sources.iter().map(TextRow::bytes).sum());
     let mut rows = Vec::with_capacity(sources.len());
     for source in &sources {
         let sums = sums(source, &mut reader, session, &|bytes| bar.inc(bytes))?;

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Adapter, Answer, Fault, Item, Line};
+use super::item::{Adapter, Answer, Fault, Item, Line};
 
 pub(super) const ADAPTER: Adapter =
     Adapter { name: "blimp", keys: "`sentence_good`, `sentence_bad`; `UID`, `field`", fits, read };

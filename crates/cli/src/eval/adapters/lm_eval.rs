@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Adapter, Answer, Fault, Item, Line, found};
+use super::item::{Adapter, Answer, Fault, Item, Line, found};
 
 pub(super) const ADAPTER: Adapter =
     Adapter { name: "lm-eval", keys: "`arguments`, `target`; `doc_id`", fits, read };

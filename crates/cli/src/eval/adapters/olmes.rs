@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Adapter, Answer, Fault, Item, Line};
+use super::item::{Adapter, Answer, Fault, Item, Line};
 
 pub(super) const ADAPTER: Adapter = Adapter {
     name: "olmes",

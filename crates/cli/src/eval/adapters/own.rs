@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Adapter, Answer, Fault, Item, Line, found};
+use super::item::{Adapter, Answer, Fault, Item, Line, found};
 
 pub(super) const ADAPTER: Adapter = Adapter {
     name: "items",

@@ -435,7 +435,7 @@ impl<K: Backend> Engine for FusedEngine<K> {
     fn token_log_probabilities(&mut self, sequences: &[Scored<'_>]) -> Result<Vec<Vec<f32>>> {
         check_scored(&self.model, sequences)?;
         self.reach(sequences.iter().map(Scored::inputs).max().unwrap_or(0));
-        let groups = Groups::of(sequences);
+        let groups = Groups::of(sequences, MICRO_TOKENS);
         let Self { kernels, model, list, layout, parameters, rotations, workers, .. } = self;
         let decoder = Decoder { kernels, model, list, layout, parameters, rotations };
         let mut workers: Vec<_> = workers.iter_mut().map(|worker| (worker, Vec::new())).collect();

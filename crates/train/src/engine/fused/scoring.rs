@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cuvee_kernels::Backend;
 
-use super::MICRO_TOKENS;
 use super::decoder::{Decoder, Work};
 use super::worker::WorkerSlice;
 use crate::engine::Scored;
@@ -22,15 +21,15 @@ pub(super) struct Groups<'a> {
 }
 
 impl<'a> Groups<'a> {
-    /// Groups of at most as many rows as a micro-batch has, or of one sequence.
-    pub(super) fn of(sequences: &'a [Scored<'a>]) -> Self {
+    /// Groups of at most `most` rows, or of one sequence.
+    pub(super) fn of(sequences: &'a [Scored<'a>], most: usize) -> Self {
         let mut places: Vec<usize> = (0..sequences.len()).collect();
         places.sort_by_key(|&place| std::cmp::Reverse(sequences[place].inputs()));
         let (mut groups, mut rows) = (Vec::new(), 0);
         let mut left = &places[..];
         while let Some(&longest) = left.first() {
             let length = sequences[longest].inputs().max(1);
-            let count = (MICRO_TOKENS / length).clamp(1, left.len());
+            let count = (most / length).clamp(1, left.len());
             let (group, rest) = left.split_at(count);
             groups.push(group.to_vec());
             rows = rows.max(count * length);
