@@ -221,7 +221,7 @@ fn what_cannot_be_evaluated_is_refused_with_file_and_line() {
             assert!(text.contains(said), "{text}");
         }
     };
-    fails(1, &["--text", "nowhere"], &["no file for `nowhere`"]);
+    fails(2, &["--text", "nowhere"], &["`--text`: expected files of text", "found none at "]);
     place.write("empty/a.jsonl", "{\"text\": \"\"}\n");
     fails(1, &["--text", "empty"], &["a.jsonl", "expected text in `a`, found none"]);
     place.write("column.jsonl", "{\"body\": \"x\"}\n");

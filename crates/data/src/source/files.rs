@@ -112,18 +112,20 @@ pub(super) fn find(
 /// start at the current folder.
 ///
 /// # Errors
-/// As [`find`].
+/// The path gives no file, or something that was named is no file or of an unknown type.
 pub(super) fn to_evaluate(path: &str) -> Result<Vec<SourceFile>> {
     let base = std::env::current_dir().unwrap_or_default();
     let pattern = PathPattern::new(path, &base);
     let mut search = gather(&pattern, None)?;
     search.pass_over_descriptions();
     if search.found.is_empty() {
-        return Err(DataError::NoFiles {
-            pattern: pattern.typed.clone(),
-            looked: pattern.looked(),
-            known: endings(None),
-            passed: search.passed.words(),
+        let passed = search.passed.words();
+        let besides = if passed.is_empty() { String::new() } else { format!(", but {passed}") };
+        return Err(DataError::Spec {
+            key: "--text".to_owned(),
+            expected: "files of text: .txt, .jsonl, .parquet and their like".to_owned(),
+            found: format!("none at {}{besides}", printable_path(pattern.looked())),
+            hint: "name a file, or a folder with such files in it".to_owned(),
         });
     }
     Ok(search.found.into_iter().map(|candidate| candidate.file).collect())

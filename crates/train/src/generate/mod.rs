@@ -384,7 +384,7 @@ mod tests {
         let made = generate_all(engine.as_mut(), &prompts, limits, &sampler, 2, &mut stop).unwrap();
         assert!(made.iter().all(|text| text.ended == Ended::Stopped));
         assert_eq!(made.iter().map(|text| text.tokens.len()).collect::<Vec<_>>(), [2, 2, 0]);
-        let nothing = &mut |_: Event| panic!("there is nothing to tell");
+        let nothing = &mut |_: Event| -> ControlFlow<()> { panic!("there is nothing to tell") };
         let limits = Limits::of_length(0);
         let made = generate_all(engine.as_mut(), &prompts, limits, &sampler, 2, nothing).unwrap();
         assert!(made.iter().all(|text| text.tokens.is_empty() && text.ended == Ended::Length));
