@@ -159,7 +159,9 @@ mod tests {
     fn a_pair_is_one_text_cut_where_the_context_ends() {
         let tokens = tokens(64);
         let encode = |text: &str| tokens.tokenizer.encode(text).unwrap();
-        let pair = |context, continuation| tokens.pair(context, continuation).unwrap().unwrap();
+        let pair = |context: &str, continuation: &str| {
+            tokens.pair(context, continuation).unwrap().unwrap()
+        };
         let whole = encode("the end of it");
         let scored = whole.len() - encode("the end").len();
         // White space moves to the continuation.
