@@ -45,12 +45,12 @@ pub enum Command {
     /// Find a mixture by many cheap runs, and run it against the alternatives: only what that shows
     /// is reported as its gain
     Search(SearchArgs),
-    /// Loss, perplexity and bits per byte of every domain
+    /// Loss, perplexity and bits per byte of every domain, or of any text; accuracy on items
     Eval(EvalArgs),
     /// Write one HTML page about run folders or a comparison: losses, weights, speed (--out
     /// FILE.html; default report.html in the folder)
     Report(ReportArgs),
-    /// Continue a text
+    /// Continue one text or many
     Generate(GenerateArgs),
     /// Say what a tokenized file, run folder or checkpoint holds; `inspect strategies` and `inspect
     /// laws` list the strategies and the laws of mixtures
@@ -74,7 +74,7 @@ impl Command {
             Self::Compare(_) => Flags::of("compare", &[Set, Out, Seed, Device]),
             Self::Search(args) => args.flags(),
             Self::Report(_) => Flags::of("report", &[Out]),
-            Self::Eval(_) => Flags::of("eval", &[Set, Out, Seed, Device]),
+            Self::Eval(args) => args.flags(),
             Self::Generate(_) => Flags::of("generate", &[Seed, Device]),
             Self::Inspect(_) => Flags::of("inspect", &[]),
             Self::Convert(_) => Flags {
@@ -133,6 +133,8 @@ mod tests {
             "cuvee report a b --out r.html --json",
             "cuvee generate r --prompt x --device cpu --seed 3",
             "cuvee eval r --seed 1",
+            "cuvee eval r --text a b --device cpu",
+            "cuvee eval r --items a --device cpu",
             "cuvee lab linear --out r --set a=1 --seed 1",
             "cuvee bench train --device cpu --set train.lr=1 --seed 1",
             "cuvee inspect r --json",
@@ -143,6 +145,8 @@ mod tests {
             "cuvee prepare c.toml --resume",
             "cuvee prepare c.toml --device cpu",
             "cuvee eval r --resume",
+            "cuvee eval r --text a --set b=1",
+            "cuvee eval r --text a --seed 1",
             "cuvee report r --device cpu",
             "cuvee report r --resume",
             "cuvee generate r --prompt x --out y",
@@ -230,9 +234,9 @@ mod tests {
                 "cuvee-search-export: --metrics --mixtures SWARM",
                 "cuvee-search-regroup: --merge --split SWARM TABLE",
                 "cuvee-search: --collect --jobs --plan --shard CONFIG",
-                "cuvee-eval: --context --data --sequences CHECKPOINT",
+                "cuvee-eval: --context --data --items --precision --scores --sequences --text --text-column CHECKPOINT",
                 "cuvee-report: PATHS",
-                "cuvee-generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",
+                "cuvee-generate: --at-once --logits --min-p --prompt --prompts --repetition-penalty --samples --temperature --tokens --top-k --top-p CHECKPOINT",
                 "cuvee-inspect: --format --token-type PATH",
                 "cuvee-convert: --end-of-text --format --split --to --token-type INPUT OUTPUT",
                 "cuvee-lab: --c --data --domains --seeds --sigma --steps --sweep STUDY",

@@ -106,6 +106,8 @@ pub use shard::manifest::{
 pub use shard::shard_file::Shard;
 pub use shard::store::ShardStore;
 pub use shard::synthetic::write_synthetic;
+pub use source::lines::read_lines;
+pub use source::rows::{TextRow, text_rows};
 pub use source::share::Share;
 pub use source::texts::read_texts;
 pub use spec::corrupt::CorruptSpec;
@@ -115,7 +117,9 @@ pub use spec::{
     TokenizerSpec, TrainTokenizerSpec,
 };
 pub use token_type::TokenType;
-pub use tokenizer::{DecodeStream, END_OF_TEXT_TOKENS, Tokenizer, model_end_of_text};
+pub use tokenizer::{
+    DecodeStream, END_OF_TEXT_TOKENS, Tokenizer, model_beginning_of_text, model_end_of_text,
+};
 
 /// The examples of the README compile.
 #[cfg(doctest)]

@@ -291,10 +291,11 @@ pub trait Backend: Send + Sync + 'static {
     /// their positions already.
     fn cache(&self, rows: usize, heads: Heads, qkv: &Self::Activations, cache: &mut Self::KvCache);
 
-    /// [`crate::attention_step`]: the attention of one new token, in row 0 of `qkv` and `out`;
+    /// [`crate::attention_step`]: the attention of one new token, in row `row` of `qkv` and `out`;
     /// without `rotations` in a layer that has no rotary positions.
     fn attention_step(
         &self,
+        row: usize,
         heads: Heads,
         rotations: Option<&Rotations>,
         qkv: &mut Self::Activations,

@@ -333,13 +333,14 @@ where
 
     fn attention_step(
         &self,
+        row: usize,
         heads: Heads,
         rotations: Option<&Rotations>,
         qkv: &mut Matrix<E>,
         cache: &mut KvCache<E>,
         out: &mut Matrix<E>,
     ) {
-        ops::attention_step(qkv.row_mut(0), heads, rotations, cache, out.row_mut(0));
+        ops::attention_step(qkv.row_mut(row), heads, rotations, cache, out.row_mut(row));
     }
 
     fn swiglu(&self, rows: usize, gate_up: &Matrix<E>, h: &mut Matrix<E>) {

@@ -21,6 +21,7 @@ mod metrics;
 mod number;
 pub mod page;
 mod record;
+mod scores;
 mod sink;
 mod table;
 mod windows;
@@ -33,6 +34,7 @@ pub use record::{
     CollapseRecord, EvalDomainRecord, EvalRecord, LearnedShares, PerDomain, RAW_SPLIT, Record,
     StepDomainRecord, StepRecord,
 };
+pub use scores::{Estimate, Normalised, TaskScore, TextMean, TextScore, task_table, text_table};
 pub use sink::{LogSpec, Loggers, Opening, ResumePoint, TrackioProject};
 pub use table::{
     EvalRow, PlanRow, PreparedRow, ResultMean, ResultRow, comparison_table, eval_table, plan_table,

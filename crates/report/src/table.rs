@@ -18,7 +18,7 @@ const WIDTH: u16 = 80;
 const LEAST_NAME: usize = 12;
 
 /// How a whole number is written.
-type Whole = fn(u64) -> String;
+pub(crate) type Whole = fn(u64) -> String;
 
 /// A domain's line in the plan: what the run will take from it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -319,7 +319,7 @@ fn dash() -> String {
 }
 
 /// The table of `lines`, with whole numbers in full where it fits, else in short.
-fn fitting(header: &[&str], lines: impl Fn(Whole) -> Vec<Vec<String>>) -> String {
+pub(crate) fn fitting(header: &[&str], lines: impl Fn(Whole) -> Vec<Vec<String>>) -> String {
     let full = table(header, lines(thousands));
     if full.lines().all(|line| line.chars().count() <= usize::from(WIDTH)) {
         full
@@ -380,7 +380,7 @@ fn expected(sequences: f64, whole: Whole) -> String {
 }
 
 /// A standard error, or a dash where a single value has none.
-fn error(value: Option<f64>) -> String {
+pub(crate) fn error(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| decimal(value, 3))
 }
 

@@ -15,7 +15,7 @@
 //! | `optim` | the learning rate, clipping, optimizers |
 //! | `engine` | the trait [`Engine`], the reference engine and the fused one |
 //! | [`hf`] | files in the Hugging Face layout |
-//! | `evaluate`, `generate` | held-out losses; text |
+//! | `evaluate`, `generate`, `score` | held-out losses; text; probabilities of given tokens |
 //! | [`checkpoint`] | the state of a run on the disk |
 //! | `run` | the training loop |
 //!
@@ -45,21 +45,24 @@ pub mod hf;
 pub mod model;
 mod optim;
 mod run;
+mod score;
 mod spec;
 mod tensor;
 
 pub use batch::{Batch, BatchReader, TokenBuffer, check_documents, read_batch};
 pub use checkpoint::{DataFingerprint, RunState};
 pub use engine::{
-    DeviceSpec, Engine, EngineAverage, EngineParameters, EngineState, FusedEngine, KernelTime,
-    ReferenceEngine, StepOutput, build_engine, engine_from_parameters,
+    Continued, DeviceSpec, Engine, EngineAverage, EngineParameters, EngineState, FusedEngine,
+    KernelTime, ReferenceEngine, Scored, StepOutput, build_engine, engine_from_parameters,
 };
 pub use error::{NonFinite, Result, TrainError};
 pub use evaluate::{
     DomainEvaluation, EvalPlan, Evaluation, check_split, evaluate, evaluation_starts,
     sequence_losses,
 };
-pub use generate::{Limits, Sampler, SamplingSpec, generate};
+pub use generate::{
+    Ended, Event, Generated, Limits, Sampler, SamplingSpec, generate, generate_all, log_probability,
+};
 pub use hf::{read_safetensors, write_safetensors};
 pub use model::{Family, ModelConfig, ModelSpec, Preset, RopeScaling};
 pub use optim::{
@@ -68,6 +71,7 @@ pub use optim::{
     published_learning_rate,
 };
 pub use run::{FirstEvaluation, Observer, Outcome, RunPlan, Trainer};
+pub use score::{rolling, score};
 pub use spec::{
     AverageKind, AverageSpec, Averaging, CheckpointSpec, DEFAULT_STEPS, DecaySchedule, EngineKind,
     EvalSpec, LearningRate, OptimizerKind, OptimizerSpec, Precision, Quantity, ReadingOrder,

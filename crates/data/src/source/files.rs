@@ -108,8 +108,38 @@ pub(super) fn find(
     Ok((files, notes))
 }
 
+/// The files that a path means to be evaluated, whatever split their names tell of. Relative paths
+/// start at the current folder.
+///
+/// # Errors
+/// The path gives no file, or something that was named is no file or of an unknown type.
+pub(super) fn to_evaluate(path: &str) -> Result<Vec<SourceFile>> {
+    let base = std::env::current_dir().unwrap_or_default();
+    let pattern = PathPattern::new(path, &base);
+    let mut search = gather(&pattern, None)?;
+    search.pass_over_descriptions();
+    if search.found.is_empty() {
+        let passed = search.passed.words();
+        let besides = if passed.is_empty() { String::new() } else { format!(", but {passed}") };
+        return Err(DataError::Spec {
+            key: "--text".to_owned(),
+            expected: "files of text: .txt, .jsonl, .parquet and their like".to_owned(),
+            found: format!("none at {}{besides}", printable_path(pattern.looked())),
+            hint: "name a file, or a folder with such files in it".to_owned(),
+        });
+    }
+    Ok(search.found.into_iter().map(|candidate| candidate.file).collect())
+}
+
 /// Looks for what one path of the config means.
 fn search(pattern: &PathPattern, format: Option<Format>) -> Result<Search> {
+    let mut search = gather(pattern, format)?;
+    search.sift();
+    Ok(search)
+}
+
+/// All files of one path.
+fn gather(pattern: &PathPattern, format: Option<Format>) -> Result<Search> {
     let mut search = Search::new(format);
     let origin = match pattern.pattern.is_empty() {
         true => Origin::Named,
@@ -130,7 +160,6 @@ fn search(pattern: &PathPattern, format: Option<Format>) -> Result<Search> {
             Target::Broken(found) => return Err(no_file(&path, found, MEND_LINK)),
         }
     }
-    search.sift();
     Ok(search)
 }
 

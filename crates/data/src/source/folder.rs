@@ -228,12 +228,19 @@ impl Search {
         }
     }
 
+    /// Passes over what by its name tells of the data.
+    pub(super) fn pass_over_descriptions(&mut self) {
+        let (about, found): (Vec<_>, Vec<_>) = std::mem::take(&mut self.found)
+            .into_iter()
+            .partition(|c| c.origin == Origin::Searched && c.is_about());
+        self.passed.about.extend(about.into_iter().map(|c| c.file.label));
+        self.found = found;
+    }
+
     /// Passes over what by its name is not to be trained on.
     pub(super) fn sift(&mut self) {
+        self.pass_over_descriptions();
         let (passed, found) = (&mut self.passed, std::mem::take(&mut self.found));
-        let (about, found): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|c| c.origin == Origin::Searched && c.is_about());
-        passed.about.extend(about.into_iter().map(|c| c.file.label));
         let trains = found.iter().find(|c| c.side() == Some(Side::Train));
         passed.beside = trains.map(|c| c.file.label.clone()).unwrap_or_default();
         for candidate in found {

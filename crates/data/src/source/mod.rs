@@ -13,6 +13,8 @@
 //! | `reading`, `chunk`, `file` | what readers are handed and what they push |
 //! | `signature`, `decompress` | what a file is by its first bytes; its bytes, decompressed |
 //! | `json`, `column` | rows, the values in them, and what is wrong with them |
+//! | `texts`, `rows` | documents as text: for measurements, and row by row for evaluations |
+//! | `lines` | the lines of a file that is no document |
 //! | `share`, `meter` | how much of a source one worker reads, and how much a limit takes |
 
 #[cfg_attr(not(feature = "cargo"), path = "cargo_missing.rs")]
@@ -27,12 +29,14 @@ mod folder;
 mod hub;
 mod identity;
 mod json;
+pub(crate) mod lines;
 pub(crate) mod meter;
 mod names;
 pub(crate) mod read;
 pub(crate) mod readers;
 pub(crate) mod reading;
 pub(crate) mod resolve;
+pub(crate) mod rows;
 pub(crate) mod share;
 mod signature;
 pub(crate) mod texts;

@@ -60,7 +60,8 @@ impl EndOfText<'_> {
             }
         }
         for folder in &folders {
-            for name in SETTINGS.iter().filter_map(|settings| named_by(&folder.join(settings))) {
+            for name in SETTINGS.iter().filter_map(|name| named_by(&folder.join(name), "eos_token"))
+            {
                 if let Some(found) = of_name(&name) {
                     return Ok(found);
                 }
@@ -109,9 +110,9 @@ pub fn model_end_of_text(folder: &Path) -> Result<Vec<u32>> {
     Ok(Vec::new())
 }
 
-/// The `eos_token` of a tokenizer's settings: its text, or an object with it.
-fn named_by(settings: &Path) -> Option<String> {
-    let token = object(settings)?.remove("eos_token")?;
+/// The token that a tokenizer's settings call so, as `eos_token`: its text, or an object with it.
+pub(super) fn named_by(settings: &Path, called: &str) -> Option<String> {
+    let token = object(settings)?.remove(called)?;
     token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
 }
 

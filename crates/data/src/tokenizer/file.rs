@@ -125,6 +125,16 @@ impl TokenizerFile {
         special.filter_map(|token| token["content"].as_str()).collect()
     }
 
+    /// The added tokens that are special, by their ids, and how long each is as it is spelled.
+    pub(super) fn special_ids(&self) -> HashMap<u32, usize> {
+        let special = self.added().filter(|token| token["special"] == true);
+        let id = |token: &Value| {
+            let id = u32::try_from(token["id"].as_u64()?).ok()?;
+            Some((id, token["content"].as_str()?.len()))
+        };
+        special.filter_map(id).collect()
+    }
+
     /// The token of an id; of several, an added one.
     pub(super) fn token(&self, id: u32) -> Option<&str> {
         let added = self.added().filter(|token| token["id"] == id);

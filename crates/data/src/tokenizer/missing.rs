@@ -20,6 +20,14 @@ pub fn model_end_of_text(_folder: &Path) -> Result<Vec<u32>> {
 }
 
 /// See the feature `tokenizers`.
+///
+/// # Errors
+/// None: there is no tokenizer.
+pub fn model_beginning_of_text(_folder: &Path, tokenizer: &Tokenizer) -> Result<Option<u32>> {
+    match *tokenizer {}
+}
+
+/// See the feature `tokenizers`.
 pub(crate) const END_OF_TEXT_FILES: [&str; 0] = [];
 
 /// See the feature `tokenizers`. Nothing reads it where nothing is loaded.
@@ -137,6 +145,11 @@ impl Tokenizer {
 
     /// The ids that no token has.
     pub fn holes(&self) -> &[u32] {
+        match *self {}
+    }
+
+    /// The bytes of text that spell a special token.
+    pub fn special_bytes(&self, _id: u32) -> Option<usize> {
         match *self {}
     }
 

@@ -9,7 +9,7 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | `file` | reads and checks a `tokenizer.json` |
-//! | `end_of_text` | decides which token ends a document |
+//! | `end_of_text`, `beginning` | which token ends a document, and which stands before one |
 //! | `fast`, `bpe/` | the fast library, and our own merging in front of it |
 //! | `reference`, `patterns` | the library that Python's package is made of, and its patterns |
 //! | `choice`, `probe` | which of the two encodes |
@@ -24,6 +24,7 @@
 //! # Ok::<(), cuvee_data::DataError>(())
 //! ```
 
+mod beginning;
 mod bpe;
 mod choice;
 mod decode_stream;
@@ -37,9 +38,11 @@ mod reference;
 mod tests;
 pub(crate) mod training;
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::error::{DataError, Result};
+pub use beginning::model_beginning_of_text;
 use choice::Library;
 pub use decode_stream::DecodeStream;
 pub(crate) use end_of_text::{END_OF_TEXT_FILES, EndOfText};
@@ -54,6 +57,8 @@ pub struct Tokenizer {
     holes: Vec<u32>,
     end_of_text: u32,
     end_of_text_token: String,
+    /// Special tokens, and how many bytes of text spell each.
+    special: HashMap<u32, usize>,
     fingerprint: String,
 }
 
@@ -152,6 +157,7 @@ impl Tokenizer {
             holes: file.holes(),
             end_of_text,
             end_of_text_token,
+            special: file.special_ids(),
             fingerprint: file.fingerprint(),
             json: file.text,
         })
@@ -235,6 +241,11 @@ impl Tokenizer {
     /// The ids below [`vocab_size`](Self::vocab_size) that no token has, in order.
     pub fn holes(&self) -> &[u32] {
         &self.holes
+    }
+
+    /// The bytes of text that spell the token `id`, if it is a special one.
+    pub fn special_bytes(&self, id: u32) -> Option<usize> {
+        self.special.get(&id).copied()
     }
 
     /// The id that ends a document.

@@ -1,5 +1,6 @@
 //! What every engine refuses before it computes.
 
+use super::Scored;
 use crate::batch::{TokenBuffer, check_ids};
 use crate::error::{Result, TrainError};
 use crate::model::ModelConfig;
@@ -38,6 +39,23 @@ pub(super) fn visible<'a>(model: &ModelConfig, tokens: &'a [u32]) -> Result<&'a 
 pub(super) fn check_prompt(model: &ModelConfig, tokens: &[u32]) -> Result<()> {
     check_length(model, tokens.len())?;
     check_ids(tokens, tokens.len(), model.vocab_size)
+}
+
+/// Checks sequences of which some tokens are scored.
+///
+/// # Errors
+/// [`TrainError::Batch`], [`TrainError::Context`], [`TrainError::TokenId`].
+pub(super) fn check_scored(model: &ModelConfig, sequences: &[Scored<'_>]) -> Result<()> {
+    for sequence in sequences {
+        let most = sequence.inputs();
+        if sequence.scored == 0 || sequence.scored > most {
+            let what = "scored tokens at most, at least 1";
+            return Err(TrainError::Batch { what, expected: most, found: sequence.scored });
+        }
+        check_length(model, most)?;
+        check_ids(sequence.tokens, sequence.tokens.len(), model.vocab_size)?;
+    }
+    Ok(())
 }
 
 fn check_length(model: &ModelConfig, context: usize) -> Result<()> {

@@ -12,6 +12,7 @@
 //! | `device` | where the arithmetic runs |
 //! | `state` | which tensors an optimizer's state has |
 //! | `tensors` | an engine's tensors one by one, for files |
+//! | `request` | sequences to be scored, texts to be continued |
 //! | `reference/` | Candle autograd, the oracle |
 //! | `fused/` | the written-out decoder over the kernels |
 //! | `build` | from the config to one of them |
@@ -21,6 +22,7 @@ mod check;
 mod device;
 mod fused;
 mod reference;
+mod request;
 mod state;
 mod tensors;
 
@@ -37,6 +39,7 @@ pub use build::{build_engine, engine_from_parameters};
 pub use device::DeviceSpec;
 pub use fused::FusedEngine;
 pub use reference::ReferenceEngine;
+pub use request::{Continued, Scored};
 use state::{StateEntry, state_entries};
 pub use tensors::{EngineAverage, EngineParameters, EngineState};
 
@@ -163,15 +166,35 @@ pub trait Engine {
     /// As [`Engine::sequence_losses`].
     fn token_losses(&mut self, tokens: &TokenBuffer) -> Result<Vec<f32>>;
 
-    /// Logits `[vocab_size]` of the token that follows `tokens`. Only the last
-    /// [`ModelConfig::longest`] tokens
-    /// are seen, at first in one pass. While all of them are seen, calls that extend the same
-    /// tokens cost the new positions alone; beyond that, every call costs so many positions,
-    /// which [`generate`](crate::generate()) therefore avoids.
+    /// Of each sequence the log-probabilities of its last `scored` tokens, each given all tokens
+    /// before it, in nats. Lengths may differ: what a sequence gets depends on nothing but itself,
+    /// to the bit. Logits are computed of the scored positions alone, some at a time. A probability
+    /// that is not finite is returned as it is.
+    ///
+    /// # Errors
+    /// [`TrainError::Batch`] for a sequence that scores none of its tokens or all of them,
+    /// [`TrainError::Context`] for more inputs than the model sees, [`TrainError::TokenId`],
+    /// [`TrainError::Tensor`].
+    fn token_log_probabilities(&mut self, sequences: &[Scored<'_>]) -> Result<Vec<Vec<f32>>>;
+
+    /// Logits `[vocab_size]` of the token that follows each of `texts`, whose slots differ. Only
+    /// the last [`ModelConfig::longest`] tokens are seen, at first in one pass. While all of them are seen,
+    /// calls that extend the tokens of a slot cost the new positions alone; beyond that, every
+    /// call costs as many positions, which [`generate`](crate::generate()) therefore avoids.
+    /// What a text gets does not depend on the others.
     ///
     /// # Errors
     /// [`TrainError::Context`] for no token, [`TrainError::TokenId`], [`TrainError::Tensor`].
-    fn next_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>>;
+    fn next_logits_of(&mut self, texts: &[Continued<'_>]) -> Result<Vec<Vec<f32>>>;
+
+    /// [`Engine::next_logits_of`] one text, in slot 0.
+    ///
+    /// # Errors
+    /// As [`Engine::next_logits_of`].
+    fn next_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        let mut logits = self.next_logits_of(&[Continued { slot: 0, tokens }])?;
+        Ok(logits.pop().unwrap_or_default())
+    }
 
     /// Logits at every position, `[tokens.len() · vocab_size]`, row t for the token that follows
     /// `tokens[t]`.

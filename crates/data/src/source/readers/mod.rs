@@ -83,6 +83,13 @@ static TEXT: [TextFormat; 3] = [
     },
 ];
 
+/// The length of the ending by which a name tells its format of text; of several, the longest.
+pub(super) fn text_ending(name: &str) -> Option<usize> {
+    let name = name.to_ascii_lowercase();
+    let endings = TEXT.iter().flat_map(|row| row.endings);
+    endings.filter(|ending| name.ends_with(**ending)).map(|ending| ending.len()).max()
+}
+
 /// The row of a format, in either table.
 enum Row {
     Text(&'static TextFormat),

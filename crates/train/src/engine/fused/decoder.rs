@@ -13,6 +13,7 @@ use super::gradients::Turns;
 use super::layout::ParameterLayout;
 use super::parameters::Parameter;
 use super::streams::Streams;
+use crate::engine::Scored;
 use crate::model::{FusedGroup, ModelConfig, ParameterInfo};
 
 /// A decoder's parameters and constants, shared by all threads.
@@ -88,6 +89,16 @@ struct Gradients<K: Backend> {
     gains_bd: Vec<K::Floats>,
     /// Each layer's gains of queries and keys likewise, `[b, 2e]`; none where it has none.
     head_gains_b2e: Vec<K::Floats>,
+}
+
+/// Where a forward pass puts keys and values, and with that, what its ids are.
+pub(super) enum Keep<'a, 't, C> {
+    /// Nowhere: whole sequences.
+    Nothing,
+    /// Into empty caches, one a layer: all tokens of one sequence.
+    All(&'a mut [C]),
+    /// Each into the caches of its own text, one a layer: the tokens that come next in them.
+    Next(&'a mut [&'t mut Vec<C>]),
 }
 
 /// One thread's buffers.
@@ -188,6 +199,11 @@ impl<K: Backend> Work<K> {
         self.rows >= rows && self.context == context && (self.gradients.is_some() || !backward)
     }
 
+    /// The same buffers for sequences of `context` tokens.
+    pub(super) fn set_context(&mut self, context: usize) {
+        self.context = context;
+    }
+
     /// The gradients of the norms' gains of one sequence, `[d]` or `[2e]` each, after a backward
     /// pass.
     pub(super) fn gains(&self, kernels: &K, model: &ModelConfig, sequence: usize) -> Vec<Vec<f32>> {
@@ -244,14 +260,13 @@ impl<K: Backend> Decoder<'_, K> {
         &self.parameters[self.layout.in_layer(layer, group)]
     }
 
-    /// From tokens to the last norm's output, `work.norm_nd`: whole sequences; or, with a cache a
-    /// layer, the one token after those that they hold, or all tokens of one sequence, which are
-    /// put into the empty caches. `documents` says where those of whole sequences begin.
+    /// From tokens to the last norm's output, `work.norm_nd`. `documents` says where those of whole
+    /// sequences begin.
     fn forward(
         &self,
         ids: &[u32],
         documents: Option<&[u32]>,
-        mut caches: Option<&mut [K::KvCache]>,
+        mut keep: Keep<'_, '_, K::KvCache>,
         work: &mut Work<K>,
     ) {
         let (k, rows, heads) = (self.kernels, ids.len(), heads(self.model));
@@ -289,9 +304,12 @@ impl<K: Backend> Decoder<'_, K> {
                 clock.lap(KernelKind::Norm);
             }
             let rotations = self.model.rotates(layer).then_some(self.rotations);
-            if let Some(caches) = caches.as_deref_mut().filter(|_| rows == 1) {
+            if let Keep::Next(texts) = &mut keep {
                 let (qkv_nq, attended_na) = (&mut kept.qkv_nq, &mut kept.attended_na);
-                k.attention_step(heads, rotations, qkv_nq, &mut caches[layer], attended_na);
+                for (row, caches) in texts.iter_mut().enumerate() {
+                    let cache = &mut caches[layer];
+                    k.attention_step(row, heads, rotations, qkv_nq, cache, attended_na);
+                }
                 clock.lap(KernelKind::Attention);
             } else {
                 if let Some(rotations) = rotations {
@@ -309,7 +327,7 @@ impl<K: Backend> Decoder<'_, K> {
                     workspace,
                 );
                 clock.lap(KernelKind::Attention);
-                if let Some(caches) = caches.as_deref_mut() {
+                if let Keep::All(caches) = &mut keep {
                     k.cache(rows, heads, &kept.qkv_nq, &mut caches[layer]);
                 }
             }
@@ -350,9 +368,9 @@ impl<K: Backend> Decoder<'_, K> {
     }
 
     /// Each sequence's mean loss, `[b]`, in nats a token: no backward.
-    pub(super) fn losses(&self, tokens: Tokens<'_>, work: &mut Work<K>) -> Vec<f64> {
+    pub(super) fn losses(&self, tokens: Tokens<'_'>, work: &mut Work<K>) -> Vec<f64> {
         let Tokens { inputs: ids, targets, documents } = tokens;
-        self.forward(ids, documents, None, work);
+        self.forward(ids, documents, Keep::Nothing, work);
         let head = self.once(FusedGroup::Head);
         self.kernels.head(
             &work.norm_nd,
@@ -367,7 +385,7 @@ impl<K: Backend> Decoder<'_, K> {
 
     /// The logits of every row, `[n, v]`.
     pub(super) fn logits(&self, ids: &[u32], work: &mut Work<K>) -> Vec<f32> {
-        self.forward(ids, None, None, work);
+        self.forward(ids, None, Keep::Nothing, work);
         self.head_logits(ids.len(), &work.norm_nd)
     }
 
@@ -389,7 +407,7 @@ impl<K: Backend> Decoder<'_, K> {
         work: &mut Work<K>,
     ) -> Vec<f64> {
         let Tokens { inputs: ids, targets, documents } = tokens;
-        self.forward(ids, documents, None, work);
+        self.forward(ids, documents, Keep::Nothing, work);
         let (k, rows, heads) = (self.kernels, ids.len(), heads(self.model));
         let (d, last) = (self.model.dim, 2 * self.model.layers);
         let Work {
@@ -573,21 +591,56 @@ impl<K: Backend> Decoder<'_, K> {
         work.sequence_losses(rows).collect()
     }
 
-    /// Adds `ids` to what the caches, one a layer, hold, one at a time, and gives the logits `[v]`
-    /// of the token after them. `work` has room for one row.
+    /// The log-probabilities of the last `scored` tokens of each of `sequences`, of one after the
+    /// other. They are padded behind to one length, which no position before sees, and the head
+    /// sees the positions alone that are asked for. `work` has room for all, padded.
+    pub(super) fn log_probabilities(
+        &self,
+        sequences: &[Scored<'_>],
+        work: &mut Work<K>,
+    ) -> Vec<f32> {
+        let (k, d) = (self.kernels, self.model.dim);
+        let length = sequences.iter().map(Scored::inputs).max().unwrap_or(0);
+        let mut ids = Vec::with_capacity(sequences.len() * length);
+        for (index, sequence) in sequences.iter().enumerate() {
+            ids.extend_from_slice(&sequence.tokens[..sequence.inputs()]);
+            ids.resize((index + 1) * length, 0);
+        }
+        work.set_context(length);
+        self.forward(&ids, Keep::Nothing, work);
+        let Work { streams_nd, norm_nd, scale_n, losses_n, workspace, .. } = work;
+        let (mut targets, mut row) = (Vec::new(), 0);
+        for (index, Scored { tokens, scored }) in sequences.iter().enumerate() {
+            let end = index * length + tokens.len() - 1;
+            // To the front of the buffer, where only rows stood that were read already.
+            let rows_nd = k.read(streams_nd.at(2 * self.model.layers), (end - scored) * d..end * d);
+            k.write(streams_nd.first(), row * d, &rows_nd);
+            targets.extend_from_slice(&tokens[tokens.len() - scored..]);
+            row += scored;
+        }
+        let gain = &self.once(FusedGroup::Norm).values;
+        k.norm(row, streams_nd.at(0), gain, self.eps(), norm_nd, scale_n);
+        let head = self.once(FusedGroup::Head);
+        k.head(norm_nd, matrix(head), &targets, losses_n, workspace);
+        losses_n[..row].iter().map(|loss| -loss).collect()
+    }
+
+    /// Adds one of `ids` to each of some texts, whose caches, one a layer, hold what came before;
+    /// gives the logits `[n, v]` of the tokens after them, where they are `wanted`.
+    /// `work` has room for as many rows, in sequences of one.
     pub(super) fn next(
         &self,
         ids: &[u32],
-        caches: &mut [K::KvCache],
+        texts: &mut [&mut Vec<K::KvCache>],
+        wanted: bool,
         work: &mut Work<K>,
     ) -> Vec<f32> {
-        for id in ids {
-            self.forward(&[*id], None, Some(caches), work);
-        }
-        self.head_logits(1, &work.norm_nd)
+        self.forward(ids, None, Keep::Next(texts), work);
+        if wanted { self.head_logits(ids.len(), &work.norm_nd) } else { Vec::new() }
     }
 
-    /// The same with empty caches, all ids in one pass; the head sees the last alone.
+    /// The logits `[v]` of the token after `ids`, which are put into empty caches, one a layer, in
+    /// one pass; the head sees the last alone. `work` has room for one row.
     pub(super) fn begin(
         &self,
         ids: &[u32],
@@ -596,7 +649,7 @@ impl<K: Backend> Decoder<'_, K> {
     ) -> Vec<f32> {
         let (k, rows, d) = (self.kernels, ids.len(), self.model.dim);
         let mut all = Work::new(k, self.model, rows, rows, false);
-        self.forward(ids, None, Some(caches), &mut all);
+        self.forward(ids, None, Keep::All(caches), &mut all);
         let last_d = k.read(all.streams_nd.at(2 * self.model.layers), (rows - 1) * d..rows * d);
         let Work { streams_nd, norm_nd, scale_n, .. } = work;
         k.write(streams_nd.first(), 0, &last_d);

@@ -17,6 +17,8 @@
 //! | `mod` | the engine: slices, sums, updates |
 //! | `worker` | one thread's slice of a batch |
 //! | `decoder` | forward and backward, with their buffers |
+//! | `scoring` | sequences of any length, of which some tokens are scored |
+//! | `texts` | texts that go on side by side |
 //! | `gradients` | the gradients that workers add to, and whose turn it is |
 //! | `streams` | the buffers of the residual stream |
 //! | `parameters`, `layout` | the parameters as products read them |
@@ -28,22 +30,25 @@ mod decoder;
 mod gradients;
 mod layout;
 mod parameters;
+mod scoring;
 mod statistics;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use cuvee_kernels::{Backend, Cpu, Element, ElementType, Rotations, RoundTo};
 use cuvee_mixer::VarianceEstimator;
 
-use super::check::{check_fit, check_prompt, visible};
+use super::check::{check_fit, check_prompt, check_scored, visible};
 use super::device::DeviceSpec;
 use super::state::{STATE, state_entries, state_names};
 use super::tensors::AVERAGE;
-use super::{Engine, KernelTime, StepOutput};
+use super::{Continued, Engine, KernelTime, Scored, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
 use crate::model::{ModelConfig, OptimizerGroup, ParameterInfo, Rotary, names_and_shapes};
@@ -55,7 +60,9 @@ use decoder::{Decoder, Work};
 use gradients::{Sharing, gradient_of};
 use layout::ParameterLayout;
 use parameters::Parameter;
+use scoring::Groups;
 use statistics::GradientSums;
+use texts::{Share, Text, TextStep};
 use worker::WorkerSlice;
 
 /// Tokens of a micro-batch where the config gives none: enough rows for a product to be worth
@@ -90,17 +97,11 @@ pub struct FusedEngine<K: Backend> {
     z_loss: f64,
     micro_batch: Option<usize>,
     estimator: Option<VarianceEstimator>,
-    generation: Option<Generation<K>>,
+    /// By their slots.
+    texts: BTreeMap<usize, Text<K>>,
     profiling: bool,
     /// Of what is not a worker's own.
     clock: Clock,
-}
-
-/// Keys and values of the tokens seen so far.
-struct Generation<K: Backend> {
-    tokens: Vec<u32>,
-    caches: Vec<K::KvCache>,
-    work: Work<K>,
 }
 
 impl<E: Element> FusedEngine<Cpu<E>>
@@ -156,7 +157,7 @@ impl<K: Backend> FusedEngine<K> {
             z_loss: train.z_loss,
             micro_batch: train.micro_batch,
             estimator: None,
-            generation: None,
+            texts: BTreeMap::new(),
             profiling: false,
             clock: Clock::default(),
         })
@@ -428,7 +429,7 @@ impl<K: Backend> Engine for FusedEngine<K> {
                 None,
             ));
         }
-        self.generation = None;
+        self.texts.clear();
         self.update(scale, lr)?;
         Ok(output)
     }
@@ -448,28 +449,51 @@ impl<K: Backend> Engine for FusedEngine<K> {
         Ok(self.workers.iter().flat_map(|worker| worker.token_losses.iter().copied()).collect())
     }
 
-    fn next_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let window = visible(&self.model, tokens)?;
-        self.reach(window.len());
-        // The cache serves as long as its tokens begin the window and leave something to compute.
-        let known = |known: &Generation<K>| {
-            known.tokens.len() < window.len() && window.starts_with(&known.tokens)
-        };
-        let mut generation = self.generation.take().filter(known).unwrap_or_else(|| Generation {
-            tokens: Vec::new(),
-            caches: (0..self.model.layers).map(|_| K::KvCache::default()).collect(),
-            work: Work::new(&self.kernels, &self.model, 1, 1, false),
-        });
-        let Self { kernels, model, list, layout, parameters, rotations, .. } = self;
+    fn token_log_probabilities(&mut self, sequences: &[Scored<'_>]) -> Result<Vec<Vec<f32>>> {
+        check_scored(&self.model, sequences)?;
+        self.reach(sequences.iter().map(Scored::inputs).max().unwrap_or(0));
+        let groups = Groups::of(sequences, MICRO_TOKENS);
+        let Self { kernels, model, list, layout, parameters, rotations, workers, .. } = self;
         let decoder = Decoder { z_loss: 0.0, kernels, model, list, layout, parameters, rotations };
-        let Generation { tokens: known, caches, work } = &mut generation;
-        let logits = match known.is_empty() {
-            true => decoder.begin(window, caches, work),
-            false => decoder.next(&window[known.len()..], caches, work),
+        let mut workers: Vec<_> = workers.iter_mut().map(|worker| (worker, Vec::new())).collect();
+        kernels.parallel(&mut workers, |(worker, scores)| {
+            *scores = worker.score(decoder, &groups);
+        });
+        let mut all = vec![Vec::new(); sequences.len()];
+        for (place, scores) in workers.into_iter().flat_map(|(_, scores)| scores) {
+            all[place] = scores;
+        }
+        Ok(all)
+    }
+
+    fn next_logits_of(&mut self, texts: &[Continued<'_>]) -> Result<Vec<Vec<f32>>> {
+        let texts: Vec<(usize, &[u32])> = texts
+            .iter()
+            .map(|text| Ok((text.slot, visible(&self.model, text.tokens)?)))
+            .collect::<Result<_>>()?;
+        self.reach(texts.iter().map(|(_, window)| window.len()).max().unwrap_or(0));
+        let mut steps: Vec<TextStep<'_, K>> = texts
+            .into_iter()
+            .map(|(slot, window)| {
+                let known = self.texts.remove(&slot).filter(|text| text.begins(window));
+                let text = known.unwrap_or_else(|| Text::new(self.model.layers));
+                TextStep { slot, window, text, logits: Vec::new() }
+            })
+            .collect();
+        let Self { kernels, model, list, layout, parameters, rotations, workers, .. } = self;
+        let decoder = Decoder { z_loss: 0.0, kernels, model, list, layout, parameters, rotations };
+        let each = steps.len().div_ceil(workers.len()).max(1);
+        let mut shares: Vec<_> = steps
+            .chunks_mut(each)
+            .zip(workers)
+            .map(|(steps, worker)| Share { steps, work: &mut worker.stepping })
+            .collect();
+        kernels.parallel(&mut shares, |share| share.run(decoder));
+        let keep = |step: TextStep<'_, K>| {
+            self.texts.insert(step.slot, step.text);
+            step.logits
         };
-        known.extend_from_slice(&window[known.len()..]);
-        self.generation = Some(generation);
-        Ok(logits)
+        Ok(steps.into_iter().map(keep).collect())
     }
 
     fn all_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
@@ -504,7 +528,7 @@ impl<K: Backend> Engine for FusedEngine<K> {
     }
 
     fn load_parameters(&mut self, tensors: &dyn Tensors) -> Result<()> {
-        self.generation = None;
+        self.texts.clear();
         load(&self.kernels, &self.list, &mut self.parameters, tensors)
     }
 

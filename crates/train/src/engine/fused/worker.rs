@@ -26,6 +26,9 @@ pub(super) struct WorkerSlice<K: Backend> {
     pub(super) sums: GradientSums,
     pub(super) clock: Clock,
     work: Option<Work<K>>,
+    /// For sequences of which some tokens are scored, and for texts that are continued.
+    pub(super) scoring: Option<Work<K>>,
+    pub(super) stepping: Option<Work<K>>,
     /// One sequence's gradients, for the exact estimator.
     alone: Vec<K::Gradient>,
     /// Inputs and targets of a micro-batch, `[b·T]`, one sequence after the other.
@@ -45,6 +48,8 @@ impl<K: Backend> WorkerSlice<K> {
             sums: GradientSums::default(),
             clock: Clock::default(),
             work: None,
+            scoring: None,
+            stepping: None,
             alone: Vec::new(),
             inputs: Vec::new(),
             targets: Vec::new(),

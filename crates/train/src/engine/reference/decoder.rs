@@ -81,9 +81,8 @@ impl RotaryTables {
             .flat_map(|position| both_halves().map(move |frequency| position as f64 * frequency))
             .collect();
         let angles_te = Tensor::from_vec(angles, (positions, self.model.head_dim), &self.device)?;
-        let scaled = |x_te: Tensor| -> Result<Tensor> {
-            Ok(x_te.affine(scale, 0.0)?.to_dtype(self.dtype)?)
-        };
+        let scaled =
+            |x_te: Tensor| -> Result<Tensor> { Ok(x_te.affine(scale, 0.0)?.to_dtype(self.dtype)?) };
         Ok((scaled(angles_te.cos()?)?, scaled(angles_te.sin()?)?))
     }
 
@@ -186,6 +185,13 @@ impl Decoder {
         let capture = &mut GradientCapture::off();
         let normed_nd = self.normed_nd(tokens_1t, None, Some(cache), capture)?;
         Ok(normed_nd.narrow(0, last, 1)?.matmul(&self.head_vd.t()?)?.squeeze(0)?)
+    }
+
+    /// Logits `[last, v]` of the tokens after the last ones of `tokens_1t`.
+    pub(super) fn last_logits_nv(&self, tokens_1t: &Tensor, last: usize) -> Result<Tensor> {
+        let normed_nd = self.normed_nd(tokens_1t, None, &mut GradientCapture::off())?;
+        let rows_nd = normed_nd.narrow(0, tokens_1t.dim(1)? - last, last)?;
+        Ok(rows_nd.matmul(&self.head_vd.t()?)?)
     }
 
     /// The last norm's output, which the head reads.

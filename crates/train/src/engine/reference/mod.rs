@@ -42,17 +42,18 @@ mod updates;
 mod variance;
 mod workers;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, DeviceLocation, Tensor, Var};
 use cuvee_mixer::VarianceEstimator;
 
-use super::check::{check_fit, check_prompt, visible};
+use super::check::{check_fit, check_prompt, check_scored, visible};
 use super::device::DeviceSpec;
 use super::state::{STATE, state_entries, state_names};
 use super::tensors::AVERAGE;
-use super::{Engine, StepOutput};
+use super::{Continued, Engine, Scored, StepOutput};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
 use crate::model::{
@@ -94,7 +95,8 @@ pub struct ReferenceEngine {
     /// Sequences of a micro-batch, if the config says so.
     micro_batch: Option<usize>,
     workers: Workers,
-    cache: Option<KvCache>,
+    /// Of the texts that are continued, by their slots.
+    caches: BTreeMap<usize, KvCache>,
     /// What to collect of per-sequence gradients.
     estimator: Option<VarianceEstimator>,
     /// Root of a sketch's signs.
@@ -189,7 +191,7 @@ impl ReferenceEngine {
                 Workers::none()
             },
             device,
-            cache: None,
+            caches: BTreeMap::new(),
             estimator: None,
             projections: None,
         })
@@ -437,7 +439,7 @@ impl Engine for ReferenceEngine {
 
     fn step(&mut self, batch: &Batch, lr: f64) -> Result<StepOutput> {
         let (output, gradients) = self.forward_backward(batch)?;
-        self.cache = None;
+        self.caches.clear();
         let scale = clip_scale(output.gradient_norm, self.clip);
         self.updates.apply(&self.list, &self.variables, &gradients, scale, lr)?;
         Ok(output)
@@ -461,19 +463,39 @@ impl Engine for ReferenceEngine {
         })
     }
 
-    fn next_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let window = visible(&self.model, tokens)?;
-        // The cache serves as long as its tokens begin the window and leave something to compute.
-        let known = |cache: &KvCache| {
-            cache.tokens.len() < window.len() && window.starts_with(&cache.tokens)
+    fn token_log_probabilities(&mut self, sequences: &[Scored<'_>]) -> Result<Vec<Vec<f32>>> {
+        check_scored(&self.model, sequences)?;
+        let score = |&Scored { tokens, scored }: &Scored<'_>| {
+            let (inputs, targets) = (&tokens[..tokens.len() - 1], &tokens[tokens.len() - scored..]);
+            let logits_nv = self.frozen.last_logits_nv(&self.ids_1t(inputs)?, scored)?;
+            let losses_1t = token_losses_bt(&logits_nv, &self.ids_1t(targets)?)?;
+            numbers(&losses_1t.neg()?)
         };
-        let mut cache =
-            self.cache.take().filter(known).unwrap_or_else(|| KvCache::new(&self.model));
-        let new = &window[cache.tokens.len()..];
-        let logits_v = self.frozen.last_logits_v(&self.ids_1t(new)?, &mut cache)?;
-        cache.tokens.extend_from_slice(new);
-        self.cache = Some(cache);
-        Ok(logits_v.to_dtype(DType::F32)?.to_vec1::<f32>()?)
+        let mut all = Vec::with_capacity(sequences.len());
+        for some in sequences.chunks(self.workers.at_once()) {
+            all.extend(self.workers.parallel(some, score)?);
+        }
+        Ok(all)
+    }
+
+    fn next_logits_of(&mut self, texts: &[Continued<'_>]) -> Result<Vec<Vec<f32>>> {
+        let mut all = Vec::with_capacity(texts.len());
+        for text in texts {
+            let window = visible(&self.model, text.tokens)?;
+            // The cache serves as long as its tokens begin the window and leave something to
+            // compute.
+            let known = |cache: &KvCache| {
+                cache.tokens.len() < window.len() && window.starts_with(&cache.tokens)
+            };
+            let cache = self.caches.remove(&text.slot).filter(known);
+            let mut cache = cache.unwrap_or_else(|| KvCache::new(&self.model));
+            let new = &window[cache.tokens.len()..];
+            let logits_v = self.frozen.last_logits_v(&self.ids_1t(new)?, &mut cache)?;
+            cache.tokens.extend_from_slice(new);
+            self.caches.insert(text.slot, cache);
+            all.push(logits_v.to_dtype(DType::F32)?.to_vec1::<f32>()?);
+        }
+        Ok(all)
     }
 
     fn all_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
@@ -501,7 +523,7 @@ impl Engine for ReferenceEngine {
 
     fn load_parameters(&mut self, tensors: &dyn Tensors) -> Result<()> {
         let ordered = Ordered::new(names_and_shapes(&self.list), tensors, "parameters")?;
-        self.cache = None;
+        self.caches.clear();
         for (place, variable) in self.variables.iter().enumerate() {
             variable.set(&self.placed(&ordered, place, place)?)?;
         }

@@ -121,3 +121,105 @@ fn only_the_positions_that_are_seen_cost_memory() {
     assert_eq!(engine.next_logits(&[1; 9]).unwrap(), short.next_logits(&[1; 9]).unwrap());
     assert_eq!((engine.rotations.positions(), short.rotations.positions()), (16, 9));
 }
+
+/// Sequences of many lengths, some of them alike, each with how many tokens are scored.
+fn scored(case: &Case) -> Vec<(Vec<u32>, usize)> {
+    let most = case.model.max_context + 1;
+    let ids = |length: usize, from: usize| -> Vec<u32> {
+        (0..length).map(|i| ((i * i + 3 * i + from) % case.model.vocab_size) as u32).collect()
+    };
+    let lengths = (2..=most).chain([most, 2, most.div_ceil(2).max(2)]);
+    lengths.enumerate().map(|(i, length)| (ids(length, i), 1 + i % (length - 1))).collect()
+}
+
+fn requests(sequences: &[(Vec<u32>, usize)]) -> Vec<Scored<'_>> {
+    sequences.iter().map(|(tokens, scored)| Scored { tokens, scored: *scored }).collect()
+}
+
+#[test]
+fn tokens_are_scored_as_the_reference_scores_them() {
+    for case in cases() {
+        let (mut engine, mut oracle) = (case.fused::<f32>(&case.spec()), case.oracle(&case.spec()));
+        let sequences = scored(&case);
+        let found = engine.token_log_probabilities(&requests(&sequences)).unwrap();
+        let expected = oracle.token_log_probabilities(&requests(&sequences)).unwrap();
+        for ((found, expected), (_, scored)) in found.iter().zip(&expected).zip(&sequences) {
+            assert_eq!(found.len(), *scored);
+            let wide = |scores: &[f32]| scores.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+            numbers_close("log-probabilities", &wide(found), &wide(expected), F32);
+        }
+        // They are what a batch of one length costs.
+        let Batch { tokens, .. } = case.batch();
+        let rows: Vec<&[u32]> = (0..case.sequences).map(|b| tokens.rows(b..b + 1)).collect();
+        let whole: Vec<_> =
+            rows.iter().map(|tokens| Scored { tokens, scored: case.context }).collect();
+        let losses = engine.token_losses(&tokens).unwrap();
+        let scores = engine.token_log_probabilities(&whole).unwrap().concat();
+        assert_eq!(scores.iter().map(|score| -score).collect::<Vec<_>>(), losses);
+        assert_eq!(engine.token_log_probabilities(&[]).unwrap(), Vec::<Vec<f32>>::new());
+    }
+}
+
+/// What `engine` makes of `sequences` together is what it makes of each alone, to the bit.
+fn scores_alone<E: Element>(case: &Case)
+where
+    f32: RoundTo<E>,
+{
+    let mut engine = case.fused::<E>(&case.spec());
+    let sequences = scored(case);
+    let together = engine.token_log_probabilities(&requests(&sequences)).unwrap();
+    for (request, expected) in requests(&sequences).into_iter().zip(&together) {
+        assert_eq!(&engine.token_log_probabilities(&[request]).unwrap()[0], expected);
+    }
+    let texts: Vec<&[u32]> =
+        sequences.iter().map(|(tokens, _)| &tokens[..tokens.len() - 1]).collect();
+    let continued = |texts: &[&[u32]]| -> Vec<Vec<f32>> {
+        let mut engine = case.fused::<E>(&case.spec());
+        let mut logits = Vec::new();
+        // What is read in one pass, and then a token at a time.
+        for cut in [1, 0] {
+            let all: Vec<_> = texts
+                .iter()
+                .enumerate()
+                .filter(|(_, tokens)| tokens.len() > cut)
+                .map(|(slot, tokens)| Continued { slot, tokens: &tokens[..tokens.len() - cut] })
+                .collect();
+            logits = engine.next_logits_of(&all).unwrap();
+        }
+        logits
+    };
+    let together = continued(&texts);
+    for (text, expected) in texts.iter().zip(&together) {
+        assert_eq!(&continued(&[text])[0], expected);
+    }
+}
+
+#[test]
+fn a_sequence_is_scored_and_continued_the_same_whatever_is_beside_it() {
+    for case in cases() {
+        scores_alone::<f32>(&case);
+        scores_alone::<bf16>(&case);
+    }
+}
+
+#[test]
+fn sequences_that_cannot_be_scored_are_refused() {
+    let case = case(true);
+    let (mut fused, mut oracle) = (case.fused::<f32>(&case.spec()), case.oracle(&case.spec()));
+    let long = [1u32; 11];
+    let wrong: [(&[u32], usize, &str); 6] = [
+        (&[1, 2], 0, "expected 1 scored tokens at most, at least 1, found 0"),
+        (&[1, 2], 2, "found 2"),
+        (&[1], 1, "found 1"),
+        (&[], 0, "found 0"),
+        (&long, 1, "10"),
+        (&[1, 2, 23], 1, "token id 23"),
+    ];
+    for (tokens, scored, said) in wrong {
+        let engines: [&mut dyn Engine; 2] = [&mut fused, &mut oracle];
+        for engine in engines {
+            let error = engine.token_log_probabilities(&[Scored { tokens, scored }]).unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+}

@@ -1,7 +1,6 @@
-//! `cuvee eval CHECKPOINT`: what each domain's held-out text costs a model.
+//! What the held-out text of each domain of a config costs a model: evenly spaced windows.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use anyhow::bail;
@@ -10,30 +9,13 @@ use cuvee_mixer::Simplex;
 use cuvee_report::EvalRow;
 use cuvee_train::{EvalPlan, evaluate};
 use cuvee_words::{counted, printable_path};
-use indicatif::ProgressBar;
 use serde_json::json;
 
+use super::request::{EvalArgs, bar};
 use crate::config::{Config, ConfigError, cache_folder};
 use crate::model_source::ModelSource;
 use crate::prepare;
 use crate::session::{Interrupted, Session};
-
-/// What `eval` is asked to do.
-#[derive(clap::Args, Debug, Clone)]
-pub struct EvalArgs {
-    /// A run folder, a checkpoint, an export, a Hugging Face model folder, or a model's name
-    /// on the Hub
-    pub checkpoint: PathBuf,
-    /// The config whose domains are evaluated (default: the run's own)
-    #[arg(long, value_name = "CONFIG")]
-    pub data: Option<PathBuf>,
-    /// Windows a domain (default: the config's eval.sequences)
-    #[arg(long, value_name = "N")]
-    pub sequences: Option<usize>,
-    /// Tokens a window (default: the config's train.context, at most what the model takes)
-    #[arg(long, value_name = "N")]
-    pub context: Option<usize>,
-}
 
 /// Evaluates the checkpoint on the domains of `--data` (default: the run's own config).
 pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
@@ -45,7 +27,9 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
         );
     };
     let config = Config::load(path, &session.common.set, session.common.seed)?;
-    let mut engine = source.engine(&config.train.evaluating(), session)?;
+    let mut train = config.train.evaluating();
+    train.precision = args.precision.unwrap_or(train.precision);
+    let mut engine = source.engine(&train, session)?;
 
     // A model reads the ids of its own tokenizer only. Where it brings one and the domains are
     // another config's, that is what the text is encoded with, and the shards go to the cache, so
@@ -96,11 +80,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
         context,
         document_mask: config.train.document_mask,
     };
-    let bar = if session.common.quiet {
-        ProgressBar::hidden()
-    } else {
-        ProgressBar::new(plan.windows() as u64)
-    };
+    let bar = bar(session, plan.windows() as u64);
     let mut progress = |windows| {
         bar.inc(windows as u64);
         if session.interrupted.load(Ordering::Relaxed) {
