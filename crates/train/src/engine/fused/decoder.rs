@@ -368,7 +368,7 @@ impl<K: Backend> Decoder<'_, K> {
     }
 
     /// Each sequence's mean loss, `[b]`, in nats a token: no backward.
-    pub(super) fn losses(&self, tokens: Tokens<'_'>, work: &mut Work<K>) -> Vec<f64> {
+    pub(super) fn losses(&self, tokens: Tokens<'_>, work: &mut Work<K>) -> Vec<f64> {
         let Tokens { inputs: ids, targets, documents } = tokens;
         self.forward(ids, documents, Keep::Nothing, work);
         let head = self.once(FusedGroup::Head);
@@ -607,7 +607,7 @@ impl<K: Backend> Decoder<'_, K> {
             ids.resize((index + 1) * length, 0);
         }
         work.set_context(length);
-        self.forward(&ids, Keep::Nothing, work);
+        self.forward(&ids, None, Keep::Nothing, work);
         let Work { streams_nd, norm_nd, scale_n, losses_n, workspace, .. } = work;
         let (mut targets, mut row) = (Vec::new(), 0);
         for (index, Scored { tokens, scored }) in sequences.iter().enumerate() {

@@ -551,7 +551,7 @@ impl<K: Backend> Engine for FusedEngine<K> {
         self.clock.start(self.profiling);
         let Self { kernels, parameters, .. } = self;
         kernels.parallel(parameters, |parameter| parameter.move_average(kernels, share));
-        self.clock.lap(KernelKind::Update);
+        self.clock.lap(KernelKind::Optimizer);
         Ok(())
     }
 
@@ -560,7 +560,7 @@ impl<K: Backend> Engine for FusedEngine<K> {
     }
 
     fn exchange_average(&mut self) -> Result<()> {
-        self.generation = None;
+        self.texts.clear();
         let Self { kernels, parameters, .. } = self;
         kernels.parallel(parameters, |parameter| parameter.exchange_average(kernels));
         Ok(())

@@ -189,7 +189,7 @@ impl Decoder {
 
     /// Logits `[last, v]` of the tokens after the last ones of `tokens_1t`.
     pub(super) fn last_logits_nv(&self, tokens_1t: &Tensor, last: usize) -> Result<Tensor> {
-        let normed_nd = self.normed_nd(tokens_1t, None, &mut GradientCapture::off())?;
+        let normed_nd = self.normed_nd(tokens_1t, None, None, &mut GradientCapture::off())?;
         let rows_nd = normed_nd.narrow(0, tokens_1t.dim(1)? - last, last)?;
         Ok(rows_nd.matmul(&self.head_vd.t()?)?)
     }

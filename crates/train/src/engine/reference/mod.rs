@@ -560,7 +560,7 @@ impl Engine for ReferenceEngine {
     }
 
     fn exchange_average(&mut self) -> Result<()> {
-        self.cache = None;
+        self.caches.clear();
         for (average, variable) in self.average.iter_mut().zip(&self.variables) {
             let values = variable.as_detached_tensor().copy()?;
             variable.set(average)?;
