@@ -178,7 +178,8 @@ pub trait Engine {
     fn token_log_probabilities(&mut self, sequences: &[Scored<'_>]) -> Result<Vec<Vec<f32>>>;
 
     /// Logits `[vocab_size]` of the token that follows each of `texts`, whose slots differ. Only
-    /// the last [`ModelConfig::longest`] tokens are seen, at first in one pass. While all of them are seen,
+    /// the last [`ModelConfig::longest`] tokens are seen, at first in one pass. While all of them
+    /// are seen,
     /// calls that extend the tokens of a slot cost the new positions alone; beyond that, every
     /// call costs as many positions, which [`generate`](crate::generate()) therefore avoids.
     /// What a text gets does not depend on the others.
