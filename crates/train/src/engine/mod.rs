@@ -179,9 +179,8 @@ pub trait Engine {
 
     /// Logits `[vocab_size]` of the token that follows each of `texts`, whose slots differ. Only
     /// the last [`ModelConfig::longest`] tokens are seen, at first in one pass. While all of them
-    /// are seen,
-    /// calls that extend the tokens of a slot cost the new positions alone; beyond that, every
-    /// call costs as many positions, which [`generate`](crate::generate()) therefore avoids.
+    /// are seen, calls that extend the tokens of a slot cost the new positions alone; beyond that,
+    /// every call costs as many positions, which [`generate`](crate::generate()) therefore avoids.
     /// What a text gets does not depend on the others.
     ///
     /// # Errors
