@@ -9,7 +9,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `error`, `tensor` | [`TrainError`]; [`NamedTensor`] |
-//! | `spec` | the config's sections `[train]`, `[eval]`, `[checkpoint]` |
+//! | `spec` | the config's sections `[train]`, `[eval]`, `[checkpoint]`, `[export]` |
 //! | `batch` | token ids, `[B, T + 1]`, read from the shards |
 //! | [`model`] | the decoder's shape, its table of parameters and their initial values |
 //! | `optim` | the learning rate, clipping, optimizers |
@@ -68,7 +68,7 @@ pub use optim::{
 };
 pub use run::{FirstEvaluation, Observer, Outcome, RunPlan, Trainer};
 pub use spec::{
-    CheckpointSpec, DEFAULT_STEPS, EngineKind, EvalSpec, Precision, Quantity, Schedule, TrainSpec,
-    Warmup,
+    CheckpointSpec, DEFAULT_STEPS, EngineKind, EvalSpec, ExportSpec, Precision, Quantity, Schedule,
+    TrainSpec, Warmup, WeightType,
 };
 pub use tensor::{NamedTensor, Tensors};

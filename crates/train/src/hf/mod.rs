@@ -10,19 +10,27 @@
 //! | `inherited` | what a pretrained model's files say besides its shape |
 //! | `config` | `config.json` to a model's shape and back |
 //! | `import` | a folder to parameters |
-//! | `export` | parameters to a folder |
+//! | `vocabulary` | the rows that another vocabulary begins with |
+//! | `resized` | a folder to parameters with these rows |
+//! | `export` | parameters to a folder, in one file or several |
 
 mod config;
 mod export;
 mod import;
 mod inherited;
 mod json;
+mod resized;
 mod tensor_file;
 #[cfg(test)]
 mod tests;
+mod vocabulary;
 
 pub use config::read_config;
-pub use export::{ExportTokenizer, write_export, write_export_files};
+pub use export::{
+    CARD, CARD_MARK, ExportOptions, ExportTokenizer, Exported, write_export, write_export_files,
+};
 pub use import::{Weights, open_initial, open_parameters, resolve_model, weights_sha256};
 pub use inherited::Inherited;
+pub use resized::{Resized, open_resized, vocabulary_rows};
 pub use tensor_file::{SafetensorsFile, read_safetensors, write_safetensors};
+pub use vocabulary::VocabularyRows;

@@ -13,7 +13,7 @@ mod parameters;
 mod preset;
 
 pub(crate) use config::Misfit;
-pub use config::{ModelConfig, ModelSpec};
+pub use config::{ModelConfig, ModelSpec, Vocabulary};
 pub use init::{InitialParameters, initial_parameters};
 pub use parameters::{
     FusedGroup, Initialiser, OptimizerGroup, ParameterInfo, ParameterKind, names_and_shapes,
