@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Compares Cuvee with transformers on the same model folders: token ids, logits, greedy continuation.
 
-    pip install torch transformers
-    scripts/check_export.py RUN/export [more folders] [--cuvee PATH] [--stories PATH/stories260k]
+    pip install torch transformers pyyaml
+    scripts/check_export.py RUN/export [more folders] [--cuvee PATH] [--stories PATH/stories260k] [--types]
 
 Each folder is a Cuvee export, a checkpoint or any Hugging Face Llama folder with its tokenizer. Both programs read the
-folder; every logit at every position of every prompt must agree to 1e-4. `--stories` also checks karpathy's stories260K:
-its greedy story must be the known one. Exit status 0 if all holds, 1 if anything does not.
+folder; every logit at every position of every prompt must agree to 1e-4. Where the folder has a model card, huggingface_hub
+must read its header. `--stories` also checks karpathy's stories260K: its greedy story must be the known one. `--types` exports each
+folder again in f32, bf16 and f16, in one file and in several: transformers must load each in that type, with the weights rounded as
+PyTorch rounds them. Exit status 0 if all holds, 1 if anything does not.
 """
 
 import argparse
@@ -14,9 +16,11 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
+from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 TOLERANCE = 1e-4
@@ -91,6 +95,46 @@ def check_folder(binary, folder):
     return problems
 
 
+def check_card(folder):
+    """Problems with the header of a card, as the Hub's own library reads it."""
+    file = folder / "README.md"
+    if not file.is_file():
+        return []
+    try:
+        about = ModelCard.load(file).data
+    except Exception as error:  # Whatever it is, the Hub would refuse the card.
+        return [f"README.md: {error}"]
+    results = about.eval_results or []
+    print(f"  README.md: {about.library_name}, license {about.license}, {len(results)} results")
+    wanted = ("transformers", "text-generation")
+    return [] if (about.library_name, about.pipeline_tag) == wanted else [f"README.md: {about.to_dict()}"]
+
+
+def check_types(binary, folder):
+    """Problems with the folder written again in each type and size."""
+    problems = []
+    own = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
+    size = sum(tensor.numel() for tensor in own.values())
+    for name, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16), ("f16", torch.float16)):
+        for largest in (10 * size, size):
+            with tempfile.TemporaryDirectory() as place:
+                out = Path(place) / "export"
+                cuvee(binary, "export", folder, out, "--dtype", name, "--max-shard", largest)
+                files = len(list(out.glob("*.safetensors")))
+                found = AutoModelForCausalLM.from_pretrained(out, dtype="auto")
+                print(f"  {name} in {files} files: loaded as {found.dtype}")
+                if found.dtype != dtype:
+                    problems.append(f"{name}: loaded as {found.dtype}")
+                if (files > 1) != (largest == size):
+                    problems.append(f"{name}: {files} files of at most {largest} bytes")
+                theirs = found.state_dict()
+                wrong = [key for key, tensor in own.items() if not torch.equal(tensor.to(dtype), theirs[key])]
+                if wrong:
+                    problems.append(f"{name}: {wrong[0]} and {len(wrong) - 1} more are not as PyTorch rounds them")
+                problems += check_folder(binary, out)
+    return problems
+
+
 def check_story(binary, folder):
     """Problems with the known story."""
     text = cuvee(binary, "generate", folder, "--prompt", "Once upon a time", "--tokens", 100, "--temperature", 0)["text"]
@@ -104,6 +148,7 @@ def main():
     parser.add_argument("folders", nargs="*", type=Path, help="exports or other model folders")
     parser.add_argument("--cuvee", default=find_cuvee(), help="the cuvee binary")
     parser.add_argument("--stories", type=Path, help="the folder of stories260k")
+    parser.add_argument("--types", action="store_true", help="export each folder again in every type and size")
     options = parser.parse_args()
     if not options.cuvee:
         parser.error("no cuvee binary: build it with `cargo build --release`, or name it with --cuvee")
@@ -114,7 +159,9 @@ def main():
     problems = []
     for folder in folders:
         print(folder)
-        found = check_folder(options.cuvee, folder)
+        found = check_folder(options.cuvee, folder) + check_card(folder)
+        if options.types:
+            found += check_types(options.cuvee, folder)
         if folder == options.stories:
             found += check_story(options.cuvee, folder)
         problems += [f"{folder}: {problem}" for problem in found]

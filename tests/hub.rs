@@ -220,6 +220,95 @@ fn the_config_trains_from_the_hub_to_an_export() {
 }
 
 #[test]
+fn a_run_is_pushed_and_what_is_fetched_again_is_the_same_model() {
+    let mut hub = Hub::new();
+    hub.run(0, &["train", &hub.config, "--out", "run", "--set", "export.max_shard=200kB"], &[]);
+    let push = |hub: &Hub, more: &[&str]| {
+        let output = hub.cuvee(&[&["push", "run", "me/blend", "--json"], more].concat()).output();
+        let output = output.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!said.contains(TOKEN), "{said}");
+        (output.status.code(), said, output.stdout)
+    };
+    hub.mirror.requests();
+    let (code, said, _) = push(&hub, &["--plan"]);
+    assert_eq!((code, hub.mirror.requests().len()), (Some(0), 0), "{said}");
+    assert!(said.contains("nothing was sent") && said.contains("README.md"), "{said}");
+    hub.mirror.fault(Fault::Uploads(1));
+    let (code, said, _) = push(&hub, &[]);
+    assert!(code == Some(1) && said.contains("hint: run the same command again"), "{said}");
+    hub.mirror.fault(Fault::None);
+    let (code, said, document) = push(&hub, &["--private", "--message", "The first"]);
+    // Made public by the push that failed.
+    assert!(code == Some(1) && said.contains("found a public one"), "{said}");
+    assert!(document.is_empty());
+    let (code, said, document) = push(&hub, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let document: Value = serde_json::from_slice(&document).unwrap();
+    let export = hub.place.path("run/export");
+    let pushed = hub.mirror.files("me/blend", "main");
+    for entry in std::fs::read_dir(&export).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert_eq!(pushed[&name], std::fs::read(export.join(&name)).unwrap(), "{name}");
+    }
+    assert_eq!(document["files"].as_array().unwrap().len(), pushed.len() - 1);
+    assert!(document["files"].to_string().contains("\"sent\":\"before\""), "{document}");
+    // And back, its shards through their index.
+    let text = |model: &str| {
+        let args = ["generate", model, "--prompt", "The ", "--tokens", "8", "--temperature", "0"];
+        let output = hub.cuvee(&args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    assert_eq!(text("me/blend"), text("run"));
+    hub.kept_the_token();
+    let offline = hub.cuvee(&["push", "run", "me/blend"]).env("HF_HUB_OFFLINE", "1").output();
+    let said = String::from_utf8(offline.unwrap().stderr).unwrap();
+    assert!(said.contains("HF_HUB_OFFLINE"), "{said}");
+    let nowhere = hub.cuvee(&["push", "runs", "me/blend"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("does not exist"));
+    hub.mirror.stop();
+    let (code, said, _) = push(&hub, &[]);
+    assert!(code == Some(1) && said.contains("cannot be reached"), "{said}");
+}
+
+#[test]
+fn a_model_of_the_hub_in_several_files_is_fetched_whole_or_refused_at_once() {
+    let hub = Hub::new();
+    let index = |files: &[&str]| {
+        let map: serde_json::Map<String, Value> =
+            files.iter().map(|file| (format!("tensor of {file}"), json!(file))).collect();
+        MirrorFile::small("model.safetensors.index.json", json!({"weight_map": map}).to_string())
+    };
+    let config = || MirrorFile::small("config.json", "{}");
+    let refused = |name: &str, files: &[MirrorFile]| {
+        hub.mirror.model(name, files);
+        hub.mirror.requests();
+        let output = hub.cuvee(&["generate", name, "--prompt", "x"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let large = |name: &str| MirrorFile::large(name, "large".repeat(1000));
+    let said = refused(
+        "org/part",
+        &[config(), index(&["a.safetensors", "b.safetensors"]), large("a.safetensors")],
+    );
+    assert!(said.contains("names `b.safetensors`") && said.contains("hint: "), "{said}");
+    assert!(!hub.fetched().contains(&"a.safetensors".to_owned()), "nothing large was fetched");
+    let said = refused("org/old", &[config(), large("pytorch_model.bin")]);
+    assert!(said.contains("`pytorch_model.bin`") && said.contains("save_pretrained"), "{said}");
+    assert!(!hub.fetched().contains(&"pytorch_model.bin".to_owned()));
+    // One file goes before an index, as in transformers: the shards are not even asked for.
+    refused(
+        "org/both",
+        &[config(), index(&["a.safetensors"]), large("a.safetensors"), large("model.safetensors")],
+    );
+    let fetched = hub.fetched();
+    assert!(fetched.contains(&"model.safetensors".to_owned()), "{fetched:?}");
+    assert!(!fetched.contains(&"a.safetensors".to_owned()), "{fetched:?}");
+}
+
+#[test]
 fn the_lab_takes_mnist_from_the_hub() {
     let mut hub = Hub::new();
     // Ten digits that are easy to tell apart, in four pixels each.

@@ -7,11 +7,13 @@ use crate::bench::{self, BenchArgs};
 use crate::compare::{self, CompareArgs};
 use crate::convert::{self, ConvertArgs};
 use crate::eval::{self, EvalArgs};
+use crate::export::{self, ExportArgs};
 use crate::generate::{self, GenerateArgs};
 use crate::inspect::{self, InspectArgs};
 use crate::lab::{self, LabArgs};
 use crate::limits;
 use crate::prepare::{self, PrepareArgs};
+use crate::push::{self, PushArgs};
 use crate::report::{self, ReportArgs};
 use crate::search::{self, SearchArgs};
 use crate::session::{Common, Flag, Flags, Session};
@@ -52,6 +54,10 @@ pub enum Command {
     Report(ReportArgs),
     /// Continue one text or many
     Generate(GenerateArgs),
+    /// Write a model again in another number type or in smaller files
+    Export(ExportArgs),
+    /// Put an export on the Hugging Face Hub, as one commit whose files are checked
+    Push(PushArgs),
     /// Say what a tokenized file, run folder or checkpoint holds; `inspect strategies` and `inspect
     /// laws` list the strategies and the laws of mixtures
     Inspect(InspectArgs),
@@ -76,6 +82,11 @@ impl Command {
             Self::Report(_) => Flags::of("report", &[Out]),
             Self::Eval(args) => args.flags(),
             Self::Generate(_) => Flags::of("generate", &[Seed, Device]),
+            Self::Export(_) => Flags {
+                out: "write where it goes behind the checkpoint: cuvee export CHECKPOINT OUT",
+                ..Flags::of("export", &[])
+            },
+            Self::Push(_) => Flags::of("push", &[]),
             Self::Inspect(_) => Flags::of("inspect", &[]),
             Self::Convert(_) => Flags {
                 out: "write where it goes behind the input: cuvee convert INPUT OUTPUT --to FORMAT",
@@ -103,6 +114,8 @@ impl Command {
             Self::Eval(args) => eval::run(args, session),
             Self::Report(args) => report::run(args, session),
             Self::Generate(args) => generate::run(args, session),
+            Self::Export(args) => export::run(args, session),
+            Self::Push(args) => push::run(args, session),
             Self::Inspect(args) => inspect::run(args, session),
             Self::Convert(args) => convert::run(args, session),
             Self::Lab(args) => lab::run(args, session),
@@ -138,6 +151,8 @@ mod tests {
             "cuvee lab linear --out r --set a=1 --seed 1",
             "cuvee bench train --device cpu --set train.lr=1 --seed 1",
             "cuvee inspect r --json",
+            "cuvee export r out --dtype bf16 --max-shard 2GB --json",
+            "cuvee push r me/model --private --json",
         ] {
             assert_eq!(check(line), Ok(()), "{line}");
         }
@@ -161,6 +176,8 @@ mod tests {
             "cuvee bench load --device cuda",
             "cuvee bench tokenize --resume",
             "cuvee inspect r --seed 1",
+            "cuvee export r out --device cpu",
+            "cuvee push r me/model --seed 1",
             "cuvee convert a b --to llmc --seed 1",
             "cuvee bench load --seed 1",
             "cuvee bench tokenize --seed 1",
@@ -237,6 +254,9 @@ mod tests {
                 "cuvee-eval: --context --data --items --precision --scores --sequences --text --text-column CHECKPOINT",
                 "cuvee-report: PATHS",
                 "cuvee-generate: --at-once --logits --min-p --prompt --prompts --repetition-penalty --samples --temperature --tokens --top-k --top-p CHECKPOINT",
+                "cuvee-generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",
+                "cuvee-export: --dtype --max-shard CHECKPOINT OUTPUT",
+                "cuvee-push: --branch --message --plan --private EXPORT REPO",
                 "cuvee-inspect: --format --token-type PATH",
                 "cuvee-convert: --end-of-text --format --split --to --token-type INPUT OUTPUT",
                 "cuvee-lab: --c --data --domains --seeds --sigma --steps --sweep STUDY",

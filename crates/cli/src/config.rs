@@ -13,7 +13,7 @@ use cuvee_data::{
 };
 use cuvee_mixer::MixtureSpec;
 use cuvee_report::LogSpec;
-use cuvee_train::{AverageSpec, CheckpointSpec, EvalSpec, ModelSpec, TrainSpec};
+use cuvee_train::{AverageSpec, CheckpointSpec, EvalSpec, ExportSpec, ModelSpec, TrainSpec};
 use cuvee_words::{printable_path, shell_path};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,9 @@ pub struct Config {
     /// When to write checkpoints and how many to keep.
     #[serde(default)]
     pub checkpoint: CheckpointSpec,
+    /// How the trained model is handed on.
+    #[serde(default)]
+    pub export: ExportSpec,
     /// Which other programs are told what happens.
     #[serde(default)]
     pub log: LogSpec,
@@ -318,10 +321,10 @@ pub fn differences(old: &Config, new: &Config) -> Result<Vec<String>, ConfigErro
 
 /// Whether a key may change between a run and its resumption.
 ///
-/// How often to look and to save and who is told does not change what is trained, nor does what is
-/// said of a corpus; how often a domain may be read is a limit, which a run that met it may have to
-/// raise; and whether data or a reference model that lies elsewhere now is the same, its checksums
-/// tell better than its path.
+/// How often to look and to save, who is told and how the model is handed on does not change what
+/// is trained, nor does what is said of a corpus; how often a domain may be read is a limit, which
+/// a run that met it may have to raise; and whether data or a reference model that lies elsewhere
+/// now is the same, its checksums tell better than its path.
 pub fn may_change(key: &str) -> bool {
     let keys = [
         "base",
@@ -332,7 +335,9 @@ pub fn may_change(key: &str) -> bool {
         "mixture.loss.reference",
     ];
     keys.contains(&key)
-        || ["eval.", "checkpoint.", "log."].iter().any(|section| key.starts_with(section))
+        || ["eval.", "checkpoint.", "export.", "log."]
+            .iter()
+            .any(|section| key.starts_with(section))
         || (key.starts_with("domain.")
             && [".source.path", ".source.license", ".max_epochs"]
                 .iter()
@@ -642,6 +647,9 @@ mod tests {
         // Who is told is no matter of the run.
         let told = load(MINIMAL, &["train.lr=0.001", "log.tensorboard=false", "log.trackio=p"]);
         assert!(differences(&a, &told.unwrap()).unwrap().is_empty());
+        // Nor is how the model is handed on.
+        let half = load(MINIMAL, &["train.lr=0.001", "export={dtype=\"bf16\",max_shard=\"2GB\"}"]);
+        assert!(differences(&a, &half.unwrap()).unwrap().is_empty());
         // A limit that a run has met may be raised.
         let c = load(MINIMAL, &["train.lr=0.001", "domain.a.max_epochs=3"]).unwrap();
         assert!(differences(&a, &c).unwrap().is_empty());

@@ -6,9 +6,9 @@ use std::path::Path;
 use cuvee_data::{Domain, Split, Tokenizer};
 use cuvee_mixer::{DomainInfo, DomainPlan, EpochDocuments, Mixer, RunSize, StrategySpec, rule};
 use cuvee_train::{
-    Averaging, DeviceSpec, Engine, LearningRate, ModelConfig, OptimizerCost, OptimizerKind,
-    OptimizerSpec, ReadingOrder, RunPlan, build_engine, check_documents, check_split,
-    engine_from_parameters, hf, optimizer_cost, peak_learning_rate,
+    Averaging, DeviceSpec, Engine, ExportSpec, LearningRate, ModelConfig, OptimizerCost,
+    OptimizerKind, OptimizerSpec, ReadingOrder, RunPlan, build_engine, check_documents,
+    check_split, engine_from_parameters, hf, optimizer_cost, peak_learning_rate,
 };
 use cuvee_words::{plural, printable_path};
 use serde::Serialize;
@@ -29,6 +29,10 @@ pub struct Plan {
     pub init_sha256: Option<String>,
     /// What the optimizer's state takes, and its updates.
     pub optimizer: OptimizerCost,
+    /// How the trained model is handed on.
+    pub export: ExportSpec,
+    /// Whether the model that the run starts from gets the rows of the run's tokenizer.
+    resizes: bool,
     /// What the run does otherwise than the model that it starts from.
     notes: Vec<String>,
     /// B_eff = B / Σ α²/p: the size of the batch drawn as the objective asks whose gradient varies
@@ -97,6 +101,7 @@ impl Plan {
         train.validate()?;
         config.eval.validate()?;
         config.checkpoint.validate()?;
+        config.export.validate()?;
         let steps = train.total_steps()?;
         if steps.checked_mul(train.tokens_per_step()).is_none() {
             return Err(ConfigError(format!(
@@ -167,17 +172,26 @@ impl Plan {
             model,
             init_sha256: None,
             optimizer,
+            export: config.export,
+            resizes: config.model.resizes(),
             notes,
         };
         Ok((plan, mixer))
     }
 
-    /// Takes in what the weights in `init` are, if the run starts from any: reads them whole.
+    /// Takes in what the weights in `init` are, if the run starts from any, and what of them the
+    /// run's tokenizer keeps: reads them whole.
     ///
     /// # Errors
     /// They cannot be read.
-    pub fn know_init(&mut self, init: Option<&Path>) -> anyhow::Result<()> {
-        self.init_sha256 = init.map(hf::weights_sha256).transpose()?;
+    pub fn know_init(&mut self, init: Option<&Path>, tokenizer: &Tokenizer) -> anyhow::Result<()> {
+        let Some(init) = init else { return Ok(()) };
+        self.init_sha256 = Some(hf::weights_sha256(init)?);
+        if self.resizes {
+            let rows = hf::vocabulary_rows(init, self.model.vocab_size, tokenizer)?;
+            self.run.inherited = self.run.inherited.take().map(|model| model.translated(&rows));
+            self.notes.push(rows.words());
+        }
         Ok(())
     }
 
@@ -195,6 +209,11 @@ impl Plan {
     ) -> anyhow::Result<Box<dyn Engine>> {
         let (model, train) = (&self.model, &self.run.train);
         Ok(match init {
+            Some(init) if self.resizes => {
+                let rows = hf::vocabulary_rows(init, model.vocab_size, tokenizer)?;
+                let parameters = hf::open_resized(init, model, &rows)?;
+                engine_from_parameters(model, train, device, &parameters)?
+            }
             Some(init) => {
                 let parameters = hf::open_initial(init, model, tokenizer)?;
                 engine_from_parameters(model, train, device, &parameters)?

@@ -63,6 +63,31 @@ impl PrepareProgress {
     }
 }
 
+impl PrepareProgress {
+    /// A file is on its way over the network; `verb` says which way.
+    fn transfer(&self, verb: &str, file: &str, done: u64, total: u64) {
+        let mut files = held(&self.files);
+        let bar = files.entry(file.to_owned()).or_insert_with(|| {
+            if self.bars.is_hidden() {
+                self.line(&format!("{verb} {file} ({}) …", HumanBytes(total)));
+            }
+            let bar = self.bars.add(ProgressBar::new(total));
+            bar.set_style(style(&format!(
+                "  {verb} {{wide_msg}} {{bar:20}} {{bytes}}/{{total_bytes}} {{bytes_per_sec}} eta {{eta}}",
+            )));
+            bar.set_message(file.to_owned());
+            bar
+        });
+        bar.set_position(done);
+    }
+
+    fn transferred(&self, file: &str) {
+        if let Some(bar) = held(&self.files).remove(file) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// A poisoned lock only means that another thread panicked while drawing.
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
@@ -108,25 +133,19 @@ impl cuvee_data::Progress for PrepareProgress {
     }
 
     fn fetching(&self, file: &str, done: u64, total: u64) {
-        let mut files = held(&self.files);
-        let bar = files.entry(file.to_owned()).or_insert_with(|| {
-            if self.bars.is_hidden() {
-                self.line(&format!("fetch {file} ({}) …", HumanBytes(total)));
-            }
-            let bar = self.bars.add(ProgressBar::new(total));
-            bar.set_style(style(
-                "  fetch {wide_msg} {bar:20} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
-            ));
-            bar.set_message(file.to_owned());
-            bar
-        });
-        bar.set_position(done);
+        self.transfer("fetch", file, done, total);
     }
 
     fn fetched(&self, file: &str) {
-        if let Some(bar) = held(&self.files).remove(file) {
-            bar.finish_and_clear();
-        }
+        self.transferred(file);
+    }
+
+    fn sending(&self, file: &str, done: u64, total: u64) {
+        self.transfer("send", file, done, total);
+    }
+
+    fn sent(&self, file: &str) {
+        self.transferred(file);
     }
 
     fn note(&self, line: &str) {

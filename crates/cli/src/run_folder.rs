@@ -12,10 +12,11 @@ use cuvee_report::{
     EvalFolder, EvalRecord, LogSpec, Loggers, MetricsLog, Opening, Record, ResumePoint, StepRecord,
     WindowRecord,
 };
-use cuvee_train::{EngineParameters, RunState, Trainer, checkpoint, hf};
+use cuvee_train::{EngineParameters, RunState, Trainer, WeightType, checkpoint, hf};
 use cuvee_words::{counted, printable_path};
 
 use crate::config::{Config, ConfigError};
+use crate::model_card;
 use crate::plan::Plan;
 
 /// Is there anything in `folder` that a new run must not overwrite?
@@ -226,16 +227,17 @@ fn open_loggers(
     })?)
 }
 
-/// Writes the trained model into `folder/export` and returns that folder.
+/// Writes the trained model and its card into `folder/export`: that folder, and what is to be said
+/// of it, if anything.
 ///
 /// # Errors
-/// A file that cannot be written.
+/// A file that cannot be written, or a weight that the number type asked for cannot hold.
 pub fn write_export(
     folder: &Path,
     trainer: &Trainer,
     tokenizer: &Tokenizer,
     plan: &Plan,
-) -> anyhow::Result<PathBuf> {
+) -> anyhow::Result<(PathBuf, Option<String>)> {
     let export = folder.join("export");
     let tokenizer = hf::ExportTokenizer {
         json: tokenizer.json(),
@@ -243,6 +245,20 @@ pub fn write_export(
         inherited: plan.run.inherited.as_ref(),
     };
     let engine = trainer.engine();
-    hf::write_export(&export, engine.model(), &EngineParameters(engine), tokenizer)?;
-    Ok(export)
+    let card = model_card::of_run(folder, trainer.state())?;
+    let options = hf::ExportOptions { spec: plan.export, card: Some(&card) };
+    let parameters = EngineParameters(engine);
+    let exported = hf::write_export(&export, engine.model(), &parameters, tokenizer, options)?;
+    Ok((export, vanished(exported.vanished, plan.export.dtype)))
+}
+
+/// What is to be said where numbers became 0.
+pub fn vanished(count: u64, dtype: WeightType) -> Option<String> {
+    (count > 0).then(|| {
+        format!(
+            "note: {} smaller than any in {dtype} {} 0 in the export",
+            counted(count, "weight"),
+            if count == 1 { "is" } else { "are" }
+        )
+    })
 }

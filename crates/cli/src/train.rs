@@ -54,6 +54,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let corpus = prepare::corpus(&config, &config.tokenizer, model, store, session)?;
     let (mut plan, mixer) =
         Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
+    plan.know_init(init.as_deref(), &corpus.tokenizer)?;
     plan.compare_ends(&corpus.tokenizer, config.tokenizer.end_of_text.is_some());
     let estimator = mixer.observation_request().gradient.map(|gradient| gradient.estimator);
     plan.run.train.engine = plan.run.train.engine.collecting(estimator);
@@ -65,7 +66,6 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     if let Some(begun) = begun {
         plan.run.train.go_on_in(begun, device);
     }
-    plan.know_init(init.as_deref())?;
     let engine = plan.engine(init.as_deref(), &corpus.tokenizer, device, config.seed)?;
     let reference = reference_engine(&config, &plan.run.train, &corpus.tokenizer, device, session)?;
     let fresh = from.is_none();
@@ -126,7 +126,10 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     if let Err(error) = samples::write(&folder, trainer.engine_mut(), &corpus) {
         session.say(format!("warning: no samples: {error}"));
     }
-    let export = run_folder::write_export(&folder, &trainer, &corpus.tokenizer, &plan)?;
+    let (export, remark) = run_folder::write_export(&folder, &trainer, &corpus.tokenizer, &plan)?;
+    if let Some(remark) = remark {
+        session.say(remark);
+    }
     let report = report::write_page(std::slice::from_ref(&folder), &folder, None, session);
     let state = trainer.state();
     let rows = results(state);

@@ -93,7 +93,10 @@ pub use document::split::Split;
 pub use error::{DataError, Result};
 pub use format::Format;
 pub use hash::{sha256_hex, sha256_of};
-pub use hub::{fetch_dataset, fetch_model, fetch_model_settings, is_model_name};
+pub use hub::{
+    Push, Pushed, PushedFile, Sent, fetch_dataset, fetch_model, fetch_model_settings,
+    is_model_name, push_model,
+};
 pub use inspect::{Inspection, TokensAs, inspect, inspect_as};
 pub use prepare::request::{Prepare, PrepareOptions, PreparedPart};
 pub use prepare::run::{prepare, prepare_part};

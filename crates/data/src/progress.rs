@@ -20,6 +20,11 @@ pub trait Progress: Sync {
     fn fetching(&self, _file: &str, _done: u64, _total: u64) {}
     /// No more of this file is being fetched.
     fn fetched(&self, _file: &str) {}
+    /// A file is being sent over the network; `done` of `total` bytes have left. Its first call
+    /// has `done = 0`, and [`sent`](Progress::sent) follows the last, come what may.
+    fn sending(&self, _file: &str, _done: u64, _total: u64) {}
+    /// No more of this file is being sent.
+    fn sent(&self, _file: &str) {}
     /// Something that people should know, on a line of its own.
     fn note(&self, _line: &str) {}
 }

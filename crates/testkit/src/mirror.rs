@@ -2,16 +2,20 @@
 //! real one, and, when told to, each of the ways a server can be wrong.
 //!
 //! Answers `GET /api/{datasets,models}/NAME/revision/REV`, `…/refs`, `…/tree/COMMIT` (in pages) and
-//! `GET` and `HEAD` of `/[datasets/]NAME/resolve/COMMIT/PATH`. One thread a connection, one request
+//! `GET` and `HEAD` of `/[datasets/]NAME/resolve/COMMIT/PATH`. Models can be written: `POST
+//! /api/repos/create`, `/api/models/NAME/{branch,preupload,commit}/…`, Git-LFS's batch and
+//! verification, and `PUT` of its objects, whole or in parts. One thread a connection, one request
 //! a connection.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -43,6 +47,16 @@ pub enum Fault {
     /// Everything is answered with this status, and the request's own `Authorization` in the
     /// message.
     Refuse(u16),
+    /// What would write is answered so.
+    RefuseWrites(u16),
+    /// So many objects reach the storage; the connections of all others end in their middle.
+    Uploads(usize),
+    /// The storage answers the first so many objects with 503.
+    Busy(usize),
+    /// The branch moves right before each commit.
+    Race,
+    /// What is committed is other bytes than were sent.
+    CommitsOther,
 }
 
 /// What was asked.
@@ -54,6 +68,8 @@ pub struct Request {
     pub path: String,
     /// The header of that name.
     pub authorization: Option<String>,
+    /// Bytes of the body.
+    pub body: Vec<u8>,
 }
 
 /// One file of a repository.
@@ -102,6 +118,25 @@ impl MirrorFile {
     }
 }
 
+/// Where the commits of a branch are kept.
+fn branch_key(repository: &str, branch: &str) -> String {
+    match branch {
+        "main" => repository.to_owned(),
+        other => format!("{repository}@{other}"),
+    }
+}
+
+fn commit(state: &mut State, key: String, files: &[MirrorFile]) -> String {
+    let commits = state.repositories.entry(key.clone()).or_default();
+    let content: Vec<String> =
+        files.iter().map(|file| format!("{} {}", file.path, file.oid())).collect();
+    let branch = key.split_once('@').map_or("", |(_, branch)| branch);
+    let text = format!("{branch}{}: {}", commits.len(), content.join("\n"));
+    let sha = git_blob(text.as_bytes());
+    commits.push((sha.clone(), files.to_vec()));
+    sha
+}
+
 fn git_blob(bytes: &[u8]) -> String {
     let mut state = Sha1::new();
     state.update(format!("blob {}\0", bytes.len()));
@@ -120,6 +155,16 @@ struct State {
     fault: Fault,
     page: usize,
     requests: Vec<Request>,
+    /// Repositories that only their owners see.
+    private: BTreeSet<String>,
+    /// Large-file storage, by hash.
+    storage: BTreeMap<String, Vec<u8>>,
+    /// Parts of objects that are not whole yet, by hash and number.
+    parts: BTreeMap<(String, usize), Vec<u8>>,
+    /// Bytes of a part; 0 where objects come in one piece.
+    part: usize,
+    /// Objects and parts that came.
+    uploads: usize,
 }
 
 /// The server; it stops when dropped.
@@ -167,13 +212,7 @@ impl Mirror {
     }
 
     fn commit(&self, repository: String, files: &[MirrorFile]) -> String {
-        let mut state = self.lock();
-        let commits = state.repositories.entry(repository).or_default();
-        let content: Vec<String> =
-            files.iter().map(|file| format!("{} {}", file.path, file.oid())).collect();
-        let sha = git_blob(format!("{}: {}", commits.len(), content.join("\n")).as_bytes());
-        commits.push((sha.clone(), files.to_vec()));
-        sha
+        commit(&mut self.lock(), repository, files)
     }
 
     /// From now on, be wrong in this way.
@@ -184,6 +223,24 @@ impl Mirror {
     /// From now on, so many files a page of a tree.
     pub fn page(&self, files: usize) {
         self.lock().page = files;
+    }
+
+    /// From now on, large files are wanted in parts of so many bytes.
+    pub fn parts_of(&self, bytes: usize) {
+        self.lock().part = bytes;
+    }
+
+    /// The files of a model's branch, by path.
+    pub fn files(&self, name: &str, branch: &str) -> BTreeMap<String, Vec<u8>> {
+        let state = self.lock();
+        let commits = state.repositories.get(&branch_key(&format!("models/{name}"), branch));
+        let files = commits.and_then(|commits| commits.last()).map(|(_, files)| files.clone());
+        files.unwrap_or_default().into_iter().map(|file| (file.path, file.bytes)).collect()
+    }
+
+    /// Whether only its owner sees a model.
+    pub fn is_private(&self, name: &str) -> bool {
+        self.lock().private.contains(&format!("models/{name}"))
     }
 
     /// What was asked since the last time this was asked.
@@ -249,26 +306,43 @@ fn serve(stream: TcpStream, address: SocketAddr, shared: &Mutex<State>) -> std::
     let mut words = line.split_whitespace();
     let (method, path) =
         (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
-    let mut authorization = None;
+    let (mut authorization, mut length) = (None, 0);
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 || line == "\r\n" {
             break;
         }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("authorization")
-        {
-            authorization = Some(value.trim().to_owned());
+        let Some((name, value)) = line.split_once(':') else { continue };
+        match name.to_ascii_lowercase().as_str() {
+            "authorization" => authorization = Some(value.trim().to_owned()),
+            "content-length" => length = value.trim().parse().unwrap_or(0),
+            // Storage takes no body whose length it does not know.
+            "transfer-encoding" => length = u64::MAX,
+            _ => {}
         }
     }
     if method.is_empty() {
         return Ok(());
     }
-    let request = Request { method, path, authorization };
+    let mut body = Vec::new();
+    let is_whole = length != u64::MAX && !breaks(shared, &method);
+    if is_whole {
+        reader.by_ref().take(length).read_to_end(&mut body)?;
+        if (body.len() as u64) < length {
+            return Ok(());
+        }
+    }
+    let request = Request { method, path, authorization, body };
     let response = {
         let mut state = shared.lock().unwrap();
         state.requests.push(request.clone());
-        answer(&state, &request, address)
+        if !is_whole {
+            return Ok(());
+        }
+        match request.method.as_str() {
+            "POST" | "PUT" => write(&mut state, &request, address),
+            _ => answer(&state, &request, address),
+        }
     };
     let mut head = format!("HTTP/1.1 {} -\r\nConnection: close\r\n", response.status);
     if response.length {
@@ -284,6 +358,215 @@ fn serve(stream: TcpStream, address: SocketAddr, shared: &Mutex<State>) -> std::
         stream.write_all(&response.body[..response.sent])?;
     }
     stream.flush()
+}
+
+/// Whether the connection of an upload is to end before it has come.
+fn breaks(shared: &Mutex<State>, method: &str) -> bool {
+    let state = shared.lock().unwrap();
+    matches!(state.fault, Fault::Uploads(most) if method == "PUT" && state.uploads >= most)
+}
+
+/// What changes something.
+fn write(state: &mut State, request: &Request, address: SocketAddr) -> Response {
+    let path = decoded(request.path.split('?').next().unwrap_or_default());
+    let is_storage = request.method == "PUT";
+    if let Fault::Refuse(status) | Fault::RefuseWrites(status) = state.fault
+        && !is_storage
+    {
+        let echo = request.authorization.clone().unwrap_or_default();
+        return Response::new(status, "")
+            .header("X-Error-Message", format!("no writing with '{echo}'"));
+    }
+    if is_storage {
+        return store(state, request, &path);
+    }
+    if request.authorization.is_none() && !path.starts_with("/storage/") {
+        return Response::new(401, "");
+    }
+    let lines: Vec<Value> = request
+        .body
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect();
+    let body = lines.first().cloned().unwrap_or_default();
+    if path == "/api/repos/create" {
+        let name = [&body["organization"], &body["name"]].map(|part| part.as_str().unwrap_or(""));
+        let key = format!("models/{}", name.join("/"));
+        if state.repositories.contains_key(&key) {
+            return Response::new(409, json!({"error": "it exists"}).to_string());
+        }
+        if body["private"] == true {
+            state.private.insert(key.clone());
+        }
+        commit(state, key, &[MirrorFile::small(".gitattributes", "*.safetensors filter=lfs\n")]);
+        return Response::json(&json!({"url": format!("http://{address}/{}", name.join("/"))}));
+    }
+    if let Some(name) = path.strip_suffix(".git/info/lfs/objects/batch") {
+        return match state.repositories.contains_key(&format!("models{name}")) {
+            true => batch(state, &body, address),
+            false => Response::not_found("RepoNotFound"),
+        };
+    }
+    if let Some(oid) = path.strip_prefix("/storage/") {
+        return put_together(state, oid, &body);
+    }
+    if path == "/verify" {
+        let object = body["oid"].as_str().and_then(|oid| state.storage.get(oid));
+        let fits = object.is_some_and(|object| body["size"] == object.len());
+        return Response::new(if fits { 200 } else { 404 }, "{}");
+    }
+    for verb in ["/preupload/", "/commit/", "/branch/"] {
+        let Some((repository, revision)) =
+            path.strip_prefix("/api/").and_then(|api| api.split_once(verb))
+        else {
+            continue;
+        };
+        let Some(main) = state.repositories.get(repository).cloned() else {
+            return Response::not_found("RepoNotFound");
+        };
+        let key = branch_key(repository, revision);
+        if verb == "/branch/" {
+            if state.repositories.contains_key(&key) {
+                return Response::new(409, "");
+            }
+            state.repositories.insert(key, main);
+            return Response::json(&json!({}));
+        }
+        if !state.repositories.contains_key(&key) {
+            return Response::not_found("RevisionNotFound");
+        }
+        return match verb {
+            "/preupload/" => modes(&body),
+            _ => commit_lines(state, key, &lines, address),
+        };
+    }
+    Response::not_found("")
+}
+
+/// How each file is to be sent: weights, and what is long, to the storage.
+fn modes(body: &Value) -> Response {
+    let mode = |file: &Value| {
+        let path = file["path"].as_str().unwrap_or_default();
+        let sample = BASE64_STANDARD.decode(file["sample"].as_str().unwrap_or("!"));
+        assert!(sample.is_ok_and(|sample| sample.len() <= 512), "a sample of {path}");
+        let large = path.ends_with(".safetensors") || file["size"].as_u64() > Some(10_000_000);
+        let mode = if large { "lfs" } else { "regular" };
+        json!({"path": path, "uploadMode": mode, "shouldIgnore": false, "oid": null})
+    };
+    let files: Vec<Value> = body["files"].as_array().into_iter().flatten().map(mode).collect();
+    Response::json(&json!({ "files": files }))
+}
+
+/// Where each object is to be put that is not there yet.
+fn batch(state: &State, body: &Value, address: SocketAddr) -> Response {
+    let object = |wanted: &Value| {
+        let (oid, size) = (wanted["oid"].as_str().unwrap_or_default(), &wanted["size"]);
+        if state.storage.contains_key(oid) {
+            return json!({"oid": oid, "size": size});
+        }
+        let place = format!("http://{address}/storage/{oid}");
+        let header = match state.part {
+            0 => json!({"X-Object": oid}),
+            part => {
+                let count = (size.as_u64().unwrap_or(0) as usize).div_ceil(part);
+                let parts = (1..=count).map(|n| (format!("{n:05}"), json!(format!("{place}/{n}"))));
+                let size = ("chunk_size".to_owned(), json!(part.to_string()));
+                Value::Object(parts.chain([size]).collect())
+            }
+        };
+        let verify = json!({"href": format!("http://{address}/verify")});
+        let upload = json!({"href": place, "header": header});
+        json!({"oid": oid, "size": size, "actions": {"upload": upload, "verify": verify}})
+    };
+    let objects: Vec<Value> =
+        body["objects"].as_array().into_iter().flatten().map(object).collect();
+    let transfer = if state.part == 0 { "basic" } else { "multipart" };
+    Response::json(&json!({"transfer": transfer, "objects": objects}))
+}
+
+/// An object, or a part of one, arrives.
+fn store(state: &mut State, request: &Request, path: &str) -> Response {
+    if let Fault::Busy(times) = state.fault
+        && times > 0
+    {
+        state.fault = Fault::Busy(times - 1);
+        return Response::new(503, "");
+    }
+    let Some(place) = path.strip_prefix("/storage/") else { return Response::new(404, "") };
+    state.uploads += 1;
+    if let Some((oid, number)) = place.split_once('/') {
+        let number = number.parse().unwrap_or(0);
+        state.parts.insert((oid.to_owned(), number), request.body.clone());
+        return Response::new(200, "").header("ETag", format!("\"part {number}\""));
+    }
+    if hex(&Sha256::digest(&request.body)) != place {
+        return Response::new(400, "the content has another hash");
+    }
+    state.storage.insert(place.to_owned(), request.body.clone());
+    Response::new(200, "")
+}
+
+/// All parts of an object are there.
+fn put_together(state: &mut State, oid: &str, body: &Value) -> Response {
+    let parts = body["parts"].as_array().cloned().unwrap_or_default();
+    let mut whole = Vec::new();
+    for (number, part) in (1..).zip(&parts) {
+        let bytes = state.parts.get(&(oid.to_owned(), number));
+        match bytes.filter(|_| part["etag"] == format!("\"part {number}\"")) {
+            Some(bytes) => whole.extend_from_slice(bytes),
+            None => return Response::new(400, "a part is missing"),
+        }
+    }
+    if hex(&Sha256::digest(&whole)) != oid {
+        return Response::new(400, "the content has another hash");
+    }
+    state.storage.insert(oid.to_owned(), whole);
+    Response::json(&json!({}))
+}
+
+/// Makes the commit that `lines` describe.
+fn commit_lines(state: &mut State, key: String, lines: &[Value], address: SocketAddr) -> Response {
+    if state.fault == Fault::Race {
+        let now = state.repositories[&key].last().unwrap().1.clone();
+        commit(state, key.clone(), &[now, vec![MirrorFile::small("other.md", "x")]].concat());
+    }
+    let (head, now) = state.repositories[&key].last().unwrap().clone();
+    let mut files: BTreeMap<String, MirrorFile> =
+        now.into_iter().map(|file| (file.path.clone(), file)).collect();
+    for line in lines {
+        let value = &line["value"];
+        let path = value["path"].as_str().unwrap_or_default().to_owned();
+        match line["key"].as_str().unwrap_or_default() {
+            "header" => {
+                let parent = value["parentCommit"].as_str();
+                if parent.is_some_and(|parent| parent != head) {
+                    let error = json!({"error": "the branch is not at that commit any more"});
+                    return Response::new(412, error.to_string());
+                }
+            }
+            "file" => {
+                let content = BASE64_STANDARD.decode(value["content"].as_str().unwrap_or("!"));
+                files.insert(path.clone(), MirrorFile::small(&path, content.unwrap()));
+            }
+            "lfsFile" => {
+                let object = value["oid"].as_str().and_then(|oid| state.storage.get(oid));
+                let Some(mut bytes) = object.cloned() else {
+                    return Response::new(400, json!({"error": "no such object"}).to_string());
+                };
+                if state.fault == Fault::CommitsOther {
+                    bytes[0] ^= 1;
+                }
+                files.insert(path.clone(), MirrorFile::large(&path, bytes));
+            }
+            "deletedFile" => drop(files.remove(&path)),
+            other => return Response::new(400, format!("what is `{other}`?")),
+        }
+    }
+    let files: Vec<MirrorFile> = files.into_values().collect();
+    let sha = commit(state, key, &files);
+    Response::json(
+        &json!({"commitUrl": format!("http://{address}/commit/{sha}"), "commitOid": sha}),
+    )
 }
 
 fn answer(state: &State, request: &Request, address: SocketAddr) -> Response {
@@ -304,9 +587,10 @@ fn answer(state: &State, request: &Request, address: SocketAddr) -> Response {
                 false => api.split_once(verb).unwrap_or_default(),
             };
             let Some(commits) = find(repository) else { continue };
-            let of = |revision: &str| match revision {
-                "main" => commits.last(),
-                sha => commits.iter().find(|(known, _)| known == sha),
+            let all = || branches(state, repository);
+            let of = |revision: &str| match find(&branch_key(repository, revision)) {
+                Some(commits) => commits.last(),
+                None => all().find(|(known, _)| known == revision),
             };
             let name = repository.split_once('/').map_or("", |(_, name)| name);
             return match (verb, of(rest)) {
@@ -316,7 +600,10 @@ fn answer(state: &State, request: &Request, address: SocketAddr) -> Response {
                         json!({"name": "main", "ref": "refs/heads/main", "targetCommit": sha});
                     Response::json(&json!({"branches": [main], "tags": []}))
                 }
-                ("", _) => Response::json(&json!({"id": name})),
+                ("", _) => {
+                    let private = state.private.contains(repository);
+                    Response::json(&json!({"id": name, "private": private}))
+                }
                 (_, None) => Response::not_found("RevisionNotFound"),
                 ("/revision/", Some((sha, _))) => Response::json(&json!({"id": name, "sha": sha})),
                 (_, Some((_, files))) => tree(state, files, &path, query, address),
@@ -332,13 +619,23 @@ fn answer(state: &State, request: &Request, address: SocketAddr) -> Response {
         None => format!("models{repository}"),
     };
     let (revision, wanted) = rest.split_once('/').unwrap_or_default();
-    let commit =
-        find(&repository).and_then(|commits| commits.iter().find(|(sha, _)| sha == revision));
+    let commit = branches(state, &repository).find(|(sha, _)| sha == revision);
     let Some((sha, files)) = commit else { return Response::not_found("RepoNotFound") };
     match files.iter().find(|file| file.path == wanted) {
         Some(file) => content(state, request, sha, file),
         None => Response::not_found("EntryNotFound"),
     }
+}
+
+/// The commits of all branches of a repository.
+fn branches<'a>(
+    state: &'a State,
+    repository: &'a str,
+) -> impl Iterator<Item = &'a (String, Vec<MirrorFile>)> {
+    let is_of = move |key: &str| {
+        key.strip_prefix(repository).is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
+    };
+    state.repositories.iter().filter(move |(key, _)| is_of(key)).flat_map(|(_, commits)| commits)
 }
 
 /// A page of a tree, with the folders of its files.

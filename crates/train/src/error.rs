@@ -142,6 +142,37 @@ pub enum TrainError {
         count: usize,
     },
 
+    /// A weight that the number type of a file cannot hold.
+    #[error(
+        "tensor `{name}`: expected numbers within the range of {dtype}, found {value:e} at element {element}\nhint: write the weights in f32, or such as f16 cannot hold in bf16: export.dtype, or --dtype of `cuvee export`"
+    )]
+    TooLarge {
+        /// The tensor's name.
+        name: String,
+        /// The number.
+        value: f32,
+        /// Its place in the tensor, from 0.
+        element: usize,
+        /// The type asked for.
+        dtype: String,
+    },
+
+    /// A tensor in two files, or in another than the index says.
+    #[error(
+        "{}: tensor `{name}`: expected {expected}, found {found}\nhint: the files are of more than one model, or of several ways to save it; download the folder again",
+        printable_path(path)
+    )]
+    TensorPlace {
+        /// The index, or the second file.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// Where it should be.
+        expected: String,
+        /// Where it is.
+        found: String,
+    },
+
     /// A tensor the model needs is not there.
     #[error(
         "{place}: expected a tensor `{name}` of shape {expected:?}, found none of that name\nhint: the weights belong to another architecture or to another config.json"
@@ -185,7 +216,7 @@ pub enum TrainError {
 
     /// A tensor of a number type that is not read.
     #[error(
-        "{place}: tensor `{name}`: expected F32, F16 or BF16 numbers, found {found}\nhint: {hint}"
+        "{place}: tensor `{name}`: expected F32, BF16, F16 or F64 numbers, found {found}\nhint: {hint}"
     )]
     TensorType {
         /// The file.
@@ -336,7 +367,7 @@ pub enum TrainError {
     /// The tokenizer beside the parameters to start from is not the one the run's data is made
     /// with.
     #[error(
-        "{}: expected the run's tokenizer, {expected}, found {found}: every row of the embedding would mean another token\nhint: [tokenizer] file = {}",
+        "{}: expected the run's tokenizer, {expected}, found {found}: every row of the embedding would mean another token\nhint: [tokenizer] file = {}\nhint: to go on with the run's tokenizer, [model] vocabulary = \"resize\" gives each of its tokens a row",
         printable_path(path),
         toml_string(&path.display().to_string())
     )]

@@ -9,7 +9,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `error`, `tensor` | [`TrainError`]; [`NamedTensor`] |
-//! | `spec` | the config's sections `[train]`, `[average]`, `[eval]`, `[checkpoint]` |
+//! | `spec` | the config's sections `[train]`, `[average]`, `[eval]`, `[checkpoint]`, `[export]` |
 //! | `batch` | token ids, `[B, T + 1]`, read from the shards |
 //! | [`model`] | the decoder's shape, its table of parameters and their initial values |
 //! | `optim` | the learning rate, clipping, optimizers |
@@ -74,7 +74,7 @@ pub use run::{FirstEvaluation, Observer, Outcome, RunPlan, Trainer};
 pub use score::{rolling, score};
 pub use spec::{
     AverageKind, AverageSpec, Averaging, CheckpointSpec, DEFAULT_STEPS, DecaySchedule, EngineKind,
-    EvalSpec, LearningRate, OptimizerKind, OptimizerSpec, Precision, Quantity, ReadingOrder,
-    Schedule, TrainSpec, Warmup, WeightDecay,
+    EvalSpec, ExportSpec, LearningRate, OptimizerKind, OptimizerSpec, Precision, Quantity,
+    ReadingOrder, Schedule, TrainSpec, Warmup, WeightDecay, WeightType,
 };
 pub use tensor::{NamedTensor, Tensors};

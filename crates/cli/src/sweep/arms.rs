@@ -270,7 +270,7 @@ pub fn matters(key: &str) -> bool {
         ["base", "data.dir", "data.commit_every", "data.remember_documents", "tokenizer.file"];
     let source = key.starts_with("domain.")
         && [".source.path", ".source.license"].iter().any(|end| key.ends_with(end));
-    let kept = ["checkpoint.", "log."].iter().any(|section| key.starts_with(section));
+    let kept = ["checkpoint.", "export.", "log."].iter().any(|section| key.starts_with(section));
     !(elsewhere.contains(&key) || source || kept || key == "train.threads")
 }
 

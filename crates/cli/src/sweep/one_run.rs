@@ -143,7 +143,7 @@ impl Bench<'_> {
         let (domains, tokenizer) = (&sweep.corpus.domains, &sweep.corpus.tokenizer);
         let (mut plan, mixer) = Plan::new(&config, domains, tokenizer.vocab_size(), &folder)?;
         let init = arm.init()?;
-        plan.know_init(init.as_deref())?;
+        plan.know_init(init.as_deref(), tokenizer)?;
         if plan.init_sha256.as_deref() != started_from {
             return Err(other_weights(sweep.noun, &arm.name, started_from, &plan).into());
         }
@@ -188,7 +188,10 @@ impl Bench<'_> {
                 {
                     self.board.line(&format!("warning: {name} has no samples: {error}"));
                 }
-                run_folder::write_export(&folder, &trainer, tokenizer, &plan)?;
+                let (_, remark) = run_folder::write_export(&folder, &trainer, tokenizer, &plan)?;
+                if let Some(remark) = remark {
+                    self.board.line(&format!("{name}: {remark}"));
+                }
                 return Ok(Some(Made { status: Status::Finished, here: true }));
             }
             Ok(Outcome::Interrupted) => match futile {

@@ -28,7 +28,7 @@ use crate::error::{DataError, list};
 use crate::progress::Progress;
 
 /// How often an interruption is looked for while the network is slow.
-const LOOK: Duration = Duration::from_millis(200);
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 /// How long a server may say nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// More pages than this are no tree of files: a thousand files stand on one.
@@ -36,16 +36,16 @@ const MOST_PAGES: usize = 10_000;
 /// A longer page is not read to its end.
 const LONGEST_PAGE: usize = 64 << 20;
 /// Attempts after the first, for what may be gone in a moment.
-const RETRIES: u32 = 3;
+pub(super) const RETRIES: u32 = 3;
 
 /// A repository on the Hub.
 pub(super) struct Client {
-    repository: Repository,
+    pub(super) repository: Repository,
     handle: Handle,
-    http: reqwest::Client,
-    runtime: Runtime,
-    endpoint: Url,
-    token: Option<Token>,
+    pub(super) http: reqwest::Client,
+    pub(super) runtime: Runtime,
+    pub(super) endpoint: Url,
+    pub(super) token: Option<Token>,
 }
 
 enum Handle {
@@ -74,7 +74,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn refused(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+    pub(super) fn refused(message: impl Into<String>, hint: impl Into<String>) -> Failure {
         Failure::Refused { message: message.into(), hint: hint.into() }
     }
 
@@ -92,7 +92,7 @@ impl Failure {
     }
 }
 
-type Answer<T> = Result<T, Failure>;
+pub(super) type Answer<T> = Result<T, Failure>;
 
 impl Client {
     /// Sends nothing yet.
@@ -103,15 +103,7 @@ impl Client {
                         HF_HUB_OFFLINE=1 to work with what is cached";
             Failure::refused(message, hint)
         };
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("cuvee/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(10))
-            .read_timeout(PATIENCE)
-            // Where the first step is encrypted, so are all others.
-            .https_only(settings.endpoint.scheme() == "https")
-            .referer(false)
-            .build()
-            .map_err(|_| broken("TLS"))?;
+        let http = http(settings).read_timeout(PATIENCE).build().map_err(|_| broken("TLS"))?;
         let mut builder = HFClient::builder()
             .endpoint(settings.endpoint.as_str())
             .cache_enabled(false)
@@ -317,22 +309,22 @@ impl Client {
     }
 
     /// What to do about a server that answers in a way that it must not.
-    fn elsewhere(&self) -> String {
+    pub(super) fn elsewhere(&self) -> String {
         format!("look at {}, or at HF_ENDPOINT if that is not the Hub", self.host())
     }
 
     /// The server's address, which has no password in it, see [`Settings`].
-    fn host(&self) -> &str {
+    pub(super) fn host(&self) -> &str {
         self.endpoint.as_str().trim_end_matches('/')
     }
 
     /// The address of the repository, or of one of another kind and its name, for programs.
-    fn api(&self, kind: RepoKind) -> String {
+    pub(super) fn api(&self, kind: RepoKind) -> String {
         format!("{}/api/{}/{}", self.host(), kind.plural(), self.repository.id())
     }
 
     /// The repository's page.
-    fn page_of_it(&self) -> String {
+    pub(super) fn page_of_it(&self) -> String {
         let prefix = match self.repository.kind() {
             RepoKind::Dataset => "datasets/",
             RepoKind::Model => "",
@@ -401,7 +393,7 @@ impl Client {
     }
 
     /// A connection that failed, or ended too early.
-    fn broken_off(&self, error: reqwest::Error) -> Failure {
+    pub(super) fn broken_off(&self, error: reqwest::Error) -> Failure {
         // The innermost cause says most, as "connection refused".
         let error = error.without_url();
         let mut cause: &dyn std::error::Error = &error;
@@ -440,7 +432,7 @@ impl Client {
 
     /// What a server said, fit to be shown: one short line, without control characters, and without
     /// our token, should it have sent that back.
-    fn clean(&self, said: &str) -> String {
+    pub(super) fn clean(&self, said: &str) -> String {
         let line: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let line = match &self.token {
             Some(token) => line.replace(token.reveal(), "(the token)"),
@@ -450,13 +442,23 @@ impl Client {
     }
 }
 
+/// How all requests are made.
+pub(super) fn http(settings: &Settings) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("cuvee/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(10))
+        // Where the first step is encrypted, so are all others.
+        .https_only(settings.endpoint.scheme() == "https")
+        .referer(false)
+}
+
 /// May the same request have another answer in a moment?
-fn is_passing(status: StatusCode) -> bool {
+pub(super) fn is_passing(status: StatusCode) -> bool {
     status.is_server_error()
         || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 
-fn header_text(headers: &header::HeaderMap, name: &str) -> Option<String> {
+pub(super) fn header_text(headers: &header::HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned())
 }
 
@@ -468,7 +470,7 @@ fn next_page(base: &Url, link: &str) -> Option<Url> {
 }
 
 /// Waits for `future`, and not a moment longer than it takes to notice an interruption.
-async fn heedful<F: Future>(future: F, interrupted: &AtomicBool) -> Answer<F::Output> {
+pub(super) async fn heedful<F: Future>(future: F, interrupted: &AtomicBool) -> Answer<F::Output> {
     let mut future = pin!(future);
     loop {
         if interrupted.load(Ordering::Relaxed) {

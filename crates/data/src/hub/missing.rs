@@ -1,10 +1,13 @@
 //! What stands in for the Hub in a build without the feature `hub`: the same names, and a refusal.
 
+mod pushed;
+
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use crate::error::{DataError, Result};
 use crate::progress::Progress;
+pub use pushed::{Push, Pushed, PushedFile, Sent};
 
 /// See the feature `hub`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +54,15 @@ impl Snapshot {
     ) -> Result<PathBuf> {
         match *self {}
     }
+}
+
+/// See the feature `hub`: without it, an error that says so.
+pub fn push_model(push: &Push, _progress: &dyn Progress) -> Result<Pushed> {
+    Err(DataError::MissingFeature {
+        what: format!("a push to `{}`", push.repository),
+        feature: "hub",
+        hint: "build cuvee with the feature (`cargo build --release` has it)",
+    })
 }
 
 /// See the feature `hub`: without it, nothing is taken for the name of a model.

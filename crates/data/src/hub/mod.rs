@@ -13,6 +13,10 @@
 mod cache;
 pub(crate) mod card;
 mod client;
+mod push;
+#[cfg(all(test, unix))]
+mod push_tests;
+mod pushed;
 mod repository;
 mod settings;
 #[cfg(all(test, unix))]
@@ -31,6 +35,7 @@ use crate::progress::Progress;
 use crate::tokenizer::END_OF_TEXT_FILES;
 use cache::{Cached, RepoCache};
 use client::{Client, Failure};
+pub use pushed::{Push, Pushed, PushedFile, Sent};
 pub(crate) use repository::RepoKind;
 use repository::{Repository, is_repository};
 use settings::Settings;
@@ -285,6 +290,16 @@ fn not_cached(repository: &Repository, revision: &str) -> DataError {
     )
 }
 
+/// Puts files on the Hub as one commit, and reads its tree back. The repository is made where there
+/// is none. What fails leaves the branch as it was; the same push begun anew sends what is missing.
+///
+/// # Errors
+/// There is no token or it may not write there; the branch was changed by somebody else; the
+/// network or the server fails; `HF_HUB_OFFLINE` is set.
+pub fn push_model(push: &Push, progress: &dyn Progress) -> Result<Pushed> {
+    push::push_model(push, progress)
+}
+
 /// Could `text` be the name of a model on the Hub: `organisation/name`?
 pub fn is_model_name(text: &str) -> bool {
     text.contains('/') && is_repository(text)
@@ -336,22 +351,60 @@ fn fetch_llama(
     progress: &dyn Progress,
     interrupted: &AtomicBool,
 ) -> Result<PathBuf> {
+    const SINGLE: &str = "model.safetensors";
     const INDEX: &str = "model.safetensors.index.json";
     let folder = model.cache.snapshot(&model.commit);
     let mut files = BTreeSet::from(["config.json".to_owned()]);
     files.extend(model.has("tokenizer.json").then(|| "tokenizer.json".to_owned()));
-    if model.has(INDEX) {
-        files.extend(shards(&model.fetch(INDEX, progress, interrupted)?)?);
+    // As in transformers, one file goes before an index.
+    if model.has(SINGLE) || !model.has(INDEX) {
+        if !model.has(SINGLE) {
+            model.refuse_pickles()?;
+        }
+        files.insert(SINGLE.to_owned());
     } else {
-        files.insert("model.safetensors".to_owned());
+        let index = model.fetch(INDEX, progress, interrupted)?;
+        let shards = shards(&index)?;
+        // Nothing large is fetched where a part is missing.
+        if let Some(missing) = shards.iter().find(|shard| !model.has(shard)) {
+            return Err(model.repository.error(
+                format!("{INDEX} names `{missing}`, which is not at commit {}", model.commit),
+                "the upload was not finished or is another's; take another revision, or another model"
+                    .to_owned(),
+            ));
+        }
+        files.extend(shards);
     }
     for file in files {
         model.fetch(&file, progress, interrupted)?;
     }
-    for beside in END_OF_TEXT_FILES {
+    for beside in END_OF_TEXT_FILES.into_iter().chain(["chat_template.jinja"]) {
         model.fetch_optional(beside, progress, interrupted)?;
     }
     Ok(folder)
+}
+
+impl Snapshot {
+    /// Refuses a model that is there in PyTorch's own files alone.
+    fn refuse_pickles(&self) -> Result<()> {
+        let is_pickle = |entry: &&RepoEntry| {
+            let ends = [".bin", ".bin.index.json", ".pt", ".pth"];
+            entry.path.starts_with("pytorch_model")
+                && ends.iter().any(|end| entry.path.ends_with(end))
+        };
+        match self.entries.iter().find(is_pickle) {
+            None => Ok(()),
+            Some(pickle) => Err(self.repository.error(
+                format!("expected model.safetensors, found `{}`, a file of PyTorch's", pickle.path),
+                format!(
+                    "convert it once, and name the folder: python -c 'from transformers import AutoModelForCausalLM as M, \
+                     AutoTokenizer as T; n = \"{}\"; M.from_pretrained(n).save_pretrained(\"model\"); \
+                     T.from_pretrained(n).save_pretrained(\"model\")'",
+                    self.repository.id()
+                ),
+            )),
+        }
+    }
 }
 
 /// The files that an index of parameters names.

@@ -52,9 +52,19 @@ impl EndOfText<'_> {
         }
         let folders: Vec<&Path> = [self.model, self.own].into_iter().flatten().collect();
         for folder in &folders {
-            for id in model_end_of_text(folder)? {
-                if let Some(token) = file.token(id) {
-                    return Ok((token.to_owned(), id));
+            let ids = model_end_of_text(folder)?;
+            // They are ids of the model's own tokenizer: in another, the same token has another.
+            let own = match ids.is_empty() {
+                true => None,
+                false => other_tokenizer(folder, file),
+            };
+            for id in ids {
+                let found = match own.as_ref().map(|own| own.token(id)) {
+                    Some(token) => token.and_then(of_name),
+                    None => file.token(id).map(|token| (token.to_owned(), id)),
+                };
+                if let Some(found) = found {
+                    return Ok(found);
                 }
                 tried.push(format!("id {id}"));
             }
@@ -77,6 +87,13 @@ impl EndOfText<'_> {
         tried.dedup();
         Err(nothing(file, tried))
     }
+}
+
+/// The tokenizer beside a model, where it is another than `file`.
+fn other_tokenizer(folder: &Path, file: &TokenizerFile) -> Option<TokenizerFile> {
+    let path = folder.join("tokenizer.json");
+    let other = path.is_file().then(|| TokenizerFile::read(&path).ok()).flatten()?;
+    (other.text != file.text && other.fingerprint() != file.fingerprint()).then_some(other)
 }
 
 /// The ids that end a text of the model in `folder`: `eos_token_id` of `generation_config.json`, or

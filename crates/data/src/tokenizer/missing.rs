@@ -1,6 +1,7 @@
 //! Stands in for the tokenizer in a build without the feature `tokenizers`: the same names, and a
 //! refusal. Shards can be opened, read and converted without it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use cuvee_words::printable_path;
@@ -77,6 +78,18 @@ impl Tokenizer {
     /// Always: the feature is not in this build.
     pub fn fingerprint_of(path: &Path) -> Result<String> {
         Tokenizer::from_file(path, None).map(|tokenizer| match tokenizer {})
+    }
+
+    /// # Errors
+    /// Always: the feature is not in this build.
+    pub fn vocabulary_of(path: &Path) -> Result<BTreeMap<String, u32>> {
+        Tokenizer::from_file(path, None).map(|tokenizer| match tokenizer {})
+    }
+
+    /// # Errors
+    /// None: there is no tokenizer.
+    pub fn vocabulary(&self) -> Result<BTreeMap<String, u32>> {
+        match *self {}
     }
 
     /// # Errors

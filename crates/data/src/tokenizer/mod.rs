@@ -38,7 +38,7 @@ mod reference;
 mod tests;
 pub(crate) mod training;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use crate::error::{DataError, Result};
@@ -122,6 +122,23 @@ impl Tokenizer {
     /// The file cannot be read or is no tokenizer.
     pub fn fingerprint_of(path: &Path) -> Result<String> {
         Ok(TokenizerFile::read(path)?.fingerprint())
+    }
+
+    /// The tokens of a `tokenizer.json`, or of the one in a folder, and their ids.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no tokenizer.
+    pub fn vocabulary_of(path: &Path) -> Result<BTreeMap<String, u32>> {
+        Ok(TokenizerFile::read(path)?.vocabulary.into_iter().collect())
+    }
+
+    /// All tokens and their ids; of an id with several spellings each.
+    ///
+    /// # Errors
+    /// None of a tokenizer that was loaded.
+    pub fn vocabulary(&self) -> Result<BTreeMap<String, u32>> {
+        let file = TokenizerFile::parse(self.json.clone(), &self.fingerprint)?;
+        Ok(file.vocabulary.into_iter().collect())
     }
 
     /// Loads the text of a `tokenizer.json`, with the default end-of-text.

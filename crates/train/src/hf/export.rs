@@ -1,17 +1,22 @@
 //! A model and its parameters, to a folder in the Hugging Face layout.
+//!
+//! Weights go out in f32 unless another type is asked for, one tensor at a time, in one file or in
+//! several with an index. Checkpoints are always f32 in one file.
 
 use std::fs;
 use std::path::Path;
 
 use cuvee_fs::replace_folder;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::config::config_json;
+use super::import::{INDEX, SINGLE};
 use super::inherited::Inherited;
 use super::json::write_json;
-use super::tensor_file::write_safetensors;
+use super::tensor_file::write_some;
 use crate::error::{Result, TrainError};
 use crate::model::{ModelConfig, names_and_shapes};
+use crate::spec::{ExportSpec, WeightType};
 use crate::tensor::{Tensors, bytes, check_shapes};
 
 /// The tokenizer as an export carries it.
@@ -25,48 +30,91 @@ pub struct ExportTokenizer<'a> {
     pub inherited: Option<&'a Inherited>,
 }
 
-/// The files of an export.
-const EXPORT_FILES: [&str; 5] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "model.safetensors",
-];
+/// How an export is written, and what else is in it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExportOptions<'a> {
+    /// Number type and length of the files.
+    pub spec: ExportSpec,
+    /// The text of its card; it holds [`CARD_MARK`], or a later export does not replace it.
+    pub card: Option<&'a str>,
+}
 
-/// Makes `dir` an export, see [`write_export_files`]: the whole folder is replaced at once, as
-/// [`replace_folder`] does it.
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// The files of the weights, in the order of the model.
+    pub weights: Vec<String>,
+    /// Numbers that became 0, being smaller than any of the type.
+    pub vanished: u64,
+}
+
+/// The name of a model's card, as the Hub has it.
+pub const CARD: &str = "README.md";
+
+/// What a card holds that this program wrote: one that somebody else wrote is never replaced.
+pub const CARD_MARK: &str = "<!-- Written by Cuvee;";
+
+/// The files of an export besides its weights and its card.
+const EXPORT_FILES: [&str; 4] =
+    ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
+
+/// Whether a file in `dir` is one that an export has and may replace.
+fn is_of_an_export(dir: &Path, name: &str) -> bool {
+    let is_shard = || {
+        let numbers =
+            name.strip_prefix("model-").and_then(|name| name.strip_suffix(".safetensors"));
+        let parts = numbers.and_then(|numbers| numbers.split_once("-of-"));
+        let number =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        parts.is_some_and(|(one, all)| number(one) && number(all))
+    };
+    let is_own_card = || {
+        let text = fs::read_to_string(dir.join(name));
+        name == CARD && text.is_ok_and(|text| text.contains(CARD_MARK))
+    };
+    EXPORT_FILES.contains(&name) || [SINGLE, INDEX].contains(&name) || is_shard() || is_own_card()
+}
+
+/// Makes `dir` an export: `config.json`, `generation_config.json`, `tokenizer.json`,
+/// `tokenizer_config.json`, the weights as the options ask, and the card if there is one. The whole
+/// folder is replaced at once, as [`replace_folder`] does it.
 ///
 /// # Errors
 /// [`TrainError::ForeignFolder`] where `dir` holds anything but an earlier export, since it would
-/// be lost; those of [`write_export_files`] and [`replace_folder`]. `dir` is then what it was.
+/// be lost; those of [`write_export_files`] and [`replace_folder`]; [`TrainError::TooLarge`]. `dir`
+/// is then what it was.
 pub fn write_export<T: Tensors + ?Sized>(
     dir: &Path,
     model: &ModelConfig,
     tensors: &T,
     tokenizer: ExportTokenizer,
-) -> Result<()> {
+    options: ExportOptions,
+) -> Result<Exported> {
+    options.spec.validate()?;
     if dir.is_dir() {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir).map_err(TrainError::io("read", dir))? {
-            names.push(entry.map_err(TrainError::io("read", dir))?.file_name());
+            let name = entry.map_err(TrainError::io("read", dir))?.file_name();
+            names.push(name.to_string_lossy().into_owned());
         }
         names.sort();
-        if let Some(foreign) =
-            names.iter().find(|name| !EXPORT_FILES.iter().any(|own| *name == own))
-        {
-            let found = foreign.to_string_lossy().into_owned();
+        if let Some(found) = names.into_iter().find(|name| !is_of_an_export(dir, name)) {
             return Err(TrainError::ForeignFolder { path: dir.to_path_buf(), found });
         }
     }
     let beside = dir.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new("."));
-    replace_folder(dir, |folder| write_export_files(folder, model, tensors, tokenizer))
-        .map_err(|error| error.with_room("an export", bytes(tensors), beside))
+    let size = bytes(tensors) / size_of::<f32>() as u64 * options.spec.dtype.size() as u64;
+    let mut exported = None;
+    replace_folder(dir, |folder| {
+        exported = Some(write_files(folder, model, tensors, tokenizer, options)?);
+        Ok(())
+    })
+    .map_err(|error: TrainError| error.with_room("an export", size, beside))?;
+    Ok(exported.unwrap_or(Exported { weights: Vec::new(), vanished: 0 }))
 }
 
-/// Writes `config.json`, `generation_config.json`, `model.safetensors`, `tokenizer.json` and
-/// `tokenizer_config.json` into the new folder `dir`, which its caller makes whole; nothing is
-/// synced.
+/// Writes an export in f32, in one file, into the new folder `dir`, which its caller makes whole;
+/// nothing is synced.
 ///
 /// # Errors
 /// [`TrainError::Io`]; [`TrainError::Json`] for a tokenizer that is not JSON or does not have the
@@ -78,6 +126,17 @@ pub fn write_export_files<T: Tensors + ?Sized>(
     tensors: &T,
     tokenizer: ExportTokenizer,
 ) -> Result<()> {
+    let spec = ExportSpec { dtype: WeightType::F32, max_shard: cuvee_data::units::Bytes(u64::MAX) };
+    write_files(dir, model, tensors, tokenizer, ExportOptions { spec, card: None }).map(drop)
+}
+
+fn write_files<T: Tensors + ?Sized>(
+    dir: &Path,
+    model: &ModelConfig,
+    tensors: &T,
+    tokenizer: ExportTokenizer,
+    options: ExportOptions,
+) -> Result<Exported> {
     let wanted = names_and_shapes(&model.parameter_list());
     check_shapes(&wanted, &tensors.list(), "the parameters to export")?;
     let path = dir.join("tokenizer.json");
@@ -95,7 +154,9 @@ pub fn write_export_files<T: Tensors + ?Sized>(
     let nothing = Inherited::default();
     let inherited = tokenizer.inherited.unwrap_or(&nothing);
     let ids = inherited.ids(tokenizer.end_of_text);
-    write_json(&dir.join("config.json"), &config_json(model, &ids)?)?;
+    let mut config = config_json(model, &ids)?;
+    config["torch_dtype"] = options.spec.dtype.torch_name().into();
+    write_json(&dir.join("config.json"), &config)?;
     write_json(&dir.join("generation_config.json"), &inherited.generation(&ids))?;
     fs::write(&path, tokenizer.json).map_err(TrainError::io("write", &path))?;
     let mut settings = json!({
@@ -112,7 +173,57 @@ pub fn write_export_files<T: Tensors + ?Sized>(
         settings["chat_template"] = inherited.chat_template().clone();
     }
     write_json(&dir.join("tokenizer_config.json"), &settings)?;
-    write_safetensors(&dir.join("model.safetensors"), tensors)
+    if let Some(card) = options.card {
+        let path = dir.join(CARD);
+        fs::write(&path, card).map_err(TrainError::io("write", &path))?;
+    }
+    write_weights(dir, tensors, &options.spec)
+}
+
+/// The weights: one file, or several and the index that tells which tensor is where.
+fn write_weights<T: Tensors + ?Sized>(
+    dir: &Path,
+    tensors: &T,
+    spec: &ExportSpec,
+) -> Result<Exported> {
+    let list = tensors.list();
+    let numbers = |place: usize| list[place].1.iter().map(|&n| n as u64).product::<u64>();
+    let bytes = |place: usize| numbers(place) * spec.dtype.size() as u64;
+    let mut shards: Vec<(u64, Vec<usize>)> = Vec::new();
+    for place in 0..list.len() {
+        match shards.last_mut() {
+            Some((size, shard)) if *size + bytes(place) <= spec.max_shard.0 => {
+                *size += bytes(place);
+                shard.push(place);
+            }
+            _ => shards.push((bytes(place), vec![place])),
+        }
+    }
+    let count = shards.len();
+    let name = |number: usize| match count {
+        1 => SINGLE.to_owned(),
+        _ => format!("model-{:05}-of-{count:05}.safetensors", number + 1),
+    };
+    let (mut weights, mut vanished) = (Vec::new(), 0);
+    let mut map: Vec<(String, String)> = Vec::new();
+    for (number, (_, shard)) in shards.iter().enumerate() {
+        let name = name(number);
+        vanished += write_some(&dir.join(&name), tensors, shard, spec.dtype)?;
+        map.extend(shard.iter().map(|&place| (list[place].0.clone(), name.clone())));
+        weights.push(name);
+    }
+    if count > 1 {
+        map.sort();
+        let map: Map<String, Value> =
+            map.into_iter().map(|(tensor, file)| (tensor, file.into())).collect();
+        let total = |of: &dyn Fn(usize) -> u64| (0..list.len()).map(of).sum::<u64>();
+        let metadata = json!({
+            "total_parameters": total(&numbers),
+            "total_size": total(&bytes),
+        });
+        write_json(&dir.join(INDEX), &json!({ "metadata": metadata, "weight_map": map }))?;
+    }
+    Ok(Exported { weights, vanished })
 }
 
 /// The text of an id, for `tokenizer_config.json`.

@@ -1,13 +1,13 @@
 //! A folder in the Hugging Face layout, to a model's shape and its parameters.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use cuvee_data::Tokenizer;
 use cuvee_words::{printable_path, shell_word, without_hints};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::config::read_config;
 use super::json::read_json;
@@ -16,8 +16,16 @@ use crate::error::{Result, TrainError};
 use crate::model::{ModelConfig, ModelSpec, ParameterKind, names_and_shapes};
 use crate::tensor::{Tensors, check_shapes};
 
+/// What a model around its head is called in front of its tensors' names.
+const BASE: &str = "model.";
+
 /// How the names of the tensors end that older files keep for rotary positions. They are constants.
-const ROTARY_FREQUENCIES: &str = ".rotary_emb.inv_freq";
+const ROTARY_FREQUENCIES: &str = "rotary_emb.inv_freq";
+
+fn is_constant(name: &str) -> bool {
+    let before = name.strip_suffix(ROTARY_FREQUENCIES);
+    before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
 
 /// The model that the `[model]` section asks for; the shape of the one that it names as `init` is
 /// read from its `config.json`. Relative paths start from `base`; the rest is that of
@@ -72,24 +80,37 @@ impl Tensors for Weights {
 /// `dir/model.safetensors.index.json` lists.
 ///
 /// A tied model's file may hold the head a second time and old files hold rotary frequencies; both
-/// are left out. Of all others names and shapes are checked; the numbers, when they are read.
+/// are left out. Names may lack `model.`, as of a model that was saved without its head. Of all
+/// tensors names and shapes are checked; the numbers, when they are read.
 ///
 /// # Errors
 /// [`TrainError::NoWeights`] where there are none; those of [`SafetensorsFile::open`];
-/// [`TrainError::Json`] for a bad index; [`TrainError::MissingTensor`],
-/// [`TrainError::UnknownTensor`], [`TrainError::TensorShape`]. Of the numbers
-/// [`TrainError::NonFiniteWeight`].
+/// [`TrainError::Json`] for a bad index, [`TrainError::TensorPlace`] for one that is not its
+/// files'; [`TrainError::MissingTensor`], [`TrainError::UnknownTensor`],
+/// [`TrainError::TensorShape`]. Of the numbers [`TrainError::NonFiniteWeight`].
 pub fn open_parameters(dir: &Path, model: &ModelConfig) -> Result<Weights> {
+    let named = weight_files(dir)?;
     let files: Vec<SafetensorsFile> =
-        weight_files(dir)?.iter().map(|file| SafetensorsFile::open(file)).collect::<Result<_>>()?;
+        named.paths.iter().map(|file| SafetensorsFile::open(file)).collect::<Result<_>>()?;
+    named.check(&files)?;
+    let list = names_and_shapes(&model.parameter_list());
+    let wanted: HashSet<&str> = list.iter().map(|(name, _)| name.as_str()).collect();
     let (mut there, mut places) = (Vec::new(), Vec::new());
     for (number, file) in files.iter().enumerate() {
-        let own = file.list();
-        places.extend((0..own.len()).map(|at| (number, at)));
-        there.extend(own);
+        let own = file.list().into_iter().enumerate().filter(|(_, (name, _))| !is_constant(name));
+        for (at, tensor) in own {
+            places.push((number, at));
+            there.push(tensor);
+        }
     }
-    let mut leave_out: Vec<bool> =
-        there.iter().map(|(name, _)| name.ends_with(ROTARY_FREQUENCIES)).collect();
+    let names: HashSet<String> = there.iter().map(|(name, _)| name.clone()).collect();
+    for (name, _) in &mut there {
+        let whole = format!("{BASE}{name}");
+        let is_bare = !wanted.contains(name.as_str()) && wanted.contains(whole.as_str());
+        if is_bare && !names.contains(&whole) {
+            *name = whole;
+        }
+    }
     if model.tied {
         let find = |kind: ParameterKind| {
             let name = kind.name(None);
@@ -99,14 +120,12 @@ pub fn open_parameters(dir: &Path, model: &ModelConfig) -> Result<Weights> {
             (find(ParameterKind::Head), find(ParameterKind::Embedding))
         {
             let read = |at: usize| files[places[at].0].data(places[at].1);
-            leave_out[head] = read(head)? == read(embedding)?;
+            if read(head)? == read(embedding)? {
+                there.remove(head);
+                places.remove(head);
+            }
         }
     }
-    let mut left_out = leave_out.iter();
-    there.retain(|_| left_out.next() == Some(&false));
-    let mut left_out = leave_out.iter();
-    places.retain(|_| left_out.next() == Some(&false));
-    let list = names_and_shapes(&model.parameter_list());
     match check_shapes(&list, &there, &printable_path(dir)) {
         Ok(order) => {
             let places = order.into_iter().map(|at| places[at]).collect();
@@ -168,7 +187,7 @@ fn explained(
                     "a tensor `{head}`, since config.json does not say that the head is the embedding"
                 ),
                 "none of that name".to_owned(),
-                "if the two are one, write \"tie_word_embeddings\": true into config.json; if not, download the weights again",
+                "if the two are one, write \"tie_word_embeddings\": true into config.json; if not, the model was saved without its head or is not whole: take the weights of the whole model",
             ),
             (true, true) => refuse(
                 format!(
@@ -190,14 +209,6 @@ fn explained(
             );
         }
     }
-    let base = |name: &String| name.strip_prefix("model.").is_some_and(has);
-    if others().all(base) {
-        return refuse(
-            format!("tensors called as `{first}`"),
-            "each name without `model.`".to_owned(),
-            "it was saved as a `LlamaModel`, without its head: save the `LlamaForCausalLM` around it",
-        );
-    }
     None
 }
 
@@ -216,7 +227,7 @@ const PREFIXES: [(&str, &str); 4] = [
 /// [`TrainError::NoWeights`], [`TrainError::Json`] as of [`open_parameters`]; [`TrainError::Io`].
 pub fn weights_sha256(dir: &Path) -> Result<String> {
     let mut lines = String::new();
-    let files = weight_files(dir)?;
+    let files = weight_files(dir)?.paths;
     for file in &files {
         let opened = fs::File::open(file).and_then(cuvee_data::sha256_of);
         let hash = opened.map_err(TrainError::io("read", file))?;
@@ -229,12 +240,68 @@ pub fn weights_sha256(dir: &Path) -> Result<String> {
     Ok(cuvee_data::sha256_hex(lines.as_bytes()))
 }
 
+/// The files of the weights, and what an index says of them.
+struct WeightFiles {
+    paths: Vec<PathBuf>,
+    /// The index, where there are several, and the file of each tensor in it.
+    index: Option<(PathBuf, Map<String, Value>)>,
+}
+
+impl WeightFiles {
+    /// Checks that each tensor is in the file that the index says, and in no other.
+    ///
+    /// # Errors
+    /// [`TrainError::TensorPlace`].
+    fn check(&self, files: &[SafetensorsFile]) -> Result<()> {
+        let Some((index, map)) = &self.index else { return Ok(()) };
+        let refuse = |name: &str, expected: String, found: String| {
+            Err(TrainError::TensorPlace {
+                path: index.clone(),
+                name: name.to_owned(),
+                expected,
+                found,
+            })
+        };
+        let mut file_of: HashMap<String, String> = HashMap::new();
+        for file in files {
+            let own = file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+            for (name, _) in file.list().into_iter().filter(|(name, _)| !is_constant(name)) {
+                if let Some(other) = file_of.get(&name) {
+                    return refuse(&name, "it once".into(), format!("it in {other} and {own}"));
+                }
+                match map.get(&name).and_then(Value::as_str) {
+                    Some(said) if said == own => {}
+                    Some(said) => {
+                        return refuse(&name, format!("it in {said}"), format!("it in {own}"));
+                    }
+                    None => {
+                        return refuse(
+                            &name,
+                            "a file for it".into(),
+                            format!("none, though it is in {own}"),
+                        );
+                    }
+                }
+                file_of.insert(name, own.clone());
+            }
+        }
+        let gone = |name: &&String| !is_constant(name) && !file_of.contains_key(*name);
+        match map.keys().find(gone) {
+            Some(name) => {
+                let said = map[name.as_str()].as_str().unwrap_or_default();
+                refuse(name, format!("it in {said}"), "none of that name there".into())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// The files of the weights: one, which goes before an index as in `transformers`, or those that
 /// the index names.
-fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
+fn weight_files(dir: &Path) -> Result<WeightFiles> {
     let (single, index) = (dir.join(SINGLE), dir.join(INDEX));
     if single.exists() {
-        return Ok(vec![single]);
+        return Ok(WeightFiles { paths: vec![single], index: None });
     }
     if !index.is_file() {
         return Err(no_weights(dir));
@@ -244,12 +311,13 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
         expected: expected.into(),
         found,
     };
-    let map = read_json(&index)?;
-    let map = map.get("weight_map").and_then(Value::as_object);
-    let map = map
-        .ok_or_else(|| refuse("an object `weight_map` from tensor to file name", "none".into()))?;
+    let mut content = read_json(&index)?;
+    let Some(Value::Object(map)) = content.remove("weight_map") else {
+        let expected = "an object `weight_map` from tensor to file name";
+        return Err(refuse(expected, "none".into()));
+    };
     let mut names = BTreeSet::new();
-    for (tensor, file) in map {
+    for (tensor, file) in &map {
         // A file name and nothing else: an index must not reach outside its folder.
         match file.as_str() {
             Some(name) if Path::new(name).file_name() == Some(name.as_ref()) => names.insert(name),
@@ -261,9 +329,9 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
             }
         };
     }
-    let files = || names.iter().map(|name| dir.join(name));
-    let missing: Vec<PathBuf> = files().filter(|file| !file.exists()).collect();
-    if let Some(first) = missing.first() {
+    let paths: Vec<PathBuf> = names.iter().map(|name| dir.join(name)).collect();
+    let missing: Vec<&PathBuf> = paths.iter().filter(|file| !file.exists()).collect();
+    if let Some(&first) = missing.first() {
         return Err(TrainError::NoWeights {
             path: first.clone(),
             expected: format!("a file of weights, which {} names", printable_path(index)),
@@ -274,11 +342,11 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
             hint: "download the missing files into the folder again".to_owned(),
         });
     }
-    Ok(files().collect())
+    Ok(WeightFiles { paths, index: Some((index, map)) })
 }
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const SINGLE: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// The error for a folder without weights, by what is there instead.
 fn no_weights(dir: &Path) -> TrainError {

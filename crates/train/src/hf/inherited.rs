@@ -8,7 +8,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::json::read_json;
-use crate::error::Result;
+use super::vocabulary::VocabularyRows;
+use crate::error::{Result, TrainError};
 
 /// The files' keys that exports carry on.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,7 +21,7 @@ pub struct Inherited {
     pad: Value,
     /// `generation_config.json`.
     generation: Map<String, Value>,
-    /// The chat template of `tokenizer_config.json`.
+    /// The chat template of `tokenizer_config.json`, else what `chat_template.jinja` holds.
     chat_template: Value,
 }
 
@@ -48,15 +49,41 @@ impl Inherited {
             let found = files.filter_map(|file| file.get(key)).find(|id| id.is_u64());
             found.cloned().unwrap_or_default()
         };
-        Ok(Self {
-            ends: cuvee_data::model_end_of_text(dir)?,
-            begin: id("bos_token_id"),
-            pad: id("pad_token_id"),
-            chat_template: read("tokenizer_config.json")?
-                .remove("chat_template")
-                .unwrap_or_default(),
-            generation,
-        })
+        let mut chat_template =
+            read("tokenizer_config.json")?.remove("chat_template").unwrap_or_default();
+        let template = dir.join("chat_template.jinja");
+        if chat_template.is_null() && template.is_file() {
+            let text = std::fs::read_to_string(&template);
+            chat_template = text.map_err(TrainError::io("read", &template))?.into();
+        }
+        let ends = cuvee_data::model_end_of_text(dir)?;
+        let (begin, pad) = (id("bos_token_id"), id("pad_token_id"));
+        Ok(Self { ends, begin, pad, generation, chat_template })
+    }
+
+    /// The same for another vocabulary: ids are those of the same tokens there, and what names a
+    /// token that is not there any more is left out. The chat template stays where all tokens do.
+    #[must_use]
+    pub fn translated(mut self, rows: &VocabularyRows) -> Self {
+        let id = |old: &Value| {
+            let old = u32::try_from(old.as_u64()?).ok()?;
+            rows.new_id(old).map(Value::from)
+        };
+        self.ends = self.ends.iter().filter_map(|end| rows.new_id(*end)).collect();
+        self.begin = id(&self.begin).unwrap_or_default();
+        self.pad = id(&self.pad).unwrap_or_default();
+        let names_ids = |key: &str| {
+            ["_token_id", "_tokens", "_words_ids", "_token_ids", "sequence_bias"]
+                .iter()
+                .any(|end| key.ends_with(end))
+                && !key.starts_with("max_")
+                && !key.starts_with("min_")
+        };
+        self.generation.retain(|key, _| !names_ids(key));
+        if rows.dropped() > 0 {
+            self.chat_template = Value::Null;
+        }
+        self
     }
 
     /// The ids that end the model's texts, in its files' order.

@@ -12,7 +12,9 @@
 //! | `config_file`, `keys`, `rope` | its keys: read, known to change nothing, of rotary positions |
 //! | `family/` | what each family's file has of its own |
 //! | `import` | a folder to parameters |
-//! | `export` | parameters to a folder |
+//! | `vocabulary` | the rows that another vocabulary begins with |
+//! | `resized` | a folder to parameters with these rows |
+//! | `export` | parameters to a folder, in one file or several |
 
 mod config;
 mod config_file;
@@ -22,13 +24,19 @@ mod import;
 mod inherited;
 mod json;
 mod keys;
+mod resized;
 mod rope;
 mod tensor_file;
 #[cfg(test)]
 mod tests;
+mod vocabulary;
 
 pub use config::read_config;
-pub use export::{ExportTokenizer, write_export, write_export_files};
+pub use export::{
+    CARD, CARD_MARK, ExportOptions, ExportTokenizer, Exported, write_export, write_export_files,
+};
 pub use import::{Weights, open_initial, open_parameters, resolve_model, weights_sha256};
 pub use inherited::Inherited;
+pub use resized::{Resized, open_resized, vocabulary_rows};
 pub use tensor_file::{SafetensorsFile, read_safetensors, write_safetensors};
+pub use vocabulary::VocabularyRows;

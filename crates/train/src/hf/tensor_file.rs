@@ -1,4 +1,4 @@
-//! Named tensors in `.safetensors` files: f32 out; f32, f16 and bf16 in.
+//! Named tensors in `.safetensors` files: f32, bf16 and f16 out; the same and f64 in.
 //!
 //! Files hold the metadata `{"format": "pt"}` that Hugging Face's loaders ask for, tensors sorted
 //! by name, so that equal tensors give equal bytes. Both ways go tensor by tensor, and hold one.
@@ -14,6 +14,7 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::error::{Result, TrainError};
+use crate::spec::WeightType;
 use crate::tensor::{NamedTensor, Tensors};
 
 /// Bytes in front of the header that tell its length.
@@ -23,7 +24,7 @@ const LENGTH: u64 = 8;
 const LONGEST_HEADER: u64 = 100_000_000;
 
 /// A file that is open: its tensors by rising name, each read when it is asked for. Numbers in f16
-/// and bf16 are widened to f32.
+/// and bf16 are widened to f32, those in f64 are rounded to the nearest, as `transformers` does.
 pub struct SafetensorsFile {
     path: PathBuf,
     file: File,
@@ -44,20 +45,13 @@ impl SafetensorsFile {
         let mut tensors: Vec<(String, TensorInfo)> =
             header.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
-        let is_read = |dtype| matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        let is_read = |dtype| matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64);
         if let Some((name, info)) = tensors.iter().find(|(_, info)| !is_read(info.dtype)) {
             return Err(TrainError::TensorType {
                 place: printable_path(path),
                 name: name.clone(),
                 found: format!("{:?}", info.dtype),
-                hint: match info.dtype {
-                    Dtype::F64 => {
-                        "convert the weights first: in Python, `model.float().save_pretrained(…)`"
-                    }
-                    _ => {
-                        "this is no number type that weights are trained in: take the model as it was before it was quantized"
-                    }
-                },
+                hint: "this is no number type that weights are trained in: take the model as it was before it was quantized",
             });
         }
         Ok(Self { path: path.to_path_buf(), file, start, tensors })
@@ -158,7 +152,7 @@ fn what_else(first: &[u8], length: u64, claimed: Option<u64>) -> (String, Option
     }
 }
 
-/// The numbers in `bytes` bytes at `start`, in f32; there are no types but the three.
+/// The numbers in `bytes` bytes at `start`, in f32; there are no types but the four.
 fn read_numbers(mut file: &File, dtype: Dtype, start: u64, bytes: usize) -> io::Result<Vec<f32>> {
     file.seek(SeekFrom::Start(start))?;
     // Where memory is little-endian, as the file is, the numbers are read where they belong.
@@ -173,24 +167,43 @@ fn read_numbers(mut file: &File, dtype: Dtype, start: u64, bytes: usize) -> io::
     Ok(match dtype {
         Dtype::F16 => halves.map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect(),
         Dtype::BF16 => halves.map(|&bytes| bf16::from_le_bytes(bytes).to_f32()).collect(),
+        Dtype::F64 => {
+            raw.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes) as f32).collect()
+        }
         _ => raw.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
     })
 }
 
-/// Writes `tensors` to a new file at `path`, one after the other. Nothing is synced: this is for a
-/// folder that is made whole by its caller, as with [`cuvee_fs::replace_folder`].
+/// Writes `tensors` in f32 to a new file at `path`, one after the other. Nothing is synced: this is
+/// for a folder that is made whole by its caller, as with [`cuvee_fs::replace_folder`].
 ///
 /// # Errors
 /// [`TrainError::Io`], [`TrainError::Safetensors`] for two tensors of one name or a shape that is
 /// not its data's; those of [`Tensors::data`].
 pub fn write_safetensors<T: Tensors + ?Sized>(path: &Path, tensors: &T) -> Result<()> {
+    let all: Vec<usize> = (0..tensors.list().len()).collect();
+    write_some(path, tensors, &all, WeightType::F32).map(drop)
+}
+
+/// As [`write_safetensors`], those of the tensors at `places` in `dtype`. How many numbers became
+/// 0, being smaller than any of the type.
+///
+/// # Errors
+/// Those of [`write_safetensors`]; [`TrainError::TooLarge`] for a number beyond the type's range.
+pub(super) fn write_some<T: Tensors + ?Sized>(
+    path: &Path,
+    tensors: &T,
+    places: &[usize],
+    dtype: WeightType,
+) -> Result<u64> {
     let refuse = |message: String| TrainError::Safetensors {
         path: path.to_path_buf(),
         message,
         hint: "this is a defect of the program; please report it",
     };
+    let list = tensors.list();
     let mut order: Vec<(usize, (String, Vec<usize>))> =
-        tensors.list().into_iter().enumerate().collect();
+        places.iter().map(|&place| (place, list[place].clone())).collect();
     order.sort_by(|(_, (a, _)), (_, (b, _))| a.cmp(b));
     if let Some([(_, (name, _)), _]) = order.array_windows().find(|[a, b]| a.1.0 == b.1.0) {
         return Err(refuse(format!("two tensors named `{name}`")));
@@ -198,10 +211,13 @@ pub fn write_safetensors<T: Tensors + ?Sized>(path: &Path, tensors: &T) -> Resul
     let mut end = 0;
     let info = |(_, (name, shape)): &(usize, (String, Vec<usize>))| {
         let first = end;
-        end += shape.iter().product::<usize>() * size_of::<f32>();
-        let info =
-            TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (first, end) };
-        (name.clone(), info)
+        end += shape.iter().product::<usize>() * dtype.size();
+        let dtype = match dtype {
+            WeightType::F32 => Dtype::F32,
+            WeightType::Bf16 => Dtype::BF16,
+            WeightType::F16 => Dtype::F16,
+        };
+        (name.clone(), TensorInfo { dtype, shape: shape.clone(), data_offsets: (first, end) })
     };
     let infos = order.iter().map(info).collect();
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -213,15 +229,55 @@ pub fn write_safetensors<T: Tensors + ?Sized>(path: &Path, tensors: &T) -> Resul
     let mut file = BufWriter::new(File::create(path).map_err(io())?);
     file.write_all(&(text.len() as u64).to_le_bytes()).map_err(io())?;
     file.write_all(&text).map_err(io())?;
+    let mut vanished = 0;
     for (place, (name, shape)) in order {
         let data = tensors.data(place)?;
         if shape.iter().product::<usize>() != data.len() {
             let found = data.len();
             return Err(refuse(format!("`{name}` of shape {shape:?} with {found} numbers")));
         }
-        file.write_all(&little_endian(&data)).map_err(io())?;
+        let bytes = match dtype {
+            WeightType::F32 => little_endian(&data),
+            WeightType::Bf16 => {
+                let round = |number| (bf16::from_f32(number).to_f32(), bf16::from_f32(number));
+                Cow::Owned(halves(&name, &data, dtype, &mut vanished, round, bf16::to_le_bytes)?)
+            }
+            WeightType::F16 => {
+                let round = |number| (f16::from_f32(number).to_f32(), f16::from_f32(number));
+                Cow::Owned(halves(&name, &data, dtype, &mut vanished, round, f16::to_le_bytes)?)
+            }
+        };
+        file.write_all(&bytes).map_err(io())?;
     }
-    file.flush().map_err(io())
+    file.flush().map_err(io())?;
+    Ok(vanished)
+}
+
+/// The numbers in a type of 16 bits, each rounded to the nearest, ties to even. `round` gives it in
+/// both types; those that become 0 are counted.
+fn halves<H>(
+    name: &str,
+    data: &[f32],
+    dtype: WeightType,
+    vanished: &mut u64,
+    round: impl Fn(f32) -> (f32, H),
+    bytes: impl Fn(H) -> [u8; 2],
+) -> Result<Vec<u8>> {
+    let mut raw = Vec::with_capacity(data.len() * 2);
+    for (element, &number) in data.iter().enumerate() {
+        let (rounded, half) = round(number);
+        if number.is_finite() && !rounded.is_finite() {
+            return Err(TrainError::TooLarge {
+                name: name.to_owned(),
+                value: number,
+                element,
+                dtype: dtype.to_string(),
+            });
+        }
+        *vanished += u64::from(rounded == 0.0 && number != 0.0);
+        raw.extend(bytes(half));
+    }
+    Ok(raw)
 }
 
 /// The numbers as the file holds them, without a copy where memory is little-endian too.
@@ -303,6 +359,54 @@ mod tests {
         let back = read_safetensors(&path).unwrap();
         assert_eq!(back[0], tensor("brain", &[2], &[1.5, -3.0]));
         assert_eq!(back[1], tensor("half", &[2], &[1.5, -(2f32.powi(-14))]));
+    }
+
+    #[test]
+    fn double_precision_is_rounded_to_the_nearest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("double.safetensors");
+        // 1 + 2⁻²⁴ lies halfway between 1 and the next f32: to the even one.
+        let numbers = [0.1f64, 1.0 + 2f64.powi(-24), 1e300];
+        let bytes = numbers.map(f64::to_le_bytes).concat();
+        let view = TensorView::new(Dtype::F64, vec![3], &bytes).unwrap();
+        fs::write(&path, safetensors::serialize([("double", view)], None).unwrap()).unwrap();
+        // What overflows is infinite, which is refused by whoever takes weights out of it.
+        let expected = tensor("double", &[3], &[0.1, 1.0, f32::INFINITY]);
+        assert_eq!(read_safetensors(&path).unwrap(), [expected]);
+    }
+
+    #[test]
+    fn numbers_are_rounded_to_the_nearest_and_halfway_to_even() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.safetensors");
+        let rounded = |dtype, numbers: &[f32]| {
+            let tensors = [tensor("a", &[numbers.len()], numbers)];
+            let vanished = write_some(&path, &tensors, &[0], dtype).unwrap();
+            (read_safetensors(&path).unwrap().remove(0).data, vanished)
+        };
+        // bf16 has 2⁻⁷ between 1 and 2: halfway goes to the even one, which is 1, then 1 + 2⁻⁶.
+        let (half, step) = (2f32.powi(-8), 2f32.powi(-7));
+        let numbers = [1.0 + half, 1.0 + step + half, 1.0 + half + 2f32.powi(-20), -0.0];
+        let expected = [1.0, 1.0 + 2.0 * step, 1.0 + step, -0.0];
+        assert_eq!(rounded(WeightType::Bf16, &numbers), (expected.to_vec(), 0));
+        // f16 has 2⁻¹⁰ there; its largest number is 65,504 and its smallest 2⁻²⁴.
+        let (half, step) = (2f32.powi(-11), 2f32.powi(-10));
+        let numbers = [1.0 + half, 1.0 + step + half, 65_504.0, 65_519.0, 2f32.powi(-24), 1e-9];
+        let expected = [1.0, 1.0 + 2.0 * step, 65_504.0, 65_504.0, 2f32.powi(-24), 0.0];
+        assert_eq!(rounded(WeightType::F16, &numbers), (expected.to_vec(), 1));
+    }
+
+    #[test]
+    fn a_number_beyond_the_range_of_its_type_is_refused_with_its_tensor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.safetensors");
+        for (dtype, number) in [(WeightType::F16, -65_520.0), (WeightType::Bf16, f32::MAX)] {
+            let tensors = [tensor("fine", &[1], &[1.0]), tensor("wide", &[2], &[1.0, number])];
+            let message = write_some(&path, &tensors, &[0, 1], dtype).unwrap_err().to_string();
+            let named = message.contains("`wide`") && message.contains("element 1");
+            assert!(named && message.contains(&dtype.to_string()), "{message}");
+            assert!(message.lines().last().unwrap().starts_with("hint: "), "{message}");
+        }
     }
 
     #[test]

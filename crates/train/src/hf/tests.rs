@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use cuvee_data::Tokenizer;
+use cuvee_data::units::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::config::config_json;
@@ -12,6 +13,7 @@ use super::json::read_json;
 use super::*;
 use crate::error::TrainError;
 use crate::model::{Family, ModelConfig, RopeScaling, initial_parameters};
+use crate::spec::{ExportSpec, WeightType};
 use crate::tensor::{NamedTensor, Tensors};
 
 const TOKENIZER: &str =
@@ -47,6 +49,16 @@ fn load_initial(
 
 fn tokenizer() -> ExportTokenizer<'static> {
     ExportTokenizer { json: TOKENIZER, end_of_text: 31, inherited: None }
+}
+
+/// In f32, in one file, without a card.
+fn write_export(
+    dir: &Path,
+    model: &ModelConfig,
+    tensors: &[NamedTensor],
+    tokenizer: ExportTokenizer,
+) -> crate::Result<()> {
+    super::write_export(dir, model, tensors, tokenizer, ExportOptions::default()).map(drop)
 }
 
 fn config_with(dir: &Path, change: impl FnOnce(&mut Value)) {
@@ -628,8 +640,8 @@ fn parameters_of_another_tokenizer_are_not_started_from() {
             "{message}"
         );
         let hint =
-            format!("\nhint: [tokenizer] file = \"{}\"", init.join("tokenizer.json").display());
-        assert!(message.ends_with(&hint), "{message}");
+            format!("\nhint: [tokenizer] file = \"{}\"\n", init.join("tokenizer.json").display());
+        assert!(message.contains(&hint) && message.contains("\"resize\""), "{message}");
     }
     fs::write(init.join("tokenizer.json"), "{").unwrap();
     assert!(matches!(
@@ -754,16 +766,16 @@ fn what_is_no_safetensors_file_is_said_in_words() {
 #[test]
 fn types_that_are_not_trained_in_say_what_to_do() {
     use safetensors::tensor::{Dtype, TensorView};
-    for (dtype, size, hint) in [(Dtype::F64, 8, "model.float()"), (Dtype::I8, 1, "quantized")] {
+    for dtype in [Dtype::I8, Dtype::F8_E4M3, Dtype::U8, Dtype::BOOL] {
         let message = refused(|folder| {
-            let data = vec![0; 32 * 12 * size];
+            let data = vec![0; 32 * 12];
             let view = TensorView::new(dtype, vec![32, 12], &data).unwrap();
             let bytes = safetensors::serialize([("lm_head.weight", view)], None).unwrap();
             fs::write(folder.join("model.safetensors"), bytes).unwrap();
         });
         says(
             &message,
-            &["`lm_head.weight`: expected F32, F16 or BF16", &format!("{dtype:?}"), hint],
+            &["`lm_head.weight`: expected F32, BF16", &format!("found {dtype:?}"), "quantized"],
         );
     }
 }
@@ -792,8 +804,214 @@ fn what_wrappers_and_ties_do_to_names_is_said_with_what_to_do() {
     };
     says(&renamed(|name| format!("_orig_mod.{name}")), &["behind `_orig_mod.`", "torch.compile"]);
     says(&renamed(|name| format!("module.{name}")), &["behind `module.`", "model.module"]);
-    let bare = renamed(|name| name.trim_start_matches("model.").to_owned());
-    says(&bare, &["without `model.`", "LlamaForCausalLM"]);
     let headless = renamed(|name| name.replace("lm_head", "score"));
     says(&headless, &["a tensor `lm_head.weight`", "\"tie_word_embeddings\": true"]);
+}
+
+/// An export of `model` in `dir` with these options.
+fn exported(dir: &Path, spec: ExportSpec, card: Option<&str>) -> crate::Result<Exported> {
+    let tensors = initial_parameters(&model(), 5);
+    super::write_export(dir, &model(), &tensors, tokenizer(), ExportOptions { spec, card })
+}
+
+#[test]
+fn an_export_in_several_files_has_an_index_and_comes_back_to_the_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("export");
+    let spec = ExportSpec { max_shard: Bytes(4000), ..ExportSpec::default() };
+    let written = exported(&dir, spec, None).unwrap();
+    let count = written.weights.len();
+    assert!(count > 2, "{written:?}");
+    let all: Vec<String> =
+        (1..=count).map(|n| format!("model-{n:05}-of-{count:05}.safetensors")).collect();
+    assert_eq!(written.weights, all);
+    for name in &all {
+        let file = SafetensorsFile::open(&dir.join(name)).unwrap();
+        let size = crate::tensor::bytes(&file);
+        assert!(size <= 4000 || file.list().len() == 1, "{name}: {size}");
+    }
+    let index = read_json(&dir.join("model.safetensors.index.json")).unwrap();
+    let parameters = model().parameters();
+    assert_eq!(index["metadata"]["total_parameters"], parameters);
+    assert_eq!(index["metadata"]["total_size"], 4 * parameters);
+    assert_eq!(load_parameters(&dir, &model()).unwrap(), initial_parameters(&model(), 5));
+    // The next one, in one file, leaves none of them.
+    exported(&dir, ExportSpec::default(), None).unwrap();
+    assert!(!dir.join(&all[0]).exists() && !dir.join("model.safetensors.index.json").exists());
+    assert_eq!(load_parameters(&dir, &model()).unwrap(), initial_parameters(&model(), 5));
+}
+
+#[test]
+fn an_export_in_half_precision_says_so_and_is_the_rounded_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("export");
+    for (dtype, name) in [(WeightType::Bf16, "bfloat16"), (WeightType::F16, "float16")] {
+        exported(&dir, ExportSpec { dtype, ..ExportSpec::default() }, None).unwrap();
+        assert_eq!(read_json(&dir.join("config.json")).unwrap()["torch_dtype"], name);
+        let back = load_parameters(&dir, &model()).unwrap();
+        for (back, own) in back.iter().zip(initial_parameters(&model(), 5)) {
+            for (found, number) in back.data.iter().zip(own.data) {
+                let rounded = match dtype {
+                    WeightType::F16 => half::f16::from_f32(number).to_f32(),
+                    _ => half::bf16::from_f32(number).to_f32(),
+                };
+                assert_eq!(found.to_bits(), rounded.to_bits(), "{}", own.name);
+            }
+        }
+    }
+    let nothing = ExportSpec { max_shard: Bytes(0), ..ExportSpec::default() };
+    assert!(exported(&dir, nothing, None).unwrap_err().to_string().contains("export.max_shard"));
+}
+
+#[test]
+fn a_card_of_our_own_is_replaced_and_another_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("export");
+    let card = |text: &str| format!("---\n---\n{CARD_MARK} -->\n{text}");
+    exported(&dir, ExportSpec::default(), Some(&card("one"))).unwrap();
+    exported(&dir, ExportSpec::default(), Some(&card("two"))).unwrap();
+    assert_eq!(fs::read_to_string(dir.join(CARD)).unwrap(), card("two"));
+    fs::write(dir.join(CARD), "what I wrote").unwrap();
+    let message =
+        exported(&dir, ExportSpec::default(), Some(&card("three"))).unwrap_err().to_string();
+    assert!(message.contains("found `README.md`"), "{message}");
+    assert_eq!(fs::read_to_string(dir.join(CARD)).unwrap(), "what I wrote");
+}
+
+#[test]
+fn names_without_their_prefix_are_the_same_model() {
+    let tensors = initial_parameters(&model(), 5);
+    let bare = |which: fn(&str) -> bool| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tensors = tensors.clone();
+        for tensor in tensors.iter_mut().filter(|tensor| which(&tensor.name)) {
+            tensor.name = tensor.name.trim_start_matches("model.").to_owned();
+        }
+        tensors.push(NamedTensor {
+            name: "rotary_emb.inv_freq".into(),
+            shape: vec![1],
+            data: vec![1.0],
+        });
+        write_safetensors(&dir.path().join("model.safetensors"), &tensors).unwrap();
+        load_parameters(dir.path(), &model()).unwrap()
+    };
+    assert_eq!(bare(|_| true), tensors);
+    assert_eq!(bare(|name| name.contains("norm")), tensors);
+    // Both of them is one too many.
+    let dir = tempfile::tempdir().unwrap();
+    let mut both = tensors.clone();
+    both.push(NamedTensor { name: "norm.weight".into(), ..tensors[tensors.len() - 2].clone() });
+    write_safetensors(&dir.path().join("model.safetensors"), &both).unwrap();
+    let error = load_parameters(dir.path(), &model()).unwrap_err();
+    assert!(matches!(&error, TrainError::UnknownTensor { name, .. } if name == "norm.weight"));
+}
+
+#[test]
+fn an_index_that_is_not_its_files_is_refused_by_the_tensor() {
+    let tensors = initial_parameters(&model(), 5);
+    let refusal = |change: fn(&mut Map<String, Value>, &mut Vec<NamedTensor>)| {
+        let dir = tempfile::tempdir().unwrap();
+        let (head, tail) = tensors.split_at(7);
+        let mut map: Map<String, Value> =
+            head.iter().map(|t| (t.name.clone(), json!("a.safetensors"))).collect();
+        map.extend(tail.iter().map(|t| (t.name.clone(), json!("b.safetensors"))));
+        let mut tail = tail.to_vec();
+        change(&mut map, &mut tail);
+        write_safetensors(&dir.path().join("a.safetensors"), head).unwrap();
+        write_safetensors(&dir.path().join("b.safetensors"), &tail).unwrap();
+        let index = json!({ "weight_map": map }).to_string();
+        fs::write(dir.path().join("model.safetensors.index.json"), index).unwrap();
+        load_parameters(dir.path(), &model()).map(drop).map_err(|error| error.to_string())
+    };
+    let embedding = "model.embed_tokens.weight";
+    assert_eq!(refusal(|_, _| {}), Ok(()));
+    let constant = |map: &mut Map<String, Value>, _: &mut Vec<NamedTensor>| {
+        map.insert("model.rotary_emb.inv_freq".into(), json!("b.safetensors"));
+    };
+    assert_eq!(refusal(constant), Ok(()), "constants need not be there");
+    let moved = refusal(|map, _| {
+        drop(map.insert("model.embed_tokens.weight".into(), json!("b.safetensors")))
+    });
+    says(&moved.unwrap_err(), &[embedding, "expected it in b.safetensors", "it in a.safetensors"]);
+    let unlisted = refusal(|map, _| drop(map.remove("model.embed_tokens.weight")));
+    says(&unlisted.unwrap_err(), &[embedding, "none, though it is in a.safetensors"]);
+    let gone = refusal(|map, _| drop(map.insert("model.lost".into(), json!("a.safetensors"))));
+    says(&gone.unwrap_err(), &["`model.lost`", "none of that name there"]);
+    let twice = refusal(|_, tail| {
+        tail.push(NamedTensor {
+            name: "model.embed_tokens.weight".into(),
+            shape: vec![1],
+            data: vec![0.0],
+        });
+    });
+    says(&twice.unwrap_err(), &[embedding, "expected it once", "a.safetensors and b.safetensors"]);
+}
+
+#[test]
+fn another_vocabulary_keeps_the_rows_of_its_tokens_and_begins_others_with_the_mean() {
+    let dir = tempfile::tempdir().unwrap();
+    let (init, file) = (dir.path().join("init"), dir.path().join("own.json"));
+    // Ids: a 0, b 1, c 2, <end> 3; rows 4 to 31 are no token's.
+    let old = letters("abc", "<end>");
+    let tensors = initial_parameters(&model(), 5);
+    let end = ExportTokenizer { json: &old, end_of_text: 3, inherited: None };
+    write_export(&init, &model(), &tensors, end).unwrap();
+    // Ids: c 0, d 1, a 2, <end> 3.
+    fs::write(&file, letters("cda", "<end>")).unwrap();
+    let own = Tokenizer::from_file(&file, Some("<end>")).unwrap();
+    let rows = vocabulary_rows(&init, 4, &own).unwrap();
+    assert_eq!((rows.added(), rows.dropped(), rows.is_same()), (1, 1, false));
+    for word in ["32 rows resized to 4", "3 keep", "1 begin", "1 of its tokens dropped", "28 rows"]
+    {
+        assert!(rows.words().contains(word), "{}", rows.words());
+    }
+    let small = ModelConfig { vocab_size: 4, ..model() };
+    let found = open_resized(&init, &small, &rows).unwrap().held().unwrap();
+    let names: Vec<_> = found.iter().map(|t| (t.name.clone(), t.shape.clone())).collect();
+    assert_eq!(names, crate::model::names_and_shapes(&small.parameter_list()));
+    for (found, old) in found.iter().zip(&tensors) {
+        if found.shape == old.shape {
+            assert_eq!(found, old);
+            continue;
+        }
+        let row = |id: usize| &old.data[id * 12..(id + 1) * 12];
+        // In double precision, as it is computed: equal to the last bit.
+        let sum = |at: usize| (0..4).map(|id| f64::from(row(id)[at])).sum::<f64>();
+        let mean: Vec<f32> = (0..12).map(|at| (sum(at) / 4.0) as f32).collect();
+        assert_eq!(found.data, [row(2), &mean, row(0), row(3)].concat(), "{}", found.name);
+    }
+    // What the model's files say of ids follows the tokens.
+    let settings = json!({"eos_token_id": [3, 1], "bos_token_id": 2, "suppress_tokens": [1], "temperature": 0.5});
+    fs::write(init.join("generation_config.json"), settings.to_string()).unwrap();
+    fs::write(init.join("config.json"), json!({"vocab_size": 32}).to_string()).unwrap();
+    fs::write(init.join("chat_template.jinja"), "{{ b }}").unwrap();
+    let inherited = Inherited::read(&init).unwrap();
+    assert_eq!(inherited.chat_template(), "{{ b }}");
+    let inherited = inherited.translated(&rows);
+    assert_eq!((inherited.ends(), inherited.begin()), (&[3][..], Some(0)));
+    assert!(inherited.chat_template().is_null(), "it may name a token that is gone");
+    let generation = inherited.generation(&inherited.ids(3));
+    assert_eq!((&generation["temperature"], &generation["bos_token_id"]), (&json!(0.5), &json!(0)));
+    assert!(generation.get("suppress_tokens").is_none(), "{generation}");
+}
+
+#[test]
+fn without_a_tokenizer_beside_the_model_rows_follow_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let init = dir.path().join("init");
+    let old = letters("abc", "<end>");
+    let end = ExportTokenizer { json: &old, end_of_text: 3, inherited: None };
+    write_export(&init, &model(), &initial_parameters(&model(), 5), end).unwrap();
+    let own = Tokenizer::from_file(&init.join("tokenizer.json"), Some("<end>")).unwrap();
+    assert!(vocabulary_rows(&init, 4, &own).unwrap().words().contains("28 rows"));
+    fs::remove_file(init.join("tokenizer.json")).unwrap();
+    let rows = vocabulary_rows(&init, 40, &own).unwrap();
+    assert_eq!((rows.added(), rows.dropped()), (8, 0));
+    assert!(rows.words().contains("no tokenizer.json"), "{}", rows.words());
+    assert!(vocabulary_rows(&init, 32, &own).unwrap().is_same());
+    let wide = ModelConfig { vocab_size: 40, ..model() };
+    let found = open_resized(&init, &wide, &rows).unwrap().held().unwrap();
+    let old = initial_parameters(&model(), 5);
+    assert_eq!(found[0].data[..32 * 12], old[0].data[..]);
+    assert_eq!(found[0].data[32 * 12..33 * 12], found[0].data[39 * 12..]);
 }

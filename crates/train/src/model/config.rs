@@ -63,6 +63,20 @@ pub struct ModelSpec {
     /// Rows of the embedding; default: the tokenizer's vocabulary. May be larger, never smaller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<usize>,
+    /// Whether the model that `init` names gets the rows of another tokenizer; default: it keeps
+    /// its own, and another tokenizer is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<Vocabulary>,
+}
+
+/// What becomes of a pretrained model's vocabulary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Vocabulary {
+    /// It stays.
+    Keep,
+    /// It becomes that of the run's tokenizer.
+    Resize,
 }
 
 /// The shape of a decoder, its parts known to fit together.
@@ -146,7 +160,19 @@ impl ModelSpec {
         pretrained: Option<&ModelConfig>,
     ) -> Result<ModelConfig> {
         let config = match pretrained {
+            Some(pretrained) if self.resizes() => {
+                let vocab_size = self.vocab_size.unwrap_or(tokenizer_vocab);
+                self.continued(&ModelConfig { vocab_size, ..pretrained.clone() }, context)?
+            }
             Some(pretrained) => self.continued(pretrained, context)?,
+            None if self.resizes() => {
+                return Err(TrainError::config(
+                    "model.vocabulary",
+                    "a pretrained model to resize, in model.init",
+                    "no model.init",
+                    "remove the key: a new model has the rows of its tokenizer",
+                ));
+            }
             None => self.fresh(tokenizer_vocab, context)?,
         };
         if let Some(window) = config.sliding_window.filter(|window| *window < context) {
@@ -169,11 +195,21 @@ impl ModelSpec {
                     cuvee_words::counted(tokenizer_vocab, "id")
                 ),
                 config.vocab_size,
-                "use the tokenizer the model was trained with, or remove model.vocab_size",
+                match pretrained {
+                    Some(_) if !self.resizes() => {
+                        "use the tokenizer the model was trained with, or give the model this one's rows with model.vocabulary = \"resize\""
+                    }
+                    _ => "use the tokenizer the model was trained with, or remove model.vocab_size",
+                },
             ));
         }
         config.validate()?;
         Ok(config)
+    }
+
+    /// Whether a pretrained model gets the rows of another tokenizer.
+    pub fn resizes(&self) -> bool {
+        self.vocabulary == Some(Vocabulary::Resize)
     }
 
     /// The folder `init` names, if it names one.

@@ -17,7 +17,7 @@ mod preset;
 mod rope;
 
 pub(crate) use config::Misfit;
-pub use config::{ModelConfig, ModelSpec};
+pub use config::{ModelConfig, ModelSpec, Vocabulary};
 pub use family::Family;
 pub use init::{InitialParameters, initial_parameters};
 pub use parameters::{

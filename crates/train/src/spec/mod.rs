@@ -1,4 +1,4 @@
-//! What the config's sections `[train]`, `[average]`, `[eval]` and `[checkpoint]` say.
+//! What the config's sections `[train]`, `[average]`, `[eval]`, `[checkpoint]` and `[export]` say.
 //!
 //! Plain values with serde defaults and a `validate` each; nothing here computes or reads a file.
 
@@ -6,6 +6,7 @@ mod average;
 mod checkpoint;
 mod choices;
 mod eval;
+mod export;
 mod lr;
 mod optimizer;
 mod quantity;
@@ -17,6 +18,7 @@ pub use choices::{
     DecaySchedule, EngineKind, OptimizerKind, Precision, ReadingOrder, Schedule, Warmup,
 };
 pub use eval::EvalSpec;
+pub use export::{ExportSpec, WeightType};
 pub use lr::LearningRate;
 pub use optimizer::{OptimizerSpec, WeightDecay};
 pub use quantity::Quantity;
