@@ -156,7 +156,8 @@ fn every_family_trains_and_its_export_computes_the_same() {
                 inherited: None,
             };
             let parameters = engine.parameters().unwrap();
-            hf::write_export(&out, engine.model(), &parameters, tokenizer).unwrap();
+            let options = hf::ExportOptions::default();
+            hf::write_export(&out, engine.model(), &parameters, tokenizer, options).unwrap();
             assert_eq!(hf::read_config(&out).unwrap(), case.model(), "{}", case.name);
             let name = |folder: &Path| -> String {
                 let text = fs::read_to_string(folder.join("config.json")).unwrap();
