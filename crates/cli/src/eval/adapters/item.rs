@@ -56,7 +56,14 @@ pub(super) struct Fault {
     key: String,
     expected: String,
     found: String,
-    pub(super) hint: String,
+    hint: String,
+}
+
+impl Fault {
+    /// The same with another hint.
+    pub(super) fn with_hint(self, hint: &str) -> Self {
+        Self { hint: hint.to_owned(), ..self }
+    }
 }
 
 impl fmt::Display for Fault {

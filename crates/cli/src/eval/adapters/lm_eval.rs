@@ -41,11 +41,13 @@ fn item(line: &Line, task: &str) -> Result<Item, Fault> {
                 let continuation = line.not_empty(&key, continuation.to_owned())?;
                 Ok(Answer::new(context.to_owned(), continuation))
             }
-            _ => Err(Fault {
-                hint: "only log-likelihoods of continuations are scored here; for texts as a whole there is --text"
-                    .to_owned(),
-                ..line.fault("arguments", "context and continuation", found(Some(request)))
-            }),
+            _ => {
+                let fault =
+                    line.fault("arguments", "context and continuation", found(Some(request)));
+                Err(fault.with_hint(
+                    "only log-likelihoods of continuations are scored here; for texts as a whole there is --text",
+                ))
+            }
         }
     };
     let mut answers = requests.iter().enumerate().map(answer).collect::<Result<Vec<_>, _>>()?;
