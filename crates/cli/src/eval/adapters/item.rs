@@ -61,7 +61,7 @@ pub(super) struct Fault {
 
 impl Fault {
     /// The same with another hint.
-    pub(super) fn hint(self, hint: &str) -> Self {
+    pub(super) fn with_hint(self, hint: &str) -> Self {
         Self { hint: hint.to_owned(), ..self }
     }
 }

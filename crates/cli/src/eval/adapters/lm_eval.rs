@@ -44,9 +44,8 @@ fn item(line: &Line, task: &str) -> Result<Item, Fault> {
             _ => {
                 let fault =
                     line.fault("arguments", "context and continuation", found(Some(request)));
-                Err(fault.hint(
-                    "only log-likelihoods of continuations are scored here; for texts as a whole \
-                     there is --text",
+                Err(fault.with_hint(
+                    "only log-likelihoods of continuations are scored here; for texts as a whole there is --text",
                 ))
             }
         }
