@@ -74,7 +74,7 @@ FAMILIES = {
     ),
     "smollm3": (
         transformers.SmolLM3Config,
-        dict(num_hidden_layers=5, hidden_size=8, intermediate_size=12, pad_token_id=0),
+        dict(num_hidden_layers=5, hidden_size=8, intermediate_size=12, pad_token_id=None),
         [
             ("plain", {"no_rope_layers": None, "layer_types": None}, True),
             ("interval", {"no_rope_layers": None, "no_rope_layer_interval": 2, "layer_types": None}, False),
