@@ -254,7 +254,6 @@ mod tests {
                 "cuvee-eval: --context --data --items --precision --scores --sequences --text --text-column CHECKPOINT",
                 "cuvee-report: PATHS",
                 "cuvee-generate: --at-once --logits --min-p --prompt --prompts --repetition-penalty --samples --temperature --tokens --top-k --top-p CHECKPOINT",
-                "cuvee-generate: --logits --prompt --temperature --tokens --top-k --top-p CHECKPOINT",
                 "cuvee-export: --dtype --max-shard CHECKPOINT OUTPUT",
                 "cuvee-push: --branch --message --plan --private EXPORT REPO",
                 "cuvee-inspect: --format --token-type PATH",

@@ -9,7 +9,7 @@ use cuvee_data::{Tokenizer, read_lines};
 use cuvee_train::{
     Engine, Event, Generated, Limits, Sampler, SamplingSpec, TrainSpec, generate_all,
 };
-use cuvee_words::{printable, printable_path};
+use cuvee_words::{counted, printable, printable_path};
 use serde_json::{Value, json};
 
 use crate::config::ConfigError;
@@ -146,6 +146,9 @@ fn json_prompt(line: &str) -> Result<String, String> {
     }
 }
 
+/// Most texts of one command: all are held.
+const MOST_TEXTS: usize = 1 << 20;
+
 /// Continues the prompts, or with `logits` prints what the model says at each position of one.
 pub fn run(args: &GenerateArgs, session: &Session) -> anyhow::Result<()> {
     let sampler = Sampler::new(args.sampling(session.common.seed.unwrap_or(0)))?;
@@ -153,6 +156,14 @@ pub fn run(args: &GenerateArgs, session: &Session) -> anyhow::Result<()> {
     if args.logits && prompts.len() > 1 {
         let text = "--logits: expected one prompt, found several\nhint: ask for one after another";
         return Err(ConfigError(text.to_owned()).into());
+    }
+    if prompts.len().checked_mul(args.samples).is_none_or(|texts| texts > MOST_TEXTS) {
+        return Err(ConfigError(format!(
+            "--samples: expected at most {MOST_TEXTS} texts in all, found {} of each of {}\nhint: ask for fewer, with another --seed each time",
+            args.samples,
+            counted(prompts.len(), "prompt")
+        ))
+        .into());
     }
     let source = ModelSource::find(&args.checkpoint, session)?;
     let tokenizer = source.tokenizer()?;

@@ -66,8 +66,9 @@ struct PlanFile {
     parameters: u64,
     batch_size: u64,
     context: u64,
-    engine: String,
-    precision: String,
+    /// None in plans of older versions, as is the precision.
+    engine: Option<String>,
+    precision: Option<String>,
     domains: Vec<PlannedDomain>,
 }
 
@@ -101,6 +102,17 @@ pub fn of_run(folder: &Path, state: &RunState) -> anyhow::Result<String> {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
     let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
     Ok(Card { name, config, plan, last, state }.text())
+}
+
+/// The card of a model that is known by its files alone.
+pub fn plain() -> String {
+    format!(
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n\n\
+         {} it is replaced by the next export there, unless this line is taken out. -->\n\n\
+         Weights that Cuvee {} wrote anew from a folder that says nothing of how they were made.\n",
+        hf::CARD_MARK,
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 struct Card<'a> {
@@ -309,15 +321,21 @@ impl Card<'_> {
         // A fence is longer than any in what it holds.
         let longest = config.split(|c| c != '`').map(str::len).max().unwrap_or(0);
         let fence = "`".repeat(longest.max(2) + 1);
+        let how = match (&self.plan.engine, &self.plan.precision) {
+            (Some(engine), Some(precision)) => format!("{engine} engine in {precision}, "),
+            _ => String::new(),
+        };
+        let average = match &self.config.average {
+            Some(_) => " The weights are an average over steps (`average` in the config).",
+            None => "",
+        };
         format!(
             "\n## Training\n\n\
-             {} engine in {}, {} of training. Made with Cuvee {}{commit}, whose parts and format of weights \
+             {how}{} of training.{average} Made with Cuvee {}{commit}, whose parts and format of weights \
              are those of `transformers`.\n\n\
              <details><summary>The config</summary>\n\n\
              {fence}toml\n{config}{fence}\n\n\
              </details>\n",
-            self.plan.engine,
-            self.plan.precision,
             duration(self.state.seconds),
             self.state.cuvee,
         )
@@ -554,8 +572,8 @@ mod tests {
             parameters: 91_600,
             batch_size: 8,
             context: 16,
-            engine: "fused".to_owned(),
-            precision: "f32".to_owned(),
+            engine: Some("fused".to_owned()),
+            precision: Some("f32".to_owned()),
             domains: rows,
         };
         let config = Config::from_toml(&config).unwrap();

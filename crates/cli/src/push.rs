@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use cuvee_data::{DataError, Push, Sent};
 use cuvee_report::bytes;
-use cuvee_train::hf;
-use cuvee_words::{counted, printable_path};
+use cuvee_train::{checkpoint, hf};
+use cuvee_words::{counted, printable_path, shell_path};
 use serde_json::json;
 
 use crate::model_source::ModelSource;
@@ -46,6 +46,13 @@ pub fn run(args: &PushArgs, session: &Session) -> anyhow::Result<()> {
         );
     }
     let source = ModelSource::find(&args.export, session)?;
+    if checkpoint::has_average(&source.folder) {
+        bail!(
+            "{} is a checkpoint with an average of the weights beside them: expected one model\nhint: `cuvee export {} FOLDER` writes the average as the run's export has it; push that",
+            printable_path(&source.folder),
+            shell_path(&source.folder)
+        );
+    }
     // What nobody could load is not pushed.
     hf::open_parameters(&source.folder, &hf::read_config(&source.folder)?)?;
     let (files, left_out) = files(&source.folder)?;

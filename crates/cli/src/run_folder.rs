@@ -245,11 +245,20 @@ pub fn write_export(
         inherited: plan.run.inherited.as_ref(),
     };
     let engine = trainer.engine();
-    let card = model_card::of_run(folder, trainer.state())?;
+    // A card never stands between people and their model.
+    let (card, warning) = match model_card::of_run(folder, trainer.state()) {
+        Ok(card) => (card, None),
+        Err(error) => {
+            let text = format!("warning: the model's card says little: {error:#}");
+            (model_card::plain(), Some(text))
+        }
+    };
     let options = hf::ExportOptions { spec: plan.export, card: Some(&card) };
     let parameters = EngineParameters(engine);
     let exported = hf::write_export(&export, engine.model(), &parameters, tokenizer, options)?;
-    Ok((export, vanished(exported.vanished, plan.export.dtype)))
+    let remarks = warning.into_iter().chain(vanished(exported.vanished, plan.export.dtype));
+    let remarks: Vec<String> = remarks.collect();
+    Ok((export, (!remarks.is_empty()).then(|| remarks.join("\n"))))
 }
 
 /// What is to be said where numbers became 0.

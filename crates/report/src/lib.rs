@@ -31,8 +31,8 @@ pub use interval::{Interval, interval};
 pub use metrics::{MetricsLog, read_evaluations, read_metrics};
 pub use number::{bytes, count, duration, thousands};
 pub use record::{
-    CollapseRecord, EvalDomainRecord, EvalRecord, LearnedShares, PerDomain, RAW_SPLIT, Record,
-    StepDomainRecord, StepRecord,
+    CollapseRecord, EvalDomainRecord, EvalRecord, LearnedShares, PerDomain, RAW_SPLIT,
+    RAW_TUNE_SPLIT, Record, StepDomainRecord, StepRecord,
 };
 pub use scores::{Estimate, Normalised, TaskScore, TextMean, TextScore, task_table, text_table};
 pub use sink::{LogSpec, Loggers, Opening, ResumePoint, TrackioProject};

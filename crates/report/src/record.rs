@@ -160,6 +160,9 @@ pub struct StepDomainRecord {
 /// What the evaluation of the weights themselves is called, where `valid` is that of their average.
 pub const RAW_SPLIT: &str = "valid-raw";
 
+/// What the split `tune` is called likewise, where strategies had it measured.
+pub const RAW_TUNE_SPLIT: &str = "tune-raw";
+
 /// What an evaluation found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvalRecord {

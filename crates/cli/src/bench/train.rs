@@ -14,8 +14,8 @@ use cuvee_mixer::seed::{CounterRng, derive};
 use cuvee_mixer::{DomainId, VarianceEstimator};
 use cuvee_report::{bytes, count, thousands};
 use cuvee_train::{
-    Batch, DeviceSpec, Engine, EngineKind, KernelTime, ModelConfig, ModelSpec, Preset, Schedule,
-    TokenBuffer, TrainSpec, Warmup, build_engine, learning_rate,
+    Batch, DeviceSpec, Engine, EngineKind, KernelTime, ModelConfig, ModelSpec, Preset,
+    ReadingOrder, Schedule, TokenBuffer, TrainSpec, Warmup, build_engine, learning_rate,
 };
 use cuvee_words::{counted, plural};
 use indicatif::ProgressBar;
@@ -203,6 +203,10 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let seed = session.common.seed.unwrap_or(0);
     let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
     let model = model.resolve(1, train.context, None)?;
+    if train.document_mask || train.order == ReadingOrder::Documents {
+        let text = "train.document_mask and train.order: expected their defaults, found others\nhint: what is measured here draws numbers, in which there are no documents";
+        return Err(ConfigError(text.to_owned()).into());
+    }
     let train = TrainSpec { engine: train.engine.collecting(args.collect), ..train };
     let mut engine = build_engine(&model, &train, device, seed)?;
     engine.collect(args.collect)?;

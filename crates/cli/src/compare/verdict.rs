@@ -165,6 +165,7 @@ fn input_of_design(
         ..settings(&design.spec, &first, seeds_added, design.arms.iter().map(|arm| &arm.config))
     };
     notes.extend(other_tokens(&arms));
+    notes.extend(other_masks(design.arms.iter().map(|arm| (arm.name.as_str(), &arm.config))));
     let domains = domains(&first);
     Ok((Input { settings, seeds: design.seeds.clone(), domains, arms }, notes))
 }
@@ -201,7 +202,12 @@ pub fn of_runs(arms: &[ArmRuns], spec: &CompareSpec, declared: bool) -> anyhow::
         .collect();
     let configs = arms.iter().flat_map(|arm| arm.runs.values()).map(|run| &run.config);
     let settings = settings(spec, first, false, configs);
-    let notes: Vec<String> = other_tokens(&inputs).into_iter().chain(other_threads(arms)).collect();
+    let of_arm = |arm: &'_ ArmRuns| arm.runs.values().next().map(|run| run.config.clone());
+    let named: Vec<(&str, Config)> =
+        arms.iter().filter_map(|arm| Some((arm.name.as_str(), of_arm(arm)?))).collect();
+    let masks = other_masks(named.iter().map(|(name, config)| (*name, config)));
+    let notes = other_tokens(&inputs).into_iter().chain(other_threads(arms)).chain(masks);
+    let notes: Vec<String> = notes.collect();
     let input = Input { settings, seeds, domains: domains(first), arms: inputs };
     let mut comparison = compare(&input).map_err(|e| ConfigError(e.to_string()))?;
     comparison.notes.extend(notes);
@@ -305,6 +311,20 @@ fn other_tokens(arms: &[ArmInput]) -> Option<String> {
             base.name,
             cuvee_report::count(base.tokens as f64),
             others.join(", ")
+        )
+    })
+}
+
+/// Where windows were evaluated within documents in some arms, and whole in others.
+fn other_masks<'a>(arms: impl Iterator<Item = (&'a str, &'a Config)>) -> Option<String> {
+    let (masked, whole): (Vec<_>, Vec<_>) =
+        arms.partition(|(_, config)| config.train.document_mask);
+    let mut names: Vec<&str> = masked.iter().map(|(name, _)| *name).collect();
+    names.dedup();
+    (!whole.is_empty() && !names.is_empty()).then(|| {
+        format!(
+            "The windows of {} were evaluated within documents (train.document_mask), those of the others whole: tokens had less to look at.",
+            names.join(", ")
         )
     })
 }

@@ -31,6 +31,9 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
     for path in &args.items {
         items.extend(adapters::read(path)?.into_iter().map(|item| (path.as_path(), item)));
     }
+    if let Some(scores) = &args.scores {
+        check_scores(scores, &args.items)?;
+    }
     let mut reader = Reader::open(args, usize::MAX, session)?;
     let pairs: Vec<Vec<Pair>> = items
         .par_iter()
@@ -77,9 +80,6 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
         }
         scores.push((path, ItemScore { item, answers }));
     }
-    if let Some(path) = &args.scores {
-        write(path, &scores)?;
-    }
     let tasks = tasks::tasks(scores.iter().map(|(_, score)| score));
     let (groups, mean) = (tasks::groups(&tasks), tasks::mean("mean of tasks", &tasks));
     let several = (tasks.len() > 1).then(|| mean.clone());
@@ -91,7 +91,28 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
         "context": reader.tokens.context,
         "prefix": reader.tokens.prefix(),
         "precision": reader.precision(),
-    }))
+    }))?;
+    // Last, so that a disk that is full takes the results of nobody's evaluation.
+    args.scores.as_ref().map_or(Ok(()), |path| write(path, &scores))
+}
+
+/// Refuses a file of scores that cannot be written or would replace the items.
+fn check_scores(scores: &Path, items: &[PathBuf]) -> anyhow::Result<()> {
+    let folder = scores.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) || scores.is_dir() {
+        bail!(
+            "--scores: expected a file in a folder that exists, found {}\nhint: make the folder first",
+            printable_path(scores)
+        );
+    }
+    let place = |path: &Path| path.canonicalize().ok();
+    if place(scores).is_some_and(|own| items.iter().any(|item| place(item) == Some(own.clone()))) {
+        bail!(
+            "--scores: {} holds the items themselves\nhint: write the scores to another file",
+            printable_path(scores)
+        );
+    }
+    Ok(())
 }
 
 /// The ids of an item's answers.
@@ -117,7 +138,7 @@ fn answer_score(
     scores: &[f32],
 ) -> AnswerScore {
     let ids = &pair.tokens[pair.tokens.len() - pair.scored..];
-    let mut plain = (0.0, item.answers[place].continuation.len());
+    let mut plain = (0.0, pair.moved + item.answers[place].continuation.len());
     let mut log_likelihood = 0.0;
     for (id, score) in ids.iter().zip(scores) {
         log_likelihood += f64::from(*score);

@@ -12,7 +12,7 @@ use crate::session::{Flag, Flags, Session};
 /// What `eval` is asked to do.
 #[derive(clap::Args, Debug, Clone)]
 pub struct EvalArgs {
-    /// A run folder, a checkpoint, an export, any Hugging Face Llama folder, or a Llama's name
+    /// A run folder, a checkpoint, an export, a Hugging Face model folder, or a model's name
     /// on the Hub
     pub checkpoint: PathBuf,
     /// The config whose domains are evaluated (default: the run's own)

@@ -126,15 +126,16 @@ struct Memory {
 }
 
 impl Memory {
-    /// Before anything is timed: a run holds its parameters, their gradient and the optimizer's
-    /// state.
+    /// Before anything is timed: a run holds its parameters, their gradient, maybe their average,
+    /// and the optimizer's state.
     fn of(config: &Config, corpus: &Corpus) -> anyhow::Result<Self> {
         let vocab_size = corpus.tokenizer.vocab_size();
         let (plan, _) = Plan::new(config, &corpus.domains, vocab_size, std::path::Path::new(""))?;
         Ok(Self {
             available: machine::available_bytes(),
             peak: machine::peak_rss_bytes().unwrap_or(0),
-            of_run: 2 * 4 * plan.model.parameters() + plan.optimizer.bytes,
+            of_run: (2 + u64::from(config.average.is_some())) * 4 * plan.model.parameters()
+                + plan.optimizer.bytes,
         })
     }
 

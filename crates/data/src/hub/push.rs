@@ -180,6 +180,13 @@ impl Local {
     }
 }
 
+fn found_public() -> Failure {
+    Failure::refused(
+        "expected a private repository or none, found a public one",
+        "make it private in its settings, push to another name, or leave out --private",
+    )
+}
+
 fn changed(place: &Path) -> DataError {
     let source = std::io::Error::other("it changed while it was read");
     DataError::io("send", place)(source)
@@ -292,10 +299,7 @@ impl Pusher<'_> {
         if found.status().is_success() {
             let about: Value = self.json(found)?;
             if self.push.private && about["private"] == false {
-                return Err(Failure::refused(
-                    "expected a private repository or none, found a public one",
-                    "make it private in its settings, push to another name, or leave out --private",
-                ));
+                return Err(found_public());
             }
             return Ok(());
         }
@@ -306,8 +310,13 @@ impl Pusher<'_> {
         let address = self.at("api/repos/create")?;
         let made = self.ask(|| self.client.http.post(address.clone()).json(&body))?;
         match made.status() {
-            // Somebody was faster.
-            StatusCode::CONFLICT => Ok(()),
+            // Somebody was faster, or it was there and could not be seen.
+            StatusCode::CONFLICT if !self.push.private => Ok(()),
+            StatusCode::CONFLICT => {
+                let found = self.ask(|| self.client.http.get(about.clone()))?;
+                let about: Value = self.json(self.success(found, "look at the repository")?)?;
+                if about["private"] == true { Ok(()) } else { Err(found_public()) }
+            }
             _ => self.success(made, "make the repository").map(drop),
         }
     }
@@ -642,7 +651,9 @@ impl Pusher<'_> {
         {
             request.headers_mut().insert(header::AUTHORIZATION, value);
         }
-        let sent = heedful(self.client.http.execute(request), self.push.interrupted);
+        // Within the runtime already when it is made: its timeouts need one.
+        let sent = async { self.client.http.execute(request).await };
+        let sent = heedful(sent, self.push.interrupted);
         self.client.runtime.block_on(sent)?.map_err(|error| self.client.broken_off(error))
     }
 

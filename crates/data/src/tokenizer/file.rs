@@ -125,10 +125,15 @@ impl TokenizerFile {
         special.filter_map(|token| token["content"].as_str()).collect()
     }
 
-    /// The added tokens that are special, by their ids, and how long each is as it is spelled.
+    /// The added tokens that are special, by their ids, and how long each is as it is spelled. The
+    /// one of unknown words is not among them: it stands for text, and costs what a token costs.
     pub(super) fn special_ids(&self) -> HashMap<u32, usize> {
+        let model = &self.content["model"];
         let special = self.added().filter(|token| token["special"] == true);
         let id = |token: &Value| {
+            if token["content"] == model["unk_token"] || token["id"] == model["unk_id"] {
+                return None;
+            }
             let id = u32::try_from(token["id"].as_u64()?).ok()?;
             Some((id, token["content"].as_str()?.len()))
         };

@@ -160,7 +160,10 @@ fn cut(path: &Path, point: ResumePoint) -> Result<bool> {
 /// numbers and may come again.
 fn counts(event: &[u8], point: ResumePoint) -> bool {
     let (step, tag) = event::step_and_tag(event);
-    let comes_again = || tag.is_some_and(|tag| tag.starts_with("eval/valid/"));
+    let comes_again = || {
+        let again = ["eval/valid/", "eval/valid-raw/"];
+        tag.is_some_and(|tag| again.iter().any(|start| tag.starts_with(start)))
+    };
     step < point.step || (step == point.step && (point.evaluated || !comes_again()))
 }
 

@@ -27,6 +27,7 @@ use cuvee_words::printable_path;
 use crate::engine::{Engine, EngineAverage, EngineParameters, EngineState};
 use crate::error::{Result, TrainError};
 use crate::hf::{self, SafetensorsFile, write_safetensors};
+use crate::model::{ModelConfig, names_and_shapes};
 use crate::tensor::{Tensors, bytes, check_shapes};
 pub use fingerprint::DataFingerprint;
 pub use state::{RunState, load_state};
@@ -154,12 +155,31 @@ pub fn load_average(folder: &Path, engine: &mut dyn Engine) -> Result<()> {
     engine.load_average(&average)
 }
 
+/// The weights that the model in `folder` is handed on with: of a checkpoint that keeps an average
+/// these are the average, as in the export of its run.
+///
+/// # Errors
+/// A missing, unknown or misshapen tensor, by name; [`TrainError::Io`].
+pub fn open_exported(folder: &Path, model: &ModelConfig) -> Result<Box<dyn Tensors>> {
+    if !has_average(folder) {
+        return Ok(Box::new(hf::open_parameters(folder, model)?));
+    }
+    let average = SafetensorsFile::open(&folder.join(AVERAGE_FILE))?;
+    let place = printable_path(average.path());
+    check_shapes(&names_and_shapes(&model.parameter_list()), &average.list(), &place)?;
+    Ok(Box::new(average))
+}
+
+/// Whether `folder` is a checkpoint that holds an average of the weights beside them.
+pub fn has_average(folder: &Path) -> bool {
+    folder.join(state::FILE).is_file() && folder.join(AVERAGE_FILE).is_file()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::engine::build_engine;
-    use crate::model::ModelConfig;
     use crate::spec::TrainSpec;
 
     #[test]

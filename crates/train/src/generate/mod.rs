@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use crate::engine::{Continued, Engine};
-use crate::error::Result;
+use crate::error::{Result, TrainError};
 
 pub use sampler::{Sampler, SamplingSpec, log_probability};
 
@@ -132,21 +132,27 @@ impl Text {
     }
 
     /// Takes the next token, and says why the text is over, if it is.
+    ///
+    /// # Errors
+    /// [`TrainError::NonFinite`] for a logit that is no number: the model is broken.
     fn extend(
         &mut self,
         mut logits: Vec<f32>,
         limits: &Limits,
         sampler: &Sampler,
-    ) -> Option<Ended> {
+    ) -> Result<Option<Ended>> {
+        if let Some(bad) = logits.iter().find(|logit| !logit.is_finite()) {
+            return Err(TrainError::non_finite("a logit", f64::from(*bad), None, None));
+        }
         let raw = logits.clone();
         limits.mask(&mut logits);
         let id = sampler.choose(&logits, &self.tokens, self.number as u64);
         if limits.ends.contains(&id) {
-            return Some(Ended::End);
+            return Ok(Some(Ended::End));
         }
         self.log_probabilities.push(log_probability(&raw, id));
         self.tokens.push(id);
-        (self.tokens.len() - self.prompt == limits.tokens).then_some(Ended::Length)
+        Ok((self.tokens.len() - self.prompt == limits.tokens).then_some(Ended::Length))
     }
 
     fn finish(mut self, ended: Ended) -> Generated {
@@ -161,7 +167,7 @@ impl Text {
 /// that is over.
 ///
 /// # Errors
-/// Those of [`Engine::next_logits_of`].
+/// Those of [`Engine::next_logits_of`]; [`TrainError::NonFinite`] for a logit that is no number.
 pub fn generate_all(
     engine: &mut dyn Engine,
     prompts: &[Vec<u32>],
@@ -174,7 +180,8 @@ pub fn generate_all(
     let mut made: Vec<Option<Generated>> = prompts.iter().map(|_| None).collect();
     let mut waiting: VecDeque<Text> =
         prompts.iter().enumerate().map(|(i, prompt)| Text::new(i, prompt, context)).collect();
-    let mut slots: Vec<Option<Text>> = (0..at_once.max(1)).map(|_| None).collect();
+    let mut slots: Vec<Option<Text>> =
+        (0..at_once.clamp(1, prompts.len().max(1))).map(|_| None).collect();
     let mut stopped = limits.tokens == 0;
     while !stopped {
         for slot in slots.iter_mut().filter(|slot| slot.is_none()) {
@@ -191,7 +198,7 @@ pub fn generate_all(
         for (slot, logits) in slots.iter_mut().filter(|slot| slot.is_some()).zip(logits) {
             let Some(text) = slot else { continue };
             let known = text.tokens.len();
-            let over = text.extend(logits, &limits, sampler);
+            let over = text.extend(logits, &limits, sampler)?;
             if let Some(&id) = text.tokens.get(known) {
                 stopped |= on_event(Event::Token { text: text.number, id }).is_break();
             }

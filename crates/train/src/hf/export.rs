@@ -35,7 +35,7 @@ pub struct ExportTokenizer<'a> {
 pub struct ExportOptions<'a> {
     /// Number type and length of the files.
     pub spec: ExportSpec,
-    /// The text of its card; it holds [`CARD_MARK`], or a later export does not replace it.
+    /// The text of its card; it holds [`CARD_MARK`], or a later export leaves it.
     pub card: Option<&'a str>,
 }
 
@@ -58,8 +58,8 @@ pub const CARD_MARK: &str = "<!-- Written by Cuvee;";
 const EXPORT_FILES: [&str; 4] =
     ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
 
-/// Whether a file in `dir` is one that an export has and may replace.
-fn is_of_an_export(dir: &Path, name: &str) -> bool {
+/// Whether an export has a file of this name.
+fn is_of_an_export(name: &str) -> bool {
     let is_shard = || {
         let numbers =
             name.strip_prefix("model-").and_then(|name| name.strip_suffix(".safetensors"));
@@ -68,16 +68,20 @@ fn is_of_an_export(dir: &Path, name: &str) -> bool {
             |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         parts.is_some_and(|(one, all)| number(one) && number(all))
     };
-    let is_own_card = || {
-        let text = fs::read_to_string(dir.join(name));
-        name == CARD && text.is_ok_and(|text| text.contains(CARD_MARK))
-    };
-    EXPORT_FILES.contains(&name) || [SINGLE, INDEX].contains(&name) || is_shard() || is_own_card()
+    EXPORT_FILES.contains(&name) || [SINGLE, INDEX, CARD].contains(&name) || is_shard()
+}
+
+/// The card in `dir` that somebody wrote, or made theirs by taking the mark out.
+fn own_card(dir: &Path) -> Option<Vec<u8>> {
+    let text = fs::read(dir.join(CARD)).ok()?;
+    let mark = CARD_MARK.as_bytes();
+    (!text.windows(mark.len()).any(|part| part == mark)).then_some(text)
 }
 
 /// Makes `dir` an export: `config.json`, `generation_config.json`, `tokenizer.json`,
 /// `tokenizer_config.json`, the weights as the options ask, and the card if there is one. The whole
-/// folder is replaced at once, as [`replace_folder`] does it.
+/// folder is replaced at once, as [`replace_folder`] does it; a card there that somebody else wrote
+/// stays.
 ///
 /// # Errors
 /// [`TrainError::ForeignFolder`] where `dir` holds anything but an earlier export, since it would
@@ -98,16 +102,18 @@ pub fn write_export<T: Tensors + ?Sized>(
             names.push(name.to_string_lossy().into_owned());
         }
         names.sort();
-        if let Some(found) = names.into_iter().find(|name| !is_of_an_export(dir, name)) {
+        if let Some(found) = names.into_iter().find(|name| !is_of_an_export(name)) {
             return Err(TrainError::ForeignFolder { path: dir.to_path_buf(), found });
         }
     }
     let beside = dir.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new("."));
     let size = bytes(tensors) / size_of::<f32>() as u64 * options.spec.dtype.size() as u64;
-    let mut exported = None;
+    let (mut exported, card) = (None, own_card(dir));
     replace_folder(dir, |folder| {
         exported = Some(write_files(folder, model, tensors, tokenizer, options)?);
-        Ok(())
+        let Some(card) = &card else { return Ok(()) };
+        let path = folder.join(CARD);
+        fs::write(&path, card).map_err(TrainError::io("write", &path))
     })
     .map_err(|error: TrainError| error.with_room("an export", size, beside))?;
     Ok(exported.unwrap_or(Exported { weights: Vec::new(), vanished: 0 }))

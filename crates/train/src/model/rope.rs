@@ -10,7 +10,12 @@ use serde::{Deserialize, Serialize};
 
 /// How frequencies are changed, as `rope_scaling` in a config says it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "rope_type", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(
+    tag = "rope_type",
+    rename_all = "lowercase",
+    deny_unknown_fields,
+    expecting = "a table such as { rope_type = \"linear\", factor = 2.0 }"
+)]
 pub enum RopeScaling {
     /// Not at all.
     #[default]

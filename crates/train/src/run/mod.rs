@@ -21,7 +21,7 @@ use cuvee_mixer::{
     DomainId, LossStatistics, Measurements, Mixer, MixerError, Observation, ObservationRequest,
     Simplex,
 };
-use cuvee_report::{RAW_SPLIT as RAW, WindowRecord};
+use cuvee_report::{EvalRecord, RAW_SPLIT as RAW, RAW_TUNE_SPLIT as RAW_TUNE, WindowRecord};
 
 use crate::batch::{Batch, BatchReader, check_documents};
 use crate::checkpoint::{self, RunState};
@@ -284,7 +284,10 @@ impl<'a> Trainer<'a> {
                 .with_gradient(std::mem::take(&mut output.gradient));
             if let Some(number) = self.request.held_out_at(done + 1) {
                 let turn = if self.request.rotate { number } else { 0 };
-                let measured = clock.beside(|| self.measure_held_out(done + 1, turn, observer))?;
+                // Of the weights themselves, whatever the evaluations are of.
+                let name = if self.averages(done + 1) { RAW_TUNE } else { Split::Tune.name() };
+                let measured =
+                    clock.beside(|| self.measure_held_out(done + 1, turn, name, observer))?;
                 observation =
                     observation.with_held_out(measured).with_held_out_windows(self.tune_windows());
             }
@@ -422,7 +425,7 @@ impl<'a> Trainer<'a> {
                 .map_err(|e| TrainError::Log { step, source: e })?;
             // A model that was not trained yet tells nothing of a mixture.
             if own.plan.eval.tune && step > 0 {
-                own.measure_held_out(step, 0, observer)?;
+                own.measure_held_out(step, 0, Split::Tune.name(), observer)?;
             }
             Ok(Some(evaluation))
         })?;
@@ -482,6 +485,7 @@ impl<'a> Trainer<'a> {
         &mut self,
         step: u64,
         turn: u64,
+        name: &str,
         observer: &mut dyn Observer,
     ) -> Result<Vec<Option<LossStatistics>>> {
         let plan = EvalPlan {
@@ -499,8 +503,10 @@ impl<'a> Trainer<'a> {
         let losses = losses.unwrap_or_default();
         let statistics: Vec<_> = losses.iter().map(|l| LossStatistics::from_losses(l)).collect();
         let record = held_out_record(step, self.domains, &self.plan.importance, &statistics);
+        let record = EvalRecord { split: name.to_owned(), ..record };
+        let windows = WindowRecord { split: name.to_owned(), ..plan.window_record(step, &losses) };
         observer
-            .windows(&plan.window_record(step, &losses))
+            .windows(&windows)
             .and_then(|()| observer.held_out(&record))
             .map_err(|e| TrainError::Log { step, source: e })?;
         Ok(statistics)

@@ -11,7 +11,7 @@ const DEFAULT_DECAY: f64 = 0.999;
 
 /// The `[average]` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { kind = \"ema\", decay = 0.999 }")]
 pub struct AverageSpec {
     /// Which average.
     pub kind: AverageKind,

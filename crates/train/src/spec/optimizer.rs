@@ -30,7 +30,7 @@ pub struct OptimizerSpec {
     /// Peak rate of a head of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_lr: Option<f64>,
-    /// Peak rate of what has one dimension: the gains of norms.
+    /// Peak rate of what has one dimension: the gains of norms, and biases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vector_lr: Option<f64>,
     /// Decay of the momentum, of `muon` and `sgd`.

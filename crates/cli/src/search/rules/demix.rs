@@ -9,7 +9,7 @@ use cuvee_data::Split;
 use cuvee_search::law::{LAWS, LawEntry};
 use cuvee_search::proposal::demix::{averages, best_average, demix};
 use cuvee_train::hf::{Weights, open_parameters};
-use cuvee_train::{EvalPlan, Tensors, engine_from_parameters, evaluate};
+use cuvee_train::{EvalPlan, ExportSpec, Tensors, engine_from_parameters, evaluate};
 
 use super::super::declared::Search;
 use super::super::design::refused;
@@ -24,17 +24,19 @@ const BRANCH: u64 = 4;
 /// Averages that are evaluated.
 const AVERAGES: usize = 64;
 
-/// The base, and the branches, whose models begin as the base ends.
+/// The base, and the branches, whose models begin as the base ends: at weights that were neither
+/// rounded nor averaged.
 pub(super) fn planned(search: &Search) -> [Vec<(String, Config)>; 2] {
+    let itself = |config| Config { export: ExportSpec::default(), average: None, ..config };
     let branch = |place: usize| {
-        let mut config = on_one_domain(search, &search.design.proxy, place);
+        let mut config = itself(on_one_domain(search, &search.design.proxy, place));
         config.train.tokens = None;
         config.train.steps = Some((search.declared.proxy.steps / BRANCH).max(1));
         config.train.warmup = None;
         (format!("branch-{}", place + 1), config)
     };
     let branches = (0..search.declared.domains.len()).map(branch).collect();
-    [vec![("base".to_owned(), on_prior(search))], branches]
+    [vec![("base".to_owned(), itself(on_prior(search)))], branches]
 }
 
 pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
