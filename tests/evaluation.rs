@@ -284,6 +284,35 @@ fn many_texts_are_the_same_side_by_side_as_alone() {
 }
 
 #[test]
+fn scores_never_replace_the_items_and_a_broken_model_says_nothing() {
+    let place = trained();
+    place.write("items.jsonl", "{\"context\": \"let\", \"continuation\": \" x\"}\n");
+    let before = std::fs::read(place.path("items.jsonl")).unwrap();
+    for scores in ["items.jsonl", "./items.jsonl", "nowhere/scores.jsonl"] {
+        let args = ["eval", "run", "--items", "items.jsonl", "--scores", scores];
+        let said = place.fails(1, &args);
+        assert!(said.contains("--scores") && said.contains("hint: "), "{said}");
+    }
+    assert_eq!(std::fs::read(place.path("items.jsonl")).unwrap(), before);
+    let many = place.fails(2, &["generate", "run", "--prompt", "a", "--samples", "99999999999"]);
+    assert!(many.contains("--samples") && many.contains("hint: "), "{many}");
+    let most = usize::MAX.to_string();
+    let two = ["generate", "run", "--prompt", "a", "--prompt", "b", "--tokens", "1", "--json"];
+    place.ok(&[&two[..], &["--at-once", &most]].concat());
+    // Gains beyond what products hold: every logit is no number.
+    let file = place.path("run/export/model.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let begin = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for number in bytes[begin..].chunks_exact_mut(4) {
+        let value = f32::from_le_bytes(number.try_into().unwrap());
+        number.copy_from_slice(&(value * 1e30).to_le_bytes());
+    }
+    std::fs::write(&file, bytes).unwrap();
+    let said = place.fails(1, &["generate", "run/export", "--prompt", "a", "--tokens", "3"]);
+    assert!(said.contains("logit"), "{said}");
+}
+
+#[test]
 fn a_closed_pipe_ends_a_text_quietly() {
     let place = trained();
     // As many tokens as would take days.

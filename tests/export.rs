@@ -51,8 +51,19 @@ fn a_run_hands_its_model_on_as_asked_and_goes_on_from_what_it_trained() {
     place.write("mine/notes.txt", "mine");
     let refused = place.fails(1, &["export", "run", "mine"]);
     assert!(refused.contains("found `notes.txt`") && refused.contains("hint: "), "{refused}");
-    let same = place.fails(2, &["export", "half", "half"]);
-    assert!(same.contains("is the model itself"), "{same}");
+    for same in ["half", "half/../half/", "run/../half"] {
+        let same = place.fails(2, &["export", "half", same]);
+        assert!(same.contains("is the model itself"), "{same}");
+    }
+    // Another model's files are called alike.
+    fs::remove_file(place.path("again/README.md")).unwrap();
+    let refused = place.fails(1, &["export", "run", "again"]);
+    assert!(refused.contains("found `config.json`"), "{refused}");
+    // Whoever makes the card theirs keeps it, and the run its export.
+    place.write("run/export/README.md", "mine");
+    place.ok(&["train", "config.toml", "--out", "run", "--resume", "-q"]);
+    assert_eq!(fs::read_to_string(place.path("run/export/README.md")).unwrap(), "mine");
+    assert!(place.path("run/export/model.safetensors").is_file());
     for (flag, value) in [("--dtype", "int8"), ("--max-shard", "many")] {
         let refused = place.fails(2, &["export", "run", "out", flag, value]);
         assert!(refused.contains("expected ") && !place.path("out").exists(), "{refused}");

@@ -94,6 +94,15 @@ fn a_key_that_is_written_differently_does_not_stop_a_run() {
     goes_on_to_the_same_bits(&place);
 }
 
+/// Of a plan that says less than today's, the card says less; the weights are there all the same.
+#[test]
+fn an_older_run_is_exported() {
+    let place = older_run();
+    place.ok(&["export", "run", "out", "-q"]);
+    let weights = |folder: &str| fs::read(place.path(folder).join("model.safetensors")).unwrap();
+    assert_eq!(weights("out"), weights("run/checkpoints/step-00000012"));
+}
+
 /// A licence is said about a corpus and changes no token of it.
 #[test]
 fn another_licence_does_not_stop_a_run() {

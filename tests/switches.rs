@@ -102,6 +102,12 @@ fn an_average_leaves_training_alone_and_is_what_is_evaluated() {
         assert_eq!(loss(&export), Some(valid[2].1), "{average}");
         let checkpoint = averaged.join("checkpoints/step-00000010").display().to_string();
         assert_eq!(loss(&checkpoint), Some(of(&before, "valid")[2].1), "{average}");
+        // Written again it is the same model; the checkpoint alone is not one to be handed on.
+        place.ok(&["export", run, "again", "-q"]);
+        let again = fs::read(place.path("again/model.safetensors")).unwrap();
+        assert_eq!(again, fs::read(averaged.join("export/model.safetensors")).unwrap());
+        let refused = place.fails(1, &["push", &checkpoint, "me/x", "--plan"]);
+        assert!(refused.contains("hint: `cuvee export "), "{refused}");
     }
     // Of two snapshots it is their mean.
     let weights =

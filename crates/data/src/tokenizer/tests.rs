@@ -487,3 +487,21 @@ fn what_would_give_other_ids_is_refused_when_it_is_loaded() {
     let error = refused(&odd);
     assert!(error.contains("fails on any") && error.contains("hint: "), "{error}");
 }
+
+#[test]
+fn the_token_of_unknown_words_stands_for_text_and_is_no_special_one() {
+    let added = |id: u32, content: &str| {
+        json!({"id": id, "content": content, "special": true, "single_word": false,
+               "lstrip": false, "rstrip": false, "normalized": false})
+    };
+    let json = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "added_tokens": [added(0, "[UNK]"), added(1, "</s>")],
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "</s>": 1, "the": 2},
+                  "unk_token": "[UNK]"},
+    });
+    let tokenizer = Tokenizer::from_json(&json.to_string()).unwrap();
+    assert_eq!(tokenizer.encode("the zebra").unwrap(), [2, 0]);
+    assert_eq!([0, 1, 2].map(|id| tokenizer.special_bytes(id)), [None, Some(4), None]);
+}
