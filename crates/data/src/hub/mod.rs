@@ -395,7 +395,7 @@ impl Snapshot {
         match self.entries.iter().find(is_pickle) {
             None => Ok(()),
             Some(pickle) => Err(self.repository.error(
-                format!("expected model.safetensors, found `{}`, a file of PyTorch's", pickle.path),
+                format!("expected `model.safetensors`, found `{}`, a file of PyTorch's", pickle.path),
                 format!(
                     "convert it once, and name the folder: python -c 'from transformers import AutoModelForCausalLM as M, \
                      AutoTokenizer as T; n = \"{}\"; M.from_pretrained(n).save_pretrained(\"model\"); \
