@@ -427,7 +427,7 @@ mod tests {
             read_safetensors(&path)
                 .unwrap_err()
                 .to_string()
-                .contains("`ids`: expected F32, F16 or BF16 numbers, found I64")
+                .contains("`ids`: expected F32, BF16, F16 or F64 numbers, found I64")
         );
         assert!(matches!(read_safetensors(&dir.path().join("none")), Err(TrainError::Io { .. })));
         assert!(write_safetensors(&path, &[tensor("a", &[3], &[1.0])]).is_err());
