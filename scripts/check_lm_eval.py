@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares `cuvee eval --items` and `--text` with lm-evaluation-harness on a model folder.
 
-    pip install lm_eval torch transformers
+    pip install lm_eval accelerate torch transformers
     scripts/check_lm_eval.py RUN/export TEXTS.jsonl [--cuvee PATH] [--items N] [--documents N]
 
 TEXTS.jsonl is any file of JSON lines with `text` (or `question` and `answer`). The script makes items of it: a beginning
@@ -59,7 +59,8 @@ def cuvee(binary, folder, *arguments):
 
 def texts_of(path):
     texts = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Not splitlines, which also cuts at characters that JSON leaves in strings.
+    for line in filter(None, path.read_text(encoding="utf-8").split("\n")):
         row = json.loads(line)
         text = row.get("text") or f"Question: {row['question']}\nAnswer: {row['answer']}"
         if len(text.split()) >= 12:
@@ -119,7 +120,7 @@ def main():
         pairs = [(item["context"], choice) for item in items for choice in item["choices"]]
         requests = [Instance("loglikelihood", {}, pair, 0) for pair in pairs]
         theirs = [value for value, _ in model.loglikelihood(requests, disable_tqdm=True)]
-        scored = [json.loads(line) for line in scores.read_text().splitlines()]
+        scored = [json.loads(line) for line in filter(None, scores.read_text().split("\n"))]
         found = [value for line in scored for value in line["log_likelihoods"]]
         tokens = [count for line in scored for count in line["tokens"]]
         worst = 0.0
