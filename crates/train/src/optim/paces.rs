@@ -84,7 +84,7 @@ impl Paces {
             share: rate.map_or(1.0, |rate| rate / peak),
             decay: own.unwrap_or(decay.rate),
         };
-        let paces = Self {
+        Ok(Self {
             peak,
             steps: train.total_steps()?,
             schedule: decay.schedule,
@@ -93,18 +93,7 @@ impl Paces {
             embedding: pace(optimizer.embedding_lr, decay.embedding),
             head: pace(optimizer.head_lr, decay.head),
             vector: pace(optimizer.vector_lr, None),
-        };
-        for Pace { share, decay } in [paces.matrix, paces.embedding, paces.head] {
-            if peak * share * decay >= 1.0 {
-                return Err(TrainError::config(
-                    "train.weight_decay",
-                    "less than 1 / the learning rate: what decays is multiplied by 1 − lr · λ",
-                    format!("λ = {decay} at a rate of {}", peak * share),
-                    "lower it, or the rate",
-                ));
-            }
-        }
-        Ok(paces)
+        })
     }
 
     /// What `step` is for the parameters of a group.
