@@ -304,8 +304,8 @@ fn scores_never_replace_the_items_and_a_broken_model_says_nothing() {
     let mut bytes = std::fs::read(&file).unwrap();
     let begin = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&bytes[8..begin]).unwrap();
-    let place = &header["model.norm.weight"]["data_offsets"];
-    let [from, to] = [0, 1].map(|at| begin + place[at].as_u64().unwrap() as usize);
+    let offsets = &header["model.norm.weight"]["data_offsets"];
+    let [from, to] = [0, 1].map(|at| begin + offsets[at].as_u64().unwrap() as usize);
     for number in bytes[from..to].chunks_exact_mut(4) {
         number.copy_from_slice(&f32::MAX.to_le_bytes());
     }

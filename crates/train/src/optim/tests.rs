@@ -212,10 +212,9 @@ fn singular_values(matrix: &[f64], [rows, columns]: [usize; 2]) -> Vec<f64> {
                 let zeta = (b - a) / (2.0 * c);
                 let t = zeta.signum() / (zeta.abs() + (1.0 + zeta * zeta).sqrt());
                 let cos = 1.0 / (1.0 + t * t).sqrt();
-                for i in 0..n {
-                    let (x, y) = (turned[p][i], turned[q][i]);
-                    turned[p][i] = cos * (x - t * y);
-                    turned[q][i] = cos * (y + t * x);
+                let (before, from_q) = turned.split_at_mut(q);
+                for (x, y) in before[p].iter_mut().zip(&mut from_q[0]) {
+                    (*x, *y) = (cos * (*x - t * *y), cos * (*y + t * *x));
                 }
             }
         }
