@@ -138,7 +138,10 @@ impl Plan {
         let optimizer = optimizer_cost(&train, &model)?;
         check_split(domains, Split::Valid, train.context)?;
         check_documents(domains, &train)?;
-        let average = config.average.as_ref().map(|average| average.resolve(steps)).transpose()?;
+        let average = match &config.average {
+            Some(average) => Some(average.resolve(steps)?),
+            None => None,
+        };
         let documents: Vec<u64> =
             domains.iter().map(|d| d.shard(Split::Train).documents()).collect();
         notes.extend(average.map(|average| average_note(average, steps, model.parameters())));

@@ -151,7 +151,7 @@ fn answer_score(
 }
 
 /// Writes a line for each item.
-fn write(path: &PathBuf, scores: &[(&Path, ItemScore)]) -> anyhow::Result<()> {
+fn write(path: &Path, scores: &[(&Path, ItemScore)]) -> anyhow::Result<()> {
     let mut text = String::new();
     for (from, ItemScore { item, answers }) in scores {
         let each = |of: &dyn Fn(&AnswerScore) -> Value| answers.iter().map(of).collect::<Value>();
