@@ -138,7 +138,7 @@ fn answer_score(
     scores: &[f32],
 ) -> AnswerScore {
     let ids = &pair.tokens[pair.tokens.len() - pair.scored..];
-    let mut plain = (0.0, pair.moved + item.answers[place].continuation.len());
+    let mut plain = (0.0, item.answers[place].continuation.len());
     let mut log_likelihood = 0.0;
     for (id, score) in ids.iter().zip(scores) {
         log_likelihood += f64::from(*score);

@@ -37,8 +37,6 @@ pub struct Pair {
     pub tokens: Vec<u32>,
     /// Tokens of the continuation.
     pub scored: usize,
-    /// Bytes of white space that went from the context's end to the continuation.
-    pub moved: usize,
     /// Whether the context was cut.
     pub truncated: bool,
 }
@@ -97,7 +95,6 @@ impl Tokens {
     pub fn pair(&self, context: &str, continuation: &str) -> anyhow::Result<Result<Pair, String>> {
         let kept = context.trim_end_matches(is_space);
         let moved = format!("{}{continuation}", &context[kept.len()..]);
-        let space = context.len() - kept.len();
         let (mut tokens, scored) = if kept.is_empty() {
             let mut ids = Vec::new();
             self.tokenizer.encode_to(&moved, &mut ids)?;
@@ -129,7 +126,7 @@ impl Tokens {
         if truncated {
             tokens.drain(..tokens.len() - most);
         }
-        Ok(Ok(Pair { tokens, scored, moved: space, truncated }))
+        Ok(Ok(Pair { tokens, scored, truncated }))
     }
 
     /// The ids of a text with what the tokenizer puts around one, unless it begins so already.
@@ -168,8 +165,8 @@ mod tests {
         let whole = encode("the end of it");
         let scored = whole.len() - encode("the end").len();
         // White space moves to the continuation.
-        for (context, continuation, moved) in [("the end", " of it", 0), ("the end ", "of it", 1)] {
-            let expected = Pair { tokens: whole.clone(), scored, moved, truncated: false };
+        for (context, continuation) in [("the end", " of it"), ("the end ", "of it")] {
+            let expected = Pair { tokens: whole.clone(), scored, truncated: false };
             assert_eq!(pair(context, continuation), expected);
         }
         let odd = pair("the end\u{1f}\u{a0}", "x");
@@ -177,7 +174,7 @@ mod tests {
         assert_eq!(odd.tokens.len() - odd.scored, encode("the end").len());
         // Without a context the prefix stands before the text, once.
         let alone = [&[tokens.prefix][..], &encode("the end")].concat();
-        let expected = Pair { scored: alone.len() - 1, tokens: alone, moved: 0, truncated: false };
+        let expected = Pair { scored: alone.len() - 1, tokens: alone, truncated: false };
         assert_eq!(pair("", "the end"), expected);
         assert_eq!(pair("", &format!("{}the end", tokens.prefix_text)), expected);
         assert_eq!(tokens.document("the end").unwrap(), expected.tokens);
