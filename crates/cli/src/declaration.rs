@@ -5,9 +5,8 @@
 //! other; the first one's declaration holds.
 
 use std::fmt::Display;
-use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use cuvee_fs::{FileLock, LockKind, wait_for_lock};
@@ -16,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::{Change, ConfigError};
-use crate::session::Interrupted;
+use crate::session::{Interrupted, unless_interrupted};
 
 /// What declares itself in such a file.
 #[derive(Clone, Copy, Debug)]
@@ -59,10 +58,7 @@ fn damaged(path: &Path, what: impl Display, hint: &str) -> anyhow::Error {
 /// # Errors
 /// [`Interrupted`], or a lock that cannot be had.
 pub fn lock(folder: &Path, interrupted: &AtomicBool) -> anyhow::Result<FileLock> {
-    let waiting = || match interrupted.load(Ordering::Relaxed) {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    };
+    let waiting = || unless_interrupted(interrupted);
     let lock = wait_for_lock(&folder.join(".lock"), LockKind::Exclusive, waiting)?;
     lock.ok_or_else(|| Interrupted.into())
 }

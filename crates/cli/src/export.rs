@@ -108,9 +108,9 @@ fn check_output(output: &Path, model: &Path) -> anyhow::Result<()> {
         Err(_) => Vec::new(),
     };
     names.sort();
-    let card = std::fs::read_to_string(output.join(hf::CARD)).unwrap_or_default();
+    let card = std::fs::read(output.join(hf::CARD)).unwrap_or_default();
     match names.first() {
-        Some(found) if !card.contains(hf::CARD_MARK) => Err(TrainError::ForeignFolder {
+        Some(found) if !hf::is_written_here(&card) => Err(TrainError::ForeignFolder {
             path: output.to_path_buf(),
             found: found.to_string_lossy().into_owned(),
         }
@@ -132,5 +132,5 @@ fn card(source: &ModelSource) -> anyhow::Result<String> {
         return model_card::of_run(run, &checkpoint::load_state(&source.folder)?);
     }
     let text = std::fs::read_to_string(source.folder.join(hf::CARD)).unwrap_or_default();
-    Ok(if text.contains(hf::CARD_MARK) { text } else { model_card::plain() })
+    Ok(if hf::is_written_here(text.as_bytes()) { text } else { model_card::plain() })
 }

@@ -1,9 +1,7 @@
 //! `cuvee lab STUDY`: the experiments of Salmani et al.. Settings in; a table, `results.json` and a
 //! page of plots out. With `--sweep`, the study at several ratios of the domains' features.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use cuvee_data::DataError;
@@ -17,7 +15,7 @@ use serde_json::Value;
 
 use crate::config::ConfigError;
 use crate::progress::PrepareProgress;
-use crate::session::{Interrupted, Session};
+use crate::session::{Interrupted, Session, unless_interrupted};
 
 /// Which experiment.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,11 +121,7 @@ pub fn run(args: &LabArgs, session: &Session) -> anyhow::Result<()> {
     let bar = bar(session.common.quiet);
     let tick = |steps: u64| {
         bar.inc(steps);
-        if session.interrupted.load(Ordering::Relaxed) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        unless_interrupted(&session.interrupted)
     };
     let found = match args.study.regression() {
         Some(regression) => {

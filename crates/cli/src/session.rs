@@ -1,9 +1,10 @@
 //! What every command gets besides its own arguments, and how it speaks: people's text to stderr,
 //! data to stdout.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cuvee_words::shell_word;
 
@@ -108,6 +109,14 @@ pub struct Session {
     pub common: Common,
     /// Turns true at the first Ctrl-C.
     pub interrupted: Arc<AtomicBool>,
+}
+
+/// Breaks off what asks on its way, once somebody has pressed Ctrl-C.
+pub fn unless_interrupted(interrupted: &AtomicBool) -> ControlFlow<()> {
+    match interrupted.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
 }
 
 impl Session {

@@ -109,7 +109,7 @@ pub(crate) fn standard_error(losses: LossStatistics) -> Option<f64> {
 }
 
 /// √Σ π_i² s_i², the standard error of Σ π_i L_i; `None` where a domain that counts has none.
-pub(crate) fn mean_standard_error(importance: &[f64], errors: &[Option<f64>]) -> Option<f64> {
+pub fn mean_standard_error(importance: &[f64], errors: &[Option<f64>]) -> Option<f64> {
     let counted = importance.iter().zip(errors).filter(|(pi, _)| **pi > 0.0);
     let squares = counted.map(|(pi, error)| error.map(|error| (pi * error).powi(2)));
     squares.sum::<Option<f64>>().map(f64::sqrt)

@@ -58,7 +58,7 @@ pub use engine::{
 pub use error::{NonFinite, Result, TrainError};
 pub use evaluate::{
     DomainEvaluation, EvalPlan, Evaluation, check_split, evaluate, evaluation_starts,
-    sequence_losses,
+    mean_standard_error, sequence_losses,
 };
 pub use generate::{
     Ended, Event, Generated, Limits, Sampler, SamplingSpec, generate, generate_all, log_probability,

@@ -3,7 +3,7 @@
 
 use std::ops::{ControlFlow, Range};
 
-use crate::engine::{Engine, Scored};
+use crate::engine::{Engine, Scored, by_length};
 use crate::error::Result;
 
 /// Tokens that an engine is given at once: enough for sequences of about one length to meet, few
@@ -38,21 +38,15 @@ pub fn score(
     sequences: &[Scored<'_>],
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Vec<Vec<f32>>>> {
-    let mut places: Vec<usize> = (0..sequences.len()).collect();
-    places.sort_by_key(|&place| std::cmp::Reverse(sequences[place].inputs()));
     let mut all = vec![Vec::new(); sequences.len()];
-    let mut left = &places[..];
-    while let Some(&longest) = left.first() {
-        let count = TOKENS_AT_ONCE / sequences[longest].inputs().max(1);
-        let (some, rest) = left.split_at(count.clamp(1, left.len()));
-        let batch: Vec<Scored<'_>> = some.iter().map(|&place| sequences[place]).collect();
-        for (&place, scores) in some.iter().zip(engine.token_log_probabilities(&batch)?) {
+    for group in by_length(sequences, TOKENS_AT_ONCE) {
+        let batch: Vec<Scored<'_>> = group.iter().map(|&place| sequences[place]).collect();
+        for (&place, scores) in group.iter().zip(engine.token_log_probabilities(&batch)?) {
             all[place] = scores;
         }
-        if progress(some.len()).is_break() {
+        if progress(group.len()).is_break() {
             return Ok(None);
         }
-        left = rest;
     }
     Ok(Some(all))
 }

@@ -202,10 +202,9 @@ pub fn of_runs(arms: &[ArmRuns], spec: &CompareSpec, declared: bool) -> anyhow::
         .collect();
     let configs = arms.iter().flat_map(|arm| arm.runs.values()).map(|run| &run.config);
     let settings = settings(spec, first, false, configs);
-    let of_arm = |arm: &'_ ArmRuns| arm.runs.values().next().map(|run| run.config.clone());
-    let named: Vec<(&str, Config)> =
-        arms.iter().filter_map(|arm| Some((arm.name.as_str(), of_arm(arm)?))).collect();
-    let masks = other_masks(named.iter().map(|(name, config)| (*name, config)));
+    let named =
+        arms.iter().filter_map(|arm| Some((arm.name.as_str(), &arm.runs.values().next()?.config)));
+    let masks = other_masks(named);
     let notes = other_tokens(&inputs).into_iter().chain(other_threads(arms)).chain(masks);
     let notes: Vec<String> = notes.collect();
     let input = Input { settings, seeds, domains: domains(first), arms: inputs };

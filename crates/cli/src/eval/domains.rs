@@ -1,8 +1,5 @@
 //! What the held-out text of each domain of a config costs a model: evenly spaced windows.
 
-use std::ops::ControlFlow;
-use std::sync::atomic::Ordering;
-
 use anyhow::bail;
 use cuvee_data::{Domain, ShardStore, Split, TokenizerSpec};
 use cuvee_mixer::Simplex;
@@ -15,7 +12,7 @@ use super::request::{EvalArgs, bar};
 use crate::config::{Config, ConfigError, cache_folder};
 use crate::model_source::ModelSource;
 use crate::prepare;
-use crate::session::{Interrupted, Session};
+use crate::session::{Interrupted, Session, unless_interrupted};
 
 /// Evaluates the checkpoint on the domains of `--data` (default: the run's own config).
 pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
@@ -83,11 +80,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
     let bar = bar(session, plan.windows() as u64);
     let mut progress = |windows| {
         bar.inc(windows as u64);
-        if session.interrupted.load(Ordering::Relaxed) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        unless_interrupted(&session.interrupted)
     };
     let result = evaluate(engine.as_mut(), &plan, 0, &mut progress)?;
     bar.finish_and_clear();

@@ -1,6 +1,7 @@
 //! Means and their standard errors.
 
 use cuvee_report::Estimate;
+use cuvee_train::mean_standard_error;
 
 /// The mean of `values` and s/√n; of none, NaN.
 pub fn mean(values: &[f64]) -> Estimate {
@@ -34,9 +35,9 @@ pub fn ratio(documents: &[(f64, f64)]) -> Estimate {
 /// counts has none.
 pub fn weighted(parts: &[(f64, Estimate)]) -> Estimate {
     let value = parts.iter().map(|(share, part)| share * part.value).sum();
-    let counted = parts.iter().filter(|(share, _)| *share > 0.0);
-    let squares = counted.map(|(share, part)| part.standard_error.map(|e| (share * e).powi(2)));
-    Estimate { value, standard_error: squares.sum::<Option<f64>>().map(f64::sqrt) }
+    let (shares, errors): (Vec<_>, Vec<_>) =
+        parts.iter().map(|(share, part)| (*share, part.standard_error)).unzip();
+    Estimate { value, standard_error: mean_standard_error(&shares, &errors) }
 }
 
 /// [`weighted`], each counting once.

@@ -3,9 +3,7 @@
 //! In: files of items. Out: the log-likelihood of every answer, and of each task what these come
 //! to (`tasks`). Holds all items and their ids.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use anyhow::bail;
 use cuvee_report::task_table;
@@ -18,7 +16,7 @@ use super::adapters::{self, Item};
 use super::reader::{Pair, Reader, Tokens};
 use super::request::{EvalArgs, bar};
 use super::tasks::{self, AnswerScore, ItemScore};
-use crate::session::{Interrupted, Session};
+use crate::session::{Interrupted, Session, unless_interrupted};
 
 /// Evaluates the checkpoint on the items of `--items`.
 ///
@@ -55,10 +53,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> anyhow::Result<()> {
     let bar = bar(session, sequences.len() as u64);
     let mut progress = |sequences| {
         bar.inc(sequences as u64);
-        match session.interrupted.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
+        unless_interrupted(&session.interrupted)
     };
     let found = score(reader.engine.as_mut(), &sequences, &mut progress)?.ok_or(Interrupted)?;
     bar.finish_and_clear();
@@ -106,7 +101,8 @@ fn check_scores(scores: &Path, items: &[PathBuf]) -> anyhow::Result<()> {
         );
     }
     let place = |path: &Path| path.canonicalize().ok();
-    if place(scores).is_some_and(|own| items.iter().any(|item| place(item) == Some(own.clone()))) {
+    let own = place(scores);
+    if own.is_some() && items.iter().any(|item| place(item) == own) {
         bail!(
             "--scores: {} holds the items themselves\nhint: write the scores to another file",
             printable_path(scores)

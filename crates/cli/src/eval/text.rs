@@ -7,7 +7,6 @@
 //! thousands of tokens at a time, however long a source is.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::Ordering;
 
 use anyhow::bail;
 use cuvee_data::{TextRow, text_rows};
@@ -19,7 +18,7 @@ use serde_json::json;
 use super::estimate;
 use super::reader::{Reader, Tokens};
 use super::request::{EvalArgs, bar};
-use crate::session::{Interrupted, Session};
+use crate::session::{Interrupted, Session, unless_interrupted};
 
 /// Tokens a window, unless the arguments say how many: attention's share of the work grows with it.
 const CONTEXT: usize = 4096;
@@ -125,10 +124,7 @@ fn take(
         })
         .collect();
     let sequences: Vec<Scored<'_>> = windows.iter().map(|(_, window)| *window).collect();
-    let mut progress = |_| match session.interrupted.load(Ordering::Relaxed) {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    };
+    let mut progress = |_| unless_interrupted(&session.interrupted);
     let scores = score(engine.as_mut(), &sequences, &mut progress)?.ok_or(Interrupted)?;
     sums.windows += windows.len() as u64;
     let mut all: Vec<(f64, u64, u64)> =

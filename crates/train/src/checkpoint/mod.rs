@@ -149,9 +149,7 @@ pub fn load_engine(folder: &Path, engine: &mut dyn Engine, updates: u64) -> Resu
 /// # Errors
 /// As [`load_engine`].
 pub fn load_average(folder: &Path, engine: &mut dyn Engine) -> Result<()> {
-    let average = SafetensorsFile::open(&folder.join(AVERAGE_FILE))?;
-    let place = printable_path(average.path());
-    check_shapes(&EngineAverage(&*engine).list(), &average.list(), &place)?;
+    let average = open_average(folder, engine.model())?;
     engine.load_average(&average)
 }
 
@@ -161,13 +159,17 @@ pub fn load_average(folder: &Path, engine: &mut dyn Engine) -> Result<()> {
 /// # Errors
 /// A missing, unknown or misshapen tensor, by name; [`TrainError::Io`].
 pub fn open_exported(folder: &Path, model: &ModelConfig) -> Result<Box<dyn Tensors>> {
-    if !has_average(folder) {
-        return Ok(Box::new(hf::open_parameters(folder, model)?));
-    }
+    Ok(match has_average(folder) {
+        true => Box::new(open_average(folder, model)?),
+        false => Box::new(hf::open_parameters(folder, model)?),
+    })
+}
+
+fn open_average(folder: &Path, model: &ModelConfig) -> Result<SafetensorsFile> {
     let average = SafetensorsFile::open(&folder.join(AVERAGE_FILE))?;
     let place = printable_path(average.path());
     check_shapes(&names_and_shapes(&model.parameter_list()), &average.list(), &place)?;
-    Ok(Box::new(average))
+    Ok(average)
 }
 
 /// Whether `folder` is a checkpoint that holds an average of the weights beside them.

@@ -39,6 +39,7 @@ pub use build::{build_engine, engine_from_parameters};
 pub use device::DeviceSpec;
 pub use fused::FusedEngine;
 pub use reference::ReferenceEngine;
+pub(crate) use request::by_length;
 pub use request::{Continued, Scored};
 use state::{StateEntry, state_entries};
 pub use tensors::{EngineAverage, EngineParameters, EngineState};

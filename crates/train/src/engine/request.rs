@@ -18,6 +18,22 @@ impl Scored<'_> {
     }
 }
 
+/// The places of `sequences` in groups of about one length, the longest first: each of at most
+/// `most` inputs, every sequence counted as its group's longest, or of one sequence.
+pub(crate) fn by_length(sequences: &[Scored<'_>], most: usize) -> Vec<Vec<usize>> {
+    let mut places: Vec<usize> = (0..sequences.len()).collect();
+    places.sort_by_key(|&place| std::cmp::Reverse(sequences[place].inputs()));
+    let mut groups = Vec::new();
+    let mut left = &places[..];
+    while let Some(&longest) = left.first() {
+        let count = most / sequences[longest].inputs().max(1);
+        let (group, rest) = left.split_at(count.clamp(1, left.len()));
+        groups.push(group.to_vec());
+        left = rest;
+    }
+    groups
+}
+
 /// A text that goes on beside others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Continued<'a> {

@@ -73,9 +73,13 @@ fn is_of_an_export(name: &str) -> bool {
 
 /// The card in `dir` that somebody wrote, or made theirs by taking the mark out.
 fn own_card(dir: &Path) -> Option<Vec<u8>> {
-    let text = fs::read(dir.join(CARD)).ok()?;
+    fs::read(dir.join(CARD)).ok().filter(|text| !is_written_here(text))
+}
+
+/// Whether a card is one that this program wrote, and that nobody has made theirs.
+pub fn is_written_here(card: &[u8]) -> bool {
     let mark = CARD_MARK.as_bytes();
-    (!text.windows(mark.len()).any(|part| part == mark)).then_some(text)
+    card.windows(mark.len()).any(|part| part == mark)
 }
 
 /// Makes `dir` an export: `config.json`, `generation_config.json`, `tokenizer.json`,

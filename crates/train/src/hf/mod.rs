@@ -33,7 +33,8 @@ mod vocabulary;
 
 pub use config::read_config;
 pub use export::{
-    CARD, CARD_MARK, ExportOptions, ExportTokenizer, Exported, write_export, write_export_files,
+    CARD, CARD_MARK, ExportOptions, ExportTokenizer, Exported, is_written_here, write_export,
+    write_export_files,
 };
 pub use import::{Weights, open_initial, open_parameters, resolve_model, weights_sha256};
 pub use inherited::Inherited;

@@ -2,7 +2,6 @@
 //! their parameters, evaluated as if each were trained on its mixture.
 
 use std::borrow::Cow;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use cuvee_data::Split;
@@ -16,7 +15,7 @@ use super::super::design::refused;
 use super::runs::{make, on_one_domain, on_prior, one};
 use crate::config::{Config, ConfigError};
 use crate::plan::Plan;
-use crate::session::Interrupted;
+use crate::session::{Interrupted, unless_interrupted};
 
 /// A branch's part of the steps of a cheap run; the base has all of them.
 const BRANCH: u64 = 4;
@@ -77,10 +76,7 @@ pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {
         let average = Average { models: &models, shares: mixture };
         let mut engine = engine_from_parameters(&plan.model, &train, search.device, &average)?;
         let interrupted = &search.session.interrupted;
-        let mut progress = |_| match interrupted.load(std::sync::atomic::Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        };
+        let mut progress = |_| unless_interrupted(interrupted);
         let found = evaluate(engine.as_mut(), &evaluation, 0, &mut progress)?;
         let Some((found, _)) = found else { return Err(Interrupted.into()) };
         losses.push(found.domains.iter().map(|domain| domain.loss).collect::<Vec<f64>>());

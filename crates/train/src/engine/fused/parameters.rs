@@ -59,11 +59,7 @@ impl<K: Backend> Parameter<K> {
     /// # Errors
     /// Those of [`Ordered::data`].
     pub(super) fn load(&mut self, kernels: &K, ordered: &Ordered<'_>) -> Result<()> {
-        let mut at = 0;
-        for &(place, len) in &self.members {
-            kernels.write(&mut self.values, at, &ordered.data(place)?);
-            at += len;
-        }
+        copy_members(kernels, &self.members, ordered, &mut self.values)?;
         self.lay_out(kernels);
         Ok(())
     }
@@ -96,12 +92,7 @@ impl<K: Backend> Parameter<K> {
     /// Those of [`Ordered::data`].
     pub(super) fn load_average(&mut self, kernels: &K, ordered: &Ordered<'_>) -> Result<()> {
         let average = self.average.get_or_insert_with(|| kernels.floats(self.len));
-        let mut at = 0;
-        for &(place, len) in &self.members {
-            kernels.write(average, at, &ordered.data(place)?);
-            at += len;
-        }
-        Ok(())
+        copy_members(kernels, &self.members, ordered, average)
     }
 
     /// Moves the average towards the values; the first time, all the way.
@@ -168,4 +159,22 @@ impl<K: Backend> Parameter<K> {
     pub(super) fn members(&self) -> impl Iterator<Item = (usize, usize)> {
         self.members.iter().copied()
     }
+}
+
+/// Copies `members` out of `ordered`, one below the other, into `floats`.
+///
+/// # Errors
+/// Those of [`Ordered::data`].
+fn copy_members<K: Backend>(
+    kernels: &K,
+    members: &[(usize, usize)],
+    ordered: &Ordered<'_>,
+    floats: &mut K::Floats,
+) -> Result<()> {
+    let mut at = 0;
+    for &(place, len) in members {
+        kernels.write(floats, at, &ordered.data(place)?);
+        at += len;
+    }
+    Ok(())
 }

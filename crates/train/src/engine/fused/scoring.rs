@@ -8,7 +8,7 @@ use cuvee_kernels::Backend;
 
 use super::decoder::{Decoder, Work};
 use super::worker::WorkerSlice;
-use crate::engine::Scored;
+use crate::engine::{Scored, by_length};
 
 /// The sequences of a call, and the groups that are left of them.
 pub(super) struct Groups<'a> {
@@ -23,18 +23,9 @@ pub(super) struct Groups<'a> {
 impl<'a> Groups<'a> {
     /// Groups of at most `most` rows, or of one sequence.
     pub(super) fn of(sequences: &'a [Scored<'a>], most: usize) -> Self {
-        let mut places: Vec<usize> = (0..sequences.len()).collect();
-        places.sort_by_key(|&place| std::cmp::Reverse(sequences[place].inputs()));
-        let (mut groups, mut rows) = (Vec::new(), 0);
-        let mut left = &places[..];
-        while let Some(&longest) = left.first() {
-            let length = sequences[longest].inputs().max(1);
-            let count = (most / length).clamp(1, left.len());
-            let (group, rest) = left.split_at(count);
-            groups.push(group.to_vec());
-            rows = rows.max(count * length);
-            left = rest;
-        }
+        let groups = by_length(sequences, most);
+        let rows = |group: &Vec<usize>| group.len() * sequences[group[0]].inputs().max(1);
+        let rows = groups.iter().map(rows).max().unwrap_or(0);
         Self { sequences, groups, next: AtomicUsize::new(0), rows }
     }
 }
