@@ -11,7 +11,8 @@ fetched. Checked are, in f32:
 
 - the log-likelihood of every answer, and how many tokens it has;
 - acc, acc_norm, acc_bytes and their standard errors of a multiple-choice task, and the same from its logged samples;
-- the rolling log-likelihood and bits per byte of whole documents, some longer than the context.
+- the rolling log-likelihood and bits per byte of whole documents, some longer than the context (of a tokenizer that
+  begins texts with a token, with `add_bos_token=False`: the harness would score that token).
 
 Exit status 0 if all agree, 1 if anything does not.
 """
@@ -29,7 +30,6 @@ from pathlib import Path
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import torch
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
@@ -176,8 +176,15 @@ def main():
         path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents), encoding="utf-8")
         row = cuvee(options.cuvee, options.folder, "--text", path)["domains"][0]
         requests = [Instance("loglikelihood_rolling", {}, (text,), 0) for text in documents]
-        with torch.no_grad():
-            nats = -sum(model.loglikelihood_rolling(requests, disable_tqdm=True))
+        # Where the tokenizer itself begins a text with the prefix (Llama, Gemma), the harness reads it twice and
+        # scores the second, unless it is told not to add one: its issue 3333.
+        begins = model.tokenizer.encode("a")[0] == model.prefix_token_id
+        model.add_bos_token = False if begins else None
+        nats = -sum(model.loglikelihood_rolling(requests, disable_tqdm=True))
+        if begins:
+            model.add_bos_token = None
+            twice = -sum(model.loglikelihood_rolling(requests, disable_tqdm=True)) - nats
+            print(f"without add_bos_token=False lm-evaluation-harness scores the prefix too: {twice:.1f} nats more")
         bytes_ = sum(len(text.encode()) for text in documents)
         check("bytes", row["bytes"], bytes_)
         check("rolling log-likelihood", row["loss"] * row["tokens"], nats, TOLERANCE * row["tokens"])
