@@ -571,7 +571,10 @@ fn what_a_pretrained_model_says_of_its_texts_is_exported_again() {
         let settings = json!({"chat_template": "{{ x }}", "bos_token": said}).to_string();
         fs::write(init.join("tokenizer_config.json"), settings).unwrap();
         let [config, _, tokens] = write(2, &tokenizer);
-        assert_eq!((tokens.get("bos_token"), &config["bos_token_id"]), (Some(&expected), &json!(1)));
+        assert_eq!(
+            (tokens.get("bos_token"), &config["bos_token_id"]),
+            (Some(&expected), &json!(1))
+        );
         // An export of the export begins as it does.
         let begins = cuvee_data::named_beginning(&export);
         assert_eq!(begins, Some(expected.as_str().map(str::to_owned)));
