@@ -261,7 +261,22 @@ fn a_run_is_pushed_and_what_is_fetched_again_is_the_same_model() {
         output.stdout
     };
     assert_eq!(text("me/blend"), text("run"));
+    // A card that somebody wrote stays: on the Hub against a made one, and one made by hand here.
+    let card = || hub.mirror.files("me/blend", "main").remove("README.md").unwrap();
+    hub.mirror.model("me/blend", &[MirrorFile::small("README.md", "theirs")]);
+    let (code, said, document) = push(&hub, &[]);
+    assert!(code == Some(0) && said.contains("README.md was not sent"), "{said}");
+    let document: Value = serde_json::from_slice(&document).unwrap();
+    assert_eq!((card(), &document["kept"]), (b"theirs".to_vec(), &json!(["README.md"])));
+    std::fs::write(export.join("README.md"), "ours").unwrap();
+    assert_eq!((push(&hub, &[]).0, card()), (Some(0), b"ours".to_vec()));
     hub.kept_the_token();
+    for (name, branch) in [("blend", "main"), ("me/blend", "a/../b")] {
+        let args = ["push", "run", name, "--branch", branch, "--plan"];
+        let output = hub.cuvee(&args).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && !said.contains("would push"), "{said}");
+    }
     let offline = hub.cuvee(&["push", "run", "me/blend"]).env("HF_HUB_OFFLINE", "1").output();
     let said = String::from_utf8(offline.unwrap().stderr).unwrap();
     assert!(said.contains("HF_HUB_OFFLINE"), "{said}");

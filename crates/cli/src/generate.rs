@@ -1,5 +1,6 @@
 //! `cuvee generate CHECKPOINT --prompt TEXT`: continuations on stdout; one, as it is made.
 
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::config::ConfigError;
 use crate::model_source::ModelSource;
-use crate::session::{Interrupted, Session, write_stdout};
+use crate::session::{Interrupted, Session, stream_stdout, write_stdout};
 
 /// What `generate` is asked to do.
 #[derive(clap::Args, Debug, Clone)]
@@ -179,8 +180,8 @@ pub fn run(args: &GenerateArgs, session: &Session) -> anyhow::Result<()> {
     let ids = prompts.iter().map(ids).collect::<anyhow::Result<Vec<Vec<u32>>>>()?;
     if args.logits {
         let flat = engine.all_logits(&ids[0])?;
-        let rows: Vec<&[f32]> = flat.chunks(engine.model().vocab_size.max(1)).collect();
-        write_stdout(&format!("{}\n", json!({ "tokens": ids[0], "logits": rows })))?;
+        let rows = flat.chunks(engine.model().vocab_size.max(1));
+        stream_stdout(|out| write_logits(out, &ids[0], rows))?;
         return Ok(());
     }
 
@@ -231,6 +232,21 @@ pub fn run(args: &GenerateArgs, session: &Session) -> anyhow::Result<()> {
     document["texts"] = documents.into();
     session.emit(&document)?;
     if session.interrupted.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
+}
+
+/// Writes `{"tokens": …, "logits": [ROW, …]}`, one row at a time: as JSON values all of them would
+/// take several times the memory of the logits.
+fn write_logits<'a>(
+    out: &mut dyn Write,
+    tokens: &[u32],
+    rows: impl Iterator<Item = &'a [f32]>,
+) -> io::Result<()> {
+    write!(out, "{{\"tokens\":{},\"logits\":[", json!(tokens))?;
+    for (number, row) in rows.enumerate() {
+        let comma = if number == 0 { "" } else { "," };
+        write!(out, "{comma}{}", json!(row))?;
+    }
+    writeln!(out, "]}}")
 }
 
 /// What texts are made with.
@@ -322,5 +338,22 @@ impl Making<'_> {
             return Err(error.into());
         }
         Ok(made.into_iter().enumerate().map(|(i, made)| (new_text(i, &made), made)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn logits_that_are_written_row_by_row_are_the_document_of_all() {
+        let rows = [[0.1f32, -2.5e-9, 3e38], [f32::NAN, f32::INFINITY, -0.0]];
+        for rows in [&rows[..], &rows[..1], &[]] {
+            let mut out = Vec::new();
+            write_logits(&mut out, &[7, 0], rows.iter().map(|row| &row[..])).unwrap();
+            let whole = json!({ "tokens": [7, 0], "logits": rows });
+            assert_eq!(String::from_utf8(out).unwrap(), format!("{whole}\n"));
+        }
     }
 }

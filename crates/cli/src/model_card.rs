@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::Context;
 use cuvee_data::{OneOrMany, SourceSpec};
 use cuvee_mixer::StrategySpec;
-use cuvee_report::{Record, StepRecord, count, duration, thousands};
+use cuvee_report::{StepRecord, count, duration, thousands};
 use cuvee_train::{DomainEvaluation, RunState, hf};
 use cuvee_words::{counted, printable_path};
 use serde::Deserialize;
@@ -94,11 +94,10 @@ pub fn of_run(folder: &Path, state: &RunState) -> anyhow::Result<String> {
     let plan: PlanFile = serde_json::from_str(&text)
         .with_context(|| format!("{} is no plan", printable_path(&file)))?;
     let log = folder.join("metrics.jsonl");
-    let records = if log.exists() { cuvee_report::read_metrics(&log)? } else { Vec::new() };
-    let last = records.into_iter().rev().find_map(|record| match record {
-        Record::Step(step) if step.step <= state.step => Some(step),
-        _ => None,
-    });
+    let last = match log.exists() {
+        true => cuvee_report::read_last_step(&log, state.step)?,
+        false => None,
+    };
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
     let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
     Ok(Card { name, config, plan, last, state }.text())

@@ -39,6 +39,7 @@ const OF_THE_RUN: [&str; 2] = ["optimizer.safetensors", "state.json"];
 
 /// Pushes and says what is there now.
 pub fn run(args: &PushArgs, session: &Session) -> anyhow::Result<()> {
+    cuvee_data::check_destination(&args.repo, args.branch.as_deref())?;
     if !args.export.exists() {
         bail!(
             "{} does not exist\nhint: pass an export, a run folder or a checkpoint",
@@ -82,11 +83,15 @@ pub fn run(args: &PushArgs, session: &Session) -> anyhow::Result<()> {
         .unwrap_or_else(|| format!("Model trained with Cuvee {}", env!("CARGO_PKG_VERSION")));
     let paths: Vec<(String, PathBuf)> =
         files.into_iter().map(|file| (file.name, file.path)).collect();
+    // A card that the user wrote here is the one that is wanted there.
+    let card = std::fs::read(source.folder.join(hf::CARD));
+    let is_made = card.is_ok_and(|card| hf::is_written_here(&card));
     let push = Push {
         repository: &args.repo,
         files: &paths,
         private: args.private,
         branch: args.branch.as_deref(),
+        gives_way: is_made.then_some((hf::CARD, hf::is_written_here)),
         message: &message,
         interrupted: &session.interrupted,
     };
@@ -95,6 +100,12 @@ pub fn run(args: &PushArgs, session: &Session) -> anyhow::Result<()> {
         Err(DataError::Interrupted) => return Err(Interrupted.into()),
         other => other?,
     };
+    for name in &pushed.kept {
+        session.say(format!(
+            "note: {name} was not sent: the one at {} was written by hand, and stays; to have the export's, delete it there and push again",
+            pushed.url
+        ));
+    }
     let count = |how: Sent| pushed.files.iter().filter(|file| file.sent == how).count();
     session.say(format!(
         "{}: {} sent, {} in the storage already, {} unchanged, {} deleted; read back: every length and hash is right\ncommit    {}",

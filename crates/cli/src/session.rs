@@ -1,6 +1,7 @@
 //! What every command gets besides its own arguments, and how it speaks: people's text to stderr,
 //! data to stdout.
 
+use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -153,11 +154,15 @@ impl Session {
 
 /// Writes data to stdout. A closed pipe (`cuvee … | head`) is no error: it says that nobody reads
 /// any more, and so does the answer `false`.
-pub fn write_stdout(text: &str) -> std::io::Result<bool> {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+pub fn write_stdout(text: &str) -> io::Result<bool> {
+    stream_stdout(|out| out.write_all(text.as_bytes()))
+}
+
+/// The same of data that `write` makes piece by piece, so that it is never held as a whole.
+pub fn stream_stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<bool> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         other => other.map(|()| true),
     }
 }

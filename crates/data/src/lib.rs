@@ -94,8 +94,8 @@ pub use error::{DataError, Result};
 pub use format::Format;
 pub use hash::{sha256_hex, sha256_of};
 pub use hub::{
-    Push, Pushed, PushedFile, Sent, fetch_dataset, fetch_model, fetch_model_settings,
-    is_model_name, push_model,
+    Push, Pushed, PushedFile, Sent, check_destination, fetch_dataset, fetch_model,
+    fetch_model_settings, is_model_name, push_model,
 };
 pub use inspect::{Inspection, TokensAs, inspect, inspect_as};
 pub use prepare::request::{Prepare, PrepareOptions, PreparedPart};
@@ -122,6 +122,7 @@ pub use spec::{
 pub use token_type::TokenType;
 pub use tokenizer::{
     DecodeStream, END_OF_TEXT_TOKENS, Tokenizer, model_beginning_of_text, model_end_of_text,
+    named_beginning,
 };
 
 /// The examples of the README compile.

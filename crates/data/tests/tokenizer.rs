@@ -342,6 +342,27 @@ fn the_end_of_text_is_the_models_then_the_tokenizers_then_a_usual_one() {
 }
 
 #[test]
+fn a_text_begins_with_what_the_first_of_the_settings_says_and_null_is_nothing() {
+    let folder = folder_with(&["<begin>", "<start>"]);
+    let begins = || {
+        let tokenizer = Tokenizer::from_file(folder.path(), None).unwrap();
+        cuvee_data::model_beginning_of_text(folder.path(), &tokenizer).unwrap()
+    };
+    let write = |file: &str, json: &str| std::fs::write(folder.path().join(file), json).unwrap();
+    let named = || cuvee_data::named_beginning(folder.path());
+    assert_eq!((begins(), named()), (None, None));
+    write("special_tokens_map.json", r#"{"bos_token": {"content": "<start>"}}"#);
+    let start = begins();
+    assert!(start.is_some() && named() == Some(Some("<start>".to_owned())));
+    write("tokenizer_config.json", "{}");
+    assert_eq!(begins(), start);
+    write("tokenizer_config.json", r#"{"bos_token": "<begin>"}"#);
+    assert!(begins().is_some() && begins() != start);
+    write("tokenizer_config.json", r#"{"bos_token": null}"#);
+    assert_eq!((begins(), named()), (None, Some(None)));
+}
+
+#[test]
 fn ids_that_end_a_models_texts_are_read_all_of_them_or_refused() {
     let folder = tempfile::tempdir().unwrap();
     let write = |file: &str, id: &str| {

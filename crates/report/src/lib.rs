@@ -28,7 +28,7 @@ mod windows;
 
 pub use error::{ReportError, Result};
 pub use interval::{Interval, interval};
-pub use metrics::{MetricsLog, read_evaluations, read_metrics};
+pub use metrics::{MetricsLog, read_evaluations, read_last_step, read_metrics};
 pub use number::{bytes, count, duration, thousands};
 pub use record::{
     CollapseRecord, EvalDomainRecord, EvalRecord, LearnedShares, PerDomain, RAW_SPLIT,

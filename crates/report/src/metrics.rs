@@ -8,7 +8,7 @@ use crate::append::AppendFile;
 use crate::error::{ReportError, Result};
 use crate::record::{EvalRecord, Record, StepRecord};
 use serde::Serialize;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -107,11 +107,12 @@ enum Line<'a> {
 /// # Errors
 /// The file cannot be read, or a line is not a record.
 pub fn read_metrics(path: &Path) -> Result<Vec<Record>> {
-    let text = fs::read(path).map_err(|source| ReportError::io("read", path, source))?;
-    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    let lines = text[..whole].split(|byte| *byte == b'\n').enumerate();
-    let whole = lines.filter(|(_, line)| !line.is_empty());
-    whole.map(|(index, line)| parse(path, index + 1, line)).collect()
+    let mut records = Vec::new();
+    lines(path, |number, line| {
+        records.push(parse(path, number, line)?);
+        Ok(())
+    })?;
+    Ok(records)
 }
 
 /// The evaluations of a log, in order: as [`read_metrics`], without making anything of the steps,
@@ -120,24 +121,54 @@ pub fn read_metrics(path: &Path) -> Result<Vec<Record>> {
 /// # Errors
 /// The file cannot be read, or a line that is not a step's is not a record.
 pub fn read_evaluations(path: &Path) -> Result<Vec<EvalRecord>> {
+    let mut found = Vec::new();
+    lines(path, |number, line| {
+        // Keys in another order, as other programs may write them, tell a step later.
+        if !line.starts_with(STEP)
+            && let Record::Eval(eval) = parse(path, number, line)?
+        {
+            found.push(eval);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// The last step of a log that is none after `most`. Holds one record at a time.
+///
+/// # Errors
+/// As [`read_metrics`].
+pub fn read_last_step(path: &Path, most: u64) -> Result<Option<StepRecord>> {
+    let mut last = None;
+    lines(path, |number, line| {
+        if let Record::Step(step) = parse(path, number, line)?
+            && step.step <= most
+        {
+            last = Some(step);
+        }
+        Ok(())
+    })?;
+    Ok(last)
+}
+
+/// Hands each line that is whole and not empty to `each`, with its number. Holds one at a time.
+///
+/// # Errors
+/// The file cannot be read; those of `each`.
+fn lines(path: &Path, mut each: impl FnMut(usize, &[u8]) -> Result<()>) -> Result<()> {
     let failed = |source| ReportError::io("read", path, source);
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
-    let (mut found, mut line, mut number) = (Vec::new(), Vec::new(), 0);
+    let (mut line, mut number) = (Vec::new(), 0);
     loop {
         line.clear();
         file.read_until(b'\n', &mut line).map_err(failed)?;
         number += 1;
         // The last line may still be written.
         if line.pop_if(|end| *end == b'\n').is_none() {
-            return Ok(found);
+            return Ok(());
         }
-        if line.is_empty() || line.starts_with(STEP) {
-            continue;
-        }
-        match parse(path, number, &line)? {
-            Record::Eval(eval) => found.push(eval),
-            // Keys in another order, as other programs may write them.
-            Record::Step(_) => {}
+        if !line.is_empty() {
+            each(number, &line)?;
         }
     }
 }
@@ -157,6 +188,7 @@ fn parse(path: &Path, line: usize, text: &[u8]) -> Result<Record> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::fs;
 
     fn step(step: u64) -> StepRecord {
         let loss = 4.0 / step as f64;
@@ -285,6 +317,23 @@ mod tests {
         fs::write(&path, b"").unwrap();
         assert_eq!(read_evaluations(&path).unwrap(), []);
         assert!(read_evaluations(&dir.path().join("none.jsonl")).is_err());
+    }
+
+    #[test]
+    fn the_last_step_is_that_of_the_whole_log_up_to_a_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut log = MetricsLog::create(&path).unwrap();
+        log.eval(&eval(0)).unwrap();
+        assert_eq!(read_last_step(&path, 9).unwrap(), None);
+        for at in 1..=3 {
+            log.step(&step(at)).unwrap();
+            log.eval(&eval(at)).unwrap();
+        }
+        for (most, expected) in [(0, None), (2, Some(step(2))), (9, Some(step(3)))] {
+            assert_eq!(read_last_step(&path, most).unwrap(), expected);
+        }
+        assert!(read_last_step(&dir.path().join("none.jsonl"), 9).is_err());
     }
 
     #[test]

@@ -271,6 +271,20 @@ pub enum TrainError {
     #[error("{0}")]
     NonFinite(Box<NonFinite>),
 
+    /// A logit that is NaN or infinite where a text is to go on: the model is broken.
+    #[error(
+        "after {} of a text: expected finite logits, found {value} for id {id}\nhint: the model diverged, or its weights are damaged: take an earlier checkpoint, or download it again",
+        counted(*tokens, "token")
+    )]
+    NonFiniteLogit {
+        /// Tokens of the text that it goes on from.
+        tokens: usize,
+        /// The first id whose logit is not finite.
+        id: usize,
+        /// The logit.
+        value: f32,
+    },
+
     /// A parameter that backward did not reach: an operation without a gradient is in its way.
     #[error(
         "backward gave no gradient for `{name}`: expected one for every parameter\nhint: this is a defect of the engine; please report it"

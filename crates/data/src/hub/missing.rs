@@ -58,8 +58,17 @@ impl Snapshot {
 
 /// See the feature `hub`: without it, an error that says so.
 pub fn push_model(push: &Push, _progress: &dyn Progress) -> Result<Pushed> {
+    refuse_push(push.repository)
+}
+
+/// See the feature `hub`: without it, an error that says so.
+pub fn check_destination(repository: &str, _branch: Option<&str>) -> Result<()> {
+    refuse_push(repository)
+}
+
+fn refuse_push<T>(repository: &str) -> Result<T> {
     Err(DataError::MissingFeature {
-        what: format!("a push to `{}`", push.repository),
+        what: format!("a push to `{repository}`"),
         feature: "hub",
         hint: "build cuvee with the feature (`cargo build --release` has it)",
     })

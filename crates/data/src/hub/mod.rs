@@ -300,6 +300,14 @@ pub fn push_model(push: &Push, progress: &dyn Progress) -> Result<Pushed> {
     push::push_model(push, progress)
 }
 
+/// Checks where a push goes: the name of a model with its owner, and that of a branch. Asks nobody.
+///
+/// # Errors
+/// One of them is no such name.
+pub fn check_destination(repository: &str, branch: Option<&str>) -> Result<()> {
+    push::destination(repository, branch).map(drop)
+}
+
 /// Could `text` be the name of a model on the Hub: `organisation/name`?
 pub fn is_model_name(text: &str) -> bool {
     text.contains('/') && is_repository(text)

@@ -56,8 +56,27 @@ const LFS: &str = "application/vnd.git-lfs+json";
 
 /// See [`push_model`](super::push_model).
 pub(super) fn push_model(push: &Push, progress: &dyn Progress) -> Result<Pushed> {
-    let repository = repository(push.repository)?;
-    push_with(&Settings::from_environment()?, repository, push, progress)
+    push_with(&Settings::from_environment()?, push, progress)
+}
+
+/// Where a push goes: the repository and the branch of these names.
+///
+/// # Errors
+/// One of them is none.
+pub(super) fn destination<'a>(
+    name: &str,
+    branch: Option<&'a str>,
+) -> Result<(Repository, &'a str)> {
+    let (repository, branch) = (repository(name)?, branch.unwrap_or(BRANCH));
+    match is_inside(branch) {
+        true => Ok((repository, branch)),
+        false => Err(DataError::Spec {
+            key: "--branch".to_owned(),
+            expected: "the name of a branch".to_owned(),
+            found: format!("{branch:?}"),
+            hint: "leave it out for `main`".to_owned(),
+        }),
+    }
 }
 
 /// The repository of a name that has an owner.
@@ -78,19 +97,10 @@ fn repository(name: &str) -> Result<Repository> {
 
 pub(super) fn push_with(
     settings: &Settings,
-    repository: Repository,
     push: &Push,
     progress: &dyn Progress,
 ) -> Result<Pushed> {
-    let branch = push.branch.unwrap_or(BRANCH);
-    if !is_inside(branch) {
-        return Err(DataError::Spec {
-            key: "--branch".to_owned(),
-            expected: "the name of a branch".to_owned(),
-            found: format!("{branch:?}"),
-            hint: "leave it out for `main`".to_owned(),
-        });
-    }
+    let (repository, branch) = destination(push.repository, push.branch)?;
     if settings.offline {
         return Err(repository.error(
             "expected a network, found HF_HUB_OFFLINE set".to_owned(),
@@ -116,7 +126,7 @@ pub(super) fn push_with(
             storage.map_err(|_| Failure::refused("cannot set up the network", "run again"))?;
         Ok(Pusher { client, storage, branch, push, progress })
     });
-    pusher.and_then(|pusher| pusher.push(&files)).map_err(|failure| match failure {
+    pusher.and_then(|pusher| pusher.push(files)).map_err(|failure| match failure {
         Failure::Unreachable(message) => repository.error(
             format!("it cannot be reached ({message})"),
             "run the same command again: files that have arrived are not sent again".to_owned(),
@@ -249,7 +259,7 @@ struct Pusher<'a> {
 }
 
 impl Pusher<'_> {
-    fn push(&self, files: &[Local]) -> Answer<Pushed> {
+    fn push(&self, mut files: Vec<Local>) -> Answer<Pushed> {
         self.make_repository()?;
         let head = self.head()?;
         let there: BTreeMap<String, RepoEntry> = match &head {
@@ -259,6 +269,8 @@ impl Pusher<'_> {
                 entries.map(|entry| (entry.path.clone(), entry)).collect()
             }
         };
+        let kept = self.kept(&files, &there, head.as_deref())?;
+        files.retain(|file| Some(&file.path) != kept.as_ref());
         let is_there = |file: &Local| there.get(&file.path).is_some_and(|entry| file.is(entry));
         let send: Vec<&Local> = files.iter().filter(|file| !is_there(file)).collect();
         let deleted: Vec<String> = there
@@ -278,7 +290,7 @@ impl Pusher<'_> {
             (true, Some(head)) => head,
             (_, head) => self.commit(&send, &is_large, &deleted, head.as_deref())?,
         };
-        self.check(&commit, files, &deleted)?;
+        self.check(&commit, &files, &deleted)?;
         let pushed = |file: &Local| PushedFile {
             path: file.path.clone(),
             size: file.size,
@@ -289,7 +301,42 @@ impl Pusher<'_> {
             BRANCH => self.client.page_of_it(),
             branch => format!("{}/tree/{branch}", self.client.page_of_it()),
         };
-        Ok(Pushed { commit, url, files: files.iter().map(pushed).collect(), deleted })
+        let (files, kept) = (files.iter().map(pushed).collect(), kept.into_iter().collect());
+        Ok(Pushed { commit, url, files, deleted, kept })
+    }
+
+    /// The file that gives way, where somebody wrote what the branch has there.
+    fn kept(
+        &self,
+        files: &[Local],
+        there: &BTreeMap<String, RepoEntry>,
+        head: Option<&str>,
+    ) -> Answer<Option<String>> {
+        let Some((path, is_nobodys)) = self.push.gives_way else { return Ok(None) };
+        let ours = files.iter().find(|file| file.path == path);
+        let (Some(head), Some(ours), Some(entry)) = (head, ours, there.get(path)) else {
+            return Ok(None);
+        };
+        let gives_way = !ours.is(entry) && !is_nobodys(&self.content(head, entry)?);
+        Ok(gives_way.then(|| path.to_owned()))
+    }
+
+    /// The bytes of a file of a commit, held.
+    fn content(&self, commit: &str, entry: &RepoEntry) -> Answer<Vec<u8>> {
+        let RepoEntry { path, .. } = entry;
+        let id = self.client.repository.id();
+        let address = self.at(&format!("{id}/resolve/{commit}/{}", encoded(path)))?;
+        let answer = self.ask(|| self.client.http.get(address.clone()))?;
+        let answer = self.success(answer, &format!("read its {path}"))?;
+        let read = heedful(answer.bytes(), self.push.interrupted);
+        let bytes = self.client.runtime.block_on(read)?;
+        let bytes = bytes.map_err(|error| self.client.broken_off(error))?;
+        let mut hasher = entry.hasher();
+        hasher.update(&bytes);
+        hasher.check(entry).map_err(|message| {
+            Failure::refused(format!("{path}: {message}"), self.client.elsewhere())
+        })?;
+        Ok(bytes.into())
     }
 
     /// Makes the repository, where there is none, and the branch.

@@ -82,16 +82,16 @@ impl Place {
         let get =
             |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, v)| v.into());
         let settings = Settings::from_variables(get).unwrap();
-        let repository = Repository::new(RepoKind::Model, NAME, "REPO")?;
         let push = Push {
             repository: NAME,
             files: &self.files,
             private: self.private,
             branch: self.branch,
+            gives_way: Some(("README.md", |text| text.starts_with(b"made"))),
             message: "A model",
             interrupted: &self.interrupted,
         };
-        push_with(&settings, repository, &push, self)
+        push_with(&settings, &push, self)
     }
 
     fn local(&self) -> BTreeMap<String, Vec<u8>> {
@@ -212,6 +212,30 @@ fn weights_of_an_older_layout_do_not_stay_beside_the_new() {
 }
 
 #[test]
+fn a_card_that_somebody_wrote_on_the_hub_stays_where_it_is() {
+    let mut place = Place::new();
+    place.files.clear();
+    place.write("config.json", b"{}");
+    place.write("README.md", b"made anew");
+    for (there, kept) in [("made before", false), ("made anew", false), ("written", true)] {
+        // In Git and in the storage alike.
+        for file in [MirrorFile::small("README.md", there), MirrorFile::large("README.md", there)] {
+            place.mirror.model(NAME, &[file]);
+            let pushed = place.push().unwrap();
+            let expected = if kept { there } else { "made anew" };
+            assert_eq!(place.remote("main")["README.md"], expected.as_bytes());
+            assert_eq!(!pushed.kept.is_empty(), kept);
+            assert_eq!(pushed.files.iter().any(|file| file.path == "README.md"), !kept);
+        }
+    }
+    // Of the branch that is pushed to; one that cannot be read is not replaced.
+    place.branch = Some("next");
+    assert_eq!(place.push().unwrap().kept, ["README.md"]);
+    place.mirror.fault(Fault::WrongBytes);
+    assert!(place.refusal().contains("README.md: expected a content"));
+}
+
+#[test]
 fn another_branch_is_made_and_main_stays() {
     let mut place = Place::new();
     place.mirror.model(NAME, &[MirrorFile::small("notes.md", "mine")]);
@@ -296,11 +320,17 @@ fn without_a_network_a_token_or_an_owner_nothing_is_begun() {
         files: &[],
         private: false,
         branch: None,
+        gives_way: None,
         message: "",
         interrupted: &place.interrupted,
     };
-    let message = push_model(&none, &place).unwrap_err().to_string();
-    assert!(message.contains("OWNER/model"), "{message}");
+    for message in [push_model(&none, &place).err(), check_destination("model", None).err()] {
+        let message = message.unwrap().to_string();
+        assert!(message.contains("OWNER/model"), "{message}");
+    }
+    let message = check_destination(NAME, Some("../x")).unwrap_err().to_string();
+    assert!(message.contains("--branch: expected the name of a branch"), "{message}");
+    check_destination(NAME, None).unwrap();
     place.token = true;
     place.mirror.stop();
     assert!(place.refusal().contains("it cannot be reached"));

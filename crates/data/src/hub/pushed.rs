@@ -16,6 +16,9 @@ pub struct Push<'a> {
     pub private: bool,
     /// The branch that gets the commit; `None` for `main`.
     pub branch: Option<&'a str>,
+    /// The path of a file that never replaces what somebody wrote there, and what tells by a
+    /// file's bytes that nobody did.
+    pub gives_way: Option<(&'a str, fn(&[u8]) -> bool)>,
     /// What the commit says of itself.
     pub message: &'a str,
     /// Turns true where the push is to stop.
@@ -33,6 +36,8 @@ pub struct Pushed {
     pub files: Vec<PushedFile>,
     /// Files of the repository that were deleted: weights in a layout that is no more.
     pub deleted: Vec<String>,
+    /// Files that were not sent, since somebody wrote what the branch has there.
+    pub kept: Vec<String>,
 }
 
 /// A file on the Hub.

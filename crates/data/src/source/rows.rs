@@ -2,7 +2,8 @@
 //!
 //! In: files and folders. Out: [`TextRow`]s, each a name and files, whose documents are read one
 //! after another, whole. A file is a row. Of a folder, each file in it is a row, and each folder in
-//! it, with all files below. A folder called as a split (`val`, `test`) is no source: a row is
+//! it, with all files below. A row is called without its file's ending, unless something else there
+//! is called so too. A folder called as a split (`val`, `test`) is no source: a row is
 //! what lies in it, or what it lies in, and where there are several splits each source has a row
 //! for each. So Paloma's layout, `SOURCE/val/*.jsonl.gz`, gives a row a source, and so does
 //! `val/SOURCE/DOMAIN.jsonl.gz`. Descriptions (`README.md`) and other endings are passed over; no
@@ -79,27 +80,37 @@ pub fn text_rows(paths: &[String], text: &str) -> Result<Vec<TextRow>> {
 
 /// Files by the source that their labels, paths from the folder that was named, tell of.
 fn by_source(found: Vec<SourceFile>) -> Named {
-    let mut with_splits: BTreeMap<(String, String), Vec<SourceFile>> = BTreeMap::new();
+    // Of a source and a split the files of folders, and by its whole name each file by itself.
+    let mut with_splits: BTreeMap<(String, String), BTreeMap<Option<String>, Vec<SourceFile>>> =
+        BTreeMap::new();
     for file in found {
         let label = file.label.replace(std::path::MAIN_SEPARATOR, "/");
         let (folders, name) = label.rsplit_once('/').map_or((None, &*label), |(f, n)| (Some(f), n));
         let folders: Vec<&str> = folders.into_iter().flat_map(|path| path.split('/')).collect();
         let is_split = |folder: &&&str| names::canonical(folder).is_some();
         let before: Vec<&str> = folders.iter().take_while(is_split).copied().collect();
-        let source = folders.get(before.len()).map_or_else(|| stem(name), |of| (*of).to_owned());
+        let (source, whole) = match folders.get(before.len()) {
+            Some(folder) => ((*folder).to_owned(), None),
+            None => (stem(name), Some(name.to_owned())),
+        };
         let after = folders.iter().skip(before.len() + 1).take_while(is_split).copied();
         let split = before.iter().copied().chain(after).collect::<Vec<_>>().join("/");
-        with_splits.entry((source, split)).or_default().push(file);
+        let there = with_splits.entry((source, split)).or_default();
+        there.entry(whole).or_default().push(file);
     }
     let splits: BTreeSet<&String> = with_splits.keys().map(|(_, split)| split).collect();
     let several = splits.len() > 1;
-    let name = |(source, split): (String, String)| match several && !split.is_empty() {
+    let name = |source: String, split: &str| match several && !split.is_empty() {
         true => format!("{source}/{split}"),
         false => source,
     };
     let mut rows = Named::new();
-    for (key, files) in with_splits {
-        rows.entry(name(key)).or_default().extend(files);
+    for ((source, split), there) in with_splits {
+        let is_alone = there.len() == 1;
+        for (whole, files) in there {
+            let source = whole.filter(|_| !is_alone).unwrap_or_else(|| source.clone());
+            rows.entry(name(source, &split)).or_default().extend(files);
+        }
     }
     rows
 }
@@ -191,6 +202,15 @@ mod tests {
             ["c4/test", "c4/val", "ptb/val"]
         );
         assert_eq!(rows(&["val/a.jsonl", "test/a.jsonl"]), ["a/test", "a/val"]);
+        // Names that differ by their endings alone are two sources, and so are a file and a folder.
+        assert_eq!(
+            rows(&["web.jsonl", "web.txt", "web/a.jsonl", "ptb.jsonl"]),
+            ["ptb", "web", "web.jsonl", "web.txt"]
+        );
+        assert_eq!(
+            rows(&["val/web.txt", "val/web.jsonl", "test/web.jsonl"]),
+            ["web.jsonl/val", "web.txt/val", "web/test"]
+        );
         // Nothing is passed over for its split, descriptions are.
         assert_eq!(rows(&["train.jsonl", "valid.jsonl", "a.txt.gz/b.jsonl"]).len(), 3);
     }

@@ -70,8 +70,8 @@ impl EndOfText<'_> {
             }
         }
         for folder in &folders {
-            for name in SETTINGS.iter().filter_map(|name| named_by(&folder.join(name), "eos_token"))
-            {
+            let named = |name| named_by(&folder.join(name), "eos_token").flatten();
+            for name in SETTINGS.iter().filter_map(named) {
                 if let Some(found) = of_name(&name) {
                     return Ok(found);
                 }
@@ -128,9 +128,10 @@ pub fn model_end_of_text(folder: &Path) -> Result<Vec<u32>> {
 }
 
 /// The token that a tokenizer's settings call so, as `eos_token`: its text, or an object with it.
-pub(super) fn named_by(settings: &Path, called: &str) -> Option<String> {
+/// `Some(None)` where they have the key and no token for it, as null.
+pub(super) fn named_by(settings: &Path, called: &str) -> Option<Option<String>> {
     let token = object(settings)?.remove(called)?;
-    token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
+    Some(token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned))
 }
 
 /// A JSON object; nothing where there is none: what else lies there is not this module's business.

@@ -20,6 +20,11 @@ pub fn model_end_of_text(_folder: &Path) -> Result<Vec<u32>> {
     Ok(Vec::new())
 }
 
+/// See the feature `tokenizers`: nothing is read.
+pub fn named_beginning(_folder: &Path) -> Option<Option<String>> {
+    None
+}
+
 /// See the feature `tokenizers`.
 ///
 /// # Errors

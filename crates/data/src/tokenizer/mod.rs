@@ -42,7 +42,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use crate::error::{DataError, Result};
-pub use beginning::model_beginning_of_text;
+pub use beginning::{model_beginning_of_text, named_beginning};
 use choice::Library;
 pub use decode_stream::DecodeStream;
 pub(crate) use end_of_text::{END_OF_TEXT_FILES, EndOfText};

@@ -27,7 +27,7 @@ use cuvee_words::printable_path;
 use crate::engine::{Engine, EngineAverage, EngineParameters, EngineState};
 use crate::error::{Result, TrainError};
 use crate::hf::{self, SafetensorsFile, write_safetensors};
-use crate::model::{ModelConfig, names_and_shapes};
+use crate::model::ModelConfig;
 use crate::tensor::{Tensors, bytes, check_shapes};
 pub use fingerprint::DataFingerprint;
 pub use state::{RunState, load_state};
@@ -149,7 +149,7 @@ pub fn load_engine(folder: &Path, engine: &mut dyn Engine, updates: u64) -> Resu
 /// # Errors
 /// As [`load_engine`].
 pub fn load_average(folder: &Path, engine: &mut dyn Engine) -> Result<()> {
-    let average = open_average(folder, engine.model())?;
+    let average = hf::open_file(&folder.join(AVERAGE_FILE), engine.model())?;
     engine.load_average(&average)
 }
 
@@ -157,19 +157,13 @@ pub fn load_average(folder: &Path, engine: &mut dyn Engine) -> Result<()> {
 /// these are the average, as in the export of its run.
 ///
 /// # Errors
-/// A missing, unknown or misshapen tensor, by name; [`TrainError::Io`].
+/// A missing, unknown or misshapen tensor, by name; [`TrainError::Io`]. Of the numbers
+/// [`TrainError::NonFiniteWeight`].
 pub fn open_exported(folder: &Path, model: &ModelConfig) -> Result<Box<dyn Tensors>> {
     Ok(match has_average(folder) {
-        true => Box::new(open_average(folder, model)?),
+        true => Box::new(hf::open_file(&folder.join(AVERAGE_FILE), model)?),
         false => Box::new(hf::open_parameters(folder, model)?),
     })
-}
-
-fn open_average(folder: &Path, model: &ModelConfig) -> Result<SafetensorsFile> {
-    let average = SafetensorsFile::open(&folder.join(AVERAGE_FILE))?;
-    let place = printable_path(average.path());
-    check_shapes(&names_and_shapes(&model.parameter_list()), &average.list(), &place)?;
-    Ok(average)
 }
 
 /// Whether `folder` is a checkpoint that holds an average of the weights beside them.
@@ -207,5 +201,26 @@ mod tests {
         let now = (other.parameters().unwrap(), other.optimizer_state().unwrap());
         assert_eq!(now.0, saved.parameters().unwrap());
         assert_eq!((now.1.updates, &now.1.tensors), (3, &state.tensors));
+    }
+
+    #[test]
+    fn weights_that_are_handed_on_are_finite_averages_too() {
+        let (folder, model) = (tempfile::tempdir().unwrap(), ModelConfig::small());
+        let mut tensors = crate::model::initial_parameters(&model, 1);
+        let name = tensors[2].name.clone();
+        tensors[2].data[1] = f32::NAN;
+        let refused = |file: &str| {
+            let path = folder.path().join(file);
+            write_safetensors(&path, &tensors).unwrap();
+            let opened = open_exported(folder.path(), &model).unwrap();
+            let error = opened.held().unwrap_err().to_string();
+            assert!(error.contains(file) && error.contains(&name), "{error}");
+        };
+        refused("model.safetensors");
+        fs::write(folder.path().join(state::FILE), "{}").unwrap();
+        refused(AVERAGE_FILE);
+        let engine = build_engine(&model, &TrainSpec::default(), Default::default(), 1);
+        let error = load_average(folder.path(), engine.unwrap().as_mut()).unwrap_err();
+        assert!(matches!(error, TrainError::NonFiniteWeight { .. }), "{error}");
     }
 }

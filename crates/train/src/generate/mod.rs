@@ -134,15 +134,16 @@ impl Text {
     /// Takes the next token, and says why the text is over, if it is.
     ///
     /// # Errors
-    /// [`TrainError::NonFinite`] for a logit that is no number: the model is broken.
+    /// [`TrainError::NonFiniteLogit`]: the model is broken.
     fn extend(
         &mut self,
         mut logits: Vec<f32>,
         limits: &Limits,
         sampler: &Sampler,
     ) -> Result<Option<Ended>> {
-        if let Some(bad) = logits.iter().find(|logit| !logit.is_finite()) {
-            return Err(TrainError::non_finite("a logit", f64::from(*bad), None, None));
+        if let Some(id) = logits.iter().position(|logit| !logit.is_finite()) {
+            let (tokens, value) = (self.tokens.len(), logits[id]);
+            return Err(TrainError::NonFiniteLogit { tokens, id, value });
         }
         let raw = logits.clone();
         limits.mask(&mut logits);
@@ -167,7 +168,7 @@ impl Text {
 /// that is over.
 ///
 /// # Errors
-/// Those of [`Engine::next_logits_of`]; [`TrainError::NonFinite`] for a logit that is no number.
+/// Those of [`Engine::next_logits_of`]; [`TrainError::NonFiniteLogit`].
 pub fn generate_all(
     engine: &mut dyn Engine,
     prompts: &[Vec<u32>],
@@ -322,6 +323,19 @@ mod tests {
             assert!(short.len() < 200 && !short.contains(&end), "{short:?}");
         }
     }
+
+    #[test]
+    fn a_model_whose_logits_are_no_numbers_is_named_and_not_its_training() {
+        let mut text = Text::new(0, &[3, 1], 6);
+        let logits = vec![0.5, f32::NEG_INFINITY, f32::NAN];
+        let sampler = sampler(SamplingSpec::default());
+        let error = text.extend(logits, &Limits::of_length(3), &sampler).unwrap_err().to_string();
+        assert!(error.starts_with("after 2 tokens of a text: expected finite"), "{error}");
+        assert!(error.contains("found -inf for id 1"), "{error}");
+        assert!(error.contains("\nhint: ") && error.contains("earlier checkpoint"), "{error}");
+        assert!(!error.contains("train.") && !error.contains("update"), "{error}");
+    }
+
     #[test]
     fn a_text_is_the_same_whatever_is_made_beside_it() {
         let sampler = sampler(SamplingSpec {

@@ -173,12 +173,11 @@ fn write_files<T: Tensors + ?Sized>(
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": model.max_context,
         "clean_up_tokenization_spaces": false,
+        // Null where none does: what has no such key begins with what its class thinks fit.
+        "bos_token": inherited.begin(tokens(&json)),
         "eos_token": end_of_text,
         "pad_token": ids.pad.as_u64().and_then(|id| token_text(&json, id)).unwrap_or(end_of_text),
     });
-    if let Some(begin) = inherited.begin().and_then(|id| token_text(&json, id)) {
-        settings["bos_token"] = begin.into();
-    }
     if !inherited.chat_template().is_null() {
         settings["chat_template"] = inherited.chat_template().clone();
     }
@@ -238,16 +237,18 @@ fn write_weights<T: Tensors + ?Sized>(
 
 /// The text of an id, for `tokenizer_config.json`.
 fn token_text(tokenizer: &Value, id: u64) -> Option<&str> {
+    Some(tokens(tokenizer).find(|token| token.1 == id)?.0)
+}
+
+/// The tokens of a tokenizer, text and id, those that were added to its vocabulary first.
+fn tokens(tokenizer: &Value) -> impl Iterator<Item = (&str, u64)> {
     let added = tokenizer["added_tokens"].as_array().into_iter().flatten();
-    let added = added
-        .filter(|token| token["id"].as_u64() == Some(id))
-        .find_map(|token| token["content"].as_str());
-    added.or_else(|| match &tokenizer["model"]["vocab"] {
-        // Unigram: [token, score] pairs in the order of their ids.
-        Value::Array(pairs) => pairs.get(usize::try_from(id).ok()?)?.get(0)?.as_str(),
-        vocab => {
-            let mut tokens = vocab.as_object()?.iter();
-            Some(tokens.find(|(_, value)| value.as_u64() == Some(id))?.0.as_str())
-        }
-    })
+    let added = added.filter_map(|token| Some((token["content"].as_str()?, token["id"].as_u64()?)));
+    let vocabulary = &tokenizer["model"]["vocab"];
+    // Unigram: [token, score] pairs in the order of their ids.
+    let pairs = vocabulary.as_array().into_iter().flatten().zip(0u64..);
+    let pairs = pairs.filter_map(|(pair, id)| Some((pair.get(0)?.as_str()?, id)));
+    let named = vocabulary.as_object().into_iter().flatten();
+    let named = named.filter_map(|(text, id)| Some((text.as_str(), id.as_u64()?)));
+    added.chain(pairs).chain(named)
 }

@@ -135,6 +135,20 @@ pub fn open_parameters(dir: &Path, model: &ModelConfig) -> Result<Weights> {
     }
 }
 
+/// The parameters of `model` from one file, where they have the model's names and nothing else has
+/// a place; their numbers are checked as those of [`open_parameters`].
+///
+/// # Errors
+/// Those of [`SafetensorsFile::open`]; [`TrainError::MissingTensor`],
+/// [`TrainError::UnknownTensor`], [`TrainError::TensorShape`].
+pub(crate) fn open_file(path: &Path, model: &ModelConfig) -> Result<Weights> {
+    let file = SafetensorsFile::open(path)?;
+    let list = names_and_shapes(&model.parameter_list());
+    let order = check_shapes(&list, &file.list(), &printable_path(path))?;
+    let places = order.into_iter().map(|at| (0, at)).collect();
+    Ok(Weights { files: vec![file], list, places })
+}
+
 /// The parameters a run starts from: those of [`open_parameters`], once it is sure that they mean
 /// what the run's ids mean. A `dir/tokenizer.json` must be `tokenizer`, the one the run's data is
 /// made with; where there is none, nobody can tell.

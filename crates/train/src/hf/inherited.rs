@@ -19,6 +19,10 @@ pub struct Inherited {
     /// `bos_token_id` and `pad_token_id`, null where the model has none.
     begin: Value,
     pad: Value,
+    /// The token that the tokenizer's settings begin texts with; `Some(None)` where they say that
+    /// none does, `None` where they say nothing. The ids are no evidence of it: models that begin
+    /// no text with a token, as Qwen's, have a `bos_token_id` all the same.
+    begin_token: Option<Option<String>>,
     /// `generation_config.json`.
     generation: Map<String, Value>,
     /// The chat template of `tokenizer_config.json`, else what `chat_template.jinja` holds.
@@ -58,7 +62,8 @@ impl Inherited {
         }
         let ends = cuvee_data::model_end_of_text(dir)?;
         let (begin, pad) = (id("bos_token_id"), id("pad_token_id"));
-        Ok(Self { ends, begin, pad, generation, chat_template })
+        let begin_token = cuvee_data::named_beginning(dir);
+        Ok(Self { ends, begin, pad, begin_token, generation, chat_template })
     }
 
     /// The same for another vocabulary: ids are those of the same tokens there, and what names a
@@ -117,9 +122,17 @@ impl Inherited {
         Value::Object(settings)
     }
 
-    /// The id that begins a text.
-    pub(super) fn begin(&self) -> Option<u64> {
-        self.begin.as_u64()
+    /// The token that begins a text, of those of `tokens` (text and id): the one that the
+    /// tokenizer's settings name, or where these are silent, that of the id.
+    pub(super) fn begin<'a>(
+        &self,
+        mut tokens: impl Iterator<Item = (&'a str, u64)>,
+    ) -> Option<&'a str> {
+        let begins = |(text, id): &(&str, u64)| match &self.begin_token {
+            Some(said) => said.as_deref() == Some(*text),
+            None => self.begin.as_u64() == Some(*id),
+        };
+        Some(tokens.find(begins)?.0)
     }
 
     /// The chat template, or null.

@@ -36,6 +36,7 @@ pub use export::{
     CARD, CARD_MARK, ExportOptions, ExportTokenizer, Exported, is_written_here, write_export,
     write_export_files,
 };
+pub(crate) use import::open_file;
 pub use import::{Weights, open_initial, open_parameters, resolve_model, weights_sha256};
 pub use inherited::Inherited;
 pub use resized::{Resized, open_resized, vocabulary_rows};

@@ -561,6 +561,24 @@ fn what_a_pretrained_model_says_of_its_texts_is_exported_again() {
         (&tokens["pad_token"], &tokens["chat_template"]),
         (&json!("<pad>"), &json!("{{ x }}"))
     );
+    // What the tokenizer's settings say goes before the id: another token, or that there is none.
+    for (said, expected) in [
+        (json!("<turn>"), json!("<turn>")),
+        (json!({"content": "</s>"}), json!("</s>")),
+        (Value::Null, Value::Null),
+        (json!("<gone>"), Value::Null),
+    ] {
+        let settings = json!({"chat_template": "{{ x }}", "bos_token": said}).to_string();
+        fs::write(init.join("tokenizer_config.json"), settings).unwrap();
+        let [config, _, tokens] = write(2, &tokenizer);
+        assert_eq!(
+            (tokens.get("bos_token"), &config["bos_token_id"]),
+            (Some(&expected), &json!(1))
+        );
+        // An export of the export begins as it does.
+        let begins = cuvee_data::named_beginning(&export);
+        assert_eq!(begins, Some(expected.as_str().map(str::to_owned)));
+    }
     // The export is read as the model was; documents that ended otherwise come first.
     assert_eq!(cuvee_data::model_end_of_text(&export).unwrap(), [2, 7]);
     write(31, &tokenizer);
@@ -983,10 +1001,12 @@ fn another_vocabulary_keeps_the_rows_of_its_tokens_and_begins_others_with_the_me
     fs::write(init.join("generation_config.json"), settings.to_string()).unwrap();
     fs::write(init.join("config.json"), json!({"vocab_size": 32}).to_string()).unwrap();
     fs::write(init.join("chat_template.jinja"), "{{ b }}").unwrap();
+    fs::write(init.join("tokenizer_config.json"), "{}").unwrap();
     let inherited = Inherited::read(&init).unwrap();
     assert_eq!(inherited.chat_template(), "{{ b }}");
     let inherited = inherited.translated(&rows);
-    assert_eq!((inherited.ends(), inherited.begin()), (&[3][..], Some(0)));
+    let begins = inherited.begin([("<end>", 3), ("b", 0)].into_iter());
+    assert_eq!((inherited.ends(), begins), (&[3][..], Some("b")));
     assert!(inherited.chat_template().is_null(), "it may name a token that is gone");
     let generation = inherited.generation(&inherited.ids(3));
     assert_eq!((&generation["temperature"], &generation["bos_token_id"]), (&json!(0.5), &json!(0)));

@@ -61,6 +61,53 @@ fn a_question_is_the_same_in_every_format() {
 }
 
 #[test]
+fn contexts_may_be_the_choices_and_the_harness_found_which_is_right() {
+    let line = |target: &str, more: &str| {
+        let arguments = r#"{"gen_args_0": {"arg_0": "The cup", "arg_1": " is big."}, "gen_args_1": {"arg_0": "The box", "arg_1": " is big."}}"#;
+        format!(r#"{{"target": {target}, "arguments": {arguments}{more}}}"#)
+    };
+    let found = |first: &str, second: &str, acc: &str| {
+        format!(r#", "filtered_resps": [[{first}, "False"], [{second}, "False"]], "acc": {acc}"#)
+    };
+    let spelled = r#""is big.""#;
+    for (target, more, gold) in [
+        ("1", String::new(), 1),
+        (r#""0""#, String::new(), 0),
+        (spelled, found("\"-9.5\"", "\"-7.25\"", "1.0"), 1),
+        (spelled, found("\"-9.5\"", "\"-7.25\"", "0.0"), 0),
+        // The first of equals is the harness's choice.
+        (spelled, found("-7.25", "-7.25", "0"), 1),
+    ] {
+        let item = read_text("x.jsonl", &line(target, &more)).unwrap().remove(0);
+        let expected = [("The cup", " is big.", "is big."), ("The box", " is big.", "is big.")];
+        assert_eq!((answers(&item), &item.gold[..]), (expected.to_vec(), &[gold][..]), "{more}");
+    }
+    let error = read_text("x.jsonl", &line(spelled, "")).unwrap_err().to_string();
+    assert!(error.contains("`target`: expected the place of the right context"), "{error}");
+    assert!(error.contains("found \"is big.\"") && error.contains("hint: "), "{error}");
+}
+
+#[test]
+fn requests_without_their_context_are_no_choices() {
+    let read = |more: &str, requests: &[[&str; 2]]| {
+        let requests = serde_json::to_string(requests).unwrap();
+        let line = format!(r#"{{"target": 1, "arguments": {requests}{more}}}"#);
+        let item = read_text("x.jsonl", &line).unwrap().remove(0);
+        item.answers.iter().map(|a| (a.context.clone(), a.continuation.clone())).collect::<Vec<_>>()
+    };
+    let twice = [["Q:", " a"], ["Q:", " b"], ["", " a"], ["", " b"]];
+    assert_eq!(read("", &twice), [("Q:".to_owned(), " a".to_owned()), ("Q:".into(), " b".into())]);
+    // Where no request has a context, or the contexts are the choices, the metric's name tells.
+    let bare = [["", " a"], ["", " b"], ["", " a"], ["", " b"]];
+    let contexts = [["A", " x"], ["B", " x"], ["", " A"], ["", " B"]];
+    for requests in [bare, contexts] {
+        assert_eq!(read(r#", "acc_mutual_info": 1.0"#, &requests).len(), 2);
+        assert_eq!(read("", &requests).len(), 4);
+    }
+    assert_eq!(read("", &[["Q:", " a"], ["Q:", " b"], ["", " c"]]).len(), 3);
+}
+
+#[test]
 fn what_is_wrong_is_said_with_line_and_key() {
     let good = r#"{"context": "a", "choices": ["b", "c"], "gold": 0}"#;
     for (line, said) in [
@@ -116,6 +163,15 @@ fn what_is_wrong_is_said_with_line_and_key() {
         (
             r#"{"target": "x", "arguments": [["a", " b"], ["a", " c"]]}"#.to_owned(),
             "`target`: expected the place of the right choice, or its text",
+        ),
+        (
+            r#"{"target": -1, "arguments": [["a", " b"], ["a", " c"]]}"#.to_owned(),
+            "line 1: `target`: expected the place of the right choice, or its text, found -1",
+        ),
+        (r#"{"target": 1.0, "arguments": [["a", " b"], ["a", " c"]]}"#.to_owned(), "found 1.0"),
+        (
+            r#"{"target": 2, "arguments": [["a", " b"], ["a", " c"]]}"#.to_owned(),
+            "`target`: expected 0 to 1, a place among the choices, found 2",
         ),
         (r#"{"target": "x", "arguments": [["a"]]}"#.to_owned(), "--text"),
         (
