@@ -8,7 +8,7 @@ use cuvee_mixer::ObservationRequest;
 use cuvee_train::{DeviceSpec, EngineKind, ModelConfig, Precision, hf};
 
 use crate::config::{Change, Config, ConfigError};
-use crate::plan::Plan;
+use crate::plan::{Plan, Remark};
 use crate::prepare;
 use crate::session::Session;
 
@@ -39,7 +39,7 @@ pub struct ArmPlan {
     /// Tokens of a run.
     pub tokens: u64,
     /// What its plan remarks on, for people.
-    pub remarks: Vec<String>,
+    pub remarks: Vec<Remark>,
     /// sha256 of the weights that its runs start from, where they start from a model.
     pub init_sha256: Option<String>,
     /// Bytes of the optimizer's state.
