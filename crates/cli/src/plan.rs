@@ -315,7 +315,12 @@ impl Plan {
         all
     }
 
-    /// Floating-point operations of forward and backward over the run.
+    /// Floating-point operations of the whole run.
+    pub fn flops(&self) -> f64 {
+        self.model_flops() + self.optimizer_flops()
+    }
+
+    /// Those of forward and backward.
     fn model_flops(&self) -> f64 {
         self.model.flops_per_token(self.run.train.context) as f64 * self.tokens() as f64
     }
@@ -390,7 +395,7 @@ impl Plan {
             threads: self.run.train.thread_count(),
             init_sha256: self.init_sha256.as_deref(),
             parameters: self.model.parameters(),
-            flops: self.model_flops() + self.optimizer_flops(),
+            flops: self.flops(),
             optimizer: &self.run.train.optimizer,
             optimizer_bytes: self.optimizer.bytes,
             lr: peak_learning_rate(&self.run.train, &self.model),

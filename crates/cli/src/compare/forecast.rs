@@ -12,7 +12,7 @@ use super::design::Design;
 use super::verdict;
 use crate::plan::Remark;
 use crate::session::Session;
-use crate::sweep::{ArmPlan, Cost, Sharing, engine_name};
+use crate::sweep::{ArmPlan, Cost, Sharing, StepTime, StepTimes, engine_name};
 
 /// What is forecast.
 pub struct Forecast<'a> {
@@ -24,6 +24,8 @@ pub struct Forecast<'a> {
     sharing: Sharing,
     /// The folder of the comparison.
     folder: &'a Path,
+    /// How long a step of each arm takes, where that is to be said.
+    times: Option<StepTimes>,
     /// What the runs without a result cost.
     pub cost: Cost,
 }
@@ -39,8 +41,20 @@ impl<'a> Forecast<'a> {
         device: DeviceSpec,
     ) -> Self {
         let sweep = design.sweep(plans, folder, corpus, device);
-        let cost = Cost::new(&sweep, &design.runs(), design.baseline, sharing);
-        Self { design, plans, sharing, folder, cost }
+        let cost = Cost::new(&sweep, &design.runs(), None);
+        Self { design, plans, sharing, folder, times: None, cost }
+    }
+
+    /// With the time that the runs take: times steps of the kinds of arms that the baseline's do
+    /// not tell of.
+    ///
+    /// # Errors
+    /// A step that cannot be made.
+    pub fn timed(self, corpus: &Corpus, device: DeviceSpec) -> anyhow::Result<Self> {
+        let sweep = self.design.sweep(self.plans, self.folder, corpus, device);
+        let times = StepTimes::measure(&sweep, self.design.baseline, self.sharing)?;
+        let cost = Cost::new(&sweep, &self.design.runs(), times.as_ref());
+        Ok(Self { times, cost, ..self })
     }
 
     /// What is going to be done, in words.
@@ -85,6 +99,26 @@ impl<'a> Forecast<'a> {
         text
     }
 
+    /// How long a step of each arm takes, in a line, where they differ.
+    fn step_times(&self) -> String {
+        let Some(times) = &self.times else { return String::new() };
+        let mut found: Vec<(StepTime, Vec<&str>)> = Vec::new();
+        for (arm, time) in self.design.arms.iter().zip(&times.arms) {
+            match found.iter_mut().find(|(other, _)| other == time) {
+                Some((_, names)) => names.push(&arm.name),
+                None => found.push((*time, vec![&arm.name])),
+            }
+        }
+        if found.len() == 1 {
+            return String::new();
+        }
+        let each = found.iter().map(|(time, names)| {
+            let how = if time.timed { "" } else { " by its FLOPs" };
+            format!("{:.2} ms{how} in {}", 1e3 * time.seconds, names.join(", "))
+        });
+        format!("a step takes {}\n", each.collect::<Vec<_>>().join("; "))
+    }
+
     /// What deserves a second thought before the runs are made; the baseline's repetition has no
     /// more to say than the baseline.
     fn remarks(&self) -> Vec<String> {
@@ -125,6 +159,9 @@ impl<'a> Forecast<'a> {
             "jobs": self.sharing.jobs,
             "threads": self.sharing.threads,
             "seconds": self.cost.seconds,
+            "seconds_per_step": self.times.as_ref().map(|times| {
+                times.arms.iter().map(|time| time.seconds).collect::<Vec<_>>()
+            }),
             "bytes": self.cost.bytes,
             "resolution_in_standard_deviations": table.iter().map(row).collect::<Vec<_>>(),
             "pilot": pilot.map(|pilot| scatter(&pilot).into_iter().map(|(name, s)| {
@@ -152,6 +189,7 @@ impl<'a> Forecast<'a> {
             )),
             cuvee_report::bytes(cost.bytes),
         );
+        text.push_str(&self.step_times());
         self.remarks().iter().for_each(|line| text.push_str(&format!("{line}\n")));
         text.push_str(&format!(
             "\nWhat a number of seeds resolves, in units of s, the standard deviation over seeds of an\narm's difference to `{}` (α = {}, four of five comparisons):\n\n  seeds   detectable, 1 arm   the same, {} corrected   margin that shows equivalence\n",

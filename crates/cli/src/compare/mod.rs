@@ -199,7 +199,7 @@ pub fn of_config(
     if args.plan {
         let sharing = Sharing::choose(&design.timed_config(), &corpus, device, wanted, true)?;
         let forecast = Forecast::new(&design, &plans, sharing, &folder, &corpus, device);
-        forecast.print(args.pilot.as_deref(), session)?;
+        forecast.timed(&corpus, device)?.print(args.pilot.as_deref(), session)?;
         return Ok(None);
     }
     if !args.collect {

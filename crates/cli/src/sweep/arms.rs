@@ -44,6 +44,8 @@ pub struct ArmPlan {
     pub init_sha256: Option<String>,
     /// Bytes of the optimizer's state.
     pub optimizer_bytes: u64,
+    /// Floating-point operations of a run.
+    pub flops: f64,
 }
 
 /// One run.
@@ -168,6 +170,7 @@ pub fn resolve(
             steps: plan.run.steps,
             tokens: plan.tokens(),
             optimizer_bytes: plan.optimizer.bytes,
+            flops: plan.flops(),
             remarks: plan.remarks(true),
             model: plan.model,
         });
@@ -237,7 +240,7 @@ fn in_arm(name: &str, error: anyhow::Error) -> anyhow::Error {
 }
 
 /// Tokens of a split's windows, at most `sequences` a domain: what an evaluation costs.
-pub(super) fn window_tokens(
+pub fn window_tokens(
     domains: &[Domain],
     split: Split,
     sequences: usize,
