@@ -260,7 +260,8 @@ fn register(
     device: DeviceSpec,
     session: &Session,
 ) -> anyhow::Result<Registration> {
-    let data = DataFingerprint::of(&corpus.domains);
+    let by_document = design.arms.iter().any(|arm| arm.config.train.by_document());
+    let data = DataFingerprint::of(&corpus.domains, by_document);
     let now = Declared::of(design, plans, data, device)?;
     Registration::open(folder, now, &session.interrupted)
 }

@@ -353,6 +353,7 @@ fn declare(
     };
     let train = &design.proxy.train;
     let confirm = design.seed.wrapping_add(CONFIRM_SEEDS);
+    let by_document = train.by_document() || design.target.train.by_document();
     Ok(Declared {
         version: VERSION,
         cuvee: env!("CARGO_PKG_VERSION").to_owned(),
@@ -377,7 +378,7 @@ fn declare(
         confirm_seeds: (0..design.spec.confirm_seeds as u64)
             .map(|seed| confirm.wrapping_add(seed))
             .collect(),
-        data: serde_json::to_value(DataFingerprint::of(&corpus.domains))?,
+        data: serde_json::to_value(DataFingerprint::of(&corpus.domains, by_document))?,
         domains,
     })
 }
