@@ -215,6 +215,10 @@ fn a_plan_says_what_it_will_cost_and_show_and_runs_nothing() {
     let plan = place.json(&["compare", "config.toml", "--out", "planned", "--plan"]);
     assert_eq!(plan["runs"], 12);
     assert!(plan["seconds"].as_f64().unwrap() > 0.0 && plan["bytes"].as_u64().unwrap() > 0);
+    // An arm that differs in nothing that takes time is not timed again.
+    let steps = plan["seconds_per_step"].as_array().unwrap();
+    assert_eq!((&steps[0], &steps[0]), (&steps[1], &steps[3]));
+    assert!(steps.len() == 4 && steps[2].as_f64().unwrap() > 0.0, "{plan}");
     let rows = plan["resolution_in_standard_deviations"].as_array().unwrap();
     let six = rows.iter().find(|row| row["seeds"] == 6).unwrap();
     assert!((six["detectable"].as_f64().unwrap() - 1.4345).abs() < 1e-3, "{six}");

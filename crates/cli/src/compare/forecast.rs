@@ -105,8 +105,8 @@ impl<'a> Forecast<'a> {
         let mut found: Vec<(StepTime, Vec<&str>)> = Vec::new();
         for (arm, time) in self.design.arms.iter().zip(&times.arms) {
             match found.iter_mut().find(|(other, _)| other == time) {
-                Some((_, names)) => names.push(&arm.name),
-                None => found.push((*time, vec![&arm.name])),
+                Some((_, names)) => names.push(arm.name.as_str()),
+                None => found.push((*time, vec![arm.name.as_str()])),
             }
         }
         if found.len() == 1 {

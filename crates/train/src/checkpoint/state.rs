@@ -177,8 +177,8 @@ impl RunState {
         if names(&self.data) != names(&now.data) {
             return changed("(all)", names(&self.data), names(&now.data));
         }
-        if let Some((old, new)) = self.data.iter().zip(&now.data).find(|(old, new)| !old.agrees(new))
-        {
+        let differs = |(old, new): &(&DataFingerprint, &DataFingerprint)| !old.agrees(new);
+        if let Some((old, new)) = self.data.iter().zip(&now.data).find(differs) {
             if old.tokenizer != new.tokenizer {
                 return changed(
                     &new.domain,

@@ -208,9 +208,14 @@ impl TrainSpec {
         let Some(((key, value), (_, default))) = given else { return Ok(()) };
         Err(TrainError::config(
             key,
-            format!("no such key with the optimizer `{}`, which has no use for it", self.optimizer.name),
+            format!(
+                "no such key with the optimizer `{}`, which has no use for it",
+                self.optimizer.name
+            ),
             value,
-            format!("remove the key; an arm or a proxy that inherits it sets its default, {default}"),
+            format!(
+                "remove the key; an arm or a proxy that inherits it sets its default, {default}"
+            ),
         ))
     }
 
