@@ -523,10 +523,9 @@ fn two_processes_share_one_folder_and_come_to_the_same_verdict() {
     let often = ["--set", "eval.every=2"];
     let alone = ["compare", "looks.toml", "--out", "alone", "-q", "--jobs", "1"];
     place.ok(&[&alone[..], &often].concat());
-    for (config, out, expected, more) in [
-        ("config.toml", "shared", "whole", &[][..]),
-        ("looks.toml", "looks", "alone", &often[..]),
-    ] {
+    for (config, out, expected, more) in
+        [("config.toml", "shared", "whole", &[][..]), ("looks.toml", "looks", "alone", &often[..])]
+    {
         let processes = [0, 1].map(|_| beside(place, config, out, more));
         for process in processes {
             ended_well(process);

@@ -381,7 +381,10 @@ fn a_plan_counts_the_runs_of_rules_and_of_rounds() {
         assert!(of_rule.is_none_or(|stage| stage["seconds"].as_f64().unwrap() > 0.0));
         // 64 averages are evaluated on 4 windows of 32 tokens of 2 domains.
         let evaluated = of_rule.map(|stage| stage["evaluated_tokens"].as_u64().unwrap());
-        assert_eq!(evaluated.unwrap_or(0), if law.ends_with("demix") { 64 * 4 * 32 * 2 } else { 0 });
+        assert_eq!(
+            evaluated.unwrap_or(0),
+            if law.ends_with("demix") { 64 * 4 * 32 * 2 } else { 0 }
+        );
     }
     write(&place, &SEARCH.replace("runs = 12", "runs = 20\nbatch = 4"));
     let output = place.ok(&["search", "config.toml", "--out", "s", "--plan", "--json"]);

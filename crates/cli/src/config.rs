@@ -382,9 +382,8 @@ pub fn changes(old: &Config, new: &Config) -> Result<Vec<Change>, ConfigError> {
         old: a.get(*key).cloned(),
         new: b.get(*key).cloned(),
     };
-    let differs = |change: &Change| {
-        change.old != change.new && !(unread(old, change) && unread(new, change))
-    };
+    let differs =
+        |change: &Change| change.old != change.new && !(unread(old, change) && unread(new, change));
     Ok(keys.iter().map(change).filter(differs).collect())
 }
 

@@ -505,7 +505,8 @@ mod tests {
     fn a_decay_that_turns_signs_is_warned_of_and_none_that_does_not() {
         assert_eq!(decay_warning(1.0), None);
         assert_eq!(decay_warning(1e-9), None);
-        for (kept, found) in [(0.0, " is 1.0 at"), (1.0 - 1.2, " is 1.2 at"), (-1e29, " is 1e29 ")] {
+        for (kept, found) in [(0.0, " is 1.0 at"), (1.0 - 1.2, " is 1.2 at"), (-1e29, " is 1e29 ")]
+        {
             let said = decay_warning(kept).map(|remark| remark.to_string()).unwrap_or_default();
             assert!(said.starts_with("warning: ") && said.contains(found), "{said}");
             assert!(said.contains("\nhint: "), "{said}");

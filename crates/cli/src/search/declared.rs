@@ -151,8 +151,7 @@ impl<'a> Search<'a> {
     /// # Errors
     /// A model that cannot be read any more.
     pub fn hints(&self) -> anyhow::Result<String> {
-        let (proxy, Config { model, train, base, .. }) =
-            (&self.declared.proxy, &self.design.proxy);
+        let (proxy, Config { model, train, base, .. }) = (&self.declared.proxy, &self.design.proxy);
         let vocab_size = self.corpus.tokenizer.vocab_size();
         let model = hf::resolve_model(model, vocab_size, train.context, base)?;
         let parameters = proxy.parameters as f64;

@@ -240,12 +240,7 @@ fn in_arm(name: &str, error: anyhow::Error) -> anyhow::Error {
 }
 
 /// Tokens of a split's windows, at most `sequences` a domain: what an evaluation costs.
-pub fn window_tokens(
-    domains: &[Domain],
-    split: Split,
-    sequences: usize,
-    context: usize,
-) -> u64 {
+pub fn window_tokens(domains: &[Domain], split: Split, sequences: usize, context: usize) -> u64 {
     let windows = |domain: &Domain| {
         let tokens = domain.shard(split).tokens();
         cuvee_train::evaluation_starts(tokens, context, sequences).len()

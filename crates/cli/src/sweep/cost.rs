@@ -46,8 +46,8 @@ impl Cost {
             let left = (plan.steps - done.min(plan.steps)) as f64;
             let windows =
                 |split, sequences| window_tokens(domains, split, sequences, config.train.context);
-            let evaluated = evaluations(config, plan.steps)
-                * windows(Split::Valid, config.eval.sequences);
+            let evaluated =
+                evaluations(config, plan.steps) * windows(Split::Valid, config.eval.sequences);
             let tuned = windows(Split::Tune, config.eval.tune_sequences);
             let forward = left * measurements(&plan.request) * tuned as f64 + evaluated as f64;
             let forward = forward / config.train.tokens_per_step().max(1) as f64;

@@ -74,11 +74,7 @@ impl StepTimes {
     ///
     /// # Errors
     /// A step that cannot be made.
-    pub fn measure(
-        sweep: &Sweep,
-        first: usize,
-        sharing: Sharing,
-    ) -> anyhow::Result<Option<Self>> {
+    pub fn measure(sweep: &Sweep, first: usize, sharing: Sharing) -> anyhow::Result<Option<Self>> {
         let Some(seconds) = sharing.seconds_per_step else { return Ok(None) };
         let both = || sweep.arms.iter().zip(sweep.plans);
         let kinds: Vec<Kind> = both().map(|(arm, plan)| Kind::of(arm, plan)).collect();
