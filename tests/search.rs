@@ -379,12 +379,11 @@ fn a_plan_counts_the_runs_of_rules_and_of_rounds() {
         let of_rule = stages.iter().find(|stage| stage["stage"] == "rule");
         assert_eq!(of_rule.map(|stage| stage["runs"].as_u64().unwrap()), runs, "{law}: {plan}");
         assert!(of_rule.is_none_or(|stage| stage["seconds"].as_f64().unwrap() > 0.0));
-        // 64 averages are evaluated on 4 windows of 32 tokens of 2 domains.
-        let evaluated = of_rule.map(|stage| stage["evaluated_tokens"].as_u64().unwrap());
-        assert_eq!(
-            evaluated.unwrap_or(0),
-            if law.ends_with("demix") { 64 * 4 * 32 * 2 } else { 0 }
-        );
+        // 64 averages are evaluated on windows of 32 tokens, at most 4 of each of the 2 domains.
+        let evaluated = of_rule.map_or(0, |stage| stage["evaluated_tokens"].as_u64().unwrap());
+        let windows = if law.ends_with("demix") { 2..=8 } else { 0..=0 };
+        assert!(windows.contains(&(evaluated / (64 * 32))), "{law}: {plan}");
+        assert_eq!(evaluated % (64 * 32), 0, "{law}: {plan}");
     }
     write(&place, &SEARCH.replace("runs = 12", "runs = 20\nbatch = 4"));
     let output = place.ok(&["search", "config.toml", "--out", "s", "--plan", "--json"]);
