@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use common::{Place, SMALL, metrics};
@@ -31,8 +32,23 @@ fn place(compare: &str) -> Place {
 }
 
 fn write(place: &Place, compare: &str) {
-    let small = SMALL.replace("context = 32", "context = 32\nthreads = 1");
-    place.write("config.toml", &format!("{small}{compare}"));
+    place.write("config.toml", &config(compare));
+}
+
+fn config(compare: &str) -> String {
+    format!("{}{compare}", SMALL.replace("context = 32", "context = 32\nthreads = 1"))
+}
+
+/// The comparison of [`ARMS`] in the folder `whole`, made once, and what it found. What is declared
+/// names the place, so that others like it lie beside it.
+fn whole() -> &'static (Place, Value) {
+    static WHOLE: OnceLock<(Place, Value)> = OnceLock::new();
+    WHOLE.get_or_init(|| {
+        let place = Place::shared("compare");
+        write(&place, ARMS);
+        let found = place.json(&["compare", "config.toml", "--out", "whole", "--jobs", "2"]);
+        (place, found)
+    })
 }
 
 fn read(path: &Path) -> String {
@@ -55,12 +71,11 @@ fn timeless(run: &Path) -> Vec<Value> {
 
 #[test]
 fn a_comparison_is_ordinary_runs_and_a_verdict_on_every_arm() {
-    let place = place(ARMS);
-    let found = place.json(&["compare", "config.toml", "--out", "c", "--jobs", "2"]);
-    let folder = place.path("c");
+    let (place, found) = whole();
+    let folder = place.path("whole");
     assert_eq!(
         found,
-        serde_json::from_str::<Value>(&read(&folder.join("comparison.json"))).unwrap()
+        &serde_json::from_str::<Value>(&read(&folder.join("comparison.json"))).unwrap()
     );
     assert_eq!(found["baseline"], "uniform");
     assert_eq!(found["seeds"], serde_json::json!([1, 2, 3]));
@@ -68,7 +83,7 @@ fn a_comparison_is_ordinary_runs_and_a_verdict_on_every_arm() {
         found["arms"].as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["uniform", "skewed", "erma+va", "uniform~"]);
     for name in names {
-        let of = arm(&found, name);
+        let of = arm(found, name);
         for key in [
             "seeds",
             "mean_loss",
@@ -124,22 +139,22 @@ fn a_comparison_is_ordinary_runs_and_a_verdict_on_every_arm() {
 
     // Each is what `train` makes of its config.
     let config = folder.join("erma+va/seed-3/config.toml");
-    place.ok(&["train", config.to_str().unwrap(), "--out", "alone", "-q"]);
-    assert_eq!(timeless(&place.path("alone")), first_of(&folder, "erma+va", 3));
+    place.ok(&["train", config.to_str().unwrap(), "--out", "trained", "-q"]);
+    assert_eq!(timeless(&place.path("trained")), first_of(&folder, "erma+va", 3));
 
     // Nothing is made twice, and the verdict is the same to the byte.
     let before = read(&folder.join("comparison.json"));
     let modified = |file: &str| fs::metadata(folder.join(file)).unwrap().modified().unwrap();
     let log = modified("skewed/seed-1/metrics.jsonl");
-    place.ok(&["compare", "config.toml", "--out", "c"]);
+    place.ok(&["compare", "config.toml", "--out", "whole"]);
     assert_eq!(read(&folder.join("comparison.json")), before);
     assert_eq!(modified("skewed/seed-1/metrics.jsonl"), log);
 
     // The same runs, found again.
-    let runs = place.json(&["compare", "c"]);
+    let runs = place.json(&["compare", "whole"]);
     for name in ["uniform", "skewed", "erma+va", "uniform~"] {
         for key in ["losses", "difference", "sd_seeds", "se_windows", "p_value"] {
-            assert_eq!(arm(&runs, name)[key], arm(&found, name)[key], "{name} {key}");
+            assert_eq!(arm(&runs, name)[key], arm(found, name)[key], "{name} {key}");
         }
     }
 }
@@ -150,8 +165,7 @@ fn first_of(folder: &Path, arm: &str, seed: u64) -> Vec<Value> {
 
 #[test]
 fn killed_at_any_moment_it_goes_on_to_the_same_report() {
-    let place = place(ARMS);
-    place.ok(&["compare", "config.toml", "--out", "whole", "-q", "--jobs", "2"]);
+    let (place, _) = whole();
     let args = ["compare", "config.toml", "--out", "killed", "-q", "--jobs", "2"];
     for moment in [40, 90, 160, 250, 400, 600] {
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_cuvee"))
@@ -184,8 +198,7 @@ fn killed_at_any_moment_it_goes_on_to_the_same_report() {
 
 #[test]
 fn parts_made_apart_give_the_verdict_of_the_whole() {
-    let place = place(ARMS);
-    place.ok(&["compare", "config.toml", "--out", "whole", "-q", "--jobs", "2"]);
+    let (place, _) = whole();
     for part in ["2/3", "1/3", "3/3"] {
         place.ok(&["compare", "config.toml", "--out", "parts", "-q", "--shard", part]);
         let done = place.path("parts/comparison.json").exists();
@@ -198,17 +211,20 @@ fn parts_made_apart_give_the_verdict_of_the_whole() {
 
 #[test]
 fn a_plan_says_what_it_will_cost_and_show_and_runs_nothing() {
-    let place = place(ARMS);
-    let plan = place.json(&["compare", "config.toml", "--out", "c", "--plan"]);
+    let (place, _) = whole();
+    let plan = place.json(&["compare", "config.toml", "--out", "planned", "--plan"]);
     assert_eq!(plan["runs"], 12);
     assert!(plan["seconds"].as_f64().unwrap() > 0.0 && plan["bytes"].as_u64().unwrap() > 0);
+    // An arm that differs in nothing that takes time is not timed again.
+    let steps = plan["seconds_per_step"].as_array().unwrap();
+    assert_eq!((&steps[0], &steps[0]), (&steps[1], &steps[3]));
+    assert!(steps.len() == 4 && steps[2].as_f64().unwrap() > 0.0, "{plan}");
     let rows = plan["resolution_in_standard_deviations"].as_array().unwrap();
     let six = rows.iter().find(|row| row["seeds"] == 6).unwrap();
     assert!((six["detectable"].as_f64().unwrap() - 1.4345).abs() < 1e-3, "{six}");
-    assert!(!place.path("c").exists(), "a plan writes nothing");
+    assert!(!place.path("planned").exists(), "a plan writes nothing");
     // With the scatter of an earlier comparison, in nats.
-    place.ok(&["compare", "config.toml", "--out", "c", "-q"]);
-    let args = ["compare", "config.toml", "--out", "d", "--plan", "--pilot", "c"];
+    let args = ["compare", "config.toml", "--out", "planned", "--plan", "--pilot", "whole"];
     let words = String::from_utf8(place.ok(&args).stderr).unwrap();
     assert!(words.contains("By the scatter of the pilot, 3 seeds will resolve:"), "{words}");
     assert!(words.contains("  skewed "), "{words}");
@@ -479,12 +495,12 @@ fn a_look_that_was_not_declared_is_exploratory() {
     assert!(error.contains("holds a comparison of its own"), "{error}");
 }
 
-/// The binary at work on `config.toml` in the folder `out`, a run at a time.
-fn beside(place: &Place, out: &str, more: &[&str]) -> std::process::Child {
+/// The binary at work on `config` in the folder `out`, a run at a time.
+fn beside(place: &Place, config: &str, out: &str, more: &[&str]) -> std::process::Child {
     std::process::Command::new(env!("CARGO_BIN_EXE_cuvee"))
         .current_dir(place.path("."))
         .env("CUVEE_CACHE", place.path("cache"))
-        .args([&["compare", "config.toml", "--out", out, "--jobs", "1"], more].concat())
+        .args([&["compare", config, "--out", out, "--jobs", "1"], more].concat())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -500,23 +516,20 @@ fn ended_well(child: std::process::Child) -> String {
 
 #[test]
 fn two_processes_share_one_folder_and_come_to_the_same_verdict() {
-    let place = place(ARMS);
-    place.ok(&["compare", "config.toml", "--out", "whole", "-q", "--jobs", "1"]);
+    let (place, _) = whole();
     // Whatever arms are decided at a look or stopped, both decide alike.
     let looks = ARMS.replace("seeds = 3", "looks = [2, 4]\nfutility = true");
-    for (out, config) in [("shared", ARMS), ("looks", &looks)] {
-        write(&place, config);
-        let set = ["--set", "eval.every=2"];
-        let more: &[&str] = if out == "looks" { &set } else { &[] };
-        if out == "looks" {
-            let alone = ["compare", "config.toml", "--out", "alone", "-q", "--jobs", "1"];
-            place.ok(&[&alone[..], more].concat());
-        }
-        let processes = [0, 1].map(|_| beside(&place, out, more));
+    place.write("looks.toml", &config(&looks));
+    let often = ["--set", "eval.every=2"];
+    let alone = ["compare", "looks.toml", "--out", "alone", "-q", "--jobs", "1"];
+    place.ok(&[&alone[..], &often].concat());
+    for (config, out, expected, more) in
+        [("config.toml", "shared", "whole", &[][..]), ("looks.toml", "looks", "alone", &often[..])]
+    {
+        let processes = [0, 1].map(|_| beside(place, config, out, more));
         for process in processes {
             ended_well(process);
         }
-        let expected = if out == "looks" { "alone" } else { "whole" };
         let (expected, shared) = (place.path(expected), place.path(out));
         for file in ["comparison.json", "losses.csv", "compare.json"] {
             assert_eq!(read(&expected.join(file)), read(&shared.join(file)), "{out} {file}");
@@ -541,7 +554,7 @@ fn a_run_that_another_process_holds_is_left_to_it_and_made_where_that_leaves_it_
     fs::create_dir_all(&held).unwrap();
     let lock = fs::File::create(held.join(".lock")).unwrap();
     lock.lock().unwrap();
-    let mut child = beside(&place, "c", &[]);
+    let mut child = beside(&place, "config.toml", "c", &[]);
     let names = ["uniform", "skewed", "erma+va", "uniform~"];
     let others = names.iter().flat_map(|name| [1, 2].map(|seed| format!("c/{name}/seed-{seed}")));
     let others: Vec<_> = others.map(|run| place.path(&run)).filter(|run| *run != held).collect();

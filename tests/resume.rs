@@ -59,28 +59,32 @@ fn window_losses_are_cut_back_to_the_checkpoint() {
 
 #[test]
 fn ten_steps_equal_five_and_resume_and_five_to_the_bit() {
-    for sampling in [
+    // The corpora are prepared once.
+    let place = Place::new();
+    for (number, sampling) in [
         r#"sampling = { strategy = "fixed", shares = { prose = 0.75, code = 0.25 } }"#,
         r#"sampling = { strategy = "schedule", interpolate = "linear", stages = [{ from_step = 0, shares = { prose = 0.9, code = 0.1 } }, { from_step = 10, shares = { prose = 0.1, code = 0.9 } }] }"#,
         "counts = \"multinomial\"\nsampling = \"proportional\"",
         "sampling = { strategy = \"va\" }\nloss = { strategy = \"erma\", every = 2 }",
         "sampling = { strategy = \"va\", variance = \"ghost\" }\nloss = { strategy = \"fgls\", every = 3 }",
         "sampling = { strategy = \"va\", variance = \"sketch\", every = 2 }",
-    ] {
-        let place = Place::new();
+    ]
+    .into_iter()
+    .enumerate()
+    {
         place.edit(
             r#"sampling = { strategy = "fixed", shares = { prose = 0.75, code = 0.25 } }"#,
             sampling,
         );
-        place.ok(&["train", "config.toml", "--out", "whole", "-q"]);
+        let [whole, halves] = ["whole", "halves"].map(|run| format!("{run}-{number}"));
+        place.ok(&["train", "config.toml", "--out", &whole, "-q"]);
         // The same run as a crash after step 5's checkpoint leaves it: later steps are in the log,
         // but no checkpoint is.
-        place.ok(&["train", "config.toml", "--out", "halves", "-q"]);
-        let halves = place.path("halves");
+        place.ok(&["train", "config.toml", "--out", &halves, "-q"]);
+        let (whole, out, halves) = (place.path(&whole), &halves, place.path(&halves));
         fs::remove_dir_all(halves.join("checkpoints/step-00000010")).unwrap();
         fs::remove_dir_all(halves.join("export")).unwrap();
-        place.ok(&["train", "config.toml", "--out", "halves", "--resume", "-q"]);
-        let whole = place.path("whole");
+        place.ok(&["train", "config.toml", "--out", out, "--resume", "-q"]);
         for file in ["model.safetensors", "optimizer.safetensors"] {
             assert!(bytes(&whole, file) == bytes(&halves, file), "{file} differs under {sampling}");
         }
@@ -100,10 +104,9 @@ fn ten_steps_equal_five_and_resume_and_five_under_every_optimizer() {
         "optimizer = { name = \"sgd\", momentum = 0 }\nweight_decay = { rate = 0.1, schedule = \"lr\" }",
         "optimizer = { name = \"adamw\", embedding_lr = 0.01 }\nweight_decay = { rate = 0.1, cautious = true }",
     ];
-    for (engine, settings) in
-        settings.iter().flat_map(|settings| [("fused", settings), ("reference", settings)])
-    {
-        let place = Place::new();
+    let place = Place::new();
+    let both = settings.iter().flat_map(|settings| [("fused", settings), ("reference", settings)]);
+    for (number, (engine, settings)) in both.enumerate() {
         let learned = "sampling = { strategy = \"va\" }\nloss = { strategy = \"erma\", every = 2 }";
         let config = common::SMALL
             .replace("lr = 3e-3", &format!("lr = 3e-3\nengine = \"{engine}\"\n{settings}"))
@@ -112,12 +115,13 @@ fn ten_steps_equal_five_and_resume_and_five_under_every_optimizer() {
                 learned,
             );
         place.write("config.toml", &config);
-        place.ok(&["train", "config.toml", "--out", "whole", "-q"]);
-        cuvee_testkit::copy_folder(&place.path("whole"), &place.path("halves"));
-        let (whole, halves) = (place.path("whole"), place.path("halves"));
+        let [whole, halves] = ["whole", "halves"].map(|run| format!("{run}-{number}"));
+        place.ok(&["train", "config.toml", "--out", &whole, "-q"]);
+        cuvee_testkit::copy_folder(&place.path(&whole), &place.path(&halves));
+        let (whole, out, halves) = (place.path(&whole), &halves, place.path(&halves));
         fs::remove_dir_all(halves.join("checkpoints/step-00000010")).unwrap();
         fs::remove_dir_all(halves.join("export")).unwrap();
-        place.ok(&["train", "config.toml", "--out", "halves", "--resume", "-q"]);
+        place.ok(&["train", "config.toml", "--out", out, "--resume", "-q"]);
         for file in ["model.safetensors", "optimizer.safetensors"] {
             assert!(
                 bytes(&whole, file) == bytes(&halves, file),

@@ -6,7 +6,8 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use common::{Place, SMALL};
@@ -30,8 +31,31 @@ fn place(search: &str) -> Place {
 }
 
 fn write(place: &Place, search: &str) {
-    let small = SMALL.replace("context = 32", "context = 32\nthreads = 1");
-    place.write("config.toml", &format!("{small}{search}"));
+    place.write("config.toml", &config(search));
+}
+
+fn config(search: &str) -> String {
+    format!("{}{search}", SMALL.replace("context = 32", "context = 32\nthreads = 1"))
+}
+
+/// A search that was made from its pilot to its result, in one go.
+struct Whole {
+    place: Place,
+    output: Output,
+    files: BTreeMap<String, String>,
+}
+
+/// That of [`SEARCH`] in the folder `whole`, made once. What is declared names the place, so that
+/// others like it lie beside it.
+fn whole() -> &'static Whole {
+    static WHOLE: OnceLock<Whole> = OnceLock::new();
+    WHOLE.get_or_init(|| {
+        let place = Place::shared("search");
+        write(&place, SEARCH);
+        let output = place.ok(&["search", "config.toml", "--out", "whole", "--json"]);
+        let files = files(&place.path("whole"));
+        Whole { place, output, files }
+    })
 }
 
 fn read(path: &Path) -> String {
@@ -64,20 +88,19 @@ fn files(folder: &Path) -> BTreeMap<String, String> {
     names.into_iter().map(|name| (name.clone(), read(&folder.join(name)))).collect()
 }
 
-fn same_files(one: &Path, other: &Path) {
-    let (a, b) = (files(one), files(other));
+fn same_files(a: &BTreeMap<String, String>, other: &Path) {
+    let b = files(other);
     assert!(a.keys().eq(b.keys()), "{:?} {:?}", a.keys(), b.keys());
     for (name, text) in a {
-        assert_eq!(text, b[&name], "{name}");
+        assert_eq!(text, &b[name], "{name}");
     }
 }
 
 #[test]
 fn a_search_goes_from_its_pilot_to_a_result_that_was_run() {
-    let place = place(SEARCH);
-    let output = place.ok(&["search", "config.toml", "--out", "s", "--json"]);
+    let Whole { place, output, .. } = whole();
     let whole: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let folder = place.path("s");
+    let folder = place.path("whole");
     assert_eq!(whole["stopped"], false);
     for (file, part) in
         [("pilot", "pilot"), ("fit", "fit"), ("proposal", "proposal"), ("result", "result")]
@@ -108,7 +131,7 @@ fn a_search_goes_from_its_pilot_to_a_result_that_was_run() {
     assert_eq!(proposal["predictions"]["mixtures"][0]["role"], "uniform");
 
     // What is printed of it begins with what was found, not with what was predicted.
-    let said = String::from_utf8(output.stderr).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
     let result = whole["result"]["sentence"].as_str().unwrap();
     assert!(result.starts_with("verified: ") || result.starts_with("not verified: "), "{result}");
     assert!(said.contains(&format!("{result}\n  mixture")), "{said}");
@@ -126,26 +149,24 @@ fn a_search_goes_from_its_pilot_to_a_result_that_was_run() {
         .collect();
     let fresh = comparison["seeds"].as_array().unwrap();
     assert!(fresh.iter().all(|seed| !cheap.contains(&seed)), "{fresh:?} {cheap:?}");
-    let by_hand = place.json(&["compare", "s/confirm.toml", "--out", "s/confirm", "--collect"]);
+    let by_hand =
+        place.json(&["compare", "whole/confirm.toml", "--out", "whole/confirm", "--collect"]);
     assert_eq!(by_hand, comparison);
     // The fragment is a config's section.
-    write(&place, "");
-    let config = read(&place.path("config.toml"));
+    let config = config("");
     let (before, after) = config.split_once("[mixture]").unwrap();
     let after = &after[after.find("\n[").unwrap()..];
     place.write("mixed.toml", &format!("{before}{after}\n{mixture}"));
     place.ok(&["train", "mixed.toml", "--out", "mixed", "--set", "train.steps=2"]);
     // A second time nothing is made, and everything is said again.
-    write(&place, SEARCH);
     let before = files(&folder);
-    place.ok(&["search", "config.toml", "--out", "s", "-q"]);
+    place.ok(&["search", "config.toml", "--out", "whole", "-q"]);
     assert_eq!(files(&folder), before);
 }
 
 #[test]
 fn killed_at_any_moment_it_goes_on_to_the_same_files() {
-    let place = place(SEARCH);
-    place.ok(&["search", "config.toml", "--out", "whole", "-q", "--jobs", "2"]);
+    let Whole { place, files, .. } = whole();
     let args = ["search", "config.toml", "--out", "killed", "-q", "--jobs", "2"];
     for moment in [60, 200, 400, 700, 1000, 1500, 2000] {
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_cuvee"))
@@ -161,13 +182,12 @@ fn killed_at_any_moment_it_goes_on_to_the_same_files() {
         child.wait().unwrap();
     }
     place.ok(&args);
-    same_files(&place.path("whole"), &place.path("killed"));
+    same_files(files, &place.path("killed"));
 }
 
 #[test]
 fn stages_one_by_one_and_in_parts_leave_what_the_whole_leaves() {
-    let place = place(SEARCH);
-    place.ok(&["search", "config.toml", "--out", "whole", "-q"]);
+    let Whole { place, files, .. } = whole();
     fn stage<'a>(stage: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         let common = ["config.toml", "--out", "parts", "-q"];
         [&["search", stage], &common[..], more].concat()
@@ -193,7 +213,7 @@ fn stages_one_by_one_and_in_parts_leave_what_the_whole_leaves() {
             place.ok(&stage("propose", &[]));
         }
     }
-    same_files(&place.path("whole"), &place.path("parts"));
+    same_files(files, &place.path("parts"));
 }
 
 #[test]
@@ -359,6 +379,11 @@ fn a_plan_counts_the_runs_of_rules_and_of_rounds() {
         let of_rule = stages.iter().find(|stage| stage["stage"] == "rule");
         assert_eq!(of_rule.map(|stage| stage["runs"].as_u64().unwrap()), runs, "{law}: {plan}");
         assert!(of_rule.is_none_or(|stage| stage["seconds"].as_f64().unwrap() > 0.0));
+        // 64 averages are evaluated on windows of 32 tokens, at most 4 of each of the 2 domains.
+        let evaluated = of_rule.map_or(0, |stage| stage["evaluated_tokens"].as_u64().unwrap());
+        let windows = if law.ends_with("demix") { 2..=8 } else { 0..=0 };
+        assert!(windows.contains(&(evaluated / (64 * 32))), "{law}: {plan}");
+        assert_eq!(evaluated % (64 * 32), 0, "{law}: {plan}");
     }
     write(&place, &SEARCH.replace("runs = 12", "runs = 20\nbatch = 4"));
     let output = place.ok(&["search", "config.toml", "--out", "s", "--plan", "--json"]);
@@ -563,7 +588,7 @@ fn later_runs_are_asked_for_in_rounds_and_killed_they_go_on() {
         child.wait().unwrap();
     }
     place.ok(&args);
-    same_files(&place.path("whole"), &place.path("killed"));
+    same_files(&files(&place.path("whole")), &place.path("killed"));
     assert_eq!(document(&place.path("killed/rounds.json")), rounds);
     let error = place.fails(2, &["search", "swarm", "config.toml", "--out", "s", "--shard", "1/2"]);
     assert!(error.contains("hint: "), "{error}");
@@ -645,18 +670,16 @@ fn a_law_is_fitted_to_tables_and_scored_by_runs_that_were_kept_aside() {
 
 #[test]
 fn a_swarm_goes_out_in_another_programs_layout_and_comes_back() {
-    let place = place(SEARCH);
-    for stage in ["pilot", "swarm"] {
-        place.ok(&["search", stage, "config.toml", "--out", "s", "-q"]);
-    }
+    let Whole { place, .. } = whole();
     let tables = ["--mixtures", "ratios.csv", "--metrics", "metrics.csv"];
-    place.ok(&[&["search", "export", "s"], &tables[..]].concat());
-    for (ratios, metrics) in [("x.csv", "x.csv"), ("x.csv", "./x.csv"), ("s/swarm.csv", "x.csv")] {
-        let swarm = read(&place.path("s/swarm.csv"));
-        let args = ["search", "export", "s", "--mixtures", ratios, "--metrics", metrics];
+    place.ok(&[&["search", "export", "whole"], &tables[..]].concat());
+    let own = "whole/swarm.csv";
+    for (ratios, metrics) in [("x.csv", "x.csv"), ("x.csv", "./x.csv"), (own, "x.csv")] {
+        let swarm = read(&place.path(own));
+        let args = ["search", "export", "whole", "--mixtures", ratios, "--metrics", metrics];
         let error = place.fails(2, &args);
         assert!(error.contains("expected a file of its own"), "{error}");
-        assert_eq!(read(&place.path("s/swarm.csv")), swarm);
+        assert_eq!(read(&place.path(own)), swarm);
         assert!(!place.path("x.csv").exists());
     }
     let ratios = read(&place.path("ratios.csv"));

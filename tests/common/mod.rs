@@ -2,6 +2,7 @@
 //! text, and the real binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, dead_code)]
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -10,7 +11,16 @@ use serde_json::Value;
 
 /// A test's own folder, its cache included: nothing outside it is read or written.
 pub struct Place {
-    dir: tempfile::TempDir,
+    root: PathBuf,
+    held: Held,
+}
+
+/// What a place is held by.
+enum Held {
+    /// Removed with it.
+    Temporary(tempfile::TempDir),
+    /// Kept from the tests of another process.
+    Shared(File),
 }
 
 /// Two domains of generated text, a trained tokenizer, the smallest model.
@@ -52,7 +62,25 @@ every = 5
 impl Place {
     /// The folder with `prose.jsonl`, `code.jsonl` and [`SMALL`] as `config.toml`.
     pub fn new() -> Self {
-        let place = Self { dir: tempfile::tempdir().unwrap() };
+        let folder = tempfile::tempdir().unwrap();
+        Self::filled(folder.path().to_owned(), Held::Temporary(folder))
+    }
+
+    /// The same for several tests of a binary, each with folders of its own in it: what one of them
+    /// made the others need not make again. It is emptied here, so that the next tests begin anew.
+    pub fn shared(name: &str) -> Self {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let lock = File::create(root.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        if root.exists() {
+            fs::remove_dir_all(&root).unwrap();
+        }
+        fs::create_dir(&root).unwrap();
+        Self::filled(root, Held::Shared(lock))
+    }
+
+    fn filled(root: PathBuf, held: Held) -> Self {
+        let place = Self { root, held };
         cuvee_testkit::write_texts(&place.path("prose.jsonl"), &cuvee_testkit::prose(1, 300));
         cuvee_testkit::write_texts(&place.path("code.jsonl"), &cuvee_testkit::code_like(2, 300));
         place.write("config.toml", SMALL);
@@ -60,7 +88,7 @@ impl Place {
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.root.join(name)
     }
 
     pub fn write(&self, name: &str, text: &str) {
@@ -76,7 +104,7 @@ impl Place {
     /// The binary, run in this folder.
     pub fn cuvee(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cuvee"));
-        command.current_dir(self.dir.path()).env("CUVEE_CACHE", self.path("cache")).args(args);
+        command.current_dir(&self.root).env("CUVEE_CACHE", self.path("cache")).args(args);
         command
     }
 

@@ -362,7 +362,8 @@ impl std::fmt::Display for Change {
     }
 }
 
-/// Every key in which two configs differ, in the order of their names.
+/// Every key in which two configs differ, in the order of their names; but for those that neither's
+/// optimizer has a use for.
 ///
 /// # Errors
 /// A config that cannot be written as TOML.
@@ -381,7 +382,13 @@ pub fn changes(old: &Config, new: &Config) -> Result<Vec<Change>, ConfigError> {
         old: a.get(*key).cloned(),
         new: b.get(*key).cloned(),
     };
-    Ok(keys.iter().map(change).filter(|change| change.old != change.new).collect())
+    let differs =
+        |change: &Change| change.old != change.new && !(unread(old, change) && unread(new, change));
+    Ok(keys.iter().map(change).filter(differs).collect())
+}
+
+fn unread(config: &Config, change: &Change) -> bool {
+    config.train.unread().iter().any(|(key, _)| *key == change.key)
 }
 
 fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
@@ -673,6 +680,14 @@ mod tests {
             assert_eq!(changed(new, ""), [""; 0], "{new}");
         }
         assert_eq!(changed("", "[train]\nclip = 2.0\n"), ["train.clip: 1.0 → 2.0"]);
+    }
+
+    #[test]
+    fn what_no_optimizer_reads_may_be_removed() {
+        let sgd = |rest: &str| format!("[train]\noptimizer = \"sgd\"\n{rest}");
+        assert_eq!(changed(&sgd("beta1 = 0.8\n"), &sgd("")), [""; 0]);
+        let muon = "[train]\noptimizer = \"muon\"\n";
+        assert_eq!(changed(&format!("{muon}beta1 = 0.8\n"), muon), ["train.beta1: 0.8 → 0.9"]);
     }
 
     #[test]

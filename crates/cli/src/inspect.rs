@@ -7,10 +7,11 @@ use cuvee_data::{Inspection, Manifest, Split};
 use cuvee_report::{bytes, count, thousands};
 use cuvee_search::law::LAWS;
 use cuvee_search::proposal::PROPOSALS;
-use cuvee_train::{ModelConfig, RopeScaling, checkpoint, hf};
+use cuvee_train::{Averaging, ModelConfig, RopeScaling, checkpoint, hf};
 use cuvee_words::{counted, plural, printable_path};
 use serde_json::{Value, json};
 
+use crate::config::Config;
 use crate::limits;
 use crate::session::{Session, write_stdout};
 use crate::token_file::TokenFileArgs;
@@ -223,10 +224,44 @@ fn run_folder(path: &Path) -> anyhow::Result<(String, Value)> {
             }
         }
     }
+    let config = match &state {
+        Some(state) => Some(state.config.clone()),
+        None => std::fs::read_to_string(path.join("config.toml")).ok(),
+    };
+    let step = state.as_ref().map(|state| state.step);
+    let average = config.and_then(|config| average(&config, step.unwrap_or(0)));
+    text.extend(average.iter().map(|(line, _)| line.as_str()));
     Ok((
         text,
-        json!({ "kind": "run", "plan": plan, "step": state.as_ref().map(|s| s.step), "last_evaluation": state.and_then(|s| s.last_evaluation) }),
+        json!({
+            "kind": "run", "plan": plan, "step": step, "average": average.map(|(_, json)| json),
+            "last_evaluation": state.and_then(|s| s.last_evaluation),
+        }),
     ))
+}
+
+/// What average of its weights a run under `config` keeps after `step` steps, as a line and as
+/// JSON. Nothing where there is none, or where another version wrote a config that this one does
+/// not know.
+fn average(config: &str, step: u64) -> Option<(String, Value)> {
+    let config = Config::from_toml(config).ok()?;
+    let steps = config.train.total_steps().ok()?;
+    let average = config.average?.resolve(steps).ok()?;
+    let taken = average.taken(step, steps);
+    let (what, document) = match average {
+        Averaging::Ema { decay } => (
+            format!("ema of decay {decay}, over {} so far", counted(taken, "step")),
+            json!({ "kind": "ema", "decay": decay, "taken": taken }),
+        ),
+        Averaging::Last { snapshots, every } => (
+            format!(
+                "the mean of the last {snapshots}, {} apart, {taken} of them so far",
+                counted(every, "step")
+            ),
+            json!({ "kind": "last", "snapshots": snapshots, "every": every, "taken": taken }),
+        ),
+    };
+    Some((format!("  keeps an average of the weights: {what}\n"), document))
 }
 
 /// What a model has that a plain Llama has not, a line; nothing of a plain one.
@@ -278,5 +313,38 @@ fn model_folder(path: &Path) -> anyhow::Result<(String, Value)> {
             short(state.tokens, "token")
         ));
     }
-    Ok((text, json!({ "kind": "model", "model": model, "step": state.map(|s| s.step) })))
+    let average = state.as_ref().and_then(|state| average(&state.config, state.step));
+    text.extend(average.iter().map(|(line, _)| line.as_str()));
+    Ok((
+        text,
+        json!({
+            "kind": "model", "model": model, "step": state.map(|s| s.step),
+            "average": average.map(|(_, json)| json),
+        }),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_average_is_told_with_its_kind_and_how_many_weights_it_is_of() {
+        let config = |average: &str| {
+            format!(
+                "[tokenizer]\ntrain = {{ vocab_size = 300 }}\n[[domain]]\nname = \"a\"\nsource = {{ path = \"a.txt\" }}\n[train]\nsteps = 10\n{average}"
+            )
+        };
+        assert_eq!(average(&config(""), 7), None);
+        let (line, ema) = average(&config("[average]\nkind = \"ema\"\n"), 7).unwrap();
+        assert_eq!(ema, json!({ "kind": "ema", "decay": 0.999, "taken": 7 }));
+        assert!(line.contains("ema of decay 0.999, over 7 steps"), "{line}");
+        let last = config("[average]\nkind = \"last\"\nsnapshots = 3\nevery = 2\n");
+        for (step, taken) in [(0, 0), (5, 0), (6, 1), (7, 1), (8, 2), (10, 3)] {
+            let (line, last) = average(&last, step).unwrap();
+            assert_eq!(last["taken"], taken, "{step}");
+            assert!(line.contains("the mean of the last 3, 2 steps apart"), "{line}");
+        }
+    }
 }

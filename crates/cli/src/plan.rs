@@ -1,6 +1,7 @@
 //! From a config and its prepared domains to everything the loop needs, checked: nothing is refused
 //! later that could be refused here.
 
+use std::fmt;
 use std::path::Path;
 
 use cuvee_data::{Domain, Split, Tokenizer};
@@ -8,12 +9,33 @@ use cuvee_mixer::{DomainInfo, DomainPlan, EpochDocuments, Mixer, RunSize, Strate
 use cuvee_train::{
     Averaging, DeviceSpec, Engine, ExportSpec, LearningRate, ModelConfig, OptimizerCost,
     OptimizerKind, OptimizerSpec, ReadingOrder, RunPlan, build_engine, check_documents,
-    check_split, engine_from_parameters, hf, optimizer_cost, peak_learning_rate,
+    check_split, engine_from_parameters, hf, least_kept, optimizer_cost, peak_learning_rate,
 };
 use cuvee_words::{plural, printable_path};
 use serde::Serialize;
 
 use crate::config::{Config, ConfigError};
+
+/// What a plan says beside its numbers; what follows a first line belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remark {
+    /// What is so.
+    Fact(String),
+    /// What may have been overlooked.
+    Note(String),
+    /// What is hardly meant.
+    Warning(String),
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Remark::Fact(text) => f.write_str(text),
+            Remark::Note(text) => write!(f, "note: {text}"),
+            Remark::Warning(text) => write!(f, "warning: {text}"),
+        }
+    }
+}
 
 /// A run that can start.
 pub struct Plan {
@@ -33,8 +55,8 @@ pub struct Plan {
     pub export: ExportSpec,
     /// Whether the model that the run starts from gets the rows of the run's tokenizer.
     resizes: bool,
-    /// What the run does otherwise than the model that it starts from.
-    notes: Vec<String>,
+    /// What is to be said of the config, before anything of its domains.
+    notes: Vec<Remark>,
     /// B_eff = B / Σ α²/p: the size of the batch drawn as the objective asks whose gradient varies
     /// as much.
     pub effective_batch_size: f64,
@@ -115,7 +137,8 @@ impl Plan {
         let inherited = init.as_deref().map(hf::Inherited::read).transpose()?;
         let mut notes = Vec::new();
         if let Some(init) = &init {
-            notes.extend(longer_context(train.context, hf::read_config(init)?.max_context, init));
+            let trained = hf::read_config(init)?.max_context;
+            notes.extend(longer_context(train.context, trained, init).map(Remark::Note));
         }
         let infos: Vec<DomainInfo> = domains
             .iter()
@@ -136,6 +159,7 @@ impl Plan {
         let mixer = Mixer::new(&config.mixture, &infos, &run)
             .map_err(|error| ConfigError(error.in_config("mixture", "train")))?;
         let optimizer = optimizer_cost(&train, &model)?;
+        notes.extend(decay_warning(least_kept(&train, &model)?));
         check_split(domains, Split::Valid, train.context)?;
         check_documents(domains, &train)?;
         let average = match &config.average {
@@ -144,15 +168,24 @@ impl Plan {
         };
         let documents: Vec<u64> =
             domains.iter().map(|d| d.shard(Split::Train).documents()).collect();
-        notes.extend(average.map(|average| average_note(average, steps, model.parameters())));
+        notes.extend(
+            average.map(|average| Remark::Note(average_note(average, steps, model.parameters()))),
+        );
         if train.document_mask {
-            notes.push("tokens attend to their own document alone, in evaluations too".to_owned());
+            notes.push(Remark::Note(
+                "tokens attend to their own document alone, in evaluations too".to_owned(),
+            ));
         }
         if train.order == ReadingOrder::Documents {
-            notes.push(format!(
+            notes.push(Remark::Note(format!(
                 "documents come in another order each epoch: the index of theirs takes {}",
                 cuvee_report::bytes(EpochDocuments::bytes(documents.iter().sum()))
-            ));
+            )));
+        }
+        let estimator = mixer.observation_request().gradient.map(|gradient| gradient.estimator);
+        if let Some((estimator, reason)) = estimator.and_then(|e| Some((e, e.deprecated()?))) {
+            let name = estimator.name();
+            notes.push(Remark::Warning(format!("variance = \"{name}\" is deprecated: {reason}")));
         }
         let importance = mixer.importance().clone();
         let plan = Self {
@@ -193,7 +226,7 @@ impl Plan {
         if self.resizes {
             let rows = hf::vocabulary_rows(init, self.model.vocab_size, tokenizer)?;
             self.run.inherited = self.run.inherited.take().map(|model| model.translated(&rows));
-            self.notes.push(rows.words());
+            self.notes.push(Remark::Note(rows.words()));
         }
         Ok(())
     }
@@ -233,7 +266,7 @@ impl Plan {
         let end = tokenizer.end_of_text();
         if !ends.is_empty() && !ends.contains(&end) {
             let ends: Vec<String> = ends.iter().map(u32::to_string).collect();
-            self.notes.push(format!(
+            self.notes.push(Remark::Note(format!(
                 "documents end with `{}` (id {end}), the texts of the model that model.init names with id {}{}",
                 tokenizer.end_of_text_token(),
                 ends.join(" or "),
@@ -241,7 +274,7 @@ impl Plan {
                     true => "; without tokenizer.end_of_text they would end as the model's do",
                     false => "",
                 }
-            ));
+            )));
         }
     }
 
@@ -250,38 +283,44 @@ impl Plan {
         self.run.steps * self.run.train.tokens_per_step()
     }
 
-    /// What the plan says of its batches and of sampling, a line each: the effective batch, what
-    /// there is to win, and what deserves a second thought.
+    /// What the plan says of its batches and of sampling: the effective batch, what there is to
+    /// win, and what deserves a second thought.
     ///
     /// `fresh` tells that the run begins, so that nothing is known of its gradients yet.
-    pub fn remarks(&self, fresh: bool) -> Vec<String> {
+    pub fn remarks(&self, fresh: bool) -> Vec<Remark> {
         let batch_size = self.run.train.batch_size;
         let effective = self.effective_batch_size;
-        let mut lines: Vec<String> =
-            self.notes.iter().map(|note| format!("note: {note}")).collect();
-        lines.push(format!(
+        let mut all = self.notes.clone();
+        all.push(Remark::Fact(format!(
             "effective batch: {effective:.1} of {batch_size} {} (B / Σ α²/p)",
             plural(batch_size, "sequence")
-        ));
+        )));
         if effective < batch_size as f64 / 2.0 {
-            lines.extend(self.small_batch_warning());
+            all.extend(self.small_batch_warning());
         }
-        lines.extend(self.rate_remark());
-        lines.extend(self.optimizer_remark());
+        all.extend(self.rate_remark());
+        all.extend(self.optimizer_remarks());
         if fresh && self.samples_by_variance && self.domains.len() > 1 {
             let most = |ratio| 100.0 * (rule::largest_headroom(ratio) - 1.0);
-            lines.push(format!(
+            all.push(Remark::Fact(format!(
                 "va: v̂ is not known yet. Where the domains' v are within a factor of 1.5 of each other, sampling by the objective has at most {:.0} % more gradient variance than the best; within a factor of 4, at most {:.0} %. `headroom` in metrics.jsonl says what there is",
                 most(1.5),
                 most(4.0)
-            ));
+            )));
         }
         let limited = self.domains.iter().zip(&self.max_epochs);
-        lines.extend(limited.filter_map(|(row, max)| epochs_remark(row, (*max)?)));
-        lines
+        all.extend(limited.filter_map(|(row, max)| epochs_remark(row, (*max)?)));
+        all.extend(self.domains.iter().filter_map(hardly_drawn));
+        all.extend(self.domains.iter().filter_map(repeated));
+        all
     }
 
-    /// Floating-point operations of forward and backward over the run.
+    /// Floating-point operations of the whole run.
+    pub fn flops(&self) -> f64 {
+        self.model_flops() + self.optimizer_flops()
+    }
+
+    /// Those of forward and backward.
     fn model_flops(&self) -> f64 {
         self.model.flops_per_token(self.run.train.context) as f64 * self.tokens() as f64
     }
@@ -292,54 +331,54 @@ impl Plan {
     }
 
     /// Where the learning rate comes from, if it is not given.
-    fn rate_remark(&self) -> Option<String> {
+    fn rate_remark(&self) -> Option<Remark> {
         (self.run.train.lr == LearningRate::Auto).then(|| {
-            format!(
+            Remark::Fact(format!(
                 "lr = \"auto\": {:.3e} = 0.0047·(N/108M)^(−1/3) for N = {} parameters, the head among them and an embedding of its own not (Porian et al., 2024, for AdamW and 5M to 108M parameters)",
                 peak_learning_rate(&self.run.train, &self.model),
                 cuvee_report::count(self.model.multiplied_parameters() as f64)
-            )
+            ))
         })
     }
 
     /// What another optimizer than AdamW moves and costs.
-    fn optimizer_remark(&self) -> Option<String> {
+    fn optimizer_remarks(&self) -> Vec<Remark> {
         let train = &self.run.train;
         let spec = &train.optimizer;
         let peak = peak_learning_rate(train, &self.model);
         let rate = |own: Option<f64>| own.unwrap_or(peak);
         let state = cuvee_report::bytes(self.optimizer.bytes);
         match spec.name {
-            OptimizerKind::Adamw => None,
-            OptimizerKind::Sgd => Some(format!(
+            OptimizerKind::Adamw => Vec::new(),
+            OptimizerKind::Sgd => vec![Remark::Fact(format!(
                 "optimizer: sgd, matrices of the layers at lr {}, all else at {peak} where it has none of its own; {state} of state",
                 rate(spec.lr)
-            )),
+            ))],
             OptimizerKind::Muon => {
-                let mut text = format!(
+                let mut remarks = vec![Remark::Fact(format!(
                     "optimizer: muon for the matrices of the layers at lr {}, adamw for all else at {peak} where it has none of its own; {state} of state, {:.0} % more FLOPs",
                     rate(spec.lr),
                     100.0 * self.optimizer_flops() / self.model_flops()
-                );
+                ))];
                 if spec.lr.is_none() {
-                    text.push_str(
-                        "\nnote: muon moves the matrices at train.lr, too, and each singular value of its update is nearly the rate: several times AdamW's is usual\nhint: train.optimizer = { name = \"muon\", lr = 0.02 }",
-                    );
+                    remarks.push(Remark::Note(
+                        "muon moves the matrices at train.lr, too, and each singular value of its update is nearly the rate: several times AdamW's is usual\nhint: train.optimizer = { name = \"muon\", lr = 0.02 }".to_owned(),
+                    ));
                 }
-                Some(text)
+                remarks
             }
         }
     }
 
-    fn small_batch_warning(&self) -> Option<String> {
+    fn small_batch_warning(&self) -> Option<Remark> {
         let largest = self.domains.iter().max_by(|a, b| a.multiplier.total_cmp(&b.multiplier))?;
         if largest.multiplier < 1.5 {
-            return Some("warning: in a later stage of the schedule the gradient varies like that of fewer than half the sequences, since the sampling weights are far from the objective there".to_owned());
+            return Some(Remark::Warning("in a later stage of the schedule the gradient varies like that of fewer than half the sequences, since the sampling weights are far from the objective there".to_owned()));
         }
-        Some(format!(
-            "warning: the gradient varies like that of fewer than half the sequences, since the sampling weights are far from the objective: `{}` counts {:.2} times a sequence\nhint: sample `{}` more often, or give it less importance",
+        Some(Remark::Warning(format!(
+            "the gradient varies like that of fewer than half the sequences, since the sampling weights are far from the objective: `{}` counts {:.2} times a sequence\nhint: sample `{}` more often, or give it less importance",
             largest.name, largest.multiplier, largest.name
-        ))
+        )))
     }
 
     /// What `plan.json` holds of a run on `engine`.
@@ -356,7 +395,7 @@ impl Plan {
             threads: self.run.train.thread_count(),
             init_sha256: self.init_sha256.as_deref(),
             parameters: self.model.parameters(),
-            flops: self.model_flops() + self.optimizer_flops(),
+            flops: self.flops(),
             optimizer: &self.run.train.optimizer,
             optimizer_bytes: self.optimizer.bytes,
             lr: peak_learning_rate(&self.run.train, &self.model),
@@ -400,7 +439,7 @@ fn longer_context(context: usize, trained: usize, init: &Path) -> Option<String>
 
 /// What is to be said of a domain that an adaptive strategy may ask more of than its `max_epochs`
 /// leave: nothing where there is twice what the plan takes.
-fn epochs_remark(row: &DomainPlan, max_epochs: f64) -> Option<String> {
+fn epochs_remark(row: &DomainPlan, max_epochs: f64) -> Option<Remark> {
     let cap = row.largest_share?;
     let most = format!(
         "max_epochs = {max_epochs} lets `{}` have at most {:.1} % of a batch",
@@ -408,14 +447,69 @@ fn epochs_remark(row: &DomainPlan, max_epochs: f64) -> Option<String> {
         100.0 * cap
     );
     if row.share >= cap * (1.0 - 1e-9) {
-        Some(format!(
-            "warning: {most}, which is less than the strategy asks for: its multiplier is larger instead, and with it the gradient's variance\nhint: raise its max_epochs, add data to it, or train for fewer steps"
-        ))
+        Some(Remark::Warning(format!(
+            "{most}, which is less than the strategy asks for: its multiplier is larger instead, and with it the gradient's variance\nhint: raise its max_epochs, add data to it, or train for fewer steps"
+        )))
     } else if row.share > 0.5 * cap {
-        Some(format!(
-            "note: {most}; where the strategy asks for more, its multiplier grows instead"
-        ))
+        Some(Remark::Note(format!(
+            "{most}; where the strategy asks for more, its multiplier grows instead"
+        )))
     } else {
         None
+    }
+}
+
+/// Where a share is so small that the domain may not come up at all.
+fn hardly_drawn(row: &DomainPlan) -> Option<Remark> {
+    let expected = match row.sequences {
+        0.0 => "will not be drawn in this run: its share is 0".to_owned(),
+        few if few < 1.0 => format!(
+            "will not be drawn in this run, or hardly: {} sequences are expected",
+            if few < 0.01 { format!("{few:.0e}") } else { format!("{few:.2}") }
+        ),
+        _ => return None,
+    };
+    Some(Remark::Note(format!(
+        "`{}` {expected}\nhint: give it a larger share{}",
+        row.name,
+        if row.sequences == 0.0 { "" } else { ", or the run more steps" }
+    )))
+}
+
+/// Repetition is nearly free up to about four epochs: Muennighoff et al. 2023, arXiv:2305.16264.
+fn repeated(row: &DomainPlan) -> Option<Remark> {
+    (row.epochs > 4.0).then(|| {
+        Remark::Note(format!(
+            "`{}` is passed over {:.1} times; beyond about 4 passes repeated text teaches less and less",
+            row.name, row.epochs
+        ))
+    })
+}
+
+/// Where a step at the peak leaves `kept` of what decays most, and that is no smaller number of the
+/// same sign.
+fn decay_warning(kept: f64) -> Option<Remark> {
+    (kept <= 0.0).then(|| {
+        Remark::Warning(format!(
+            "learning rate · weight decay is {:?} at its peak: from 1 on a step takes more from a parameter than there is of it, and its sign turns\nhint: lower train.weight_decay, or the rate that it goes with (train.lr, train.optimizer)",
+            (1.0 - kept) as f32
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decay_that_turns_signs_is_warned_of_and_none_that_does_not() {
+        assert_eq!(decay_warning(1.0), None);
+        assert_eq!(decay_warning(1e-9), None);
+        for (kept, found) in [(0.0, " is 1.0 at"), (1.0 - 1.2, " is 1.2 at"), (-1e29, " is 1e29 ")]
+        {
+            let said = decay_warning(kept).map(|remark| remark.to_string()).unwrap_or_default();
+            assert!(said.starts_with("warning: ") && said.contains(found), "{said}");
+            assert!(said.contains("\nhint: "), "{said}");
+        }
     }
 }

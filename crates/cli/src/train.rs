@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cuvee_mixer::{MixerError, VarianceEstimator};
+use cuvee_mixer::MixerError;
 use cuvee_report::{PlanRow, ResultMean, ResultRow};
 use cuvee_train::{DeviceSpec, Engine, Outcome, Precision, RunState, TrainError, Trainer};
 use cuvee_words::{counted, plural, printable_path, shell_path, shell_word, toml_string};
@@ -69,7 +69,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let engine = plan.engine(init.as_deref(), &corpus.tokenizer, device, config.seed)?;
     let reference = reference_engine(&config, &plan.run.train, &corpus.tokenizer, device, session)?;
     let fresh = from.is_none();
-    session.say(describe(&plan, engine.as_ref(), estimator, device, &folder, fresh));
+    session.say(describe(&plan, engine.as_ref(), device, &folder, fresh));
     if let Some(begun) = begun.filter(|begun| *begun != engine.precision()) {
         session.say(format!(
             "note: begun in {begun}, which the engine here does not compute in: it goes on in {}",
@@ -250,12 +250,10 @@ fn as_config(error: TrainError) -> anyhow::Error {
 }
 
 /// The plan in words: the model, the budget, a row a domain, and what deserves a second thought.
-/// `estimator` is how the gradient variance is estimated, if it is; `fresh` tells that the run
-/// begins.
+/// `fresh` tells that the run begins.
 fn describe(
     plan: &Plan,
     engine: &dyn Engine,
-    estimator: Option<VarianceEstimator>,
     device: DeviceSpec,
     folder: &Path,
     fresh: bool,
@@ -298,36 +296,7 @@ fn describe(
         ));
     }
     for remark in plan.remarks(fresh) {
-        text.push('\n');
-        text.push_str(&remark);
-    }
-    for row in rows.iter().filter(|r| r.sequences < 1.0) {
-        let expected = match row.sequences {
-            0.0 => "will not be drawn in this run: its share is 0".to_owned(),
-            few => format!(
-                "will not be drawn in this run, or hardly: {} sequences are expected",
-                if few < 0.01 { format!("{few:.0e}") } else { format!("{few:.2}") }
-            ),
-        };
-        text.push_str(&format!(
-            "\nnote: `{}` {expected}\nhint: give it a larger share{}",
-            row.domain,
-            if row.sequences == 0.0 { "" } else { ", or the run more steps" }
-        ));
-    }
-    for row in rows.iter().filter(|r| r.epochs > 4.0) {
-        // Repetition is nearly free up to about four epochs: Muennighoff et al. 2023,
-        // arXiv:2305.16264.
-        text.push_str(&format!(
-            "\nnote: `{}` is passed over {:.1} times; beyond about 4 passes repeated text teaches less and less",
-            row.domain, row.epochs
-        ));
-    }
-    if let Some((estimator, reason)) = estimator.and_then(|e| Some((e, e.deprecated()?))) {
-        text.push_str(&format!(
-            "\nwarning: variance = \"{}\" is deprecated: {reason}",
-            estimator.name()
-        ));
+        text.push_str(&format!("\n{remark}"));
     }
     text
 }

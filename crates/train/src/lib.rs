@@ -67,7 +67,7 @@ pub use hf::{read_safetensors, write_safetensors};
 pub use model::{Family, ModelConfig, ModelSpec, Preset, RopeScaling};
 pub use optim::{
     AdamW, Candle, Muon, Optimizer, OptimizerCost, OptimizerState, Sgd, Slot, StateTensors,
-    Storage, Update, clip_scale, learning_rate, optimizer_cost, peak_learning_rate,
+    Storage, Update, clip_scale, learning_rate, least_kept, optimizer_cost, peak_learning_rate,
     published_learning_rate,
 };
 pub use run::{FirstEvaluation, Observer, Outcome, RunPlan, Trainer};

@@ -10,8 +10,9 @@ use serde_json::json;
 
 use super::design::Design;
 use super::verdict;
+use crate::plan::Remark;
 use crate::session::Session;
-use crate::sweep::{ArmPlan, Cost, Sharing, engine_name};
+use crate::sweep::{ArmPlan, Cost, Sharing, StepTime, StepTimes, engine_name};
 
 /// What is forecast.
 pub struct Forecast<'a> {
@@ -23,6 +24,8 @@ pub struct Forecast<'a> {
     sharing: Sharing,
     /// The folder of the comparison.
     folder: &'a Path,
+    /// How long a step of each arm takes, where that is to be said.
+    times: Option<StepTimes>,
     /// What the runs without a result cost.
     pub cost: Cost,
 }
@@ -38,8 +41,20 @@ impl<'a> Forecast<'a> {
         device: DeviceSpec,
     ) -> Self {
         let sweep = design.sweep(plans, folder, corpus, device);
-        let cost = Cost::new(&sweep, &design.runs(), design.baseline, sharing);
-        Self { design, plans, sharing, folder, cost }
+        let cost = Cost::new(&sweep, &design.runs(), None);
+        Self { design, plans, sharing, folder, times: None, cost }
+    }
+
+    /// With the time that the runs take: times steps of the kinds of arms that the baseline's do
+    /// not tell of.
+    ///
+    /// # Errors
+    /// A step that cannot be made.
+    pub fn timed(self, corpus: &Corpus, device: DeviceSpec) -> anyhow::Result<Self> {
+        let sweep = self.design.sweep(self.plans, self.folder, corpus, device);
+        let times = StepTimes::measure(&sweep, self.design.baseline, self.sharing)?;
+        let cost = Cost::new(&sweep, &self.design.runs(), times.as_ref());
+        Ok(Self { times, cost, ..self })
     }
 
     /// What is going to be done, in words.
@@ -69,7 +84,7 @@ impl<'a> Forecast<'a> {
                 counted(tested, "arm")
             ));
         }
-        for (index, (arm, plan)) in design.arms.iter().zip(self.plans).enumerate() {
+        for (index, arm) in design.arms.iter().enumerate() {
             let role = design.role(index);
             let set = match (role, arm.set.is_empty()) {
                 (Role::Replica, _) => {
@@ -79,14 +94,38 @@ impl<'a> Forecast<'a> {
                 (_, false) => arm.set.join(", "),
             };
             text.push_str(&format!("\n  {:<16} {set}", arm.name));
-            if role != Role::Replica {
-                let worth = plan.remarks.iter().filter(|r| r.starts_with("warning"));
-                for remark in worth {
-                    text.push_str(&format!("\n    {}", remark.replace('\n', "\n    ")));
-                }
+        }
+        self.remarks().iter().for_each(|line| text.push_str(&format!("\n{line}")));
+        text
+    }
+
+    /// How long a step of each arm takes, in a line, where they differ.
+    fn step_times(&self) -> String {
+        let Some(times) = &self.times else { return String::new() };
+        let mut found: Vec<(StepTime, Vec<&str>)> = Vec::new();
+        for (arm, time) in self.design.arms.iter().zip(&times.arms) {
+            match found.iter_mut().find(|(other, _)| other == time) {
+                Some((_, names)) => names.push(arm.name.as_str()),
+                None => found.push((*time, vec![arm.name.as_str()])),
             }
         }
-        text
+        if found.len() == 1 {
+            return String::new();
+        }
+        let each = found.iter().map(|(time, names)| {
+            let how = if time.timed { "" } else { " by its FLOPs" };
+            format!("{:.2} ms{how} in {}", 1e3 * time.seconds, names.join(", "))
+        });
+        format!("a step takes {}\n", each.collect::<Vec<_>>().join("; "))
+    }
+
+    /// What deserves a second thought before the runs are made; the baseline's repetition has no
+    /// more to say than the baseline.
+    fn remarks(&self) -> Vec<String> {
+        let own = self.design.arms.iter().zip(self.plans).enumerate();
+        let own = own.filter(|(arm, _)| self.design.role(*arm) != Role::Replica);
+        let arms = own.map(|(_, (arm, plan))| (arm.name.as_str(), plan.remarks.as_slice()));
+        worth_saying(&arms.collect::<Vec<_>>())
     }
 
     /// Prints the forecast; `pilot` is the folder of an earlier comparison.
@@ -120,6 +159,9 @@ impl<'a> Forecast<'a> {
             "jobs": self.sharing.jobs,
             "threads": self.sharing.threads,
             "seconds": self.cost.seconds,
+            "seconds_per_step": self.times.as_ref().map(|times| {
+                times.arms.iter().map(|time| time.seconds).collect::<Vec<_>>()
+            }),
             "bytes": self.cost.bytes,
             "resolution_in_standard_deviations": table.iter().map(row).collect::<Vec<_>>(),
             "pilot": pilot.map(|pilot| scatter(&pilot).into_iter().map(|(name, s)| {
@@ -147,6 +189,8 @@ impl<'a> Forecast<'a> {
             )),
             cuvee_report::bytes(cost.bytes),
         );
+        text.push_str(&self.step_times());
+        self.remarks().iter().for_each(|line| text.push_str(&format!("{line}\n")));
         text.push_str(&format!(
             "\nWhat a number of seeds resolves, in units of s, the standard deviation over seeds of an\narm's difference to `{}` (α = {}, four of five comparisons):\n\n  seeds   detectable, 1 arm   the same, {} corrected   margin that shows equivalence\n",
             self.design.arms[self.design.baseline].name,
@@ -188,8 +232,57 @@ impl<'a> Forecast<'a> {
     }
 }
 
+/// Of what the plans of `arms` remark on, each remark once with the arms that it is of: warnings,
+/// and those notes that are not of all arms, which tell the arms apart.
+fn worth_saying(arms: &[(&str, &[Remark])]) -> Vec<String> {
+    let mut found: Vec<(&Remark, Vec<&str>)> = Vec::new();
+    for &(name, remarks) in arms {
+        for remark in remarks {
+            match found.iter_mut().find(|(other, _)| *other == remark) {
+                Some((_, names)) => names.push(name),
+                None => found.push((remark, vec![name])),
+            }
+        }
+    }
+    let said = |(remark, names): (&Remark, Vec<&str>)| {
+        let of_all = names.len() == arms.len();
+        let worth = match remark {
+            Remark::Fact(_) => false,
+            Remark::Note(_) => !of_all,
+            Remark::Warning(_) => true,
+        };
+        let of = if of_all { "all arms".to_owned() } else { names.join(", ") };
+        worth.then(|| format!("  {of}: {}", remark.to_string().replace('\n', "\n    ")))
+    };
+    found.into_iter().filter_map(said).collect()
+}
+
 /// s of every arm that has one.
 fn scatter(comparison: &Comparison) -> Vec<(String, f64)> {
     let arms = comparison.arms.iter();
     arms.filter_map(|arm| Some((arm.name.clone(), arm.sd_seeds?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remark_is_said_once_with_its_arms_and_a_note_of_all_of_them_is_not() {
+        let fact = |text: &str| Remark::Fact(text.to_owned());
+        let note = |text: &str| Remark::Note(text.to_owned());
+        let warning = |text: &str| Remark::Warning(text.to_owned());
+        let base = [note("of all"), warning("also of all"), fact("a"), warning("of two")];
+        let other = [note("of all"), warning("also of all"), fact("b"), note("of one\nhint: x")];
+        let third = [note("of all"), warning("of two"), warning("also of all")];
+        let arms: [(&str, &[Remark]); 3] = [("base", &base), ("other", &other), ("third", &third)];
+        let expected = [
+            "  all arms: warning: also of all",
+            "  base, third: warning: of two",
+            "  other: note: of one\n    hint: x",
+        ];
+        assert_eq!(worth_saying(&arms), expected);
+        // What is not of all arms tells them apart, so that one arm alone has no note to say.
+        assert_eq!(worth_saying(&arms[..1]).len(), 2);
+    }
 }

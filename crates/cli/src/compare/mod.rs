@@ -199,7 +199,7 @@ pub fn of_config(
     if args.plan {
         let sharing = Sharing::choose(&design.timed_config(), &corpus, device, wanted, true)?;
         let forecast = Forecast::new(&design, &plans, sharing, &folder, &corpus, device);
-        forecast.print(args.pilot.as_deref(), session)?;
+        forecast.timed(&corpus, device)?.print(args.pilot.as_deref(), session)?;
         return Ok(None);
     }
     if !args.collect {
@@ -260,7 +260,8 @@ fn register(
     device: DeviceSpec,
     session: &Session,
 ) -> anyhow::Result<Registration> {
-    let data = DataFingerprint::of(&corpus.domains);
+    let by_document = design.arms.iter().any(|arm| arm.config.train.by_document());
+    let data = DataFingerprint::of(&corpus.domains, by_document);
     let now = Declared::of(design, plans, data, device)?;
     Registration::open(folder, now, &session.interrupted)
 }

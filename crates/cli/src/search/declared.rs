@@ -6,7 +6,10 @@ use cuvee_data::Corpus;
 use cuvee_search::design::DesignInput;
 use cuvee_search::document::{Declared, DeclaredConfig, DeclaredDomain, VERSION};
 use cuvee_search::propose::Aim;
-use cuvee_train::{DataFingerprint, DeviceSpec, EngineKind, Precision, published_learning_rate};
+use cuvee_train::{
+    DataFingerprint, DeviceSpec, EngineKind, ModelConfig, OptimizerKind, Precision, hf,
+    published_learning_rate,
+};
 use cuvee_words::{counted, printable_path, shell_path};
 
 use super::design::{CONFIRM_SEEDS, Design, Method, refused};
@@ -14,7 +17,7 @@ use super::mixtures::{arms, designed};
 use super::registration;
 use crate::config::{Config, ConfigError};
 use crate::session::Session;
-use crate::sweep::{self, Cost, Sharing, Sweep, Wanted, arithmetic_of, engine_name};
+use crate::sweep::{self, Cost, Sharing, StepTimes, Sweep, Wanted, arithmetic_of, engine_name};
 
 /// Smallest share that a law may propose.
 const FLOOR: f64 = 1e-4;
@@ -144,17 +147,34 @@ impl<'a> Search<'a> {
     }
 
     /// What is known of good proxies, held against these: learning rate and length.
-    pub fn hints(&self) -> String {
-        let proxy = &self.declared.proxy;
+    ///
+    /// # Errors
+    /// A model that cannot be read any more.
+    pub fn hints(&self) -> anyhow::Result<String> {
+        let (proxy, Config { model, train, base, .. }) = (&self.declared.proxy, &self.design.proxy);
+        let vocab_size = self.corpus.tokenizer.vocab_size();
+        let model = hf::resolve_model(model, vocab_size, train.context, base)?;
         let parameters = proxy.parameters as f64;
-        let rate = published_learning_rate(proxy.parameters);
         let length = proxy.tokens as f64 / parameters.max(1.0);
         let short = if length < TOKENS_A_PARAMETER { ", which is few" } else { "" };
-        format!(
-            "proxies: {} parameters, {length:.1} tokens a parameter{short} (at least {TOKENS_A_PARAMETER} order mixtures well), lr {} (0.0047·(N/108M)^(−1/3) = {rate:.2e} fits published small runs)",
+        Ok(format!(
+            "proxies: {} parameters, {length:.1} tokens a parameter{short} (at least {TOKENS_A_PARAMETER} order mixtures well), lr {}{}",
             cuvee_report::count(parameters),
-            self.design.proxy.train.lr,
-        )
+            train.lr,
+            published_rate(train.optimizer.name, &model)
+        ))
+    }
+}
+
+/// The learning rate that is known to be good, where one is: nothing is published for the other
+/// optimizers.
+fn published_rate(optimizer: OptimizerKind, model: &ModelConfig) -> String {
+    match optimizer {
+        OptimizerKind::Adamw => format!(
+            " (0.0047·(N/108M)^(−1/3) = {:.2e} fits published small runs)",
+            published_learning_rate(model)
+        ),
+        OptimizerKind::Muon | OptimizerKind::Sgd => String::new(),
     }
 }
 
@@ -228,7 +248,8 @@ fn runs_in(
     let sharing = Sharing::choose(&config, corpus, device, wanted, true)?;
     let folder = Path::new("");
     let sweep = Sweep { noun: "search", folder, arms: &arms, plans: &plans, corpus, device };
-    let seconds = Cost::new(&sweep, &runs, 0, sharing).seconds.unwrap_or(f64::INFINITY);
+    let times = StepTimes::measure(&sweep, 0, sharing)?;
+    let seconds = Cost::new(&sweep, &runs, times.as_ref()).seconds.unwrap_or(f64::INFINITY);
     let fitting = (hours * 3600.0 / seconds.max(1e-9)) as usize;
     let runs = fitting.saturating_sub(pilot.len());
     if runs < least {
@@ -331,6 +352,7 @@ fn declare(
     };
     let train = &design.proxy.train;
     let confirm = design.seed.wrapping_add(CONFIRM_SEEDS);
+    let by_document = train.by_document() || design.target.train.by_document();
     Ok(Declared {
         version: VERSION,
         cuvee: env!("CARGO_PKG_VERSION").to_owned(),
@@ -355,7 +377,7 @@ fn declare(
         confirm_seeds: (0..design.spec.confirm_seeds as u64)
             .map(|seed| confirm.wrapping_add(seed))
             .collect(),
-        data: serde_json::to_value(DataFingerprint::of(&corpus.domains))?,
+        data: serde_json::to_value(DataFingerprint::of(&corpus.domains, by_document))?,
         domains,
     })
 }
@@ -375,7 +397,23 @@ pub fn not_yet<T>(search: &Search, what: &str, stage: &str) -> anyhow::Result<T>
 
 #[cfg(test)]
 mod tests {
-    use super::at_least;
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_published_rate_is_hinted_for_its_own_optimizer_as_auto_takes_it() {
+        let model = cuvee_train::ModelSpec::default().resolve(4096, 256, None).unwrap();
+        let auto = cuvee_train::TrainSpec {
+            lr: cuvee_train::LearningRate::Auto,
+            ..cuvee_train::TrainSpec::default()
+        };
+        let rate = cuvee_train::peak_learning_rate(&auto, &model);
+        let hinted = published_rate(OptimizerKind::Adamw, &model);
+        assert!(hinted.contains(&format!(" = {rate:.2e} ")), "{hinted}");
+        for other in [OptimizerKind::Muon, OptimizerKind::Sgd] {
+            assert_eq!(published_rate(other, &model), "");
+        }
+    }
 
     #[test]
     fn hours_that_are_advised_are_never_0_and_never_too_few() {

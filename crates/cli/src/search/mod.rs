@@ -242,7 +242,7 @@ fn open<'a>(
     let workers = how.shard.map_or(1, |share| share.count() as usize);
     let opening = Opening { jobs: how.jobs, workers, dry, collect: how.collect };
     let search = Search::open(config, session, opening)?;
-    session.say(search.hints());
+    session.say(search.hints()?);
     Ok(search)
 }
 

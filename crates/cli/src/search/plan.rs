@@ -10,7 +10,7 @@ use super::declared::{CONFIRMED, Search};
 use super::design::Method;
 use super::mixtures::arms;
 use super::rules;
-use crate::sweep::{Cost, Run, Sharing, Wanted};
+use crate::sweep::{Cost, Run, Sharing, StepTimes, Wanted};
 
 /// What a stage costs.
 #[derive(Clone)]
@@ -20,13 +20,16 @@ struct Row {
     /// `None` where no step was timed.
     seconds: Option<f64>,
     bytes: u64,
+    /// Tokens that are evaluated after the runs.
+    evaluated: u64,
     /// Whether it may end earlier.
     at_most: bool,
 }
 
 impl Row {
     fn new(name: &'static str, cost: &Cost) -> Self {
-        Self { name, runs: cost.runs, seconds: cost.seconds, bytes: cost.bytes, at_most: false }
+        let &Cost { runs, seconds, bytes, .. } = cost;
+        Self { name, runs, seconds, bytes, evaluated: 0, at_most: false }
     }
 
     /// With what comes after it.
@@ -35,13 +38,20 @@ impl Row {
             runs: self.runs + next.runs,
             seconds: self.seconds.zip(next.seconds).map(|(a, b)| a + b),
             bytes: self.bytes + next.bytes,
+            evaluated: self.evaluated + next.evaluated,
             ..self
         }
     }
 }
 
-/// What planned runs cost; `None` where there are none.
-fn row(search: &Search, name: &'static str, planned: &Planned) -> anyhow::Result<Option<Row>> {
+/// What planned runs cost, and `evaluated` tokens more that their model evaluates; `None` where
+/// there are no runs.
+fn row(
+    search: &Search,
+    name: &'static str,
+    planned: &Planned,
+    evaluated: u64,
+) -> anyhow::Result<Option<Row>> {
     let Planned { arms, runs, .. } = planned;
     if runs.is_empty() {
         return Ok(None);
@@ -54,7 +64,15 @@ fn row(search: &Search, name: &'static str, planned: &Planned) -> anyhow::Result
     };
     let config = arms[0].run_config(search.declared.seed);
     let sharing = Sharing::choose(&config, &search.corpus, search.device, wanted, true)?;
-    Ok(Some(Row::new(name, &Cost::new(&planned.sweep(search), runs, 0, sharing))))
+    let sweep = planned.sweep(search);
+    let times = StepTimes::measure(&sweep, 0, sharing)?;
+    let cost = Cost::new(&sweep, runs, times.as_ref());
+    let mut row = Row { evaluated, ..Row::new(name, &cost) };
+    if let (Some(seconds), Some(times)) = (&mut row.seconds, &times) {
+        let steps = evaluated as f64 / config.train.tokens_per_step().max(1) as f64;
+        *seconds += times.arms[0].forward(steps) / times.jobs as f64;
+    }
+    Ok(Some(row))
 }
 
 /// The runs of rounds: those that are asked for, and as many as may follow.
@@ -88,16 +106,18 @@ pub fn print(search: &Search, jobs: Option<usize>) -> anyhow::Result<()> {
     let cores = rayon::current_num_threads();
     let mut rows = Vec::new();
     for batch in [Batch::Pilot, Batch::Swarm] {
-        rows.extend(row(search, batch.name(), &search.batch(batch)?)?);
+        rows.extend(row(search, batch.name(), &search.batch(batch)?, 0)?);
     }
     if let Some(made) = rounds(search)? {
-        let cost = row(search, Batch::Rounds.name(), &made)?;
+        let cost = row(search, Batch::Rounds.name(), &made, 0)?;
         rows.extend(cost.map(|row| Row { at_most: true, ..row }));
     }
     if let Method::Rule(rule) = search.design.method {
         let parts = rules::planned(search, rule).into_iter();
         let parts: Vec<Row> = parts
-            .map(|named| row(search, rules::RUNS, &rules::arms_of(search, named)?))
+            .map(|(named, evaluated)| {
+                row(search, rules::RUNS, &rules::arms_of(search, named)?, evaluated)
+            })
             .filter_map(Result::transpose)
             .collect::<anyhow::Result<_>>()?;
         rows.extend(parts.into_iter().reduce(Row::and));
@@ -122,11 +142,14 @@ pub fn print(search: &Search, jobs: Option<usize>) -> anyhow::Result<()> {
     let config = full[0].run_config(declared.seed);
     let sharing = Sharing::choose(&config, &search.corpus, search.device, wanted, true)?;
     let planned = search.planned(full, runs, search.folder.join("confirm"))?;
-    let cost = Cost::new(&planned.sweep(search), &planned.runs, 0, sharing);
+    let sweep = planned.sweep(search);
+    let times = StepTimes::measure(&sweep, 0, sharing)?;
+    let cost = Cost::new(&sweep, &planned.runs, times.as_ref());
     rows.push(Row::new("confirm", &cost));
 
     let least = least_runs(declared.domains.len());
-    let none = Row { name: "", runs: 0, seconds: Some(0.0), bytes: 0, at_most: false };
+    let none =
+        Row { name: "", runs: 0, seconds: Some(0.0), bytes: 0, evaluated: 0, at_most: false };
     let Row { runs: all, seconds, bytes, .. } = rows.iter().cloned().fold(none, Row::and);
     let time = |seconds: Option<f64>| {
         seconds.map_or("unknown".to_owned(), |s| format!("about {}", cuvee_report::duration(s)))
@@ -159,7 +182,10 @@ pub fn print(search: &Search, jobs: Option<usize>) -> anyhow::Result<()> {
     }
     search.session.say(text);
     let stages = rows.iter().map(|row| {
-        json!({ "stage": row.name, "runs": row.runs, "seconds": row.seconds, "bytes": row.bytes })
+        json!({
+            "stage": row.name, "runs": row.runs, "seconds": row.seconds, "bytes": row.bytes,
+            "evaluated_tokens": row.evaluated,
+        })
     });
     search.session.emit(&json!({
         "folder": search.folder,

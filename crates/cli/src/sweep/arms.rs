@@ -8,7 +8,7 @@ use cuvee_mixer::ObservationRequest;
 use cuvee_train::{DeviceSpec, EngineKind, ModelConfig, Precision, hf};
 
 use crate::config::{Change, Config, ConfigError};
-use crate::plan::Plan;
+use crate::plan::{Plan, Remark};
 use crate::prepare;
 use crate::session::Session;
 
@@ -39,11 +39,13 @@ pub struct ArmPlan {
     /// Tokens of a run.
     pub tokens: u64,
     /// What its plan remarks on, for people.
-    pub remarks: Vec<String>,
+    pub remarks: Vec<Remark>,
     /// sha256 of the weights that its runs start from, where they start from a model.
     pub init_sha256: Option<String>,
     /// Bytes of the optimizer's state.
     pub optimizer_bytes: u64,
+    /// Floating-point operations of a run.
+    pub flops: f64,
 }
 
 /// One run.
@@ -168,6 +170,7 @@ pub fn resolve(
             steps: plan.run.steps,
             tokens: plan.tokens(),
             optimizer_bytes: plan.optimizer.bytes,
+            flops: plan.flops(),
             remarks: plan.remarks(true),
             model: plan.model,
         });
@@ -237,12 +240,7 @@ fn in_arm(name: &str, error: anyhow::Error) -> anyhow::Error {
 }
 
 /// Tokens of a split's windows, at most `sequences` a domain: what an evaluation costs.
-pub(super) fn window_tokens(
-    domains: &[Domain],
-    split: Split,
-    sequences: usize,
-    context: usize,
-) -> u64 {
+pub fn window_tokens(domains: &[Domain], split: Split, sequences: usize, context: usize) -> u64 {
     let windows = |domain: &Domain| {
         let tokens = domain.shard(split).tokens();
         cuvee_train::evaluation_starts(tokens, context, sequences).len()

@@ -8,11 +8,8 @@ use cuvee_words::{counted, shell_path};
 
 use super::arms::{ArmPlan, Run, Sweep, window_tokens};
 use super::one_run::{Status, status};
-use super::speed::Sharing;
+use super::step_times::{FORWARD_SHARE, StepTimes};
 use crate::config::{Config, ConfigError};
-
-/// A forward pass costs a third of a step's forward and backward.
-const FORWARD_SHARE: f64 = 1.0 / 3.0;
 
 /// Bytes of a step in the metrics log, and of a domain in it: measured on runs of 3 and 8 domains.
 const STEP_BYTES: u64 = 250;
@@ -34,18 +31,12 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Of those of `runs` that have no result yet; a step of the arm `timed` was timed.
-    pub fn new(sweep: &Sweep, runs: &[Run], timed: usize, sharing: Sharing) -> Self {
-        let (plans, domains) = (sweep.plans, &sweep.corpus.domains);
-        let config = &sweep.arms[timed].config;
-        let (sequences, context) = (config.eval.sequences, config.train.context);
-        let evaluated = window_tokens(domains, Split::Valid, sequences, context);
-        let per_step = config.train.tokens_per_step().max(1) as f64;
-        let evaluations = 1 + evaluations(config.eval.every, plans[timed].steps);
-        // Time in steps of the arm that was timed.
-        let (mut count, mut steps_left, mut bytes) = (0, 0.0, 0);
+    /// Of those of `runs` that have no result yet, where the arms' steps take so long.
+    pub fn new(sweep: &Sweep, runs: &[Run], times: Option<&StepTimes>) -> Self {
+        let domains = &sweep.corpus.domains;
+        let (mut count, mut seconds, mut bytes) = (0, 0.0, 0);
         for &run in runs {
-            let (arm, plan) = (&sweep.arms[run.arm], &plans[run.arm]);
+            let (config, plan) = (&sweep.arms[run.arm].config, &sweep.plans[run.arm]);
             let done = match status(&sweep.run_folder(run), plan.steps) {
                 Ok(Status::Finished | Status::Stopped(_)) => continue,
                 Ok(Status::Unfinished(step)) => step,
@@ -53,17 +44,19 @@ impl Cost {
             };
             count += 1;
             let left = (plan.steps - done.min(plan.steps)) as f64;
-            // A batch of another size takes as much longer.
-            let length = plan.tokens as f64 / plans[timed].tokens.max(1) as f64;
-            let (sequences, context) = (arm.config.eval.tune_sequences, arm.config.train.context);
-            let tuned = window_tokens(domains, Split::Tune, sequences, context);
-            steps_left += left * length * (1.0 + extra(&plan.request));
-            let forward = left * measurements(&plan.request) * tuned as f64
-                + (evaluations * evaluated) as f64;
-            steps_left += forward * FORWARD_SHARE / per_step;
-            bytes += run_bytes(&arm.config, plan, domains.len(), evaluated);
+            let windows =
+                |split, sequences| window_tokens(domains, split, sequences, config.train.context);
+            let evaluated =
+                evaluations(config, plan.steps) * windows(Split::Valid, config.eval.sequences);
+            let tuned = windows(Split::Tune, config.eval.tune_sequences);
+            let forward = left * measurements(&plan.request) * tuned as f64 + evaluated as f64;
+            let forward = forward / config.train.tokens_per_step().max(1) as f64;
+            seconds += times.map(|times| times.arms[run.arm]).map_or(0.0, |time| {
+                left * (1.0 + extra(&plan.request)) * time.seconds + time.forward(forward)
+            });
+            bytes += run_bytes(config, plan, domains.len(), evaluated);
         }
-        let seconds = sharing.seconds_per_step.map(|s| steps_left * s / sharing.jobs as f64);
+        let seconds = times.map(|times| seconds / times.jobs as f64);
         Self { folder: sweep.folder.to_owned(), runs: count, seconds, bytes }
     }
 
@@ -100,15 +93,17 @@ fn measurements(request: &ObservationRequest) -> f64 {
     each.iter().flatten().map(|every| 1.0 / *every as f64).sum()
 }
 
-/// Evaluations after the first step.
-fn evaluations(every: u64, steps: u64) -> u64 {
-    match every {
+/// Evaluations of a run, the one before the first step among them; one of the weights beside that
+/// of their average counts, too.
+fn evaluations(config: &Config, steps: u64) -> u64 {
+    let after = match config.eval.every {
         0 => 1,
         every => steps.div_ceil(every),
-    }
+    };
+    (1 + after) * (1 + u64::from(config.average.as_ref().is_some_and(|average| average.raw)))
 }
 
-/// Bytes of a run's folder, at most.
+/// Bytes of a run's folder, at most, where its evaluations look at so many tokens.
 fn run_bytes(config: &Config, plan: &ArmPlan, domains: usize, evaluated: u64) -> u64 {
     let parameters = 4 * plan.model.parameters();
     // A checkpoint holds the parameters, the state of the optimizer and maybe an average; one more
@@ -119,8 +114,6 @@ fn run_bytes(config: &Config, plan: &ArmPlan, domains: usize, evaluated: u64) ->
     let log = plan.steps * (STEP_BYTES + STEP_DOMAIN_BYTES * domains as u64);
     // TensorBoard's files hold the same numbers under longer names, in fewer digits.
     let logs = log * (1 + u64::from(config.log.tensorboard));
-    let twice = 1 + u64::from(config.average.as_ref().is_some_and(|average| average.raw));
-    let windows = twice * evaluated / config.train.context.max(1) as u64;
-    let evaluations = (1 + evaluations(config.eval.every, plan.steps)) * windows * WINDOW_BYTES;
-    parameters + checkpoints + logs + evaluations
+    let windows = evaluated / config.train.context.max(1) as u64;
+    parameters + checkpoints + logs + windows * WINDOW_BYTES
 }

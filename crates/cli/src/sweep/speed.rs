@@ -8,7 +8,8 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use cuvee_data::{Corpus, Shard, Split};
-use cuvee_train::{DeviceSpec, read_batch};
+use cuvee_mixer::{ObservationRequest, VarianceEstimator};
+use cuvee_train::{AverageKind, DeviceSpec, read_batch};
 
 use crate::config::{Config, ConfigError};
 use crate::machine;
@@ -186,7 +187,7 @@ impl Sharing {
 }
 
 /// Seconds a step takes where `jobs` runs of `config` go on at once, each on `threads` threads.
-fn seconds_per_step(
+pub(super) fn seconds_per_step(
     config: &Config,
     corpus: &Corpus,
     device: DeviceSpec,
@@ -229,17 +230,33 @@ fn prepare<'a>(
     let vocab_size = corpus.tokenizer.vocab_size();
     let (plan, mut mixer) =
         Plan::new(&config, &corpus.domains, vocab_size, std::path::Path::new(""))?;
+    let collected = collected_each_step(&mixer.observation_request());
+    let averages = averages_each_step(&config);
     let draw = mixer.next_step()?;
     let shards: Vec<&Shard> = corpus.domains.iter().map(|d| d.shard(Split::Train)).collect();
     let names: Vec<String> = corpus.domains.iter().map(|d| d.name.clone()).collect();
     let batch = read_batch(&draw.draws, &shards, &names, config.train.context, vocab_size)?;
     let init = config.model.init_dir(&config.base)?;
     let mut engine = plan.engine(init.as_deref(), &corpus.tokenizer, device, config.seed)?;
+    engine.collect(collected)?;
     Ok(move || {
         // So small a rate that nothing is learned of the one batch.
         engine.step(&batch, 1e-12)?;
+        if averages {
+            engine.move_average(0.5)?;
+        }
         Ok(())
     })
+}
+
+/// What a strategy has each step collect of its gradients.
+pub(super) fn collected_each_step(request: &ObservationRequest) -> Option<VarianceEstimator> {
+    request.gradient.filter(|gradient| gradient.every == 1).map(|gradient| gradient.estimator)
+}
+
+/// Whether an average of the weights moves after each step, and not after the last ones alone.
+pub(super) fn averages_each_step(config: &Config) -> bool {
+    config.average.as_ref().is_some_and(|average| average.kind == AverageKind::Ema)
 }
 
 #[cfg(test)]

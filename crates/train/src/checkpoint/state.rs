@@ -10,7 +10,6 @@
 use std::fs;
 use std::path::Path;
 
-use cuvee_data::Domain;
 use cuvee_mixer::MixerState;
 use cuvee_report::CollapseRecord;
 use serde::{Deserialize, Serialize};
@@ -83,7 +82,7 @@ impl RunState {
         config: String,
         precision: Precision,
         optimizer: OptimizerKind,
-        domains: &[Domain],
+        data: Vec<DataFingerprint>,
     ) -> Self {
         Self {
             version: STATE_VERSION,
@@ -101,16 +100,17 @@ impl RunState {
             optimizer,
             collapse: None,
             reference: None,
-            data: DataFingerprint::of(domains),
+            data,
         }
     }
 
     /// The state of a run that goes on from this one with what `now`, a run that has not begun,
-    /// says of the present: its config, in which how often to evaluate and save may differ, and the
-    /// number type of its engine. A field that is not of the run's past is taken from `now` here.
+    /// says of the present: its config, in which how often to evaluate and save may differ, the
+    /// number type of its engine, and its data, of which an earlier version may have known less. A
+    /// field that is not of the run's past is taken from `now` here.
     #[must_use]
     pub fn resumed(self, now: Self) -> Self {
-        Self { config: now.config, precision: now.precision, ..self }
+        Self { config: now.config, precision: now.precision, data: now.data, ..self }
     }
 
     /// Writes `folder/state.json`.
@@ -161,12 +161,12 @@ impl RunState {
         }
     }
 
-    /// Refuses to go on with other data than that of the checkpoint, which lies in `folder`.
+    /// Refuses to go on with other data than that of the checkpoint, which lies in `folder`; `now`
+    /// is the state of the run that is to go on.
     ///
     /// # Errors
     /// [`TrainError::DataChanged`] naming the first domain that differs and how.
-    pub fn check_data(&self, domains: &[Domain], folder: &Path) -> Result<()> {
-        let now = DataFingerprint::of(domains);
+    pub fn check_data(&self, now: &Self, folder: &Path) -> Result<()> {
         let names = |list: &[DataFingerprint]| {
             list.iter().map(|d| d.domain.as_str()).collect::<Vec<_>>().join(", ")
         };
@@ -174,10 +174,11 @@ impl RunState {
             let (domain, checkpoint) = (domain.to_string(), folder.to_path_buf());
             Err(TrainError::DataChanged { domain, expected, found, checkpoint })
         };
-        if names(&self.data) != names(&now) {
-            return changed("(all)", names(&self.data), names(&now));
+        if names(&self.data) != names(&now.data) {
+            return changed("(all)", names(&self.data), names(&now.data));
         }
-        if let Some((old, new)) = self.data.iter().zip(&now).find(|(old, new)| old != new) {
+        let differs = |(old, new): &(&DataFingerprint, &DataFingerprint)| !old.agrees(new);
+        if let Some((old, new)) = self.data.iter().zip(&now.data).find(differs) {
             if old.tokenizer != new.tokenizer {
                 return changed(
                     &new.domain,
@@ -186,8 +187,11 @@ impl RunState {
                 );
             }
             let show = |d: &DataFingerprint| {
+                let index = d.index.as_ref().map_or(String::new(), |[train, tune, valid]| {
+                    format!("; index train {train:.12}… tune {tune:.12}… valid {valid:.12}…")
+                });
                 format!(
-                    "{} training tokens, sha256 train {:.12}… tune {:.12}… valid {:.12}…",
+                    "{} training tokens, sha256 train {:.12}… tune {:.12}… valid {:.12}…{index}",
                     d.tokens, d.train, d.tune, d.valid
                 )
             };
@@ -289,6 +293,25 @@ mod tests {
             state["of_a_later_program"] = serde_json::json!([1, 2]);
         });
         assert_eq!(state.unwrap().precision, None);
+    }
+
+    #[test]
+    fn other_documents_of_the_same_tokens_are_refused_where_both_runs_read_them() {
+        let of = |train: &str| {
+            let index = serde_json::json!([train, "55", "66"]);
+            read(|state| state["data"][0]["index"] = index).unwrap()
+        };
+        let (unknown, one, other) = (read(|_| ()).unwrap(), of("44"), of("45"));
+        let check = |old: &RunState, now: &RunState| old.check_data(now, Path::new("runs/a"));
+        for (old, now) in [(&one, &one), (&unknown, &one), (&one, &unknown)] {
+            check(old, now).unwrap();
+        }
+        let error = check(&one, &other).unwrap_err().to_string();
+        for said in ["`a`", "index train 44… tune 55…", "index train 45…", "\nhint: "] {
+            assert!(error.contains(said), "{said}: {error}");
+        }
+        // From then on it is known.
+        assert_eq!(unknown.resumed(one.clone()).data, one.data);
     }
 
     #[test]

@@ -144,6 +144,19 @@ pub fn optimizer_cost(train: &TrainSpec, model: &ModelConfig) -> Result<Optimize
     Ok(cost)
 }
 
+/// What a step at the peak of the learning rate leaves of a parameter of `model`, before it moves,
+/// where most decays: 1 − lr·λ. Below 0 its sign turns.
+///
+/// # Errors
+/// [`crate::TrainError::Config`] for settings of what the model does not have.
+pub fn least_kept(train: &TrainSpec, model: &ModelConfig) -> Result<f64> {
+    let paces = Paces::of(train, model)?;
+    let peak = Step { count: 1, lr: peak_learning_rate(train, model), scale: 1.0 };
+    let parameters = model.parameter_list();
+    let kept = parameters.iter().map(|info| paces.update(info.into(), peak).keep);
+    Ok(kept.fold(1.0, f64::min))
+}
+
 /// `[rows, columns]` of a parameter; what has one dimension is a row.
 pub(crate) fn matrix_shape(shape: &[usize]) -> [usize; 2] {
     match *shape {

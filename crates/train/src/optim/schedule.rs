@@ -7,12 +7,17 @@ use crate::model::ModelConfig;
 use crate::spec::{LearningRate, Schedule, TrainSpec};
 
 /// The rate that fits published runs of small models under AdamW: 0.0047·(N/108M)^(−1/3), with N
-/// the parameters a token is multiplied with, [`ModelConfig::multiplied_parameters`].
+/// the parameters a token is multiplied with, [`ModelConfig::multiplied_parameters`], as the ladder
+/// counts them: all but the embedding.
 ///
 /// Porian et al., Resolving Discrepancies in Compute-Optimal Scaling of Language Models, 2024, for
 /// models of 5M to 108M parameters, about 20 tokens a parameter, and batches of 160·(N/108M)^(2/3)
 /// sequences of 2,048 tokens. OLMo-core's ladder and DataDecide (2025) use it as it is.
-pub fn published_learning_rate(parameters: u64) -> f64 {
+pub fn published_learning_rate(model: &ModelConfig) -> f64 {
+    rate_of_size(model.multiplied_parameters())
+}
+
+fn rate_of_size(parameters: u64) -> f64 {
     0.0047 * (parameters as f64 / 108e6).powf(-1.0 / 3.0)
 }
 
@@ -20,7 +25,7 @@ pub fn published_learning_rate(parameters: u64) -> f64 {
 pub fn peak_learning_rate(spec: &TrainSpec, model: &ModelConfig) -> f64 {
     match spec.lr {
         LearningRate::Rate(rate) => rate,
-        LearningRate::Auto => published_learning_rate(model.multiplied_parameters()),
+        LearningRate::Auto => published_learning_rate(model),
     }
 }
 
@@ -101,7 +106,7 @@ mod tests {
             (5_000_000, 0.013089280510788037),
             (190_354_176, 0.00389091407488406),
         ] {
-            let found = published_learning_rate(parameters);
+            let found = rate_of_size(parameters);
             // A quotient, a power and a product: a few roundings, and the power's own.
             assert!((found / expected - 1.0).abs() < 1e-14, "{parameters}: {found}");
         }
@@ -114,7 +119,7 @@ mod tests {
         let tied = ModelConfig { tied: true, ..ModelConfig::small() };
         // A tied head is multiplied with, an embedding of its own is not.
         assert_eq!(untied.multiplied_parameters(), tied.parameters());
-        let expected = published_learning_rate(tied.parameters());
+        let expected = rate_of_size(tied.parameters());
         for model in [&tied, &untied] {
             assert_eq!(peak_learning_rate(&auto, model), expected);
             let constant = TrainSpec { schedule: Schedule::Constant, ..auto.clone() };

@@ -450,6 +450,20 @@ fn the_cost_of_an_optimizer_by_hand() {
 
 /// Muon in Candle's f32 is what it is in f64, and so are its states.
 #[test]
+fn what_a_step_leaves_is_told_of_the_group_that_decays_most() {
+    let decays = WeightDecay { rate: 0.5, embedding: Some(30.0), ..WeightDecay::default() };
+    let train = TrainSpec { lr: 0.1.into(), weight_decay: decays, ..TrainSpec::default() };
+    let untied = ModelConfig::small();
+    assert_eq!(least_kept(&train, &untied).unwrap(), 1.0 - 0.1 * 30.0);
+    let muon = OptimizerSpec { lr: Some(4.0), ..spec(OptimizerKind::Muon) };
+    let train = TrainSpec { optimizer: muon, weight_decay: 0.5.into(), ..train };
+    // A quotient and a product of rates.
+    assert!((least_kept(&train, &untied).unwrap() + 1.0).abs() < 4.0 * f64::EPSILON);
+    let none = TrainSpec { weight_decay: 0.0.into(), ..train };
+    assert_eq!(least_kept(&none, &untied).unwrap(), 1.0);
+}
+
+#[test]
 fn muon_in_f32_is_muon_in_f64_but_for_rounding() {
     let shape = [24, 40];
     let matrix = gaussian(24 * 40, 5);

@@ -24,7 +24,7 @@ use cuvee_mixer::{
 use cuvee_report::{EvalRecord, RAW_SPLIT as RAW, RAW_TUNE_SPLIT as RAW_TUNE, WindowRecord};
 
 use crate::batch::{Batch, BatchReader, check_documents};
-use crate::checkpoint::{self, RunState};
+use crate::checkpoint::{self, DataFingerprint, RunState};
 use crate::engine::Engine;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{EvalPlan, Evaluation, check_split, evaluate, sequence_losses, window_count};
@@ -102,7 +102,8 @@ impl<'a> Trainer<'a> {
         engine.collect(request.gradient.map(|gradient| gradient.estimator))?;
         engine.seed_projections(request.gradient.and_then(|gradient| gradient.seed));
         let (precision, optimizer) = (engine.precision(), plan.train.optimizer.name);
-        let state = RunState::new(mixer.state(), config, precision, optimizer, domains);
+        let data = DataFingerprint::of(domains, plan.train.by_document());
+        let state = RunState::new(mixer.state(), config, precision, optimizer, data);
         Ok(Self {
             plan,
             domains,
@@ -154,7 +155,7 @@ impl<'a> Trainer<'a> {
     /// Other data than the checkpoint's, a damaged checkpoint, or a mixer that does not fit it.
     pub fn restore(&mut self, folder: &Path) -> Result<()> {
         let state = checkpoint::load_state(folder)?;
-        state.check_data(self.domains, folder)?;
+        state.check_data(&self.state, folder)?;
         state.check_optimizer(&self.state, folder)?;
         state.check_reference(&self.state, folder)?;
         self.mixer.restore(&state.mixer)?;

@@ -152,6 +152,16 @@ impl Averaging {
         step >= self.first(steps)
     }
 
+    /// The weights that it is of after `step` of `steps` steps.
+    pub fn taken(&self, step: u64, steps: u64) -> u64 {
+        match *self {
+            Self::Ema { .. } => step,
+            Self::Last { every, .. } => {
+                step.checked_sub(self.first(steps)).map_or(0, |since| 1 + since / every)
+            }
+        }
+    }
+
     /// The step after which it begins.
     pub fn first(&self, steps: u64) -> u64 {
         match *self {
@@ -175,8 +185,12 @@ mod tests {
     /// The weight that the weights after each step end up with.
     fn weights(averaging: Averaging, steps: u64) -> Vec<f64> {
         let mut weights = vec![0.0; steps as usize + 1];
+        let mut taken = 0;
         for step in 1..=steps {
-            let Some(share) = averaging.share(step, steps) else { continue };
+            let share = averaging.share(step, steps);
+            taken += u64::from(share.is_some());
+            assert_eq!(averaging.taken(step, steps), taken, "{step}");
+            let Some(share) = share else { continue };
             assert_eq!(share == 1.0, step == averaging.first(steps), "{step}");
             assert!(averaging.begun(step, steps));
             weights.iter_mut().for_each(|weight| *weight *= 1.0 - share);

@@ -334,6 +334,24 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_adamw_are_refused_where_it_moves_nothing() {
+        for (key, value) in [("beta1", 0.8), ("beta2", 0.99), ("eps", 1e-6)] {
+            let message = refusal(json!({ "optimizer": "sgd", key: value }));
+            let said = format!("train.{key}: expected no such key with the optimizer `sgd`");
+            assert!(message.starts_with(&said), "{message}");
+            assert!(message.contains(&value.to_string()), "{message}");
+            assert!(message.contains("\nhint: remove the key"), "{message}");
+            for reads in ["adamw", "muon"] {
+                read(json!({ "optimizer": reads, key: value })).validate().unwrap();
+            }
+        }
+        // A run's own config has every key, by its default.
+        let written = serde_json::to_value(read(json!({ "optimizer": "sgd" }))).unwrap();
+        assert_eq!(written["beta1"], 0.9);
+        read(written).validate().unwrap();
+    }
+
+    #[test]
     fn what_cannot_work_is_refused_by_its_key() {
         let optimizer = |table: Value| json!({ "optimizer": table });
         for (train, key, what) in [

@@ -132,6 +132,11 @@ impl TrainSpec {
         (self.batch_size as u64).saturating_mul(self.context as u64)
     }
 
+    /// Whether where documents begin changes what is trained or evaluated.
+    pub fn by_document(&self) -> bool {
+        self.document_mask || self.order == ReadingOrder::Documents
+    }
+
     /// Threads that compute on the CPU: `threads`, or one a core, or what `RAYON_NUM_THREADS` says.
     pub fn thread_count(&self) -> usize {
         self.threads.unwrap_or_else(rayon::current_num_threads)
@@ -180,6 +185,38 @@ impl TrainSpec {
     /// Steps over which `wsd` decays in a run of `steps`.
     pub fn decay_steps(&self, steps: u64) -> u64 {
         (self.decay_share * steps as f64).round() as u64
+    }
+
+    /// Keys that the optimizer has no use for, with their values: those of AdamW where it moves
+    /// nothing.
+    pub fn unread(&self) -> Vec<(&'static str, f64)> {
+        match self.optimizer.name {
+            OptimizerKind::Adamw | OptimizerKind::Muon => Vec::new(),
+            OptimizerKind::Sgd => vec![
+                ("train.beta1", self.beta1),
+                ("train.beta2", self.beta2),
+                ("train.eps", self.eps),
+            ],
+        }
+    }
+
+    /// Refuses such a key where it says something: a config that is written in full has its
+    /// default.
+    fn check_unread(&self) -> Result<()> {
+        let usual = Self { optimizer: self.optimizer, ..Self::default() }.unread();
+        let given = self.unread().into_iter().zip(usual).find(|(own, usual)| own != usual);
+        let Some(((key, value), (_, default))) = given else { return Ok(()) };
+        Err(TrainError::config(
+            key,
+            format!(
+                "no such key with the optimizer `{}`, which has no use for it",
+                self.optimizer.name
+            ),
+            value,
+            format!(
+                "remove the key; an arm or a proxy that inherits it sets its default, {default}"
+            ),
+        ))
     }
 
     /// Checks every value and their combinations.
@@ -247,6 +284,7 @@ impl TrainSpec {
             }
         }
         self.optimizer.validate()?;
+        self.check_unread()?;
         real(
             "train.min_lr_share",
             self.min_lr_share,

@@ -16,6 +16,7 @@ use super::runs::{make, on_one_domain, on_prior, one};
 use crate::config::{Config, ConfigError};
 use crate::plan::Plan;
 use crate::session::{Interrupted, unless_interrupted};
+use crate::sweep::window_tokens;
 
 /// A branch's part of the steps of a cheap run; the base has all of them.
 const BRANCH: u64 = 4;
@@ -36,6 +37,13 @@ pub(super) fn planned(search: &Search) -> [Vec<(String, Config)>; 2] {
     };
     let branches = (0..search.declared.domains.len()).map(branch).collect();
     [vec![("base".to_owned(), itself(on_prior(search)))], branches]
+}
+
+/// Tokens that the averages are evaluated on, in all.
+pub(super) fn evaluated(search: &Search) -> u64 {
+    let (eval, context) = (&search.design.proxy.eval, search.design.proxy.train.context);
+    let domains = &search.corpus.domains;
+    AVERAGES as u64 * window_tokens(domains, Split::Tune, eval.tune_sequences, context)
 }
 
 pub(super) fn mixture(search: &Search) -> anyhow::Result<Vec<f64>> {

@@ -14,12 +14,16 @@ use super::declared::Search;
 use super::design::{Rule, refused};
 use crate::config::Config;
 
-/// The runs that `rule` makes, by their names, for what they cost: in parts of runs of one length.
-pub fn planned(search: &Search, rule: Rule) -> Vec<Vec<(String, Config)>> {
+/// The runs that `rule` makes, by their names, for what they cost: in parts of runs of one length,
+/// each with the tokens that are evaluated after it.
+pub fn planned(search: &Search, rule: Rule) -> Vec<(Vec<(String, Config)>, u64)> {
     match rule {
-        Rule::Doremi => vec![doremi::planned(search)],
-        Rule::Mixmin => vec![mixmin::planned(search)],
-        Rule::Demix => demix::planned(search).into(),
+        Rule::Doremi => vec![(doremi::planned(search), 0)],
+        Rule::Mixmin => vec![(mixmin::planned(search), 0)],
+        Rule::Demix => {
+            let [base, branches] = demix::planned(search);
+            vec![(base, 0), (branches, demix::evaluated(search))]
+        }
         Rule::Unimax => Vec::new(),
     }
 }
