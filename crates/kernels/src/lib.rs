@@ -113,6 +113,7 @@ mod backend;
 mod buffer;
 mod cache;
 mod cpu;
+mod cuda;
 mod dot;
 mod element;
 mod gemm;
@@ -126,6 +127,7 @@ mod peak;
 pub use backend::Backend;
 pub use buffer::{Buffer, Matrix};
 pub use cpu::{Cpu, CpuWorkspace};
+pub use cuda::{Argument, Device, DeviceError, Kernel, Operand, Product};
 pub use element::{Element, ElementType, RoundTo};
 pub use gemm::{
     AddBias, AddResidual, Epilogue, Panels, StoreF32, StoreRounded, multiply, multiply_transposed,
