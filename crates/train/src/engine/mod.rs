@@ -36,7 +36,7 @@ use crate::spec::Precision;
 use crate::tensor::{NamedTensor, Tensors};
 
 pub use build::{build_engine, engine_from_parameters};
-pub use device::DeviceSpec;
+pub use device::{DeviceChoice, DeviceSpec};
 pub use fused::FusedEngine;
 pub use reference::ReferenceEngine;
 pub(crate) use request::by_length;
