@@ -50,13 +50,7 @@ impl<D: Device> Floats<D> {
         columns: usize,
     ) -> Operand<'_, D::Memory> {
         self.check(at, rows * columns);
-        Operand {
-            memory: &self.memory,
-            at: 4 * at,
-            stride: columns,
-            element: ElementType::F32,
-            transposed: false,
-        }
+        floats_operand(&self.memory, 4 * at, columns)
     }
 
     /// Numbers `at..` ← `values`.
@@ -131,12 +125,17 @@ impl<D: Device> Activations<D> {
         Argument::Memory(&self.memory, row * self.stride * bytes(self.element))
     }
 
-    /// `rows` rows from row `row` on, as a matrix of a product.
+    /// `rows` rows from row `row` on, `columns` of each, as a matrix of a product.
     ///
     /// # Panics
     /// If there are fewer.
-    pub(super) fn operand(&self, row: usize, rows: usize) -> Operand<'_, D::Memory> {
-        self.check(row, rows, self.columns);
+    pub(super) fn operand(
+        &self,
+        row: usize,
+        rows: usize,
+        columns: usize,
+    ) -> Operand<'_, D::Memory> {
+        self.check(row, rows, columns);
         Operand {
             memory: &self.memory,
             at: row * self.stride * bytes(self.element),
@@ -144,6 +143,11 @@ impl<D: Device> Activations<D> {
             element: self.element,
             transposed: false,
         }
+    }
+
+    /// All of it as a matrix of a product.
+    pub(super) fn whole(&self) -> Operand<'_, D::Memory> {
+        self.operand(0, self.rows, self.columns)
     }
 
     fn check(&self, row: usize, rows: usize, columns: usize) {
@@ -283,6 +287,11 @@ impl<D: Device> Scratch<D> {
         }
         self.memory.get_or_insert_with(|| allocate(device, bytes))
     }
+}
+
+/// f32 numbers from byte `at` of `memory` on, in rows `stride` apart, as a matrix of a product.
+pub(super) fn floats_operand<M>(memory: &M, at: usize, stride: usize) -> Operand<'_, M> {
+    Operand { memory, at, stride, element: ElementType::F32, transposed: false }
 }
 
 /// `bytes` zeros, or a few where nothing is to be held: no address is none.
