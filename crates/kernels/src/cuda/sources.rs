@@ -24,6 +24,9 @@ pub(super) static HEADERS: [Source; 2] = files! { "":
 /// All sources of kernels.
 pub(super) static SOURCES: &[Source] = &files! { ".cu":
     "attention"
+    "attention_backward"
+    "attention_delta"
+    "attention_plain"
     "bias"
     "embedding"
     "head"
