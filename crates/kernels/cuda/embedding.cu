@@ -85,7 +85,8 @@ extern "C" __global__ void __launch_bounds__(256) embed_join(
   Four sum = {};
   u32 end = firsts[blockIdx.x + 1];
 #pragma unroll 4
-  for (u32 at = firsts[blockIdx.x]; at < end; at++) add(sum, load(partial + (u64)at * d, column, d));
+  for (u32 at = firsts[blockIdx.x]; at < end; at++)
+    add(sum, load(partial + (u64)at * d, column, d));
   float* row = gradient + (u64)ids[blockIdx.x] * d;
   if (adds) add(sum, load(row, column, d));
   store(row, column, d, sum);

@@ -13,7 +13,7 @@ constexpr int PART = 65536;
 
 }  // namespace reduce
 
-// out[s, w] ← (out +) the sum of rows s · count to (s + 1) · count − 1 of `rows`, [.., w], in order.
+// out[s, w] ← (out +) the sum of rows s · count to (s + 1) · count − 1 of `rows`, in order.
 extern "C" __global__ void __launch_bounds__(128) sum_rows(const float* rows, float* out, int w,
                                                            int count, int adds) {
   int column = blockIdx.y * blockDim.x + threadIdx.x;

@@ -47,8 +47,7 @@ pub(super) fn backward<D: Device>(
     if rows == 0 {
         return;
     }
-    let Pieces { order, starts, places, firsts, joined } =
-        Pieces::of(ids.values(), gradient.rows);
+    let Pieces { order, starts, places, firsts, joined } = Pieces::of(ids.values(), gradient.rows);
     // All tables go to the device at once, and what the pieces of several add up to lies behind.
     let tables = [&order, &starts, &places, &firsts, &joined];
     let mut at = [0; 6];

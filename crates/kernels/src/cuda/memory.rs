@@ -43,12 +43,7 @@ impl<D: Device> Floats<D> {
     ///
     /// # Panics
     /// If there are fewer.
-    pub(super) fn operand(
-        &self,
-        at: usize,
-        rows: usize,
-        columns: usize,
-    ) -> Operand<'_, D::Memory> {
+    pub(super) fn operand(&self, at: usize, rows: usize, columns: usize) -> Operand<'_, D::Memory> {
         self.check(at, rows * columns);
         floats_operand(&self.memory, 4 * at, columns)
     }
@@ -115,12 +110,7 @@ impl<D: Device> Activations<D> {
     ///
     /// # Panics
     /// If there are fewer, or they have fewer than `columns`.
-    pub(super) fn from(
-        &self,
-        row: usize,
-        rows: usize,
-        columns: usize,
-    ) -> Argument<'_, D::Memory> {
+    pub(super) fn from(&self, row: usize, rows: usize, columns: usize) -> Argument<'_, D::Memory> {
         self.check(row, rows, columns);
         Argument::Memory(&self.memory, row * self.stride * bytes(self.element))
     }

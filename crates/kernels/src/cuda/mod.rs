@@ -239,13 +239,7 @@ impl<D: Device> Backend for Cuda<D> {
         );
     }
 
-    fn linear(
-        &self,
-        rows: usize,
-        x: &Activations<D>,
-        w: &Activations<D>,
-        y: &mut Activations<D>,
-    ) {
+    fn linear(&self, rows: usize, x: &Activations<D>, w: &Activations<D>, y: &mut Activations<D>) {
         linear::forward(&self.device, rows, x, w, y);
     }
 
@@ -261,13 +255,7 @@ impl<D: Device> Backend for Cuda<D> {
         linear::forward_biased(&self.device, self.element, rows, x, w, bias, y, scratch);
     }
 
-    fn bias_gradient(
-        &self,
-        rows: usize,
-        dy: &Activations<D>,
-        gradient: &Gradient<D>,
-        turn: usize,
-    ) {
+    fn bias_gradient(&self, rows: usize, dy: &Activations<D>, gradient: &Gradient<D>, turn: usize) {
         let scratch = &mut self.scratch();
         bias::gradient(&self.device, self.element, rows, dy, gradient, turn > 0, scratch);
     }
@@ -391,9 +379,7 @@ impl<D: Device> Backend for Cuda<D> {
         _: &mut CudaWorkspace<D>,
     ) {
         let (device, element) = (&self.device, self.element);
-        attention::forward(
-            device, element, rows, context, heads, documents, qkv, out, log_sums,
-        );
+        attention::forward(device, element, rows, context, heads, documents, qkv, out, log_sums);
     }
 
     fn attention_backward(

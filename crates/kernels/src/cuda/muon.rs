@@ -145,13 +145,7 @@ impl<D: Device> MuonWorkspace<D> {
 }
 
 /// Byte `to` of `sums` ← Σ x² of the `n` numbers of `x`.
-fn sum_of_squares<D: Device>(
-    device: &D,
-    x: &D::Memory,
-    n: usize,
-    sums: &D::Memory,
-    to: usize,
-) {
+fn sum_of_squares<D: Device>(device: &D, x: &D::Memory, n: usize, sums: &D::Memory, to: usize) {
     let sum = |at| Argument::Memory(sums, at);
     reduce::squares(device, Argument::Memory(x, 0), n, sum(PARTIAL));
     reduce::total(device, sum(PARTIAL), reduce::parts(n), sum(to));

@@ -73,8 +73,7 @@ pub(super) fn move_average<D: Device>(
     share: f32,
 ) {
     let n = average.len.min(values.len);
-    let arguments =
-        [average.of(n), values.of(n), Argument::U64(n as u64), Argument::F32(share)];
+    let arguments = [average.of(n), values.of(n), Argument::U64(n as u64), Argument::F32(share)];
     launch_by_fours(device, AVERAGE, n, &arguments);
 }
 

@@ -89,8 +89,7 @@ pub(super) fn gradients<D: Device>(
         let Some((sum, others)) = gradients.split_first() else { continue };
         let n = sum.len();
         for other in others {
-            let arguments =
-                [sum.floats.of(n), other.floats.of(n), Argument::U64(n as u64)];
+            let arguments = [sum.floats.of(n), other.floats.of(n), Argument::U64(n as u64)];
             launch_by_fours(device, ADD, n, &arguments);
         }
         squares(device, sum.floats.of(n), n, Argument::Memory(memory, F64 * part));
