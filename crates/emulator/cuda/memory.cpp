@@ -323,6 +323,9 @@ void __ubsan_handle_sub_overflow(void*, void*, void*) {
 void __ubsan_handle_mul_overflow(void*, void*, void*) {
   running->fail("has a product that is too large for its type");
 }
+void __ubsan_handle_divrem_overflow(void*, void*, void*) {
+  running->fail("divides an integer by zero, or the smallest one by -1");
+}
 void __ubsan_handle_negate_overflow(void*, void*) {
   running->fail("negates a number that is too large for its type");
 }

@@ -246,9 +246,8 @@ impl Device for Emulator {
             let regions: Vec<_> = memories.iter().map(|memory| memory.region()).collect();
             let (grid, threads) = (grid.map(|side| side as u32), threads as u32);
             // SAFETY: only this turn uses the memory.
-            let done = unsafe {
-                emulation.launch(entry, grid, threads, shared as u64, &values, &regions)
-            };
+            let done =
+                unsafe { emulation.launch(entry, grid, threads, shared as u64, &values, &regions) };
             done.map_err(|(message, place)| {
                 let place = place.map_or(String::new(), |place| format!(", at {place}"));
                 DeviceError {

@@ -1,6 +1,8 @@
 //! What the emulator promises to find: each fault is an error that names the kernel and says what
 //! it did, and the first error stays.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use cuvee_emulator::{Emulator, Memory};
 use cuvee_kernels::{Argument, Device, ElementType, Kernel, Operand, Product};
 
@@ -13,11 +15,11 @@ fn fault_on(
     name: &'static str,
     blocks: usize,
     threads: usize,
-    arguments: &[Argument<'_, Memory>],
+    arguments: Vec<Argument<'_, Memory>>,
 ) -> String {
     let out = device.allocate(1024);
     let mut all = vec![Argument::Memory(&out, 0)];
-    all.extend_from_slice(arguments);
+    all.extend(arguments);
     device.launch(Kernel { file: "faulty", name }, [blocks, 1, 1], threads, 256, &all);
     let error = device.status().unwrap_err();
     let start = format!("kernel `{name}` of faulty.cu: ");
@@ -26,7 +28,12 @@ fn fault_on(
 }
 
 /// As [`fault_on`], with the threads in order.
-fn fault(name: &'static str, blocks: usize, threads: usize, more: &[Argument<'_, Memory>]) -> String {
+fn fault(
+    name: &'static str,
+    blocks: usize,
+    threads: usize,
+    more: Vec<Argument<'_, Memory>>,
+) -> String {
     fault_on(&Emulator::new(), name, blocks, threads, more)
 }
 
@@ -35,7 +42,7 @@ fn fault(name: &'static str, blocks: usize, threads: usize, more: &[Argument<'_,
 fn always(name: &'static str, blocks: usize, threads: usize, expected: &[&str]) {
     for seed in [None, Some(0), Some(1), Some(2), Some(3)] {
         let device = seed.map_or_else(Emulator::new, Emulator::shuffled);
-        let found = fault_on(&device, name, blocks, threads, &[]);
+        let found = fault_on(&device, name, blocks, threads, vec![]);
         assert!(expected.iter().any(|one| found.contains(one)), "{seed:?}: {found}");
     }
 }
@@ -54,7 +61,7 @@ fn races_within_a_block_are_found_in_every_order() {
 #[test]
 fn a_race_is_named_with_both_threads() {
     assert_eq!(
-        fault("race_of_rounds", 1, 64, &[]),
+        fault("race_of_rounds", 1, 64, vec![]),
         "thread 0 of block (0, 0, 0) writes 4 bytes of a __shared__ variable, which thread 63 has \
          read since the last barrier"
     );
@@ -62,7 +69,7 @@ fn a_race_is_named_with_both_threads() {
 
 #[test]
 fn threads_in_another_order_err_in_another_place() {
-    let first = |device: Emulator| fault_on(&device, "race_of_writers", 1, 64, &[]);
+    let first = |device: Emulator| fault_on(&device, "race_of_writers", 1, 64, vec![]);
     assert!(first(Emulator::new()).starts_with("thread 1 of"));
     let found: Vec<String> = (0..4).map(|seed| first(Emulator::shuffled(seed))).collect();
     assert!(found.iter().any(|one| one != &found[0]), "{found:?}");
@@ -78,19 +85,19 @@ fn races_between_blocks_are_found() {
 #[test]
 fn accesses_outside_of_memory_are_found_and_named() {
     assert_eq!(
-        fault("write_at", 1, 64, &[U32(256)]),
+        fault("write_at", 1, 64, vec![U32(256)]),
         "thread 40 of block (0, 0, 0) writes 4 bytes at byte 1024 of the memory of argument 1, \
          which has 1024"
     );
-    let before = fault("write_at", 1, 64, &[U32(-1i32 as u32)]);
+    let before = fault("write_at", 1, 64, vec![U32(-1i32 as u32)]);
     assert!(before.contains("writes 4 bytes 4 before the memory of argument 1"), "{before}");
-    let far = fault("write_at", 1, 64, &[U32(1 << 30)]);
+    let far = fault("write_at", 1, 64, vec![U32(1 << 30)]);
     assert!(far.contains("outside of all memory that the launch was given"), "{far}");
     let device = Emulator::new();
     let input = device.allocate(200);
-    let read = fault_on(&device, "read_at", 1, 64, &[Argument::Memory(&input, 100), U32(25)]);
+    let read = fault_on(&device, "read_at", 1, 64, vec![Argument::Memory(&input, 100), U32(25)]);
     assert!(read.contains("reads 4 bytes at byte 200 of the memory of argument 2"), "{read}");
-    let null = fault("read_at", 1, 64, &[Null, U32(2)]);
+    let null = fault("read_at", 1, 64, vec![Null, U32(2)]);
     assert!(null.contains("reads at an address that is null"), "{null}");
 }
 
@@ -102,20 +109,21 @@ fn accesses_outside_of_shared_memory_are_found() {
     assert_eq!(device.status(), Ok(()));
     device.launch(kernel, [1; 3], 64, 256, &[U32(1)]);
     let message = device.status().unwrap_err().message;
-    let expected = "thread 63 of block (0, 0, 0) writes 4 bytes at byte 256 of dynamic shared memory";
+    let expected =
+        "thread 63 of block (0, 0, 0) writes 4 bytes at byte 256 of dynamic shared memory";
     assert!(message.contains(expected), "{message}");
-    let index = fault("index_too_large", 1, 32, &[U32(1)]);
+    let index = fault("index_too_large", 1, 32, vec![U32(1)]);
     assert!(index.contains("thread 31 of block (0, 0, 0) uses index 32 of an array"), "{index}");
 }
 
 #[test]
 fn shared_memory_that_the_block_has_not_written_is_found() {
     assert_eq!(
-        fault("unwritten", 2, 32, &[]),
+        fault("unwritten", 2, 32, vec![]),
         "thread 0 of block (1, 0, 0) reads 4 bytes of a __shared__ variable, which nothing in this \
          block has written"
     );
-    let dynamic = fault("unwritten_dynamic", 1, 32, &[]);
+    let dynamic = fault("unwritten_dynamic", 1, 32, vec![]);
     assert!(dynamic.contains("dynamic shared memory, at byte 0, which nothing"), "{dynamic}");
 }
 
@@ -123,7 +131,7 @@ fn shared_memory_that_the_block_has_not_written_is_found() {
 fn vectors_on_no_multiple_of_their_size_are_found() {
     let device = Emulator::new();
     let input = device.allocate(1024);
-    let found = fault_on(&device, "misaligned", 1, 32, &[Argument::Memory(&input, 0)]);
+    let found = fault_on(&device, "misaligned", 1, 32, vec![Argument::Memory(&input, 0)]);
     assert!(found.contains("no multiple of the alignment of the type"), "{found}");
 }
 
@@ -132,8 +140,8 @@ fn copies_come_when_they_are_committed_and_waited_for_and_not_before() {
     for (commits, waits) in [(0, 0), (1, 0), (0, 1)] {
         let device = Emulator::new();
         let input = device.allocate(1024);
-        let more = [Argument::Memory(&input, 0), U32(commits), U32(waits)];
-        let found = fault_on(&device, "copy_too_early", 1, 32, &more);
+        let more = vec![Argument::Memory(&input, 0), U32(commits), U32(waits)];
+        let found = fault_on(&device, "copy_too_early", 1, 32, more);
         assert!(found.contains("which a copy has not brought yet"), "{found}");
     }
     let device = Emulator::new();
@@ -152,14 +160,16 @@ fn threads_that_wait_for_ever_are_found() {
     let shuffle = ["has ended, while lanes of its warp wait", "for which its warp has"];
     always("half_a_warp", 1, 64, &shuffle);
     always("half_a_block", 1, 64, &["waits for ever"]);
-    let part = fault("race_of_lanes", 1, 31, &[]);
+    let part = fault("race_of_lanes", 1, 31, vec![]);
     assert!(part.contains("is at a shuffle, for which its warp has 31 lanes, not 32"), "{part}");
 }
 
 #[test]
-fn an_int_that_is_too_small_and_a_trap_are_found() {
-    let found = fault("int_too_small", 1, 32, &[U32(70_000)]);
+fn integers_without_a_result_and_a_trap_are_found() {
+    let found = fault("int_too_small", 1, 32, vec![U32(70_000)]);
     assert!(found.contains("has a product that is too large for its type"), "{found}");
+    let found = fault("divide", 1, 32, vec![U32(0)]);
+    assert!(found.contains("divides an integer by zero"), "{found}");
     let device = Emulator::new();
     device.launch(Kernel { file: "faulty", name: "trap" }, [1; 3], 32, 0, &[]);
     assert!(device.status().unwrap_err().message.contains("stops itself"));

@@ -1,6 +1,8 @@
 //! What the emulator promises of CUDA's model: kernels that are right give what a GPU gives, in
 //! every order of their threads.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use cuvee_emulator::{Emulator, Memory};
 use cuvee_kernels::{Argument, Device, Element, Kernel, bf16};
 
@@ -18,7 +20,10 @@ fn upload_f32(device: &Emulator, values: &[f32]) -> Memory {
 }
 
 fn upload_bf16(device: &Emulator, values: &[bf16]) -> Memory {
-    upload(device, &values.iter().flat_map(|value| value.to_bits().to_ne_bytes()).collect::<Vec<_>>())
+    upload(
+        device,
+        &values.iter().flat_map(|value| value.to_bits().to_ne_bytes()).collect::<Vec<_>>(),
+    )
 }
 
 /// The first `count` f32 of a memory. The device has had no error.
@@ -92,9 +97,8 @@ fn every_thread_of_a_grid_runs_once_in_its_place() {
     for device in devices() {
         let out = device.allocate(3 * 2 * 2 * 5 * 16);
         device.launch(kernel("places"), [3, 2, 2], 5, 0, &[whole(&out)]);
-        let expected: Vec<u32> = (0..60u32)
-            .flat_map(|i| [i / 5 % 3, i / 15 % 2, i / 30, i % 5])
-            .collect();
+        let expected: Vec<u32> =
+            (0..60u32).flat_map(|i| [i / 5 % 3, i / 15 % 2, i / 30, i % 5]).collect();
         assert_eq!(words(&device, &out, 240), expected);
     }
 }
@@ -178,7 +182,8 @@ fn tensor_cores_fed_by_copies_and_ldmatrix_give_the_product() {
             device.launch(kernel("tensor_product"), [3, 3, 1], 32, 0, &arguments);
             for (i, &found) in download(&device, &out, rows * columns).iter().enumerate() {
                 let (row, column) = (i / columns, i % columns);
-                let right = |k| if transposed { b[column * depth + k] } else { b[k * columns + column] };
+                let right =
+                    |k| if transposed { b[column * depth + k] } else { b[k * columns + column] };
                 let terms = (0..depth)
                     .map(|k| f64::from(a[row * depth + k].widen()) * f64::from(right(k).widen()));
                 let exact: f64 = terms.clone().sum();

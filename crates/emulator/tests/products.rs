@@ -1,5 +1,7 @@
 //! Products of every layout and number type against f64.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use cuvee_emulator::{Emulator, Memory};
 use cuvee_kernels::{Device, Element, ElementType, Operand, Product, bf16};
 
@@ -37,7 +39,8 @@ impl Stored {
         let mut values = vec![0.0; rows * columns];
         for i in 0..rows {
             for j in 0..columns {
-                let value = (((i * columns + j) * 7919 + seed * 104_729) % 2001) as f32 / 1000.0 - 1.0;
+                let value =
+                    (((i * columns + j) * 7919 + seed * 104_729) % 2001) as f32 / 1000.0 - 1.0;
                 let at = if transposed { j * stride + i } else { i * stride + j };
                 let to = &mut bytes[BEFORE + at * size..][..size];
                 values[i * columns + j] = match element {
@@ -108,7 +111,8 @@ fn products_of_every_layout_and_type_are_those_of_f64() {
             });
             for (at, found) in out.read(&device, ROWS, COLUMNS).into_iter().enumerate() {
                 let (i, j) = (at / COLUMNS, at % COLUMNS);
-                let terms = (0..DEPTH).map(|k| left.values[i * DEPTH + k] * right.values[k * COLUMNS + j]);
+                let terms =
+                    (0..DEPTH).map(|k| left.values[i * DEPTH + k] * right.values[k * COLUMNS + j]);
                 let before = if adds { out.values[at] } else { 0.0 };
                 let exact = terms.clone().sum::<f64>() + before;
                 // Half a unit in the last place of a sum that no partial sum exceeds, a term; and
@@ -127,9 +131,9 @@ fn products_of_every_layout_and_type_are_those_of_f64() {
 fn nothing_to_sum_gives_zeros() {
     let device = Emulator::new();
     let out = Stored::new(&device, [2, 3], F32, false, 1);
-    let operand = out.operand();
-    let product =
-        Product { left: operand, right: operand, rows: 2, columns: 3, depth: 0, out: operand, add: None };
+    let [left, right] = [out.operand(), out.operand()];
+    let (rows, columns, out_operand) = (2, 3, out.operand());
+    let product = Product { left, right, rows, columns, depth: 0, out: out_operand, add: None };
     device.product(&product);
     assert_eq!(out.read(&device, 2, 3), [0.0; 6]);
 }

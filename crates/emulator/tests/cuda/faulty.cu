@@ -117,4 +117,8 @@ extern "C" __global__ void __launch_bounds__(32) int_too_small(float* out, int n
   out[threadIdx.x] = n * n > 0;
 }
 
+extern "C" __global__ void __launch_bounds__(32) divide(float* out, int n) {
+  out[threadIdx.x] = (float)(32 / n);
+}
+
 extern "C" __global__ void __launch_bounds__(32) trap() { __trap(); }
