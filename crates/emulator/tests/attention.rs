@@ -11,7 +11,9 @@ mod tools;
 use cuvee_emulator::Emulator;
 use cuvee_kernels::{Backend, Cuda, ElementType, Heads};
 
-use tools::{Case, ELEMENTS, EXP, Found, U32, activations, all_rounded, found, ids, random, read, unit};
+use tools::{
+    Case, ELEMENTS, EXP, Found, U32, activations, all_rounded, found, ids, random, read, unit,
+};
 
 /// Some sequences, with the lengths of their documents, which come by turns.
 struct Attention {
@@ -65,11 +67,18 @@ impl Case<3> for Attention {
         let (mut out, mut d_qkv) = (k.activations(n + 1, width), k.activations(n + 1, c));
         let mut log_sums = k.floats(n * heads.query);
         let mut workspace = k.workspace(n, context, heads, 1, 1, true);
-        k.attention(
-            n, context, heads, documents, &qkv, &mut out, &mut log_sums, &mut workspace,
-        );
+        k.attention(n, context, heads, documents, &qkv, &mut out, &mut log_sums, &mut workspace);
         k.attention_backward(
-            n, context, heads, documents, &qkv, &out, &d_out, &log_sums, &mut d_qkv, &mut workspace,
+            n,
+            context,
+            heads,
+            documents,
+            &qkv,
+            &out,
+            &d_out,
+            &log_sums,
+            &mut d_qkv,
+            &mut workspace,
         );
         [
             read(k, &out, n + 1, width),
@@ -145,7 +154,14 @@ fn typical(values: &[f64], width: usize) -> f64 {
 /// Every row's error is at most `tolerance` of its norm and of `size`, what its terms are of before
 /// they cancel.
 #[track_caller]
-fn rows_close(what: &str, found: &[f64], expected: &[f64], width: usize, tolerance: f64, size: f64) {
+fn rows_close(
+    what: &str,
+    found: &[f64],
+    expected: &[f64],
+    width: usize,
+    tolerance: f64,
+    size: f64,
+) {
     for (row, (found, expected)) in found.chunks(width).zip(expected.chunks(width)).enumerate() {
         let off = norm(&found.iter().zip(expected).map(|(a, b)| a - b).collect::<Vec<_>>());
         let size = norm(expected) + size;
@@ -221,44 +237,82 @@ fn attention_is_that_of_f64(case: &Attention, element: ElementType) {
     }
 }
 
-/// Sequences, tokens and heads: below, at and beyond a tile (64) and a block of queries (128);
-/// shared keys; heads as wide as a tile, narrower, and such as tensor cores do not take.
-const CASES: [(usize, usize, usize, usize, usize); 13] = [
-    (1, 1, 1, 1, 8),
-    (3, 1, 2, 1, 64),
-    (2, 2, 2, 1, 128),
-    (1, 63, 1, 1, 32),
-    (2, 64, 4, 1, 48),
-    (1, 65, 2, 2, 64),
-    (2, 65, 4, 1, 80),
-    (1, 130, 2, 1, 64),
-    (1, 130, 1, 1, 128),
-    (1, 130, 4, 2, 8),
-    (1, 193, 1, 1, 64),
-    (2, 67, 2, 1, 10),
-    (1, 66, 1, 1, 136),
-];
+const fn heads(query: usize, kv: usize, dim: usize) -> Heads {
+    Heads { query, kv, dim }
+}
 
-/// Lengths of documents: one token each; tiles cut anywhere; whole tiles and the rest; one.
-const LENGTHS: [&[usize]; 4] = [&[1], &[3, 1, 8, 2, 5], &[13, 120, 1, 30], &[500]];
-
-fn attention_matches(lengths: Option<&'static [usize]>) {
-    for (sequences, context, query, kv, dim) in CASES {
-        let case = Attention { sequences, context, heads: Heads { query, kv, dim }, lengths };
-        for element in ELEMENTS {
-            attention_is_that_of_f64(&case, element);
-        }
+fn attention_matches(
+    element: ElementType,
+    lengths: Option<&'static [usize]>,
+    cases: &[(usize, usize, Heads)],
+) {
+    for &(sequences, context, heads) in cases {
+        attention_is_that_of_f64(&Attention { sequences, context, heads, lengths }, element);
     }
 }
 
 #[test]
-fn attention_is_that_of_the_processor_both_ways() {
-    attention_matches(None);
+fn attention_on_tensor_cores_is_that_of_the_processor_both_ways() {
+    // Tokens: one, below, at and beyond a tile (64) and a block of queries (128). Shared keys.
+    // Heads as wide as a tile's rows (64, 128) and narrower.
+    let cases = [
+        (1, 1, heads(1, 1, 8)),
+        (3, 1, heads(2, 1, 64)),
+        (2, 2, heads(2, 1, 128)),
+        (1, 63, heads(1, 1, 32)),
+        (2, 64, heads(4, 1, 48)),
+        (1, 65, heads(2, 2, 64)),
+        (2, 65, heads(4, 1, 80)),
+        (1, 130, heads(2, 1, 64)),
+        (1, 130, heads(1, 1, 128)),
+        (1, 130, heads(4, 2, 8)),
+        (1, 193, heads(1, 1, 64)),
+    ];
+    attention_matches(ElementType::Bf16, None, &cases);
 }
 
 #[test]
+fn attention_in_f32_is_that_of_the_processor_both_ways() {
+    let cases = [
+        (1, 1, heads(1, 1, 64)),
+        (1, 2, heads(1, 1, 80)),
+        (1, 63, heads(1, 1, 48)),
+        (2, 64, heads(2, 1, 10)),
+        (1, 65, heads(2, 2, 8)),
+        (1, 66, heads(1, 1, 128)),
+        (1, 130, heads(4, 1, 32)),
+    ];
+    attention_matches(ElementType::F32, None, &cases);
+}
+
+#[test]
+fn heads_that_tensor_cores_do_not_take_are_those_of_the_processor_both_ways() {
+    // No multiple of 16 bytes; wider than 128.
+    let cases = [(1, 66, heads(2, 1, 10)), (1, 66, heads(1, 1, 136))];
+    attention_matches(ElementType::Bf16, None, &cases);
+}
+
+/// Lengths of documents: one token each; tiles cut anywhere; whole tiles and the rest; one.
+const LENGTHS: [&[usize]; 4] = [&[1], &[3, 1, 8, 2, 5], &[13, 120, 1, 30], &[500]];
+
+#[test]
 fn attention_within_documents_is_that_of_the_processor_both_ways() {
-    LENGTHS.into_iter().for_each(|lengths| attention_matches(Some(lengths)));
+    let cases = [
+        (2, 65, heads(4, 1, 80)),
+        (2, 130, heads(2, 1, 64)),
+        (1, 130, heads(4, 2, 8)),
+        (1, 193, heads(1, 1, 128)),
+    ];
+    for lengths in LENGTHS {
+        attention_matches(ElementType::Bf16, Some(lengths), &cases);
+    }
+}
+
+#[test]
+fn attention_within_documents_in_f32_is_that_of_the_processor_both_ways() {
+    for lengths in LENGTHS {
+        attention_matches(ElementType::F32, Some(lengths), &[(2, 70, heads(2, 1, 10))]);
+    }
 }
 
 /// Attention on the emulator alone.
@@ -312,7 +366,16 @@ impl Case<3> for Changed {
         let mut workspace = k.workspace(n, n, ONE, 1, 1, true);
         k.attention(n, n, ONE, None, &qkv, &mut out, &mut log_sums, &mut workspace);
         k.attention_backward(
-            n, n, ONE, None, &qkv, &out, &d_out, &log_sums, &mut d_qkv, &mut workspace,
+            n,
+            n,
+            ONE,
+            None,
+            &qkv,
+            &out,
+            &d_out,
+            &log_sums,
+            &mut d_qkv,
+            &mut workspace,
         );
         [read(k, &out, n, e), k.read(&log_sums, 0..n), read(k, &d_qkv, n, c)]
     }
@@ -337,8 +400,7 @@ fn a_later_token_changes_no_bit_of_earlier_rows() {
 fn a_nan_reaches_every_row_that_sees_it() {
     let any = |values: &[f32]| values.iter().any(|x| x.is_nan());
     for element in ELEMENTS {
-        for (row, column) in [(0, KEY), (70, KEY), (199, KEY), (0, VALUE), (70, VALUE), (128, VALUE)]
-        {
+        for (row, column) in [(0, KEY), (70, KEY), (199, KEY), (70, VALUE), (128, VALUE)] {
             let [out, sums, d_qkv] = on_device(&Changed(Some((row, column, f32::NAN))), element);
             // A value's weight is zero for the queries before it, but not zero times NaN: those of
             // its own tile of keys may get it too.

@@ -2,25 +2,25 @@
 // (After FlashAttention-2; Dao, 2023.)
 //
 // A block has 64 M queries of one head, each of its 4 warps 16 M of them, and goes through the keys
-// that they see, 64 at a time. While it works with one tile of keys and values, the next one comes.
-// Each warp holds in registers its scores with those keys, and of each query the largest score so
-// far, the sum of exponentials and the weighted sum of values, which shrink when a larger score
-// comes. Nothing is added across warps, so the order of every sum is fixed.
+// that they see, a tile of KEYS at a time. While it works with one tile of keys and values, the
+// next one comes. Each warp holds in registers its scores with those keys, and of each query the
+// largest score so far, the sum of exponentials and the weighted sum of values, which shrink when a
+// larger score comes. Nothing is added across warps, so the order of every sum is fixed.
 //
 // A NaN or infinity reaches every query that sees its key. One in a *value* may reach earlier
-// queries of the same 64 keys too: their weight for it is zero, and so not its product.
+// queries of the same tile of keys too: their weight for it is zero, and so not its product.
 #include "attention.h"
 
 namespace attention {
 
-template <int E, int M, bool KEPT>
+template <int E, int M, int KEYS, bool KEPT>
 __device__ __forceinline__ void forward(const bf16* qkv, int stride, bf16* out, int out_stride,
                                         float* log_sums, const u32* documents, int context,
                                         int query_heads, int kv_heads, int e, float scale) {
   constexpr int QUERIES = 16 * M * WARPS;
   bf16* queries = dynamic_shared<bf16>();
-  bf16* keys = queries + QUERIES * E;    // Two tiles, by turns.
-  bf16* values = keys + 2 * STEP * E;  // Two tiles, by turns.
+  bf16* keys = queries + QUERIES * E;  // Two tiles, by turns.
+  bf16* values = keys + 2 * KEYS * E;  // Two tiles, by turns.
 
   const int tiles = (context + QUERIES - 1) / QUERIES;
   const Place place = place_from_last(tiles, query_heads);
@@ -41,9 +41,9 @@ __device__ __forceinline__ void forward(const bf16* qkv, int stride, bf16* out, 
   begin_tile<QUERIES, E>(queries, qkv + (u64)block_first * stride + place.head * e, stride,
                          block_end - block_first, e);
   copy_commit();
-  int key = first_key(documents, block_first) / STEP * STEP;
-  begin_tile<STEP, E>(keys, of_keys + (u64)key * stride, stride, context - key, e);
-  begin_tile<STEP, E>(values, of_values + (u64)key * stride, stride, context - key, e);
+  int key = first_key(documents, block_first) / KEYS * KEYS;
+  begin_tile<KEYS, E>(keys, of_keys + (u64)key * stride, stride, context - key, e);
+  begin_tile<KEYS, E>(values, of_values + (u64)key * stride, stride, context - key, e);
   copy_commit();
 
   // Keys before `begin` are seen by none of the warp's queries, those from `every` on, as far as
@@ -76,27 +76,27 @@ __device__ __forceinline__ void forward(const bf16* qkv, int stride, bf16* out, 
   own.keep();
 
   const float scale2 = scale * LOG2_E;
-  for (int turn = 0; key < block_end; key += STEP, turn ^= 1) {
+  for (int turn = 0; key < block_end; key += KEYS, turn ^= 1) {
     copy_wait<0>();
     // These keys are there for all, and nobody reads those of the turn before any more.
     __syncthreads();
-    const int next = key + STEP;
+    const int next = key + KEYS;
     if (next < block_end) {
-      begin_tile<STEP, E>(keys + (turn ^ 1) * STEP * E, of_keys + (u64)next * stride, stride,
+      begin_tile<KEYS, E>(keys + (turn ^ 1) * KEYS * E, of_keys + (u64)next * stride, stride,
                           context - next, e);
-      begin_tile<STEP, E>(values + (turn ^ 1) * STEP * E, of_values + (u64)next * stride, stride,
+      begin_tile<KEYS, E>(values + (turn ^ 1) * KEYS * E, of_values + (u64)next * stride, stride,
                           context - next, e);
       copy_commit();
     }
     if (!any || key >= end || next <= begin) continue;
 
-    float scores[M][STEP / 8][4];
-    multiply_rows(scores, own, keys + turn * STEP * E);
+    float scores[M][KEYS / 8][4];
+    multiply_rows(scores, own, keys + turn * KEYS * E);
     if (next - 1 > first || key < every) {
 #pragma unroll
       for (int m = 0; m < M; m++)
 #pragma unroll
-        for (int n = 0; n < STEP / 8; n++)
+        for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
           for (int i = 0; i < 4; i++) {
             const int of = key + 8 * n + k + i % 2, query = first + 16 * m + 8 * (i / 2) + r;
@@ -109,7 +109,7 @@ __device__ __forceinline__ void forward(const bf16* qkv, int stride, bf16* out, 
       for (int half = 0; half < 2; half++) {
         float top = largest[m][half];
 #pragma unroll
-        for (int n = 0; n < STEP / 8; n++)
+        for (int n = 0; n < KEYS / 8; n++)
           top = fmaxf(top, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
         top = fmaxf(top, shfl_xor(top, 1));
         top = fmaxf(top, shfl_xor(top, 2));
@@ -119,7 +119,7 @@ __device__ __forceinline__ void forward(const bf16* qkv, int stride, bf16* out, 
         largest[m][half] = top;
         float part = 0;
 #pragma unroll
-        for (int n = 0; n < STEP / 8; n++)
+        for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
           for (int i = 2 * half; i < 2 * half + 2; i++) {
             scores[m][n][i] = quick_exp2(scores[m][n][i] * scale2 - shift);
@@ -132,7 +132,7 @@ __device__ __forceinline__ void forward(const bf16* qkv, int stride, bf16* out, 
           result[m][n][2 * half + 1] *= shrink;
         }
       }
-    add_product<E, M>(result, scores, values + turn * STEP * E);
+    add_product<E>(result, scores, values + turn * KEYS * E);
   }
 
   // `sum` has been that of a lane's own columns.
@@ -157,15 +157,14 @@ __device__ __forceinline__ void forward(const bf16* qkv, int stride, bf16* out, 
 
 }  // namespace attention
 
-#define ATTENTION(NAME, E, M, KEPT)                                                            \
-  extern "C" __global__ void __launch_bounds__(128, 2)                                         \
+#define ATTENTION(NAME, E, M, KEYS, KEPT)                                                      \
+  extern "C" __global__ void __launch_bounds__(128)                                            \
   NAME(const bf16* qkv, int stride, bf16* out, int out_stride, float* log_sums,                \
        const u32* documents, int context, int query_heads, int kv_heads, int e, float scale) { \
-    attention::forward<E, M, KEPT>(qkv, stride, out, out_stride, log_sums, documents, context, \
-                                   query_heads, kv_heads, e, scale);                           \
+    attention::forward<E, M, KEYS, KEPT>(qkv, stride, out, out_stride, log_sums, documents,    \
+                                         context, query_heads, kv_heads, e, scale);            \
   }
 
-ATTENTION(attention_32_bf16, 32, 2, true)
-ATTENTION(attention_64_bf16, 64, 2, true)
-ATTENTION(attention_96_bf16, 96, 2, false)
-ATTENTION(attention_128_bf16, 128, 2, false)
+// As many keys at a time as leave a thread enough registers.
+ATTENTION(attention_64_bf16, 64, 2, 64, true)
+ATTENTION(attention_128_bf16, 128, 2, 32, false)

@@ -7,8 +7,8 @@
 // a matrix that ldmatrix reads then lie in 8 different sixteenths of the 128 bytes that shared
 // memory gives at once. The same holds for the chunks that fragments are stored to.
 //
-// **Fragments.** A warp multiplies 16 × 16 by 16 × 8 at once (`mma_16816`, whose comment in device.h
-// says which lane holds what). Lane l has r = l / 4 and k = 2 (l % 4), and of a result [16, 8]
+// **Fragments.** A warp multiplies 16 × 16 by 16 × 8 at once: `mma_16816`, whose comment in device.h
+// says which lane holds what. Lane l has r = l / 4 and k = 2 (l % 4), and of a result [16, 8]
 //
 //     c[0], c[1] = row r, columns k and k + 1        c[2], c[3] = row r + 8, the same columns
 //
@@ -29,8 +29,6 @@ namespace attention {
 // Threads of a block on tensor cores: 4 warps, each with its own rows.
 constexpr int THREADS = 128;
 constexpr int WARPS = THREADS / 32;
-// Rows of the tiles that a block goes through, of keys or of queries.
-constexpr int STEP = 64;
 constexpr float LOG2_E = 1.4426950408889634f;
 
 // 2^x in one instruction; what is below 2^-126 is 0.
@@ -175,15 +173,15 @@ struct Rows {
   }
 };
 
-// result[m, n] ← Σ over columns of the warp's rows m and a tile's rows n: 16 M × STEP numbers.
+// result[m, n] ← Σ over columns of the warp's rows m and a tile's 8 N rows n: 16 M × 8 N numbers.
 // result[m][n] is rows 16 m to 16 m + 16, columns 8 n to 8 n + 8.
-template <int E, int M, bool KEPT>
-__device__ __forceinline__ void multiply_rows(float (&result)[M][STEP / 8][4],
+template <int E, int M, int N, bool KEPT>
+__device__ __forceinline__ void multiply_rows(float (&result)[M][N][4],
                                               const Rows<E, M, KEPT>& rows, const bf16* tile) {
 #pragma unroll
   for (int m = 0; m < M; m++)
 #pragma unroll
-    for (int n = 0; n < STEP / 8; n++)
+    for (int n = 0; n < N; n++)
 #pragma unroll
       for (int i = 0; i < 4; i++) result[m][n][i] = 0;
 #pragma unroll
@@ -192,7 +190,7 @@ __device__ __forceinline__ void multiply_rows(float (&result)[M][STEP / 8][4],
 #pragma unroll
     for (int m = 0; m < M; m++) rows.left(a[m], m, k);
 #pragma unroll
-    for (int n = 0; n < STEP / 16; n++) {
+    for (int n = 0; n < N / 2; n++) {
       u32 first[2], second[2];
       load_rows<E>(first, second, tile, 16 * n, 16 * k);
 #pragma unroll
@@ -204,14 +202,13 @@ __device__ __forceinline__ void multiply_rows(float (&result)[M][STEP / 8][4],
   }
 }
 
-// `sums` += the product of `left`, 16 M × STEP numbers as multiply_rows leaves them, rounded, and a
-// tile: Σ over its rows.
-template <int E, int M>
+// `sums` += the product of `left`, 16 M × 8 N numbers as multiply_rows leaves them, rounded, and a
+// tile: Σ over its 8 N rows.
+template <int E, int M, int N>
 __device__ __forceinline__ void add_product(float (&sums)[M][E / 8][4],
-                                            const float (&left)[M][STEP / 8][4],
-                                            const bf16* tile) {
+                                            const float (&left)[M][N][4], const bf16* tile) {
 #pragma unroll
-  for (int k = 0; k < STEP / 16; k++) {
+  for (int k = 0; k < N / 2; k++) {
     u32 a[M][4];
 #pragma unroll
     for (int m = 0; m < M; m++)

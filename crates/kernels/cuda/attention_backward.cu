@@ -15,6 +15,9 @@
 
 namespace attention {
 
+// Rows of the tiles that a block goes through, of queries or of keys.
+constexpr int STEP = 64;
+
 // Of each query of a tile: log₂ of its softmax's denominator, delta, the first key that it sees.
 struct Queries {
   float log_sum[STEP], delta[STEP];
@@ -56,7 +59,7 @@ __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride
   constexpr int KEYS = 16 * M * WARPS;
   bf16* keys = dynamic_shared<bf16>();
   bf16* values = keys + KEYS * E;
-  bf16* queries = values + KEYS * E;       // Two tiles, by turns.
+  bf16* queries = values + KEYS * E;         // Two tiles, by turns.
   bf16* gradients = queries + 2 * STEP * E;  // Two tiles of d_out, by turns.
   Queries* numbers = reinterpret_cast<Queries*>(gradients + 2 * STEP * E);  // Two, by turns.
   __shared__ u32 scratch[33];
@@ -168,7 +171,7 @@ __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride
             }
           }
       }
-      add_product<E, M>(d_values, p, gradient_tile);
+      add_product<E>(d_values, p, gradient_tile);
       multiply_rows(ds, own_values, gradient_tile);
 #pragma unroll
       for (int n = 0; n < STEP / 8; n++) {
@@ -179,7 +182,7 @@ __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride
           for (int i = 0; i < 4; i++)
             ds[m][n][i] = p[m][n][i] * (ds[m][n][i] - delta.at[i % 2]);
       }
-      add_product<E, M>(d_keys, ds, query_tile);
+      add_product<E>(d_keys, ds, query_tile);
     }
     // The other turn's were read in the step before, and are read in the next.
     if (more) query.store(numbers[turn ^ 1]);
@@ -305,7 +308,7 @@ __device__ __forceinline__ void by_queries(const bf16* qkv, bf16* d_qkv, int str
             if (of > query || of < begins[m][i / 2]) ds[m][n][i] = 0;
           }
     }
-    add_product<E, M>(result, ds, keys + turn * STEP * E);
+    add_product<E>(result, ds, keys + turn * STEP * E);
   }
 
   float scales[M][2];
@@ -320,7 +323,7 @@ __device__ __forceinline__ void by_queries(const bf16* qkv, bf16* d_qkv, int str
 }  // namespace attention
 
 #define ATTENTION_BACKWARD(BY, NAME, E, M, KEPT)                                                \
-  extern "C" __global__ void __launch_bounds__(128, 2)                                          \
+  extern "C" __global__ void __launch_bounds__(128)                                             \
   NAME(const bf16* qkv, bf16* d_qkv, int stride, const bf16* d_out, int out_stride,             \
        const float* log_sums, const float* delta, const u32* documents, int context,            \
        int query_heads, int kv_heads, int e, float scale) {                                     \

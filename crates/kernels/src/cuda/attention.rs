@@ -10,6 +10,8 @@ use crate::ops::Heads;
 /// Kernels on tensor cores, for heads up to so wide.
 struct Wide {
     dim: usize,
+    /// Keys that the forward one goes through at a time.
+    keys: usize,
     forward: &'static str,
     by_keys: &'static str,
     by_queries: &'static str,
@@ -19,12 +21,14 @@ struct Wide {
 const WIDE: [Wide; 2] = [
     Wide {
         dim: 64,
+        keys: 64,
         forward: "attention_64_bf16",
         by_keys: "attention_by_keys_64_bf16",
         by_queries: "attention_by_queries_64_bf16",
     },
     Wide {
         dim: 128,
+        keys: 32,
         forward: "attention_128_bf16",
         by_keys: "attention_by_keys_128_bf16",
         by_queries: "attention_by_queries_128_bf16",
@@ -33,13 +37,12 @@ const WIDE: [Wide; 2] = [
 
 /// Threads of a block on tensor cores.
 const THREADS: usize = 128;
-/// Queries of a block forward, and rows of every other tile.
+/// Queries of a block forward, and rows of every tile of backward.
 const QUERIES: usize = 128;
 const STEP: usize = 64;
 
 /// The kernels without tensor cores, for all else.
-const PLAIN: Typed =
-    Typed::new("attention_plain", "attention_plain_f32", "attention_plain_bf16");
+const PLAIN: Typed = Typed::new("attention_plain", "attention_plain_f32", "attention_plain_bf16");
 const PLAIN_BY_KEYS: Typed =
     Typed::new("attention_plain", "attention_plain_by_keys_f32", "attention_plain_by_keys_bf16");
 const PLAIN_BY_QUERIES: Typed = Typed::new(
@@ -90,7 +93,7 @@ pub(super) fn forward<D: Device>(
         Some(wide) => {
             let kernel = Kernel { file: "attention", name: wide.forward };
             // Queries; keys and values by turns.
-            let shared = (QUERIES + 4 * STEP) * wide.dim * size_of::<u16>();
+            let shared = (QUERIES + 4 * wide.keys) * wide.dim * size_of::<u16>();
             let blocks = items * context.div_ceil(QUERIES);
             launch(device, kernel, [blocks, 1], THREADS, shared, &arguments);
         }
@@ -192,10 +195,7 @@ fn launch_plain<D: Device>(
 ///
 /// # Panics
 /// If they are of fewer rows.
-fn of_documents<D: Device>(
-    documents: Option<&Ids<D>>,
-    rows: usize,
-) -> Argument<'_, D::Memory> {
+fn of_documents<D: Device>(documents: Option<&Ids<D>>, rows: usize) -> Argument<'_, D::Memory> {
     documents.map_or(Argument::Null, |documents| {
         assert!(documents.values().len() >= rows, "documents of at least {rows} rows");
         documents.argument()
