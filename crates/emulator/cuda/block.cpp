@@ -210,6 +210,29 @@ u64 exchange(u64 bits, u32 from) {
   return warp.shown[set][from].bits;
 }
 
+template <class T, class F>
+static T combined(const char* what, T value, F combine) {
+  Emulation& e = *running;
+  Warp& warp = e.my_warp();
+  Warp::Shown mine;
+  memcpy(&mine.bits, &value, sizeof value);
+  const u32 set = e.meet(what, mine);
+  T of[LANES];
+  for (u32 i = 0; i < LANES; i++) memcpy(&of[i], &warp.shown[set][i].bits, sizeof value);
+  for (u32 apart = LANES / 2; apart > 0; apart /= 2)
+    for (u32 i = 0; i < apart; i++) of[i] = combine(of[i], of[i + apart]);
+  return of[0];
+}
+
+template <class T>
+static T sum_of(T value) {
+  return combined("warp_sum", value, [](T a, T b) { return a + b; });
+}
+float sum(float value) { return sum_of(value); }
+double sum(double value) { return sum_of(value); }
+u32 sum(u32 value) { return sum_of(value); }
+float largest(float value) { return combined("warp_max", value, fmaxf); }
+
 Sums mma(u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
   Emulation& e = *running;
   Warp& warp = e.my_warp();

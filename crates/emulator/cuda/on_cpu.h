@@ -65,6 +65,11 @@ __attribute__((const)) Dim grid();
 __attribute__((const)) void* dynamic_memory();
 // What the lane `from` gives as `bits`.
 u64 exchange(u64 bits, u32 from);
+// What all lanes of the warp give, combined in the order of device.h.
+float sum(float value);
+double sum(double value);
+u32 sum(u32 value);
+float largest(float value);
 Sums mma(u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1);
 Registers ldmatrix(const void* row, bool transposed);
 void copy_wait(u32 groups);
@@ -122,6 +127,12 @@ template <class T>
 inline T shfl_xor(T value, int mask) {
   return shfl(value, (int)(threadIdx.x % 32) ^ mask);
 }
+// One meeting of the lanes in the place of five.
+template <class T>
+inline T warp_sum(T value) {
+  return emulated::sum(value);
+}
+inline float warp_max(float value) { return emulated::largest(value); }
 inline void mma_16816(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) {
   const emulated::Sums sums = emulated::mma(a[0], a[1], a[2], a[3], b[0], b[1]);
   for (int i = 0; i < 4; i++) c[i] += sums.of[i];

@@ -161,7 +161,7 @@ fn threads_that_wait_for_ever_are_found() {
     always("half_a_warp", 1, 64, &shuffle);
     always("half_a_block", 1, 64, &["waits for ever"]);
     let part = fault("race_of_lanes", 1, 31, vec![]);
-    assert!(part.contains("is at a shuffle, for which its warp has 31 lanes, not 32"), "{part}");
+    assert!(part.contains("is at warp_sum, for which its warp has 31 lanes, not 32"), "{part}");
 }
 
 #[test]

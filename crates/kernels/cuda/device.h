@@ -69,6 +69,22 @@ __device__ __forceinline__ T shfl(T value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane);
 }
 
+// The sum of a warp's 32 values, which every lane gets with the same bits: those of lanes 16 apart
+// first, then 8, 4, 2 and 1 apart. T: float, double, u32.
+template <class T>
+__device__ __forceinline__ T warp_sum(T value) {
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2) value += shfl_xor(value, mask);
+  return value;
+}
+
+// The largest of a warp's 32 values; of NaN and a number, the number.
+__device__ __forceinline__ float warp_max(float value) {
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2) value = fmaxf(value, shfl_xor(value, mask));
+  return value;
+}
+
 // `mma.sync.m16n8k16`, row.col, bf16 with f32 sums: c[16, 8] += a[16, 16] · b[16, 8].
 //
 // Of lane l, with r = l / 4 and k = 2 (l % 4), a register holding two numbers, the lower first:
@@ -171,21 +187,6 @@ __device__ __forceinline__ float narrow<float>(float value) {
 template <>
 __device__ __forceinline__ bf16 narrow<bf16>(float value) {
   return bf16{nearest_bf16(value)};
-}
-
-// The sum of a warp's 32 values, which every lane gets with the same bits. T: float, double, u32.
-template <class T>
-__device__ __forceinline__ T warp_sum(T value) {
-#pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) value += shfl_xor(value, mask);
-  return value;
-}
-
-// The largest of a warp's 32 values; of NaN and a number, the number.
-__device__ __forceinline__ float warp_max(float value) {
-#pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) value = fmaxf(value, shfl_xor(value, mask));
-  return value;
 }
 
 // The sum of a block's values, which every thread gets with the same bits: within each warp, then

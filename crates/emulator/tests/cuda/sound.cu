@@ -41,11 +41,13 @@ extern "C" __global__ void __launch_bounds__(256) shuffles(float* out, const flo
   const int i = threadIdx.x;
   const float value = in[i];
   float* mine = out + i * 8;
+  float butterfly = value;
+  for (int mask = 16; mask > 0; mask /= 2) butterfly += shfl_xor(butterfly, mask);
   mine[0] = shfl_xor(value, 5);
   mine[1] = shfl(value, 3);
   mine[2] = (float)shfl_xor((u32)i, 1);
   mine[3] = (float)(shfl_xor((double)i + 0.5, 16));
-  mine[4] = warp_sum(value);
+  mine[4] = warp_sum(value) == butterfly ? butterfly : INFINITY;
   mine[5] = warp_max(value);
   mine[6] = block_sum(value, scratch);
   mine[7] = block_max(value, scratch);
