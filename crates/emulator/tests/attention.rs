@@ -231,7 +231,7 @@ fn attention_is_that_of_f64(case: &Attention, element: ElementType) {
         ] {
             let what = what(&format!("{name} on {place}"));
             let [found, expected] =
-                [&found[..n * c], &expected.d_qkv].map(|values| part(values, heads, from, to));
+                [&found[..n * c], &expected.d_qkv[..]].map(|values| part(values, heads, from, to));
             rows_close(&what, &found, &expected, e, backward, size);
         }
     }

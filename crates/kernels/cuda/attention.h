@@ -4,11 +4,12 @@
 // **Tiles.** A tile is some rows of one head, E wide, row after row in shared memory; E is the
 // head's width e rounded up, and what is beyond e is zero, so that it adds nothing to any sum. A
 // row's *chunks* of 8 numbers, 16 bytes, lie in an order that turns from row to row: the 8 rows of
-// a matrix that ldmatrix reads then lie in 8 different sixteenths of the 128 bytes that shared
-// memory gives at once. The same holds for the chunks that fragments are stored to.
+// a matrix that ldmatrix reads then lie in 8 different eighths of the 128 bytes that shared memory
+// gives at once. The same holds for the chunks that fragments are stored to.
 //
-// **Fragments.** A warp multiplies 16 × 16 by 16 × 8 at once: `mma_16816`, whose comment in device.h
-// says which lane holds what. Lane l has r = l / 4 and k = 2 (l % 4), and of a result [16, 8]
+// **Fragments.** A warp multiplies 16 × 16 by 16 × 8 at once: `mma_16816`, whose comment in
+// device.h says which lane holds what. Lane l has r = l / 4 and k = 2 (l % 4), and of a result
+// [16, 8]
 //
 //     c[0], c[1] = row r, columns k and k + 1        c[2], c[3] = row r + 8, the same columns
 //
@@ -74,20 +75,14 @@ struct alignas(16) Chunk {
 };
 
 // Where in a tile the chunk lies that is `right` chunks, 0 or 1, to the right of `column`, a
-// multiple of 16 or with no `right` of 8, in row `row`.
+// multiple of 16 or with no `right` of 8, in row `row`: its 8 chunks of 8 are turned by row % 8.
 //
-// With E a multiple of 64, a row begins on a multiple of 128 bytes, and 8 rows turn 8 chunks. With
-// an odd multiple of 32 two rows share such a line (64 bytes each, or 192 = 128 + 64): 4 chunks are
-// turned, every two rows. Either way the 8 rows of a matrix lie in 8 different sixteenths:
-//     E = 64: chunk ^ row % 8            E = 32: 4 (row % 2) + (chunk ^ row / 2 % 4)
 // What depends on the lane comes before the constants: a kernel has few of those.
 template <int E>
 __device__ __forceinline__ int at(int row, int column, int right = 0) {
-  static_assert(E % 32 == 0, "whole chunks are turned in groups of 4 or 8");
-  constexpr int TURNED = E % 64 == 0 ? 8 : 4;
-  const int turn = E % 64 == 0 ? row % 8 : row / 2 % 4;
+  static_assert(E % 64 == 0, "a row begins on a multiple of 128 bytes");
   const int chunk = column / 8;
-  return row * E + ((turn ^ right) ^ chunk % TURNED) * 8 + chunk / TURNED * TURNED * 8;
+  return row * E + ((row % 8 ^ right) ^ chunk % 8) * 8 + chunk / 8 * 64;
 }
 
 // Begins to bring `ROWS` rows, e wide and `stride` apart, into a tile: zeros from row `rows` on and
