@@ -55,13 +55,16 @@ def steps_in(run):
     return log.read_text().count('"kind":"step"') if log.exists() else 0
 
 
-def make(cuvee, folder, *settings):
-    """Trains in `folder`/run, killed behind the second checkpoint and resumed; returns that folder."""
+def make(cuvee, folder, *settings, flags=(), killed=True):
+    """Trains in `folder`/run, killed behind the second checkpoint and resumed, or not; returns that folder."""
     run, config = folder / "run", folder / "config.toml"
     config.write_text(CONFIG)
-    command = [cuvee, "train", str(config), "--out", str(run), "--quiet"]
+    command = [cuvee, "train", str(config), "--out", str(run), "--quiet", *flags]
     command += [word for setting in settings for word in ("--set", setting)]
     environment = {**os.environ, "CUVEE_CACHE": str(folder / "cache")}
+    if not killed:
+        subprocess.run(command, env=environment, check=True)
+        return run
     child = subprocess.Popen(command, env=environment)
     while child.poll() is None and steps_in(run) < 2 * CHECKPOINT + 70:
         time.sleep(0.001)

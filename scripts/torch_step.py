@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Training steps of the bench's decoder in PyTorch on the CPU: what `cuvee bench train` is compared to.
+"""Training steps of the bench's decoder in PyTorch: what `cuvee bench train` is compared to.
 
     MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=268435456 \\
         python3 scripts/torch_step.py --size m --mode compile --precision bf16
@@ -114,6 +114,7 @@ def main():
     parser.add_argument("--size", choices=SIZES, default="s")
     parser.add_argument("--mode", choices=["eager", "compile"], default="compile")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int, default=10, help="timed")
     parser.add_argument("--warmup", type=int, default=2, help="steps before them")
@@ -123,18 +124,20 @@ def main():
         parser.error("--threads and --steps must be at least 1, --warmup at least 0")
 
     torch.set_num_threads(given.threads)
+    if given.device == "cuda" and given.precision == "bf16":
+        torch.set_float32_matmul_precision("high")
     torch.manual_seed(given.seed)
     width, layers, heads, ffn, vocab, context, batch = SIZES[given.size]
-    decoder = Decoder(width, layers, heads, ffn, vocab, context)
+    decoder = Decoder(width, layers, heads, ffn, vocab, context).to(given.device)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, fused=True)
     forward = torch.compile(decoder) if given.mode == "compile" else decoder
     generator = torch.Generator().manual_seed(given.seed + 1)
 
     steps_ms, losses = [], []
     for step in range(given.warmup + given.steps):
-        inputs, targets = cyclic_batch(batch, context, vocab, generator)
+        inputs, targets = (ids.to(given.device) for ids in cyclic_batch(batch, context, vocab, generator))
         start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=given.precision == "bf16"):
+        with torch.autocast(given.device, dtype=torch.bfloat16, enabled=given.precision == "bf16"):
             loss = forward(inputs, targets)
         loss.backward()
         optimizer.step()
@@ -144,8 +147,10 @@ def main():
             steps_ms.append(1e3 * (time.perf_counter() - start))
 
     median = statistics.median(steps_ms)
+    device_bytes = torch.cuda.max_memory_allocated() if given.device == "cuda" else None
     print(json.dumps({
         "what": "train", "size": given.size, "engine": f"torch {given.mode}", "precision": given.precision,
+        "device": given.device, "peak_device_bytes": device_bytes,
         "threads": given.threads, "tokens_per_second": 1e3 * batch * context / median, "median_ms": median,
         "min_ms": min(steps_ms), "tokens_per_step": batch * context, "peak_rss_bytes": peak_rss_bytes(),
         "first_loss": losses[0], "last_loss": losses[-1], "steps_ms": steps_ms}))

@@ -5,6 +5,7 @@
 mod common;
 
 use common::{Place, SMALL};
+use cuvee_train::DeviceSpec;
 
 const SHARES: &str = "shares = { prose = 0.75, code = 0.25 }";
 
@@ -367,27 +368,41 @@ fn flags_that_mean_nothing_are_refused() {
 fn an_engine_or_a_device_that_cannot_be_had_is_an_error() {
     let place = Place::new();
     place.ok(&["train", "config.toml", "--out", "run", "-q"]);
-    if !cfg!(feature = "cuda") {
-        for args in [
-            &["train", "config.toml", "--out", "gpu", "--device", "cuda"][..],
-            &["eval", "run", "--device", "cuda:1"],
-            &["generate", "run", "--prompt", "x", "--device", "cuda"],
-            &["bench", "train", "--size", "xs", "--device", "cuda"],
-        ] {
-            contains(
-                &place.fails(2, args),
-                &["device `cuda:", "this build knows no GPU", "hint: "],
-            );
-        }
+    // Where there is a GPU, one far beyond those that there are.
+    let named = match DeviceSpec::Cuda(0).checked() {
+        Ok(_) => "cuda:999",
+        Err(_) => "cuda",
+    };
+    for args in [
+        &["train", "config.toml", "--out", "gpu"][..],
+        &["eval", "run", "--set", "train.engine=fused"],
+        &["generate", "run", "--prompt", "x"],
+        &["bench", "train", "--size", "xs"],
+    ] {
+        let said = place.fails(2, &[args, &["--device", named]].concat());
+        contains(&said, &["device `cuda:", ": expected ", "\nhint: "]);
     }
-    let both = ["--set", "train.engine=fused", "--device", "cuda"];
-    let said = place.fails(2, &[&["eval", "run"][..], &both].concat());
-    contains(&said, &["train.engine", "runs on the processor alone"]);
+    assert!(!place.path("gpu").exists());
     let both = ["--set", "train.engine=reference", "--set", "train.precision=bf16"];
     for command in [&["eval", "run"][..], &["bench", "train", "--size", "xs"]] {
         let said = place.fails(2, &[command, &both].concat());
         contains(&said, &["train.precision", "`reference` computes in", "hint: "]);
     }
+}
+
+#[test]
+fn a_machine_without_a_gpu_is_told_and_auto_does_without() {
+    let Err(error) = DeviceSpec::Cuda(0).checked() else { return };
+    let place = Place::new();
+    let bench = ["bench", "train", "--size", "xs", "--steps", "1", "--warmup", "0", "--device"];
+    let said = place.fails(2, &[&bench[..], &["cuda:0"]].concat());
+    contains(&said, &[&format!("error: {error}")]);
+    let output = place.ok(&[&bench[..], &["auto", "--json"]].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    contains(&said, &["note: --device auto is cpu here: expected "]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["device"], "cpu");
+    assert!(document["peak_device_bytes"].is_null());
 }
 
 /// A tensor of `run/export` changed in its place.

@@ -1,7 +1,7 @@
 //! What the machine can do and what this process has taken of it.
 
-use cuvee_kernels::{Isa, bf16};
-use cuvee_train::Precision;
+use cuvee_kernels::{ElementType, GpuInfo, Isa, bf16};
+use cuvee_train::{DeviceSpec, Precision};
 
 use crate::config::ConfigError;
 
@@ -36,12 +36,33 @@ fn choose(name: &str) -> Result<(), ConfigError> {
     })
 }
 
-/// Most floating-point operations a second that `threads` threads reach together with a matrix
-/// product's operands at hand, the ceiling of MFU.
-pub fn measured_peak(precision: Precision, threads: usize) -> f64 {
-    match precision {
-        Precision::F32 | Precision::Auto => cuvee_kernels::peak_flops::<f32>(threads),
-        Precision::Bf16 => cuvee_kernels::peak_flops::<bf16>(threads),
+/// Most floating-point operations a second that the device reaches, the ceiling of MFU: `threads`
+/// threads of the processor together with a matrix product's operands at hand, a GPU in a large
+/// product. NaN where that cannot be measured.
+pub fn measured_peak(device: DeviceSpec, precision: Precision, threads: usize) -> f64 {
+    let on_gpu = |index, element| cuvee_kernels::gpu_peak_flops(index, element).unwrap_or(f64::NAN);
+    match (device, precision) {
+        (DeviceSpec::Cpu, Precision::Bf16) => cuvee_kernels::peak_flops::<bf16>(threads),
+        (DeviceSpec::Cpu, _) => cuvee_kernels::peak_flops::<f32>(threads),
+        (DeviceSpec::Cuda(index), Precision::Bf16) => on_gpu(index, ElementType::Bf16),
+        (DeviceSpec::Cuda(index), _) => on_gpu(index, ElementType::F32),
+    }
+}
+
+/// The instruction set that a device computes with, such as `avx512` or `sm_90`.
+pub fn instructions(device: DeviceSpec) -> String {
+    gpu(device).map_or_else(|| cuvee_kernels::isa().name().to_owned(), |gpu| gpu.architecture())
+}
+
+/// Most of a GPU's memory that this process has held at once, in bytes; `None` of the processor.
+pub fn peak_device_bytes(device: DeviceSpec) -> Option<u64> {
+    gpu(device)?.most_held()
+}
+
+fn gpu(device: DeviceSpec) -> Option<GpuInfo> {
+    match device {
+        DeviceSpec::Cpu => None,
+        DeviceSpec::Cuda(index) => GpuInfo::find(index).ok(),
     }
 }
 

@@ -146,7 +146,7 @@ impl ModelSource {
     /// # Errors
     /// A config or tensor of another arithmetic, by name; an engine or a device that cannot be had.
     pub fn engine(&self, train: &TrainSpec, session: &Session) -> anyhow::Result<Box<dyn Engine>> {
-        let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
+        let device = session.device()?;
         let model = hf::read_config(&self.folder)?;
         let parameters = hf::open_parameters(&self.folder, &model)?;
         Ok(engine_from_parameters(&model, train, device, &parameters)?)

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cuvee_train::{DeviceChoice, DeviceSpec, TrainError};
 use cuvee_words::shell_word;
 
 use crate::config::ConfigError;
@@ -25,7 +26,8 @@ pub struct Common {
     /// Override the config's seed; where random numbers start (generate, lab, bench train)
     #[arg(long, global = true, value_name = "N")]
     pub seed: Option<u64>,
-    /// Where to compute: cpu, cuda or cuda:N (train, eval, generate, bench train)
+    /// Where to compute: cpu, cuda, cuda:N, or auto, which is a GPU if one can be used (train,
+    /// compare, search, eval, generate, bench train)
     #[arg(long, global = true, value_name = "DEVICE")]
     pub device: Option<String>,
     /// Go on from the newest checkpoint of the run folder (train)
@@ -135,6 +137,20 @@ impl Session {
         let set = common.set.iter().map(|set| format!(" --set {}", shell_word(set)));
         let seed = common.seed.iter().map(|seed| format!(" --seed {seed}"));
         set.chain(seed).chain([self.device_as_typed()]).collect()
+    }
+
+    /// The device that `--device` asks for, known to be one that can be used; the processor without
+    /// it. Says why `auto` is no GPU.
+    ///
+    /// # Errors
+    /// A device that is none, or cannot be used.
+    pub fn device(&self) -> Result<DeviceSpec, TrainError> {
+        let Some(typed) = self.common.device.as_deref() else { return Ok(DeviceSpec::Cpu) };
+        let (device, why) = typed.parse::<DeviceChoice>()?.resolve()?;
+        if let Some(why) = why {
+            self.say(format!("note: --device auto is {device} here: {why}"));
+        }
+        Ok(device)
     }
 
     /// `--device` as it was typed, for a command whose config says all else.

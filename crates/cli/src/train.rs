@@ -30,7 +30,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let config_path = args.config.as_path();
     let mut config = Config::load(config_path, &session.common.set, session.common.seed)?;
     let resolved = config.to_toml()?;
-    let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
+    let device = session.device()?;
     let folder = choose_folder(config_path, session)?;
     let _lock = run_folder::lock(&folder)?;
     let from = match session.common.resume {
@@ -289,7 +289,7 @@ fn describe(
         printable_path(folder),
         cuvee_report::plan_table(&rows)
     );
-    if engine.precision() == Precision::Bf16 && !cuvee_kernels::fast_bf16() {
+    if device == DeviceSpec::Cpu && engine.precision() == Precision::Bf16 && !device.fast_bf16() {
         text.push_str(&format!(
             "\nnote: bf16 is emulated with this processor's instructions ({}) and slower than f32; train.precision = \"f32\" is faster and more exact",
             cuvee_kernels::isa().name()

@@ -1,4 +1,4 @@
-//! Where Hugging Face's programs keep their files, by the variables that they read.
+//! Where programs keep their files, by the variables that they read.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,11 +12,13 @@ pub fn named_folder(name: &str, variable: &impl Fn(&str) -> Option<OsString>) ->
 
 /// `HF_HOME`, else `huggingface` in the user's cache folder.
 pub fn hugging_face_home(variable: &impl Fn(&str) -> Option<OsString>) -> PathBuf {
-    named_folder("HF_HOME", variable).unwrap_or_else(|| {
-        let cache = named_folder("XDG_CACHE_HOME", variable)
-            .unwrap_or_else(|| expanded(PathBuf::from("~/.cache"), variable));
-        cache.join("huggingface")
-    })
+    named_folder("HF_HOME", variable).unwrap_or_else(|| cache_home(variable).join("huggingface"))
+}
+
+/// The user's cache folder: `XDG_CACHE_HOME`, else `~/.cache`.
+pub fn cache_home(variable: &impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    named_folder("XDG_CACHE_HOME", variable)
+        .unwrap_or_else(|| expanded(PathBuf::from("~/.cache"), variable))
 }
 
 fn expanded(path: PathBuf, variable: &impl Fn(&str) -> Option<OsString>) -> PathBuf {

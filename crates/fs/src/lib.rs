@@ -11,7 +11,7 @@
 //! | `sync` | waiting for the disk: [`sync_file`], [`sync_folder`] |
 //! | `space` | room on a disk: [`free_space`], [`is_full`] |
 //! | `path` | temporary names beside a path: [`unique_neighbour`] |
-//! | `home` | Hugging Face's folder: [`hugging_face_home`] |
+//! | `home` | folders of the user's: [`cache_home`], [`hugging_face_home`] |
 //! | `lock` | one writer at a time: [`try_lock`], [`wait_for_lock`] |
 //!
 //! ```
@@ -36,7 +36,7 @@ pub use file::{
     remove_file, rename_file, rename_new_file, write_file, write_file_concurrently, write_file_with,
 };
 pub use folder::{remove_folder, replace_folder, sweep_folders};
-pub use home::{hugging_face_home, named_folder};
+pub use home::{cache_home, hugging_face_home, named_folder};
 pub use lock::{FileLock, LockKind, try_lock, wait_for_lock};
 pub use path::{create_parent, unique_neighbour};
 pub use space::{free_space, is_full};

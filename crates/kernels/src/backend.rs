@@ -3,8 +3,9 @@
 
 use std::ops::Range;
 
+use crate::cuda::DeviceError;
 use crate::element::ElementType;
-use crate::ops::{AdamWStep, Heads, MuonStep, Rotations, SgdStep, ZLoss};
+use crate::ops::{AdamWStep, Heads, MuonStep, Rotations, SgdStep};
 
 /// The kernels that a decoder is trained with, on one device.
 ///
@@ -17,17 +18,25 @@ use crate::ops::{AdamWStep, Heads, MuonStep, Rotations, SgdStep, ZLoss};
 /// and which products read; and *matrices*, which are parameters packed for products and must be
 /// packed again when their f32 values change; and *gradients* of parameters, which several workers
 /// add to: the one whose turn is 0 replaces what is there, each other waits for the turns before
-/// it, so that a sum has one order. Methods take `rows` rows (or as many as there are ids
-/// or targets) of buffers that may be longer. What is a gradient is named d_ or d after what it is
-/// of.
+/// it, so that a sum has one order. *Ids* are whole numbers from 0. Methods take `rows` rows (or as
+/// many as there are ids or targets) of buffers that may be longer. What is a gradient is named d_
+/// or d after what it is of.
 ///
 /// **Threads**: methods are called from several workers at once, each with its own workspace.
+///
+/// **Waiting**: a device may be behind the calls. Those that give numbers to the caller wait for
+/// it: [`Backend::read`], [`Backend::read_gradient`], [`Backend::reduce`] and
+/// [`Backend::seconds`].
+///
+/// **Errors** of a device are kept: methods then do nothing, and [`Backend::status`] says it.
 ///
 /// # Panics
 /// Every method, if a buffer is smaller than its shape.
 pub trait Backend: Send + Sync + 'static {
     /// f32 numbers.
     type Floats: Send + Sync;
+    /// Whole numbers from 0, as many as were written last: tokens, or rows.
+    type Ids: Default + Send + Sync;
     /// `[rows, columns]` of the backend's element type.
     type Activations: Send + Sync;
     /// A parameter `[o, i]`, packed for the products of forward and backward.
@@ -40,6 +49,26 @@ pub trait Backend: Send + Sync + 'static {
     type MuonWorkspace: Send;
     /// One layer's keys and values of the tokens so far.
     type KvCache: Default + Send;
+    /// The angles of rotary positions.
+    type Rotations: Send + Sync;
+    /// A moment in the order of the work.
+    type Mark: Send + Sync;
+
+    /// What went wrong first on the device.
+    ///
+    /// # Errors
+    /// It is out of memory, or has failed.
+    fn status(&self) -> Result<(), DeviceError>;
+
+    /// This moment.
+    fn mark(&self) -> Self::Mark;
+
+    /// Seconds from one moment to a later one.
+    fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> f64;
+
+    /// Tokens of a micro-batch where nobody says how many: as many rows as the device is at its
+    /// best with.
+    fn micro_tokens(&self) -> usize;
 
     /// Number type of activations and packed parameters.
     fn element_type(&self) -> ElementType;
@@ -84,17 +113,23 @@ pub trait Backend: Send + Sync + 'static {
     /// `floats[range]`.
     fn read(&self, floats: &Self::Floats, range: Range<usize>) -> Vec<f32>;
 
+    /// `ids` ← `values`.
+    fn write_ids(&self, values: &[u32], ids: &mut Self::Ids);
+
+    /// The same rotations where the device reads them.
+    fn rotations(&self, rotations: &Rotations) -> Self::Rotations;
+
     /// Rounds `values`, `[o, i]`, and packs them into `matrix`.
     fn pack(&self, values: &Self::Floats, matrix: &mut Self::Matrix);
 
     /// x ← rows `ids` of `table_vd`.
-    fn embed(&self, table_vd: &Self::Floats, d: usize, ids: &[u32], x_nd: &mut Self::Floats);
+    fn embed(&self, table_vd: &Self::Floats, d: usize, ids: &Self::Ids, x_nd: &mut Self::Floats);
 
     /// Rows `ids` of `gradient_vd` += the rows of dx; in turn 0 all other rows ← 0.
     fn embed_backward(
         &self,
         d: usize,
-        ids: &[u32],
+        ids: &Self::Ids,
         dx_nd: &Self::Floats,
         gradient_vd: &Self::Gradient,
         turn: usize,
@@ -251,7 +286,7 @@ pub trait Backend: Send + Sync + 'static {
         rows: usize,
         context: usize,
         heads: Heads,
-        rotations: &Rotations,
+        rotations: &Self::Rotations,
         backward: bool,
         qkv: &mut Self::Activations,
     );
@@ -264,7 +299,7 @@ pub trait Backend: Send + Sync + 'static {
         rows: usize,
         context: usize,
         heads: Heads,
-        documents: Option<&[u32]>,
+        documents: Option<&Self::Ids>,
         qkv: &Self::Activations,
         out: &mut Self::Activations,
         log_sums: &mut Self::Floats,
@@ -278,7 +313,7 @@ pub trait Backend: Send + Sync + 'static {
         rows: usize,
         context: usize,
         heads: Heads,
-        documents: Option<&[u32]>,
+        documents: Option<&Self::Ids>,
         qkv: &Self::Activations,
         out: &Self::Activations,
         d_out: &Self::Activations,
@@ -297,7 +332,7 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         row: usize,
         heads: Heads,
-        rotations: Option<&Rotations>,
+        rotations: Option<&Self::Rotations>,
         qkv: &mut Self::Activations,
         cache: &mut Self::KvCache,
         out: &mut Self::Activations,
@@ -315,30 +350,30 @@ pub trait Backend: Send + Sync + 'static {
     );
 
     /// The head's loss, some rows at a time, so that no `[n, v]` is held: with logits z = x Wᵀ,
-    /// `losses` ← log Σ e^z − z_target of each row, in nats.
+    /// `losses_n` ← log Σ e^z − z_target of each row, in nats.
     fn head(
         &self,
         x_nd: &Self::Activations,
         w: &Self::Matrix,
-        targets: &[u32],
-        losses: &mut [f32],
+        targets: &Self::Ids,
+        losses_n: &mut Self::Floats,
         workspace: &mut Self::Workspace,
     );
 
     /// [`Backend::head`], and the gradient of Σ loss_scale · loss: dx ← loss_scale (softmax z −
     /// 1_target) W, and dW += the product of that bracket with x. `values_vd` is W in f32. As many
-    /// turns as [`Backend::head_turns`] says, which `turns` numbers. With a `z_loss` the gradient
-    /// is that of Σ loss_scale (loss + z L²).
+    /// turns as [`Backend::head_turns`] says, which `turns` numbers. With a z-loss, z and where the
+    /// L² of each row goes, the gradient is that of Σ loss_scale (loss + z L²).
     #[allow(clippy::too_many_arguments)]
     fn head_backward(
         &self,
         x_nd: &Self::Activations,
         w: &Self::Matrix,
         values_vd: &Self::Floats,
-        targets: &[u32],
-        loss_scales: &[f32],
-        losses: &mut [f32],
-        z_loss: Option<ZLoss<'_>>,
+        targets: &Self::Ids,
+        loss_scales_n: &Self::Floats,
+        losses_n: &mut Self::Floats,
+        z_loss: Option<(f32, &mut Self::Floats)>,
         dx_nd: &mut Self::Floats,
         dw_vd: &Self::Gradient,
         turns: impl Fn(usize) -> usize,
@@ -355,9 +390,9 @@ pub trait Backend: Send + Sync + 'static {
     /// them than workers, so that they may wait for each other's turns.
     fn parallel<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Sync + Send);
 
-    /// Adds up the workers' gradients in the first of them, in the order given, and returns Σ g² of
-    /// the sum in f64.
-    fn reduce(&self, gradients: &mut [&mut Self::Gradient]) -> f64;
+    /// Adds up the workers' gradients of each parameter in the first of them, in the order given,
+    /// and returns Σ g² of the sums in f64.
+    fn reduce(&self, parameters: &mut [Vec<&mut Self::Gradient>]) -> f64;
 
     /// [`crate::adamw`]: one AdamW update of `values` and the two moments. Packed matrices of them
     /// stay as they are.

@@ -6,18 +6,24 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::time::Instant;
 
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use crate::backend::Backend;
 use crate::buffer::{Buffer, Matrix};
+use crate::cuda::DeviceError;
 use crate::element::{Element, ElementType, RoundTo};
 use crate::gradient::Gradient;
 use crate::ops::{
     self, AdamWStep, AttentionWorkspace, HeadNorm, HeadWorkspace, Heads, KvCache, LinearWorkspace,
     MuonStep, MuonWorkspace, PackedMatrix, Rotations, SgdStep, ZLoss,
 };
+
+/// Tokens of a micro-batch where nobody says how many: enough rows for a product to be worth
+/// reading its parameters, few enough for the activations of a layer to stay in the cache.
+const MICRO_TOKENS: usize = 512;
 
 /// The backend on the processor, with activations of `E`.
 pub struct Cpu<E> {
@@ -47,12 +53,31 @@ where
     f32: RoundTo<E>,
 {
     type Floats = Buffer<f32>;
+    type Ids = Vec<u32>;
     type Activations = Matrix<E>;
     type Matrix = PackedMatrix<E>;
     type Gradient = Gradient;
     type Workspace = CpuWorkspace<E>;
     type MuonWorkspace = MuonWorkspace;
     type KvCache = KvCache<E>;
+    type Rotations = Rotations;
+    type Mark = Instant;
+
+    fn status(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn mark(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn seconds(&self, from: &Instant, to: &Instant) -> f64 {
+        (*to - *from).as_secs_f64()
+    }
+
+    fn micro_tokens(&self) -> usize {
+        MICRO_TOKENS
+    }
 
     fn element_type(&self) -> ElementType {
         E::TYPE
@@ -110,18 +135,27 @@ where
         floats[range].to_vec()
     }
 
+    fn write_ids(&self, values: &[u32], ids: &mut Vec<u32>) {
+        ids.clear();
+        ids.extend_from_slice(values);
+    }
+
+    fn rotations(&self, rotations: &Rotations) -> Rotations {
+        rotations.clone()
+    }
+
     fn pack(&self, values: &Buffer<f32>, matrix: &mut PackedMatrix<E>) {
         self.pool.install(|| matrix.pack(values));
     }
 
-    fn embed(&self, table: &Buffer<f32>, d: usize, ids: &[u32], x: &mut Buffer<f32>) {
+    fn embed(&self, table: &Buffer<f32>, d: usize, ids: &Vec<u32>, x: &mut Buffer<f32>) {
         ops::embed(table, d, ids, x);
     }
 
     fn embed_backward(
         &self,
         d: usize,
-        ids: &[u32],
+        ids: &Vec<u32>,
         dx: &Buffer<f32>,
         gradient: &Gradient,
         turn: usize,
@@ -290,13 +324,13 @@ where
         rows: usize,
         context: usize,
         heads: Heads,
-        documents: Option<&[u32]>,
+        documents: Option<&Vec<u32>>,
         qkv: &Matrix<E>,
         out: &mut Matrix<E>,
         log_sums: &mut Buffer<f32>,
         workspace: &mut CpuWorkspace<E>,
     ) {
-        let workspace = &mut workspace.attention;
+        let (documents, workspace) = (documents.map(Vec::as_slice), &mut workspace.attention);
         ops::attention(rows, context, heads, documents, qkv, out, log_sums, workspace);
     }
 
@@ -305,7 +339,7 @@ where
         rows: usize,
         context: usize,
         heads: Heads,
-        documents: Option<&[u32]>,
+        documents: Option<&Vec<u32>>,
         qkv: &Matrix<E>,
         out: &Matrix<E>,
         d_out: &Matrix<E>,
@@ -317,7 +351,7 @@ where
             rows,
             context,
             heads,
-            documents,
+            documents.map(Vec::as_slice),
             qkv,
             out,
             d_out,
@@ -355,8 +389,8 @@ where
         &self,
         x: &Matrix<E>,
         w: &PackedMatrix<E>,
-        targets: &[u32],
-        losses: &mut [f32],
+        targets: &Vec<u32>,
+        losses: &mut Buffer<f32>,
         workspace: &mut CpuWorkspace<E>,
     ) {
         ops::head_loss(x, w, targets, losses, &mut workspace.head);
@@ -367,16 +401,17 @@ where
         x: &Matrix<E>,
         w: &PackedMatrix<E>,
         values: &Buffer<f32>,
-        targets: &[u32],
-        scales: &[f32],
-        losses: &mut [f32],
-        z_loss: Option<ZLoss<'_>>,
+        targets: &Vec<u32>,
+        scales: &Buffer<f32>,
+        losses: &mut Buffer<f32>,
+        z_loss: Option<(f32, &mut Buffer<f32>)>,
         dx: &mut Buffer<f32>,
         dw: &Gradient,
         turns: impl Fn(usize) -> usize,
         workspace: &mut CpuWorkspace<E>,
     ) {
         let (inputs, head) = (&mut workspace.linear.inputs, &mut workspace.head);
+        let z_loss = z_loss.map(|(weight, squares)| ZLoss { weight, squares });
         ops::head_backward(
             x, w, values, targets, scales, losses, z_loss, dx, dw, turns, inputs, head,
         );
@@ -394,8 +429,8 @@ where
         self.pool.install(|| items.par_iter_mut().with_max_len(1).for_each(work));
     }
 
-    fn reduce(&self, gradients: &mut [&mut Gradient]) -> f64 {
-        self.pool.install(|| ops::reduce(gradients))
+    fn reduce(&self, parameters: &mut [Vec<&mut Gradient>]) -> f64 {
+        self.pool.install(|| parameters.iter_mut().map(|each| ops::reduce(each)).sum())
     }
 
     fn adamw(

@@ -4,7 +4,7 @@
 //!
 //! The crate has no policy: which kernel runs when, and on what data, is the engine's decision (in
 //! `cuvee-train`). An engine is written over the trait [`Backend`]. [`Cpu`] is the backend on the
-//! processor.
+//! processor, [`Cuda`] that on a device of CUDA's model.
 //!
 //! # Numbers
 //!
@@ -86,6 +86,7 @@
 //! | `ops` | the kernels, one a file |
 //! | `backend` | the trait [`Backend`] |
 //! | `cpu` | [`Cpu`], the backend on the processor |
+//! | `cuda` | [`Cuda`], the backend on a [`Device`] of CUDA's model; [`Gpu`], NVIDIA's |
 //!
 //! # Example
 //!
@@ -113,6 +114,7 @@ mod backend;
 mod buffer;
 mod cache;
 mod cpu;
+mod cuda;
 mod dot;
 mod element;
 mod gemm;
@@ -126,6 +128,10 @@ mod peak;
 pub use backend::Backend;
 pub use buffer::{Buffer, Matrix};
 pub use cpu::{Cpu, CpuWorkspace};
+pub use cuda::{
+    Argument, Cuda, CudaWorkspace, Device, DeviceError, Gpu, GpuInfo, Kernel, Operand, Product,
+    gpu_peak_flops,
+};
 pub use element::{Element, ElementType, RoundTo};
 pub use gemm::{
     AddBias, AddResidual, Epilogue, Panels, StoreF32, StoreRounded, multiply, multiply_transposed,

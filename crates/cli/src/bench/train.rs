@@ -201,13 +201,18 @@ struct Measured {
 pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let Setup { model, train } = Setup::resolve(args, &session.common.set)?;
     let seed = session.common.seed.unwrap_or(0);
-    let device: DeviceSpec = session.common.device.as_deref().unwrap_or("cpu").parse()?;
+    let device = session.device()?;
     let model = model.resolve(1, train.context, None)?;
     if train.document_mask || train.order == ReadingOrder::Documents {
         let text = "train.document_mask and train.order: expected their defaults, found others\nhint: what is measured here draws numbers, in which there are no documents";
         return Err(ConfigError(text.to_owned()).into());
     }
-    let train = TrainSpec { engine: train.engine.collecting(args.collect), ..train };
+    let threads = match device {
+        DeviceSpec::Cpu => train.threads,
+        // One tells a GPU what to do.
+        DeviceSpec::Cuda(_) => Some(1),
+    };
+    let train = TrainSpec { engine: train.engine.collecting(args.collect), threads, ..train };
     let mut engine = build_engine(&model, &train, device, seed)?;
     engine.collect(args.collect)?;
     let found =
@@ -297,7 +302,9 @@ fn document(
     let threads = train.thread_count();
     let median_ms = median(&found.steps_ms);
     let flops = flops_per_step(engine.model(), train);
-    let peak = machine::measured_peak(engine.precision(), threads);
+    // Before the peak is measured, which takes memory too.
+    let device_bytes = machine::peak_device_bytes(engine.device());
+    let peak = machine::measured_peak(engine.device(), engine.precision(), threads);
     let profile = found.profile.as_ref().map(|kernels| {
         kernels.iter().map(|k| json!({ "name": k.name, "seconds": k.seconds })).collect::<Vec<_>>()
     });
@@ -305,7 +312,8 @@ fn document(
         "what": "train",
         "size": serde_json::to_value(size)?,
         "engine": engine.name(),
-        "instructions": cuvee_kernels::isa().name(),
+        "device": engine.device().to_string(),
+        "instructions": machine::instructions(engine.device()),
         "precision": serde_json::to_value(engine.precision())?,
         "optimizer": train.optimizer.name.name(),
         "threads": threads,
@@ -317,6 +325,7 @@ fn document(
         "flops_per_step": flops,
         "tokens_per_step": train.tokens_per_step(),
         "peak_rss_bytes": machine::peak_rss_bytes(),
+        "peak_device_bytes": device_bytes,
         "first_loss": found.first_loss,
         "last_loss": found.last_loss,
         "steps_ms": found.steps_ms,
@@ -329,11 +338,15 @@ fn text(document: &Value, train: &TrainSpec, engine: &dyn Engine, warmup: u32) -
     let number = |key: &str| document[key].as_f64().unwrap_or(f64::NAN);
     let word = |key: &str| document[key].as_str().unwrap_or("").to_owned();
     let timed = document["steps_ms"].as_array().map_or(0, Vec::len);
-    let memory = document["peak_rss_bytes"].as_u64().map_or_else(|| "unknown".to_owned(), bytes);
+    let mut memory =
+        document["peak_rss_bytes"].as_u64().map_or_else(|| "unknown".to_owned(), bytes);
+    if let Some(held) = document["peak_device_bytes"].as_u64() {
+        memory = format!("{} of the GPU's, {memory} of the host's", bytes(held));
+    }
     let flops = number("flops_per_step");
     let threads = counted(train.thread_count(), "thread");
     format!(
-        "Size {}: {} {}, {} × {}; {} engine, {}, {threads}; {} after {warmup} of warm-up\n\
+        "Size {}: {} {}, {} × {}; {} engine, {} on {}, {threads}; {} after {warmup} of warm-up\n\
          tokens/s     {}\n\
          ms a step    {:.1} median, {:.1} least\n\
          GFLOP/s      {:.1}\n\
@@ -347,6 +360,7 @@ fn text(document: &Value, train: &TrainSpec, engine: &dyn Engine, warmup: u32) -
         counted(train.context, "token"),
         engine.name(),
         word("precision"),
+        word("device"),
         counted(timed, "step"),
         thousands(number("tokens_per_second").round() as u64),
         number("median_ms"),

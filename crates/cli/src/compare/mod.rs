@@ -172,9 +172,11 @@ pub fn of_config(
     let declared = Registration::read(&folder)?;
     let before = declared.as_ref().map(|registration| &registration.declared);
     // To collect computes nothing, wherever the runs were made.
-    let of_before = before.filter(|_| args.collect).map(|before| before.device.as_str());
-    let device = session.common.device.as_deref().or(of_before).unwrap_or("cpu");
-    let device: DeviceSpec = device.parse()?;
+    let of_before = before.map(|before| before.device.as_str());
+    let device = match session.common.device.as_deref().or(of_before) {
+        Some(device) if args.collect => device.parse()?,
+        _ => session.device()?,
+    };
     let asked = design.arms[design.baseline].config.train.threads;
     let known = before.map(|before| before.threads);
     if let (Some(asked), Some(known)) = (asked, known)

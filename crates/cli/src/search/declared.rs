@@ -73,9 +73,11 @@ impl<'a> Search<'a> {
         let mut design = Design::load(path, session)?;
         let folder = folder_of(path, session)?;
         let before = registration::read(&folder)?;
-        let device =
-            session.common.device.as_deref().or(before.as_ref().map(|b| b.device.as_str()));
-        let device: DeviceSpec = device.unwrap_or("cpu").parse()?;
+        let device = match (session.common.device.as_deref(), &before) {
+            (Some(device), _) if opening.collect => device.parse()?,
+            (None, Some(before)) => before.device.parse()?,
+            _ => session.device()?,
+        };
         let corpus = sweep::corpus(&design.target, session)?;
         let domains = design.domains(&corpus)?;
         // The time that a run takes was asked when the search was declared.

@@ -1,7 +1,7 @@
 //! The output head and its cross-entropy.
 
 use candle_core::{D, Device, Tensor};
-use cuvee_kernels::{Backend, Buffer, Cpu, CpuWorkspace, Heads, Matrix, RoundTo, ZLoss, bf16};
+use cuvee_kernels::{Backend, Buffer, Cpu, CpuWorkspace, Heads, Matrix, RoundTo, bf16};
 
 use crate::tools::{
     EXP, Kind, U32, close, filled, flat, matches_differences, narrow, random, random_matrix, rows,
@@ -39,9 +39,9 @@ where
     }
 
     fn losses(&mut self, x: &Matrix<E>, targets: &[u32]) -> Vec<f32> {
-        let mut losses = vec![0.0; targets.len()];
-        self.kernels.head(x, &self.matrix, targets, &mut losses, &mut self.workspace);
-        losses
+        let (targets, mut losses) = (targets.to_vec(), Buffer::zeros(targets.len()));
+        self.kernels.head(x, &self.matrix, &targets, &mut losses, &mut self.workspace);
+        losses.to_vec()
     }
 
     /// The gradients on top of `dw`, if it is given.
@@ -62,10 +62,12 @@ where
         targets: &[u32],
         loss_scales: &[f32],
         dw: Option<&[f32]>,
-        z_loss: Option<ZLoss<'_>>,
+        z_loss: Option<(f32, &mut Buffer<f32>)>,
     ) -> Result {
         let n = targets.len();
-        let (mut losses, mut dx) = (vec![0.0; n], Buffer::zeros(n * self.d));
+        let (mut losses, mut dx) = (Buffer::zeros(n), Buffer::zeros(n * self.d));
+        let mut scales = Buffer::zeros(n);
+        scales.copy_from_slice(loss_scales);
         // What is there counts only if it is to be added to.
         let sum = filled(self.v, self.d, dw.unwrap_or(&vec![9.0; self.v * self.d]));
         let first = usize::from(dw.is_some());
@@ -74,8 +76,8 @@ where
             x,
             matrix,
             values,
-            targets,
-            loss_scales,
+            &targets.to_vec(),
+            &scales,
             &mut losses,
             z_loss,
             &mut dx,
@@ -83,7 +85,7 @@ where
             |chunk| first + chunk,
             workspace,
         );
-        (losses, dx.to_vec(), sum.read(0..sum.len()))
+        (losses.to_vec(), dx.to_vec(), sum.read(0..sum.len()))
     }
 }
 
@@ -206,8 +208,8 @@ where
         let x = random_matrix::<E>(n, d, 2.0, 2);
         let (targets, shares) = (targets(n, v), random(n, 3));
         let mut head = Head::<E>::new(n, v, d, &w);
-        let mut squares = vec![0.0; n];
-        let z_loss = Some(ZLoss { weight: z, squares: &mut squares });
+        let mut squares = Buffer::zeros(n);
+        let z_loss = Some((z, &mut squares));
         let (losses, dx, dw) = head.penalized(&x, &targets, &shares, None, z_loss);
         let what = |part: &str| format!("{part} of {n}×{v}×{d} in {}", E::NAME);
         assert_eq!(losses, head.losses(&x, &targets), "{}", what("losses stay cross-entropies"));
@@ -264,14 +266,14 @@ fn a_z_loss_matches_central_differences() {
             .chunks(d)
             .enumerate()
             .for_each(|(row, values)| x.row_mut(row).copy_from_slice(values));
-        let mut squares = vec![0.0; n];
-        let z_loss = Some(ZLoss { weight: z, squares: &mut squares });
+        let mut squares = Buffer::zeros(n);
+        let z_loss = Some((z, &mut squares));
         let mut head = Head::<f32>::new(n, v, d, &at[..v * d]);
         (head.penalized(&x, &targets, &shares, dw, z_loss), squares)
     };
     let loss = |at: &[f32]| {
         let ((losses, ..), squares) = found(at, None);
-        let rows = losses.iter().zip(&squares).zip(&shares);
+        let rows = losses.iter().zip(&*squares).zip(&shares);
         rows.map(|((&loss, &square), &share)| {
             (f64::from(loss) + f64::from(z) * f64::from(square)) * f64::from(share)
         })
@@ -289,16 +291,16 @@ fn a_z_loss_of_nothing_changes_no_bit_and_rows_come_in_any_chunks() {
     let (targets, shares) = (targets(n, v), random(n, 3));
     let mut head = Head::<f32>::new(n, v, d, &w);
     let plain = head.gradient(&x, &targets, &shares, None);
-    let mut squares = vec![0.0; n];
-    let z_loss = Some(ZLoss { weight: 0.0, squares: &mut squares });
+    let mut squares = Buffer::zeros(n);
+    let z_loss = Some((0.0, &mut squares));
     assert_eq!(head.penalized(&x, &targets, &shares, None, z_loss), plain);
     // The last three rows are a chunk of their own.
     let mut few = Matrix::zeros(3, d);
     (16..n).for_each(|row| few.row_mut(row - 16).copy_from_slice(x.row(row)));
-    let mut of_few = vec![0.0; 3];
-    let z_loss = Some(ZLoss { weight: 0.5, squares: &mut of_few });
+    let mut of_few = Buffer::zeros(3);
+    let z_loss = Some((0.5, &mut of_few));
     head.penalized(&few, &targets[16..], &shares[16..], None, z_loss);
-    assert_eq!(squares[16..], of_few);
+    assert_eq!(squares[16..], of_few[..]);
     assert!(squares.iter().all(|square| *square > 100.0), "log of half a million: {squares:?}");
 }
 

@@ -138,8 +138,8 @@ fn gradients_add_up_in_order_whatever_the_threads() {
     let reduce = |threads: usize, columns: usize| {
         let of = |values: &Buffer<f32>| filled(n / columns, columns, values);
         let mut each: Vec<_> = gradients(n).iter().map(of).collect();
-        let sum =
-            Cpu::<f32>::new(threads).unwrap().reduce(&mut each.iter_mut().collect::<Vec<_>>());
+        let kernels = Cpu::<f32>::new(threads).unwrap();
+        let sum = kernels.reduce(&mut [each.iter_mut().collect()]);
         (sum, each[0].read(0..n))
     };
     let (sum, first) = reduce(1, n);

@@ -1,6 +1,6 @@
 //! From the config to an engine. The table of engines: which there are, and which one `auto` means.
 
-use cuvee_kernels::{Cpu, bf16};
+use cuvee_kernels::{Cpu, Cuda, ElementType, Gpu, bf16};
 use cuvee_mixer::VarianceEstimator;
 
 use super::Engine;
@@ -61,9 +61,11 @@ enum Chosen {
 /// Which one `train.engine` means on this device and processor.
 fn chosen(engine: EngineKind, device: DeviceSpec) -> Chosen {
     match engine {
-        EngineKind::Auto if device == DeviceSpec::Cpu && cuvee_kernels::fast() => Chosen::Fused,
-        EngineKind::Auto | EngineKind::Reference => Chosen::Reference,
-        EngineKind::Fused => Chosen::Fused,
+        EngineKind::Auto if device == DeviceSpec::Cpu && !cuvee_kernels::fast() => {
+            Chosen::Reference
+        }
+        EngineKind::Auto | EngineKind::Fused => Chosen::Fused,
+        EngineKind::Reference => Chosen::Reference,
     }
 }
 
@@ -73,24 +75,46 @@ fn fused(
     device: DeviceSpec,
     parameters: &dyn Tensors,
 ) -> Result<Box<dyn Engine>> {
-    if device != DeviceSpec::Cpu {
-        return Err(TrainError::config(
-            "train.engine",
-            "`auto` or `reference` on a GPU",
-            "`fused`, which runs on the processor alone",
-            "remove the key, or use --device cpu",
-        ));
-    }
     let rounded = match train.precision {
-        Precision::Auto => cuvee_kernels::fast_bf16(),
+        Precision::Auto => device.fast_bf16(),
         Precision::F32 => false,
         Precision::Bf16 => true,
     };
-    if rounded {
-        Ok(Box::new(FusedEngine::<Cpu<bf16>>::on_cpu(model, train, parameters)?))
-    } else {
-        Ok(Box::new(FusedEngine::<Cpu<f32>>::on_cpu(model, train, parameters)?))
+    match (device, rounded) {
+        (DeviceSpec::Cpu, true) => {
+            Ok(Box::new(FusedEngine::<Cpu<bf16>>::on_cpu(model, train, parameters)?))
+        }
+        (DeviceSpec::Cpu, false) => {
+            Ok(Box::new(FusedEngine::<Cpu<f32>>::on_cpu(model, train, parameters)?))
+        }
+        (DeviceSpec::Cuda(index), rounded) => {
+            fused_on_gpu(index, rounded, model, train, parameters)
+        }
     }
+}
+
+/// The fused engine on the GPU of this index.
+fn fused_on_gpu(
+    index: usize,
+    rounded: bool,
+    model: &ModelConfig,
+    train: &TrainSpec,
+    parameters: &dyn Tensors,
+) -> Result<Box<dyn Engine>> {
+    let device = DeviceSpec::Cuda(index).checked()?;
+    if rounded && !device.fast_bf16() {
+        return Err(TrainError::config(
+            "train.precision",
+            "`f32`, all that this GPU multiplies",
+            "`bf16`",
+            "remove train.precision, or use a GPU of compute capability 8.0 or newer",
+        ));
+    }
+    let cache = cuvee_fs::cache_home(&|name| std::env::var_os(name)).join("cuvee").join("cuda");
+    let gpu = Gpu::open(index, Some(cache)).map_err(|error| device.failed(error))?;
+    let element = if rounded { ElementType::Bf16 } else { ElementType::F32 };
+    let kernels = Cuda::new(gpu, element);
+    Ok(Box::new(FusedEngine::new(kernels, device, model, train, parameters)?))
 }
 
 fn reference(
@@ -120,7 +144,7 @@ impl TrainSpec {
             Chosen::Fused => EngineKind::Fused,
         };
         let precision = match (self.precision, engine) {
-            (Precision::Auto, EngineKind::Fused) if cuvee_kernels::fast_bf16() => Precision::Bf16,
+            (Precision::Auto, EngineKind::Fused) if device.fast_bf16() => Precision::Bf16,
             (Precision::Auto, _) => Precision::F32,
             (named, _) => named,
         };

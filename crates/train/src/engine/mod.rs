@@ -36,7 +36,7 @@ use crate::spec::Precision;
 use crate::tensor::{NamedTensor, Tensors};
 
 pub use build::{build_engine, engine_from_parameters};
-pub use device::DeviceSpec;
+pub use device::{DeviceChoice, DeviceSpec};
 pub use fused::FusedEngine;
 pub use reference::ReferenceEngine;
 pub(crate) use request::by_length;
@@ -169,7 +169,7 @@ pub trait Engine {
 
     /// Of each sequence the log-probabilities of its last `scored` tokens, each given all tokens
     /// before it, in nats. Lengths may differ: what a sequence gets depends on nothing but itself,
-    /// to the bit. Logits are computed of the scored positions alone, some at a time. A probability
+    /// on the processor to the bit (a GPU's products round differently in other sizes). Logits are computed of the scored positions alone, some at a time. A probability
     /// that is not finite is returned as it is.
     ///
     /// # Errors

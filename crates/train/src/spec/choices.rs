@@ -49,8 +49,8 @@ pub enum EngineKind {
     Auto,
     /// Candle autograd: readable, any device, the oracle of the others.
     Reference,
-    /// The decoder's forward and backward written out over kernels of its own: the processor's
-    /// fastest.
+    /// The decoder's forward and backward written out over kernels of its own: the fastest, on the
+    /// processor and on a GPU.
     Fused,
 }
 
@@ -58,7 +58,7 @@ pub enum EngineKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// `bf16` where the engine and the processor multiply it faster, else `f32`: the fastest, and
+    /// `bf16` where the engine and the device multiply it faster, else `f32`: the fastest, and
     /// not the same arithmetic on every machine.
     Auto,
     /// 32-bit floating point throughout.

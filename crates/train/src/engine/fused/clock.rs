@@ -1,6 +1,6 @@
 //! How long each kernel takes, for `cuvee bench train --profile`.
 
-use std::time::Instant;
+use cuvee_kernels::Backend;
 
 /// The kernels that are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,28 +37,47 @@ impl KernelKind {
 }
 
 /// Adds up the time between laps; does nothing when off.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Clock {
-    last: Option<Instant>,
+///
+/// A device may be behind the laps: their marks are kept, and read when it has come that far.
+pub(super) struct Clock<K: Backend> {
+    last: Option<K::Mark>,
+    /// Laps that are not read yet: what each was, and its end.
+    laps: Vec<(KernelKind, K::Mark)>,
     seconds: [f64; KernelKind::ALL.len()],
 }
 
-impl Clock {
-    /// Starts a lap, if the clock is `on`.
-    pub(super) fn start(&mut self, on: bool) {
-        self.last = on.then(Instant::now);
+// By hand: derived, it would ask it of K.
+impl<K: Backend> Default for Clock<K> {
+    fn default() -> Self {
+        Self { last: None, laps: Vec::new(), seconds: [0.0; KernelKind::ALL.len()] }
+    }
+}
+
+impl<K: Backend> Clock<K> {
+    /// Starts a lap, if the clock is `on`; laps that are not added up are forgotten.
+    pub(super) fn start(&mut self, kernels: &K, on: bool) {
+        self.laps.clear();
+        self.last = on.then(|| kernels.mark());
     }
 
     /// Ends a lap, whose time was `kind`'s, and starts the next.
-    pub(super) fn lap(&mut self, kind: KernelKind) {
-        if let Some(last) = self.last {
-            let now = Instant::now();
-            self.seconds[kind as usize] += (now - last).as_secs_f64();
-            self.last = Some(now);
+    pub(super) fn lap(&mut self, kernels: &K, kind: KernelKind) {
+        if self.last.is_some() {
+            self.laps.push((kind, kernels.mark()));
         }
     }
 
-    /// Of each kind, in the order of [`KernelKind::ALL`].
+    /// Adds up the laps so far; waits for them.
+    pub(super) fn settle(&mut self, kernels: &K) {
+        let Some(mut last) = self.last.take() else { return };
+        for (kind, mark) in self.laps.drain(..) {
+            self.seconds[kind as usize] += kernels.seconds(&last, &mark);
+            last = mark;
+        }
+        self.last = Some(last);
+    }
+
+    /// Of each kind, in the order of [`KernelKind::ALL`], as far as the laps are added up.
     pub(super) fn seconds(&self) -> &[f64] {
         &self.seconds
     }

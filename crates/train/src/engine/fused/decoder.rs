@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use cuvee_kernels::{Backend, Heads, Rotations, ZLoss};
+use cuvee_kernels::{Backend, Heads};
 
 use super::clock::{Clock, KernelKind};
 use super::gradients::Turns;
@@ -23,7 +23,7 @@ pub(super) struct Decoder<'a, K: Backend> {
     pub(super) list: &'a [ParameterInfo],
     pub(super) layout: &'a ParameterLayout,
     pub(super) parameters: &'a [Parameter<K>],
-    pub(super) rotations: &'a Rotations,
+    pub(super) rotations: &'a K::Rotations,
     /// z of the z-loss, which gradients have and losses have not; 0 for none.
     pub(super) z_loss: f64,
 }
@@ -113,11 +113,16 @@ pub(super) struct Work<K: Backend> {
     norm_nd: K::Activations,
     scale_n: K::Floats,
     gradients: Option<Gradients<K>>,
-    losses_n: Vec<f32>,
+    /// What goes in and out at both ends, each row's.
+    ids_n: K::Ids,
+    targets_n: K::Ids,
+    documents_n: K::Ids,
+    loss_scales_n: K::Floats,
+    losses_n: K::Floats,
     /// L² of each row, where there is a z-loss.
-    squares_n: Vec<f32>,
+    squares_n: Option<K::Floats>,
     workspace: K::Workspace,
-    pub(super) clock: Clock,
+    pub(super) clock: Clock<K>,
 }
 
 fn heads(model: &ModelConfig) -> Heads {
@@ -175,8 +180,12 @@ impl<K: Backend> Work<K> {
             norm_nd: kernels.activations(rows, d),
             scale_n: kernels.floats(rows),
             gradients: backward.then(gradients),
-            losses_n: vec![0.0; rows],
-            squares_n: Vec::new(),
+            ids_n: K::Ids::default(),
+            targets_n: K::Ids::default(),
+            documents_n: K::Ids::default(),
+            loss_scales_n: kernels.floats(if backward { rows } else { 0 }),
+            losses_n: kernels.floats(rows),
+            squares_n: None,
             workspace: kernels.workspace(
                 rows,
                 context,
@@ -217,24 +226,22 @@ impl<K: Backend> Work<K> {
     }
 
     /// The loss of each of the first `rows` rows, after a pass.
-    pub(super) fn token_losses(&self, rows: usize) -> &[f32] {
-        &self.losses_n[..rows]
-    }
-
-    /// Each sequence's mean loss, `[b]`, of the first `rows` rows.
-    fn sequence_losses(&self, rows: usize) -> impl Iterator<Item = f64> {
-        self.losses_n[..rows].chunks_exact(self.context).map(mean)
+    pub(super) fn token_losses(&self, kernels: &K, rows: usize) -> Vec<f32> {
+        kernels.read(&self.losses_n, 0..rows)
     }
 
     /// Each sequence's mean L², `[b]`, of the first `rows` rows, after a backward pass with a
     /// z-loss; else nothing.
-    pub(super) fn sequence_squares(&self, rows: usize) -> impl Iterator<Item = f64> {
-        self.squares_n[..rows.min(self.squares_n.len())].chunks_exact(self.context).map(mean)
+    pub(super) fn sequence_squares(&self, kernels: &K, rows: usize) -> Vec<f64> {
+        let squares = self.squares_n.as_ref().map(|squares_n| kernels.read(squares_n, 0..rows));
+        self.means(&squares.unwrap_or_default())
     }
-}
 
-fn mean(values: &[f32]) -> f64 {
-    values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64
+    /// The mean of each sequence, `[b]`, of some rows.
+    pub(super) fn means(&self, rows: &[f32]) -> Vec<f64> {
+        let sum = |rows: &[f32]| rows.iter().map(|&value| f64::from(value)).sum::<f64>();
+        rows.chunks_exact(self.context).map(|rows| sum(rows) / rows.len() as f64).collect()
+    }
 }
 
 fn matrix<K: Backend>(parameter: &Parameter<K>) -> &K::Matrix {
@@ -270,11 +277,30 @@ impl<K: Backend> Decoder<'_, K> {
         work: &mut Work<K>,
     ) {
         let (k, rows, heads) = (self.kernels, ids.len(), heads(self.model));
-        let Work { context, streams_nd, layers, norm_nd, scale_n, workspace, clock, .. } = work;
+        let Work {
+            context,
+            streams_nd,
+            layers,
+            norm_nd,
+            scale_n,
+            ids_n,
+            documents_n,
+            workspace,
+            clock,
+            ..
+        } = work;
         let context = *context;
         let embedding = self.once(FusedGroup::Embedding);
-        k.embed(&embedding.values, self.model.dim, ids, streams_nd.first());
-        clock.lap(KernelKind::Embedding);
+        k.write_ids(ids, ids_n);
+        let documents = match documents {
+            Some(documents) => {
+                k.write_ids(documents, documents_n);
+                Some(&*documents_n)
+            }
+            None => None,
+        };
+        k.embed(&embedding.values, self.model.dim, ids_n, streams_nd.first());
+        clock.lap(k, KernelKind::Embedding);
         let slots = layers.len();
         for layer in 0..self.model.layers {
             let kept = &mut layers[layer % slots];
@@ -289,7 +315,7 @@ impl<K: Backend> Decoder<'_, K> {
                 &mut kept.attention_norm_nd,
                 &mut kept.attention_scale_n,
             );
-            clock.lap(KernelKind::Norm);
+            clock.lap(k, KernelKind::Norm);
             let (normed_nd, qkv_nq) = (&kept.attention_norm_nd, &mut kept.qkv_nq);
             if self.model.qkv_bias {
                 let bias = &of(FusedGroup::QkvBias).values;
@@ -297,11 +323,11 @@ impl<K: Backend> Decoder<'_, K> {
             } else {
                 k.linear(rows, normed_nd, matrix(of(FusedGroup::Qkv)), qkv_nq);
             }
-            clock.lap(KernelKind::Linear);
+            clock.lap(k, KernelKind::Linear);
             if let Some((before, scale)) = &mut kept.head_norm {
                 let gains = &of(FusedGroup::QkNorm).values;
                 k.head_norm(rows, heads, gains, self.eps(), qkv_nq, before, scale);
-                clock.lap(KernelKind::Norm);
+                clock.lap(k, KernelKind::Norm);
             }
             let rotations = self.model.rotates(layer).then_some(self.rotations);
             if let Keep::Next(texts) = &mut keep {
@@ -310,11 +336,11 @@ impl<K: Backend> Decoder<'_, K> {
                     let cache = &mut caches[layer];
                     k.attention_step(row, heads, rotations, qkv_nq, cache, attended_na);
                 }
-                clock.lap(KernelKind::Attention);
+                clock.lap(k, KernelKind::Attention);
             } else {
                 if let Some(rotations) = rotations {
                     k.rotate(rows, context, heads, rotations, false, &mut kept.qkv_nq);
-                    clock.lap(KernelKind::Rotate);
+                    clock.lap(k, KernelKind::Rotate);
                 }
                 k.attention(
                     rows,
@@ -326,7 +352,7 @@ impl<K: Backend> Decoder<'_, K> {
                     &mut kept.log_sums,
                     workspace,
                 );
-                clock.lap(KernelKind::Attention);
+                clock.lap(k, KernelKind::Attention);
                 if let Keep::All(caches) = &mut keep {
                     k.cache(rows, heads, &kept.qkv_nq, &mut caches[layer]);
                 }
@@ -338,7 +364,7 @@ impl<K: Backend> Decoder<'_, K> {
                 x_nd,
                 mid_nd,
             );
-            clock.lap(KernelKind::Linear);
+            clock.lap(k, KernelKind::Linear);
 
             let (mid_nd, out_nd) = streams_nd.step(2 * layer + 1);
             k.norm(
@@ -349,38 +375,34 @@ impl<K: Backend> Decoder<'_, K> {
                 &mut kept.ffn_norm_nd,
                 &mut kept.ffn_scale_n,
             );
-            clock.lap(KernelKind::Norm);
+            clock.lap(k, KernelKind::Norm);
             k.linear(
                 rows,
                 &kept.ffn_norm_nd,
                 matrix(of(FusedGroup::GateUp)),
                 &mut kept.gate_up_n2f,
             );
-            clock.lap(KernelKind::Linear);
+            clock.lap(k, KernelKind::Linear);
             k.swiglu(rows, &kept.gate_up_n2f, &mut kept.gated_nf);
-            clock.lap(KernelKind::SwiGlu);
+            clock.lap(k, KernelKind::SwiGlu);
             k.linear_residual(rows, &kept.gated_nf, matrix(of(FusedGroup::Down)), mid_nd, out_nd);
-            clock.lap(KernelKind::Linear);
+            clock.lap(k, KernelKind::Linear);
         }
         let x_nd = streams_nd.at(2 * self.model.layers);
         k.norm(rows, x_nd, &self.once(FusedGroup::Norm).values, self.eps(), norm_nd, scale_n);
-        clock.lap(KernelKind::Norm);
+        clock.lap(k, KernelKind::Norm);
     }
 
-    /// Each sequence's mean loss, `[b]`, in nats a token: no backward.
-    pub(super) fn losses(&self, tokens: Tokens<'_>, work: &mut Work<K>) -> Vec<f64> {
+    /// The loss of each row, in nats: no backward.
+    pub(super) fn losses(&self, tokens: Tokens<'_>, work: &mut Work<K>) -> Vec<f32> {
         let Tokens { inputs: ids, targets, documents } = tokens;
         self.forward(ids, documents, Keep::Nothing, work);
-        let head = self.once(FusedGroup::Head);
-        self.kernels.head(
-            &work.norm_nd,
-            matrix(head),
-            targets,
-            &mut work.losses_n,
-            &mut work.workspace,
-        );
-        work.clock.lap(KernelKind::Head);
-        work.sequence_losses(ids.len()).collect()
+        let (k, head) = (self.kernels, self.once(FusedGroup::Head));
+        let Work { norm_nd, targets_n, losses_n, workspace, clock, .. } = work;
+        k.write_ids(targets, targets_n);
+        k.head(norm_nd, matrix(head), targets_n, losses_n, workspace);
+        clock.lap(k, KernelKind::Head);
+        k.read(losses_n, 0..ids.len())
     }
 
     /// The logits of every row, `[n, v]`.
@@ -397,7 +419,7 @@ impl<K: Backend> Decoder<'_, K> {
     }
 
     /// The gradient of Σ_b s_b ℓ_b, s being `loss_scales` and a z-loss in ℓ: added to `gradients`,
-    /// one for each parameter, in `turns`. Returns each sequence's ℓ_b without it, in nats a token.
+    /// one for each parameter, in `turns`. The losses of the rows, without it, are then in `work`.
     pub(super) fn gradient(
         &self,
         tokens: Tokens<'_>,
@@ -405,25 +427,30 @@ impl<K: Backend> Decoder<'_, K> {
         turns: &Turns,
         gradients: &[K::Gradient],
         work: &mut Work<K>,
-    ) -> Vec<f64> {
+    ) {
         let Tokens { inputs: ids, targets, documents } = tokens;
         self.forward(ids, documents, Keep::Nothing, work);
         let (k, rows, heads) = (self.kernels, ids.len(), heads(self.model));
         let (d, last) = (self.model.dim, 2 * self.model.layers);
         let Work {
+            rows: room,
             context,
             streams_nd,
             layers,
             norm_nd,
             scale_n,
             gradients: back,
+            ids_n,
+            targets_n,
+            documents_n,
+            loss_scales_n,
             losses_n,
             squares_n,
             workspace,
             clock,
             ..
         } = work;
-        let context = *context;
+        let (context, documents) = (*context, documents.map(|_| &*documents_n));
         let Some(Gradients {
             stream_nd,
             rounded_nd,
@@ -438,23 +465,22 @@ impl<K: Backend> Decoder<'_, K> {
             unreachable!("buffers made for the forward pass alone");
         };
 
-        let loss_scales_n: Vec<f32> =
+        let of_rows: Vec<f32> =
             (0..rows).map(|row| (loss_scales[row / context] / context as f64) as f32).collect();
-        let z_loss = match self.z_loss > 0.0 {
-            true => {
-                squares_n.resize(rows.max(squares_n.len()), 0.0);
-                Some(ZLoss { weight: self.z_loss as f32, squares: &mut squares_n[..rows] })
-            }
-            false => None,
-        };
+        k.write(loss_scales_n, 0, &of_rows);
+        k.write_ids(targets, targets_n);
+        let z_loss = (self.z_loss > 0.0).then(|| {
+            let squares_n = squares_n.get_or_insert_with(|| k.floats(*room));
+            (self.z_loss as f32, squares_n)
+        });
         let head = self.once(FusedGroup::Head);
         let dw_vd = &gradients[self.layout.once(FusedGroup::Head)];
         k.head_backward(
             norm_nd,
             matrix(head),
             &head.values,
-            targets,
-            &loss_scales_n,
+            targets_n,
+            loss_scales_n,
             losses_n,
             z_loss,
             normed_nd,
@@ -462,7 +488,7 @@ impl<K: Backend> Decoder<'_, K> {
             |part| turns.head(part),
             workspace,
         );
-        clock.lap(KernelKind::Head);
+        clock.lap(k, KernelKind::Head);
         let gain = &self.once(FusedGroup::Norm).values;
         let x_nd = streams_nd.at(last);
         k.norm_backward(
@@ -477,30 +503,30 @@ impl<K: Backend> Decoder<'_, K> {
             rounded_nd,
             &mut gains_bd[last],
         );
-        clock.lap(KernelKind::Norm);
+        clock.lap(k, KernelKind::Norm);
 
         for layer in (0..self.model.layers).rev() {
             let kept = &mut layers[layer];
             let of = |group| self.in_layer(layer, group);
             let mut dw =
-                |group: FusedGroup, dy: &K::Activations, x: &K::Activations, clock: &mut Clock| {
+                |group: FusedGroup, dy: &K::Activations, x: &K::Activations, clock: &mut Clock<K>| {
                     let dw_oi = &gradients[self.layout.in_layer(layer, group)];
                     k.linear_gradient(rows, dy, x, dw_oi, turns.of(group), workspace);
-                    clock.lap(KernelKind::LinearGradient);
+                    clock.lap(k, KernelKind::LinearGradient);
                 };
 
             k.linear_backward(rows, rounded_nd, matrix(of(FusedGroup::Down)), gated_nf);
-            clock.lap(KernelKind::Linear);
+            clock.lap(k, KernelKind::Linear);
             dw(FusedGroup::Down, rounded_nd, &kept.gated_nf, clock);
             k.swiglu_backward(rows, gated_nf, &mut kept.gate_up_n2f);
-            clock.lap(KernelKind::SwiGlu);
+            clock.lap(k, KernelKind::SwiGlu);
             k.linear_backward_floats(
                 rows,
                 &kept.gate_up_n2f,
                 matrix(of(FusedGroup::GateUp)),
                 normed_nd,
             );
-            clock.lap(KernelKind::Linear);
+            clock.lap(k, KernelKind::Linear);
             dw(FusedGroup::GateUp, &kept.gate_up_n2f, &kept.ffn_norm_nd, clock);
             let (x_nd, gains) = (streams_nd.at(2 * layer + 1), &mut gains_bd[2 * layer + 1]);
             k.norm_backward(
@@ -515,10 +541,10 @@ impl<K: Backend> Decoder<'_, K> {
                 rounded_nd,
                 gains,
             );
-            clock.lap(KernelKind::Norm);
+            clock.lap(k, KernelKind::Norm);
 
             k.linear_backward(rows, rounded_nd, matrix(of(FusedGroup::Output)), attended_na);
-            clock.lap(KernelKind::Linear);
+            clock.lap(k, KernelKind::Linear);
             dw(FusedGroup::Output, rounded_nd, &kept.attended_na, clock);
             k.attention_backward(
                 rows,
@@ -532,23 +558,23 @@ impl<K: Backend> Decoder<'_, K> {
                 qkv_nq,
                 workspace,
             );
-            clock.lap(KernelKind::Attention);
+            clock.lap(k, KernelKind::Attention);
             if self.model.rotates(layer) {
                 k.rotate(rows, context, heads, self.rotations, true, qkv_nq);
-                clock.lap(KernelKind::Rotate);
+                clock.lap(k, KernelKind::Rotate);
             }
             if let Some((before, scale)) = &kept.head_norm {
                 let (gains, each) = (&of(FusedGroup::QkNorm).values, &mut head_gains_b2e[layer]);
                 k.head_norm_backward(rows, context, heads, gains, before, scale, qkv_nq, each);
-                clock.lap(KernelKind::Norm);
+                clock.lap(k, KernelKind::Norm);
             }
             if self.model.qkv_bias {
                 let gradient = &gradients[self.layout.in_layer(layer, FusedGroup::QkvBias)];
                 k.bias_gradient(rows, qkv_nq, gradient, turns.of(FusedGroup::QkvBias));
-                clock.lap(KernelKind::LinearGradient);
+                clock.lap(k, KernelKind::LinearGradient);
             }
             k.linear_backward_floats(rows, qkv_nq, matrix(of(FusedGroup::Qkv)), normed_nd);
-            clock.lap(KernelKind::Linear);
+            clock.lap(k, KernelKind::Linear);
             k.linear_gradient(
                 rows,
                 qkv_nq,
@@ -557,7 +583,7 @@ impl<K: Backend> Decoder<'_, K> {
                 turns.of(FusedGroup::Qkv),
                 workspace,
             );
-            clock.lap(KernelKind::LinearGradient);
+            clock.lap(k, KernelKind::LinearGradient);
             let (x_nd, gains) = (streams_nd.at(2 * layer), &mut gains_bd[2 * layer]);
             k.norm_backward(
                 rows,
@@ -571,11 +597,11 @@ impl<K: Backend> Decoder<'_, K> {
                 rounded_nd,
                 gains,
             );
-            clock.lap(KernelKind::Norm);
+            clock.lap(k, KernelKind::Norm);
         }
         let embedding = &gradients[self.layout.once(FusedGroup::Embedding)];
-        k.embed_backward(d, ids, stream_nd, embedding, turns.of(FusedGroup::Embedding));
-        clock.lap(KernelKind::Embedding);
+        k.embed_backward(d, ids_n, stream_nd, embedding, turns.of(FusedGroup::Embedding));
+        clock.lap(k, KernelKind::Embedding);
 
         let layers = (0..self.model.layers).flat_map(|layer| {
             [FusedGroup::AttentionNorm, FusedGroup::FfnNorm].map(|g| self.layout.in_layer(layer, g))
@@ -588,7 +614,6 @@ impl<K: Backend> Decoder<'_, K> {
             let turn = turns.of(FusedGroup::Norm);
             k.gain_gradient(loss_scales.len(), gains, &gradients[norm], turn);
         }
-        work.sequence_losses(rows).collect()
     }
 
     /// The log-probabilities of the last `scored` tokens of each of `sequences`, of one after the
@@ -599,7 +624,7 @@ impl<K: Backend> Decoder<'_, K> {
         sequences: &[Scored<'_>],
         work: &mut Work<K>,
     ) -> Vec<f32> {
-        let (k, d) = (self.kernels, self.model.dim);
+        let k = self.kernels;
         let length = sequences.iter().map(Scored::inputs).max().unwrap_or(0);
         let mut ids = Vec::with_capacity(sequences.len() * length);
         for (index, sequence) in sequences.iter().enumerate() {
@@ -608,21 +633,24 @@ impl<K: Backend> Decoder<'_, K> {
         }
         work.set_context(length);
         self.forward(&ids, None, Keep::Nothing, work);
-        let Work { streams_nd, norm_nd, scale_n, losses_n, workspace, .. } = work;
-        let (mut targets, mut row) = (Vec::new(), 0);
+        let Work {
+            streams_nd, norm_nd, scale_n, ids_n, targets_n, losses_n, workspace, ..
+        } = work;
+        let (mut rows, mut targets) = (Vec::new(), Vec::new());
         for (index, Scored { tokens, scored }) in sequences.iter().enumerate() {
             let end = index * length + tokens.len() - 1;
-            // To the front of the buffer, where only rows stood that were read already.
-            let rows_nd = k.read(streams_nd.at(2 * self.model.layers), (end - scored) * d..end * d);
-            k.write(streams_nd.first(), row * d, &rows_nd);
+            rows.extend((end - scored..end).map(|row| row as u32));
             targets.extend_from_slice(&tokens[tokens.len() - scored..]);
-            row += scored;
         }
+        k.write_ids(&rows, ids_n);
+        k.write_ids(&targets, targets_n);
+        let (all_nd, scored_nd) = streams_nd.step(2 * self.model.layers);
+        k.embed(all_nd, self.model.dim, ids_n, scored_nd);
         let gain = &self.once(FusedGroup::Norm).values;
-        k.norm(row, streams_nd.at(0), gain, self.eps(), norm_nd, scale_n);
+        k.norm(rows.len(), scored_nd, gain, self.eps(), norm_nd, scale_n);
         let head = self.once(FusedGroup::Head);
-        k.head(norm_nd, matrix(head), &targets, losses_n, workspace);
-        losses_n[..row].iter().map(|loss| -loss).collect()
+        k.head(norm_nd, matrix(head), targets_n, losses_n, workspace);
+        k.read(losses_n, 0..rows.len()).into_iter().map(|loss| -loss).collect()
     }
 
     /// Adds one of `ids` to each of some texts, whose caches, one a layer, hold what came before;

@@ -41,7 +41,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use cuvee_kernels::{Backend, Cpu, Element, ElementType, Rotations, RoundTo};
+use cuvee_kernels::{Backend, Cpu, DeviceError, Element, ElementType, Rotations, RoundTo};
 use cuvee_mixer::VarianceEstimator;
 
 use super::check::{check_fit, check_prompt, check_scored, visible};
@@ -65,10 +65,6 @@ use statistics::GradientSums;
 use texts::{Share, Text, TextStep};
 use worker::WorkerSlice;
 
-/// Tokens of a micro-batch where the config gives none: enough rows for a product to be worth
-/// reading its parameters, few enough for the activations of a layer to stay in the cache.
-const MICRO_TOKENS: usize = 512;
-
 /// From this norm on the square of a gradient may be beyond f32, which would leave AdamW's second
 /// moment infinite and its parameter without any later update.
 const LARGEST_NORM: f64 = 1.8e19;
@@ -81,11 +77,14 @@ pub(super) fn collects(estimator: VarianceEstimator) -> bool {
 /// The written-out decoder behind [`Engine`].
 pub struct FusedEngine<K: Backend> {
     kernels: K,
+    device: DeviceSpec,
     model: ModelConfig,
     list: Vec<ParameterInfo>,
     layout: ParameterLayout,
     parameters: Vec<Parameter<K>>,
-    rotations: Rotations,
+    rotations: K::Rotations,
+    /// Positions that they are of.
+    reach: usize,
     workers: Vec<WorkerSlice<K>>,
     /// Those that the workers add to, each one a parameter; none before the first backward pass.
     gradients: Vec<Vec<K::Gradient>>,
@@ -101,7 +100,7 @@ pub struct FusedEngine<K: Backend> {
     texts: BTreeMap<usize, Text<K>>,
     profiling: bool,
     /// Of what is not a worker's own.
-    clock: Clock,
+    clock: Clock<K>,
 }
 
 impl<E: Element> FusedEngine<Cpu<E>>
@@ -122,17 +121,19 @@ where
         let threads = train.thread_count();
         let kernels = Cpu::new(threads)
             .map_err(|error| TrainError::Threads { threads, message: error.to_string() })?;
-        Self::new(kernels, model, train, parameters)
+        Self::new(kernels, DeviceSpec::Cpu, model, train, parameters)
     }
 }
 
 impl<K: Backend> FusedEngine<K> {
-    /// An engine over `kernels` around given parameters, in any order.
+    /// An engine over `kernels`, which are those of `device`, around given parameters, in any
+    /// order.
     ///
     /// # Errors
-    /// As [`FusedEngine::on_cpu`].
+    /// As [`FusedEngine::on_cpu`]; [`TrainError::Device`] if the device fails.
     pub fn new(
         kernels: K,
+        device: DeviceSpec,
         model: &ModelConfig,
         train: &TrainSpec,
         parameters: &dyn Tensors,
@@ -142,11 +143,14 @@ impl<K: Backend> FusedEngine<K> {
         let layout = ParameterLayout::of(&list);
         let mut own = Parameter::all(&kernels, &list, &layout);
         load(&kernels, &list, &mut own, parameters)?;
+        status(&kernels, device)?;
         Ok(Self {
+            device,
             workers: (0..kernels.workers()).map(|_| WorkerSlice::new()).collect(),
             gradients: Vec::new(),
             parameters: own,
-            rotations: rotations(0, model),
+            rotations: rotations(&kernels, 0, model),
+            reach: 0,
             optimizers: Optimizers::of(train, model)?,
             updates: 0,
             kernels,
@@ -166,9 +170,9 @@ impl<K: Backend> FusedEngine<K> {
     /// Rotations for positions up to `context`; twice as many each time, so that generation does
     /// not make them anew for every token.
     fn reach(&mut self, context: usize) {
-        if self.rotations.positions() < context {
-            let positions = context.next_power_of_two().min(self.model.max_context).max(context);
-            self.rotations = rotations(positions, &self.model);
+        if self.reach < context {
+            self.reach = context.next_power_of_two().min(self.model.max_context).max(context);
+            self.rotations = rotations(&self.kernels, self.reach, &self.model);
         }
     }
 
@@ -187,7 +191,7 @@ impl<K: Backend> FusedEngine<K> {
 
     /// Sequences of a micro-batch.
     fn micro_sequences(&self, context: usize) -> usize {
-        self.micro_batch.unwrap_or(MICRO_TOKENS / context).max(1)
+        self.micro_batch.unwrap_or(self.kernels.micro_tokens() / context).max(1)
     }
 
     /// Losses and, in the first of the gradients, that of Σ_b (m_b / B) ℓ_b over
@@ -231,16 +235,15 @@ impl<K: Backend> FusedEngine<K> {
         kernels.parallel(&mut workers, |(worker, gradients)| {
             worker.run(decoder, batch, gradients, micro, estimator, profiling);
         });
-        self.clock.start(profiling);
-        let sum = (0..self.parameters.len())
-            .map(|parameter| {
-                let each = self.gradients[..count].iter_mut();
-                let mut each: Vec<&mut K::Gradient> =
-                    each.map(|gradients| &mut gradients[parameter]).collect();
-                self.kernels.reduce(&mut each)
-            })
-            .sum();
-        self.clock.lap(KernelKind::Sum);
+        self.clock.start(&self.kernels, profiling);
+        let mut parameters: Vec<Vec<&mut K::Gradient>> = Vec::new();
+        parameters.resize_with(self.parameters.len(), Vec::new);
+        for gradients in &mut self.gradients[..count] {
+            parameters.iter_mut().zip(gradients).for_each(|(each, gradient)| each.push(gradient));
+        }
+        let sum = self.kernels.reduce(&mut parameters);
+        self.clock.lap(&self.kernels, KernelKind::Sum);
+        self.clock.settle(&self.kernels);
         sum
     }
 
@@ -248,6 +251,7 @@ impl<K: Backend> FusedEngine<K> {
     fn checked(&mut self, batch: &Batch) -> Result<StepOutput> {
         check_fit(&self.model, &batch.tokens)?;
         let squares = self.forward_backward(batch, 0..batch.sequences(), self.estimator);
+        status(&self.kernels, self.device)?;
         let losses = self.losses();
         if let Some(sequence) = losses.iter().position(|loss| !loss.is_finite()) {
             return Err(TrainError::non_finite("loss", losses[sequence], Some(sequence), None));
@@ -281,7 +285,7 @@ impl<K: Backend> FusedEngine<K> {
         let Self { kernels, model, list, layout, parameters, rotations, workers, .. } = self;
         let decoder = Decoder { z_loss: 0.0, kernels, model, list, layout, parameters, rotations };
         kernels.parallel(workers, |worker| worker.evaluate(decoder, tokens, micro));
-        Ok(())
+        status(kernels, self.device)
     }
 
     /// Every sequence's loss, in the batch's order.
@@ -348,7 +352,7 @@ impl<K: Backend> FusedEngine<K> {
     }
 
     fn update(&mut self, scale: f64, lr: f64) -> Result<()> {
-        self.clock.start(self.profiling);
+        self.clock.start(&self.kernels, self.profiling);
         self.updates += 1;
         let step = Step { count: self.updates, lr, scale };
         let Self { kernels, parameters, gradients, optimizers, .. } = self;
@@ -359,17 +363,27 @@ impl<K: Backend> FusedEngine<K> {
             *result = parameter.update(kernels, optimizers, gradient, step);
         });
         let result = pairs.into_iter().try_for_each(|(_, _, result)| result);
-        self.clock.lap(KernelKind::Optimizer);
+        self.clock.lap(kernels, KernelKind::Optimizer);
         kernels.parallel(parameters, |parameter| parameter.lay_out(kernels));
-        self.clock.lap(KernelKind::Layout);
+        self.clock.lap(kernels, KernelKind::Layout);
+        self.clock.settle(kernels);
         result
     }
 }
 
 /// The rotations of the first `positions` positions.
-fn rotations(positions: usize, model: &ModelConfig) -> Rotations {
+fn rotations<K: Backend>(kernels: &K, positions: usize, model: &ModelConfig) -> K::Rotations {
     let Rotary { frequencies, scale } = model.rotary();
-    Rotations::new(positions, &frequencies, scale)
+    kernels.rotations(&Rotations::new(positions, &frequencies, scale))
+}
+
+/// What has gone wrong on the device.
+fn status<K: Backend>(kernels: &K, device: DeviceSpec) -> Result<()> {
+    kernels.status().map_err(|DeviceError { message, hint }| TrainError::Device {
+        device: device.to_string(),
+        message,
+        hint,
+    })
 }
 
 /// Fills `parameters` from tensors that are the model's, one by one.
@@ -389,8 +403,7 @@ impl<K: Backend> Engine for FusedEngine<K> {
     }
 
     fn device(&self) -> DeviceSpec {
-        // The only kernels there are.
-        DeviceSpec::Cpu
+        self.device
     }
 
     fn precision(&self) -> Precision {
@@ -452,13 +465,14 @@ impl<K: Backend> Engine for FusedEngine<K> {
     fn token_log_probabilities(&mut self, sequences: &[Scored<'_>]) -> Result<Vec<Vec<f32>>> {
         check_scored(&self.model, sequences)?;
         self.reach(sequences.iter().map(Scored::inputs).max().unwrap_or(0));
-        let groups = Groups::of(sequences, MICRO_TOKENS);
+        let groups = Groups::of(sequences, self.kernels.micro_tokens());
         let Self { kernels, model, list, layout, parameters, rotations, workers, .. } = self;
         let decoder = Decoder { z_loss: 0.0, kernels, model, list, layout, parameters, rotations };
         let mut workers: Vec<_> = workers.iter_mut().map(|worker| (worker, Vec::new())).collect();
         kernels.parallel(&mut workers, |(worker, scores)| {
             *scores = worker.score(decoder, &groups);
         });
+        status(kernels, self.device)?;
         let mut all = vec![Vec::new(); sequences.len()];
         for (place, scores) in workers.into_iter().flat_map(|(_, scores)| scores) {
             all[place] = scores;
@@ -489,6 +503,7 @@ impl<K: Backend> Engine for FusedEngine<K> {
             .map(|(steps, worker)| Share { steps, work: &mut worker.stepping })
             .collect();
         kernels.parallel(&mut shares, |share| share.run(decoder));
+        status(kernels, self.device)?;
         let keep = |step: TextStep<'_, K>| {
             self.texts.insert(step.slot, step.text);
             step.logits
@@ -502,7 +517,9 @@ impl<K: Backend> Engine for FusedEngine<K> {
         let Self { kernels, model, list, layout, parameters, rotations, .. } = self;
         let decoder = Decoder { z_loss: 0.0, kernels, model, list, layout, parameters, rotations };
         let mut work = Work::new(kernels, model, tokens.len(), tokens.len(), false);
-        Ok(decoder.logits(tokens, &mut work))
+        let logits = decoder.logits(tokens, &mut work);
+        status(kernels, self.device)?;
+        Ok(logits)
     }
 
     fn parameter(&self, place: usize) -> Result<Vec<f32>> {
@@ -548,11 +565,12 @@ impl<K: Backend> Engine for FusedEngine<K> {
     }
 
     fn move_average(&mut self, share: f64) -> Result<()> {
-        self.clock.start(self.profiling);
+        self.clock.start(&self.kernels, self.profiling);
         let Self { kernels, parameters, .. } = self;
         kernels.parallel(parameters, |parameter| parameter.move_average(kernels, share));
-        self.clock.lap(KernelKind::Optimizer);
-        Ok(())
+        self.clock.lap(kernels, KernelKind::Optimizer);
+        self.clock.settle(kernels);
+        status(kernels, self.device)
     }
 
     fn has_average(&self) -> bool {

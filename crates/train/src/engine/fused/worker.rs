@@ -24,7 +24,7 @@ pub(super) struct WorkerSlice<K: Backend> {
     /// Whom it shares its gradients with.
     pub(super) sharing: Sharing,
     pub(super) sums: GradientSums,
-    pub(super) clock: Clock,
+    pub(super) clock: Clock<K>,
     work: Option<Work<K>>,
     /// For sequences of which some tokens are scored, and for texts that are continued.
     pub(super) scoring: Option<Work<K>>,
@@ -74,15 +74,16 @@ impl<K: Backend> WorkerSlice<K> {
         };
         let work = self.work.insert(work);
         let micro = work.rows() / context;
-        work.clock.start(false);
+        work.clock.start(kernels, false);
         for first in own.clone().step_by(micro) {
             let group = first..(first + micro).min(own.end);
             gather(tokens.inputs(group.clone()), &mut self.inputs);
             gather(tokens.targets(group.clone()), &mut self.targets);
             let documents = tokens.documents(group);
             let tokens = Tokens { inputs: &self.inputs, targets: &self.targets, documents };
-            self.losses.extend(decoder.losses(tokens, work));
-            self.token_losses.extend_from_slice(work.token_losses(self.inputs.len()));
+            let losses = decoder.losses(tokens, work);
+            self.losses.extend(work.means(&losses));
+            self.token_losses.extend(losses);
         }
     }
 
@@ -112,12 +113,11 @@ impl<K: Backend> WorkerSlice<K> {
         let work = match self.work.take().filter(|work| work.fits(micro * context, context, true)) {
             Some(work) => work,
             None => {
-                let mut work = Work::new(kernels, model, micro * context, context, true);
-                work.clock = self.clock.clone();
-                work
+                Work::new(kernels, model, micro * context, context, true)
             }
         };
         let work = self.work.insert(work);
+        work.clock = std::mem::take(&mut self.clock);
         let scale = |m: &f64| m / batch.sequences() as f64;
         for (first, turns) in own.clone().step_by(micro).zip(&mut turns) {
             let group = first..(first + micro).min(own.end);
@@ -131,10 +131,11 @@ impl<K: Backend> WorkerSlice<K> {
                 group.zip(&loss_scales).enumerate().filter(|(_, (_, scale))| **scale != 0.0);
             let counted = counted.map(|(row, (b, scale))| (row, batch.domains[b], *scale));
             let tokens = Tokens { inputs: &self.inputs, targets: &self.targets, documents };
-            work.clock.start(profiling);
-            let losses = decoder.gradient(tokens, &loss_scales, &turns, gradients, work);
-            self.losses.extend(losses);
-            self.squares.extend(work.sequence_squares(tokens.inputs.len()));
+            work.clock.start(kernels, profiling);
+            decoder.gradient(tokens, &loss_scales, &turns, gradients, work);
+            let losses = work.token_losses(kernels, tokens.inputs.len());
+            self.losses.extend(work.means(&losses));
+            self.squares.extend(work.sequence_squares(kernels, tokens.inputs.len()));
             match estimator {
                 Some(VarianceEstimator::NormLayers) => {
                     for (row, domain, scale) in counted {
@@ -171,9 +172,10 @@ impl<K: Backend> WorkerSlice<K> {
                 }
                 Some(VarianceEstimator::Ghost | VarianceEstimator::Sketch) | None => {}
             }
-            work.clock.lap(KernelKind::Statistics);
+            work.clock.lap(kernels, KernelKind::Statistics);
         }
-        self.clock = work.clock.clone();
+        work.clock.settle(kernels);
+        self.clock = std::mem::take(&mut work.clock);
     }
 }
 

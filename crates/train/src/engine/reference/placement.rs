@@ -48,8 +48,8 @@ pub(super) fn open_device(spec: DeviceSpec) -> Result<Device> {
         DeviceSpec::Cpu => Ok(Device::Cpu),
         DeviceSpec::Cuda(_) if !cfg!(feature = "cuda") => Err(TrainError::Device {
             device: spec.to_string(),
-            message: "this build knows no GPU".to_owned(),
-            hint: "build with `--features cuda` (needs the CUDA toolkit), or use --device cpu"
+            message: "in this build the engine `reference` knows no GPU".to_owned(),
+            hint: "remove train.engine, as `fused` computes on GPUs in every build; or build with `--features cuda` (needs the CUDA toolkit)"
                 .to_owned(),
         }),
         DeviceSpec::Cuda(index) => Device::new_cuda(index).map_err(|error| TrainError::Device {

@@ -10,13 +10,13 @@ use super::*;
 const Z: f64 = 0.3;
 
 impl Case {
-    fn penalized(&self) -> TrainSpec {
+    pub(super) fn penalized(&self) -> TrainSpec {
         TrainSpec { z_loss: Z, ..self.spec() }
     }
 
     /// The batch with documents of 1 to 5 tokens and some as long as attention's tiles, which begin
     /// elsewhere in each sequence.
-    fn masked(&self) -> Batch {
+    pub(super) fn masked(&self) -> Batch {
         let batch = self.batch();
         let lengths = [2, 1, 5, 13, 3, 40, 4];
         let mut documents = Vec::new();

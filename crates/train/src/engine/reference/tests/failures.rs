@@ -124,6 +124,6 @@ fn a_gpu_this_build_does_not_know_is_a_clear_error() {
     if !cfg!(feature = "cuda") {
         let error =
             ReferenceEngine::new(&model(true), &train(8), DeviceSpec::Cuda(0), 1).err().unwrap();
-        assert!(error.to_string().contains("hint: build with `--features cuda`"), "{error}");
+        assert!(error.to_string().contains("or build with `--features cuda`"), "{error}");
     }
 }

@@ -1,0 +1,71 @@
+// The bias of a linear layer: added to a product's sums before these are rounded; and its gradient,
+// the sum of the rows of the output's gradient.
+#include "device.h"
+
+namespace bias {
+
+template <class E, int N>
+struct alignas(N * sizeof(E)) Pack {
+  E at[N];
+};
+
+// y ← x + bias, one row a block, four columns a thread. Rows of both are `stride` apart and have
+// room for whole fours; x may be y.
+template <class E>
+inline void forward(const float* x, const float* bias, E* y, int o, int stride) {
+  int column = 4 * (int)(blockIdx.y * blockDim.x + threadIdx.x);
+  if (column >= o) return;
+  u64 at = (u64)blockIdx.x * stride + column;
+  Pack<float, 4> sums = *reinterpret_cast<const Pack<float, 4>*>(x + at);
+  Pack<E, 4> rounded;
+  for (int i = 0; i < 4; i++) {
+    float b = column + i < o ? bias[column + i] : 0.0f;
+    rounded.at[i] = narrow<E>(sums.at[i] + b);
+  }
+  *reinterpret_cast<Pack<E, 4>*>(y + at) = rounded;
+}
+
+// Columns of a block, eight a thread, and threads that share their rows.
+constexpr int WIDTH = 32, SHARES = 8;
+
+// `partial`[b, o] ← the sum of up to `most` rows of dy, those of block b. Each thread adds up every
+// eighth of its columns' rows; then the eight sums are added in order.
+template <class E>
+inline void backward(const E* dy, float* partial, int rows, int o, int stride, int most) {
+  __shared__ float sums[SHARES][8 * WIDTH];
+  int place = threadIdx.x % WIDTH, share = threadIdx.x / WIDTH;
+  int column = 8 * ((int)blockIdx.y * WIDTH + place);
+  int first = blockIdx.x * most, last = rows - first < most ? rows : first + most;
+  float own[8] = {};
+  if (column < o) {
+#pragma unroll 4
+    for (int row = first + share; row < last; row += SHARES) {
+      Pack<E, 8> values = *reinterpret_cast<const Pack<E, 8>*>(dy + (u64)row * stride + column);
+      for (int i = 0; i < 8; i++) own[i] += widen(values.at[i]);
+    }
+  }
+  for (int i = 0; i < 8; i++) sums[share][8 * place + i] = own[i];
+  __syncthreads();
+  // A thread, a column: there are as many of both.
+  column = (int)blockIdx.y * 8 * WIDTH + (int)threadIdx.x;
+  if (column >= o) return;
+  float sum = 0;
+  for (int i = 0; i < SHARES; i++) sum += sums[i][threadIdx.x];
+  partial[(u64)blockIdx.x * o + column] = sum;
+}
+
+}  // namespace bias
+
+#define BIAS(E, FORWARD, BACKWARD)                                                             \
+  extern "C" __global__ void __launch_bounds__(256) FORWARD(const float* x, const float* b,    \
+                                                            E* y, int o, int stride) {         \
+    bias::forward<E>(x, b, y, o, stride);                                                      \
+  }                                                                                            \
+  extern "C" __global__ void __launch_bounds__(256) BACKWARD(const E* dy, float* partial,      \
+                                                             int rows, int o, int stride,      \
+                                                             int most) {                       \
+    bias::backward<E>(dy, partial, rows, o, stride, most);                                     \
+  }
+
+BIAS(float, add_bias_f32, bias_gradient_f32)
+BIAS(bf16, add_bias_bf16, bias_gradient_bf16)

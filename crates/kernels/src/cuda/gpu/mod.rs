@@ -1,0 +1,212 @@
+//! The device on an NVIDIA GPU: kernels compiled while the program runs, products by cublasLt.
+//!
+//! Nothing of NVIDIA's is needed to build or to start the program. Its libraries are loaded when a
+//! GPU is asked for: the driver, the compiler NVRTC and cublasLt.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `library` | which libraries are here |
+//! | `info` | which GPUs there are |
+//! | `stream` | a context with one stream, moments of it |
+//! | `memory` | memory, and the way in and out |
+//! | `compile` | kernels from their sources |
+//! | `product` | matrix products |
+//! | `peak` | how fast they can be |
+//! | `error` | what the libraries say, in words |
+//! | `owned` | handles that are given back |
+//!
+//! A call costs the host some microseconds. Locks are held for one call each, so that several
+//! threads may use a GPU; in one stream all the same.
+
+mod compile;
+mod error;
+mod info;
+mod library;
+mod memory;
+mod owned;
+mod peak;
+mod product;
+mod stream;
+
+use std::ffi::{c_uint, c_void};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use cudarc::driver::sys;
+
+use compile::Kernels;
+use error::Doing;
+pub use info::GpuInfo;
+pub use memory::Memory;
+use memory::Staging;
+pub use peak::gpu_peak_flops;
+use product::Products;
+use stream::{Event, Stream};
+
+use crate::cuda::device::{Argument, Device, DeviceError, Kernel, Product};
+
+/// An NVIDIA GPU, with a stream of its own.
+pub struct Gpu {
+    kernels: Mutex<Kernels>,
+    products: Mutex<Products>,
+    staging: Mutex<Staging>,
+    stream: Arc<Stream>,
+    /// What went wrong first.
+    error: OnceLock<DeviceError>,
+}
+
+/// A moment in a GPU's work; none where it had failed.
+pub struct Mark(Option<Event>);
+
+impl Gpu {
+    /// The GPU of this index, as the driver counts them. Compiled kernels are kept in `cache`.
+    ///
+    /// # Errors
+    /// As [`GpuInfo::find`]; a GPU that cannot be used now, or is out of memory.
+    pub fn open(index: usize, cache: Option<PathBuf>) -> Result<Self, DeviceError> {
+        let info = GpuInfo::find(index)?;
+        let stream = Arc::new(Stream::open(info.device)?);
+        Ok(Self {
+            kernels: Mutex::new(Kernels::new(&info, cache)),
+            products: Mutex::new(Products::new(&stream)?),
+            staging: Mutex::new(Staging::new()?),
+            stream,
+            error: OnceLock::new(),
+        })
+    }
+
+    /// Does something with the GPU, unless something has failed before.
+    fn attempt<T>(&self, work: impl FnOnce() -> Result<T, DeviceError>) -> Option<T> {
+        if self.error.get().is_some() {
+            return None;
+        }
+        match self.stream.bind().doing("using the GPU").and_then(|()| work()) {
+            Ok(made) => Some(made),
+            Err(error) => {
+                // Of two threads that fail at once one is told of.
+                let _ = self.error.set(error);
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // Whoever drops it may be another thread than used it. What fails has failed before.
+        let _ = self.stream.bind();
+        let _ = self.stream.wait();
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Device for Gpu {
+    type Memory = Memory;
+    type Mark = Mark;
+
+    fn allocate(&self, bytes: usize) -> Memory {
+        self.attempt(|| Memory::zeros(&self.stream, bytes))
+            .unwrap_or_else(|| Memory::none(&self.stream))
+    }
+
+    fn write(&self, memory: &Memory, at: usize, bytes: &[u8]) {
+        self.attempt(|| locked(&self.staging).write(memory, at, bytes).doing("writing to the GPU"));
+    }
+
+    fn read(&self, memory: &Memory, at: usize, bytes: &mut [u8]) {
+        let read = self.attempt(|| {
+            locked(&self.staging).read(memory, at, bytes).doing("reading from the GPU")
+        });
+        if read.is_none() {
+            bytes.fill(0);
+        }
+    }
+
+    fn copy(&self, from: &Memory, from_at: usize, to: &Memory, to_at: usize, count: usize) {
+        self.attempt(|| to.copy(to_at, from, from_at, count).doing("copying on the GPU"));
+    }
+
+    fn zero(&self, memory: &Memory, at: usize, count: usize) {
+        self.attempt(|| memory.zero(at, count).doing("clearing a buffer"));
+    }
+
+    fn launch(
+        &self,
+        kernel: Kernel,
+        grid: [usize; 3],
+        threads: usize,
+        shared: usize,
+        arguments: &[Argument<'_, Memory>],
+    ) {
+        if grid.contains(&0) {
+            return;
+        }
+        self.attempt(|| {
+            let function = locked(&self.kernels).function(kernel, shared)?;
+            // Each as 64 bits, of which the kernel reads as many as its parameter has: the lower.
+            let mut values: Vec<u64> = arguments.iter().map(value).collect();
+            let mut pointers: Vec<*mut c_void> =
+                values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
+            let [x, y, z] = grid.map(|blocks| blocks as c_uint);
+            // SAFETY: the arguments are the kernel's, in its order, and are copied before this
+            // returns; what they point to is this GPU's memory, which is given back in the stream's
+            // order.
+            unsafe {
+                sys::cuLaunchKernel(
+                    function,
+                    x,
+                    y,
+                    z,
+                    threads as c_uint,
+                    1,
+                    1,
+                    shared as c_uint,
+                    self.stream.get(),
+                    pointers.as_mut_ptr(),
+                    std::ptr::null_mut(),
+                )
+            }
+            .result()
+            .doing(&format!("launching {} in {grid:?} blocks of {threads}", kernel.name))
+        });
+    }
+
+    fn product(&self, product: &Product<'_, Memory>) {
+        self.attempt(|| locked(&self.products).multiply(product));
+    }
+
+    fn mark(&self) -> Mark {
+        Mark(self.attempt(|| {
+            let event = Event::new(true).doing("making an event")?;
+            event.record(&self.stream).doing("recording an event")?;
+            Ok(event)
+        }))
+    }
+
+    fn seconds(&self, from: &Mark, to: &Mark) -> f64 {
+        let (Some(from), Some(to)) = (&from.0, &to.0) else { return 0.0 };
+        self.attempt(|| {
+            to.wait().doing("waiting for the GPU")?;
+            from.seconds_to(to).doing("asking the GPU for the time")
+        })
+        .unwrap_or(0.0)
+    }
+
+    fn status(&self) -> Result<(), DeviceError> {
+        self.error.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+}
+
+/// An argument's bits.
+fn value(argument: &Argument<'_, Memory>) -> u64 {
+    match *argument {
+        Argument::Memory(memory, at) => memory.address_from(at),
+        Argument::Null => 0,
+        Argument::U32(value) => value.into(),
+        Argument::F32(value) => value.to_bits().into(),
+        Argument::U64(value) => value,
+    }
+}
