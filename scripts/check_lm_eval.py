@@ -176,8 +176,8 @@ def main():
         path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents), encoding="utf-8")
         row = cuvee(options.cuvee, options.folder, "--text", path)["domains"][0]
         requests = [Instance("loglikelihood_rolling", {}, (text,), 0) for text in documents]
-        # Where the tokenizer itself begins a text with the prefix (Llama, Gemma), the harness reads it twice and
-        # scores the second, unless it is told not to add one: its issue 3333.
+        # Where the tokenizer itself begins a text with the prefix (Llama, Gemma), the harness
+        # reads it twice and scores the second, unless it is told not to add one: its issue 3333.
         begins = model.tokenizer.encode("a")[0] == model.prefix_token_id
         model.add_bos_token = False if begins else None
         nats = -sum(model.loglikelihood_rolling(requests, disable_tqdm=True))

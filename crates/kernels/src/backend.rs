@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::cuda::DeviceError;
+use crate::device::DeviceError;
 use crate::element::ElementType;
 use crate::ops::{AdamWStep, Heads, MuonStep, Rotations, SgdStep};
 

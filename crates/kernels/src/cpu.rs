@@ -13,7 +13,7 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use crate::backend::Backend;
 use crate::buffer::{Buffer, Matrix};
-use crate::cuda::DeviceError;
+use crate::device::DeviceError;
 use crate::element::{Element, ElementType, RoundTo};
 use crate::gradient::Gradient;
 use crate::ops::{

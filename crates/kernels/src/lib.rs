@@ -86,6 +86,7 @@
 //! | `ops` | the kernels, one a file |
 //! | `backend` | the trait [`Backend`] |
 //! | `cpu` | [`Cpu`], the backend on the processor |
+//! | `device` | the trait [`Device`], of CUDA's model |
 //! | `cuda` | [`Cuda`], the backend on a [`Device`] of CUDA's model; [`Gpu`], NVIDIA's |
 //!
 //! # Example
@@ -115,6 +116,7 @@ mod buffer;
 mod cache;
 mod cpu;
 mod cuda;
+mod device;
 mod dot;
 mod element;
 mod gemm;
@@ -128,10 +130,8 @@ mod peak;
 pub use backend::Backend;
 pub use buffer::{Buffer, Matrix};
 pub use cpu::{Cpu, CpuWorkspace};
-pub use cuda::{
-    Argument, Cuda, CudaWorkspace, Device, DeviceError, Gpu, GpuInfo, Kernel, Operand, Product,
-    gpu_peak_flops,
-};
+pub use cuda::{Cuda, CudaWorkspace, Gpu, GpuInfo, gpu_peak_flops};
+pub use device::{Argument, Device, DeviceError, Kernel, Operand, Product};
 pub use element::{Element, ElementType, RoundTo};
 pub use gemm::{
     AddBias, AddResidual, Epilogue, Panels, StoreF32, StoreRounded, multiply, multiply_transposed,

@@ -53,7 +53,8 @@ pub use batch::{Batch, BatchReader, TokenBuffer, check_documents, read_batch};
 pub use checkpoint::{DataFingerprint, RunState};
 pub use engine::{
     Continued, DeviceChoice, DeviceSpec, Engine, EngineAverage, EngineParameters, EngineState,
-    FusedEngine, KernelTime, ReferenceEngine, Scored, StepOutput, build_engine, engine_from_parameters,
+    FusedEngine, KernelTime, ReferenceEngine, Scored, StepOutput, build_engine,
+    engine_from_parameters,
 };
 pub use error::{NonFinite, Result, TrainError};
 pub use evaluate::{

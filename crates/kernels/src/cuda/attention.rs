@@ -1,9 +1,9 @@
 //! Launches of `attention.cu` and `attention_backward.cu`, which use tensor cores, and of
 //! `attention_plain.cu`, which does without; and of `attention_delta.cu`.
 
-use super::device::{Argument, Device, Kernel};
 use super::launch::{Typed, WARP, count, launch};
 use super::memory::{Activations, Floats, Ids};
+use crate::device::{Argument, Device, Kernel};
 use crate::element::ElementType;
 use crate::ops::Heads;
 

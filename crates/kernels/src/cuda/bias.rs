@@ -1,9 +1,9 @@
 //! Launches of `bias.cu`.
 
-use super::device::{Argument, Device};
 use super::launch::{Typed, count, launch, spread};
 use super::memory::{Activations, Floats, Gradient, Scratch};
 use super::reduce;
+use crate::device::{Argument, Device};
 use crate::element::ElementType;
 
 const FORWARD: Typed = Typed::new("bias", "add_bias_f32", "add_bias_bf16");

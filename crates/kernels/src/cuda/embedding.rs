@@ -1,8 +1,8 @@
 //! Launches of `embedding.cu`.
 
-use super::device::{Argument, Device, Kernel};
 use super::launch::{count, flag, launch, spread};
 use super::memory::{Floats, Gradient, Ids, Scratch};
+use crate::device::{Argument, Device, Kernel};
 
 const FORWARD: Kernel = Kernel { file: "embedding", name: "embed" };
 const BACKWARD: Kernel = Kernel { file: "embedding", name: "embed_backward" };

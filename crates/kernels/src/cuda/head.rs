@@ -1,9 +1,9 @@
 //! The output head: products and the launches of `head.cu`, some rows at a time.
 
-use super::device::{Argument, Device, Kernel, Operand};
 use super::launch::{Typed, WARP, count, launch};
 use super::linear::{self, multiply, transposed};
 use super::memory::{self, Activations, Floats, Gradient, Ids, Scratch, aligned, bytes};
+use crate::device::{Argument, Device, Kernel, Operand};
 use crate::element::ElementType;
 
 const LOSSES: Kernel = Kernel { file: "head", name: "head_losses" };

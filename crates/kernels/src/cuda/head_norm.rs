@@ -1,10 +1,10 @@
 //! Launches of `head_norm.cu`.
 
-use super::device::{Argument, Device};
 use super::launch::{Typed, WARP, count, launch};
 use super::memory::{Activations, Floats, Scratch};
 use super::norm::PART;
 use super::reduce;
+use crate::device::{Argument, Device};
 use crate::element::ElementType;
 use crate::ops::Heads;
 

@@ -1,8 +1,8 @@
 //! Launches of `kv_cache.cu`: a layer's keys and values so far, and one token more.
 
-use super::device::{Argument, Device};
 use super::launch::{Typed, WARP, count, launch};
 use super::memory::{Activations, Rotations, allocate, bytes};
+use crate::device::{Argument, Device};
 use crate::element::ElementType;
 use crate::ops::Heads;
 

@@ -1,6 +1,6 @@
 //! How kernels are launched.
 
-use super::device::{Argument, Device, Kernel};
+use crate::device::{Argument, Device, Kernel};
 use crate::element::ElementType;
 
 /// Threads of a warp.

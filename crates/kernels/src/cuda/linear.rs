@@ -1,8 +1,8 @@
 //! Linear layers y = x Wᵀ: the device's products.
 
-use super::device::{Argument, Device, Operand, Product};
 use super::memory::{Activations, Floats, Gradient, Scratch};
 use super::{bias, memory};
+use crate::device::{Argument, Device, Operand, Product};
 use crate::element::ElementType;
 
 /// Sums in f32 that wait for their bias at once, at most.

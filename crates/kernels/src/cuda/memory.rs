@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::device::{Argument, Device, Operand};
+use crate::device::{Argument, Device, Operand};
 use crate::element::ElementType;
 
 /// Rows of activations and of matrices begin on a multiple of so many elements: then 16 bytes of

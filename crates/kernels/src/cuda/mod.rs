@@ -13,7 +13,6 @@
 
 mod attention;
 mod bias;
-mod device;
 mod embedding;
 mod gpu;
 mod head;
@@ -33,10 +32,10 @@ mod swiglu;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use device::{Argument, Device, DeviceError, Kernel, Operand, Product};
 pub use gpu::{Gpu, GpuInfo, gpu_peak_flops};
 
 use crate::backend::Backend;
+use crate::device::{Device, DeviceError};
 use crate::element::ElementType;
 use crate::ops::{self, AdamWStep, Heads, MuonStep, SgdStep};
 use kv_cache::KvCache;

@@ -1,11 +1,11 @@
 //! The Muon update of a matrix: the device's products in f32 and the launches of `muon.cu`. Nothing
 //! waits: the norms stay on the device.
 
-use super::device::{Argument, Device, Kernel};
 use super::launch::{count, flag, launch, launch_by_fours, spread};
 use super::linear::{multiply, transposed};
 use super::memory::{Floats, Gradient, Scratch, floats_operand};
 use super::reduce::{self, F64};
+use crate::device::{Argument, Device, Kernel};
 use crate::ops::MuonStep;
 
 const BLEND: Kernel = Kernel { file: "muon", name: "muon_blend" };

@@ -1,9 +1,9 @@
 //! Launches of `norm.cu`.
 
-use super::device::{Argument, Device};
 use super::launch::{Typed, WARP, count, flag, launch};
 use super::memory::{Activations, Floats, Scratch};
 use super::reduce;
+use crate::device::{Argument, Device};
 use crate::element::ElementType;
 
 const FORWARD: Typed = Typed::new("norm", "rms_norm_f32", "rms_norm_bf16");

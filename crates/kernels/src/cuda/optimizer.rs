@@ -1,8 +1,8 @@
 //! Launches of `optimizer.cu`.
 
-use super::device::{Argument, Device, Kernel};
 use super::launch::{Typed, count, flag, launch, launch_by_fours, spread};
 use super::memory::{Activations, Floats, Gradient};
+use crate::device::{Argument, Device, Kernel};
 use crate::element::ElementType;
 use crate::ops::{AdamWStep, SgdStep};
 

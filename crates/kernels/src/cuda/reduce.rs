@@ -1,8 +1,8 @@
 //! Launches of `reduce.cu`: sums whose order the sizes fix.
 
-use super::device::{Argument, Device, Kernel};
 use super::launch::{WARP, count, flag, launch, launch_by_fours, spread};
 use super::memory::{Floats, Gradient, Scratch};
+use crate::device::{Argument, Device, Kernel};
 
 const SUM_ROWS: Kernel = Kernel { file: "reduce", name: "sum_rows" };
 const ADD: Kernel = Kernel { file: "reduce", name: "add_floats" };

@@ -1,8 +1,8 @@
 //! Launches of `rotate.cu`.
 
-use super::device::{Argument, Device};
 use super::launch::{Typed, count, launch, spread};
 use super::memory::{Activations, Rotations};
+use crate::device::{Argument, Device};
 use crate::element::ElementType;
 use crate::ops::Heads;
 

@@ -1,8 +1,8 @@
 //! Launches of `swiglu.cu`.
 
-use super::device::Device;
 use super::launch::{Typed, count, launch, spread};
 use super::memory::Activations;
+use crate::device::Device;
 use crate::element::ElementType;
 
 const FORWARD: Typed = Typed::new("swiglu", "swiglu_f32", "swiglu_bf16");

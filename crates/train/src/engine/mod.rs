@@ -169,8 +169,9 @@ pub trait Engine {
 
     /// Of each sequence the log-probabilities of its last `scored` tokens, each given all tokens
     /// before it, in nats. Lengths may differ: what a sequence gets depends on nothing but itself,
-    /// on the processor to the bit (a GPU's products round differently in other sizes). Logits are computed of the scored positions alone, some at a time. A probability
-    /// that is not finite is returned as it is.
+    /// on the processor to the bit (a GPU's products round differently in other sizes). Logits are
+    /// computed of the scored positions alone, some at a time. A probability that is not finite is
+    /// returned as it is.
     ///
     /// # Errors
     /// [`TrainError::Batch`] for a sequence that scores none of its tokens or all of them,

@@ -19,8 +19,8 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::error::{DEFECT, Doing};
 use super::info::GpuInfo;
 use super::owned::Owned;
-use crate::cuda::device::{DeviceError, Kernel};
 use crate::cuda::sources::{HEADERS, SOURCES, Source};
+use crate::device::{DeviceError, Kernel};
 
 /// How every source is compiled; `scripts/check_cuda.py` reads them here.
 const OPTIONS: [&str; 2] = ["--std=c++17", "-default-device"];

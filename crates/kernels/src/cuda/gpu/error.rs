@@ -5,7 +5,7 @@ use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUresult;
 use cudarc::nvrtc::result::NvrtcError;
 
-use crate::cuda::device::DeviceError;
+use crate::device::DeviceError;
 
 pub(super) const LOOK: &str = "look at the GPU with `nvidia-smi`, or use --device cpu";
 pub(super) const DEFECT: &str = "this is a defect of Cuvee; please report it";

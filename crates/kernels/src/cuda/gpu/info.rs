@@ -7,7 +7,7 @@ use cudarc::nvrtc;
 
 use super::error::Doing;
 use super::library;
-use crate::cuda::device::DeviceError;
+use crate::device::DeviceError;
 
 /// The oldest GPUs that the kernels are written for, and NVIDIA's compiler of CUDA 13 too.
 const OLDEST: (c_int, c_int) = (7, 5);

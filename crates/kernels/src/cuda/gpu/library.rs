@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use crate::cuda::device::DeviceError;
+use crate::device::DeviceError;
 
 /// Whether a library is here, by its name without an ending.
 #[derive(Clone, Copy)]

@@ -13,7 +13,7 @@ use cudarc::driver::{DriverError, result, sys};
 use super::error::{Doing, out_of_memory};
 use super::owned::Owned;
 use super::stream::{Event, Stream};
-use crate::cuda::device::DeviceError;
+use crate::device::DeviceError;
 
 /// A piece of a GPU's memory.
 pub struct Memory {

@@ -43,7 +43,7 @@ pub use peak::gpu_peak_flops;
 use product::Products;
 use stream::{Event, Stream};
 
-use crate::cuda::device::{Argument, Device, DeviceError, Kernel, Product};
+use crate::device::{Argument, Device, DeviceError, Kernel, Product};
 
 /// An NVIDIA GPU, with a stream of its own.
 pub struct Gpu {

@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::Gpu;
-use crate::cuda::device::{Device, DeviceError, Operand, Product};
+use crate::device::{Device, DeviceError, Operand, Product};
 use crate::element::ElementType;
 
 /// Rows and columns of the matrices: the library is at its best, and they fit into 1 GB.

@@ -20,7 +20,7 @@ use super::error::Doing;
 use super::memory::Memory;
 use super::owned::Owned;
 use super::stream::Stream;
-use crate::cuda::device::{DeviceError, Operand, Product};
+use crate::device::{DeviceError, Operand, Product};
 use crate::element::ElementType;
 
 /// Bytes that an algorithm may use for parts of sums: what NVIDIA advises for its newest GPUs.

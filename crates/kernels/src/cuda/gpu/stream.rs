@@ -5,7 +5,7 @@ use cudarc::driver::{DriverError, sys};
 
 use super::error::Doing;
 use super::owned::Owned;
-use crate::cuda::device::DeviceError;
+use crate::device::DeviceError;
 
 /// The order in which a GPU works.
 pub(super) struct Stream {

@@ -508,12 +508,14 @@ impl<K: Backend> Decoder<'_, K> {
         for layer in (0..self.model.layers).rev() {
             let kept = &mut layers[layer];
             let of = |group| self.in_layer(layer, group);
-            let mut dw =
-                |group: FusedGroup, dy: &K::Activations, x: &K::Activations, clock: &mut Clock<K>| {
-                    let dw_oi = &gradients[self.layout.in_layer(layer, group)];
-                    k.linear_gradient(rows, dy, x, dw_oi, turns.of(group), workspace);
-                    clock.lap(k, KernelKind::LinearGradient);
-                };
+            let mut dw = |group: FusedGroup,
+                          dy: &K::Activations,
+                          x: &K::Activations,
+                          clock: &mut Clock<K>| {
+                let dw_oi = &gradients[self.layout.in_layer(layer, group)];
+                k.linear_gradient(rows, dy, x, dw_oi, turns.of(group), workspace);
+                clock.lap(k, KernelKind::LinearGradient);
+            };
 
             k.linear_backward(rows, rounded_nd, matrix(of(FusedGroup::Down)), gated_nf);
             clock.lap(k, KernelKind::Linear);
@@ -633,9 +635,7 @@ impl<K: Backend> Decoder<'_, K> {
         }
         work.set_context(length);
         self.forward(&ids, None, Keep::Nothing, work);
-        let Work {
-            streams_nd, norm_nd, scale_n, ids_n, targets_n, losses_n, workspace, ..
-        } = work;
+        let Work { streams_nd, norm_nd, scale_n, ids_n, targets_n, losses_n, workspace, .. } = work;
         let (mut rows, mut targets) = (Vec::new(), Vec::new());
         for (index, Scored { tokens, scored }) in sequences.iter().enumerate() {
             let end = index * length + tokens.len() - 1;

@@ -112,9 +112,7 @@ impl<K: Backend> WorkerSlice<K> {
         let micro = micro.min(own.len());
         let work = match self.work.take().filter(|work| work.fits(micro * context, context, true)) {
             Some(work) => work,
-            None => {
-                Work::new(kernels, model, micro * context, context, true)
-            }
+            None => Work::new(kernels, model, micro * context, context, true),
         };
         let work = self.work.insert(work);
         work.clock = std::mem::take(&mut self.clock);

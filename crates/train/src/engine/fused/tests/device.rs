@@ -175,8 +175,11 @@ fn evaluation_scores_and_logits_on_a_device_are_the_references() {
             (engine.token_losses(&tokens).unwrap(), oracle.token_losses(&tokens).unwrap());
         numbers_close("token losses", &wide(&found), &wide(&expected), F32);
         let texts: [&[u32]; 3] = [&[1, 2, 3], &[4, 5, 6, 7, 8, 9], &[1, 2]];
-        let scored: Vec<_> =
-            texts.iter().zip([2, 3, 1]).map(|(&tokens, scored)| Scored { tokens, scored }).collect();
+        let scored: Vec<_> = texts
+            .iter()
+            .zip([2, 3, 1])
+            .map(|(&tokens, scored)| Scored { tokens, scored })
+            .collect();
         let found = engine.token_log_probabilities(&scored).unwrap().concat();
         let expected = oracle.token_log_probabilities(&scored).unwrap().concat();
         numbers_close("log-probabilities", &wide(&found), &wide(&expected), F32);
@@ -220,9 +223,8 @@ fn averages_on_a_device_are_the_processors() {
 #[test]
 fn a_device_that_is_full_is_an_error_that_leaves_the_model_as_it_was() {
     let case = case(true);
-    let refused = |limit: usize| {
-        case.on(Emulator::new().limited(limit), ElementType::F32, &case.spec())
-    };
+    let refused =
+        |limit: usize| case.on(Emulator::new().limited(limit), ElementType::F32, &case.spec());
     let error = refused(1000).err().expect("no model fits").to_string();
     assert!(error.contains("cuda:0") && error.contains("\nhint: "), "{error}");
     // Room for the model, but not for a step.

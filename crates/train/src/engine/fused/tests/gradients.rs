@@ -17,11 +17,8 @@ pub(super) fn are_the_references(case: &Case, fused: &mut dyn Engine) {
     let (output, gradients) = fused.gradient(&batch).unwrap();
     let (expected, expected_gradients) = oracle.gradient(&batch).unwrap();
     numbers_close("losses", &output.sequence_losses, &expected.sequence_losses, F32);
-    let terms = expected
-        .sequence_losses
-        .iter()
-        .zip(&batch.multipliers)
-        .map(|(loss, m)| (loss * m).abs());
+    let terms =
+        expected.sequence_losses.iter().zip(&batch.multipliers).map(|(loss, m)| (loss * m).abs());
     let size = terms.sum::<f64>() / case.sequences as f64;
     assert!((output.loss - expected.loss).abs() < F32 * size);
     numbers_close("gradient norm", &[output.gradient_norm], &[expected.gradient_norm], F32);
@@ -112,9 +109,8 @@ pub(super) fn but_for_roundings(case: &Case, fused: &mut dyn Engine) {
         assert!(off < bound, "{}: off by {off:e} of {size:e}, bound {bound:e}", found.name);
     }
     let (losses, exact) = (&output.sequence_losses, &expected.sequence_losses);
-    let off = |losses: &[f64]| {
-        losses.iter().zip(exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
-    };
+    let off =
+        |losses: &[f64]| losses.iter().zip(exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     assert!(off(losses) < 5.0 * off(&moved.sequence_losses) + 1.0 / 256.0);
     assert!(off(losses) > F32, "bf16 rounds");
 }
