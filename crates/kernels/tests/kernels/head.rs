@@ -301,7 +301,11 @@ fn a_z_loss_of_nothing_changes_no_bit_and_rows_come_in_any_chunks() {
     let z_loss = Some((0.5, &mut of_few));
     head.penalized(&few, &targets[16..], &shares[16..], None, z_loss);
     assert_eq!(squares[16..], of_few[..]);
-    assert!(squares.iter().all(|square| *square > 100.0), "log of half a million: {squares:?}");
+    assert!(
+        squares.iter().all(|square| *square > 100.0),
+        "log of half a million: {:?}",
+        &squares[..]
+    );
 }
 
 fn some_rows_at_a_time<E: Kind>()
