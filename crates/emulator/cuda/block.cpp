@@ -182,7 +182,7 @@ void Emulation::run_block() {
 
 void Emulation::fail(const char* format, ...) {
   int length = snprintf(message, sizeof message, "thread %u of block (%u, %u, %u) ", current,
-                        block.x, block.y, block.z);
+                        block[0], block[1], block[2]);
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(message + length, sizeof message - (size_t)length, format, arguments);
@@ -195,10 +195,10 @@ void Emulation::fail(const char* format, ...) {
 }
 
 namespace emulated {
-Dim thread() { return {running->current, 0, 0}; }
-Dim block() { return running->block; }
-Dim threads() { return {running->threads, 1, 1}; }
-Dim grid() { return running->grid; }
+u32 thread() { return running->current; }
+u32 threads() { return running->threads; }
+u32 block(int side) { return running->block[side]; }
+u32 grid(int side) { return running->grid[side]; }
 void* dynamic_memory() { return running->dynamic; }
 
 u64 exchange(u64 bits, u32 from) {
@@ -366,19 +366,17 @@ const char* cuvee_emulator_launch(Emulation* e, const Entry* entry, const u32* g
                                   u32 count) {
   e->entry = entry;
   e->values = values;
-  e->grid = {grid[0], grid[1], grid[2]};
+  memcpy(e->grid, grid, sizeof e->grid);
   e->threads = threads;
   e->failed = false;
   e->launch_stamp = e->stamp + 1;
   e->set_regions(arguments, count, dynamic_bytes);
   for (u32 i = 0; i < threads; i++) e->order[i] = i;
   running = e;
-  for (u32 z = 0; z < grid[2] && !e->failed; z++)
-    for (u32 y = 0; y < grid[1] && !e->failed; y++)
-      for (u32 x = 0; x < grid[0] && !e->failed; x++) {
-        e->block = {x, y, z};
-        e->run_block();
-      }
+  u32* at = e->block;
+  for (at[2] = 0; at[2] < grid[2] && !e->failed; at[2]++)
+    for (at[1] = 0; at[1] < grid[1] && !e->failed; at[1]++)
+      for (at[0] = 0; at[0] < grid[0] && !e->failed; at[0]++) e->run_block();
   running = nullptr;
   return e->failed ? e->message : nullptr;
 }

@@ -28,6 +28,11 @@ struct Region {
   char* base;
   u64 bytes;
   Mark* marks;
+
+  u64 offset(u64 address) const { return address - reinterpret_cast<u64>(base); }
+  bool holds(u64 address, u64 count) const {
+    return offset(address) < bytes && offset(address) + count <= bytes;
+  }
 };
 
 struct Copy {
@@ -64,7 +69,7 @@ struct Emulation {
   // The launch.
   const Entry* entry;
   const u64* values;
-  emulated::Dim grid, block;
+  u32 grid[3], block[3];
   u32 threads;
   bool shuffled;
   u64 random;
@@ -81,7 +86,7 @@ struct Emulation {
   u64 stack_low;  // Of the thread that runs.
   char* dynamic;
   Region variables;
-  u32 last_region;
+  const Region* last_region;
   u32 stamp, block_stamp, launch_stamp;
   // What went wrong.
   bool failed;

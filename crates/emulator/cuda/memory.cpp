@@ -157,20 +157,20 @@ struct Access {
     mark.write_stamp = e.stamp;
     mark.writer = writer;
     mark.write_epoch = epoch;
+    // What was read is before this.
+    mark.read_stamp = 0;
   }
 };
 
-// The region that an access is in, all of it. Null for what is not checked.
+// The region that an access is in, all of it, which may not be the last one. Null for what is not
+// checked.
 const Region* find(Emulation& e, u64 address, u64 bytes, bool write) {
+  for (const Region& region : e.regions)
+    if (region.holds(address, bytes)) return e.last_region = &region;
   const Region* nearest = nullptr;
   u64 distance = 1 << 20;
-  for (u32 i = 0; i < e.regions.size(); i++) {
-    const Region& region = e.regions[i];
-    const u64 at = address - reinterpret_cast<u64>(region.base);
-    if (at < region.bytes && at + bytes <= region.bytes) {
-      e.last_region = i;
-      return &region;
-    }
+  for (const Region& region : e.regions) {
+    const u64 at = region.offset(address);
     // Behind the region, or before it.
     const u64 apart = (long long)at < 0 ? 0 - at : at < region.bytes ? 0 : at - region.bytes;
     if (region.base && apart < distance) {
@@ -192,28 +192,62 @@ const Region* find(Emulation& e, u64 address, u64 bytes, bool write) {
   if (address < reinterpret_cast<u64>(nearest->base))
     e.fail("%s %llu bytes %llu before %s", what, bytes, distance, place);
   e.fail("%s %llu bytes at byte %llu of %s, which has %llu", what, bytes,
-         address - reinterpret_cast<u64>(nearest->base), place, nearest->bytes);
+         nearest->offset(address), place, nearest->bytes);
 }
 
 // Compares and sets the marks of an access; `writer` is who writes.
-void mark(Emulation& e, const void* pointer, u64 bytes, bool write, u16 writer) {
+__attribute__((noinline)) void mark(Emulation& e, const void* pointer, u64 bytes, bool write,
+                                    u16 writer) {
   const u64 address = reinterpret_cast<u64>(pointer);
-  const Region* region = &e.regions[e.last_region];
-  u64 at = address - reinterpret_cast<u64>(region->base);
-  if (at >= region->bytes || at + bytes > region->bytes) {
-    region = find(e, address, bytes, write);
-    if (!region) return;
-    at = address - reinterpret_cast<u64>(region->base);
-  }
+  const Region* region = e.last_region;
+  if (!region->holds(address, bytes)) region = find(e, address, bytes, write);
+  if (!region) return;
+  const u64 at = region->offset(address);
   const bool shared = region < e.regions.data() + ARGUMENTS;
   Access access = {e,     *region, at, bytes, write, shared, (u16)e.current, e.my_warp().epoch};
-  Mark* first = region->marks + at / GRAIN;
   Mark* end = region->marks + (at + bytes - 1) / GRAIN + 1;
-  for (Mark* m = first; m < end; m++)
+  for (Mark* m = region->marks + at / GRAIN; m < end; m++)
     if (write)
       access.written(*m, writer);
     else
       access.read(*m);
+}
+
+// The same for most accesses, with less to compare: gives whether it was one of these.
+template <u64 BYTES, bool WRITE>
+inline __attribute__((always_inline)) bool mark_simply(Emulation& e, u64 address) {
+  const Region& region = *e.last_region;
+  if (!region.holds(address, BYTES) || address % GRAIN != 0) return false;
+  const bool shared = &region < e.regions.data() + ARGUMENTS;
+  const u32 stamp = e.stamp, block = e.block_stamp, launch = shared ? block : e.launch_stamp;
+  const u16 me = (u16)e.current, my_warp = LANES_OF | me / LANES, epoch = e.my_warp().epoch;
+  Mark* const first = region.marks + region.offset(address) / GRAIN;
+  for (Mark* m = first; m < first + (BYTES + GRAIN - 1) / GRAIN; m++) {
+    // Read before in this way: whoever wrote since then would have been found.
+    if (!WRITE && m->read_stamp == stamp &&
+        (m->reader == SEVERAL ||
+         ((m->reader == me || m->reader == my_warp) && m->read_epoch == epoch)))
+      continue;
+    const bool here = m->write_stamp >= block;
+    // Written before the last barrier of this block, and not still on the way; or by me.
+    const bool before = m->write_stamp < stamp ? m->writer != IN_FLIGHT : m->writer == me;
+    if (WRITE) {
+      const bool unwritten = m->write_stamp < launch || (here && before);
+      const bool unread = m->read_stamp < launch ||
+                          (m->read_stamp >= block && (m->read_stamp < stamp || m->reader == me));
+      if (!unwritten || !unread) return false;
+      m->write_stamp = stamp;
+      m->writer = me;
+      m->write_epoch = epoch;
+    } else {
+      if (!(here ? before : !shared && m->write_stamp < launch) || m->read_stamp == stamp)
+        return false;
+      m->read_stamp = stamp;
+      m->reader = me;
+      m->read_epoch = epoch;
+    }
+  }
+  return true;
 }
 
 }  // namespace
@@ -234,7 +268,7 @@ void Emulation::set_regions(const Region* arguments, u32 count, u64 dynamic_byte
   regions[DYNAMIC].bytes = dynamic_bytes;
   regions.push_back(variables);
   regions.insert(regions.end(), arguments, arguments + count);
-  last_region = DYNAMIC;
+  last_region = &regions[DYNAMIC];
 }
 
 void Emulation::access(const void* address, u64 bytes, bool write) {
@@ -269,16 +303,24 @@ namespace {
 inline void accessed(const void* address, u64 bytes, bool write) {
   if (Emulation* e = running) e->access(address, bytes, write);
 }
+
+template <u64 BYTES, bool WRITE>
+inline void accessed(const void* pointer) {
+  Emulation* e = running;
+  const u64 address = reinterpret_cast<u64>(pointer);
+  if (!e || address - e->stack_low < STACK_BYTES || mark_simply<BYTES, WRITE>(*e, address)) return;
+  mark(*e, pointer, BYTES, WRITE, (u16)e->current);
+}
 }  // namespace
 
-#define ACCESS(bytes)                                                            \
-  void __tsan_read##bytes(void* at) { accessed(at, bytes, false); }              \
-  void __tsan_write##bytes(void* at) { accessed(at, bytes, true); }              \
-  void __tsan_unaligned_read##bytes(void* at) { accessed(at, bytes, false); }    \
-  void __tsan_unaligned_write##bytes(void* at) { accessed(at, bytes, true); }    \
-  void __tsan_volatile_read##bytes(void* at) { accessed(at, bytes, false); }     \
-  void __tsan_volatile_write##bytes(void* at) { accessed(at, bytes, true); }     \
-  void __tsan_unaligned_volatile_read##bytes(void* at) { accessed(at, bytes, false); } \
+#define ACCESS(bytes)                                                                   \
+  void __tsan_read##bytes(void* at) { accessed<bytes, false>(at); }                     \
+  void __tsan_write##bytes(void* at) { accessed<bytes, true>(at); }                     \
+  void __tsan_unaligned_read##bytes(void* at) { accessed(at, bytes, false); }           \
+  void __tsan_unaligned_write##bytes(void* at) { accessed(at, bytes, true); }           \
+  void __tsan_volatile_read##bytes(void* at) { accessed(at, bytes, false); }            \
+  void __tsan_volatile_write##bytes(void* at) { accessed(at, bytes, true); }            \
+  void __tsan_unaligned_volatile_read##bytes(void* at) { accessed(at, bytes, false); }  \
   void __tsan_unaligned_volatile_write##bytes(void* at) { accessed(at, bytes, true); }
 
 extern "C" {

@@ -57,11 +57,11 @@ struct Sums {
 struct Registers {
   u32 of[4];
 };
-// The same for a thread as long as it runs.
-__attribute__((const)) Dim thread();
-__attribute__((const)) Dim block();
-__attribute__((const)) Dim threads();
-__attribute__((const)) Dim grid();
+// The same for a thread as long as it runs, as the compiler is told.
+__attribute__((const)) u32 thread();
+__attribute__((const)) u32 threads();
+__attribute__((const)) u32 block(int side);
+__attribute__((const)) u32 grid(int side);
 __attribute__((const)) void* dynamic_memory();
 // What the lane `from` gives as `bits`.
 u64 exchange(u64 bits, u32 from);
@@ -75,10 +75,10 @@ Registers ldmatrix(const void* row, bool transposed);
 void copy_wait(u32 groups);
 }  // namespace emulated
 
-#define threadIdx (emulated::thread())
-#define blockIdx (emulated::block())
-#define blockDim (emulated::threads())
-#define gridDim (emulated::grid())
+#define threadIdx (emulated::Dim{emulated::thread(), 0, 0})
+#define blockIdx (emulated::Dim{emulated::block(0), emulated::block(1), emulated::block(2)})
+#define blockDim (emulated::Dim{emulated::threads(), 1, 1})
+#define gridDim (emulated::Dim{emulated::grid(0), emulated::grid(1), emulated::grid(2)})
 
 void __syncthreads();
 void warp_sync();

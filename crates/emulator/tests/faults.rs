@@ -137,7 +137,7 @@ fn vectors_on_no_multiple_of_their_size_are_found() {
 
 #[test]
 fn copies_come_when_they_are_committed_and_waited_for_and_not_before() {
-    for (commits, waits) in [(0, 0), (1, 0), (0, 1)] {
+    for (commits, waits) in [(0, 0), (1, 0), (0, 2), (1, 1)] {
         let device = Emulator::new();
         let input = device.allocate(1024);
         let more = vec![Argument::Memory(&input, 0), U32(commits), U32(waits)];
@@ -148,7 +148,7 @@ fn copies_come_when_they_are_committed_and_waited_for_and_not_before() {
     let (input, out) = (device.allocate(512), device.allocate(512));
     device.write(&input, 0, &[7; 512]);
     let kernel = Kernel { file: "faulty", name: "copy_too_early" };
-    let arguments = [Argument::Memory(&out, 0), Argument::Memory(&input, 0), U32(1), U32(1)];
+    let arguments = [Argument::Memory(&out, 0), Argument::Memory(&input, 0), U32(1), U32(2)];
     device.launch(kernel, [1; 3], 32, 0, &arguments);
     let mut bytes = [0; 512];
     device.read(&out, 0, &mut bytes);

@@ -85,14 +85,14 @@ extern "C" __global__ void __launch_bounds__(32) misaligned(float4* out, const f
   out[threadIdx.x] = *(const float4*)(in + 4 * threadIdx.x + 1);
 }
 
-// Asks for what a copy brings without waiting for it, or without ending its group.
+// Asks for what a copy brings without ending its group, or without waiting for it in some rounds.
 extern "C" __global__ void __launch_bounds__(32)
     copy_too_early(float4* out, const float4* in, int commits, int waits) {
   __shared__ float4 values[32];
   for (int round = 0; round < 2; round++) {
     copy_async_16(values + threadIdx.x, in + threadIdx.x, true);
     if (commits) copy_commit();
-    if (waits) copy_wait<0>();
+    if (round < waits) copy_wait<0>();
     out[threadIdx.x] = values[threadIdx.x];
   }
 }

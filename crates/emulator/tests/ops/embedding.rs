@@ -40,7 +40,8 @@ fn embeddings_are_those_of_the_processor_both_ways() {
     ];
     for (v, d, ids) in cases {
         let [x, added, replaced] = found(&Embedding { v, d, ids }, ElementType::F32);
-        let (n, what) = (ids.len(), |part: &str| format!("{part} of {n} rows of {v}×{d}"));
+        let n = ids.len();
+        let what = |part: &str| format!("{part} of {n} rows of {v}×{d}");
         let (table, dx, before) =
             (wide(&random(v * d, 1)), wide(&random(n * d, 2)), wide(&random(v * d, 3)));
         let mut expected: Vec<f64> =

@@ -2,7 +2,7 @@
 
 use cuvee_kernels::{Backend, ElementType, MuonStep};
 
-use crate::tools::{Case, Found, U32, floats, found, gradient, random, wide};
+use crate::tools::{Case, Found, U32, floats, found, ids, random, wide};
 
 /// Polynomials as Jordan et al. (2024) published them.
 const QUINTICS: [[f64; 3]; 3] = [[3.4445, -4.775, 2.0315]; 3];
@@ -25,8 +25,7 @@ impl Case<2> for Muon {
         let gradient = {
             // As wide as the matrix.
             let (values, sum) = (floats(k, &sized(1)), k.gradient(above + rows + 1, columns));
-            let mut ids = K::Ids::default();
-            k.write_ids(&(0..(above + rows + 1) as u32).collect::<Vec<_>>(), &mut ids);
+            let ids = ids(k, &(0..(above + rows + 1) as u32).collect::<Vec<_>>());
             k.begin_gradient(&sum);
             k.embed_backward(columns, &ids, &values, &sum, 0);
             sum

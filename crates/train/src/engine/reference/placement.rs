@@ -49,7 +49,7 @@ pub(super) fn open_device(spec: DeviceSpec) -> Result<Device> {
         DeviceSpec::Cuda(_) if !cfg!(feature = "cuda") => Err(TrainError::Device {
             device: spec.to_string(),
             message: "in this build the engine `reference` knows no GPU".to_owned(),
-            hint: "remove train.engine, as `fused` computes on GPUs in every build; or build with `--features cuda` (needs the CUDA toolkit)"
+            hint: "`fused` computes on GPUs in every build: leave out what asks for `reference`, train.engine or the variance `sketch` or `ghost`; or build with `--features cuda` (needs the CUDA toolkit)"
                 .to_owned(),
         }),
         DeviceSpec::Cuda(index) => Device::new_cuda(index).map_err(|error| TrainError::Device {
