@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import killed_run
+from measure import version_of
 
 ROOT = Path(__file__).resolve().parent.parent
 # Relative differences of losses: sums in another order; and with operands of 8 bits beside.
@@ -140,8 +141,8 @@ def table(found):
     """What each program takes for a step, as Markdown; ratios are PyTorch's median to the program's."""
     lines = ["| program | ms a step | tokens/s | FLOP/s | of the data sheet | GPU's memory | ratio |", "| --- | --- | --- | --- | --- | --- | --- |"]
     medians = {name: statistics.median(ms for d in rounds for ms in d["steps_ms"]) for name, rounds in found.items() if rounds}
-    name = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False)
-    sheet = DATA_SHEET.get(name.stdout.strip().splitlines()[0] if name.stdout.strip() else "")
+    names, _ = version_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
+    sheet = DATA_SHEET.get(names.splitlines()[0] if names else None)
     flops = next((d["flops_per_step"] for d in found["Cuvee"]), None)
     for program, median in medians.items():
         rounds = found[program]
@@ -168,8 +169,11 @@ def main():
     parts, found = {}, {"Cuvee": []}
     for name in ("parity", "same_bits", "resume", "speed", "profile"):
         begun = time.monotonic()
-        result = getattr(check, name)()
-        found = result or found
+        try:
+            found = getattr(check, name)() or found
+        except (OSError, subprocess.CalledProcessError, SystemExit) as error:
+            # The other parts go on.
+            check.fail(f"{name}: {error}")
         parts[name] = time.monotonic() - begun
         print(f"-- {name}: {parts[name]:.0f} s", flush=True)
     print(table(found))

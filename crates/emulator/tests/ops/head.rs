@@ -102,6 +102,8 @@ fn row(z: &[f64], off: f64, target: usize, scale: f64, z_loss: f64, unit: f64) -
     let sum = EXP + (z.len() as f64 + 8.0) * U32 + 4.0 * U32 * max.abs();
     let relative = 2.0 * off + 2.0 * sum;
     let of_factor = 2.0 * z_loss * (off + sum * (1.0 + log_sum.abs()));
+    // What is below the normal numbers of f32 may be 0.
+    let least = 2.0 * f64::from(f32::MIN_POSITIVE) * (scale * factor).abs();
     let (mut gradient, mut error) = (Vec::new(), Vec::new());
     for (index, z) in z.iter().enumerate() {
         let softmax = scale * (z - log_sum).exp() * factor;
@@ -109,7 +111,8 @@ fn row(z: &[f64], off: f64, target: usize, scale: f64, z_loss: f64, unit: f64) -
         gradient.push(all);
         // What the processor rounds are the exponentials.
         error.push(
-            softmax.abs() * (relative + unit)
+            least
+                + softmax.abs() * (relative + unit)
                 + (scale * of_factor).abs() * (z - log_sum).exp()
                 + all.abs() * (unit + 4.0 * U32)
                 + scale.abs() * (unit + 4.0 * U32) * f64::from(u8::from(index == target)),
