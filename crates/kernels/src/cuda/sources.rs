@@ -1,7 +1,7 @@
 //! The kernels' sources, `cuda/*.cu`, one concept a file, and the headers that they include.
 
 /// A file of the folder `cuda`.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Source {
     /// Its name; of a source of kernels, without the ending.
     pub(super) name: &'static str,

@@ -116,22 +116,28 @@ where
     w.forward.pack_rows::<f32>(&values, d, 97, d);
     w.backward.pack_columns::<f32>(&values, d, 97, d);
     let mut workspace = kernels.workspace(n, n, Heads { query: 1, kv: 1, dim: 2 }, 97, d, true);
-    let (mut losses, mut dx, dw) = (vec![0.0; n], kernels.floats(n * d), kernels.gradient(97, d));
-    let (inputs, mut squares) = (matrix::<E>(n, d, 13), vec![0.0; n]);
+    let (mut losses, mut dx, dw) =
+        (kernels.floats(n), kernels.floats(n * d), kernels.gradient(97, d));
+    let (inputs, mut squares) = (matrix::<E>(n, d, 13), kernels.floats(n));
+    let mut scales = kernels.floats(n);
+    kernels.write(&mut scales, 0, &scale[..n]);
     kernels.head_backward(
         &inputs,
         &w,
         &table,
         &targets,
-        &scale,
+        &scales,
         &mut losses,
-        Some(ZLoss { weight: 0.25, squares: &mut squares }),
+        Some((0.25, &mut squares)),
         &mut dx,
         &dw,
         |part| part,
         &mut workspace,
     );
-    all.push(("head", [losses, squares, dx.to_vec(), dw.read(0..97 * d)].concat()));
+    all.push((
+        "head",
+        [losses.to_vec(), squares.to_vec(), dx.to_vec(), dw.read(0..97 * d)].concat(),
+    ));
 
     let (mut parameters, mut first, mut second) = (x.clone(), x.clone(), vec![1.0; x.len()]);
     let step = AdamWStep {
