@@ -25,7 +25,7 @@ for file in "$home"/lib/lib*.so.*; do
 done
 
 bindings=$(ls -d "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/cudarc-*/src | tail -1)
-# stub NAME FILE MODULE CODE: a library whose functions are those that cudarc binds, and return CODE.
+# stub NAME FILE MODULE CODE: a library of the functions that cudarc binds; all return CODE.
 stub() {
     grep -hoE '\bpub (unsafe )?fn (cu|nv)[A-Za-z0-9_]+' "$bindings/$3/sys/mod.rs" | awk '{ print $NF }' | sort -u |
         awk -v code="$4" '{ print "int " $1 "(void) { return " code "; }" }' |
