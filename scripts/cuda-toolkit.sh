@@ -5,8 +5,8 @@
 #   scripts/cuda-toolkit.sh FOLDER [stub]
 #   . FOLDER/env && cargo build --release --features cuda
 #
-# With `stub` cuBLAS, cuRAND and NVRTC are not fetched (1.2 GB): programs are linked against libraries
-# of the same names that hold nothing. A program that is linked so starts, and finds no GPU, with
+# With `stub` cuBLAS, cuRAND and NVRTC are not fetched (1.2 GB): programs link against libraries
+# of their names that hold nothing. A program so linked starts, and finds no GPU, with
 # LD_LIBRARY_PATH=$CUDA_HOME/lib/stubs. Needs gcc, and cudarc in Cargo's registry (`cargo fetch`).
 set -euo pipefail
 folder=${1:?a folder} version=13.0.3.0
