@@ -5,8 +5,8 @@
 #   scripts/cuda-toolkit.sh FOLDER [stub]
 #   . FOLDER/env && cargo build --release --features cuda
 #
-# With `stub` cuBLAS, cuRAND and NVRTC are not fetched (1.2 GB): programs are linked against stubs,
-# of the same names that hold nothing. A program that is linked so starts, and finds no GPU, with
+# With `stub` cuBLAS, cuRAND and NVRTC are not fetched (1.2 GB): programs link against libraries
+# of their names that hold nothing. A program so linked starts, and finds no GPU, with
 # LD_LIBRARY_PATH=$CUDA_HOME/lib/stubs. Needs gcc, and cudarc in Cargo's registry (`cargo fetch`).
 set -euo pipefail
 folder=${1:?a folder} version=13.0.3.0
@@ -25,7 +25,7 @@ for file in "$home"/lib/lib*.so.*; do
 done
 
 bindings=$(ls -d "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/cudarc-*/src | tail -1)
-# stub NAME FILE MODULE CODE: a library of the functions that cudarc binds, which return CODE.
+# stub NAME FILE MODULE CODE: a library of the functions that cudarc binds; all return CODE.
 stub() {
     grep -hoE '\bpub (unsafe )?fn (cu|nv)[A-Za-z0-9_]+' "$bindings/$3/sys/mod.rs" | awk '{ print $NF }' | sort -u |
         awk -v code="$4" '{ print "int " $1 "(void) { return " code "; }" }' |

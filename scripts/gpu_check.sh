@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can show, in one command and under 8 minutes: the same losses as on the
-# processor, the same bits again, a killed run that goes on, and the time of a step beside
-# PyTorch's.
+# All that only a GPU can show, in one command and under 8 minutes: the processor's losses, the same
+# bits again, a killed run that goes on, and the time of a step beside PyTorch's.
 #
 #   scripts/gpu_check.sh [CUVEE [PYTHON]]
 #

@@ -3,7 +3,8 @@
 // A row is read twice, for its sum and for its result; the second time it is in the cache.
 #include "device.h"
 
-namespace norm {
+// `norm` is a function of CUDA's.
+namespace rms_norm {
 
 template <class E>
 struct alignas(4 * sizeof(E)) Four {
@@ -103,19 +104,19 @@ inline void backward(const float* x, const float* gain, const float* scale, cons
           *reinterpret_cast<const Four<float>*>(sums + column));
 }
 
-}  // namespace norm
+}  // namespace rms_norm
 
-#define NORM(E, FORWARD, BACKWARD)                                                            \
-  extern "C" __global__ void __launch_bounds__(1024) FORWARD(                                 \
-      const float* x, const float* gain, float eps, E* y, float* scale, int d, int stride) {  \
-    norm::forward<E>(x, gain, eps, y, scale, d, stride);                                      \
-  }                                                                                           \
-  extern "C" __global__ void __launch_bounds__(1024) BACKWARD(                                \
-      const float* x, const float* gain, const float* scale, const float* dy, float* dx,      \
-      E* rounded, float* gains, int d, int stride, int context, int rows, int parts,          \
-      int overwrite) {                                                                        \
-    norm::backward<E>(x, gain, scale, dy, dx, rounded, gains, d, stride, context, rows,       \
-                      parts, overwrite);                                                      \
+#define NORM(E, FORWARD, BACKWARD)                                                           \
+  extern "C" __global__ void __launch_bounds__(1024) FORWARD(                                \
+      const float* x, const float* gain, float eps, E* y, float* scale, int d, int stride) { \
+    rms_norm::forward<E>(x, gain, eps, y, scale, d, stride);                                 \
+  }                                                                                          \
+  extern "C" __global__ void __launch_bounds__(1024) BACKWARD(                               \
+      const float* x, const float* gain, const float* scale, const float* dy, float* dx,     \
+      E* rounded, float* gains, int d, int stride, int context, int rows, int parts,         \
+      int overwrite) {                                                                       \
+    rms_norm::backward<E>(x, gain, scale, dy, dx, rounded, gains, d, stride, context, rows,  \
+                      parts, overwrite);                                                     \
   }
 
 NORM(float, rms_norm_f32, rms_norm_backward_f32)

@@ -44,7 +44,7 @@ pub use attention::{AttentionWorkspace, Heads, attention, attention_backward};
 pub use average::move_average;
 pub(crate) use average::move_average_parallel;
 pub(crate) use embedding::{embed, embed_backward, gain_gradient};
-pub use head::ZLoss;
+pub(crate) use head::ZLoss;
 pub(crate) use head::{HeadWorkspace, head_backward, head_loss, head_turns};
 pub use head_norm::{HeadNorm, head_norm, head_norm_backward};
 pub use kv_cache::{KvCache, attention_step};
