@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use cuvee_data::{DataError, Push, Sent};
+use cuvee_data::{DataError, GivesWay, Push, Sent};
 use cuvee_report::bytes;
 use cuvee_train::{checkpoint, hf};
 use cuvee_words::{counted, printable_path, shell_path};
@@ -91,7 +91,7 @@ pub fn run(args: &PushArgs, session: &Session) -> anyhow::Result<()> {
         files: &paths,
         private: args.private,
         branch: args.branch.as_deref(),
-        gives_way: is_made.then_some((hf::CARD, hf::is_written_here)),
+        gives_way: is_made.then_some(GivesWay { path: hf::CARD, is_nobodys: hf::is_written_here }),
         message: &message,
         interrupted: &session.interrupted,
     };

@@ -94,7 +94,7 @@ pub use error::{DataError, Result};
 pub use format::Format;
 pub use hash::{sha256_hex, sha256_of};
 pub use hub::{
-    Push, Pushed, PushedFile, Sent, check_destination, fetch_dataset, fetch_model,
+    GivesWay, Push, Pushed, PushedFile, Sent, check_destination, fetch_dataset, fetch_model,
     fetch_model_settings, is_model_name, push_model,
 };
 pub use inspect::{Inspection, TokensAs, inspect, inspect_as};

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::error::{DataError, Result};
 use crate::progress::Progress;
-pub use pushed::{Push, Pushed, PushedFile, Sent};
+pub use pushed::{GivesWay, Push, Pushed, PushedFile, Sent};
 
 /// See the feature `hub`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

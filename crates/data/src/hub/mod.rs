@@ -35,7 +35,7 @@ use crate::progress::Progress;
 use crate::tokenizer::END_OF_TEXT_FILES;
 use cache::{Cached, RepoCache};
 use client::{Client, Failure};
-pub use pushed::{Push, Pushed, PushedFile, Sent};
+pub use pushed::{GivesWay, Push, Pushed, PushedFile, Sent};
 pub(crate) use repository::RepoKind;
 use repository::{Repository, is_repository};
 use settings::Settings;

@@ -36,7 +36,7 @@ use super::client::{
 use super::repository::{RepoKind, Repository};
 use super::settings::Settings;
 use super::tree::{RepoEntry, is_inside};
-use super::{Push, Pushed, PushedFile, Sent};
+use super::{GivesWay, Push, Pushed, PushedFile, Sent};
 use crate::error::{DataError, Result};
 use crate::hash::hex;
 use crate::progress::Progress;
@@ -312,7 +312,7 @@ impl Pusher<'_> {
         there: &BTreeMap<String, RepoEntry>,
         head: Option<&str>,
     ) -> Answer<Option<String>> {
-        let Some((path, is_nobodys)) = self.push.gives_way else { return Ok(None) };
+        let Some(GivesWay { path, is_nobodys }) = self.push.gives_way else { return Ok(None) };
         let ours = files.iter().find(|file| file.path == path);
         let (Some(head), Some(ours), Some(entry)) = (head, ours, there.get(path)) else {
             return Ok(None);

@@ -87,7 +87,10 @@ impl Place {
             files: &self.files,
             private: self.private,
             branch: self.branch,
-            gives_way: Some(("README.md", |text| text.starts_with(b"made"))),
+            gives_way: Some(GivesWay {
+                path: "README.md",
+                is_nobodys: |text| text.starts_with(b"made"),
+            }),
             message: "A model",
             interrupted: &self.interrupted,
         };

@@ -16,13 +16,21 @@ pub struct Push<'a> {
     pub private: bool,
     /// The branch that gets the commit; `None` for `main`.
     pub branch: Option<&'a str>,
-    /// The path of a file that never replaces what somebody wrote there, and what tells by a
-    /// file's bytes that nobody did.
-    pub gives_way: Option<(&'a str, fn(&[u8]) -> bool)>,
+    /// A file that never replaces what somebody wrote there.
+    pub gives_way: Option<GivesWay<'a>>,
     /// What the commit says of itself.
     pub message: &'a str,
     /// Turns true where the push is to stop.
     pub interrupted: &'a AtomicBool,
+}
+
+/// A file that never replaces what somebody wrote.
+#[derive(Debug, Clone, Copy)]
+pub struct GivesWay<'a> {
+    /// Its path in the repository.
+    pub path: &'a str,
+    /// Tells by the bytes of what is there that nobody wrote it.
+    pub is_nobodys: fn(&[u8]) -> bool,
 }
 
 /// What is on the Hub now.
