@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cuvee_train::{DeviceChoice, DeviceSpec, TrainError};
+use cuvee_train::{DeviceChoice, DeviceSpec};
 use cuvee_words::shell_word;
 
 use crate::config::ConfigError;
@@ -144,7 +144,7 @@ impl Session {
     ///
     /// # Errors
     /// A device that is none, or cannot be used.
-    pub fn device(&self) -> Result<DeviceSpec, TrainError> {
+    pub fn device(&self) -> anyhow::Result<DeviceSpec> {
         let Some(typed) = self.common.device.as_deref() else { return Ok(DeviceSpec::Cpu) };
         let (device, why) = typed.parse::<DeviceChoice>()?.resolve()?;
         if let Some(why) = why {

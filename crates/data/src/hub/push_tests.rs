@@ -332,7 +332,7 @@ fn without_a_network_a_token_or_an_owner_nothing_is_begun() {
         assert!(message.contains("OWNER/model"), "{message}");
     }
     let message = check_destination(NAME, Some("../x")).unwrap_err().to_string();
-    assert!(message.contains("--branch: expected the name of a branch"), "{message}");
+    assert!(message.contains("`--branch`: expected the name of a branch"), "{message}");
     check_destination(NAME, None).unwrap();
     place.token = true;
     place.mirror.stop();

@@ -3,6 +3,8 @@
 //! each case with its threads in order and in orders drawn from seeds, which must give the same
 //! bits.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod embedding;
 mod head;
 mod head_norm;
