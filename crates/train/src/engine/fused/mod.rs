@@ -41,7 +41,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use cuvee_kernels::{Backend, Cpu, DeviceError, Element, ElementType, Rotations, RoundTo};
+use cuvee_kernels::{Backend, Cpu, Element, ElementType, Rotations, RoundTo};
 use cuvee_mixer::VarianceEstimator;
 
 use super::check::{check_fit, check_prompt, check_scored, visible};
@@ -379,11 +379,7 @@ fn rotations<K: Backend>(kernels: &K, positions: usize, model: &ModelConfig) -> 
 
 /// What has gone wrong on the device.
 fn status<K: Backend>(kernels: &K, device: DeviceSpec) -> Result<()> {
-    kernels.status().map_err(|DeviceError { message, hint }| TrainError::Device {
-        device: device.to_string(),
-        message,
-        hint,
-    })
+    kernels.status().map_err(|error| device.failed(error))
 }
 
 /// Fills `parameters` from tensors that are the model's, one by one.
