@@ -84,6 +84,7 @@
 //! | `gemm` | matrix products: microkernel, packing, epilogues, the loops around them |
 //! | `peak` | the processor's highest rate of multiplications, to compare products with |
 //! | `ops` | the kernels, one a file |
+//! | `collective` | the trait [`Collective`]: what the ranks of a run do together |
 //! | `backend` | the trait [`Backend`] |
 //! | `cpu` | [`Cpu`], the backend on the processor |
 //! | `device` | the trait [`Device`], of CUDA's model |
@@ -114,6 +115,7 @@ compile_error!(
 mod backend;
 mod buffer;
 mod cache;
+mod collective;
 mod cpu;
 mod cuda;
 mod device;
@@ -129,6 +131,7 @@ mod peak;
 
 pub use backend::Backend;
 pub use buffer::{Buffer, Matrix};
+pub use collective::{Alone, Collective, CollectiveError};
 pub use cpu::{Cpu, CpuWorkspace};
 pub use cuda::{Cuda, CudaWorkspace, Gpu, GpuInfo, gpu_peak_flops};
 pub use device::{Argument, Device, DeviceError, Kernel, Operand, Product};
