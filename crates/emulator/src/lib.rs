@@ -35,7 +35,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use cuvee_kernels::{Argument, Device, DeviceError, Kernel, Product};
+use cuvee_kernels::{Argument, Collective, CollectiveError, Device, DeviceError, Kernel, Product};
 
 pub use memory::Memory;
 use table::{Emulation, Entry};
@@ -80,6 +80,25 @@ impl Emulator {
     fn with(seed: Option<u64>) -> Self {
         let stream = Stream { emulation: Emulation::new(seed), error: None };
         Self { stream: Mutex::new(stream), used: Arc::default(), limit: usize::MAX }
+    }
+
+    /// Hands `count` f32 numbers from byte `at` of `memory` on to `work`, and puts back what that
+    /// leaves. Other ranks wait for it, whatever has gone wrong here before.
+    fn through_host(
+        &self,
+        memory: &Memory,
+        at: usize,
+        count: usize,
+        work: impl FnOnce(&mut [f32]) -> Result<(), CollectiveError>,
+    ) -> Result<(), CollectiveError> {
+        let mut bytes = vec![0; 4 * count];
+        self.read(memory, at, &mut bytes);
+        let number = |bytes: &[u8; 4]| f32::from_ne_bytes(*bytes);
+        let mut values: Vec<f32> = bytes.as_chunks().0.iter().map(number).collect();
+        work(&mut values)?;
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_ne_bytes()).collect();
+        self.write(memory, at, &bytes);
+        Ok(())
     }
 
     /// Does something in turn, unless something went wrong before. Keeps what goes wrong now.
@@ -266,6 +285,34 @@ impl Device for Emulator {
             unsafe { product::multiply(product) }.map_err(caller)
         });
     }
+
+    fn sum_over_ranks(
+        &self,
+        memory: &Memory,
+        at: usize,
+        count: usize,
+        root: Option<usize>,
+        ranks: &dyn Collective,
+    ) -> Result<(), CollectiveError> {
+        self.through_host(memory, at, count, |values| match root {
+            Some(root) => ranks.reduce(root, values),
+            None => ranks.all_reduce(values),
+        })
+    }
+
+    fn broadcast(
+        &self,
+        memory: &Memory,
+        at: usize,
+        count: usize,
+        root: usize,
+        ranks: &dyn Collective,
+    ) -> Result<(), CollectiveError> {
+        self.through_host(memory, at, count, |values| ranks.broadcast(root, values))
+    }
+
+    /// Every call is over when it returns: there is nothing to wait for.
+    fn join_ranks(&self) {}
 
     fn mark(&self) -> Instant {
         Instant::now()

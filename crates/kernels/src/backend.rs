@@ -2,7 +2,9 @@
 //! device they run on.
 
 use std::ops::Range;
+use std::time::Duration;
 
+use crate::collective::{Collective, CollectiveError};
 use crate::device::DeviceError;
 use crate::element::ElementType;
 use crate::ops::{AdamWStep, Heads, MuonStep, Rotations, SgdStep};
@@ -85,8 +87,8 @@ pub trait Backend: Send + Sync + 'static {
     /// The gradient of a parameter `[o, i]`, or with `o` of 1 of a gain `[i]`: zeros.
     fn gradient(&self, o: usize, i: usize) -> Self::Gradient;
 
-    /// Begins the sum of a gradient: the next turn is 0.
-    fn begin_gradient(&self, gradient: &Self::Gradient);
+    /// Begins the sum of a gradient in so many turns: the next one is 0.
+    fn begin_gradient(&self, gradient: &Self::Gradient, turns: usize);
 
     /// Says that a worker with turns of this gradient to come has failed: nobody waits for it.
     fn fail_gradient(&self, gradient: &Self::Gradient);
@@ -393,6 +395,32 @@ pub trait Backend: Send + Sync + 'static {
     /// Adds up the workers' gradients of each parameter in the first of them, in the order given,
     /// and returns Σ g² of the sums in f64.
     fn reduce(&self, parameters: &mut [Vec<&mut Self::Gradient>]) -> f64;
+
+    /// Adds up the workers' gradients of one parameter in the first of them, in the order given,
+    /// and their sums over the ranks: at rank `root` alone, if there is one, and else at all of
+    /// them. Called beside the workers, it waits until these have added what they add, and begins
+    /// with what is finished first. What [`Backend::reduce`] then has is the first alone. How long
+    /// the ranks took over it.
+    ///
+    /// # Errors
+    /// Those of [`Collective`].
+    fn sum_over_ranks(
+        &self,
+        gradients: &[&Self::Gradient],
+        root: Option<usize>,
+        ranks: &dyn Collective,
+    ) -> Result<Duration, CollectiveError>;
+
+    /// `floats` ← those of rank `root`.
+    ///
+    /// # Errors
+    /// Those of [`Collective`].
+    fn broadcast(
+        &self,
+        floats: &mut Self::Floats,
+        root: usize,
+        ranks: &dyn Collective,
+    ) -> Result<(), CollectiveError>;
 
     /// [`crate::adamw`]: one AdamW update of `values` and the two moments. Packed matrices of them
     /// stay as they are.

@@ -6,13 +6,14 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use crate::backend::Backend;
 use crate::buffer::{Buffer, Matrix};
+use crate::collective::{Collective, CollectiveError};
 use crate::device::DeviceError;
 use crate::element::{Element, ElementType, RoundTo};
 use crate::gradient::Gradient;
@@ -99,8 +100,8 @@ where
         Gradient::zeros(o, i)
     }
 
-    fn begin_gradient(&self, gradient: &Gradient) {
-        gradient.begin();
+    fn begin_gradient(&self, gradient: &Gradient, turns: usize) {
+        gradient.begin(turns);
     }
 
     fn fail_gradient(&self, gradient: &Gradient) {
@@ -431,6 +432,24 @@ where
 
     fn reduce(&self, parameters: &mut [Vec<&mut Gradient>]) -> f64 {
         self.pool.install(|| parameters.iter_mut().map(|each| ops::reduce(each)).sum())
+    }
+
+    fn sum_over_ranks(
+        &self,
+        gradients: &[&Gradient],
+        root: Option<usize>,
+        ranks: &dyn Collective,
+    ) -> Result<Duration, CollectiveError> {
+        ops::sum_over_ranks(gradients, root, ranks)
+    }
+
+    fn broadcast(
+        &self,
+        floats: &mut Buffer<f32>,
+        root: usize,
+        ranks: &dyn Collective,
+    ) -> Result<(), CollectiveError> {
+        ranks.broadcast(root, floats)
     }
 
     fn adamw(

@@ -9,6 +9,7 @@
 
 use std::fmt;
 
+use crate::collective::{Collective, CollectiveError};
 use crate::element::ElementType;
 
 /// A device of CUDA's model: a GPU, or for tests the processor in its place.
@@ -53,6 +54,37 @@ pub trait Device: Send + Sync + 'static {
 
     /// A matrix product. Its sums are f32, and the same on every run.
     fn product(&self, product: &Product<'_, Self::Memory>);
+
+    /// `count` f32 numbers from byte `at` of `memory` on ← their sum over the ranks, each of which
+    /// has a device: at rank `root` alone, if there is one. It comes after all calls before it, and
+    /// beside those behind it until [`Device::join_ranks`].
+    ///
+    /// # Errors
+    /// Those of [`Collective`], or of what the devices speak with each other through.
+    fn sum_over_ranks(
+        &self,
+        memory: &Self::Memory,
+        at: usize,
+        count: usize,
+        root: Option<usize>,
+        ranks: &dyn Collective,
+    ) -> Result<(), CollectiveError>;
+
+    /// Likewise, ← those of rank `root`.
+    ///
+    /// # Errors
+    /// As [`Device::sum_over_ranks`].
+    fn broadcast(
+        &self,
+        memory: &Self::Memory,
+        at: usize,
+        count: usize,
+        root: usize,
+        ranks: &dyn Collective,
+    ) -> Result<(), CollectiveError>;
+
+    /// What is called from now on comes after the sums and broadcasts so far.
+    fn join_ranks(&self);
 
     /// This moment.
     fn mark(&self) -> Self::Mark;

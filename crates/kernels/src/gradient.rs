@@ -4,9 +4,12 @@
 //! and behind it, so that workers that come at the same time wait for a block and not for each
 //! other's whole products. The turns are numbered by the caller, so that the sum is taken in the
 //! same order however the threads run.
+//!
+//! Whoever wants the whole sum while others still compute waits block by block until all turns are
+//! over ([`Gradient::finished`]).
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +31,8 @@ pub struct Gradient {
     rows: usize,
     columns: usize,
     block_rows: usize,
+    /// Turns of the sum.
+    turns: AtomicUsize,
     /// Set once a worker has panicked: nobody waits for its turn any more.
     failed: AtomicBool,
 }
@@ -53,7 +58,8 @@ impl Gradient {
             Block { turned: Mutex::new(turned), next: Condvar::new() }
         };
         let blocks = (0..rows).step_by(block_rows).map(block).collect();
-        Self { blocks, rows, columns, block_rows, failed: AtomicBool::new(false) }
+        let (turns, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self { blocks, rows, columns, block_rows, turns, failed }
     }
 
     /// Elements.
@@ -66,10 +72,18 @@ impl Gradient {
         self.len() == 0
     }
 
-    /// Begins a sum: the next turn is 0, which replaces what is there.
-    pub fn begin(&self) {
+    /// Begins a sum of `turns` turns: the next one is 0, which replaces what is there. That of none
+    /// is zero.
+    pub fn begin(&self, turns: usize) {
+        self.turns.store(turns, Ordering::Relaxed);
         self.failed.store(false, Ordering::Relaxed);
-        self.blocks.iter().for_each(|block| held(&block.turned).turns = 0);
+        for block in &self.blocks {
+            let mut turned = held(&block.turned);
+            turned.turns = 0;
+            if turns == 0 {
+                turned.values.fill(0.0);
+            }
+        }
     }
 
     /// Says that a worker with turns to come has failed: nobody waits for it any more.
@@ -82,11 +96,7 @@ impl Gradient {
     pub fn in_turn(&self, turn: usize, mut work: impl FnMut(Range<usize>, &mut [f32], bool)) {
         let _guard = FailureGuard(&self.failed);
         for (index, block) in self.blocks.iter().enumerate() {
-            let mut turned = held(&block.turned);
-            while turned.turns < turn && !self.failed.load(Ordering::Relaxed) {
-                let waited = block.next.wait_timeout(turned, LOOK_EVERY);
-                turned = waited.unwrap_or_else(PoisonError::into_inner).0;
-            }
+            let mut turned = self.wait(block, turn);
             let first = index * self.block_rows;
             let rows = first..self.rows.min(first + self.block_rows);
             work(rows, &mut turned.values, turn > 0);
@@ -94,6 +104,36 @@ impl Gradient {
             drop(turned);
             block.next.notify_all();
         }
+    }
+
+    /// Blocks of rows that it is held in.
+    pub(crate) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Waits until all turns at block `index` are over, and hands out its values. `None` once a
+    /// worker has failed.
+    pub(crate) fn finished<T>(
+        &self,
+        index: usize,
+        work: impl FnOnce(&mut [f32]) -> T,
+    ) -> Option<T> {
+        let turns = self.turns.load(Ordering::Relaxed);
+        let mut turned = self.wait(&self.blocks[index], turns);
+        if self.failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(work(&mut turned.values))
+    }
+
+    /// A block, once `turns` turns at it are over or a worker has failed.
+    fn wait<'a>(&self, block: &'a Block, turns: usize) -> MutexGuard<'a, Turned> {
+        let mut turned = held(&block.turned);
+        while turned.turns < turns && !self.failed.load(Ordering::Relaxed) {
+            let waited = block.next.wait_timeout(turned, LOOK_EVERY);
+            turned = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        turned
     }
 
     /// Elements of a row.
@@ -161,6 +201,7 @@ fn block_rows(columns: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -210,7 +251,7 @@ mod tests {
         let gradient = Gradient::zeros(4, 4);
         gradient.fail();
         gradient.in_turn(3, |_, values, _| values.fill(7.0));
-        gradient.begin();
+        gradient.begin(2);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 gradient.in_turn(1, |_, values, add| {
@@ -221,6 +262,32 @@ mod tests {
             gradient.in_turn(0, |_, values, _| values.fill(2.0));
         });
         assert_eq!(gradient.read(0..16), vec![3.0; 16]);
+    }
+
+    #[test]
+    fn whoever_wants_the_sum_gets_it_after_the_last_turn_and_zeros_of_none() {
+        let gradient = Gradient::zeros(2000, 48);
+        gradient.begin(3);
+        std::thread::scope(|scope| {
+            let sums = scope.spawn(|| {
+                let sum = |index| gradient.finished(index, |values| values.to_vec());
+                (0..gradient.blocks()).filter_map(sum).flatten().collect::<Vec<_>>()
+            });
+            for turn in (0..3).rev() {
+                let gradient = &gradient;
+                scope.spawn(move || {
+                    gradient.in_turn(turn, |_, values, add| {
+                        values.iter_mut().for_each(|value| *value = f32::from(add) + *value);
+                    });
+                });
+            }
+            assert_eq!(sums.join().unwrap(), vec![2.0; 2000 * 48]);
+        });
+        gradient.begin(0);
+        assert_eq!(gradient.finished(0, |values| values[0]), Some(0.0));
+        gradient.begin(1);
+        gradient.fail();
+        assert_eq!(gradient.finished(0, |values| values[0]), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl Case<3> for Embedding<'_> {
         let (dx, sum) = (floats(k, &random(n * d, 2)), gradient(k, v, d, &random(v * d, 3)));
         k.embed_backward(d, &ids, &dx, &sum, 1);
         let added = k.read_gradient(&sum, 0..v * d);
-        k.begin_gradient(&sum);
+        k.begin_gradient(&sum, 1);
         k.embed_backward(d, &ids, &dx, &sum, 0);
         [k.read(&x, 0..(n + 1) * d), added, k.read_gradient(&sum, 0..v * d)]
     }

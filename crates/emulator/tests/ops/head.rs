@@ -58,7 +58,7 @@ impl Case<6> for Head {
             &mut workspace,
         );
         let replaced = k.gradient(v, d);
-        k.begin_gradient(&replaced);
+        k.begin_gradient(&replaced, 1);
         k.head_backward(
             &x,
             &w,
@@ -236,7 +236,7 @@ fn a_nan_stays_in_its_row() {
             let (targets, mut workspace) = (ids(k, &[0, 10, 5]), workspace(k, n, v, d));
             let (mut losses, mut dx) = (k.floats(n), k.floats(n * d));
             let dw = k.gradient(v, d);
-            k.begin_gradient(&dw);
+            k.begin_gradient(&dw, 1);
             k.head_backward(
                 &x,
                 &w,

@@ -30,7 +30,7 @@ impl Case<8> for Linear {
         k.linear_backward(n, &dy, &w, &mut dx);
         k.linear_backward_floats(n, &dy, &w, &mut dx_floats);
         let (dw, mut workspace) = (k.gradient(o, i), workspace(k, n, o, i));
-        k.begin_gradient(&dw);
+        k.begin_gradient(&dw, 1);
         k.linear_gradient(n, &dy, &x, &dw, 0, &mut workspace);
         // The first half of the rows once more.
         k.linear_gradient(n.div_ceil(2), &dy, &x, &dw, 1, &mut workspace);
@@ -131,7 +131,7 @@ impl Case<2> for Bias {
         let sum = gradient(k, 1, o, &random(o, 2));
         k.bias_gradient(n, &dy, &sum, 1);
         let added = k.read_gradient(&sum, 0..o);
-        k.begin_gradient(&sum);
+        k.begin_gradient(&sum, 1);
         k.bias_gradient(n, &dy, &sum, 0);
         [added, k.read_gradient(&sum, 0..o)]
     }

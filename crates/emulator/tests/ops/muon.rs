@@ -26,7 +26,7 @@ impl Case<2> for Muon {
             // As wide as the matrix.
             let (values, sum) = (floats(k, &sized(1)), k.gradient(above + rows + 1, columns));
             let ids = ids(k, &(0..(above + rows + 1) as u32).collect::<Vec<_>>());
-            k.begin_gradient(&sum);
+            k.begin_gradient(&sum, 1);
             k.embed_backward(columns, &ids, &values, &sum, 0);
             sum
         };

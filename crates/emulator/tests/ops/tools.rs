@@ -157,7 +157,7 @@ pub fn matrix<K: Backend>(k: &K, o: usize, i: usize, values: &[f32]) -> K::Matri
 /// A gradient `[o, i]` after its first turn, which left `values`.
 pub fn gradient<K: Backend>(k: &K, o: usize, i: usize, values: &[f32]) -> K::Gradient {
     let gradient = k.gradient(o, i);
-    k.begin_gradient(&gradient);
+    k.begin_gradient(&gradient, 1);
     k.gain_gradient(1, &floats(k, values), &gradient, 0);
     gradient
 }

@@ -118,6 +118,7 @@ impl<D: Device> Workspace<D> {
             multiply(device, dz(), w.whole(), [rows, d, v], dx.operand(row * d, rows, d), None);
             let x = x.operand(row, rows, d);
             linear::gradient(device, rows, dz(), x, dw, turns(turn) > 0);
+            dw.turn();
         }
     }
 }

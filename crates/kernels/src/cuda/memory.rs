@@ -1,6 +1,7 @@
 //! What lies in the device's memory, and how it goes there and back.
 
 use std::ops::Range;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::device::{Argument, Device, Operand};
 use crate::element::ElementType;
@@ -212,17 +213,53 @@ pub struct Gradient<D: Device> {
     pub(super) floats: Floats<D>,
     pub(super) rows: usize,
     pub(super) columns: usize,
+    /// Turns of its sum that are still to come; 0 too once the worker has failed.
+    left: Mutex<usize>,
+    finished: Condvar,
 }
 
 impl<D: Device> Gradient<D> {
     /// Zeros.
     pub(super) fn zeros(device: &D, rows: usize, columns: usize) -> Self {
-        Self { floats: Floats::zeros(device, rows * columns), rows, columns }
+        let floats = Floats::zeros(device, rows * columns);
+        Self { floats, rows, columns, left: Mutex::new(0), finished: Condvar::new() }
     }
 
     /// Elements.
     pub(super) fn len(&self) -> usize {
         self.floats.len
+    }
+
+    /// Begins a sum of so many turns.
+    pub(super) fn begin(&self, turns: usize) {
+        *self.left() = turns;
+    }
+
+    /// One more of its turns has been given to the device.
+    pub(super) fn turn(&self) {
+        let mut left = self.left();
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.finished.notify_all();
+        }
+    }
+
+    /// That no turn will come any more.
+    pub(super) fn fail(&self) {
+        self.begin(0);
+        self.finished.notify_all();
+    }
+
+    /// Waits until the last turn has been given to the device.
+    pub(super) fn wait(&self) {
+        let mut left = self.left();
+        while *left > 0 {
+            left = self.finished.wait(left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn left(&self) -> MutexGuard<'_, usize> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It as a matrix of a product.

@@ -31,10 +31,12 @@ mod swiglu;
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 pub use gpu::{Gpu, GpuInfo, gpu_peak_flops};
 
 use crate::backend::Backend;
+use crate::collective::{Collective, CollectiveError};
 use crate::device::{Device, DeviceError};
 use crate::element::ElementType;
 use crate::ops::{self, AdamWStep, Heads, MuonStep, SgdStep};
@@ -126,9 +128,16 @@ impl<D: Device> Backend for Cuda<D> {
         Gradient::zeros(&self.device, o, i)
     }
 
-    fn begin_gradient(&self, _: &Gradient<D>) {}
+    fn begin_gradient(&self, gradient: &Gradient<D>, turns: usize) {
+        gradient.begin(turns);
+        if turns == 0 {
+            self.device.zero(&gradient.floats.memory, 0, 4 * gradient.len());
+        }
+    }
 
-    fn fail_gradient(&self, _: &Gradient<D>) {}
+    fn fail_gradient(&self, gradient: &Gradient<D>) {
+        gradient.fail();
+    }
 
     fn read_gradient(&self, gradient: &Gradient<D>, range: Range<usize>) -> Vec<f32> {
         gradient.floats.read(&self.device, range)
@@ -182,6 +191,7 @@ impl<D: Device> Backend for Cuda<D> {
     ) {
         let scratch = &mut self.scratch();
         embedding::backward(&self.device, d, ids, dx, gradient, turn > 0, scratch);
+        gradient.turn();
     }
 
     fn norm(
@@ -206,6 +216,7 @@ impl<D: Device> Backend for Cuda<D> {
         let d = gradient.len();
         let (from, to) = (gains.of(sequences * d), gradient.floats.of(d));
         reduce::sum_rows(&self.device, from, to, [1, sequences, d], turn > 0);
+        gradient.turn();
     }
 
     fn norm_backward(
@@ -257,6 +268,7 @@ impl<D: Device> Backend for Cuda<D> {
     fn bias_gradient(&self, rows: usize, dy: &Activations<D>, gradient: &Gradient<D>, turn: usize) {
         let scratch = &mut self.scratch();
         bias::gradient(&self.device, self.element, rows, dy, gradient, turn > 0, scratch);
+        gradient.turn();
     }
 
     fn linear_residual(
@@ -311,6 +323,7 @@ impl<D: Device> Backend for Cuda<D> {
     ) {
         let (dy, x) = (dy.operand(0, rows, dw.rows), x.operand(0, rows, dw.columns));
         linear::gradient(&self.device, rows, dy, x, dw, turn > 0);
+        dw.turn();
     }
 
     fn head_norm(
@@ -482,7 +495,34 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn reduce(&self, parameters: &mut [Vec<&mut Gradient<D>>]) -> f64 {
+        self.device.join_ranks();
         reduce::gradients(&self.device, parameters, &mut self.scratch())
+    }
+
+    fn sum_over_ranks(
+        &self,
+        gradients: &[&Gradient<D>],
+        root: Option<usize>,
+        ranks: &dyn Collective,
+    ) -> Result<Duration, CollectiveError> {
+        // There is one worker, and so one gradient.
+        let Some(gradient) = gradients.first() else { return Ok(Duration::ZERO) };
+        gradient.wait();
+        let begun = Instant::now();
+        let Floats { memory, len } = &gradient.floats;
+        self.device.sum_over_ranks(memory, 0, *len, root, ranks)?;
+        Ok(begun.elapsed())
+    }
+
+    fn broadcast(
+        &self,
+        floats: &mut Floats<D>,
+        root: usize,
+        ranks: &dyn Collective,
+    ) -> Result<(), CollectiveError> {
+        self.device.broadcast(&floats.memory, 0, floats.len, root, ranks)?;
+        self.device.join_ranks();
+        Ok(())
     }
 
     fn adamw(

@@ -11,7 +11,7 @@
 //! | `kv_cache` | attention of one new token over the keys and values before it |
 //! | `swiglu` | the gated activation of the feed-forward layer |
 //! | `head` | logits, softmax, cross-entropy, and their gradient |
-//! | `reduce` | sums over gradients |
+//! | `reduce` | sums over gradients, of workers and of ranks |
 //! | `adamw` | the AdamW update |
 //! | `sgd` | the update of gradient descent, with and without momentum |
 //! | `muon` | the Muon update of a matrix |
@@ -56,7 +56,7 @@ pub(crate) use linear::{
 pub(crate) use muon::muon;
 pub use muon::{MuonStep, MuonWorkspace, orthogonalize};
 pub use norm::{rms_norm, rms_norm_backward};
-pub(crate) use reduce::reduce;
+pub(crate) use reduce::{reduce, sum_over_ranks};
 pub use reduce::{accumulate, sum_of_squares};
 pub use rope::{Rotations, rotate};
 pub(crate) use sgd::sgd_parallel;

@@ -1,7 +1,10 @@
 //! The sum of the workers' gradients, and the square of its norm.
 
+use std::time::{Duration, Instant};
+
 use rayon::prelude::*;
 
+use crate::collective::{Collective, CollectiveError};
 use crate::gradient::{CHUNK, Gradient};
 use crate::isa::multiversion;
 
@@ -34,6 +37,38 @@ pub(crate) fn reduce(gradients: &mut [&mut Gradient]) -> f64 {
     };
     let squares: Vec<f64> = chunks.par_iter_mut().map(partial).collect();
     squares.iter().sum()
+}
+
+/// Adds up `gradients`, all of one length, in the first of them, and that over the ranks, block by
+/// block as soon as each has had all its turns; at rank `root` alone, if there is one. How long the
+/// ranks took over it. Ends early once a worker has failed.
+///
+/// # Errors
+/// Those of [`Collective`].
+pub(crate) fn sum_over_ranks(
+    gradients: &[&Gradient],
+    root: Option<usize>,
+    ranks: &dyn Collective,
+) -> Result<Duration, CollectiveError> {
+    let mut time = Duration::ZERO;
+    let Some((sum, others)) = gradients.split_first() else { return Ok(time) };
+    for block in 0..sum.blocks() {
+        let summed = sum.finished(block, |sum| {
+            for other in others {
+                other.finished(block, |other| accumulate(sum, other));
+            }
+            let begun = Instant::now();
+            match root {
+                Some(root) => ranks.reduce(root, sum)?,
+                None => ranks.all_reduce(sum)?,
+            }
+            time += begun.elapsed();
+            Ok(())
+        });
+        let Some(summed) = summed else { break };
+        summed?;
+    }
+    Ok(time)
 }
 
 multiversion! {

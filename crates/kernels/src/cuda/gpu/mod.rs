@@ -43,6 +43,7 @@ pub use peak::gpu_peak_flops;
 use product::Products;
 use stream::{Event, Stream};
 
+use crate::collective::{Collective, CollectiveError};
 use crate::device::{Argument, Device, DeviceError, Kernel, Product};
 
 /// An NVIDIA GPU, with a stream of its own.
@@ -177,6 +178,30 @@ impl Device for Gpu {
     fn product(&self, product: &Product<'_, Memory>) {
         self.attempt(|| locked(&self.products).multiply(product));
     }
+
+    fn sum_over_ranks(
+        &self,
+        _: &Memory,
+        _: usize,
+        _: usize,
+        _: Option<usize>,
+        _: &dyn Collective,
+    ) -> Result<(), CollectiveError> {
+        todo!()
+    }
+
+    fn broadcast(
+        &self,
+        _: &Memory,
+        _: usize,
+        _: usize,
+        _: usize,
+        _: &dyn Collective,
+    ) -> Result<(), CollectiveError> {
+        todo!()
+    }
+
+    fn join_ranks(&self) {}
 
     fn mark(&self) -> Mark {
         Mark(self.attempt(|| {
