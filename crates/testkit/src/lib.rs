@@ -1,5 +1,5 @@
-//! Tiny deterministic corpora, the places of the shared test data, and a Hugging Face Hub on
-//! loopback, for Cuvee's own tests.
+//! Tiny deterministic corpora, the places of the shared test data, a Hugging Face Hub on
+//! loopback, and ranks that are threads, for Cuvee's own tests.
 //!
 //! Nothing here reaches a user: the crate is a development dependency only, so it panics
 //! where a library would return an error.
@@ -17,8 +17,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 mod mirror;
+mod ranks;
 
 pub use mirror::{Fault, Mirror, MirrorFile, Request};
+pub use ranks::on_ranks;
 
 /// The folder of the real corpora, tokenizers and models that richer tests use.
 ///

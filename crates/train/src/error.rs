@@ -294,6 +294,25 @@ pub enum TrainError {
         name: String,
     },
 
+    /// Another rank is gone, or what the ranks speak with each other through has failed.
+    #[error(transparent)]
+    Ranks(#[from] cuvee_kernels::CollectiveError),
+
+    /// A rank that would train another model than the others.
+    #[error(
+        "rank {rank} has another {what} than rank 0: expected `{expected}`, found `{found}`\nhint: start every rank with the same program, config and flags, on folders that hold the same"
+    )]
+    RanksDiffer {
+        /// What differs, such as `config`.
+        what: &'static str,
+        /// The first rank that differs.
+        rank: usize,
+        /// The first line of it that differs, on rank 0.
+        expected: String,
+        /// The same on this rank.
+        found: String,
+    },
+
     /// A device that is not there, or not in this build.
     #[error("device `{device}`: {message}\nhint: {hint}")]
     Device {

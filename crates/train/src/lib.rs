@@ -9,6 +9,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `error`, `tensor` | [`TrainError`]; [`NamedTensor`] |
+//! | `ranks` | what the ranks of a run agree on |
 //! | `spec` | the config's sections `[train]`, `[average]`, `[eval]`, `[checkpoint]`, `[export]` |
 //! | `batch` | token ids, `[B, T + 1]`, read from the shards |
 //! | [`model`] | the decoder's shape, its table of parameters and their initial values |
@@ -44,6 +45,7 @@ mod generate;
 pub mod hf;
 pub mod model;
 mod optim;
+mod ranks;
 mod run;
 mod score;
 mod spec;
@@ -53,7 +55,7 @@ pub use batch::{Batch, BatchReader, TokenBuffer, check_documents, read_batch};
 pub use checkpoint::{DataFingerprint, RunState};
 pub use engine::{
     Continued, DeviceChoice, DeviceSpec, Engine, EngineAverage, EngineParameters, EngineState,
-    FusedEngine, KernelTime, ReferenceEngine, Scored, StepOutput, build_engine,
+    FusedEngine, KernelTime, ReferenceEngine, Scored, StepOutput, SummingTime, build_engine,
     engine_from_parameters,
 };
 pub use error::{NonFinite, Result, TrainError};
@@ -71,6 +73,7 @@ pub use optim::{
     Storage, Update, clip_scale, learning_rate, least_kept, optimizer_cost, peak_learning_rate,
     published_learning_rate,
 };
+pub use ranks::{any_rank, check_same_on_ranks};
 pub use run::{FirstEvaluation, Observer, Outcome, RunPlan, Trainer};
 pub use score::{rolling, score};
 pub use spec::{

@@ -56,8 +56,8 @@ pub(crate) use linear::{
 pub(crate) use muon::muon;
 pub use muon::{MuonStep, MuonWorkspace, orthogonalize};
 pub use norm::{rms_norm, rms_norm_backward};
-pub(crate) use reduce::{reduce, sum_over_ranks};
 pub use reduce::{accumulate, sum_of_squares};
+pub(crate) use reduce::{reduce, sum_over_ranks};
 pub use rope::{Rotations, rotate};
 pub(crate) use sgd::sgd_parallel;
 pub use sgd::{SgdStep, sgd, sgd_with_momentum};

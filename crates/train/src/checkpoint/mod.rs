@@ -73,6 +73,19 @@ pub fn save(
     Ok(target)
 }
 
+/// What a rank that does not write a checkpoint does of [`save`]: hands its part of the optimizer's
+/// state to the one that does.
+///
+/// # Errors
+/// [`TrainError::Ranks`].
+pub fn hand_over(engine: &dyn Engine) -> Result<()> {
+    let state = EngineState::of(engine);
+    let list = state.list();
+    let places: Vec<usize> = (0..list.len()).collect();
+    let mut order = hf::in_file_order(&places, &list).into_iter();
+    order.try_for_each(|place| state.data(place).map(drop))
+}
+
 /// Puts in order what a crash left under `root`. Only for whoever holds the run: another process
 /// may be writing there.
 ///

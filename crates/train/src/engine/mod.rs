@@ -26,6 +26,9 @@ mod request;
 mod state;
 mod tensors;
 
+use std::sync::Arc;
+
+use cuvee_kernels::Collective;
 use cuvee_mixer::{GradientStatistics, VarianceEstimator};
 
 use crate::batch::{Batch, TokenBuffer};
@@ -105,6 +108,15 @@ pub struct KernelTime {
     pub seconds: f64,
 }
 
+/// How long an engine's sums of gradients over ranks have taken, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SummingTime {
+    /// In all, waiting for slower ranks included.
+    pub all: f64,
+    /// Of it, when backward was over and nothing else was computed.
+    pub alone: f64,
+}
+
 /// Forward, backward, clip and update of one decoder.
 ///
 /// An engine is deterministic: the same calls in the same build on the same machine with the same
@@ -130,6 +142,28 @@ pub trait Engine {
     /// [`TrainError::Config`] for an estimator this engine does not have; what was set before
     /// stays.
     fn collect(&mut self, estimator: Option<VarianceEstimator>) -> Result<()>;
+
+    /// Shares out every batch among these ranks from now on, each of which calls the same methods
+    /// with the same values: this one computes its slice, and what a call gives and does is what it
+    /// would be of the whole, the same bits on every rank. That holds for [`Engine::step`],
+    /// [`Engine::gradient`], [`Engine::sequence_losses`] and [`Engine::token_losses`], and with
+    /// `shard_optimizer` for [`Engine::optimizer_tensor`] too; all else each rank does alone. With
+    /// that, each rank holds a part of the optimizer's state.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for several ranks, where the engine or what it collects is not for
+    /// them.
+    fn join(&mut self, ranks: Arc<dyn Collective>, _shard_optimizer: bool) -> Result<()> {
+        match ranks.size() {
+            1 => Ok(()),
+            _ => Err(TrainError::config(
+                "train.engine",
+                "`fused`, which several ranks can share",
+                format!("`{}`", self.name()),
+                "remove train.engine, and of mixture.sampling.variance use `norm-layers`; or use one rank",
+            )),
+        }
+    }
 
     /// Sets where the random projections of an estimator that has some start from: the root seed of
     /// the run. `None`, as at the start, gives every run the same ones.
@@ -308,6 +342,11 @@ pub trait Engine {
     /// The time of each kernel while profiling was on, since the engine was built; `None` for an
     /// engine that cannot tell.
     fn profile(&self) -> Option<Vec<KernelTime>> {
+        None
+    }
+
+    /// How long the sums over the ranks have taken since they were joined; `None` on one rank.
+    fn summing_time(&self) -> Option<SummingTime> {
         None
     }
 }

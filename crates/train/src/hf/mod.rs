@@ -40,5 +40,6 @@ pub(crate) use import::open_file;
 pub use import::{Weights, open_initial, open_parameters, resolve_model, weights_sha256};
 pub use inherited::Inherited;
 pub use resized::{Resized, open_resized, vocabulary_rows};
+pub(crate) use tensor_file::in_file_order;
 pub use tensor_file::{SafetensorsFile, read_safetensors, write_safetensors};
 pub use vocabulary::VocabularyRows;

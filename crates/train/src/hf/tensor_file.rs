@@ -185,6 +185,14 @@ pub fn write_safetensors<T: Tensors + ?Sized>(path: &Path, tensors: &T) -> Resul
     write_some(path, tensors, &all, WeightType::F32).map(drop)
 }
 
+/// The order in which the tensors at `places` of `list` are asked for and written: that of their
+/// names.
+pub(crate) fn in_file_order(places: &[usize], list: &[(String, Vec<usize>)]) -> Vec<usize> {
+    let mut order = places.to_vec();
+    order.sort_by(|a, b| list[*a].0.cmp(&list[*b].0));
+    order
+}
+
 /// As [`write_safetensors`], those of the tensors at `places` in `dtype`. How many numbers became
 /// 0, being smaller than any of the type.
 ///
@@ -202,9 +210,10 @@ pub(super) fn write_some<T: Tensors + ?Sized>(
         hint: "this is a defect of the program; please report it",
     };
     let list = tensors.list();
-    let mut order: Vec<(usize, (String, Vec<usize>))> =
-        places.iter().map(|&place| (place, list[place].clone())).collect();
-    order.sort_by(|(_, (a, _)), (_, (b, _))| a.cmp(b));
+    let order: Vec<(usize, (String, Vec<usize>))> = in_file_order(places, &list)
+        .into_iter()
+        .map(|place| (place, list[place].clone()))
+        .collect();
     if let Some([(_, (name, _)), _]) = order.array_windows().find(|[a, b]| a.1.0 == b.1.0) {
         return Err(refuse(format!("two tensors named `{name}`")));
     }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cuvee_data::{Domain, Shard, Split, Tokenizer};
+use cuvee_kernels::{Alone, Collective};
 use cuvee_mixer::{
     DomainId, LossStatistics, Measurements, Mixer, MixerError, Observation, ObservationRequest,
     Simplex,
@@ -30,6 +31,7 @@ use crate::error::{Result, TrainError};
 use crate::evaluate::{EvalPlan, Evaluation, check_split, evaluate, sequence_losses, window_count};
 use crate::hf::{ExportTokenizer, Inherited};
 use crate::optim::learning_rate;
+use crate::ranks::{any_rank, check_same_on_ranks};
 use crate::spec::{Averaging, CheckpointSpec, EvalSpec, TrainSpec};
 use clock::StepClock;
 pub use first::FirstEvaluation;
@@ -70,6 +72,8 @@ pub struct Trainer<'a> {
     engine: Box<dyn Engine>,
     /// What losses are compared with, for a strategy that compares them.
     reference: Option<Box<dyn Engine>>,
+    /// Those that train together.
+    ranks: Arc<dyn Collective>,
     state: RunState,
     /// The step whose checkpoint is on disk already.
     saved: Option<u64>,
@@ -112,6 +116,7 @@ impl<'a> Trainer<'a> {
             request,
             engine,
             reference: None,
+            ranks: Arc::new(Alone),
             state,
             saved: None,
             handed_over: false,
@@ -146,6 +151,22 @@ impl<'a> Trainer<'a> {
         }
         self.state.reference = Some(before::fingerprint(reference.as_ref())?);
         self.reference = Some(reference);
+        Ok(())
+    }
+
+    /// Trains together with other ranks, each of which makes the same calls on a trainer of the same
+    /// run; after [`compare_with`](Self::compare_with). Rank 0 writes the checkpoints. What the
+    /// others' observers are told is the same.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for several ranks and an engine or an estimator that is not for them.
+    pub fn join(&mut self, ranks: Arc<dyn Collective>) -> Result<()> {
+        let shard = self.plan.train.shard_optimizer;
+        self.engine.join(ranks.clone(), shard)?;
+        if let Some(reference) = &mut self.reference {
+            reference.join(ranks.clone(), false)?;
+        }
+        self.ranks = ranks;
         Ok(())
     }
 
@@ -201,12 +222,13 @@ impl<'a> Trainer<'a> {
         self.engine.as_mut()
     }
 
-    /// Trains to the end, or until `interrupted` turns true.
+    /// Trains to the end, or until `interrupted` turns true, on any rank.
     ///
     /// # Errors
     /// A loss or gradient that is not finite (before the update, naming step and domain), an id
     /// beyond the vocabulary, or a file that cannot be written. The checkpoints written so far
     /// stay. A step that cannot be drawn or weighed, after a checkpoint of the steps before it.
+    /// [`TrainError::Ranks`], [`TrainError::RanksDiffer`] where several train together.
     pub fn run(
         &mut self,
         observer: &mut dyn Observer,
@@ -229,11 +251,11 @@ impl<'a> Trainer<'a> {
             let done = self.state.step;
             let finished = done >= self.plan.steps;
             let evaluation_due = finished || done == 0 || is_due(done, self.plan.eval.every);
-            if evaluation_due && !interrupted.load(Ordering::Relaxed) {
+            if evaluation_due && !self.stopping(interrupted)? {
                 self.evaluate_once(observer, interrupted)?;
             }
             // Also while evaluating: what is missing then is evaluated when the run goes on.
-            let stopping = interrupted.load(Ordering::Relaxed);
+            let stopping = self.stopping(interrupted)?;
             let save = finished || stopping || is_due(done, self.plan.checkpoint.every);
             if save && self.saved != Some(done) {
                 self.save(observer)?;
@@ -321,6 +343,11 @@ impl<'a> Trainer<'a> {
         }
     }
 
+    /// Whether any rank was interrupted.
+    fn stopping(&self, interrupted: &AtomicBool) -> Result<bool> {
+        any_rank(&*self.ranks, interrupted.load(Ordering::Relaxed))
+    }
+
     /// What the strategies want to know of the next step's batch before it is trained on; `None`
     /// where they do not.
     fn look_at(
@@ -369,8 +396,12 @@ impl<'a> Trainer<'a> {
             inherited: self.plan.inherited.as_ref(),
         };
         let engine = self.engine.as_ref();
-        let folder = checkpoint::save(root, keep, engine, &self.state, tokenizer)?;
-        observer.checkpoint(&folder);
+        if self.ranks.rank() == 0 {
+            let folder = checkpoint::save(root, keep, engine, &self.state, tokenizer)?;
+            observer.checkpoint(&folder);
+        } else if self.plan.train.shard_optimizer {
+            checkpoint::hand_over(engine)?;
+        }
         self.saved = Some(step);
         Ok(())
     }
@@ -402,6 +433,8 @@ impl<'a> Trainer<'a> {
         if self.state.last_evaluation.as_ref().is_some_and(|e| e.step == step) {
             return Ok(());
         }
+        let mixer = serde_json::to_string(&self.mixer.state()).unwrap_or_default();
+        check_same_on_ranks(&*self.ranks, &[("state of the mixture", mixer)])?;
         // Recorded once all is there: what is broken off is evaluated again.
         let raw = match self.plan.raw && self.averages(step) {
             true => match self.evaluate_weights(observer, interrupted)? {
@@ -458,12 +491,13 @@ impl<'a> Trainer<'a> {
             turn: 0,
         };
         observer.evaluating(step, plan.windows());
+        let ranks = self.ranks.clone();
         let mut progress = |windows| {
             observer.evaluated(windows);
-            if interrupted.load(Ordering::Relaxed) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
+            // Ranks that do not answer are told of by whoever asks them next.
+            match any_rank(&*ranks, interrupted.load(Ordering::Relaxed)) {
+                Ok(false) => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
             }
         };
         let mut evaluate = || evaluate(self.engine.as_mut(), &plan, step, &mut progress);

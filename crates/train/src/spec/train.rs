@@ -78,6 +78,10 @@ pub struct TrainSpec {
     /// Threads that compute on the CPU, see [`TrainSpec::thread_count`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
+    /// Whether ranks that train together share out the optimizer's state, so that each holds a part
+    /// of it (ZeRO stage 1; Rajbhandari et al., 2020). Changes results only by rounding.
+    #[serde(skip_serializing_if = "is_default")]
+    pub shard_optimizer: bool,
     /// Which engine does the arithmetic.
     pub engine: EngineKind,
     /// Number type of parameters and arithmetic.
@@ -112,6 +116,7 @@ impl Default for TrainSpec {
             order: ReadingOrder::Windows,
             micro_batch: None,
             threads: None,
+            shard_optimizer: false,
             engine: EngineKind::Auto,
             precision: Precision::F32,
         }

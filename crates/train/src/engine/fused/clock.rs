@@ -16,11 +16,12 @@ pub(super) enum KernelKind {
     Statistics,
     Sum,
     Optimizer,
+    Exchange,
     Layout,
 }
 
 impl KernelKind {
-    pub(super) const ALL: [(KernelKind, &'static str); 12] = [
+    pub(super) const ALL: [(KernelKind, &'static str); 13] = [
         (KernelKind::Embedding, "embedding"),
         (KernelKind::Norm, "RMSNorm"),
         (KernelKind::Linear, "linear, forward and input gradient"),
@@ -32,6 +33,7 @@ impl KernelKind {
         (KernelKind::Statistics, "gradient statistics"),
         (KernelKind::Sum, "sum of gradients"),
         (KernelKind::Optimizer, "optimizer"),
+        (KernelKind::Exchange, "parameters from rank to rank"),
         (KernelKind::Layout, "layout of parameters"),
     ];
 }

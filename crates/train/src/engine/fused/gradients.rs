@@ -39,9 +39,26 @@ pub(super) fn zeros<K: Backend>(
     layout.groups.iter().map(of_group).collect()
 }
 
-/// Begins the sums of `gradients`.
-pub(super) fn begin<K: Backend>(kernels: &K, gradients: &[K::Gradient]) {
-    gradients.iter().for_each(|gradient| kernels.begin_gradient(gradient));
+/// Begins the sums of `gradients`, one for each parameter of `layout`, in `turns`.
+pub(super) fn begin<K: Backend>(
+    kernels: &K,
+    layout: &ParameterLayout,
+    gradients: &[K::Gradient],
+    turns: AllTurns,
+) {
+    let head = layout.once(FusedGroup::Head);
+    for (index, gradient) in gradients.iter().enumerate() {
+        kernels.begin_gradient(gradient, if index == head { turns.head } else { turns.once });
+    }
+}
+
+/// How many turns there are in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AllTurns {
+    /// Of a parameter which one product adds to.
+    once: usize,
+    /// Of the head; a tied one is the embedding too.
+    head: usize,
 }
 
 /// The workers that share a gradient.
@@ -97,6 +114,21 @@ impl Sharing {
             turns
         })
     }
+
+    /// How many there are of them.
+    pub(super) fn all_turns(
+        &self,
+        micro: usize,
+        tied: bool,
+        head_turns: impl Fn(usize) -> usize,
+    ) -> AllTurns {
+        // Of a round that nobody has, the first turn is that behind all others.
+        let nobodys = |turns: &Turns| turns.heads.iter().all(|&turns| turns == 0);
+        match self.turns(micro, tied, head_turns).find(nobodys) {
+            Some(Turns { once, head_from, .. }) => AllTurns { once, head: head_from },
+            None => unreachable!("rounds without end"),
+        }
+    }
 }
 
 /// The turns of one micro-batch.
@@ -118,6 +150,13 @@ impl Turns {
     pub(super) fn alone(tied: bool, head_turns: usize) -> Self {
         let embedding = if tied { head_turns } else { 0 };
         Self { once: 0, head_from: 0, embedding, heads: vec![head_turns], own: 0 }
+    }
+
+    /// How many there are.
+    pub(super) fn all(&self) -> AllTurns {
+        let heads: usize = self.heads.iter().sum();
+        let embedding = usize::from(self.embedding > 0);
+        AllTurns { once: 1, head: heads + embedding }
     }
 
     /// That of the parameters of `group`; the head has several.
@@ -178,6 +217,9 @@ mod tests {
                     assert_eq!(embedding, once);
                 }
                 assert!(consecutive(&head), "{lengths:?} {micro} {tied}: {head:?}");
+                let sharing = Sharing { sequences: lengths.to_vec(), own: 0 };
+                let all = sharing.all_turns(micro, tied, |count| count.div_ceil(2));
+                assert_eq!(all, AllTurns { once: once.len(), head: head.len() });
             }
         }
     }

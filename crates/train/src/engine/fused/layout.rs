@@ -36,6 +36,18 @@ impl ParameterLayout {
         }
     }
 
+    /// The groups in the order in which backward is done with them: from the head to the embedding,
+    /// and then the norms' gains.
+    pub(super) fn backward_order(&self, list: &[ParameterInfo]) -> Vec<usize> {
+        let gain = |&group: &usize| {
+            use FusedGroup::{AttentionNorm, FfnNorm, Norm, QkNorm};
+            let fused = list[self.groups[group][0]].fused;
+            matches!(fused, Norm | AttentionNorm | FfnNorm | QkNorm)
+        };
+        let (gains, others): (Vec<_>, Vec<_>) = (0..self.groups.len()).rev().partition(gain);
+        others.into_iter().chain(gains).collect()
+    }
+
     /// The index of a layer's group.
     pub(super) fn in_layer(&self, layer: usize, group: FusedGroup) -> usize {
         self.index[&(Some(layer), group)]

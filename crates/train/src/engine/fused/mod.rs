@@ -5,7 +5,7 @@
 //! forward and backward into gradients of its own, or where there are more than four threads into
 //! some that neighbours share in turn. These are then added up in the order of the slices, clipped,
 //! and given to the optimizer. So the bits of a result depend on the number of threads and not on
-//! their timing.
+//! their timing. Where several ranks train together, a batch is first cut into theirs.
 //!
 //! Costs: a parameter is held in f32 and, laid out for products, twice in the engine's precision.
 //! The first step adds up to four gradients and the optimizer's state; training adds the
@@ -20,6 +20,7 @@
 //! | `scoring` | sequences of any length, of which some tokens are scored |
 //! | `texts` | texts that go on side by side |
 //! | `gradients` | the gradients that workers add to, and whose turn it is |
+//! | `ranks` | the ranks that a batch is divided among |
 //! | `streams` | the buffers of the residual stream |
 //! | `parameters`, `layout` | the parameters as products read them |
 //! | `statistics` | gradient variance within a domain |
@@ -30,6 +31,7 @@ mod decoder;
 mod gradients;
 mod layout;
 mod parameters;
+mod ranks;
 mod scoring;
 mod statistics;
 mod streams;
@@ -40,15 +42,16 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
-use cuvee_kernels::{Backend, Cpu, Element, ElementType, Rotations, RoundTo};
+use cuvee_kernels::{Backend, Collective, Cpu, Element, ElementType, Rotations, RoundTo};
 use cuvee_mixer::VarianceEstimator;
 
 use super::check::{check_fit, check_prompt, check_scored, visible};
 use super::device::DeviceSpec;
 use super::state::{STATE, state_entries, state_names};
 use super::tensors::AVERAGE;
-use super::{Continued, Engine, KernelTime, Scored, StepOutput};
+use super::{Continued, Engine, KernelTime, Scored, StepOutput, SummingTime};
 use crate::batch::{Batch, TokenBuffer};
 use crate::error::{Result, TrainError};
 use crate::model::{ModelConfig, OptimizerGroup, ParameterInfo, Rotary, names_and_shapes};
@@ -60,6 +63,7 @@ use decoder::{Decoder, Work};
 use gradients::{Sharing, gradient_of};
 use layout::ParameterLayout;
 use parameters::Parameter;
+use ranks::Ranks;
 use scoring::Groups;
 use statistics::GradientSums;
 use texts::{Share, Text, TextStep};
@@ -85,6 +89,7 @@ pub struct FusedEngine<K: Backend> {
     rotations: K::Rotations,
     /// Positions that they are of.
     reach: usize,
+    ranks: Ranks,
     workers: Vec<WorkerSlice<K>>,
     /// Those that the workers add to, each one a parameter; none before the first backward pass.
     gradients: Vec<Vec<K::Gradient>>,
@@ -146,6 +151,7 @@ impl<K: Backend> FusedEngine<K> {
         status(&kernels, device)?;
         Ok(Self {
             device,
+            ranks: Ranks::alone(),
             workers: (0..kernels.workers()).map(|_| WorkerSlice::new()).collect(),
             gradients: Vec::new(),
             parameters: own,
@@ -176,8 +182,9 @@ impl<K: Backend> FusedEngine<K> {
         }
     }
 
-    /// Cuts `sequences` into the workers' slices, as evenly as can be, in order.
+    /// Cuts this rank's part of `sequences` into the workers' slices, as evenly as can be, in order.
     fn divide(&mut self, sequences: Range<usize>) {
+        let sequences = self.ranks.slice(&sequences);
         let (count, workers) = (sequences.len(), self.workers.len());
         for (index, worker) in self.workers.iter_mut().enumerate() {
             let cut = |index: usize| sequences.start + index * count / workers;
@@ -195,13 +202,15 @@ impl<K: Backend> FusedEngine<K> {
     }
 
     /// Losses and, in the first of the gradients, that of Σ_b (m_b / B) ℓ_b over
-    /// `sequences` of the batch, B being all of it; returns Σ g².
+    /// `sequences` of the batch, B being all of it; returns Σ g². A rank that updates only some
+    /// parameters has the gradients of these alone, unless it wants them `whole`.
     fn forward_backward(
         &mut self,
         batch: &Batch,
         sequences: Range<usize>,
         estimator: Option<VarianceEstimator>,
-    ) -> f64 {
+        whole: bool,
+    ) -> Result<f64> {
         self.reach(batch.context());
         self.divide(sequences);
         let micro = self.micro_sequences(batch.context());
@@ -217,13 +226,31 @@ impl<K: Backend> FusedEngine<K> {
             layout,
             parameters,
             rotations,
+            ranks,
             workers,
             profiling,
             gradients,
             z_loss,
             ..
         } = self;
-        gradients.iter().for_each(|gradient| gradients::begin(kernels, gradient));
+        let head_turns =
+            |sequences| kernels.head_turns(sequences * batch.context(), model.vocab_size);
+        for (own, gradients) in gradients[..count].iter().enumerate() {
+            let shares = |(worker, shared): &(&WorkerSlice<K>, &usize)| {
+                **shared == own && !worker.sequences.is_empty()
+            };
+            let sharing =
+                workers.iter().zip(&shared).find(shares).map(|(worker, _)| &worker.sharing);
+            let sharing = sharing.cloned().unwrap_or_default();
+            let turns = sharing.all_turns(micro, model.tied, head_turns);
+            gradients::begin(kernels, layout, gradients, turns);
+        }
+        let gradients = &gradients[..count];
+        let of_parameter = |index: usize| {
+            let owner = ranks.owner(index).filter(|_| !whole);
+            (gradients.iter().map(|gradients| &gradients[index]).collect(), owner)
+        };
+        let order: Vec<_> = layout.backward_order(list).into_iter().map(of_parameter).collect();
         let decoder =
             Decoder { z_loss: *z_loss, kernels, model, list, layout, parameters, rotations };
         let profiling = *profiling;
@@ -232,27 +259,40 @@ impl<K: Backend> FusedEngine<K> {
             .zip(&shared)
             .map(|(worker, &own)| (worker, &gradients[own]))
             .collect();
-        kernels.parallel(&mut workers, |(worker, gradients)| {
-            worker.run(decoder, batch, gradients, micro, estimator, profiling);
-        });
+        ranks.sum_beside(kernels, &order, || {
+            kernels.parallel(&mut workers, |(worker, gradients)| {
+                worker.run(decoder, batch, gradients, micro, estimator, profiling);
+            });
+        })?;
         self.clock.start(&self.kernels, profiling);
         let mut parameters: Vec<Vec<&mut K::Gradient>> = Vec::new();
         parameters.resize_with(self.parameters.len(), Vec::new);
-        for gradients in &mut self.gradients[..count] {
+        // What was summed over ranks was summed over workers before.
+        let left = if self.ranks.several() { 1 } else { count };
+        for gradients in &mut self.gradients[..left] {
             parameters.iter_mut().zip(gradients).for_each(|(each, gradient)| each.push(gradient));
         }
+        let mut index = 0;
+        parameters.retain(|_| {
+            index += 1;
+            whole || self.ranks.updates(index - 1)
+        });
         let sum = self.kernels.reduce(&mut parameters);
         self.clock.lap(&self.kernels, KernelKind::Sum);
         self.clock.settle(&self.kernels);
-        sum
+        match whole {
+            true => Ok(sum),
+            false => self.ranks.total(sum),
+        }
     }
 
     /// [`FusedEngine::forward_backward`] on the whole batch, checked to be finite.
-    fn checked(&mut self, batch: &Batch) -> Result<StepOutput> {
+    fn checked(&mut self, batch: &Batch, whole: bool) -> Result<StepOutput> {
         check_fit(&self.model, &batch.tokens)?;
-        let squares = self.forward_backward(batch, 0..batch.sequences(), self.estimator);
+        let all = 0..batch.sequences();
+        let squares = self.forward_backward(batch, all, self.estimator, whole)?;
         status(&self.kernels, self.device)?;
-        let losses = self.losses();
+        let losses = self.losses()?;
         if let Some(sequence) = losses.iter().position(|loss| !loss.is_finite()) {
             return Err(TrainError::non_finite("loss", losses[sequence], Some(sequence), None));
         }
@@ -262,6 +302,9 @@ impl<K: Backend> FusedEngine<K> {
                 self.workers
                     .iter_mut()
                     .for_each(|worker| sums.merge(std::mem::take(&mut worker.sums)));
+                if self.ranks.several() {
+                    sums = GradientSums::of_ranks(&self.ranks.gather(sums.to_numbers())?);
+                }
                 sums.statistics(&batch.domains)
             }
             None => Vec::new(),
@@ -269,10 +312,14 @@ impl<K: Backend> FusedEngine<K> {
         if !squares.is_finite() {
             return Err(self.blame(batch, squares.sqrt()));
         }
-        let z_losses: Option<Vec<f64>> = (self.z_loss > 0.0).then(|| {
-            let squares = self.workers.iter().flat_map(|worker| &worker.squares);
-            squares.map(|square| self.z_loss * square).collect()
-        });
+        let z_losses = match self.z_loss > 0.0 {
+            true => {
+                let squares = self.workers.iter().flat_map(|worker| &worker.squares);
+                let own = squares.map(|square| self.z_loss * square).collect();
+                Some(self.ranks.gather(own)?.concat())
+            }
+            false => None,
+        };
         StepOutput::new(batch, losses, z_losses.as_deref(), squares.sqrt(), gradient)
     }
 
@@ -289,8 +336,9 @@ impl<K: Backend> FusedEngine<K> {
     }
 
     /// Every sequence's loss, in the batch's order.
-    fn losses(&self) -> Vec<f64> {
-        self.workers.iter().flat_map(|worker| worker.losses.iter().copied()).collect()
+    fn losses(&self) -> Result<Vec<f64>> {
+        let own = self.workers.iter().flat_map(|worker| worker.losses.iter().copied());
+        Ok(self.ranks.gather(own.collect())?.concat())
     }
 
     /// The error for a gradient that is not finite although every loss is: runs the sequences one
@@ -299,7 +347,9 @@ impl<K: Backend> FusedEngine<K> {
     fn blame(&mut self, batch: &Batch, norm: f64) -> TrainError {
         let whole = self.first_non_finite();
         for sequence in 0..batch.sequences() {
-            self.forward_backward(batch, sequence..sequence + 1, None);
+            if let Err(error) = self.forward_backward(batch, sequence..sequence + 1, None, true) {
+                return error;
+            }
             if let Some((name, value)) = self.first_non_finite() {
                 return TrainError::non_finite("gradient norm", value, Some(sequence), Some(name));
             }
@@ -355,19 +405,37 @@ impl<K: Backend> FusedEngine<K> {
         self.clock.start(&self.kernels, self.profiling);
         self.updates += 1;
         let step = Step { count: self.updates, lr, scale };
-        let Self { kernels, parameters, gradients, optimizers, .. } = self;
+        let Self { kernels, parameters, gradients, optimizers, ranks, .. } = self;
         let Some(gradients) = gradients.first() else { return Ok(()) };
-        let pairs = parameters.iter_mut().zip(gradients);
-        let mut pairs: Vec<_> = pairs.map(|(p, gradient)| (p, gradient, Ok(()))).collect();
+        let pairs = parameters.iter_mut().zip(gradients).enumerate();
+        let own = pairs.filter(|(index, _)| ranks.updates(*index));
+        let mut pairs: Vec<_> = own.map(|(_, (p, gradient))| (p, gradient, Ok(()))).collect();
         kernels.parallel(&mut pairs, |(parameter, gradient, result)| {
             *result = parameter.update(kernels, optimizers, gradient, step);
         });
         let result = pairs.into_iter().try_for_each(|(_, _, result)| result);
         self.clock.lap(kernels, KernelKind::Optimizer);
+        let values = parameters.iter_mut().map(|parameter| &mut parameter.values);
+        let exchanged = ranks.exchange(kernels, values);
+        self.clock.lap(kernels, KernelKind::Exchange);
         kernels.parallel(parameters, |parameter| parameter.lay_out(kernels));
         self.clock.lap(kernels, KernelKind::Layout);
         self.clock.settle(kernels);
-        result
+        result.and(exchanged)
+    }
+}
+
+/// Refuses an estimator that several ranks cannot share.
+fn check_shared(estimator: Option<VarianceEstimator>, ranks: &Ranks) -> Result<()> {
+    match estimator {
+        // It would send as many whole gradients as there are domains from rank to rank.
+        Some(VarianceEstimator::Exact) if ranks.several() => Err(TrainError::config(
+            "mixture.sampling.variance",
+            "an estimator that several ranks can share: `norm-layers`",
+            "`exact`",
+            "use `norm-layers`, or one rank",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -422,12 +490,21 @@ impl<K: Backend> Engine for FusedEngine<K> {
                 "remove train.engine, or use train.engine = \"reference\"",
             ));
         }
+        check_shared(estimator, &self.ranks)?;
         self.estimator = estimator;
         Ok(())
     }
 
+    fn join(&mut self, ranks: Arc<dyn Collective>, shard_optimizer: bool) -> Result<()> {
+        let lengths = shard_optimizer.then(|| self.parameters.iter().map(|p| p.len).collect());
+        let ranks = Ranks::of(ranks, lengths);
+        check_shared(self.estimator, &ranks)?;
+        self.ranks = ranks;
+        Ok(())
+    }
+
     fn step(&mut self, batch: &Batch, lr: f64) -> Result<StepOutput> {
-        let output = self.checked(batch)?;
+        let output = self.checked(batch, false)?;
         let scale = clip_scale(output.gradient_norm, self.clip);
         let norm = output.gradient_norm * scale;
         if norm >= LARGEST_NORM {
@@ -444,18 +521,20 @@ impl<K: Backend> Engine for FusedEngine<K> {
     }
 
     fn gradient(&mut self, batch: &Batch) -> Result<(StepOutput, Vec<NamedTensor>)> {
-        let output = self.checked(batch)?;
+        let output = self.checked(batch, true)?;
         Ok((output, self.named_gradients()))
     }
 
     fn sequence_losses(&mut self, tokens: &TokenBuffer) -> Result<Vec<f64>> {
         self.evaluate(tokens)?;
-        Ok(self.losses())
+        self.losses()
     }
 
     fn token_losses(&mut self, tokens: &TokenBuffer) -> Result<Vec<f32>> {
         self.evaluate(tokens)?;
-        Ok(self.workers.iter().flat_map(|worker| worker.token_losses.iter().copied()).collect())
+        let own = self.workers.iter().flat_map(|worker| &worker.token_losses);
+        let all = self.ranks.gather(own.map(|&loss| loss.into()).collect())?;
+        Ok(all.into_iter().flatten().map(|loss| loss as f32).collect())
     }
 
     fn token_log_probabilities(&mut self, sequences: &[Scored<'_>]) -> Result<Vec<Vec<f32>>> {
@@ -533,11 +612,17 @@ impl<K: Backend> Engine for FusedEngine<K> {
     }
 
     fn optimizer_tensor(&self, kind: usize, place: usize) -> Result<Vec<f32>> {
-        let of = |parameter: &Parameter<K>| match parameter.state.get(kind) {
-            Some(state) => parameter.member(&self.kernels, state, place),
-            None => parameter.member_len(place).map(|len| vec![0.0; len]),
+        let of = |(index, parameter): (usize, &Parameter<K>)| {
+            let own = match parameter.state.get(kind) {
+                Some(state) => parameter.member(&self.kernels, state, place),
+                None => parameter.member_len(place).map(|len| vec![0.0; len]),
+            };
+            own.map(|own| (index, own))
         };
-        Ok(self.parameters.iter().find_map(of).unwrap_or_default())
+        match self.parameters.iter().enumerate().find_map(of) {
+            Some((index, own)) => self.ranks.as_owner_has(index, own),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn load_parameters(&mut self, tensors: &dyn Tensors) -> Result<()> {
@@ -546,13 +631,15 @@ impl<K: Backend> Engine for FusedEngine<K> {
     }
 
     fn load_optimizer_state(&mut self, updates: u64, state: &dyn Tensors) -> Result<()> {
-        let Self { kernels, list, parameters, optimizers, .. } = self;
+        let Self { kernels, list, parameters, optimizers, ranks, .. } = self;
         let entries = state_entries(|group| optimizers.state_names(group), list);
         let state = Ordered::new(state_names(&entries, list), state, STATE)?;
         for (at, entry) in entries.iter().enumerate() {
-            let data = state.data(at)?;
-            let holds = |parameter: &&mut Parameter<K>| parameter.member_len(entry.place).is_some();
-            if let Some(parameter) = parameters.iter_mut().find(holds) {
+            let holds = |(index, parameter): &(usize, &mut Parameter<K>)| {
+                parameter.member_len(entry.place).is_some() && ranks.updates(*index)
+            };
+            if let Some((_, parameter)) = parameters.iter_mut().enumerate().find(holds) {
+                let data = state.data(at)?;
                 parameter.load_state(kernels, optimizers, (entry.index, entry.place), &data);
             }
         }
@@ -610,6 +697,14 @@ impl<K: Backend> Engine for FusedEngine<K> {
             name: row(kind, name),
             seconds: clocks().map(|(clock, threads)| clock.seconds()[index] * threads).sum(),
         };
-        Some(KernelKind::ALL.iter().enumerate().map(time).collect())
+        let several = self.ranks.several();
+        let had = |(_, (kind, _)): &(usize, &(KernelKind, &str))| {
+            several || *kind != KernelKind::Exchange
+        };
+        Some(KernelKind::ALL.iter().enumerate().filter(had).map(time).collect())
+    }
+
+    fn summing_time(&self) -> Option<SummingTime> {
+        self.ranks.time()
     }
 }

@@ -47,6 +47,32 @@ impl GradientSums {
         }
     }
 
+    /// The same as numbers, for another rank: of each domain its number, its sequences, Σ ‖x‖²,
+    /// and behind the length of Σ x that itself.
+    pub(super) fn to_numbers(&self) -> Vec<f64> {
+        let of_domain = |(domain, sums): (&DomainId, &Sums)| {
+            let Sums { sequences, squares, sum } = sums;
+            let head = [domain.0 as f64, *sequences as f64, *squares, sum.len() as f64];
+            head.into_iter().chain(sum.iter().copied()).collect::<Vec<_>>()
+        };
+        self.domains.iter().flat_map(of_domain).collect()
+    }
+
+    /// The sums of all ranks, from the numbers of each, added up in the ranks' order.
+    pub(super) fn of_ranks(ranks: &[Vec<f64>]) -> Self {
+        let mut all = Self::default();
+        for mut left in ranks.iter().map(Vec::as_slice) {
+            while let [domain, sequences, squares, len, rest @ ..] = left {
+                let (sum, behind) = rest.split_at((*len as usize).min(rest.len()));
+                let sums =
+                    Sums { sequences: *sequences as usize, squares: *squares, sum: sum.to_vec() };
+                all.merge(Self { domains: [(DomainId(*domain as usize), sums)].into() });
+                left = behind;
+            }
+        }
+        all
+    }
+
     /// Adds the sums of another worker.
     pub(super) fn merge(&mut self, other: Self) {
         for (domain, new) in other.domains {

@@ -148,11 +148,12 @@ impl<K: Backend> WorkerSlice<K> {
                     // The time of these passes is the statistics', not that of their kernels.
                     let clock = std::mem::take(&mut work.clock);
                     for (row, domain, _) in counted {
-                        gradients::begin(kernels, &self.alone);
+                        let turns = Turns::alone(model.tied, head_turns(1));
+                        gradients::begin(kernels, layout, &self.alone, turns.all());
                         decoder.gradient(
                             tokens.of(row * context..(row + 1) * context),
                             &[1.0],
-                            &Turns::alone(model.tied, head_turns(1)),
+                            &turns,
                             &self.alone,
                             work,
                         );

@@ -7,6 +7,7 @@ mod device;
 mod evaluation;
 mod failures;
 mod gradients;
+mod ranks;
 mod statistics;
 mod steps;
 mod switches;
