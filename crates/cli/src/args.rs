@@ -102,9 +102,11 @@ impl Command {
     /// # Errors
     /// Whatever keeps the command from being done.
     pub fn run(&self, session: &Session) -> anyhow::Result<()> {
-        session.common.check(&self.flags())?;
+        let flags = self.flags();
+        session.common.check(&flags)?;
+        session.ranks.check_shared(flags.command)?;
         if !matches!(self, Self::Inspect(_)) {
-            limits::start_threads()?;
+            limits::start_threads(session.ranks.threads())?;
         }
         match self {
             Self::Prepare(args) => prepare::run(args, session),

@@ -79,8 +79,11 @@ pub fn report_files_that_are_too_large() {
 ///
 /// # Errors
 /// The system makes no more.
-pub fn start_threads() -> anyhow::Result<()> {
-    rayon::ThreadPoolBuilder::new().build_global().context(
+pub fn start_threads(threads: Option<usize>) -> anyhow::Result<()> {
+    let threads = threads.filter(|_| std::env::var_os("RAYON_NUM_THREADS").is_none());
+    // Of 0 the pool takes its own number, one a core.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
+    pool.build_global().context(
         "cannot start threads\nhint: allow more (`ulimit -u`, or the container's limit of processes), \
          or use fewer: RAYON_NUM_THREADS=1",
     )

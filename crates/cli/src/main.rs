@@ -21,6 +21,7 @@ mod plan;
 mod prepare;
 mod progress;
 mod push;
+mod ranks;
 mod report;
 mod run_folder;
 mod samples;
@@ -39,6 +40,7 @@ use clap::Parser;
 use cuvee_words::causes_then_hints;
 
 use args::Args;
+use ranks::Ranks;
 use session::{Interrupted, Session};
 
 #[global_allocator]
@@ -72,7 +74,18 @@ fn leave_threads_to_the_engine() {
 fn main() -> ExitCode {
     #[cfg(unix)]
     leave_threads_to_the_engine();
-    let args = Args::parse();
+    let mut args = Args::parse();
+    let ranks = match Ranks::connect() {
+        Ok(ranks) => ranks,
+        Err(error) => {
+            report(&error.into(), None);
+            return ExitCode::from(2);
+        }
+    };
+    if !ranks.is_first() {
+        // Rank 0 speaks for all.
+        (args.common.quiet, args.common.verbose, args.common.json) = (true, false, false);
+    }
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
     let quiet = args.common.quiet;
@@ -89,25 +102,31 @@ fn main() -> ExitCode {
     }
     #[cfg(unix)]
     limits::report_files_that_are_too_large();
-    let session = Session { common: args.common, interrupted };
+    let session = Session { common: args.common, interrupted, ranks };
     let done = machine::choose_instructions()
         .map_err(anyhow::Error::from)
         .and_then(|()| args.command.run(&session));
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Interrupted>() => ExitCode::from(130),
-        Err(error) => {
-            report(&error);
-            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    let code = match error.is::<Interrupted>() {
+        true => 130,
+        false if is_usage(&error) => 2,
+        false => 1,
+    };
+    let ranks = &session.ranks;
+    ranks.fail(code, || {
+        if !error.is::<Interrupted>() {
+            report(&error, ranks.name());
         }
-    }
+    });
+    ExitCode::from(code)
 }
 
 /// The one place that says what went wrong: causes first, all hints behind them. Messages quote
-/// names out of files, which may hold anything.
-fn report(error: &anyhow::Error) {
+/// names out of files, which may hold anything. `rank` is whose it is, where there are several.
+fn report(error: &anyhow::Error, rank: Option<String>) {
     let text = causes_then_hints(error.chain().map(ToString::to_string));
-    eprintln!("error: {}", cuvee_words::printable_lines(&text));
+    let whose = rank.map_or_else(String::new, |rank| format!("{rank}: "));
+    eprintln!("{whose}error: {}", cuvee_words::printable_lines(&text));
 }
 
 /// Was it the request that was wrong, or did something fail while doing it?
@@ -121,7 +140,11 @@ fn is_usage(error: &anyhow::Error) -> bool {
         )
         || matches!(
             error.downcast_ref(),
-            Some(TrainError::Config { .. } | TrainError::Device { .. })
+            Some(
+                TrainError::Config { .. }
+                    | TrainError::Device { .. }
+                    | TrainError::RanksDiffer { .. }
+            )
         )
         || matches!(error.downcast_ref(), Some(cuvee_report::ReportError::NoRun { .. }))
         || error.downcast_ref().is_some_and(cuvee_data::DataError::is_usage)

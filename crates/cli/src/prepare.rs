@@ -31,11 +31,14 @@ pub fn run(args: &PrepareArgs, session: &Session) -> anyhow::Result<()> {
     let settings = Config::load(&args.config, &session.common.set, session.common.seed)?;
     let store = settings.store(session.common.out.as_deref());
     if let Some(share) = args.shard {
+        session.ranks.check_alone("prepare --shard")?;
         return part(&args.config, &settings, store, share, session);
     }
     let begun = Instant::now();
-    let model = init_folder(&settings, session)?;
-    let corpus = corpus(&settings, &settings.tokenizer, model.as_deref(), store, session)?;
+    let ranks = &session.ranks;
+    ranks.check_same_program(&settings.to_toml()?)?;
+    let model = ranks.first_then_others(|| init_folder(&settings, session))?;
+    let corpus = corpus_on_ranks(&settings, &settings.tokenizer, model.as_deref(), store, session)?;
     let work = total(corpus.domains.iter().map(|d| d.work), begun);
     session.say(table(&corpus));
     let mut document = speed(Some(work));
@@ -113,6 +116,27 @@ fn init_folder(config: &Config, session: &Session) -> anyhow::Result<Option<Path
     let progress = PrepareProgress::new(session.common.quiet);
     let fetched = cuvee_data::fetch_model_settings(init, &progress, &session.interrupted);
     interruptible(fetched).map(Some)
+}
+
+/// As [`corpus`], each of several ranks a part of it, which rank 0 puts together.
+pub fn corpus_on_ranks(
+    config: &Config,
+    tokenizer: &TokenizerSpec,
+    model: Option<&Path>,
+    store: ShardStore,
+    session: &Session,
+) -> anyhow::Result<Corpus> {
+    let ranks = &session.ranks;
+    let share = Share::new(ranks.rank() as u32 + 1, ranks.size() as u32);
+    // Beyond the most parts that there may be, rank 0 makes all.
+    if let Some(share) = share.filter(|_| ranks.several()) {
+        let domains = config.domain_sources();
+        let request = request(config, &domains, tokenizer, model, store.clone(), session);
+        let progress = PrepareProgress::new(session.common.quiet);
+        interruptible(cuvee_data::prepare_part(&request, share, &progress))?;
+        ranks.wait()?;
+    }
+    ranks.first_then_others(|| corpus(config, tokenizer, model, store, session))
 }
 
 /// Makes sure that the shards of every domain are there. `model` is the folder of the model that

@@ -60,6 +60,17 @@ pub struct Begun {
     pub state: RunState,
 }
 
+impl Begun {
+    /// The checkpoint in this folder.
+    ///
+    /// # Errors
+    /// A damaged checkpoint.
+    pub fn open(checkpoint: PathBuf) -> anyhow::Result<Self> {
+        let state = checkpoint::load_state(&checkpoint)?;
+        Ok(Self { checkpoint, state })
+    }
+}
+
 /// The newest checkpoint of the run in `folder`, if it has one yet. The caller holds the folder's
 /// lock.
 ///
@@ -72,8 +83,7 @@ pub fn newest_checkpoint(folder: &Path) -> anyhow::Result<Option<Begun>> {
         check_log(folder)?;
         return Ok(None);
     };
-    let state = checkpoint::load_state(&newest)?;
-    Ok(Some(Begun { checkpoint: newest, state }))
+    Begun::open(newest).map(Some)
 }
 
 /// Refuses to begin anew over a run that had a checkpoint: one has been lost. A finished run had

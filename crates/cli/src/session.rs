@@ -11,6 +11,7 @@ use cuvee_train::{DeviceChoice, DeviceSpec};
 use cuvee_words::shell_word;
 
 use crate::config::ConfigError;
+use crate::ranks::Ranks;
 
 /// Flags that every command takes.
 #[derive(clap::Args, Debug, Clone)]
@@ -112,6 +113,8 @@ pub struct Session {
     pub common: Common,
     /// Turns true at the first Ctrl-C.
     pub interrupted: Arc<AtomicBool>,
+    /// The processes that do the command together.
+    pub ranks: Ranks,
 }
 
 /// Breaks off what asks on its way, once somebody has pressed Ctrl-C.
@@ -140,7 +143,7 @@ impl Session {
     }
 
     /// The device that `--device` asks for, known to be one that can be used; the processor without
-    /// it. Says why `auto` is no GPU.
+    /// it. Of several ranks on a host each has a GPU of its own. Says why `auto` is no GPU.
     ///
     /// # Errors
     /// A device that is none, or cannot be used.
@@ -150,7 +153,12 @@ impl Session {
         if let Some(why) = why {
             self.say(format!("note: --device auto is {device} here: {why}"));
         }
-        Ok(device)
+        match (device, self.ranks.place_on_host()) {
+            (DeviceSpec::Cuda(0), place) if place > 0 && !typed.contains(':') => {
+                Ok(DeviceSpec::Cuda(place).checked()?)
+            }
+            _ => Ok(device),
+        }
     }
 
     /// `--device` as it was typed, for a command whose config says all else.

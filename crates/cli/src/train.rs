@@ -13,6 +13,7 @@ use crate::model_source::{fetched_model, reference_engine};
 use crate::plan::Plan;
 use crate::prepare;
 use crate::progress::TrainProgress;
+use crate::ranks::Silent;
 use crate::report;
 use crate::run_folder::{self, Begun, RunRecords, Told, holds_run};
 use crate::samples;
@@ -30,19 +31,27 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let config_path = args.config.as_path();
     let mut config = Config::load(config_path, &session.common.set, session.common.seed)?;
     let resolved = config.to_toml()?;
+    let ranks = &session.ranks;
+    ranks.check_same_program(&resolved)?;
     let device = session.device()?;
-    let folder = choose_folder(config_path, session)?;
-    let _lock = run_folder::lock(&folder)?;
-    let from = match session.common.resume {
-        true => begun(&folder, &config, config_path, session)?,
-        false => None,
-    };
+    let mut lock = None;
+    let (folder, checkpoint) = ranks.from_first(|| {
+        let folder = choose_folder(config_path, session)?;
+        lock = Some(run_folder::lock(&folder)?);
+        let checkpoint = match session.common.resume {
+            true => begun(&folder, &config, config_path, session)?,
+            false => None,
+        };
+        Ok((folder, checkpoint))
+    })?;
+    let from = checkpoint.map(Begun::open).transpose()?;
     if session.common.verbose {
         session.say(&resolved);
     }
 
     if let Some(init) = &config.model.init
-        && let Some(folder) = fetched_model(&config.base.join(init), init, session)?
+        && let Some(folder) =
+            ranks.first_then_others(|| fetched_model(&config.base.join(init), init, session))?
     {
         config.model.init = Some(folder.display().to_string());
     }
@@ -51,7 +60,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     // What ends a document: the model's own word, or, going on, what it was when the run began.
     let model = from.as_ref().map(|begun| begun.checkpoint.as_path()).or(init.as_deref());
     let store = config.store(None);
-    let corpus = prepare::corpus(&config, &config.tokenizer, model, store, session)?;
+    let corpus = prepare::corpus_on_ranks(&config, &config.tokenizer, model, store, session)?;
     let (mut plan, mixer) =
         Plan::new(&config, &corpus.domains, corpus.tokenizer.vocab_size(), &folder)?;
     plan.know_init(init.as_deref(), &corpus.tokenizer)?;
@@ -69,7 +78,11 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let engine = plan.engine(init.as_deref(), &corpus.tokenizer, device, config.seed)?;
     let reference = reference_engine(&config, &plan.run.train, &corpus.tokenizer, device, session)?;
     let fresh = from.is_none();
-    session.say(describe(&plan, engine.as_ref(), device, &folder, fresh));
+    let on = match ranks.several() {
+        true => format!("{device}, on {}", counted(ranks.size(), "rank")),
+        false => device.to_string(),
+    };
+    session.say(describe(&plan, engine.as_ref(), device, &on, &folder, fresh));
     if let Some(begun) = begun.filter(|begun| *begun != engine.precision()) {
         session.say(format!(
             "note: begun in {begun}, which the engine here does not compute in: it goes on in {}",
@@ -87,6 +100,11 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     if let Some(reference) = reference {
         trainer.compare_with(reference)?;
     }
+    ranks.check_same(&[
+        ("data", serde_json::to_string_pretty(&trainer.state().data)?),
+        ("engine", format!("{} in {}", trainer.engine().name(), trainer.engine().precision())),
+    ])?;
+    trainer.join(ranks.collective())?;
     if let Some(Begun { checkpoint, .. }) = &from {
         trainer.restore(checkpoint).map_err(as_config)?;
         session.say(format!(
@@ -100,6 +118,15 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
                 100.0 * (headroom - 1.0)
             ));
         }
+    }
+    if !ranks.is_first() {
+        let outcome = trainer.run(&mut Silent, &session.interrupted)?;
+        // Rank 0 writes what is left to write.
+        ranks.wait()?;
+        return match outcome {
+            Outcome::Finished => Ok(()),
+            Outcome::Interrupted => Err(Interrupted.into()),
+        };
     }
     // Only now that nothing can be refused any more is anything written.
     let told = Told::alone(&config, &folder);
@@ -120,6 +147,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
             shell_path(&folder),
             session.as_typed()
         ));
+        ranks.wait()?;
         return Err(Interrupted.into());
     }
 
@@ -131,6 +159,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         session.say(remark);
     }
     let report = report::write_page(std::slice::from_ref(&folder), &folder, None, session);
+    ranks.wait()?;
     let state = trainer.state();
     let rows = results(state);
     session.say(cuvee_report::result_table(&rows, mean(state)));
@@ -208,7 +237,7 @@ fn begun(
     config: &Config,
     config_path: &Path,
     session: &Session,
-) -> anyhow::Result<Option<Begun>> {
+) -> anyhow::Result<Option<PathBuf>> {
     let Some(begun) = run_folder::newest_checkpoint(folder)? else {
         session.say(format!(
             "{} has no checkpoint yet: starting from the beginning",
@@ -231,7 +260,7 @@ fn begun(
         ))
         .into());
     }
-    Ok(Some(begun))
+    Ok(Some(begun.checkpoint))
 }
 
 /// A path from the root on where that can be told, as a config that lies elsewhere needs it.
@@ -250,11 +279,12 @@ fn as_config(error: TrainError) -> anyhow::Error {
 }
 
 /// The plan in words: the model, the budget, a row a domain, and what deserves a second thought.
-/// `fresh` tells that the run begins.
+/// `on` says where it is computed, `fresh` that the run begins.
 fn describe(
     plan: &Plan,
     engine: &dyn Engine,
     device: DeviceSpec,
+    on: &str,
     folder: &Path,
     fresh: bool,
 ) -> String {
@@ -275,7 +305,7 @@ fn describe(
         })
         .collect();
     let mut text = format!(
-        "Plan: {} {}, {} × {} × {} = {} {}, {:.2e} FLOPs, {} engine in {} on {device} → {}\n{}",
+        "Plan: {} {}, {} × {} × {} = {} {}, {:.2e} FLOPs, {} engine in {} on {on} → {}\n{}",
         cuvee_report::count(document.parameters as f64),
         plural(document.parameters, "parameter"),
         counted(document.steps, "step"),

@@ -3,6 +3,7 @@
 mod corpus;
 mod load;
 mod median;
+mod summing;
 mod tokenize;
 mod train;
 

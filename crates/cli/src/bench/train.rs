@@ -15,7 +15,8 @@ use cuvee_mixer::{DomainId, VarianceEstimator};
 use cuvee_report::{bytes, count, thousands};
 use cuvee_train::{
     Batch, DeviceSpec, Engine, EngineKind, KernelTime, ModelConfig, ModelSpec, Preset,
-    ReadingOrder, Schedule, TokenBuffer, TrainSpec, Warmup, build_engine, learning_rate,
+    ReadingOrder, Schedule, SummingTime, TokenBuffer, TrainSpec, Warmup, any_rank, build_engine,
+    learning_rate,
 };
 use cuvee_words::{counted, plural};
 use indicatif::ProgressBar;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::median::median;
+use super::summing::{Summing, ranks_text};
 use crate::config::{ConfigError, overridden};
 use crate::machine;
 use crate::session::{Interrupted, Session};
@@ -195,14 +197,16 @@ struct Measured {
     last_loss: f64,
     /// The kernels' times over the timed steps, if they were asked for and the engine can tell.
     profile: Option<Vec<KernelTime>>,
+    /// How long the sums over the ranks took in the timed steps, where there are several.
+    summing: Option<SummingTime>,
 }
 
 /// Measures and says what came out.
 pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
-    let Setup { model, train } = Setup::resolve(args, &session.common.set)?;
+    let Setup { model: spec, train } = Setup::resolve(args, &session.common.set)?;
     let seed = session.common.seed.unwrap_or(0);
     let device = session.device()?;
-    let model = model.resolve(1, train.context, None)?;
+    let model = spec.resolve(1, train.context, None)?;
     if train.document_mask || train.order == ReadingOrder::Documents {
         let text = "train.document_mask and train.order: expected their defaults, found others\nhint: what is measured here draws numbers, in which there are no documents";
         return Err(ConfigError(text.to_owned()).into());
@@ -215,12 +219,23 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let train = TrainSpec { engine: train.engine.collecting(args.collect), threads, ..train };
     let mut engine = build_engine(&model, &train, device, seed)?;
     engine.collect(args.collect)?;
+    let ranks = &session.ranks;
+    let settings = toml::to_string(&Setup { model: spec, train: train.clone() })?;
+    ranks.check_same_program(&settings)?;
+    engine.join(ranks.collective(), train.shard_optimizer)?;
     let found =
         measure(engine.as_mut(), &train, u64::from(args.warmup), args.profile, seed, session)?;
-    let document = document(args.size, engine.as_ref(), &train, &found)?;
+    ranks.wait()?;
+    if !ranks.is_first() {
+        return Ok(());
+    }
+    let document = document(args.size, engine.as_ref(), &train, &found, ranks.size())?;
     session.say(text(&document, &train, engine.as_ref(), args.warmup));
     if args.profile {
         session.say(profile_text(engine.name(), &train, &found));
+    }
+    if let Some(text) = ranks_text(&document) {
+        session.say(text);
     }
     session.emit(&document)
 }
@@ -237,11 +252,16 @@ fn measure(
     let rng = CounterRng::new(derive(seed, "bench"));
     let bar = if session.common.quiet { ProgressBar::hidden() } else { ProgressBar::new(total) };
     let (mut steps_ms, mut losses) = (Vec::new(), Vec::new());
+    let ranks = session.ranks.collective();
+    let mut before = SummingTime::default();
     for step in 0..total {
-        if session.interrupted.load(Ordering::Relaxed) {
+        if any_rank(&*ranks, session.interrupted.load(Ordering::Relaxed))? {
             return Err(Interrupted.into());
         }
         engine.set_profiling(profile && step >= warmup);
+        if step == warmup {
+            before = engine.summing_time().unwrap_or_default();
+        }
         let batch = cyclic_batch(engine.model().vocab_size, train, &rng.nested(step))?;
         let lr = learning_rate(train, engine.model(), step, total);
         let start = Instant::now();
@@ -259,6 +279,10 @@ fn measure(
         first_loss: losses.first().copied().unwrap_or(f64::NAN),
         last_loss: losses.last().copied().unwrap_or(f64::NAN),
         profile: engine.profile().filter(|_| profile),
+        summing: engine.summing_time().map(|SummingTime { all, alone }| SummingTime {
+            all: all - before.all,
+            alone: alone - before.alone,
+        }),
     })
 }
 
@@ -298,13 +322,16 @@ fn document(
     engine: &dyn Engine,
     train: &TrainSpec,
     found: &Measured,
+    ranks: usize,
 ) -> Result<Value, serde_json::Error> {
     let threads = train.thread_count();
     let median_ms = median(&found.steps_ms);
     let flops = flops_per_step(engine.model(), train);
     // Before the peak is measured, which takes memory too.
     let device_bytes = machine::peak_device_bytes(engine.device());
-    let peak = machine::measured_peak(engine.device(), engine.precision(), threads);
+    let peak = ranks as f64 * machine::measured_peak(engine.device(), engine.precision(), threads);
+    let summing =
+        found.summing.map(|time| Summing::of(engine, train, &found.steps_ms, time, ranks));
     let profile = found.profile.as_ref().map(|kernels| {
         kernels.iter().map(|k| json!({ "name": k.name, "seconds": k.seconds })).collect::<Vec<_>>()
     });
@@ -330,6 +357,8 @@ fn document(
         "last_loss": found.last_loss,
         "steps_ms": found.steps_ms,
         "profile": profile,
+        "ranks": ranks,
+        "summing": summing,
     }))
 }
 
@@ -475,6 +504,7 @@ mod tests {
             first_loss: 0.0,
             last_loss: 0.0,
             profile: Some(kernels),
+            summing: None,
         };
         let train = TrainSpec { threads: Some(2), ..TrainSpec::default() };
         let said = profile_text("fused", &train, &found);

@@ -97,7 +97,8 @@ impl Search<'_> {
             json: false,
             ..self.session.common.clone()
         };
-        let session = Session { common, interrupted: self.session.interrupted.clone() };
+        let (interrupted, ranks) = (self.session.interrupted.clone(), self.session.ranks.clone());
+        let session = Session { common, interrupted, ranks };
         of_config(&args, &config, &session)
     }
 

@@ -323,7 +323,8 @@ mod tests {
             quiet: true,
             verbose: false,
         };
-        Session { common, interrupted: Arc::new(AtomicBool::new(false)) }
+        let interrupted = Arc::new(AtomicBool::new(false));
+        Session { common, interrupted, ranks: crate::ranks::Ranks::alone() }
     }
 
     #[test]

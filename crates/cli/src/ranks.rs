@@ -1,0 +1,227 @@
+//! The processes that do one command together: which of them this one is, and what they tell each
+//! other besides training.
+//!
+//! Rank 0 decides, writes and speaks. An error of any rank ends all: rank 0 says it at once, any
+//! other a moment later, unless the launcher has ended it by then. So what all ranks refuse alike
+//! is said once.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use cuvee_kernels::{Alone, Collective, CollectiveError};
+use cuvee_mpi::World;
+use cuvee_report::{EvalRecord, StepRecord, WindowRecord};
+use cuvee_train::{Observer, check_same_on_ranks};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::ConfigError;
+
+/// How long a rank other than 0 keeps an error to itself.
+const FIRST_SPEAKS: Duration = Duration::from_secs(2);
+
+/// The ranks, as this process sees them.
+#[derive(Clone)]
+pub struct Ranks {
+    collective: Arc<dyn Collective>,
+    world: Option<Arc<World>>,
+}
+
+impl Ranks {
+    /// A process of its own.
+    pub fn alone() -> Self {
+        Self { collective: Arc::new(Alone), world: None }
+    }
+
+    /// Those that a launcher of MPI has started this process with; alone without one.
+    ///
+    /// # Errors
+    /// Several ranks and a build without MPI, or MPI does not start.
+    pub fn connect() -> Result<Self, CollectiveError> {
+        Ok(match cuvee_mpi::connect()? {
+            Some(world) => {
+                let world = Arc::new(world);
+                Self { collective: world.clone(), world: Some(world) }
+            }
+            None => Self::alone(),
+        })
+    }
+
+    /// What they do together.
+    pub fn collective(&self) -> Arc<dyn Collective> {
+        self.collective.clone()
+    }
+
+    /// How many there are.
+    pub fn size(&self) -> usize {
+        self.collective.size()
+    }
+
+    /// Which one this is.
+    pub fn rank(&self) -> usize {
+        self.collective.rank()
+    }
+
+    /// Whether there are several.
+    pub fn several(&self) -> bool {
+        self.size() > 1
+    }
+
+    /// Whether this is rank 0.
+    pub fn is_first(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// Its place among those of its host, from 0.
+    pub fn place_on_host(&self) -> usize {
+        self.world.as_ref().map_or(0, |world| world.place_on_host())
+    }
+
+    /// Threads of a rank that nobody has told how many to use: its share of the host's cores, or
+    /// those that the launcher has bound it to. `None` for a process of its own.
+    pub fn threads(&self) -> Option<usize> {
+        let world = self.world.as_ref().filter(|_| self.several())?;
+        let bound = thread::available_parallelism().map_or(1, usize::from);
+        let share = (world.cores() / world.ranks_on_host()).max(1);
+        Some(bound.min(share))
+    }
+
+    /// Refuses a command that does not know how to be several processes.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn check_shared(&self, command: &str) -> Result<(), ConfigError> {
+        match ["train", "prepare", "bench train"].contains(&command) {
+            true => Ok(()),
+            false => self.check_alone(command),
+        }
+    }
+
+    /// Refuses to be one of several processes.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn check_alone(&self, command: &str) -> Result<(), ConfigError> {
+        if !self.several() {
+            return Ok(());
+        }
+        Err(ConfigError(format!(
+            "`cuvee {command}` runs in one process, found {} ranks\nhint: start it without mpirun or srun; `cuvee compare` and `cuvee search` share their runs by --shard I/N (docs/cluster.md)",
+            self.size()
+        )))
+    }
+
+    /// Waits for all ranks, however long one of them has something to do.
+    ///
+    /// # Errors
+    /// A rank is gone.
+    pub fn wait(&self) -> Result<(), CollectiveError> {
+        self.world.as_ref().map_or(Ok(()), |world| world.wait())
+    }
+
+    /// What rank 0 makes, on every rank.
+    ///
+    /// # Errors
+    /// Those of `make`, on rank 0; or a rank is gone.
+    pub fn from_first<T: Serialize + DeserializeOwned>(
+        &self,
+        make: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let own = if self.is_first() { Some(make()?) } else { None };
+        if !self.several() {
+            return own.ok_or_else(|| anyhow::anyhow!("a process of its own is rank 0"));
+        }
+        self.wait()?;
+        let said = self.collective.all_gather(&serde_json::to_vec(&own)?)?;
+        let first: Option<T> = serde_json::from_slice(&said[0])?;
+        first.ok_or_else(|| anyhow::anyhow!("rank 0 has sent nothing"))
+    }
+
+    /// Does `work` on rank 0, and when that is done, on the others, which find it done.
+    ///
+    /// # Errors
+    /// Those of `work`; or a rank is gone.
+    pub fn first_then_others<T>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        if self.is_first() {
+            let done = work()?;
+            self.wait()?;
+            return Ok(done);
+        }
+        self.wait()?;
+        work()
+    }
+
+    /// Checks that every rank runs the same program under the same config.
+    ///
+    /// # Errors
+    /// The first rank and thing that differ.
+    pub fn check_same_program(&self, config: &str) -> anyhow::Result<()> {
+        if !self.several() {
+            return Ok(());
+        }
+        let program = cuvee_data::sha256_of(File::open(std::env::current_exe()?)?)?;
+        self.check_same(&[("program", program), ("config", config.to_owned())])
+    }
+
+    /// Checks that every rank has the same of these, each a name with a text.
+    ///
+    /// # Errors
+    /// The first rank and thing that differ.
+    pub fn check_same(&self, things: &[(&'static str, String)]) -> anyhow::Result<()> {
+        Ok(check_same_on_ranks(&*self.collective, things)?)
+    }
+
+    /// Ends all ranks with this code after an error, which `say` says.
+    pub fn fail(&self, code: u8, say: impl FnOnce()) {
+        if !self.is_first() {
+            thread::sleep(FIRST_SPEAKS);
+        }
+        say();
+        if let Some(world) = self.world.as_ref().filter(|_| self.several()) {
+            world.abort(code.into());
+        }
+    }
+
+    /// How an error of this rank begins, where rank 0 has none.
+    pub fn name(&self) -> Option<String> {
+        let world = self.world.as_ref().filter(|_| !self.is_first())?;
+        Some(format!("rank {} on {}", self.rank(), world.host(self.rank())))
+    }
+}
+
+/// The observer of a rank that neither writes nor speaks.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn step(&mut self, _: &StepRecord) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn evaluating(&mut self, _: u64, _: usize) {}
+
+    fn evaluated(&mut self, _: usize) {}
+
+    fn windows(&mut self, _: &WindowRecord) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn evaluation(&mut self, _: &EvalRecord) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn held_out(&mut self, _: &EvalRecord) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, _: &Path) {}
+
+    fn sync_log(&mut self) -> std::io::Result<u64> {
+        Ok(0)
+    }
+}
