@@ -89,8 +89,9 @@ impl Drop for Memory {
         if self.pointer != 0 {
             // What fails here has failed before, and is known.
             let _ = self.stream.bind();
+            let _ = self.stream.join();
             // SAFETY: taken from this stream in `zeros`, and given back once; what the stream has
-            // been told to do with it comes before.
+            // been told to do with it comes before, and what others do with it too.
             let _ = unsafe { result::free_async(self.pointer, self.stream.get()) };
         }
     }

@@ -1,7 +1,7 @@
 //! The device on an NVIDIA GPU: kernels compiled while the program runs, products by cublasLt.
 //!
 //! Nothing of NVIDIA's is needed to build or to start the program. Its libraries are loaded when a
-//! GPU is asked for: the driver, the compiler NVRTC and cublasLt.
+//! GPU is asked for: the driver, the compiler NVRTC and cublasLt; NCCL where several ranks train.
 //!
 //! | file | what it does |
 //! | --- | --- |
@@ -12,25 +12,29 @@
 //! | `compile` | kernels from their sources |
 //! | `product` | matrix products |
 //! | `peak` | how fast they can be |
+//! | `ranks` | what the GPUs of several ranks do together |
+//! | `nccl` | the library that they do it by |
 //! | `error` | what the libraries say, in words |
-//! | `owned` | handles that are given back |
+//! | `owned` | handles that are given back, and locks |
 //!
 //! A call costs the host some microseconds. Locks are held for one call each, so that several
-//! threads may use a GPU; in one stream all the same.
+//! threads may use a GPU; in one stream all the same, but for what the ranks do together.
 
 mod compile;
 mod error;
 mod info;
 mod library;
 mod memory;
+mod nccl;
 mod owned;
 mod peak;
 mod product;
+mod ranks;
 mod stream;
 
 use std::ffi::{c_uint, c_void};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use cudarc::driver::sys;
 
@@ -39,8 +43,11 @@ use error::Doing;
 pub use info::GpuInfo;
 pub use memory::Memory;
 use memory::Staging;
+use nccl::Together;
+use owned::locked;
 pub use peak::gpu_peak_flops;
 use product::Products;
+use ranks::Ranks;
 use stream::{Event, Stream};
 
 use crate::collective::{Collective, CollectiveError};
@@ -51,6 +58,7 @@ pub struct Gpu {
     kernels: Mutex<Kernels>,
     products: Mutex<Products>,
     staging: Mutex<Staging>,
+    ranks: Ranks,
     stream: Arc<Stream>,
     /// What went wrong first.
     error: OnceLock<DeviceError>,
@@ -71,6 +79,7 @@ impl Gpu {
             kernels: Mutex::new(Kernels::new(&info, cache)),
             products: Mutex::new(Products::new(&stream)?),
             staging: Mutex::new(Staging::new()?),
+            ranks: Ranks::new(info),
             stream,
             error: OnceLock::new(),
         })
@@ -90,18 +99,30 @@ impl Gpu {
             }
         }
     }
+
+    /// Does something with the numbers of all ranks, after everything before and beside what
+    /// follows. Where it or something before has failed here, this says so: the other ranks wait.
+    fn together(
+        &self,
+        together: Together,
+        memory: &Memory,
+        at: usize,
+        count: usize,
+        ranks: &dyn Collective,
+    ) -> Result<(), CollectiveError> {
+        self.attempt(|| self.ranks.run(&self.stream, together, memory, at, count, ranks));
+        self.status().map_err(|DeviceError { message, hint }| CollectiveError { message, hint })
+    }
 }
 
 impl Drop for Gpu {
     fn drop(&mut self) {
         // Whoever drops it may be another thread than used it. What fails has failed before.
         let _ = self.stream.bind();
+        // Before the stream is waited for, which may wait for a rank that is gone.
+        self.ranks.leave();
         let _ = self.stream.wait();
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Device for Gpu {
@@ -119,6 +140,7 @@ impl Device for Gpu {
 
     fn read(&self, memory: &Memory, at: usize, bytes: &mut [u8]) {
         let read = self.attempt(|| {
+            self.ranks.wait(&self.stream)?;
             locked(&self.staging).read(memory, at, bytes).doing("reading from the GPU")
         });
         if read.is_none() {
@@ -181,27 +203,30 @@ impl Device for Gpu {
 
     fn sum_over_ranks(
         &self,
-        _: &Memory,
-        _: usize,
-        _: usize,
-        _: Option<usize>,
-        _: &dyn Collective,
+        memory: &Memory,
+        at: usize,
+        count: usize,
+        root: Option<usize>,
+        ranks: &dyn Collective,
     ) -> Result<(), CollectiveError> {
-        todo!()
+        let sum = root.map_or(Together::Sum, Together::SumAt);
+        self.together(sum, memory, at, count, ranks)
     }
 
     fn broadcast(
         &self,
-        _: &Memory,
-        _: usize,
-        _: usize,
-        _: usize,
-        _: &dyn Collective,
+        memory: &Memory,
+        at: usize,
+        count: usize,
+        root: usize,
+        ranks: &dyn Collective,
     ) -> Result<(), CollectiveError> {
-        todo!()
+        self.together(Together::From(root), memory, at, count, ranks)
     }
 
-    fn join_ranks(&self) {}
+    fn join_ranks(&self) {
+        self.attempt(|| self.stream.join().doing("waiting for the other ranks"));
+    }
 
     fn mark(&self) -> Mark {
         Mark(self.attempt(|| {
@@ -233,5 +258,28 @@ fn value(argument: &Argument<'_, Memory>) -> u64 {
         Argument::U32(value) => value.into(),
         Argument::F32(value) => value.to_bits().into(),
         Argument::U64(value) => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::collective::Alone;
+
+    /// Where there are a GPU and NCCL; elsewhere there is nothing to show.
+    #[test]
+    fn a_rank_alone_sums_and_broadcasts_through_nccl_what_it_has() {
+        let (Ok(gpu), Ok(_)) = (Gpu::open(0, None), nccl::Nccl::load()) else { return };
+        let memory = gpu.allocate(16);
+        let bytes: Vec<u8> = [1f32, 2.0, 3.0, 4.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        gpu.write(&memory, 0, &bytes);
+        gpu.sum_over_ranks(&memory, 4, 3, None, &Alone).unwrap();
+        gpu.sum_over_ranks(&memory, 0, 2, Some(0), &Alone).unwrap();
+        gpu.broadcast(&memory, 0, 4, 0, &Alone).unwrap();
+        gpu.join_ranks();
+        let mut read = vec![0; 16];
+        gpu.read(&memory, 0, &mut read);
+        assert_eq!((read, gpu.status()), (bytes, Ok(())));
     }
 }

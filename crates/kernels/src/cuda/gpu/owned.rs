@@ -1,4 +1,11 @@
-//! Handles of NVIDIA's libraries.
+//! Handles of NVIDIA's libraries, and locks on them.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What the mutex holds, also after a thread that had it has panicked.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A handle that a library gave, given back to it when it is dropped.
 pub(super) struct Owned<T: Copy, E> {

@@ -1,10 +1,12 @@
 //! A GPU's context with one stream in it, and moments of that stream.
 
+use std::sync::{Arc, Mutex};
+
 use cudarc::driver::result::{self, stream::StreamKind};
 use cudarc::driver::{DriverError, sys};
 
 use super::error::Doing;
-use super::owned::Owned;
+use super::owned::{Owned, locked};
 use crate::device::DeviceError;
 
 /// The order in which a GPU works.
@@ -13,6 +15,8 @@ pub(super) struct Stream {
     context: sys::CUcontext,
     stream: sys::CUstream,
     pool: sys::CUmemoryPool,
+    /// When another stream is done with this one's memory, until this one waits for it.
+    lent: Mutex<Option<Arc<Event>>>,
 }
 
 // SAFETY: the driver takes calls on its objects from any thread.
@@ -27,7 +31,8 @@ impl Stream {
         let context = unsafe { result::primary_ctx::retain(device) }.doing("opening the GPU")?;
         let none = std::ptr::null_mut();
         // From here on dropping it gives back what it has.
-        let mut own = Self { device, context, stream: none, pool: std::ptr::null_mut() };
+        let pool = std::ptr::null_mut();
+        let mut own = Self { device, context, stream: none, pool, lent: Mutex::new(None) };
         own.bind().doing("opening the GPU")?;
         own.stream = result::stream::create(StreamKind::NonBlocking).doing("opening the GPU")?;
         // SAFETY: `device` is as above.
@@ -58,6 +63,34 @@ impl Stream {
         unsafe { result::stream::synchronize(self.stream) }
     }
 
+    /// Whether everything so far is done.
+    pub(super) fn idle(&self) -> Result<bool, DriverError> {
+        // SAFETY: the stream is there until `self` is dropped.
+        match unsafe { sys::cuStreamQuery(self.stream) }.result() {
+            Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_READY)) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    /// What comes from now on comes after that moment of another stream.
+    pub(super) fn after(&self, event: &Event) -> Result<(), DriverError> {
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: both are there, in the context that is bound.
+        unsafe { result::stream::wait_event(self.stream, event.0.get(), flags) }
+    }
+
+    /// Another stream works on this one's memory until that moment of it. None is given back
+    /// before: see [`Stream::join`].
+    pub(super) fn lend(&self, until: &Arc<Event>) {
+        *locked(&self.lent) = Some(Arc::clone(until));
+    }
+
+    /// What comes from now on comes after what other streams do with this one's memory.
+    pub(super) fn join(&self) -> Result<(), DriverError> {
+        let until = locked(&self.lent).take();
+        until.map_or(Ok(()), |until| self.after(&until))
+    }
+
     /// Gives memory back that was freed and that nothing uses any more.
     pub(super) fn trim(&self) -> Result<(), DriverError> {
         // SAFETY: the pool is the device's.
@@ -69,6 +102,8 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // What fails here has failed before, and is known.
         let _ = self.bind();
+        // An event goes before its context.
+        drop(locked(&self.lent).take());
         if !self.stream.is_null() {
             let _ = self.wait();
             // SAFETY: nobody has the stream any more: memory keeps `self`.
