@@ -544,6 +544,25 @@ fn two_processes_share_one_folder_and_come_to_the_same_verdict() {
 }
 
 #[test]
+fn a_worker_that_is_overtaken_takes_what_the_first_one_declared() {
+    let place = Place::new();
+    place.write("config.toml", &format!("{SMALL}{ARMS}"));
+    // The threads follow from the runs at once, and the number type from the processor.
+    let worker = |part, jobs, precision| {
+        ["compare", "config.toml", "--shard", part, "--jobs", jobs, "--set", precision]
+    };
+    let first = worker("1/6", "2", "train.precision=f32");
+    place.ok(&[&first[..], &["--out", "first", "-q"]].concat());
+    let declared: Value = serde_json::from_str(&read(&place.path("first/compare.json"))).unwrap();
+    let threads = &declared["declared"]["threads"];
+    let second = worker("2/6", "1", "train.precision=auto");
+    let said = place.overtaken(&second, "c", "first/compare.json");
+    let shared = format!("engine in f32, 1 at once with {threads} thread");
+    assert!(said.contains(&shared), "{shared}: {said}");
+    assert!(place.path("c/skewed/seed-1/export").exists(), "{said}");
+}
+
+#[test]
 fn a_run_that_another_process_holds_is_left_to_it_and_made_where_that_leaves_it_unfinished() {
     let place = place(&ARMS.replace("seeds = 3", "seeds = 2"));
     place.ok(&["compare", "config.toml", "--out", "whole", "-q", "--jobs", "1"]);

@@ -531,6 +531,9 @@ fn hours_are_turned_into_runs_once() {
     assert!(error.contains("search.hours: expected time for 12 runs"), "{error}");
     assert!(!error.contains("hint: search.hours = 0.00,"), "{error}");
     assert!(!place.path("t").exists());
+    // Nor does a worker count anew that another one overtakes.
+    let longer = ["search", "pilot", "config.toml", "--set", "search.hours=0.03"];
+    place.overtaken(&[&longer[..], &["--shard", "1/6"]].concat(), "u", "s/search.json");
 }
 
 #[test]

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, dead_code)]
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use assert_cmd::Command;
 use serde_json::Value;
@@ -129,6 +130,34 @@ impl Place {
         assert_eq!(output.status.code(), Some(code), "cuvee {args:?}:\n{stderr}");
         assert!(!stderr.contains("panicked"), "cuvee {args:?} panicked:\n{stderr}");
         stderr
+    }
+
+    /// Runs in the new folder `out`, where another worker declares what the file `from` holds after
+    /// this one has looked there and before it declares anything itself. What people would read.
+    pub fn overtaken(&self, args: &[&str], out: &str, from: &str) -> String {
+        let (folder, from) = (self.path(out), self.path(from));
+        fs::create_dir(&folder).unwrap();
+        let lock = File::create(folder.join(".lock")).unwrap();
+        lock.lock().unwrap();
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_cuvee"))
+            .current_dir(&self.root)
+            .env("CUVEE_CACHE", self.path("cache"))
+            .args([args, &["--out", out]].concat())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let mut said: Vec<String> = Vec::new();
+        while said.last().is_none_or(|line| line != "Preparing the domains") {
+            said.push(lines.next().unwrap_or_else(|| panic!("it has ended: {said:?}")));
+        }
+        fs::copy(&from, folder.join(from.file_name().unwrap())).unwrap();
+        drop(lock);
+        said.extend(lines);
+        let said = said.join("\n");
+        assert!(child.wait().unwrap().success(), "{said}");
+        said
     }
 }
 

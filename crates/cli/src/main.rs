@@ -32,6 +32,7 @@ mod sweep;
 mod token_file;
 mod train;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,11 +91,16 @@ fn main() -> ExitCode {
     let flag = interrupted.clone();
     let quiet = args.common.quiet;
     let handler = ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130); // The second Ctrl-C means now.
+        let again = flag.swap(true, Ordering::SeqCst);
+        // The second Ctrl-C means now. Where nobody types, it is a launcher that says it twice, and
+        // kills whoever is too slow for it.
+        let typed = std::io::stderr().is_terminal();
+        if again && typed {
+            std::process::exit(130);
         }
-        if !quiet {
-            eprintln!("\ninterrupted: leaving everything in order; Ctrl-C again to stop at once");
+        if !again && !quiet {
+            let more = if typed { "; Ctrl-C again to stop at once" } else { "" };
+            eprintln!("\ninterrupted: leaving everything in order{more}");
         }
     });
     if let Err(e) = handler {

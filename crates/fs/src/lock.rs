@@ -90,8 +90,12 @@ pub fn wait_for_lock(
     }
 }
 
+/// NFS gives a shared lock only to who may read the file, and an exclusive one only to who may
+/// write it.
 fn open(path: &Path) -> Result<File> {
-    File::create(path).map_err(FsError::of("create", path))
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    options.open(path).map_err(FsError::of("create", path))
 }
 
 /// `None` when another process holds it; else why there is no lock, if there is none.
@@ -136,6 +140,15 @@ mod tests {
         };
         assert!(refused(io::ErrorKind::Unsupported).is_ok());
         assert_eq!(refused(io::ErrorKind::Other).unwrap_err().action, "lock");
+    }
+
+    #[test]
+    fn a_lock_file_may_be_read_and_written_as_network_file_systems_ask() {
+        use std::io::{Read, Write};
+        let folder = tempfile::tempdir().unwrap();
+        let mut lock = try_lock(&folder.path().join(".lock"), LockKind::Shared).unwrap().unwrap();
+        lock._file.write_all(b"x").unwrap();
+        assert_eq!(lock._file.read(&mut [0; 1]).unwrap(), 0);
     }
 
     #[test]

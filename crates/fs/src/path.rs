@@ -1,7 +1,10 @@
 //! Names beside a path, and the folder above it.
 
+use std::collections::hash_map::RandomState;
 use std::fs;
+use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{FsError, Result};
@@ -23,12 +26,14 @@ pub fn create_parent(path: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(FsError::of("create", folder))
 }
 
-/// A hidden name beside `path`, `.NAME.PROCESS-NUMBER.part`, that no other thread of this process
-/// and no other process of this machine uses.
+/// A hidden name beside `path`, `.NAME.PROCESS-NUMBER.part`, that no other thread and no other
+/// process uses, on any machine that shares the folder: the process has a random name, since
+/// machines and containers count their processes alike.
 pub fn unique_neighbour(path: &Path) -> PathBuf {
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    neighbour(path, &format!("{}-{number}.part", std::process::id()))
+    neighbour(path, &format!("{:016x}-{number}.part", *PROCESS))
 }
 
 /// `.NAME.ENDING` beside `path`.

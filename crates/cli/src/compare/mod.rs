@@ -208,9 +208,17 @@ pub fn of_config(
         let sharing = Sharing::choose(&design.timed_config(), &corpus, device, wanted, false)?;
         sweep::pin_threads(&mut design.arms, sharing.threads);
         Forecast::new(&design, &plans, sharing, &folder, &corpus, device).cost.check_disk()?;
-        let registration = register(&design, &plans, &corpus, &folder, device, session)?;
-        // Another worker may have declared before this one.
-        sweep::pin_threads(&mut design.arms, registration.declared.threads);
+        let registered = register(&design, &plans, &corpus, &folder, device, session);
+        // Another worker has declared while this one chose: what that one chose holds.
+        let overtaken = before.is_none()
+            && match &registered {
+                Ok(registration) => registration.declared.threads != sharing.threads,
+                Err(_) => Registration::read(&folder)?.is_some(),
+            };
+        if overtaken {
+            return of_config(args, path, session);
+        }
+        let registration = registered?;
         design.seeds = registration.seeds();
         let forecast = Forecast::new(&design, &plans, sharing, &folder, &corpus, device);
         session.say(forecast.announce());

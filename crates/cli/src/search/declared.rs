@@ -105,7 +105,14 @@ impl<'a> Search<'a> {
         design.proxy.train.threads = Some(declared.threads);
         let jobs = jobs(&design, device, opening, declared.threads, runs);
         if !opening.dry {
-            declared = registration::open(&folder, declared, &session.interrupted)?;
+            declared = match registration::open(&folder, declared, &session.interrupted) {
+                // Another worker has declared while this one chose: what that one chose holds, as
+                // the number of runs that fit into the hours.
+                Err(_) if before.is_none() && registration::read(&folder)?.is_some() => {
+                    return Self::open(path, session, opening);
+                }
+                opened => opened?,
+            };
         }
         let config = path.to_owned();
         let collect = opening.collect;
