@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
+use cuvee_mpi::Mpi;
 use cuvee_words::causes_then_hints;
 
 use args::Args;
@@ -76,13 +77,14 @@ fn main() -> ExitCode {
     #[cfg(unix)]
     leave_threads_to_the_engine();
     let mut args = Args::parse();
-    let ranks = match Ranks::connect() {
-        Ok(ranks) => ranks,
+    let mut mpi = match cuvee_mpi::connect() {
+        Ok(mpi) => mpi,
         Err(error) => {
             report(&error.into(), None);
             return ExitCode::from(2);
         }
     };
+    let ranks = Ranks::of(mpi.as_ref());
     if !ranks.is_first() {
         // Rank 0 speaks for all.
         (args.common.quiet, args.common.verbose, args.common.json) = (true, false, false);
@@ -112,16 +114,16 @@ fn main() -> ExitCode {
     let done = machine::choose_instructions()
         .map_err(anyhow::Error::from)
         .and_then(|()| args.command.run(&session));
-    let Err(error) = done else { return ExitCode::SUCCESS };
+    let finished = done.and_then(|()| Ok(mpi.as_mut().map_or(Ok(()), Mpi::finish)?));
+    let Err(error) = finished else { return ExitCode::SUCCESS };
     let code = match error.is::<Interrupted>() {
         true => 130,
         false if is_usage(&error) => 2,
         false => 1,
     };
-    let ranks = &session.ranks;
-    ranks.fail(code, || {
+    session.ranks.fail(mpi.as_ref(), code, |rank| {
         if !error.is::<Interrupted>() {
-            report(&error, ranks.name());
+            report(&error, rank);
         }
     });
     ExitCode::from(code)

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use cuvee_kernels::{Alone, Collective, CollectiveError};
-use cuvee_mpi::World;
+use cuvee_mpi::Mpi;
 use cuvee_report::{EvalRecord, StepRecord, WindowRecord};
 use cuvee_train::{Observer, check_same_on_ranks};
 use serde::Serialize;
@@ -27,26 +27,24 @@ const FIRST_SPEAKS: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Ranks {
     collective: Arc<dyn Collective>,
-    world: Option<Arc<World>>,
+    /// Its place among those of its host.
+    place: usize,
+    /// How many of them use the same cores.
+    on_these_cores: usize,
 }
 
 impl Ranks {
     /// A process of its own.
     pub fn alone() -> Self {
-        Self { collective: Arc::new(Alone), world: None }
+        Self { collective: Arc::new(Alone), place: 0, on_these_cores: 1 }
     }
 
-    /// Those that a launcher of MPI has started this process with; alone without one.
-    ///
-    /// # Errors
-    /// Several ranks and a build without MPI, or MPI does not start.
-    pub fn connect() -> Result<Self, CollectiveError> {
-        Ok(match cuvee_mpi::connect()? {
-            Some(world) => {
-                let world = Arc::new(world);
-                Self { collective: world.clone(), world: Some(world) }
-            }
-            None => Self::alone(),
+    /// Those of an MPI job; a process of its own where there is none.
+    pub fn of(mpi: Option<&Mpi>) -> Self {
+        mpi.map_or_else(Self::alone, |mpi| Self {
+            collective: mpi.collective(),
+            place: mpi.place_on_this_host(),
+            on_these_cores: mpi.ranks_on_these_cores(),
         })
     }
 
@@ -77,16 +75,14 @@ impl Ranks {
 
     /// Its place among those of its host, from 0.
     pub fn place_on_host(&self) -> usize {
-        self.world.as_ref().map_or(0, |world| world.place_on_host())
+        self.place
     }
 
-    /// Threads of a rank that nobody has told how many to use: its share of the host's cores, or
-    /// those that the launcher has bound it to. `None` for a process of its own.
+    /// Threads of a rank that nobody has told how many to use: its share of the cores that the
+    /// launcher lets it use. `None` for a process of its own.
     pub fn threads(&self) -> Option<usize> {
-        let world = self.world.as_ref().filter(|_| self.several())?;
-        let bound = thread::available_parallelism().map_or(1, usize::from);
-        let share = (world.cores() / world.ranks_on_host()).max(1);
-        Some(bound.min(share))
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        self.several().then(|| (cores / self.on_these_cores).max(1))
     }
 
     /// Refuses a command that does not know how to be several processes.
@@ -119,7 +115,7 @@ impl Ranks {
     /// # Errors
     /// A rank is gone.
     pub fn wait(&self) -> Result<(), CollectiveError> {
-        self.world.as_ref().map_or(Ok(()), |world| world.wait())
+        self.collective.barrier()
     }
 
     /// What rank 0 makes, on every rank.
@@ -177,21 +173,19 @@ impl Ranks {
         Ok(check_same_on_ranks(&*self.collective, things)?)
     }
 
-    /// Ends all ranks with this code after an error, which `say` says.
-    pub fn fail(&self, code: u8, say: impl FnOnce()) {
-        if !self.is_first() {
+    /// Ends all ranks with this code after an error, which `say` says with whose it is. Rank 0 says
+    /// it at once.
+    pub fn fail(&self, mpi: Option<&Mpi>, code: u8, say: impl FnOnce(Option<String>)) {
+        if self.is_first() {
+            say(None);
+        } else {
             thread::sleep(FIRST_SPEAKS);
+            let host = mpi.map_or("", |mpi| mpi.host(self.rank()));
+            say(Some(format!("rank {} on {host}", self.rank())));
         }
-        say();
-        if let Some(world) = self.world.as_ref().filter(|_| self.several()) {
-            world.abort(code.into());
+        if let Some(mpi) = mpi {
+            mpi.abort(code);
         }
-    }
-
-    /// How an error of this rank begins, where rank 0 has none.
-    pub fn name(&self) -> Option<String> {
-        let world = self.world.as_ref().filter(|_| !self.is_first())?;
-        Some(format!("rank {} on {}", self.rank(), world.host(self.rank())))
     }
 }
 

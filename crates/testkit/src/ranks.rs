@@ -85,4 +85,9 @@ impl Collective for Thread {
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
         Ok(self.gather(bytes))
     }
+
+    fn barrier(&self) -> Result<(), CollectiveError> {
+        self.shared.barrier.wait();
+        Ok(())
+    }
 }
