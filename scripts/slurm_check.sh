@@ -144,13 +144,13 @@ arms = [
 END
 
 failed=0
-# Prints whether the command after the check's name has succeeded, and else the ends of all logs.
+# Prints whether the command after the name of a check has succeeded, and else the end of a log.
 check() {
     if "${@:2}"; then
         echo "ok      $1"
     else
         echo "failed  $1"
-        tail -n 15 "$place"/*.sbatch-*.log >&2 2>/dev/null || true
+        tail -n 15 "$(ls -t "$place"/*.sbatch-*.log | head -n 1)" >&2 || true
         failed=1
     fi
 }
