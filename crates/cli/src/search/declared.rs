@@ -94,12 +94,13 @@ impl<'a> Search<'a> {
         let mut declared = declare(&mut design, domains, &corpus, device, arithmetic)?;
         // A rule makes about a run a domain.
         let runs = (declared.pilot.len() + declared.swarm.len()).max(declared.domains.len());
-        declared.threads = threads.unwrap_or_else(|| threads_of(runs));
+        declared.threads = threads.unwrap_or_else(|| threads_of(runs, opening.workers));
         declared.confirm_threads = match before.as_ref().map(|before| before.confirm_threads) {
             Some(known) => known,
             None => {
                 let runs = CONFIRMED * declared.confirm_seeds.len();
-                design.target.train.threads.unwrap_or_else(|| threads_of(runs))
+                let asked = design.target.train.threads;
+                asked.unwrap_or_else(|| threads_of(runs, opening.workers))
             }
         };
         design.proxy.train.threads = Some(declared.threads);
@@ -207,9 +208,10 @@ fn folder_of(path: &Path, session: &Session) -> anyhow::Result<PathBuf> {
     .into())
 }
 
-/// Threads of each of `runs` runs: one where there are enough runs for all cores.
-fn threads_of(runs: usize) -> usize {
-    (rayon::current_num_threads() / runs.max(1)).max(1)
+/// Threads of each of `runs` runs that so many `workers` share: one where there are enough runs for
+/// all cores.
+fn threads_of(runs: usize, workers: usize) -> usize {
+    (rayon::current_num_threads() / runs.div_ceil(workers.max(1)).max(1)).max(1)
 }
 
 fn jobs(
