@@ -15,10 +15,8 @@
 
 namespace attention {
 
-// Rows of the tiles that a block goes through, of queries or of keys.
-constexpr int STEP = 64;
-
 // Of each query of a tile: log₂ of its softmax's denominator, delta, the first key that it sees.
+template <int STEP>
 struct Queries {
   float log_sum[STEP], delta[STEP];
   int begin[STEP];
@@ -30,6 +28,7 @@ struct alignas(8) Pair {
 };
 
 // Threads 0 to STEP − 1 read one query's each. What is behind the sequence has probability 0.
+template <int STEP>
 struct Query {
   float log_sum, delta;
   int begin;
@@ -42,7 +41,7 @@ struct Query {
     begin = valid ? first_key(documents, query) : 0;
   }
 
-  __device__ __forceinline__ void store(Queries& queries) const {
+  __device__ __forceinline__ void store(Queries<STEP>& queries) const {
     if (threadIdx.x >= STEP) return;
     queries.log_sum[threadIdx.x] = log_sum;
     queries.delta[threadIdx.x] = delta;
@@ -50,8 +49,8 @@ struct Query {
   }
 };
 
-// dk and dv of 64 M keys.
-template <int E, int M, bool KEPT>
+// dk and dv of 64 M keys, going through STEP queries at a time.
+template <int E, int M, int STEP, bool KEPT>
 __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride, const bf16* d_out,
                                         int out_stride, const float* log_sums, const float* delta,
                                         const u32* documents, int context, int query_heads,
@@ -61,7 +60,8 @@ __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride
   bf16* values = keys + KEYS * E;
   bf16* queries = values + KEYS * E;         // Two tiles, by turns.
   bf16* gradients = queries + 2 * STEP * E;  // Two tiles of d_out, by turns.
-  Queries* numbers = reinterpret_cast<Queries*>(gradients + 2 * STEP * E);  // Two, by turns.
+  // Two, by turns.
+  Queries<STEP>* numbers = reinterpret_cast<Queries<STEP>*>(gradients + 2 * STEP * E);
   __shared__ u32 scratch[33];
 
   const Place place = place_of_block((context + KEYS - 1) / KEYS, kv_heads);
@@ -109,7 +109,7 @@ __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride
   begin_tile<STEP, E>(gradients, d_out + (u64)first_query * out_stride, out_stride,
                       context - first_query, e);
   copy_commit();
-  Query query;
+  Query<STEP> query;
   query.read(log_sums, delta, documents, first_query + (int)threadIdx.x, context);
   query.store(numbers[0]);
   copy_wait<0>();
@@ -140,7 +140,7 @@ __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride
     }
 
     const int at = first_query + step % tiles * STEP;
-    const Queries& of = numbers[turn];
+    const Queries<STEP>& of = numbers[turn];
     const bf16* query_tile = queries + turn * STEP * E;
     const bf16* gradient_tile = gradients + turn * STEP * E;
     // Some query of the tile sees some key of the warp.
@@ -198,8 +198,8 @@ __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride
   store_rows<E, M>(d_values, ones, values, row, d_qkv + to_values, stride, context - first, e);
 }
 
-// dq of 64 M queries.
-template <int E, int M, bool KEPT>
+// dq of 64 M queries, going through STEP keys at a time.
+template <int E, int M, int STEP, bool KEPT>
 __device__ __forceinline__ void by_queries(const bf16* qkv, bf16* d_qkv, int stride,
                                            const bf16* d_out, int out_stride,
                                            const float* log_sums, const float* deltas,
@@ -322,16 +322,17 @@ __device__ __forceinline__ void by_queries(const bf16* qkv, bf16* d_qkv, int str
 
 }  // namespace attention
 
-#define ATTENTION_BACKWARD(BY, NAME, E, M, KEPT)                                                \
+#define ATTENTION_BACKWARD(BY, NAME, E, M, STEP, KEPT)                                          \
   extern "C" __global__ void __launch_bounds__(128)                                             \
   NAME(const bf16* qkv, bf16* d_qkv, int stride, const bf16* d_out, int out_stride,             \
        const float* log_sums, const float* delta, const u32* documents, int context,            \
        int query_heads, int kv_heads, int e, float scale) {                                     \
-    attention::BY<E, M, KEPT>(qkv, d_qkv, stride, d_out, out_stride, log_sums, delta,           \
-                              documents, context, query_heads, kv_heads, e, scale);             \
+    attention::BY<E, M, STEP, KEPT>(qkv, d_qkv, stride, d_out, out_stride, log_sums, delta,     \
+                                    documents, context, query_heads, kv_heads, e, scale);       \
   }
 
-ATTENTION_BACKWARD(by_keys, attention_by_keys_64_bf16, 64, 1, true)
-ATTENTION_BACKWARD(by_queries, attention_by_queries_64_bf16, 64, 1, true)
-ATTENTION_BACKWARD(by_keys, attention_by_keys_128_bf16, 128, 1, false)
-ATTENTION_BACKWARD(by_queries, attention_by_queries_128_bf16, 128, 1, false)
+// As many rows at a time as leave a thread enough registers.
+ATTENTION_BACKWARD(by_keys, attention_by_keys_64_bf16, 64, 1, 64, true)
+ATTENTION_BACKWARD(by_queries, attention_by_queries_64_bf16, 64, 1, 64, true)
+ATTENTION_BACKWARD(by_keys, attention_by_keys_128_bf16, 128, 1, 32, false)
+ATTENTION_BACKWARD(by_queries, attention_by_queries_128_bf16, 128, 1, 64, false)

@@ -10,36 +10,33 @@ use crate::ops::Heads;
 /// Kernels on tensor cores, for heads up to so wide.
 struct Wide {
     dim: usize,
-    /// Keys that the forward one goes through at a time.
-    keys: usize,
-    forward: &'static str,
-    by_keys: &'static str,
-    by_queries: &'static str,
+    /// Each with how many keys, or queries, it goes through at a time.
+    forward: (&'static str, usize),
+    by_keys: (&'static str, usize),
+    by_queries: (&'static str, usize),
 }
 
 /// Narrow ones first. (Each takes a compiler of the GPU's seconds: there are few.)
 const WIDE: [Wide; 2] = [
     Wide {
         dim: 64,
-        keys: 64,
-        forward: "attention_64_bf16",
-        by_keys: "attention_by_keys_64_bf16",
-        by_queries: "attention_by_queries_64_bf16",
+        forward: ("attention_64_bf16", 64),
+        by_keys: ("attention_by_keys_64_bf16", 64),
+        by_queries: ("attention_by_queries_64_bf16", 64),
     },
     Wide {
         dim: 128,
-        keys: 32,
-        forward: "attention_128_bf16",
-        by_keys: "attention_by_keys_128_bf16",
-        by_queries: "attention_by_queries_128_bf16",
+        forward: ("attention_128_bf16", 32),
+        by_keys: ("attention_by_keys_128_bf16", 32),
+        by_queries: ("attention_by_queries_128_bf16", 64),
     },
 ];
 
 /// Threads of a block on tensor cores.
 const THREADS: usize = 128;
-/// Queries of a block forward, and rows of every tile of backward.
+/// Queries of a block forward, and queries or keys of one backward.
 const QUERIES: usize = 128;
-const STEP: usize = 64;
+const ROWS: usize = 64;
 
 /// The kernels without tensor cores, for all else.
 const PLAIN: Typed = Typed::new("attention_plain", "attention_plain_f32", "attention_plain_bf16");
@@ -91,9 +88,10 @@ pub(super) fn forward<D: Device>(
     let items = sequences * heads.query;
     match wide(element, heads) {
         Some(wide) => {
-            let kernel = Kernel { file: "attention", name: wide.forward };
+            let (name, step) = wide.forward;
+            let kernel = Kernel { file: "attention", name };
             // Queries; keys and values by turns.
-            let shared = (QUERIES + 4 * wide.keys) * wide.dim * size_of::<u16>();
+            let shared = (QUERIES + 4 * step) * wide.dim * size_of::<u16>();
             let blocks = items * context.div_ceil(QUERIES);
             launch(device, kernel, [blocks, 1], THREADS, shared, &arguments);
         }
@@ -152,15 +150,15 @@ pub(super) fn backward<D: Device>(
     let (keys, queries) = (sequences * heads.kv, sequences * heads.query);
     match wide(element, heads) {
         Some(wide) => {
-            // The block's own two tiles, and two by turns of what it goes through.
-            let tiles = 6 * STEP * wide.dim * size_of::<u16>();
             // Of each query by turns its log-sum, its delta and its first key.
-            let numbers = 2 * STEP * 3 * size_of::<f32>();
-            for (name, items, shared) in
-                [(wide.by_keys, keys, tiles + numbers), (wide.by_queries, queries, tiles)]
+            let numbers = 2 * wide.by_keys.1 * 3 * size_of::<f32>();
+            for ((name, step), items, numbers) in
+                [(wide.by_keys, keys, numbers), (wide.by_queries, queries, 0)]
             {
                 let kernel = Kernel { file: "attention_backward", name };
-                let blocks = items * context.div_ceil(STEP);
+                // The block's own two tiles, and two by turns of what it goes through.
+                let shared = (2 * ROWS + 4 * step) * wide.dim * size_of::<u16>() + numbers;
+                let blocks = items * context.div_ceil(ROWS);
                 launch(device, kernel, [blocks, 1], THREADS, shared, &arguments);
             }
         }
