@@ -12,6 +12,7 @@
 // left operands of dv and dk, as p in forward (attention.h). What is a query's, its log-sum and
 // its delta, belongs to a column there, and comes from shared memory.
 #include "attention.h"
+#include "vectors.h"
 
 namespace attention {
 
@@ -20,11 +21,6 @@ template <int STEP>
 struct Queries {
   float log_sum[STEP], delta[STEP];
   int begin[STEP];
-};
-
-// Two neighbours.
-struct alignas(8) Pair {
-  float at[2];
 };
 
 // Threads 0 to STEP − 1 read one query's each. What is behind the sequence has probability 0.
@@ -151,7 +147,7 @@ __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride
       multiply_rows(p, own_keys, query_tile);
 #pragma unroll
       for (int n = 0; n < STEP / 8; n++) {
-        const Pair log_sum = *reinterpret_cast<const Pair*>(of.log_sum + 8 * n + k);
+        const Pack<float, 2> log_sum = load<2>(of.log_sum + 8 * n + k);
 #pragma unroll
         for (int m = 0; m < M; m++)
 #pragma unroll
@@ -175,7 +171,7 @@ __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride
       multiply_rows(ds, own_values, gradient_tile);
 #pragma unroll
       for (int n = 0; n < STEP / 8; n++) {
-        const Pair delta = *reinterpret_cast<const Pair*>(of.delta + 8 * n + k);
+        const Pack<float, 2> delta = load<2>(of.delta + 8 * n + k);
 #pragma unroll
         for (int m = 0; m < M; m++)
 #pragma unroll
