@@ -19,50 +19,22 @@ __device__ __forceinline__ void forward(const bf16* qkv, int stride, bf16* out, 
                                         int query_heads, int kv_heads, int e, float scale) {
   constexpr int QUERIES = 16 * M * WARPS;
   bf16* queries = dynamic_shared<bf16>();
-  bf16* keys = queries + QUERIES * E;  // Two tiles, by turns.
-  bf16* values = keys + 2 * KEYS * E;  // Two tiles, by turns.
-
-  const int tiles = (context + QUERIES - 1) / QUERIES;
-  const Place place = place_from_last(tiles, query_heads);
-  const int kv_head = place.head / (query_heads / kv_heads);
-  const u64 sequence = (u64)place.sequence * context;
-  qkv += sequence * stride;
-  const bf16* of_keys = qkv + (query_heads + kv_head) * e;
-  const bf16* of_values = of_keys + kv_heads * e;
-  if (documents) documents += sequence;
-
-  // The block's queries, then those of this warp; none where the sequence ends before them.
-  const int block_first = place.tile * QUERIES;
-  const int block_end = smaller(block_first + QUERIES, context);
-  const int row = warp_id() * 16 * M, first = block_first + row;
-  const int end = smaller(first + 16 * M, context);
-  const bool any = first < context;
-
-  begin_tile<QUERIES, E>(queries, qkv + (u64)block_first * stride + place.head * e, stride,
-                         block_end - block_first, e);
+  const Pairs<KEYS, E> pairs = {queries + QUERIES * E};  // Of keys and values.
+  const QueryBlock<bf16> block =
+      query_block<QUERIES>(qkv, stride, documents, context, query_heads, kv_heads, e);
+  begin_tile<QUERIES, E>(queries, block.queries, stride, block.end - block.first, e);
   copy_commit();
-  int key = first_key(documents, block_first) / KEYS * KEYS;
-  begin_tile<KEYS, E>(keys, of_keys + (u64)key * stride, stride, context - key, e);
-  begin_tile<KEYS, E>(values, of_values + (u64)key * stride, stride, context - key, e);
-  copy_commit();
+  int key = first_key(block.documents, block.first) / KEYS * KEYS;
+  pairs.begin(0, block.keys, stride, block.values, stride, key, context, e);
 
-  // Keys before `begin` are seen by none of the warp's queries, those from `every` on, as far as
-  // documents go, by all.
-  const int begin = any ? first_key(documents, first) : 0;
-  const int every = any ? first_key(documents, end - 1) : 0;
-  const int r = lane_id() / 4, k = lane_id() % 4 * 2;
-  int begins[M][2];
+  const int row = warp_id() * 16 * M;
+  const Sight<M> sight(block.documents, block.first + row, context);
   float largest[M][2], sum[M][2];
   float result[M][E / 8][4];
 #pragma unroll
   for (int m = 0; m < M; m++) {
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const int query = first + 16 * m + 8 * half + r;
-      begins[m][half] = query < context ? first_key(documents, query) : 0;
-      largest[m][half] = -INFINITY;
-      sum[m][half] = 0;
-    }
+    for (int half = 0; half < 2; half++) largest[m][half] = -INFINITY, sum[m][half] = 0;
 #pragma unroll
     for (int n = 0; n < E / 8; n++)
 #pragma unroll
@@ -76,33 +48,16 @@ __device__ __forceinline__ void forward(const bf16* qkv, int stride, bf16* out, 
   own.keep();
 
   const float scale2 = scale * LOG2_E;
-  for (int turn = 0; key < block_end; key += KEYS, turn ^= 1) {
-    copy_wait<0>();
-    // These keys are there for all, and nobody reads those of the turn before any more.
-    __syncthreads();
+  for (int turn = 0; key < block.end; key += KEYS, turn ^= 1) {
+    pairs.wait();
     const int next = key + KEYS;
-    if (next < block_end) {
-      begin_tile<KEYS, E>(keys + (turn ^ 1) * KEYS * E, of_keys + (u64)next * stride, stride,
-                          context - next, e);
-      begin_tile<KEYS, E>(values + (turn ^ 1) * KEYS * E, of_values + (u64)next * stride, stride,
-                          context - next, e);
-      copy_commit();
-    }
-    if (!any || key >= end || next <= begin) continue;
+    if (next < block.end)
+      pairs.begin(turn ^ 1, block.keys, stride, block.values, stride, next, context, e);
+    if (!sight.some(key, next)) continue;
 
     float scores[M][KEYS / 8][4];
-    multiply_rows(scores, own, keys + turn * KEYS * E);
-    if (next - 1 > first || key < every) {
-#pragma unroll
-      for (int m = 0; m < M; m++)
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-          for (int i = 0; i < 4; i++) {
-            const int of = key + 8 * n + k + i % 2, query = first + 16 * m + 8 * (i / 2) + r;
-            if (of > query || of < begins[m][i / 2]) scores[m][n][i] = -INFINITY;
-          }
-    }
+    multiply_rows(scores, own, pairs.first(turn));
+    if (!sight.all(key, next)) sight.hide(scores, key, -INFINITY);
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
@@ -132,7 +87,7 @@ __device__ __forceinline__ void forward(const bf16* qkv, int stride, bf16* out, 
           result[m][n][2 * half + 1] *= shrink;
         }
       }
-    add_product<E>(result, scores, values + turn * KEYS * E);
+    add_product<E>(result, scores, pairs.second(turn));
   }
 
   // `sum` has been that of a lane's own columns.
@@ -144,15 +99,14 @@ __device__ __forceinline__ void forward(const bf16* qkv, int stride, bf16* out, 
       total += shfl_xor(total, 1);
       total += shfl_xor(total, 2);
       sum[m][half] = 1 / total;
-      const int query = first + 16 * m + 8 * half + r;
-      if (k == 0 && query < context) {
+      const int query = sight.first + 16 * m + 8 * half + lane_id() / 4;
+      if (lane_id() % 4 == 0 && query < context) {
         const float top = largest[m][half] == -INFINITY ? 0 : largest[m][half] * scale;
-        log_sums[((u64)place.sequence * query_heads + place.head) * context + query] =
-            top + logf(total);
+        log_sums[block.numbers + query] = top + logf(total);
       }
     }
-  out += (sequence + first) * out_stride + place.head * e;
-  store_rows<E, M>(result, sum, queries, row, out, out_stride, end - first, e);
+  out += (block.sequence + sight.first) * out_stride + block.column;
+  store_rows<E, M>(result, sum, queries, row, out, out_stride, sight.end - sight.first, e);
 }
 
 }  // namespace attention

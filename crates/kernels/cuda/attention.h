@@ -56,18 +56,88 @@ __device__ __forceinline__ Place place_of_block(int tiles, int heads) {
   return {block % tiles, block / tiles % heads, block / tiles / heads};
 }
 
-// The same where the last tiles have the most to do: they come first.
-__device__ __forceinline__ Place place_from_last(int tiles, int heads) {
-  Place place = place_of_block(tiles, heads);
-  place.tile = tiles - 1 - place.tile;
-  return place;
-}
-
 // The first key that the query at `row` of its sequence sees, of whose rows `documents` says where
 // their documents begin; with none of them it is the sequence's first.
 __device__ __forceinline__ int first_key(const u32* documents, int row) {
   return documents ? (int)documents[row] : 0;
 }
+
+// A block that has some queries of one head: rows `first` to `end` of their sequence.
+template <class T>
+struct QueryBlock {
+  int first, end;
+  const T *queries, *keys, *values;  // The first of the block's, and of its sequence's for its head.
+  const u32* documents;              // Its sequence's.
+  u64 sequence;                      // Its sequence's first row, among all.
+  int column;                        // Its head's first column, among all heads'.
+  u64 numbers;                       // Where the numbers of its head's queries begin.
+};
+
+// That of this block. The last queries have the most to do: they come first.
+template <int ROWS, class T>
+__device__ __forceinline__ QueryBlock<T> query_block(const T* qkv, int stride, const u32* documents,
+                                                     int context, int query_heads, int kv_heads,
+                                                     int e) {
+  const int tiles = (context + ROWS - 1) / ROWS;
+  const Place place = place_of_block(tiles, query_heads);
+  const int kv_head = place.head / (query_heads / kv_heads);
+  QueryBlock<T> block;
+  block.first = (tiles - 1 - place.tile) * ROWS;
+  block.end = smaller(block.first + ROWS, context);
+  block.sequence = (u64)place.sequence * context;
+  block.column = place.head * e;
+  qkv += block.sequence * stride;
+  block.queries = qkv + (u64)block.first * stride + block.column;
+  block.keys = qkv + (query_heads + kv_head) * e;
+  block.values = block.keys + kv_heads * e;
+  block.documents = documents ? documents + block.sequence : nullptr;
+  block.numbers = ((u64)place.sequence * query_heads + place.head) * context;
+  return block;
+}
+
+// The queries of a warp, 16 M rows of their sequence from `first` on, and which keys they see.
+template <int M>
+struct Sight {
+  int first, end;    // None where the sequence ends before them: `end` is 0.
+  int begin, every;  // Keys before `begin` none sees; those from `every` on all, within documents.
+  int begins[M][2];  // The first key of query 16 m + 8 half + r.
+
+  __device__ __forceinline__ Sight(const u32* documents, int first, int context)
+      : first(first), end(first < context ? smaller(first + 16 * M, context) : 0) {
+    begin = end ? first_key(documents, first) : 0;
+    every = end ? first_key(documents, end - 1) : 0;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        const int query = first + 16 * m + 8 * half + lane_id() / 4;
+        begins[m][half] = query < context ? first_key(documents, query) : 0;
+      }
+  }
+
+  // Whether some query sees some key from `key` to `next`; whether all see all of them.
+  __device__ __forceinline__ bool some(int key, int next) const {
+    return key < end && next > begin;
+  }
+  __device__ __forceinline__ bool all(int key, int next) const {
+    return next - 1 <= first && key >= every;
+  }
+
+  // `value` in the place of what is of a key, from `key` on, that the query does not see.
+  template <int N>
+  __device__ __forceinline__ void hide(float (&scores)[M][N][4], int key, float value) const {
+    const int r = lane_id() / 4, k = lane_id() % 4 * 2;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+      for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          const int of = key + 8 * n + k + i % 2, query = first + 16 * m + 8 * (i / 2) + r;
+          if (of > query || of < begins[m][i / 2]) scores[m][n][i] = value;
+        }
+  }
+};
 
 // 16 bytes at once.
 struct alignas(16) Chunk {
@@ -103,6 +173,34 @@ __device__ __forceinline__ void begin_tile(bf16* tile, const bf16* source, int s
   for (int i = 0; i < ROWS; i += APART, from += APART * stride)
     copy_async_16(to + i * E, from, i < valid);
 }
+
+// Tiles of ROWS rows of two matrices, keys and values or queries and d_out, that a block goes
+// through: while it works with one pair, the next one comes.
+template <int ROWS, int E>
+struct Pairs {
+  bf16* tiles;  // Two of the first matrix, by turns, and two of the second.
+
+  __device__ __forceinline__ bf16* first(int turn) const { return tiles + turn * ROWS * E; }
+  __device__ __forceinline__ bf16* second(int turn) const { return first(turn + 2); }
+  __device__ __forceinline__ bf16* end() const { return first(4); }
+
+  // Begins to bring their rows from `row` on, of `rows` in all, e wide.
+  __device__ __forceinline__ void begin(int turn, const bf16* of_first, int first_stride,
+                                        const bf16* of_second, int second_stride, int row,
+                                        int rows, int e) const {
+    begin_tile<ROWS, E>(first(turn), of_first + (u64)row * first_stride, first_stride, rows - row,
+                        e);
+    begin_tile<ROWS, E>(second(turn), of_second + (u64)row * second_stride, second_stride,
+                        rows - row, e);
+    copy_commit();
+  }
+
+  // Waits for those that come: they are there for all then, and nobody reads the others any more.
+  __device__ __forceinline__ void wait() const {
+    copy_wait<0>();
+    __syncthreads();
+  }
+};
 
 // The left operand [16, 16] that begins at `row` and `column` of a tile.
 //

@@ -12,24 +12,19 @@
 // left operands of dv and dk, as p in forward (attention.h). What is a query's, its log-sum and
 // its delta, belongs to a column there, and comes from shared memory.
 #include "attention.h"
+#include "vectors.h"
 
 namespace attention {
 
-// Rows of the tiles that a block goes through, of queries or of keys.
-constexpr int STEP = 64;
-
 // Of each query of a tile: log₂ of its softmax's denominator, delta, the first key that it sees.
+template <int STEP>
 struct Queries {
   float log_sum[STEP], delta[STEP];
   int begin[STEP];
 };
 
-// Two neighbours.
-struct alignas(8) Pair {
-  float at[2];
-};
-
 // Threads 0 to STEP − 1 read one query's each. What is behind the sequence has probability 0.
+template <int STEP>
 struct Query {
   float log_sum, delta;
   int begin;
@@ -42,7 +37,7 @@ struct Query {
     begin = valid ? first_key(documents, query) : 0;
   }
 
-  __device__ __forceinline__ void store(Queries& queries) const {
+  __device__ __forceinline__ void store(Queries<STEP>& queries) const {
     if (threadIdx.x >= STEP) return;
     queries.log_sum[threadIdx.x] = log_sum;
     queries.delta[threadIdx.x] = delta;
@@ -50,8 +45,8 @@ struct Query {
   }
 };
 
-// dk and dv of 64 M keys.
-template <int E, int M, bool KEPT>
+// dk and dv of 64 M keys, going through STEP queries at a time.
+template <int E, int M, int STEP, bool KEPT>
 __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride, const bf16* d_out,
                                         int out_stride, const float* log_sums, const float* delta,
                                         const u32* documents, int context, int query_heads,
@@ -59,9 +54,8 @@ __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride
   constexpr int KEYS = 16 * M * WARPS;
   bf16* keys = dynamic_shared<bf16>();
   bf16* values = keys + KEYS * E;
-  bf16* queries = values + KEYS * E;         // Two tiles, by turns.
-  bf16* gradients = queries + 2 * STEP * E;  // Two tiles of d_out, by turns.
-  Queries* numbers = reinterpret_cast<Queries*>(gradients + 2 * STEP * E);  // Two, by turns.
+  const Pairs<STEP, E> pairs = {values + KEYS * E};  // Of queries and d_out.
+  Queries<STEP>* numbers = reinterpret_cast<Queries<STEP>*>(pairs.end());  // Two, by turns.
   __shared__ u32 scratch[33];
 
   const Place place = place_of_block((context + KEYS - 1) / KEYS, kv_heads);
@@ -105,15 +99,11 @@ __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride
 #pragma unroll
       for (int i = 0; i < 4; i++) d_keys[m][n][i] = d_values[m][n][i] = 0;
 
-  begin_tile<STEP, E>(queries, qkv + (u64)first_query * stride, stride, context - first_query, e);
-  begin_tile<STEP, E>(gradients, d_out + (u64)first_query * out_stride, out_stride,
-                      context - first_query, e);
-  copy_commit();
-  Query query;
+  pairs.begin(0, qkv, stride, d_out, out_stride, first_query, context, e);
+  Query<STEP> query;
   query.read(log_sums, delta, documents, first_query + (int)threadIdx.x, context);
   query.store(numbers[0]);
-  copy_wait<0>();
-  __syncthreads();
+  pairs.wait();
   Rows<E, M, KEPT> own_keys, own_values;
   own_keys.tile = keys, own_values.tile = values;
   own_keys.row = own_values.row = row;
@@ -124,34 +114,26 @@ __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride
   const int steps = tiles * repeats;
   for (int step = 0; step < steps; step++) {
     const int turn = step & 1;
-    copy_wait<0>();
-    // These queries are there for all, and nobody reads those of the turn before any more.
-    __syncthreads();
+    pairs.wait();
     const bool more = step + 1 < steps;
     if (more) {
       const int head = (step + 1) / tiles, at = first_query + (step + 1) % tiles * STEP;
-      begin_tile<STEP, E>(queries + (turn ^ 1) * STEP * E, qkv + (u64)at * stride + head * e,
-                          stride, context - at, e);
-      begin_tile<STEP, E>(gradients + (turn ^ 1) * STEP * E,
-                          d_out + (u64)at * out_stride + head * e, out_stride, context - at, e);
-      copy_commit();
+      pairs.begin(turn ^ 1, qkv + head * e, stride, d_out + head * e, out_stride, at, context, e);
       query.read(log_sums + (u64)head * context, delta + (u64)head * context, documents,
                  at + (int)threadIdx.x, context);
     }
 
     const int at = first_query + step % tiles * STEP;
-    const Queries& of = numbers[turn];
-    const bf16* query_tile = queries + turn * STEP * E;
-    const bf16* gradient_tile = gradients + turn * STEP * E;
+    const Queries<STEP>& of = numbers[turn];
     // Some query of the tile sees some key of the warp.
     if (at + STEP > first && of.begin[0] <= last) {
       const bool masked =
           at < last || of.begin[smaller(STEP, context - at) - 1] > first;
       float p[M][STEP / 8][4], ds[M][STEP / 8][4];
-      multiply_rows(p, own_keys, query_tile);
+      multiply_rows(p, own_keys, pairs.first(turn));
 #pragma unroll
       for (int n = 0; n < STEP / 8; n++) {
-        const Pair log_sum = *reinterpret_cast<const Pair*>(of.log_sum + 8 * n + k);
+        const Pack<float, 2> log_sum = load<2>(of.log_sum + 8 * n + k);
 #pragma unroll
         for (int m = 0; m < M; m++)
 #pragma unroll
@@ -171,18 +153,18 @@ __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride
             }
           }
       }
-      add_product<E>(d_values, p, gradient_tile);
-      multiply_rows(ds, own_values, gradient_tile);
+      add_product<E>(d_values, p, pairs.second(turn));
+      multiply_rows(ds, own_values, pairs.second(turn));
 #pragma unroll
       for (int n = 0; n < STEP / 8; n++) {
-        const Pair delta = *reinterpret_cast<const Pair*>(of.delta + 8 * n + k);
+        const Pack<float, 2> delta = load<2>(of.delta + 8 * n + k);
 #pragma unroll
         for (int m = 0; m < M; m++)
 #pragma unroll
           for (int i = 0; i < 4; i++)
             ds[m][n][i] = p[m][n][i] * (ds[m][n][i] - delta.at[i % 2]);
       }
-      add_product<E>(d_keys, ds, query_tile);
+      add_product<E>(d_keys, ds, pairs.first(turn));
     }
     // The other turn's were read in the step before, and are read in the next.
     if (more) query.store(numbers[turn ^ 1]);
@@ -198,8 +180,8 @@ __device__ __forceinline__ void by_keys(const bf16* qkv, bf16* d_qkv, int stride
   store_rows<E, M>(d_values, ones, values, row, d_qkv + to_values, stride, context - first, e);
 }
 
-// dq of 64 M queries.
-template <int E, int M, bool KEPT>
+// dq of 64 M queries, going through STEP keys at a time.
+template <int E, int M, int STEP, bool KEPT>
 __device__ __forceinline__ void by_queries(const bf16* qkv, bf16* d_qkv, int stride,
                                            const bf16* d_out, int out_stride,
                                            const float* log_sums, const float* deltas,
@@ -208,52 +190,28 @@ __device__ __forceinline__ void by_queries(const bf16* qkv, bf16* d_qkv, int str
   constexpr int QUERIES = 16 * M * WARPS;
   bf16* queries = dynamic_shared<bf16>();
   bf16* gradients = queries + QUERIES * E;
-  bf16* keys = gradients + QUERIES * E;  // Two tiles, by turns.
-  bf16* values = keys + 2 * STEP * E;    // Two tiles, by turns.
-
-  const Place place = place_from_last((context + QUERIES - 1) / QUERIES, query_heads);
-  const int kv_head = place.head / (query_heads / kv_heads);
-  const u64 sequence = (u64)place.sequence * context;
-  qkv += sequence * stride;
-  d_out += sequence * out_stride;
-  const bf16* of_keys = qkv + (query_heads + kv_head) * e;
-  const bf16* of_values = of_keys + kv_heads * e;
-  if (documents) documents += sequence;
-  log_sums += ((u64)place.sequence * query_heads + place.head) * context;
-  deltas += ((u64)place.sequence * query_heads + place.head) * context;
-
-  // As in forward.
-  const int block_first = place.tile * QUERIES;
-  const int block_end = smaller(block_first + QUERIES, context);
-  const int row = warp_id() * 16 * M, first = block_first + row;
-  const int end = smaller(first + 16 * M, context);
-  const bool any = first < context;
-
-  begin_tile<QUERIES, E>(queries, qkv + (u64)block_first * stride + place.head * e, stride,
-                         block_end - block_first, e);
-  begin_tile<QUERIES, E>(gradients, d_out + (u64)block_first * out_stride + place.head * e,
-                         out_stride, block_end - block_first, e);
+  const Pairs<STEP, E> pairs = {gradients + QUERIES * E};  // Of keys and values.
+  const QueryBlock<bf16> block =
+      query_block<QUERIES>(qkv, stride, documents, context, query_heads, kv_heads, e);
+  begin_tile<QUERIES, E>(queries, block.queries, stride, block.end - block.first, e);
+  d_out += (block.sequence + block.first) * out_stride + block.column;
+  begin_tile<QUERIES, E>(gradients, d_out, out_stride, block.end - block.first, e);
   copy_commit();
-  int key = first_key(documents, block_first) / STEP * STEP;
-  begin_tile<STEP, E>(keys, of_keys + (u64)key * stride, stride, context - key, e);
-  begin_tile<STEP, E>(values, of_values + (u64)key * stride, stride, context - key, e);
-  copy_commit();
+  int key = first_key(block.documents, block.first) / STEP * STEP;
+  pairs.begin(0, block.keys, stride, block.values, stride, key, context, e);
 
-  const int begin = any ? first_key(documents, first) : 0;
-  const int every = any ? first_key(documents, end - 1) : 0;
-  const int r = lane_id() / 4, k = lane_id() % 4 * 2;
+  const int row = warp_id() * 16 * M;
+  const Sight<M> sight(block.documents, block.first + row, context);
   float log_sum[M][2], delta[M][2];
-  int begins[M][2];
   float result[M][E / 8][4];
 #pragma unroll
   for (int m = 0; m < M; m++) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      const int query = first + 16 * m + 8 * half + r;
+      const int query = sight.first + 16 * m + 8 * half + lane_id() / 4;
       const bool valid = query < context;
-      log_sum[m][half] = valid ? log_sums[query] * LOG2_E : INFINITY;
-      delta[m][half] = valid ? deltas[query] : 0;
-      begins[m][half] = valid ? first_key(documents, query) : 0;
+      log_sum[m][half] = valid ? log_sums[block.numbers + query] * LOG2_E : INFINITY;
+      delta[m][half] = valid ? deltas[block.numbers + query] : 0;
     }
 #pragma unroll
     for (int n = 0; n < E / 8; n++)
@@ -270,45 +228,26 @@ __device__ __forceinline__ void by_queries(const bf16* qkv, bf16* d_qkv, int str
   own_gradients.keep();
 
   const float scale2 = scale * LOG2_E;
-  for (int turn = 0; key < block_end; key += STEP, turn ^= 1) {
-    copy_wait<0>();
-    __syncthreads();
+  for (int turn = 0; key < block.end; key += STEP, turn ^= 1) {
+    pairs.wait();
     const int next = key + STEP;
-    if (next < block_end) {
-      begin_tile<STEP, E>(keys + (turn ^ 1) * STEP * E, of_keys + (u64)next * stride, stride,
-                          context - next, e);
-      begin_tile<STEP, E>(values + (turn ^ 1) * STEP * E, of_values + (u64)next * stride, stride,
-                          context - next, e);
-      copy_commit();
-    }
-    if (!any || key >= end || next <= begin) continue;
+    if (next < block.end)
+      pairs.begin(turn ^ 1, block.keys, stride, block.values, stride, next, context, e);
+    if (!sight.some(key, next)) continue;
 
-    const bool masked = next - 1 > first || key < every;
     float p[M][STEP / 8][4], ds[M][STEP / 8][4];
-    multiply_rows(p, own_queries, keys + turn * STEP * E);
-    multiply_rows(ds, own_gradients, values + turn * STEP * E);
+    multiply_rows(p, own_queries, pairs.first(turn));
+    multiply_rows(ds, own_gradients, pairs.second(turn));
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
       for (int n = 0; n < STEP / 8; n++)
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-          const int half = i / 2;
-          ds[m][n][i] = quick_exp2(p[m][n][i] * scale2 - log_sum[m][half]) *
-                        (ds[m][n][i] - delta[m][half]);
-        }
-    if (masked) {
-#pragma unroll
-      for (int m = 0; m < M; m++)
-#pragma unroll
-        for (int n = 0; n < STEP / 8; n++)
-#pragma unroll
-          for (int i = 0; i < 4; i++) {
-            const int of = key + 8 * n + k + i % 2, query = first + 16 * m + 8 * (i / 2) + r;
-            if (of > query || of < begins[m][i / 2]) ds[m][n][i] = 0;
-          }
-    }
-    add_product<E>(result, ds, keys + turn * STEP * E);
+        for (int i = 0; i < 4; i++)
+          ds[m][n][i] = quick_exp2(p[m][n][i] * scale2 - log_sum[m][i / 2]) *
+                        (ds[m][n][i] - delta[m][i / 2]);
+    if (!sight.all(key, next)) sight.hide(ds, key, 0);
+    add_product<E>(result, ds, pairs.first(turn));
   }
 
   float scales[M][2];
@@ -316,22 +255,23 @@ __device__ __forceinline__ void by_queries(const bf16* qkv, bf16* d_qkv, int str
   for (int m = 0; m < M; m++)
 #pragma unroll
     for (int half = 0; half < 2; half++) scales[m][half] = scale;
-  d_qkv += (sequence + first) * stride + place.head * e;
-  store_rows<E, M>(result, scales, queries, row, d_qkv, stride, end - first, e);
+  d_qkv += (block.sequence + sight.first) * stride + block.column;
+  store_rows<E, M>(result, scales, queries, row, d_qkv, stride, sight.end - sight.first, e);
 }
 
 }  // namespace attention
 
-#define ATTENTION_BACKWARD(BY, NAME, E, M, KEPT)                                                \
+#define ATTENTION_BACKWARD(BY, NAME, E, M, STEP, KEPT)                                          \
   extern "C" __global__ void __launch_bounds__(128)                                             \
   NAME(const bf16* qkv, bf16* d_qkv, int stride, const bf16* d_out, int out_stride,             \
        const float* log_sums, const float* delta, const u32* documents, int context,            \
        int query_heads, int kv_heads, int e, float scale) {                                     \
-    attention::BY<E, M, KEPT>(qkv, d_qkv, stride, d_out, out_stride, log_sums, delta,           \
-                              documents, context, query_heads, kv_heads, e, scale);             \
+    attention::BY<E, M, STEP, KEPT>(qkv, d_qkv, stride, d_out, out_stride, log_sums, delta,     \
+                                    documents, context, query_heads, kv_heads, e, scale);       \
   }
 
-ATTENTION_BACKWARD(by_keys, attention_by_keys_64_bf16, 64, 1, true)
-ATTENTION_BACKWARD(by_queries, attention_by_queries_64_bf16, 64, 1, true)
-ATTENTION_BACKWARD(by_keys, attention_by_keys_128_bf16, 128, 1, false)
-ATTENTION_BACKWARD(by_queries, attention_by_queries_128_bf16, 128, 1, false)
+// As many rows at a time as leave a thread enough registers.
+ATTENTION_BACKWARD(by_keys, attention_by_keys_64_bf16, 64, 1, 64, true)
+ATTENTION_BACKWARD(by_queries, attention_by_queries_64_bf16, 64, 1, 64, true)
+ATTENTION_BACKWARD(by_keys, attention_by_keys_128_bf16, 128, 1, 32, false)
+ATTENTION_BACKWARD(by_queries, attention_by_queries_128_bf16, 128, 1, 64, false)

@@ -15,9 +15,10 @@
 namespace attention_plain {
 
 using attention::Place;
+using attention::QueryBlock;
 using attention::first_key;
-using attention::place_from_last;
 using attention::place_of_block;
+using attention::query_block;
 using attention::smaller;
 
 constexpr int THREADS = 256;
@@ -131,17 +132,9 @@ __device__ __forceinline__ void forward(const E* qkv, int stride, E* out, int ou
                                         float* log_sums, const u32* documents, int context,
                                         int query_heads, int kv_heads, int e, float scale) {
   __shared__ Shared shared;
-  const Place place = place_from_last((context + SIDE - 1) / SIDE, query_heads);
-  const int kv_head = place.head / (query_heads / kv_heads);
-  const u64 sequence = (u64)place.sequence * context;
-  const int from = (int)blockIdx.y * SIDE;
-  qkv += sequence * stride;
-  const E* keys = qkv + (query_heads + kv_head) * e;
-  const E* values = keys + kv_heads * e + from;
-  if (documents) documents += sequence;
-
-  const int first = place.tile * SIDE, rows = smaller(SIDE, context - first);
-  const E* queries = qkv + (u64)first * stride + place.head * e;
+  const QueryBlock<E> block =
+      query_block<SIDE>(qkv, stride, documents, context, query_heads, kv_heads, e);
+  const int first = block.first, rows = block.end - first, from = (int)blockIdx.y * SIDE;
   Part result;
   zero(result);
   float largest[4], sum[4];
@@ -150,12 +143,13 @@ __device__ __forceinline__ void forward(const E* qkv, int stride, E* out, int ou
   for (int i = 0; i < 4; i++) {
     const int query = first + thread_y() + 16 * i;
     largest[i] = -INFINITY, sum[i] = 0;
-    begins[i] = query < context ? first_key(documents, query) : 0;
+    begins[i] = query < context ? first_key(block.documents, query) : 0;
   }
-  for (int key = first_key(documents, first) / SIDE * SIDE; key < first + rows; key += SIDE) {
+  for (int key = first_key(block.documents, first) / SIDE * SIDE; key < first + rows; key += SIDE) {
     const int key_rows = smaller(SIDE, context - key);
     Part p;
-    multiply_rows(p, shared, queries, stride, rows, keys + (u64)key * stride, stride, key_rows, e);
+    const u64 at = (u64)key * stride;
+    multiply_rows(p, shared, block.queries, stride, rows, block.keys + at, stride, key_rows, e);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       float top = largest[i];
@@ -179,7 +173,7 @@ __device__ __forceinline__ void forward(const E* qkv, int stride, E* out, int ou
         result[i][j] *= shrink;
       }
     }
-    add_product(result, shared, p, values + (u64)key * stride, stride, key_rows, e - from);
+    add_product(result, shared, p, block.values + at + from, stride, key_rows, e - from);
   }
 #pragma unroll
   for (int i = 0; i < 4; i++) {
@@ -188,13 +182,12 @@ __device__ __forceinline__ void forward(const E* qkv, int stride, E* out, int ou
     const int query = first + thread_y() + 16 * i;
     if (from == 0 && thread_x() == 0 && query < context) {
       const float top = largest[i] == -INFINITY ? 0 : largest[i];
-      log_sums[((u64)place.sequence * query_heads + place.head) * context + query] =
-          top + logf(sum[i]);
+      log_sums[block.numbers + query] = top + logf(sum[i]);
     }
     sum[i] = 1 / sum[i];
   }
-  store(result, sum, out + (sequence + first) * out_stride + place.head * e + from, out_stride,
-        rows, e - from);
+  out += (block.sequence + first) * out_stride + block.column + from;
+  store(result, sum, out, out_stride, rows, e - from);
 }
 
 // dk and dv of 64 keys: scores are transposed, a row a key.
@@ -261,19 +254,10 @@ __device__ __forceinline__ void by_queries(const E* qkv, E* d_qkv, int stride, c
                                            const float* deltas, const u32* documents, int context,
                                            int query_heads, int kv_heads, int e, float scale) {
   __shared__ Shared shared;
-  const Place place = place_from_last((context + SIDE - 1) / SIDE, query_heads);
-  const int kv_head = place.head / (query_heads / kv_heads);
-  const u64 sequence = (u64)place.sequence * context;
-  const int from = (int)blockIdx.y * SIDE;
-  qkv += sequence * stride;
-  const E* keys = qkv + (query_heads + kv_head) * e;
-  const E* values = keys + kv_heads * e;
-  if (documents) documents += sequence;
-
-  const int first = place.tile * SIDE, rows = smaller(SIDE, context - first);
-  const E* queries = qkv + (u64)first * stride + place.head * e;
-  const E* gradients = d_out + (sequence + first) * out_stride + place.head * e;
-  const u64 numbers = ((u64)place.sequence * query_heads + place.head) * context;
+  const QueryBlock<E> block =
+      query_block<SIDE>(qkv, stride, documents, context, query_heads, kv_heads, e);
+  const int first = block.first, rows = block.end - first, from = (int)blockIdx.y * SIDE;
+  const E* gradients = d_out + (block.sequence + first) * out_stride + block.column;
   Part result;
   zero(result);
   float log_sum[4], delta[4];
@@ -282,16 +266,16 @@ __device__ __forceinline__ void by_queries(const E* qkv, E* d_qkv, int stride, c
   for (int i = 0; i < 4; i++) {
     const int query = first + thread_y() + 16 * i;
     const bool valid = query < context;
-    log_sum[i] = valid ? log_sums[numbers + query] : 0;
-    delta[i] = valid ? deltas[numbers + query] : 0;
-    begins[i] = valid ? first_key(documents, query) : 0;
+    log_sum[i] = valid ? log_sums[block.numbers + query] : 0;
+    delta[i] = valid ? deltas[block.numbers + query] : 0;
+    begins[i] = valid ? first_key(block.documents, query) : 0;
   }
-  for (int key = first_key(documents, first) / SIDE * SIDE; key < first + rows; key += SIDE) {
+  for (int key = first_key(block.documents, first) / SIDE * SIDE; key < first + rows; key += SIDE) {
     const int key_rows = smaller(SIDE, context - key);
     const u64 at = (u64)key * stride;
     Part p, ds;
-    multiply_rows(p, shared, queries, stride, rows, keys + at, stride, key_rows, e);
-    multiply_rows(ds, shared, gradients, out_stride, rows, values + at, stride, key_rows, e);
+    multiply_rows(p, shared, block.queries, stride, rows, block.keys + at, stride, key_rows, e);
+    multiply_rows(ds, shared, gradients, out_stride, rows, block.values + at, stride, key_rows, e);
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll
@@ -300,11 +284,11 @@ __device__ __forceinline__ void by_queries(const E* qkv, E* d_qkv, int stride, c
         const bool seen = of <= first + thread_y() + 16 * i && of >= begins[i];
         ds[i][j] = seen ? expf(p[i][j] * scale - log_sum[i]) * (ds[i][j] - delta[i]) : 0;
       }
-    add_product(result, shared, ds, keys + at + from, stride, key_rows, e - from);
+    add_product(result, shared, ds, block.keys + at + from, stride, key_rows, e - from);
   }
   const float scales[4] = {scale, scale, scale, scale};
-  store(result, scales, d_qkv + (sequence + first) * stride + place.head * e + from, stride, rows,
-        e - from);
+  d_qkv += (block.sequence + first) * stride + block.column + from;
+  store(result, scales, d_qkv, stride, rows, e - from);
 }
 
 }  // namespace attention_plain

@@ -1,13 +1,8 @@
 // The bias of a linear layer: added to a product's sums before these are rounded; and its gradient,
 // the sum of the rows of the output's gradient.
-#include "device.h"
+#include "vectors.h"
 
 namespace bias {
-
-template <class E, int N>
-struct alignas(N * sizeof(E)) Pack {
-  E at[N];
-};
 
 // y ← x + bias, one row a block, four columns a thread. Rows of both are `stride` apart and have
 // room for whole fours; x may be y.
@@ -16,13 +11,9 @@ inline void forward(const float* x, const float* bias, E* y, int o, int stride) 
   int column = 4 * (int)(blockIdx.y * blockDim.x + threadIdx.x);
   if (column >= o) return;
   u64 at = (u64)blockIdx.x * stride + column;
-  Pack<float, 4> sums = *reinterpret_cast<const Pack<float, 4>*>(x + at);
-  Pack<E, 4> rounded;
-  for (int i = 0; i < 4; i++) {
-    float b = column + i < o ? bias[column + i] : 0.0f;
-    rounded.at[i] = narrow<E>(sums.at[i] + b);
-  }
-  *reinterpret_cast<Pack<E, 4>*>(y + at) = rounded;
+  Four sums = load<4>(x + at);
+  for (int i = 0; i < 4; i++) sums.at[i] += column + i < o ? bias[column + i] : 0.0f;
+  store(y + at, narrow<E>(sums));
 }
 
 // Columns of a block, eight a thread, and threads that share their rows.
@@ -40,7 +31,7 @@ inline void backward(const E* dy, float* partial, int rows, int o, int stride, i
   if (column < o) {
 #pragma unroll 4
     for (int row = first + share; row < last; row += SHARES) {
-      Pack<E, 8> values = *reinterpret_cast<const Pack<E, 8>*>(dy + (u64)row * stride + column);
+      Pack<E, 8> values = load<8>(dy + (u64)row * stride + column);
       for (int i = 0; i < 8; i++) own[i] += widen(values.at[i]);
     }
   }

@@ -3,32 +3,9 @@
 // Nothing is added atomically: the host sorts the rows by token, keeping their order, and cuts what
 // belongs to one token into pieces. A block adds up one piece. A token of one piece is done then; a
 // token of several has their sums added in a second pass, in order.
-#include "device.h"
+#include "vectors.h"
 
 namespace embedding {
-
-struct alignas(16) Four {
-  float at[4];
-};
-
-// Four neighbours of a row of d floats; zeros beyond its end. Rows lie on 16 bytes where d is a
-// multiple of 4.
-inline Four load(const float* row, int column, int d) {
-  if (d % 4 == 0) return *reinterpret_cast<const Four*>(row + column);
-  Four four = {};
-  for (int i = 0; i < 4; i++)
-    if (column + i < d) four.at[i] = row[column + i];
-  return four;
-}
-
-inline void store(float* row, int column, int d, const Four& four) {
-  if (d % 4 == 0) {
-    *reinterpret_cast<Four*>(row + column) = four;
-    return;
-  }
-  for (int i = 0; i < 4; i++)
-    if (column + i < d) row[column + i] = four.at[i];
-}
 
 inline void add(Four& sum, const Four& four) {
   for (int i = 0; i < 4; i++) sum.at[i] += four.at[i];
@@ -48,7 +25,8 @@ extern "C" __global__ void __launch_bounds__(256) embed(const float* table, cons
   using namespace embedding;
   int column = own_column();
   if (column >= d) return;
-  store(x + (u64)blockIdx.x * d, column, d, load(table + (u64)ids[blockIdx.x] * d, column, d));
+  Four four = load_row(table + (u64)ids[blockIdx.x] * d, column, d);
+  store_row(x + (u64)blockIdx.x * d, column, d, four);
 }
 
 // Adds up the rows order[starts[p]] to order[starts[p + 1] - 1] of dx for each piece p, one a
@@ -65,14 +43,14 @@ extern "C" __global__ void __launch_bounds__(256) embed_backward(
   u32 end = starts[blockIdx.x + 1];
 #pragma unroll 4
   for (u32 at = starts[blockIdx.x]; at < end; at++)
-    add(sum, load(dx + (u64)order[at] * d, column, d));
+    add(sum, load_row(dx + (u64)order[at] * d, column, d));
   if (place & PARTIAL) {
-    store(partial + (u64)(place & ~PARTIAL) * d, column, d, sum);
+    store_row(partial + (u64)(place & ~PARTIAL) * d, column, d, sum);
     return;
   }
   float* row = gradient + (u64)place * d;
-  if (adds) add(sum, load(row, column, d));
-  store(row, column, d, sum);
+  if (adds) add(sum, load_row(row, column, d));
+  store_row(row, column, d, sum);
 }
 
 // Adds up rows firsts[t] to firsts[t + 1] - 1 of the partial sums for each token ids[t], one a
@@ -86,8 +64,8 @@ extern "C" __global__ void __launch_bounds__(256) embed_join(
   u32 end = firsts[blockIdx.x + 1];
 #pragma unroll 4
   for (u32 at = firsts[blockIdx.x]; at < end; at++)
-    add(sum, load(partial + (u64)at * d, column, d));
+    add(sum, load_row(partial + (u64)at * d, column, d));
   float* row = gradient + (u64)ids[blockIdx.x] * d;
-  if (adds) add(sum, load(row, column, d));
-  store(row, column, d, sum);
+  if (adds) add(sum, load_row(row, column, d));
+  store_row(row, column, d, sum);
 }

@@ -3,21 +3,16 @@
 //
 // A row is read once for c and S together, and for the gradient once more, mostly from the cache. A
 // NaN among the logits makes S a NaN, and with that the loss and the row's gradient.
-#include "device.h"
+#include "vectors.h"
 
 namespace head {
-
-template <class E>
-struct alignas(4 * sizeof(E)) Four {
-  E at[4];
-};
 
 // The lowest number: a logit of −∞ less this is no NaN.
 constexpr float LOWEST = -3.402823466e38f;
 
 // Four neighbours of a row of v logits, −∞ beyond its end. A row has room for whole fours.
-inline Four<float> load(const float* row, int column, int v) {
-  Four<float> four = *reinterpret_cast<const Four<float>*>(row + column);
+inline Four load_logits(const float* row, int column, int v) {
+  Four four = load<4>(row + column);
   for (int i = 0; i < 4; i++)
     if (column + i >= v) four.at[i] = -INFINITY;
   return four;
@@ -29,7 +24,7 @@ inline void largest_and_sum(const float* row, int v, float* scratch, float& larg
   float own = LOWEST, total = 0;
 #pragma unroll 4
   for (int column = 4 * threadIdx.x; column < v; column += 4 * blockDim.x) {
-    Four<float> z = load(row, column, v);
+    Four z = load_logits(row, column, v);
     float top = fmaxf(fmaxf(z.at[0], z.at[1]), fmaxf(z.at[2], z.at[3]));
     if (top > own) {
       total *= expf(own - top);
@@ -79,13 +74,12 @@ inline void gradient(const float* logits, const u32* targets, const float* loss_
   }
 #pragma unroll 4
   for (int column = 4 * threadIdx.x; column < v; column += 4 * blockDim.x) {
-    Four<float> z = load(row, column, v);
-    Four<E> rounded;
+    Four z = load_logits(row, column, v);
     for (int i = 0; i < 4; i++) {
       float softmax = expf(z.at[i] - largest) * factor;
-      rounded.at[i] = narrow<E>(column + i == target ? softmax - loss_scale : softmax);
+      z.at[i] = column + i == target ? softmax - loss_scale : softmax;
     }
-    *reinterpret_cast<Four<E>*>(own + column) = rounded;
+    store(own + column, narrow<E>(z));
   }
 }
 

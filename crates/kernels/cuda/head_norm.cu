@@ -1,18 +1,8 @@
 // RMSNorm of each query and key, y = x · s · gain with s = 1 / √(mean x² + ε), and its gradient. A
 // warp takes a head, each lane two neighbours of it at a time.
-#include "device.h"
+#include "vectors.h"
 
 namespace head_norm {
-
-template <class E>
-struct alignas(2 * sizeof(E)) Pair {
-  E at[2];
-};
-
-template <class E>
-inline Pair<E> load(const E* from) {
-  return *reinterpret_cast<const Pair<E>*>(from);
-}
 
 // Head `item` of all normed heads of all rows: x goes to `kept` and s to `scale`.
 template <class E>
@@ -27,16 +17,16 @@ inline void forward(E* qkv, E* kept, float* scale, const float* gains, float eps
   const float* gain = gains + (head < queries ? 0 : e);
   float sum = 0;
   for (int i = 2 * lane_id(); i < e; i += 64) {
-    Pair<E> x = load(own + i);
-    *reinterpret_cast<Pair<E>*>(copy + i) = x;
+    Pack<E, 2> x = load<2>(own + i);
+    store(copy + i, x);
     for (int j = 0; j < 2; j++) sum += widen(x.at[j]) * widen(x.at[j]);
   }
   float s = 1.0f / sqrtf(warp_sum(sum) / (float)e + eps);
   if (lane_id() == 0) scale[item] = s;
   for (int i = 2 * lane_id(); i < e; i += 64) {
-    Pair<E> x = load(own + i);
+    Pack<E, 2> x = load<2>(own + i);
     for (int j = 0; j < 2; j++) x.at[j] = narrow<E>(widen(x.at[j]) * s * gain[i + j]);
-    *reinterpret_cast<Pair<E>*>(own + i) = x;
+    store(own + i, x);
   }
 }
 
@@ -67,19 +57,19 @@ inline void backward(const E* kept, const float* scale, const float* gains, E* d
     E* dy = d_qkv + row * stride + (u64)head * e;
     float sum = 0, s = scale[row * normed + head];
     for (int i = 2 * lane_id(); i < e; i += 64) {
-      Pair<E> own = load(x + i), above = load(dy + i);
+      Pack<E, 2> own = load<2>(x + i), above = load<2>(dy + i);
       for (int j = 0; j < 2; j++)
         sum += widen(own.at[j]) * widen(above.at[j]) * gains[at + i + j];
     }
     float c = warp_sum(sum) * s * s * s / (float)e;
     for (int i = 2 * lane_id(); i < e; i += 64) {
-      Pair<E> own = load(x + i), above = load(dy + i);
+      Pack<E, 2> own = load<2>(x + i), above = load<2>(dy + i);
       for (int j = 0; j < 2; j++) {
         float value = widen(own.at[j]), d = widen(above.at[j]);
         above.at[j] = narrow<E>(d * gains[at + i + j] * s - value * c);
         own_sums[at + i + j] += d * value * s;
       }
-      *reinterpret_cast<Pair<E>*>(dy + i) = above;
+      store(dy + i, above);
     }
   }
   __syncthreads();

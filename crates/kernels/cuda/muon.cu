@@ -3,69 +3,40 @@
 // reads the sum of squares that an earlier one left.
 //
 // A matrix may begin anywhere in its parameter: `whole` says that it lies on 16 bytes.
-#include "device.h"
-
-namespace muon {
-
-struct alignas(16) Four {
-  float at[4];
-};
-
-inline Four load(const float* from, u64 at, u64 n, int whole) {
-  if (whole && at + 4 <= n) return *reinterpret_cast<const Four*>(from + at);
-  Four four = {};
-  for (int i = 0; i < 4; i++)
-    if (at + i < n) four.at[i] = from[at + i];
-  return four;
-}
-
-inline void store(float* to, u64 at, u64 n, int whole, const Four& four) {
-  if (whole && at + 4 <= n) {
-    *reinterpret_cast<Four*>(to + at) = four;
-    return;
-  }
-  for (int i = 0; i < 4; i++)
-    if (at + i < n) to[at + i] = four.at[i];
-}
-
-// The first of a thread's elements.
-inline u64 own() { return 4 * ((u64)blockIdx.x * blockDim.x + threadIdx.x); }
-
-}  // namespace muon
+#include "vectors.h"
 
 // g = (1 − μ) scale · gradient        b ← μ b + g        x ← b, or looking ahead g + μ b
 extern "C" __global__ void __launch_bounds__(256) muon_blend(const float* gradient,
                                                              float* momentum, float* x, u64 n,
                                                              float scale, float mu, float rest,
                                                              int nesterov, int whole) {
-  using namespace muon;
-  u64 at = own();
+  u64 at = own_four();
   if (at >= n) return;
-  Four g = load(gradient, at, n, whole), b = load(momentum, at, n, whole), d;
+  bool at_once = whole && at + 4 <= n;
+  Four g = load_four(gradient, at, n, at_once), b = load_four(momentum, at, n, at_once), d;
   for (int i = 0; i < 4; i++) {
     float now = rest * (g.at[i] * scale);
     b.at[i] = mu * b.at[i] + now;
     d.at[i] = nesterov ? now + mu * b.at[i] : b.at[i];
   }
-  store(momentum, at, n, whole, b);
-  store(x, at, n, 1, d);
+  store_four(momentum, at, n, at_once, b);
+  store_of(x, at, n, d);
 }
 
 // x ← x / ‖x‖, the root of `squares`; 0 where that is below the normal numbers of f32.
 extern "C" __global__ void __launch_bounds__(256) muon_scale(float* x, u64 n,
                                                              const double* squares) {
-  using namespace muon;
   __shared__ float factor;
   if (threadIdx.x == 0) {
     double norm = sqrt(*squares);
     factor = norm < 1.1754943508222875e-38 ? 0.0f : (float)(1.0 / norm);
   }
   __syncthreads();
-  u64 at = own();
+  u64 at = own_four();
   if (at >= n) return;
-  Four four = load(x, at, n, 1);
+  Four four = load_of(x, at, n);
   for (int i = 0; i < 4; i++) four.at[i] *= factor;
-  store(x, at, n, 1, four);
+  store_of(x, at, n, four);
 }
 
 // gram ← a/β · 1 + b/β³ · gram + c/β⁵ · square, [m, m], one row a block. β = ‖square‖^¼ is an upper
@@ -94,14 +65,14 @@ extern "C" __global__ void __launch_bounds__(256) muon_combine(float* gram, cons
 extern "C" __global__ void __launch_bounds__(256) muon_apply(float* values, const float* x, u64 n,
                                                              float lr, float decay, int cautious,
                                                              int whole) {
-  using namespace muon;
-  u64 at = own();
+  u64 at = own_four();
   if (at >= n) return;
-  Four p = load(values, at, n, whole), change = load(x, at, n, 1);
+  bool at_once = whole && at + 4 <= n;
+  Four p = load_four(values, at, n, at_once), change = load_of(x, at, n);
   for (int i = 0; i < 4; i++) {
     bool apart = (change.at[i] > 0 && p.at[i] < 0) || (change.at[i] < 0 && p.at[i] > 0);
     float factor = cautious && apart ? 1.0f : decay;
     p.at[i] = p.at[i] * factor - lr * change.at[i];
   }
-  store(values, at, n, whole, p);
+  store_four(values, at, n, at_once, p);
 }

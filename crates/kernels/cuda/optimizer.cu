@@ -1,33 +1,7 @@
 // Updates of parameters, element by element, four a thread; and parameters rounded for products.
-#include "device.h"
+#include "vectors.h"
 
 namespace optimizer {
-
-template <class E, int N>
-struct alignas(N * sizeof(E)) Pack {
-  E at[N];
-};
-
-// Elements `at` to `at` + 3 of n; zeros beyond the end. `at` is a multiple of 4.
-inline Pack<float, 4> load(const float* from, u64 at, u64 n) {
-  if (at + 4 <= n) return *reinterpret_cast<const Pack<float, 4>*>(from + at);
-  Pack<float, 4> four = {};
-  for (int i = 0; i < 4; i++)
-    if (at + i < n) four.at[i] = from[at + i];
-  return four;
-}
-
-inline void store(float* to, u64 at, u64 n, const Pack<float, 4>& four) {
-  if (at + 4 <= n) {
-    *reinterpret_cast<Pack<float, 4>*>(to + at) = four;
-    return;
-  }
-  for (int i = 0; i < 4; i++)
-    if (at + i < n) to[at + i] = four.at[i];
-}
-
-// The first of a thread's elements.
-inline u64 own() { return 4 * ((u64)blockIdx.x * blockDim.x + threadIdx.x); }
 
 // What a parameter that moves by −change is multiplied by: under cautious decay 1 where their signs
 // differ.
@@ -45,10 +19,10 @@ extern "C" __global__ void __launch_bounds__(256) adamw(
     float rate, float beta1, float rest1, float beta2, float rest2, float eps, float correction,
     float decay, int cautious) {
   using namespace optimizer;
-  u64 at = own();
+  u64 at = own_four();
   if (at >= n) return;
-  Pack<float, 4> p = load(values, at, n), g = load(gradient, at, n);
-  Pack<float, 4> m = load(first, at, n), v = load(second, at, n);
+  Four p = load_of(values, at, n), g = load_of(gradient, at, n);
+  Four m = load_of(first, at, n), v = load_of(second, at, n);
   for (int i = 0; i < 4; i++) {
     float now = g.at[i] * scale;
     m.at[i] = beta1 * m.at[i] + rest1 * now;
@@ -56,9 +30,9 @@ extern "C" __global__ void __launch_bounds__(256) adamw(
     float kept = p.at[i] * factor(p.at[i], m.at[i], decay, cautious);
     p.at[i] = kept - rate * m.at[i] / (sqrtf(v.at[i] * correction) + eps);
   }
-  store(values, at, n, p);
-  store(first, at, n, m);
-  store(second, at, n, v);
+  store_of(values, at, n, p);
+  store_of(first, at, n, m);
+  store_of(second, at, n, v);
 }
 
 //   g = scale · gradient        θ ← decay · θ − lr · g
@@ -69,10 +43,10 @@ extern "C" __global__ void __launch_bounds__(256) sgd(float* values, const float
                                                       float lr, float mu, int nesterov,
                                                       float decay, int cautious) {
   using namespace optimizer;
-  u64 at = own();
+  u64 at = own_four();
   if (at >= n) return;
-  Pack<float, 4> p = load(values, at, n), g = load(gradient, at, n), b = {};
-  if (momentum) b = load(momentum, at, n);
+  Four p = load_of(values, at, n), g = load_of(gradient, at, n), b = {};
+  if (momentum) b = load_of(momentum, at, n);
   for (int i = 0; i < 4; i++) {
     float now = g.at[i] * scale, change = now;
     if (momentum) {
@@ -81,8 +55,8 @@ extern "C" __global__ void __launch_bounds__(256) sgd(float* values, const float
     }
     p.at[i] = p.at[i] * factor(p.at[i], change, decay, cautious) - lr * change;
   }
-  store(values, at, n, p);
-  if (momentum) store(momentum, at, n, b);
+  store_of(values, at, n, p);
+  if (momentum) store_of(momentum, at, n, b);
 }
 
 // average ← average + share (values − average)
@@ -90,11 +64,11 @@ extern "C" __global__ void __launch_bounds__(256) move_average(float* average,
                                                                const float* values, u64 n,
                                                                float share) {
   using namespace optimizer;
-  u64 at = own();
+  u64 at = own_four();
   if (at >= n) return;
-  Pack<float, 4> a = load(average, at, n), v = load(values, at, n);
+  Four a = load_of(average, at, n), v = load_of(values, at, n);
   for (int i = 0; i < 4; i++) a.at[i] += share * (v.at[i] - a.at[i]);
-  store(average, at, n, a);
+  store_of(average, at, n, a);
 }
 
 namespace optimizer {
@@ -109,16 +83,11 @@ inline void pack(const float* values, E* matrix, int columns, int stride) {
   const float* row = values + (u64)blockIdx.x * columns;
   Pack<E, 8> rounded;
   for (int half = 0; half < 8; half += 4) {
-    Pack<float, 4> four = {};
-    if (columns % 4 == 0 && column + half < columns) {
-      four = *reinterpret_cast<const Pack<float, 4>*>(row + column + half);
-    } else {
-      for (int i = 0; i < 4; i++)
-        if (column + half + i < columns) four.at[i] = row[column + half + i];
-    }
+    bool whole = columns % 4 == 0 && column + half < columns;
+    Four four = load_four(row, column + half, columns, whole);
     for (int i = 0; i < 4; i++) rounded.at[half + i] = narrow<E>(four.at[i]);
   }
-  *reinterpret_cast<Pack<E, 8>*>(matrix + (u64)blockIdx.x * stride + column) = rounded;
+  store(matrix + (u64)blockIdx.x * stride + column, rounded);
 }
 
 }  // namespace optimizer

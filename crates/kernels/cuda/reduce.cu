@@ -1,12 +1,8 @@
 // Sums. What is added up in which order is fixed by the sizes alone: the same bits on every run and
 // every device.
-#include "device.h"
+#include "vectors.h"
 
 namespace reduce {
-
-struct alignas(16) Four {
-  float at[4];
-};
 
 // Elements whose squares one block adds up.
 constexpr int PART = 65536;
@@ -29,15 +25,11 @@ extern "C" __global__ void __launch_bounds__(128) sum_rows(const float* rows, fl
 // sum ← sum + other, of `n` numbers.
 extern "C" __global__ void __launch_bounds__(256) add_floats(float* sum, const float* other,
                                                              u64 n) {
-  u64 at = 4 * ((u64)blockIdx.x * blockDim.x + threadIdx.x);
-  if (at + 4 <= n) {
-    reduce::Four own = *reinterpret_cast<const reduce::Four*>(sum + at);
-    reduce::Four more = *reinterpret_cast<const reduce::Four*>(other + at);
-    for (int i = 0; i < 4; i++) own.at[i] += more.at[i];
-    *reinterpret_cast<reduce::Four*>(sum + at) = own;
-    return;
-  }
-  for (; at < n; at++) sum[at] += other[at];
+  u64 at = own_four();
+  if (at >= n) return;
+  Four own = load_of(sum, at, n), more = load_of(other, at, n);
+  for (int i = 0; i < 4; i++) own.at[i] += more.at[i];
+  store_of(sum, at, n, own);
 }
 
 // partial[b] ← Σ x² of the b-th 2¹⁶ of `n` numbers, in f64, where the square of an f32 is exact and
@@ -52,12 +44,7 @@ extern "C" __global__ void __launch_bounds__(256) sum_of_squares(const float* x,
   double sums[4] = {};
 #pragma unroll 4
   for (int at = 4 * (int)threadIdx.x; at < count; at += 4 * (int)blockDim.x) {
-    Four own = {};
-    if (at + 4 <= count)
-      own = *reinterpret_cast<const Four*>(x + at);
-    else
-      for (int i = 0; i < 4; i++)
-        if (at + i < count) own.at[i] = x[at + i];
+    Four own = load_of(x, at, count);
     for (int i = 0; i < 4; i++) sums[i] += (double)own.at[i] * (double)own.at[i];
   }
   double sum = block_sum((sums[0] + sums[1]) + (sums[2] + sums[3]), scratch);

@@ -1,13 +1,8 @@
 // Rotary positions: elements (x, y) = (i, i + e/2) of each query and key become
 // (x cos − y sin, y cos + x sin) with the angle of the row's position.
-#include "device.h"
+#include "vectors.h"
 
 namespace rotary {
-
-template <class T, int N>
-struct alignas(N * sizeof(T)) Pack {
-  T at[N];
-};
 
 // One row a block, N pairs a thread at a time; N divides e/2.
 template <class E, int N>
@@ -17,17 +12,15 @@ inline void turn(E* row, const float* cos, const float* sin, int heads, int half
        item += gridDim.y * blockDim.x) {
     int at = item % count * N;
     E* head = row + item / count * 2 * half + at;
-    Pack<E, N> x = *reinterpret_cast<const Pack<E, N>*>(head);
-    Pack<E, N> y = *reinterpret_cast<const Pack<E, N>*>(head + half);
-    Pack<float, N> c = *reinterpret_cast<const Pack<float, N>*>(cos + at);
-    Pack<float, N> s = *reinterpret_cast<const Pack<float, N>*>(sin + at);
+    Pack<E, N> x = load<N>(head), y = load<N>(head + half);
+    Pack<float, N> c = load<N>(cos + at), s = load<N>(sin + at);
     for (int i = 0; i < N; i++) {
       float a = widen(x.at[i]), b = widen(y.at[i]), sine = sign * s.at[i];
       x.at[i] = narrow<E>(a * c.at[i] - b * sine);
       y.at[i] = narrow<E>(b * c.at[i] + a * sine);
     }
-    *reinterpret_cast<Pack<E, N>*>(head) = x;
-    *reinterpret_cast<Pack<E, N>*>(head + half) = y;
+    store(head, x);
+    store(head + half, y);
   }
 }
 

@@ -1,22 +1,7 @@
 // SwiGLU: h = silu(gate) · up with silu(g) = g · σ(g), and its gradient.
-#include "device.h"
+#include "vectors.h"
 
 namespace swiglu {
-
-template <class E, int N>
-struct alignas(N * sizeof(E)) Pack {
-  E at[N];
-};
-
-template <class E, int N>
-inline Pack<E, N> load(const E* from) {
-  return *reinterpret_cast<const Pack<E, N>*>(from);
-}
-
-template <class E, int N>
-inline void store(E* to, const Pack<E, N>& pack) {
-  *reinterpret_cast<Pack<E, N>*>(to) = pack;
-}
 
 inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
@@ -25,12 +10,12 @@ template <class E, int N>
 inline void forward(const E* gate, E* h, int f) {
   for (int column = N * (int)(blockIdx.y * blockDim.x + threadIdx.x); column < f;
        column += N * (int)(gridDim.y * blockDim.x)) {
-    Pack<E, N> g = load<E, N>(gate + column), u = load<E, N>(gate + f + column);
+    Pack<E, N> g = load<N>(gate + column), u = load<N>(gate + f + column);
     for (int i = 0; i < N; i++) {
       float x = widen(g.at[i]);
       g.at[i] = narrow<E>(x * sigmoid(x) * widen(u.at[i]));
     }
-    store<E, N>(h + column, g);
+    store(h + column, g);
   }
 }
 
@@ -41,15 +26,15 @@ template <class E, int N>
 inline void backward(const E* dh, E* gate, int f) {
   for (int column = N * (int)(blockIdx.y * blockDim.x + threadIdx.x); column < f;
        column += N * (int)(gridDim.y * blockDim.x)) {
-    Pack<E, N> g = load<E, N>(gate + column), u = load<E, N>(gate + f + column);
-    Pack<E, N> d = load<E, N>(dh + column);
+    Pack<E, N> g = load<N>(gate + column), u = load<N>(gate + f + column);
+    Pack<E, N> d = load<N>(dh + column);
     for (int i = 0; i < N; i++) {
       float x = widen(g.at[i]), above = widen(d.at[i]), s = sigmoid(x), silu = x * s;
       g.at[i] = narrow<E>(above * widen(u.at[i]) * (silu * (1.0f - s) + s));
       u.at[i] = narrow<E>(above * silu);
     }
-    store<E, N>(gate + column, g);
-    store<E, N>(gate + f + column, u);
+    store(gate + column, g);
+    store(gate + f + column, u);
   }
 }
 

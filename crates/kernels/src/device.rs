@@ -109,7 +109,7 @@ pub struct Kernel {
 }
 
 /// An argument of a kernel.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub enum Argument<'a, M> {
     /// The address so many bytes into a piece of memory.
     Memory(&'a M, usize),
@@ -124,7 +124,7 @@ pub enum Argument<'a, M> {
 }
 
 /// A matrix in memory, row-major.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Operand<'a, M> {
     /// Where it is.
     pub memory: &'a M,
@@ -142,7 +142,7 @@ pub struct Operand<'a, M> {
 ///
 /// `left` is `[rows, depth]` and `right` `[depth, columns]`, as they are taken, both of one number
 /// type. Every stride is at least the width of what is stored.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Product<'a, M> {
     /// The left operand.
     pub left: Operand<'a, M>,

@@ -1,5 +1,5 @@
-//! Tiny deterministic corpora, the places of the shared test data, a Hugging Face Hub on
-//! loopback, and ranks that are threads, for Cuvee's own tests.
+//! Tiny deterministic corpora, numbers for numeric tests, the places of the shared test data, a
+//! Hugging Face Hub on loopback, and ranks that are threads, for Cuvee's own tests.
 //!
 //! Nothing here reaches a user: the crate is a development dependency only, so it panics
 //! where a library would return an error.
@@ -7,8 +7,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod digits;
+mod numbers;
 
 pub use digits::digits_parquet;
+pub use numbers::{EXP, U32, close, number, random};
 
 use std::fs;
 use std::io::Write;

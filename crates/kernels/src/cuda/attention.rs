@@ -7,39 +7,97 @@ use crate::device::{Argument, Device, Kernel};
 use crate::element::ElementType;
 use crate::ops::Heads;
 
+/// A kernel, and the sizes of its blocks.
+#[derive(Clone, Copy)]
+struct Blocks {
+    kernel: Kernel,
+    threads: usize,
+    /// What one has: rows of a head, queries or keys, and columns of the result.
+    tile: [usize; 2],
+    /// Bytes of shared memory that the launch gives.
+    shared: usize,
+}
+
+impl Blocks {
+    /// On tensor cores, for heads up to `dim` wide. A block has `own` tiles of `rows` rows, and by
+    /// turns two tiles of each of two matrices that it goes through, `step` rows at a time, with
+    /// some `numbers` a row.
+    const fn on_tensor_cores(
+        file: &'static str,
+        (name, step): (&'static str, usize),
+        dim: usize,
+        [own, rows]: [usize; 2],
+        numbers: usize,
+    ) -> Self {
+        let tiles = (own * rows + 4 * step) * dim * size_of::<u16>();
+        let shared = tiles + 2 * step * numbers * size_of::<f32>();
+        Self { kernel: Kernel { file, name }, threads: 128, tile: [rows, dim], shared }
+    }
+
+    /// Without tensor cores.
+    const fn plain(kernel: Kernel) -> Self {
+        Self { kernel, threads: 256, tile: [64, 64], shared: 0 }
+    }
+
+    /// Runs the kernel on `items` heads of `context` rows.
+    fn launch<D: Device>(
+        self,
+        device: &D,
+        items: usize,
+        context: usize,
+        heads: Heads,
+        arguments: &[Argument<'_, D::Memory>],
+    ) {
+        let [rows, columns] = self.tile;
+        let grid = [items * context.div_ceil(rows), heads.dim.div_ceil(columns)];
+        launch(device, self.kernel, grid, self.threads, self.shared, arguments);
+    }
+}
+
 /// Kernels on tensor cores, for heads up to so wide.
 struct Wide {
     dim: usize,
-    /// Keys that the forward one goes through at a time.
-    keys: usize,
-    forward: &'static str,
-    by_keys: &'static str,
-    by_queries: &'static str,
+    forward: Blocks,
+    by_keys: Blocks,
+    by_queries: Blocks,
+}
+
+impl Wide {
+    /// Those of these names, each with how many keys, or queries, it goes through at a time.
+    const fn new(
+        dim: usize,
+        forward: (&'static str, usize),
+        by_keys: (&'static str, usize),
+        by_queries: (&'static str, usize),
+    ) -> Self {
+        let file = "attention_backward";
+        Self {
+            dim,
+            // Its own: queries.
+            forward: Blocks::on_tensor_cores("attention", forward, dim, [1, 128], 0),
+            // Keys and values. Of each query a log-sum, a delta and its first key.
+            by_keys: Blocks::on_tensor_cores(file, by_keys, dim, [2, 64], 3),
+            // Queries and the output's gradients.
+            by_queries: Blocks::on_tensor_cores(file, by_queries, dim, [2, 64], 0),
+        }
+    }
 }
 
 /// Narrow ones first. (Each takes a compiler of the GPU's seconds: there are few.)
-const WIDE: [Wide; 2] = [
-    Wide {
-        dim: 64,
-        keys: 64,
-        forward: "attention_64_bf16",
-        by_keys: "attention_by_keys_64_bf16",
-        by_queries: "attention_by_queries_64_bf16",
-    },
-    Wide {
-        dim: 128,
-        keys: 32,
-        forward: "attention_128_bf16",
-        by_keys: "attention_by_keys_128_bf16",
-        by_queries: "attention_by_queries_128_bf16",
-    },
+static WIDE: [Wide; 2] = [
+    Wide::new(
+        64,
+        ("attention_64_bf16", 64),
+        ("attention_by_keys_64_bf16", 64),
+        ("attention_by_queries_64_bf16", 64),
+    ),
+    Wide::new(
+        128,
+        ("attention_128_bf16", 32),
+        ("attention_by_keys_128_bf16", 32),
+        ("attention_by_queries_128_bf16", 64),
+    ),
 ];
-
-/// Threads of a block on tensor cores.
-const THREADS: usize = 128;
-/// Queries of a block forward, and rows of every tile of backward.
-const QUERIES: usize = 128;
-const STEP: usize = 64;
 
 /// The kernels without tensor cores, for all else.
 const PLAIN: Typed = Typed::new("attention_plain", "attention_plain_f32", "attention_plain_bf16");
@@ -51,11 +109,6 @@ const PLAIN_BY_QUERIES: Typed = Typed::new(
     "attention_plain_by_queries_bf16",
 );
 const DELTA: Typed = Typed::new("attention_delta", "attention_delta_f32", "attention_delta_bf16");
-
-/// Threads of a block of theirs.
-const PLAIN_THREADS: usize = 256;
-/// Rows of a tile, and columns of the result that a block has.
-const SIDE: usize = 64;
 
 /// Warps of a block that computes delta, one a head and row.
 const WARPS: usize = 8;
@@ -88,17 +141,11 @@ pub(super) fn forward<D: Device>(
         count(heads.dim),
         Argument::F32(scale(heads)),
     ];
-    let items = sequences * heads.query;
-    match wide(element, heads) {
-        Some(wide) => {
-            let kernel = Kernel { file: "attention", name: wide.forward };
-            // Queries; keys and values by turns.
-            let shared = (QUERIES + 4 * wide.keys) * wide.dim * size_of::<u16>();
-            let blocks = items * context.div_ceil(QUERIES);
-            launch(device, kernel, [blocks, 1], THREADS, shared, &arguments);
-        }
-        None => launch_plain(device, PLAIN.of(element), items, context, heads, &arguments),
-    }
+    let blocks = match wide(element, heads) {
+        Some(wide) => wide.forward,
+        None => Blocks::plain(PLAIN.of(element)),
+    };
+    blocks.launch(device, sequences * heads.query, context, heads, &arguments);
 }
 
 /// `d_qkv` ← the gradient, given that of `out`; `delta` is for what is needed in between.
@@ -149,46 +196,18 @@ pub(super) fn backward<D: Device>(
         count(heads.dim),
         Argument::F32(scale(heads)),
     ];
-    let (keys, queries) = (sequences * heads.kv, sequences * heads.query);
-    match wide(element, heads) {
-        Some(wide) => {
-            // The block's own two tiles, and two by turns of what it goes through.
-            let tiles = 6 * STEP * wide.dim * size_of::<u16>();
-            // Of each query by turns its log-sum, its delta and its first key.
-            let numbers = 2 * STEP * 3 * size_of::<f32>();
-            for (name, items, shared) in
-                [(wide.by_keys, keys, tiles + numbers), (wide.by_queries, queries, tiles)]
-            {
-                let kernel = Kernel { file: "attention_backward", name };
-                let blocks = items * context.div_ceil(STEP);
-                launch(device, kernel, [blocks, 1], THREADS, shared, &arguments);
-            }
-        }
-        None => {
-            for (kernels, items) in [(PLAIN_BY_KEYS, keys), (PLAIN_BY_QUERIES, queries)] {
-                launch_plain(device, kernels.of(element), items, context, heads, &arguments);
-            }
-        }
-    }
+    let [by_keys, by_queries] = match wide(element, heads) {
+        Some(wide) => [wide.by_keys, wide.by_queries],
+        None => [PLAIN_BY_KEYS, PLAIN_BY_QUERIES].map(|kernel| Blocks::plain(kernel.of(element))),
+    };
+    by_keys.launch(device, sequences * heads.kv, context, heads, &arguments);
+    by_queries.launch(device, sequences * heads.query, context, heads, &arguments);
 }
 
 /// The kernels on tensor cores that take such heads: rows of theirs begin on 16 bytes.
 fn wide(element: ElementType, heads: Heads) -> Option<&'static Wide> {
     let fits = element == ElementType::Bf16 && heads.dim.is_multiple_of(8);
     WIDE.iter().find(|wide| fits && heads.dim <= wide.dim)
-}
-
-/// Runs a plain kernel: a block for each tile of each of `items` heads, and SIDE columns of it.
-fn launch_plain<D: Device>(
-    device: &D,
-    kernel: Kernel,
-    items: usize,
-    context: usize,
-    heads: Heads,
-    arguments: &[Argument<'_, D::Memory>],
-) {
-    let grid = [items * context.div_ceil(SIDE), heads.dim.div_ceil(SIDE)];
-    launch(device, kernel, grid, PLAIN_THREADS, 0, arguments);
 }
 
 /// Where the rows' documents begin, if attention keeps within them.

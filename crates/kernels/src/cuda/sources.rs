@@ -16,9 +16,10 @@ macro_rules! files {
 }
 
 /// What sources may include, under these names.
-pub(super) static HEADERS: [Source; 2] = files! { "":
+pub(super) static HEADERS: [Source; 3] = files! { "":
     "attention.h"
     "device.h"
+    "vectors.h"
 };
 
 /// All sources of kernels.

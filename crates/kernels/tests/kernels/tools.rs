@@ -2,11 +2,7 @@
 
 use candle_core::{Device, Tensor, Var};
 use cuvee_kernels::{Element, Gradient, Matrix, bf16};
-
-/// Largest relative error of rounding to f32.
-pub const U32: f64 = 1.0 / 16_777_216.0; // 2⁻²⁴
-/// Relative error that `exp` of the kernels promises.
-pub const EXP: f64 = 1.0 / 4_194_304.0; // 2⁻²²
+pub use cuvee_testkit::{EXP, U32, close, number, random};
 
 /// An element type and how far it rounds.
 pub trait Kind: Element {
@@ -20,19 +16,6 @@ impl Kind for f32 {
 
 impl Kind for bf16 {
     const UNIT: f64 = 1.0 / 256.0;
-}
-
-/// The `i`th of a seed's numbers between −1 and 1 (SplitMix64; Steele et al., 2014).
-pub fn number(seed: u64, i: usize) -> f32 {
-    let mut z = (seed << 32 | i as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ z >> 31) >> 40) as f32 / 8_388_608.0 - 1.0
-}
-
-/// The first `len` of them.
-pub fn random(len: usize, seed: u64) -> Vec<f32> {
-    (0..len).map(|i| number(seed, i)).collect()
 }
 
 /// How fast each pair of a head of width `e` turns, of base `theta`.
@@ -100,19 +83,6 @@ pub fn gradients<const N: usize>(
     let weights = tensor(weights, result.dims());
     let store = (result * weights).unwrap().sum_all().unwrap().backward().unwrap();
     variables.map(|variable| flat(store.get(variable).unwrap()))
-}
-
-/// Every element within its own bound of what is expected.
-#[track_caller]
-pub fn close(what: &str, found: &[f64], expected: &[f64], bound: impl Fn(usize) -> f64) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-        let (off, bound) = ((found - expected).abs(), bound(i));
-        assert!(
-            off <= bound,
-            "{what}, element {i}: {found} against {expected}, off by {off:e}, bound {bound:e}"
-        );
-    }
 }
 
 /// Every row's error at most `tolerance` of the row's norm and of what a row's norm is on average

@@ -1,6 +1,8 @@
 //! Which GPUs there are, and whether the kernels run on them.
 
+use std::collections::BTreeMap;
 use std::ffi::c_int;
+use std::sync::{Mutex, PoisonError};
 
 use cudarc::driver::{DriverError, result, sys};
 use cudarc::nvrtc;
@@ -27,11 +29,19 @@ pub struct GpuInfo {
 }
 
 impl GpuInfo {
-    /// The GPU of this index, as the driver counts them.
+    /// The GPU of this index, as the driver counts them. It is looked for once: what a process was
+    /// told, it is told again.
     ///
     /// # Errors
     /// No driver, no compiler, no such GPU, or one too old.
     pub fn find(index: usize) -> Result<Self, DeviceError> {
+        static FOUND: Mutex<BTreeMap<usize, Result<GpuInfo, DeviceError>>> =
+            Mutex::new(BTreeMap::new());
+        let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        found.entry(index).or_insert_with(|| Self::look_for(index)).clone()
+    }
+
+    fn look_for(index: usize) -> Result<Self, DeviceError> {
         library::check()?;
         match result::init() {
             Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => choose(index, 0)?,
@@ -175,10 +185,12 @@ mod tests {
 
     /// As on any machine of these tests without a GPU; one with a GPU finds it.
     #[test]
-    fn a_machine_without_a_gpu_says_so_and_does_not_panic() {
-        match GpuInfo::find(0) {
+    fn a_machine_without_a_gpu_says_so_each_time_and_does_not_panic() {
+        let found = GpuInfo::find(0);
+        match &found {
             Ok(found) => assert!(found.memory > 0 && found.architecture().starts_with("sm_")),
             Err(error) => assert!(error.to_string().contains("\nhint: "), "{error}"),
         }
+        assert_eq!(GpuInfo::find(0), found);
     }
 }
