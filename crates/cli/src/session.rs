@@ -153,11 +153,9 @@ impl Session {
         if let Some(why) = why {
             self.say(format!("note: --device auto is {device} here: {why}"));
         }
-        match (device, self.ranks.place_on_host()) {
-            (DeviceSpec::Cuda(0), place) if place > 0 && !typed.contains(':') => {
-                Ok(DeviceSpec::Cuda(place).checked()?)
-            }
-            _ => Ok(device),
+        match typed.contains(':') {
+            true => Ok(device),
+            false => Ok(device.of_rank(self.ranks.place_on_host()).checked()?),
         }
     }
 

@@ -28,6 +28,16 @@ impl DeviceSpec {
         self.gpu().map_err(|error| self.failed(error)).map(|_| self)
     }
 
+    /// The same for the rank at `place` among those of a host that share out its GPUs: that of the
+    /// place, or where the launcher shows each rank fewer of them, one of these.
+    #[must_use]
+    pub fn of_rank(self, place: usize) -> Self {
+        match self {
+            DeviceSpec::Cpu => self,
+            DeviceSpec::Cuda(first) => DeviceSpec::Cuda(first + place % GpuInfo::count().max(1)),
+        }
+    }
+
     /// Whether bf16 is multiplied faster than f32 on it.
     pub fn fast_bf16(self) -> bool {
         match self.gpu() {

@@ -154,8 +154,8 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Trains together with other ranks, each of which makes the same calls on a trainer of the same
-    /// run; after [`compare_with`](Self::compare_with). Rank 0 writes the checkpoints. What the
+    /// Trains together with other ranks, each of which makes the same calls on a trainer of the
+    /// same run; after [`compare_with`](Self::compare_with). Rank 0 writes the checkpoints. What the
     /// others' observers are told is the same.
     ///
     /// # Errors

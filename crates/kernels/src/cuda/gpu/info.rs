@@ -41,6 +41,12 @@ impl GpuInfo {
         found.entry(index).or_insert_with(|| Self::look_for(index)).clone()
     }
 
+    /// How many there are, as the driver counts them; 0 where there is none to use.
+    pub fn count() -> usize {
+        let counted = Self::find(0).ok().and_then(|_| result::device::get_count().ok());
+        counted.and_then(|count| usize::try_from(count).ok()).unwrap_or(0)
+    }
+
     fn look_for(index: usize) -> Result<Self, DeviceError> {
         library::check()?;
         match result::init() {

@@ -182,7 +182,8 @@ impl<K: Backend> FusedEngine<K> {
         }
     }
 
-    /// Cuts this rank's part of `sequences` into the workers' slices, as evenly as can be, in order.
+    /// Cuts this rank's part of `sequences` into the workers' slices, as evenly as can be, in
+    /// order.
     fn divide(&mut self, sequences: Range<usize>) {
         let sequences = self.ranks.slice(&sequences);
         let (count, workers) = (sequences.len(), self.workers.len());
