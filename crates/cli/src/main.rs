@@ -121,6 +121,10 @@ fn main() -> ExitCode {
         false if is_usage(&error) => 2,
         false => 1,
     };
+    if session.ranks.ended() && mpi.as_mut().is_none_or(|mpi| mpi.finish().is_ok()) {
+        // Interrupted together, and all is written: nobody is to be ended.
+        return ExitCode::from(code);
+    }
     session.ranks.fail(mpi.as_ref(), code, |rank| {
         if !error.is::<Interrupted>() {
             report(&error, rank);

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -31,12 +32,19 @@ pub struct Ranks {
     place: usize,
     /// How many of them use the same cores.
     on_these_cores: usize,
+    /// Whether all have come to the end of the command, each with nothing left to write.
+    ended: Arc<AtomicBool>,
 }
 
 impl Ranks {
     /// A process of its own.
     pub fn alone() -> Self {
-        Self { collective: Arc::new(Alone), place: 0, on_these_cores: 1 }
+        Self {
+            collective: Arc::new(Alone),
+            place: 0,
+            on_these_cores: 1,
+            ended: Arc::default(),
+        }
     }
 
     /// Those of an MPI job; a process of its own where there is none.
@@ -45,6 +53,7 @@ impl Ranks {
             collective: mpi.collective(),
             place: mpi.place_on_this_host(),
             on_these_cores: mpi.ranks_on_these_cores(),
+            ended: Arc::default(),
         })
     }
 
@@ -116,6 +125,21 @@ impl Ranks {
     /// A rank is gone.
     pub fn wait(&self) -> Result<(), CollectiveError> {
         self.collective.barrier()
+    }
+
+    /// [`Ranks::wait`], after which no rank has anything left to do.
+    ///
+    /// # Errors
+    /// A rank is gone.
+    pub fn end(&self) -> Result<(), CollectiveError> {
+        self.wait()?;
+        self.ended.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether they have come to their [`end`](Self::end).
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// What rank 0 makes, on every rank.

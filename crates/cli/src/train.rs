@@ -122,7 +122,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     if !ranks.is_first() {
         let outcome = trainer.run(&mut Silent, &session.interrupted)?;
         // Rank 0 writes what is left to write.
-        ranks.wait()?;
+        ranks.end()?;
         return match outcome {
             Outcome::Finished => Ok(()),
             Outcome::Interrupted => Err(Interrupted.into()),
@@ -147,7 +147,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
             shell_path(&folder),
             session.as_typed()
         ));
-        ranks.wait()?;
+        ranks.end()?;
         return Err(Interrupted.into());
     }
 
@@ -159,7 +159,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
         session.say(remark);
     }
     let report = report::write_page(std::slice::from_ref(&folder), &folder, None, session);
-    ranks.wait()?;
+    ranks.end()?;
     let state = trainer.state();
     let rows = results(state);
     session.say(cuvee_report::result_table(&rows, mean(state)));

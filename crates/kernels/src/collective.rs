@@ -11,6 +11,7 @@ use std::fmt;
 /// # Errors
 /// Every method: another rank is gone, or the library below failed. Nothing that is computed
 /// together can go on then.
+#[allow(clippy::missing_errors_doc, reason = "said once for all of them")]
 pub trait Collective: Send + Sync {
     /// The number of this one.
     fn rank(&self) -> usize;
@@ -31,6 +32,10 @@ pub trait Collective: Send + Sync {
 
     /// The bytes of every rank, in the ranks' order. They may be of different lengths.
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError>;
+
+    /// Returns when every rank has called it. The other methods may give up on a rank that was not
+    /// heard of for long; here one may work for hours while the others wait.
+    fn barrier(&self) -> Result<(), CollectiveError>;
 }
 
 /// A process of its own.
@@ -60,6 +65,10 @@ impl Collective for Alone {
 
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
         Ok(vec![bytes.to_vec()])
+    }
+
+    fn barrier(&self) -> Result<(), CollectiveError> {
+        Ok(())
     }
 }
 
