@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What holds under Slurm: a cluster of this one machine in a temporary folder, and on it the script of
-# docs/cluster.md.
+# What holds under Slurm: a cluster of this one machine in a temporary folder, and on it the script
+# of docs/cluster.md.
 #
 #   scripts/slurm_check.sh [CUVEE]
 #
