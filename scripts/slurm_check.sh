@@ -10,10 +10,10 @@
 # 1 where one has failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cuvee=$(realpath "${1:-target/release/cuvee}")
 for program in slurmctld slurmd sbatch munged python3; do
     command -v "$program" >/dev/null || { echo "skipped: no $program (see the head of $0)"; exit 0; }
 done
+cuvee=$(realpath "${1:-target/release/cuvee}")
 
 place=$(mktemp -d)
 # Before anything else: commands of Slurm would ask a cluster that this machine belongs to.
