@@ -46,7 +46,7 @@ fn main() -> Result<(), CollectiveError> {
 fn measure(ranks: &dyn Collective, when: &str) -> Result<(), CollectiveError> {
     let mut values = vec![1e-9_f32; VALUES];
     let mut sums = values.clone();
-    let (mut blocking, mut pieces) = (Vec::new(), Vec::new());
+    let (mut blocking, mut pieces, mut calls) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         ranks.barrier()?;
         blocking.push(cost(|| {
@@ -56,6 +56,9 @@ fn measure(ranks: &dyn Collective, when: &str) -> Result<(), CollectiveError> {
         })?);
         ranks.barrier()?;
         pieces.push(cost(|| ranks.all_reduce(&mut values))?);
+        ranks.barrier()?;
+        calls
+            .push(cost(|| values.chunks_mut(1 << 18).try_for_each(|part| ranks.all_reduce(part)))?);
     }
     let late = cost(|| {
         if ranks.rank() == 0 {
@@ -65,7 +68,11 @@ fn measure(ranks: &dyn Collective, when: &str) -> Result<(), CollectiveError> {
     })?;
     if ranks.rank() == 1 {
         println!("{when}:");
-        for (name, costs) in [("blocking", &mut blocking), ("in pieces", &mut pieces)] {
+        for (name, costs) in [
+            ("blocking", &mut blocking),
+            ("in pieces", &mut pieces),
+            ("a MiB at a time", &mut calls),
+        ] {
             costs.sort_by(|one, other| one.0.total_cmp(&other.0));
             let (passed, computed) = costs[ROUNDS / 2];
             let speed = VALUES as f64 * 4.0 / passed / 1e6;
