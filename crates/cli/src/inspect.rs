@@ -98,7 +98,7 @@ fn laws() -> (String, Value) {
 /// A shard folder, the folder of an entry with several, or one tokenized file.
 fn shards(path: &Path, read_as: TokenFileArgs) -> anyhow::Result<(String, Value)> {
     // The largest id of a file is looked for on all threads.
-    limits::start_threads()?;
+    limits::start_threads(None)?;
     let inspection = cuvee_data::inspect_as(path, read_as.into())?;
     let text = match &inspection {
         Inspection::Domain { dir, manifest } => {

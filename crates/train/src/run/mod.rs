@@ -155,8 +155,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// Trains together with other ranks, each of which makes the same calls on a trainer of the
-    /// same run; after [`compare_with`](Self::compare_with). Rank 0 writes the checkpoints. What the
-    /// others' observers are told is the same.
+    /// same run; after [`compare_with`](Self::compare_with). Rank 0 writes the checkpoints. The
+    /// observers of all are told the same.
     ///
     /// # Errors
     /// [`TrainError::Config`] for several ranks and an engine or an estimator that is not for them.
