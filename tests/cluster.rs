@@ -101,8 +101,9 @@ fn two_and_four_ranks_train_what_one_process_trains_to_the_bit_each_time() {
         for ranks in [2, 4] {
             let [first, second] = ["first", "second"].map(|run| format!("{run}-{ranks}-{number}"));
             for run in [&first, &second] {
-                let said =
-                    done(&on_ranks(&place, ranks, &[&train[..], &[run]].concat()).output().unwrap());
+                let said = done(
+                    &on_ranks(&place, ranks, &[&train[..], &[run]].concat()).output().unwrap(),
+                );
                 assert!(said.contains(&format!("on {ranks} ranks")), "{said}");
                 assert_eq!(said.matches("Training").count(), 1, "one rank speaks: {said}");
             }
@@ -180,7 +181,15 @@ fn a_rank_with_another_program_config_or_data_is_refused_by_name() {
     let program = env!("CARGO_BIN_EXE_cuvee");
     let said = refused(
         &unlike(&place, |second| {
-            second.args([program, "train", "config.toml", "--out", "run", "--set", "train.lr=4e-3"]);
+            second.args([
+                program,
+                "train",
+                "config.toml",
+                "--out",
+                "run",
+                "--set",
+                "train.lr=4e-3",
+            ]);
         }),
         2,
     );
@@ -307,6 +316,14 @@ fn a_rank_that_is_stopped_for_a_while_is_waited_for() {
     let output = run.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("everything is saved"), "{said}");
-    let step: u64 = said.split("Stopped after step ").nth(1).unwrap().split(';').next().unwrap().parse().unwrap();
+    let step: u64 = said
+        .split("Stopped after step ")
+        .nth(1)
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert_eq!(newest(&place), step);
 }

@@ -39,12 +39,7 @@ pub struct Ranks {
 impl Ranks {
     /// A process of its own.
     pub fn alone() -> Self {
-        Self {
-            collective: Arc::new(Alone),
-            place: 0,
-            on_these_cores: 1,
-            ended: Arc::default(),
-        }
+        Self { collective: Arc::new(Alone), place: 0, on_these_cores: 1, ended: Arc::default() }
     }
 
     /// Those of an MPI job; a process of its own where there is none.
