@@ -240,6 +240,11 @@ mod tests {
             self.barrier.wait();
             Ok(all)
         }
+
+        fn barrier(&self) -> Result<(), CollectiveError> {
+            self.barrier.wait();
+            Ok(())
+        }
     }
 
     /// What ranks with these cards find, each.
