@@ -78,6 +78,22 @@ fn join(launch: &Launch) -> Result<Option<Arc<dyn Job>>, CollectiveError> {
     })
 }
 
+#[cfg(all(test, not(feature = "mpi")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_ranks_without_mpi_are_told_how_to_build_it() {
+        let launch = Launch { variable: "PMI_RANK", rank: 1, ranks: Some(4) };
+        let error = join(&launch).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.starts_with("this process was started as rank 1 of 4 (PMI_RANK)"), "{error}");
+        assert!(
+            error.contains("\nhint: ") && error.contains("--release --features mpi"),
+            "{error}"
+        );
+    }
+}
+
 /// The examples of the README compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -157,13 +157,18 @@ impl World {
             }
             if lasted >= say {
                 say = Duration::MAX;
-                let awaited = self.awaited();
-                if *said != awaited {
-                    let line = format!("{} waits for {awaited}\n", self.me());
-                    eprint!("{line}"); // In one write, as others may say the same.
-                    *said = awaited;
-                }
+                self.say(said);
             }
+        }
+    }
+
+    /// Says for whom this rank waits, once: who knows it, and two of those who do not.
+    fn say(&self, said: &mut String) {
+        let known = self.size() == 2 || self.first(State::Stopped).is_some();
+        let line = format!("{} waits for {}\n", self.me(), self.awaited());
+        if (known || self.rank < 2) && *said != line {
+            eprint!("{line}"); // In one write, since others say something too.
+            *said = line;
         }
     }
 

@@ -13,7 +13,7 @@ use cuvee_mpi::Mpi;
 /// The name of the case, where this process is one of its ranks.
 const CASE: &str = "CUVEE_MPI_CASE";
 /// No case waits as long as this for the launcher.
-const LATEST: Duration = Duration::from_secs(60);
+const LATEST: Duration = Duration::from_secs(120);
 
 /// A promise, what every rank does for it, and what is seen of them.
 struct Case {
@@ -29,7 +29,7 @@ struct Case {
 const USUAL: Case = Case {
     name: "",
     ranks: &[2, 4],
-    timeout: "30",
+    timeout: "100",
     options: &[],
     rank: |_, _| Ok(()),
     seen: |output| assert!(output.status.success()),
@@ -53,42 +53,38 @@ const CASES: &[Case] = &[
     Case {
         name: "a_barrier_waits_beyond_the_timeout",
         ranks: &[2],
-        timeout: "1",
+        timeout: "3",
         rank: barrier,
         ..USUAL
     },
     Case { name: "a_rank_that_was_stopped_goes_on", rank: stopped, ..USUAL },
     Case {
-        name: "ranks_that_were_all_stopped_longer_than_the_timeout_go_on",
-        ranks: &[2],
-        timeout: "2",
-        rank: all_stopped,
-        ..USUAL
-    },
-    Case {
         name: "a_rank_that_is_late_ends_the_others_with_an_error",
-        timeout: "2",
+        ranks: &[2],
+        timeout: "4",
         rank: late,
         seen: |output| {
             assert_eq!(output.status.code(), Some(3));
-            says(output, "rank 0 has waited 2 s for ");
+            says(output, "rank 0 has waited 4 s for rank 1 (pid ");
             says(output, "hint: CUVEE_MPI_TIMEOUT holds the seconds");
         },
         ..USUAL
     },
     Case {
         name: "a_rank_that_stays_stopped_is_named",
-        timeout: "2",
+        ranks: &[4],
+        timeout: "4",
         rank: stays_stopped,
         seen: |output| {
             assert_eq!(output.status.code(), Some(3));
-            says(output, "s for rank 1 (pid ");
+            says(output, " has waited 4 s for rank 1 (pid ");
             says(output, ", which is stopped");
         },
         ..USUAL
     },
     Case {
         name: "a_rank_that_is_killed_ends_the_others",
+        ranks: &[4],
         rank: killed,
         seen: |output| assert!(!output.status.success()),
         ..USUAL
@@ -100,7 +96,7 @@ const CASES: &[Case] = &[
         rank: killed,
         seen: |output| {
             says(output, "rank 1 (pid ");
-            says(output, " has ended, and rank 0 waits for it");
+            says(output, " has ended, and rank ");
         },
         ..USUAL
     },
@@ -116,12 +112,14 @@ fn main() -> ExitCode {
     if let Ok(case) = std::env::var(CASE) {
         return rank(&case);
     }
-    if Command::new("mpirun").arg("--version").output().is_err() {
-        println!("skipped: no mpirun");
+    let version = Command::new("mpirun").arg("--version").output();
+    if !version.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("Open MPI")) {
+        println!("skipped: no mpirun of Open MPI (Debian: openmpi-bin)");
         return ExitCode::SUCCESS;
     }
     let filters: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     one_rank_stands_alone();
+    ranks_of_another_mpi_are_refused();
     for case in CASES {
         if !filters.is_empty() && !filters.iter().any(|filter| case.name.contains(filter)) {
             continue;
@@ -141,7 +139,14 @@ fn main() -> ExitCode {
 /// One of the ranks: as a program does it.
 fn rank(name: &str) -> ExitCode {
     let case = CASES.iter().find(|case| case.name == name).unwrap();
-    let Some(mut mpi) = cuvee_mpi::connect().unwrap() else { return ExitCode::SUCCESS };
+    let mut mpi = match cuvee_mpi::connect() {
+        Ok(Some(mpi)) => mpi,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
     let ranks: Arc<dyn Collective> = mpi.collective();
     let left = name == "a_rank_that_leaves_early_ends_the_others";
     match (case.rank)(&mut mpi, &*ranks) {
@@ -152,7 +157,8 @@ fn rank(name: &str) -> ExitCode {
             assert!(error.message.contains("after the ranks have parted"), "{error}");
         }
         Err(error) => {
-            eprint!("{}", format!("error: {error}\n")); // In one write.
+            let line = format!("error: {error}\n");
+            eprint!("{line}"); // In one write, since others say the same.
             // Nothing is begun after an error, and nothing waited for.
             let error = ranks.all_reduce(&mut [0.0]).unwrap_err();
             assert!(error.message.contains("after one that failed"), "{error}");
@@ -209,6 +215,18 @@ fn one_rank_stands_alone() {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     println!("test one_rank_stands_alone ... ok");
+}
+
+/// Each would be a world of its own, and all write the same files.
+fn ranks_of_another_mpi_are_refused() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .env(CASE, CASES[0].name)
+        .envs([("PMI_RANK", "0"), ("PMI_SIZE", "4")])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    says(&output, "error: expected 4 ranks (PMI_RANK), and MPI finds 1: ");
+    println!("test ranks_of_another_mpi_are_refused ... ok");
 }
 
 /// Lengths about a piece of 4 MiB, and about none.
@@ -304,10 +322,9 @@ fn add(ranks: &dyn Collective) -> Result<f32, CollectiveError> {
 
 fn barrier(_: &mut Mpi, ranks: &dyn Collective) -> Result<(), CollectiveError> {
     if ranks.rank() == 1 {
-        sleep(Duration::from_secs(3));
+        sleep(Duration::from_secs(5));
     }
-    ranks.barrier()?;
-    add(ranks).map(drop)
+    ranks.barrier()
 }
 
 fn late(_: &mut Mpi, ranks: &dyn Collective) -> Result<(), CollectiveError> {
@@ -324,22 +341,10 @@ fn shell(line: &str) {
     Command::new("sh").args(["-c", line, "sh", &process]).stdin(Stdio::null()).status().unwrap();
 }
 
-const STOP_FOR_THREE: &str = "kill -STOP $1; sleep 3; kill -CONT $1";
-
 fn stopped(_: &mut Mpi, ranks: &dyn Collective) -> Result<(), CollectiveError> {
     add(ranks)?;
     if ranks.rank() == 1 {
-        shell(STOP_FOR_THREE);
-    }
-    add(ranks).map(drop)
-}
-
-fn all_stopped(_: &mut Mpi, ranks: &dyn Collective) -> Result<(), CollectiveError> {
-    add(ranks)?;
-    // Rank 0 waits already when it is stopped.
-    let stopper = std::thread::spawn(|| shell(STOP_FOR_THREE));
-    if ranks.rank() == 1 {
-        stopper.join().unwrap();
+        shell("kill -STOP $1; sleep 3; kill -CONT $1");
     }
     add(ranks).map(drop)
 }
