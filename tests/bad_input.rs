@@ -2,10 +2,9 @@
 //! where, and what to do.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
-use common::{Place, SMALL};
 use cuvee_train::DeviceSpec;
+
+use crate::common::{Place, SMALL};
 
 const SHARES: &str = "shares = { prose = 0.75, code = 0.25 }";
 

@@ -1,10 +1,9 @@
 //! `cuvee bench`: the documents it promises, what is measured, and what it says to bad input.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
-use common::Place;
 use serde_json::Value;
+
+use crate::common::Place;
 
 fn bench(place: &Place, flags: &str) -> Value {
     let args = format!("bench train --size xs --engine reference {flags}");

@@ -1,15 +1,14 @@
 //! One run on several ranks, under mpirun: what is promised in docs/cluster.md.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Place, metrics, of_kind};
 use serde_json::Value;
+
+use crate::common::{Place, metrics, of_kind};
 
 /// Whether there is an mpirun; says so where there is none.
 fn has_mpirun() -> bool {

@@ -1,16 +1,15 @@
 //! `cuvee compare`: many ordinary runs and one verdict, whatever happens on the way.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{Place, SMALL, metrics};
 use serde_json::Value;
+
+use crate::common::{Place, SMALL, metrics};
 
 /// Three arms of [`SMALL`], three seeds.
 const ARMS: &str = r#"

@@ -1,11 +1,9 @@
 //! The whole path through the real binary, on generated text.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
 use std::fs;
 
-use common::{Place, metrics, of_kind};
+use crate::common::{Place, metrics, of_kind};
 
 #[test]
 fn train_learns_both_domains_and_leaves_a_whole_run_folder() {

@@ -1,13 +1,12 @@
 //! `cuvee eval --text`, `cuvee eval --items` and `cuvee generate` through the real binary.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
 use std::io::Read;
 use std::process::Stdio;
 
-use common::Place;
 use serde_json::{Value, json};
+
+use crate::common::Place;
 
 /// A place with a small trained run.
 fn trained() -> Place {

@@ -1,12 +1,11 @@
 //! What leaves a run: its export in every number type and size, its card, another vocabulary.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
 use std::fs;
 
-use common::{Place, metrics, of_kind};
 use serde_json::Value;
+
+use crate::common::{Place, metrics, of_kind};
 
 fn json(place: &Place, file: &str) -> Value {
     serde_json::from_slice(&fs::read(place.path(file)).unwrap()).unwrap()

@@ -1,9 +1,7 @@
 //! `cuvee convert` and `cuvee inspect` on tokenized files of every format, and training on them.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
-use common::Place;
+use crate::common::{Place, SMALL};
 
 /// A place with prepared shards; the folder of `prose`.
 fn prepared() -> (Place, String) {
@@ -64,7 +62,7 @@ fn converted_files_train_like_the_shards_they_came_from() {
         ]);
     }
     let source = |name: &str| format!("source = {{ path = \"ds/{name}/*.ds\" }}");
-    let config = common::SMALL
+    let config = SMALL
         .replace("source = { path = \"prose.jsonl\" }", &source("prose"))
         .replace("source = { path = \"code.jsonl\" }", &source("code"))
         .replace("train = { vocab_size = 400 }", "file = \"shards/prose/tokenizer.json\"");

@@ -1,14 +1,11 @@
 //! The whole way from the Hugging Face Hub, played by a mirror on loopback, to a trained model.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
 use assert_cmd::Command;
-use common::Place;
 use cuvee_testkit::{
     Fault, Mirror, MirrorFile, code_like, digits_parquet, prose, tiny_tokenizer_json,
     workspace_root,
@@ -19,6 +16,8 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use serde_json::{Value, json};
 use walkdir::WalkDir;
+
+use crate::common::{Place, metrics};
 
 const TOKEN: &str = "hf_the_secret_of_the_tests";
 const WIKIPEDIA: &str = "wikimedia/wikipedia";
@@ -176,7 +175,7 @@ fn the_config_trains_from_the_hub_to_an_export() {
         "and no file behind the limit"
     );
     let run = hub.place.path("run");
-    let last = common::metrics(&run).into_iter().rfind(|record| record["kind"] == "eval").unwrap();
+    let last = metrics(&run).into_iter().rfind(|record| record["kind"] == "eval").unwrap();
     assert!(last["domains"]["wikipedia"]["loss"].as_f64().unwrap().is_finite(), "{last}");
     assert!(run.join("export/model.safetensors").is_file());
     assert_eq!(
@@ -203,7 +202,7 @@ fn the_config_trains_from_the_hub_to_an_export() {
     let next = hub.cuvee(&[&init[..], &set].concat()).output().unwrap();
     assert!(next.status.success(), "{}", String::from_utf8_lossy(&next.stderr));
     let first = |run: &str| {
-        let records = common::metrics(&hub.place.path(run));
+        let records = metrics(&hub.place.path(run));
         let record = records.iter().find(|record| record["kind"] == "eval").unwrap();
         record["domains"]["wikipedia"]["loss"].as_f64().unwrap()
     };
@@ -214,7 +213,7 @@ fn the_config_trains_from_the_hub_to_an_export() {
     hub.run(0, &["train", &hub.config, "--out", "offline"], &[("HF_HUB_OFFLINE", "1")]);
     let said = hub.run(0, &["train", &hub.config, "--out", "down"], &[]);
     assert!(said.contains("warning: the Hub cannot be reached"), "{said}");
-    let loss = |run: &str| common::metrics(&hub.place.path(run)).pop().unwrap()["domains"].clone();
+    let loss = |run: &str| metrics(&hub.place.path(run)).pop().unwrap()["domains"].clone();
     assert_eq!(loss("offline"), loss("run"));
     assert_eq!(loss("down"), loss("run"));
 }

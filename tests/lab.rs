@@ -2,10 +2,9 @@
 //! studies' own promises are tested in their crate.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
-use common::Place;
 use serde_json::Value;
+
+use crate::common::Place;
 
 /// Checks the keys that other programs rely on.
 #[track_caller]

@@ -1,14 +1,13 @@
 //! What a run tells other people's programs: TensorBoard's event files and Trackio's inbox.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Place, metrics};
 use serde_json::Value;
+
+use crate::common::{Place, metrics};
 
 /// The files in a folder and in those within it, in the order of their names.
 fn files(folder: &Path) -> Vec<PathBuf> {

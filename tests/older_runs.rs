@@ -6,13 +6,12 @@
 //! never be made anew: a change that breaks them breaks the runs that people have.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{Place, metrics};
 use serde_json::Value;
+
+use crate::common::{Place, metrics};
 
 /// The golden folder, copied to where a test may write.
 fn older_run() -> Place {

@@ -2,14 +2,12 @@
 //! workers at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::Place;
+use crate::common::Place;
 
 /// One large file, many small ones, and without repetitions: a source in several domains, and one
 /// in splits.

@@ -2,10 +2,9 @@
 //! the shared corpora where they are at hand.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
-use common::Place;
 use cuvee_testkit::{shared_data, workspace_root};
+
+use crate::common::Place;
 
 #[test]
 fn quickstart_prepares_and_trains_from_cargos_own_sources() {

@@ -2,11 +2,9 @@
 //! input. What stands in a page is tested in its crate.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
 use std::fs;
 
-use common::Place;
+use crate::common::{Place, SMALL};
 
 #[test]
 fn training_leaves_a_report_and_several_runs_share_one() {
@@ -46,7 +44,7 @@ fn what_cannot_be_reported_on_is_said_and_nothing_is_overwritten() {
         let text = place.fails(2, args);
         assert!(text.contains(said) && text.contains("\nhint: "), "{text}");
     }
-    assert_eq!(fs::read_to_string(place.path("config.toml")).unwrap(), common::SMALL);
+    assert_eq!(fs::read_to_string(place.path("config.toml")).unwrap(), SMALL);
     fs::create_dir(place.path("broken")).unwrap();
     fs::write(place.path("broken/metrics.jsonl"), "{\"kind\": \"step\"}\n").unwrap();
     let text = place.fails(1, &["report", "broken"]);

@@ -1,12 +1,10 @@
 //! Runs that stop and go on: to the bit, and never with another config or other data.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{Place, metrics, of_kind};
+use crate::common::{Place, SMALL, metrics, of_kind};
 
 fn bytes(run: &Path, file: &str) -> Vec<u8> {
     fs::read(run.join("checkpoints/step-00000010").join(file)).unwrap()
@@ -108,7 +106,7 @@ fn ten_steps_equal_five_and_resume_and_five_under_every_optimizer() {
     let both = settings.iter().flat_map(|settings| [("fused", settings), ("reference", settings)]);
     for (number, (engine, settings)) in both.enumerate() {
         let learned = "sampling = { strategy = \"va\" }\nloss = { strategy = \"erma\", every = 2 }";
-        let config = common::SMALL
+        let config = SMALL
             .replace("lr = 3e-3", &format!("lr = 3e-3\nengine = \"{engine}\"\n{settings}"))
             .replace(
                 r#"sampling = { strategy = "fixed", shares = { prose = 0.75, code = 0.25 } }"#,
@@ -368,7 +366,7 @@ fn typed(said: &str, begins: &str) -> Vec<String> {
 #[test]
 fn a_refused_resume_says_what_to_type_and_that_works() {
     let place = Place::new();
-    place.write("my config.toml", common::SMALL);
+    place.write("my config.toml", SMALL);
     place.ok(&["train", "my config.toml", "--out", "my run", "-q"]);
     let changed = ["my config.toml", "--out", "my run", "--resume", "--set", "train.steps=12"];
     let said = place.fails(2, &[&["train"][..], &changed].concat());

@@ -1,8 +1,6 @@
 //! `cuvee search`: cheap runs, a law, a proposal and its confirmation, whatever happens on the way.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -10,8 +8,9 @@ use std::process::{Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{Place, SMALL};
 use serde_json::Value;
+
+use crate::common::{Place, SMALL};
 
 /// Cheap runs of six steps; the noise of so short runs hides everything, so the pilot is overruled.
 const SEARCH: &str = r#"

@@ -2,14 +2,13 @@
 //! to the bit.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{Place, metrics, of_kind};
 use safetensors::SafeTensors;
 use serde_json::Value;
+
+use crate::common::{Place, metrics, of_kind};
 
 const SWITCHES: [&str; 3] =
     ["train.z_loss=1e-3", "train.document_mask=true", "train.order=documents"];

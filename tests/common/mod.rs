@@ -1,6 +1,6 @@
 //! What the end-to-end tests share: a folder of its own for each test, a small config on generated
 //! text, and the real binary.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -13,15 +13,10 @@ use serde_json::Value;
 /// A test's own folder, its cache included: nothing outside it is read or written.
 pub struct Place {
     root: PathBuf,
-    held: Held,
-}
-
-/// What a place is held by.
-enum Held {
-    /// Removed with it.
-    Temporary(tempfile::TempDir),
-    /// Kept from the tests of another process.
-    Shared(File),
+    /// Removes the folder with it.
+    _temporary: Option<tempfile::TempDir>,
+    /// Keeps the tests of another process out.
+    _lock: Option<File>,
 }
 
 /// Two domains of generated text, a trained tokenizer, the smallest model.
@@ -64,11 +59,12 @@ impl Place {
     /// The folder with `prose.jsonl`, `code.jsonl` and [`SMALL`] as `config.toml`.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self::filled(folder.path().to_owned(), Held::Temporary(folder))
+        Self::filled(folder.path().to_owned(), Some(folder), None)
     }
 
-    /// The same for several tests of a binary, each with folders of its own in it: what one of them
+    /// The same for several tests of a file, each with folders of its own in it: what one of them
     /// made the others need not make again. It is emptied here, so that the next tests begin anew.
+    /// A name is used once in all files: a second place of that name would wait for the first.
     pub fn shared(name: &str) -> Self {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let lock = File::create(root.with_extension("lock")).unwrap();
@@ -77,11 +73,11 @@ impl Place {
             fs::remove_dir_all(&root).unwrap();
         }
         fs::create_dir(&root).unwrap();
-        Self::filled(root, Held::Shared(lock))
+        Self::filled(root, None, Some(lock))
     }
 
-    fn filled(root: PathBuf, held: Held) -> Self {
-        let place = Self { root, held };
+    fn filled(root: PathBuf, temporary: Option<tempfile::TempDir>, lock: Option<File>) -> Self {
+        let place = Self { root, _temporary: temporary, _lock: lock };
         cuvee_testkit::write_texts(&place.path("prose.jsonl"), &cuvee_testkit::prose(1, 300));
         cuvee_testkit::write_texts(&place.path("code.jsonl"), &cuvee_testkit::code_like(2, 300));
         place.write("config.toml", SMALL);
