@@ -581,7 +581,7 @@ fn a_run_that_another_process_holds_is_left_to_it_and_made_where_that_leaves_it_
         std::thread::sleep(Duration::from_millis(5));
     }
     // All else is done, and nothing is given up.
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_secs(2));
     assert!(child.try_wait().unwrap().is_none(), "it does not wait");
     assert!(!place.path("c/comparison.json").exists() && !held.join("metrics.jsonl").exists());
     drop(lock);
