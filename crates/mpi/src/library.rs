@@ -15,7 +15,11 @@ use mpi::traits::Communicator;
 use mpi::{Threading, ffi};
 
 /// The library, from its beginning to its end. It is called by one thread at a time.
-pub(crate) struct Library(Mutex<State>);
+pub(crate) struct Library {
+    state: Mutex<State>,
+    rank: usize,
+    size: usize,
+}
 
 enum State {
     Open(ManuallyDrop<Universe>),
@@ -64,12 +68,26 @@ impl Library {
                 hint: "use an MPI that was built with threads".to_owned(),
             });
         }
-        let library = Self(Mutex::new(State::Open(ManuallyDrop::new(universe))));
+        let world = universe.world();
+        let number = |rank| usize::try_from(rank).unwrap_or_default();
+        let (rank, size) = (number(world.rank()), number(world.size()));
+        let state = Mutex::new(State::Open(ManuallyDrop::new(universe)));
+        let library = Self { state, rank, size };
         library.call("MPI_Comm_set_errhandler", || {
             // SAFETY: MPI is initialised, and both are handles that it predefines.
             unsafe { ffi::MPI_Comm_set_errhandler(ffi::RSMPI_COMM_WORLD, ffi::RSMPI_ERRORS_RETURN) }
         })?;
         Ok(library)
+    }
+
+    /// The number of this rank.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// How many ranks there are.
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// Begins an operation on values, whose buffers are of one length.
@@ -135,13 +153,9 @@ impl Library {
     }
 
     /// Begins to gather as many bytes of every rank.
-    pub fn gather(
-        &self,
-        from: Vec<u8>,
-        ranks: usize,
-    ) -> Result<Pending<'_, Buffers<u8>>, CollectiveError> {
+    pub fn gather(&self, from: Vec<u8>) -> Result<Pending<'_, Buffers<u8>>, CollectiveError> {
         let count = int(from.len())?;
-        let to = vec![0; from.len() * ranks];
+        let to = vec![0; from.len() * self.size];
         self.start_with("MPI_Iallgather", Buffers { from, to }, |buffers, request| {
             // SAFETY: the first buffer holds `count` bytes and the second as many of every rank;
             // they are neither moved in memory nor freed before the request is done.
@@ -170,7 +184,7 @@ impl Library {
 
     /// Ends MPI on this rank. Nothing is pending on any.
     pub fn end(&self) {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         if let State::Open(universe) = mem::replace(&mut *state, State::Ended) {
             drop(ManuallyDrop::into_inner(universe));
         }
@@ -178,7 +192,7 @@ impl Library {
 
     /// Ends this process and, through the launcher, every other rank.
     pub fn abort(&self, code: i32) -> ! {
-        match *lock(&self.0) {
+        match *lock(&self.state) {
             State::Ended => std::process::exit(code),
             State::Open(_) | State::Failed => SimpleCommunicator::world().abort(code),
         }
@@ -186,7 +200,7 @@ impl Library {
 
     /// One call, while no other is made.
     fn call(&self, name: &str, call: impl FnOnce() -> c_int) -> Result<(), CollectiveError> {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         match *state {
             State::Open(_) => {}
             State::Failed => return Err(unmatched("after one that failed")),
@@ -252,7 +266,10 @@ impl<B> Drop for Pending<'_, B> {
     fn drop(&mut self) {
         if let Some(buffers) = self.buffers.take() {
             mem::forget(buffers);
-            *lock(&self.library.0) = State::Failed;
+            let mut state = lock(&self.library.state);
+            if matches!(*state, State::Open(_)) {
+                *state = State::Failed;
+            }
         }
     }
 }

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use cuvee_kernels::{Collective, CollectiveError};
 use mpi::environment::processor_name;
-use mpi::topology::SimpleCommunicator;
-use mpi::traits::Communicator;
 
 use crate::job::Job;
 use crate::launch::Launch;
@@ -28,7 +26,7 @@ const SAY: Duration = Duration::from_secs(10);
 
 pub(crate) struct World {
     library: Library,
-    rank: usize,
+    /// In the ranks' order; none until they have told.
     peers: Vec<Peer>,
     limit: Duration,
     turn: Mutex<Turn>,
@@ -50,9 +48,7 @@ struct Turn {
 pub(crate) fn join(launch: &Launch) -> Result<Option<Arc<World>>, CollectiveError> {
     let limit = patience::limit(std::env::var_os(TIMEOUT).as_deref())?;
     let library = Library::start()?;
-    let communicator = SimpleCommunicator::world();
-    let number = |rank| usize::try_from(rank).unwrap_or_default();
-    let (rank, size) = (number(communicator.rank()), number(communicator.size()));
+    let size = library.size();
     if let Some(ranks) = launch.ranks.filter(|ranks| *ranks != size) {
         library.end();
         return Err(CollectiveError {
@@ -69,10 +65,9 @@ pub(crate) fn join(launch: &Launch) -> Result<Option<Arc<World>>, CollectiveErro
         library.end();
         return Ok(None);
     }
+    let mut world = World { library, peers: Vec::new(), limit, turn: Mutex::default() };
     let this = Peer::this(processor_name().unwrap_or_default());
-    let text = this.to_text();
-    let mut world = World { library, rank, peers: vec![this; size], limit, turn: Mutex::default() };
-    let texts = world.all_gather(text.as_bytes())?;
+    let texts = world.all_gather(this.to_text().as_bytes())?;
     let peers = texts.iter().map(|text| Peer::from_text(&String::from_utf8_lossy(text)));
     world.peers = peers.collect::<Option<_>>().ok_or_else(|| CollectiveError {
         message: "a rank does not tell who it is as this one does".to_owned(),
@@ -82,7 +77,9 @@ pub(crate) fn join(launch: &Launch) -> Result<Option<Arc<World>>, CollectiveErro
 }
 
 impl World {
-    /// One operation on all values, a piece after the other.
+    /// One operation on all values, a piece after the other. The order in which a value is added up
+    /// is the library's: Open MPI's immediate operations choose it by the numbers of values and of
+    /// ranks alone, and add it up at one rank, so that all have the same bits, each time.
     fn in_pieces(&self, operation: Operation, values: &mut [f32]) -> Result<(), CollectiveError> {
         let turn = &mut *lock(&self.turn);
         let mut pieces = pieces(values.len(), PIECE);
@@ -100,7 +97,7 @@ impl World {
             let Some((piece, pending)) = flying.pop_front() else { return Ok(()) };
             let buffers = self.wait(pending, Some(self.limit), &mut turn.said)?;
             match operation {
-                Operation::Reduce(root) if root != self.rank => {}
+                Operation::Reduce(root) if root != self.rank() => {}
                 Operation::AllReduce | Operation::Reduce(_) => {
                     values[piece].copy_from_slice(&buffers.to);
                 }
@@ -166,7 +163,7 @@ impl World {
     fn say(&self, said: &mut String) {
         let known = self.size() == 2 || self.first(State::Stopped).is_some();
         let line = format!("{} waits for {}\n", self.me(), self.awaited());
-        if (known || self.rank < 2) && *said != line {
+        if (known || self.rank() < 2) && *said != line {
             eprint!("{line}"); // In one write, since others say something too.
             *said = line;
         }
@@ -174,13 +171,13 @@ impl World {
 
     /// The bytes of every rank, as many of each.
     fn gather(&self, bytes: Vec<u8>, said: &mut String) -> Result<Vec<u8>, CollectiveError> {
-        let pending = self.library.gather(bytes, self.size())?;
+        let pending = self.library.gather(bytes)?;
         Ok(self.wait(pending, Some(self.limit), said)?.to)
     }
 
     /// The first rank that is in a state, as far as can be seen from here.
     fn first(&self, state: State) -> Option<usize> {
-        let this = &self.peers[self.rank];
+        let this = self.peers.get(self.rank())?;
         self.peers.iter().position(|peer| peer.state(this) == state)
     }
 
@@ -190,17 +187,17 @@ impl World {
             return format!("{}, which is stopped", self.name(rank));
         }
         match self.size() {
-            2 => self.name(1 - self.rank),
+            2 => self.name(1 - self.rank()),
             ranks => format!("one of the {} others", ranks - 1),
         }
     }
 
     fn name(&self, rank: usize) -> String {
-        self.peers[rank].name(rank)
+        self.peers.get(rank).map_or_else(|| format!("rank {rank}"), |peer| peer.name(rank))
     }
 
     fn me(&self) -> String {
-        format!("rank {}", self.rank)
+        format!("rank {}", self.rank())
     }
 }
 
@@ -211,11 +208,11 @@ fn pieces(length: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
 
 impl Collective for World {
     fn rank(&self) -> usize {
-        self.rank
+        self.library.rank()
     }
 
     fn size(&self) -> usize {
-        self.peers.len()
+        self.library.size()
     }
 
     fn all_reduce(&self, values: &mut [f32]) -> Result<(), CollectiveError> {
