@@ -471,3 +471,17 @@ fn arithmetic_that_no_family_has_and_rope_types_that_are_unknown() {
         &["model.rope_scaling", "a factor above 0, found 0"],
     );
 }
+
+/// The run is done and written; that nobody can be told of it in JSON is an error all the same.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_document_that_cannot_be_written_is_told_of() {
+    let place = Place::new();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut train = std::process::Command::new(env!("CARGO_BIN_EXE_cuvee"));
+    train.current_dir(place.path(".")).env("CUVEE_CACHE", place.path("cache")).stdout(full);
+    let output = train.args(["train", "config.toml", "--json", "-q"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("error: ") && said.contains("No space left"), "{said}");
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::common::{Place, metrics, of_kind};
+use crate::common::{self, Place, metrics, of_kind};
 
 /// Whether there is an mpirun; says so where there is none.
 fn has_mpirun() -> bool {
@@ -130,9 +130,11 @@ fn a_checkpoint_of_two_ranks_goes_on_on_one_and_on_four() {
         fs::remove_dir_all(place.path(&out).join("checkpoints/step-00000010")).unwrap();
         fs::remove_dir_all(place.path(&out).join("export")).unwrap();
         let resume = ["train", "config.toml", "--out", &out, "--resume", "-q"];
+        let whole_state = [&resume[..], &["--set", "train.shard_optimizer=false"]].concat();
         match ranks {
             1 => drop(place.ok(&resume)),
-            ranks => drop(done(&on_ranks(&place, ranks, &resume).output().unwrap())),
+            2 => drop(done(&on_ranks(&place, 2, &resume).output().unwrap())),
+            ranks => drop(done(&on_ranks(&place, ranks, &whole_state).output().unwrap())),
         }
         are_the_same(&place.path(&out), &whole);
         let optimizer = "checkpoints/step-00000010/optimizer.safetensors";
@@ -227,6 +229,28 @@ fn a_rank_with_another_program_config_or_data_is_refused_by_name() {
 }
 
 #[test]
+fn ranks_that_would_begin_with_other_weights_are_refused() {
+    if !has_mpirun() {
+        return;
+    }
+    let (place, elsewhere) = (Place::new(), Place::new());
+    for (place, seed) in [(&place, "1"), (&elsewhere, "2")] {
+        place.ok(&["train", "config.toml", "--out", "init", "-q", "--seed", seed]);
+    }
+    let config = common::SMALL.replace("preset = \"xs\"", "init = \"init/export\"");
+    [&place, &elsewhere].map(|place| place.write("config.toml", &config));
+    let folder = elsewhere.path(".");
+    let said = refused(
+        &unlike(&place, |second| {
+            second.args(["-wdir", folder.to_str().unwrap(), env!("CARGO_BIN_EXE_cuvee")]);
+            second.args(["train", "config.toml", "--out", "run"]);
+        }),
+        2,
+    );
+    assert!(said.contains("rank 1 has another hash of the weights than rank 0"), "{said}");
+}
+
+#[test]
 fn a_command_that_is_one_process_refuses_to_be_several_and_runs_as_a_world_of_one() {
     if !has_mpirun() {
         return;
@@ -289,11 +313,15 @@ fn a_rank_that_is_killed_ends_the_others_and_leaves_the_last_checkpoint_whole() 
     let output = run.wait_with_output().unwrap();
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("rank"), "{said}");
-    place.edit("steps = 10", "steps = 100000");
-    place.ok(&["inspect", "run"]);
-    let state = place.path(&format!("run/checkpoints/step-{:08}/state.json", newest(&place)));
-    serde_json::from_slice::<Value>(&fs::read(state).unwrap()).unwrap();
+    assert!(!output.status.success(), "{said}");
+    // The newest checkpoint is whole: a run goes on from it.
+    let step = newest(&place);
+    let mut resumed = on_ranks(&place, 2, &["train", "config.toml", "--out", "run", "--resume"]);
+    let resumed = resumed.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(|| newest(&place) > step);
+    signal("-TERM", &last_rank(&resumed));
+    let said = String::from_utf8(resumed.wait_with_output().unwrap().stderr).unwrap();
+    assert!(said.contains(&format!("step-{step:08}, step {step}")), "{said}");
 }
 
 #[test]

@@ -75,8 +75,8 @@ impl Command {
     fn flags(&self) -> Flags {
         use Flag::{Device, Out, Resume, Seed, Set};
         match self {
-            Self::Prepare(_) => Flags::of("prepare", &[Set, Out, Seed]),
-            Self::Train(_) => Flags::of("train", &[Set, Out, Seed, Device, Resume]),
+            Self::Prepare(_) => Flags::of("prepare", &[Set, Out, Seed]).on_ranks(),
+            Self::Train(_) => Flags::of("train", &[Set, Out, Seed, Device, Resume]).on_ranks(),
             Self::Compare(_) => Flags::of("compare", &[Set, Out, Seed, Device]),
             Self::Search(args) => args.flags(),
             Self::Report(_) => Flags::of("report", &[Out]),
@@ -104,7 +104,9 @@ impl Command {
     pub fn run(&self, session: &Session) -> anyhow::Result<()> {
         let flags = self.flags();
         session.common.check(&flags)?;
-        session.ranks.check_shared(flags.command)?;
+        if !flags.on_ranks {
+            session.ranks.check_alone(flags.command)?;
+        }
         if !matches!(self, Self::Inspect(_)) {
             limits::start_threads(session.ranks.threads())?;
         }

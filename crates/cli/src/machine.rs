@@ -1,7 +1,7 @@
 //! What the machine can do and what this process has taken of it.
 
 use cuvee_kernels::{ElementType, GpuInfo, Isa, bf16};
-use cuvee_train::{DeviceSpec, Precision};
+use cuvee_train::{DeviceSpec, Engine, Precision};
 
 use crate::config::ConfigError;
 
@@ -52,6 +52,16 @@ pub fn measured_peak(device: DeviceSpec, precision: Precision, threads: usize) -
 /// The instruction set that a device computes with, such as `avx512` or `sm_90`.
 pub fn instructions(device: DeviceSpec) -> String {
     gpu(device).map_or_else(|| cuvee_kernels::isa().name().to_owned(), |gpu| gpu.architecture())
+}
+
+/// What an engine computes with, as ranks must have it in common: where their devices lie and what
+/// these are called may differ.
+pub fn arithmetic(engine: &dyn Engine) -> String {
+    let kind = match engine.device() {
+        DeviceSpec::Cpu => "the processor",
+        DeviceSpec::Cuda(_) => "a GPU",
+    };
+    format!("{} in {} on {kind}", engine.name(), engine.precision())
 }
 
 /// Most of a GPU's memory that this process has held at once, in bytes; `None` of the processor.

@@ -121,15 +121,17 @@ fn main() -> ExitCode {
         false if is_usage(&error) => 2,
         false => 1,
     };
-    if session.ranks.ended() && mpi.as_mut().is_none_or(|mpi| mpi.finish().is_ok()) {
-        // Interrupted together, and all is written: nobody is to be ended.
-        return ExitCode::from(code);
-    }
-    session.ranks.fail(mpi.as_ref(), code, |rank| {
+    let say = |rank| {
         if !error.is::<Interrupted>() {
             report(&error, rank);
         }
-    });
+    };
+    if session.ranks.ended() && mpi.as_mut().is_none_or(|mpi| mpi.finish().is_ok()) {
+        // All is written, as where they were interrupted together: nobody is to be ended.
+        say(None);
+    } else {
+        session.ranks.fail(mpi.as_ref(), code, say);
+    }
     ExitCode::from(code)
 }
 
@@ -138,7 +140,8 @@ fn main() -> ExitCode {
 fn report(error: &anyhow::Error, rank: Option<String>) {
     let text = causes_then_hints(error.chain().map(ToString::to_string));
     let whose = rank.map_or_else(String::new, |rank| format!("{rank}: "));
-    eprintln!("{whose}error: {}", cuvee_words::printable_lines(&text));
+    // In one piece: a launcher mixes what several processes write.
+    eprint!("{}", format!("{whose}error: {}\n", cuvee_words::printable_lines(&text)));
 }
 
 /// Was it the request that was wrong, or did something fail while doing it?

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use cuvee_data::{Corpus, DataError, Prepare, ShardStore, Share, Split, TokenizerSpec, Work};
 use cuvee_report::PreparedRow;
-use cuvee_words::shell_path;
+use cuvee_words::{printable_path, shell_path};
 use serde_json::{Value, json};
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::machine;
 use crate::model_source::is_on_hub;
 use crate::progress::PrepareProgress;
@@ -136,7 +136,15 @@ pub fn corpus_on_ranks(
         interruptible(cuvee_data::prepare_part(&request, share, &progress))?;
         ranks.wait()?;
     }
-    ranks.first_then_others(|| corpus(config, tokenizer, model, store, session))
+    let corpus = ranks.first_then_others(|| corpus(config, tokenizer, model, store, session));
+    corpus.map_err(|error| match error.downcast_ref() {
+        Some(DataError::PartsMissing { folder, .. }) if !ranks.is_first() => ConfigError(format!(
+            "{}: expected the shards that rank 0 put together, found none\nhint: let all ranks share one folder (data.dir or CUVEE_CACHE), or copy rank 0's to it",
+            printable_path(folder)
+        ))
+        .into(),
+        _ => error,
+    })
 }
 
 /// Makes sure that the shards of every domain are there. `model` is the folder of the model that

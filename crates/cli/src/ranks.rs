@@ -89,18 +89,7 @@ impl Ranks {
         self.several().then(|| (cores / self.on_these_cores).max(1))
     }
 
-    /// Refuses a command that does not know how to be several processes.
-    ///
-    /// # Errors
-    /// [`ConfigError`].
-    pub fn check_shared(&self, command: &str) -> Result<(), ConfigError> {
-        match ["train", "prepare", "bench train"].contains(&command) {
-            true => Ok(()),
-            false => self.check_alone(command),
-        }
-    }
-
-    /// Refuses to be one of several processes.
+    /// Refuses a command that several processes cannot do together.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -109,7 +98,7 @@ impl Ranks {
             return Ok(());
         }
         Err(ConfigError(format!(
-            "`cuvee {command}` runs in one process, found {} ranks\nhint: start it without mpirun or srun; `cuvee compare` and `cuvee search` share their runs by --shard I/N (docs/cluster.md)",
+            "`cuvee {command}` runs in one process, found {} ranks\nhint: start one process (srun --ntasks=1); `cuvee compare` and `cuvee search` share their runs by --shard I/N (docs/cluster.md)",
             self.size()
         )))
     }

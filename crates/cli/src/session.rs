@@ -69,12 +69,20 @@ pub struct Flags {
     pub means: &'static [Flag],
     /// What to do in place of `--out` where it has none.
     pub out: &'static str,
+    /// Whether several ranks can do it together.
+    pub on_ranks: bool,
 }
 
 impl Flags {
     /// Those of a command that needs no word about its output.
     pub fn of(command: &'static str, means: &'static [Flag]) -> Self {
-        Self { command, means, out: "leave --out out" }
+        Self { command, means, out: "leave --out out", on_ranks: false }
+    }
+
+    /// The same of a command that several ranks can do together.
+    #[must_use]
+    pub fn on_ranks(self) -> Self {
+        Self { on_ranks: true, ..self }
     }
 }
 
@@ -85,7 +93,7 @@ impl Common {
     /// # Errors
     /// [`ConfigError`] naming the flag.
     pub fn check(&self, flags: &Flags) -> Result<(), ConfigError> {
-        let Flags { command, means, out } = flags;
+        let Flags { command, means, out, .. } = flags;
         let given = [
             (Flag::Set, "--set", !self.set.is_empty(), "this command reads no config"),
             (Flag::Out, "--out", self.out.is_some(), "this command writes no folder of its own"),

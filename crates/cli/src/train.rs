@@ -9,6 +9,7 @@ use cuvee_words::{counted, plural, printable_path, shell_path, shell_word, toml_
 use serde_json::json;
 
 use crate::config::{Config, ConfigError, differences};
+use crate::machine;
 use crate::model_source::{fetched_model, reference_engine};
 use crate::plan::Plan;
 use crate::prepare;
@@ -102,7 +103,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     }
     ranks.check_same(&[
         ("data", serde_json::to_string_pretty(&trainer.state().data)?),
-        ("engine", format!("{} in {}", trainer.engine().name(), trainer.engine().precision())),
+        ("engine", machine::arithmetic(trainer.engine())),
     ])?;
     trainer.join(ranks.collective())?;
     if let Some(Begun { checkpoint, .. }) = &from {
@@ -119,7 +120,9 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
             ));
         }
     }
+    trainer.check_ranks()?;
     if !ranks.is_first() {
+        ranks.wait()?;
         let outcome = trainer.run(&mut Silent, &session.interrupted)?;
         // Rank 0 writes what is left to write.
         ranks.end()?;
@@ -132,6 +135,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let told = Told::alone(&config, &folder);
     let warn = |text: &str| session.say(text);
     let records = RunRecords::open(&folder, &resolved, &told, &plan, &trainer, !fresh, warn)?;
+    ranks.wait()?;
 
     session.say("Training");
     let (common, done) = (&session.common, trainer.state().step);

@@ -300,7 +300,7 @@ pub enum TrainError {
 
     /// A rank that would train another model than the others.
     #[error(
-        "rank {rank} has another {what} than rank 0: expected `{expected}`, found `{found}`\nhint: start every rank with the same program, config and flags, on folders that hold the same"
+        "rank {rank} has another {what} than rank 0: expected `{expected}`, found `{found}`\nhint: start every rank with the same program, config, flags and CUVEE_ISA, on machines and folders that have the same"
     )]
     RanksDiffer {
         /// What differs, such as `config`.

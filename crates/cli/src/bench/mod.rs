@@ -32,7 +32,9 @@ impl BenchArgs {
     /// Its name, and which of the flags that stand behind every command mean something to it.
     pub fn flags(&self) -> Flags {
         match &self.what {
-            What::Train(_) => Flags::of("bench train", &[Flag::Set, Flag::Seed, Flag::Device]),
+            What::Train(_) => {
+                Flags::of("bench train", &[Flag::Set, Flag::Seed, Flag::Device]).on_ranks()
+            }
             What::Tokenize(_) => Flags::of("bench tokenize", &[]),
             What::Load(_) => Flags::of("bench load", &[]),
         }

@@ -222,6 +222,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     let ranks = &session.ranks;
     let settings = toml::to_string(&Setup { model: spec, train: train.clone() })?;
     ranks.check_same_program(&settings)?;
+    ranks.check_same(&[("engine", machine::arithmetic(engine.as_ref()))])?;
     engine.join(ranks.collective(), train.shard_optimizer)?;
     let found =
         measure(engine.as_mut(), &train, u64::from(args.warmup), args.profile, seed, session)?;

@@ -167,7 +167,23 @@ impl<'a> Trainer<'a> {
             reference.join(ranks.clone(), false)?;
         }
         self.ranks = ranks;
-        Ok(())
+        let reference = self.state.reference.clone().unwrap_or_default();
+        check_same_on_ranks(&*self.ranks, &[("reference model", reference)])
+    }
+
+    /// Checks that every rank has the same weights and the same state of the mixture, as each
+    /// evaluation does again.
+    ///
+    /// # Errors
+    /// [`TrainError::RanksDiffer`], [`TrainError::Ranks`].
+    pub fn check_ranks(&self) -> Result<()> {
+        if self.ranks.size() == 1 {
+            return Ok(());
+        }
+        let mixer = serde_json::to_string(&self.mixer.state()).unwrap_or_default();
+        let weights = before::fingerprint(self.engine.as_ref())?;
+        let things = [("state of the mixture", mixer), ("hash of the weights", weights)];
+        check_same_on_ranks(&*self.ranks, &things)
     }
 
     /// Goes on with the run whose checkpoint `folder` is.
@@ -402,6 +418,8 @@ impl<'a> Trainer<'a> {
         } else if self.plan.train.shard_optimizer {
             checkpoint::hand_over(engine)?;
         }
+        // However long a file system takes over it.
+        self.ranks.barrier()?;
         self.saved = Some(step);
         Ok(())
     }
@@ -433,8 +451,7 @@ impl<'a> Trainer<'a> {
         if self.state.last_evaluation.as_ref().is_some_and(|e| e.step == step) {
             return Ok(());
         }
-        let mixer = serde_json::to_string(&self.mixer.state()).unwrap_or_default();
-        check_same_on_ranks(&*self.ranks, &[("state of the mixture", mixer)])?;
+        self.check_ranks()?;
         // Recorded once all is there: what is broken off is evaluated again.
         let raw = match self.plan.raw && self.averages(step) {
             true => match self.evaluate_weights(observer, interrupted)? {

@@ -273,12 +273,10 @@ impl<K: Backend> FusedEngine<K> {
         for gradients in &mut self.gradients[..left] {
             parameters.iter_mut().zip(gradients).for_each(|(each, gradient)| each.push(gradient));
         }
-        let mut index = 0;
-        parameters.retain(|_| {
-            index += 1;
-            whole || self.ranks.updates(index - 1)
-        });
-        let sum = self.kernels.reduce(&mut parameters);
+        let own = parameters.into_iter().enumerate();
+        let own = own.filter(|(index, _)| whole || self.ranks.updates(*index));
+        let mut own: Vec<_> = own.map(|(_, gradients)| gradients).collect();
+        let sum = self.kernels.reduce(&mut own);
         self.clock.lap(&self.kernels, KernelKind::Sum);
         self.clock.settle(&self.kernels);
         match whole {
