@@ -322,9 +322,10 @@ pub fn differences(old: &Config, new: &Config) -> Result<Vec<String>, ConfigErro
 /// Whether a key may change between a run and its resumption.
 ///
 /// How often to look and to save, who is told and how the model is handed on does not change what
-/// is trained, nor does who holds the optimizer's state, nor what is said of a corpus; how often a domain may be read is a limit, which
-/// a run that met it may have to raise; and whether data or a reference model that lies elsewhere
-/// now is the same, its checksums tell better than its path.
+/// is trained, nor does which rank holds the optimizer's state, nor what is said of a corpus. How
+/// often a domain may be read is a limit, which a run that met it may have to raise. And whether
+/// data or a reference model that lies elsewhere now is the same, its checksums tell better than
+/// its path.
 pub fn may_change(key: &str) -> bool {
     let keys = [
         "base",
