@@ -164,90 +164,81 @@ fn ranks_prepare_together_what_one_process_prepares() {
     assert!(prepared("alone") == prepared("shared"));
 }
 
-/// Two ranks, the second of another program, folder or config.
-fn unlike(place: &Place, second: impl FnOnce(&mut Command)) -> Output {
+/// Two ranks that train by a config of this name, the second as `second` starts it.
+fn unlike(place: &Place, config: &str, second: impl FnOnce(&mut Command)) -> Output {
     let mut command = mpirun(place);
-    let train = ["train", "config.toml", "--out", "run"];
+    let train = ["train", config, "--out", "run"];
     command.args(["-n", "1", env!("CARGO_BIN_EXE_cuvee")]).args(train).args([":", "-n", "1"]);
     second(&mut command);
     command.output().unwrap()
 }
 
 #[test]
-fn a_rank_with_another_program_config_or_data_is_refused_by_name() {
+fn a_rank_with_another_program_or_config_is_refused_by_name() {
     if !has_mpirun() {
         return;
     }
     let place = Place::new();
     let program = env!("CARGO_BIN_EXE_cuvee");
-    let said = refused(
-        &unlike(&place, |second| {
-            second.args([
-                program,
-                "train",
-                "config.toml",
-                "--out",
-                "run",
-                "--set",
-                "train.lr=4e-3",
-            ]);
-        }),
-        2,
-    );
+    let train = ["train", "config.toml", "--out", "run"];
+    let other_rate = |second: &mut Command| {
+        second.arg(program).args(train).args(["--set", "train.lr=4e-3"]);
+    };
+    let said = refused(&unlike(&place, "config.toml", other_rate), 2);
     let told = "rank 1 has another config than rank 0: expected `lr = 0.003`, found `lr = 0.004`";
     assert!(said.contains(told) && said.contains("hint: "), "{said}");
     assert_eq!(said.matches("another config").count(), 1, "said once: {said}");
-    assert!(!place.path("run").exists());
 
     let other = place.path("other-cuvee");
     fs::copy(program, &other).unwrap();
     let mut bytes = fs::OpenOptions::new().append(true).open(&other).unwrap();
     std::io::Write::write_all(&mut bytes, b"another build").unwrap();
     drop(bytes);
-    let said = refused(
-        &unlike(&place, |second| {
-            second.arg(&other).args(["train", "config.toml", "--out", "run"]);
-        }),
-        2,
-    );
+    let other_program = |second: &mut Command| {
+        second.arg(&other).args(train);
+    };
+    let said = refused(&unlike(&place, "config.toml", other_program), 2);
     assert!(said.contains("rank 1 has another program than rank 0"), "{said}");
+    assert!(!place.path("run").exists());
+}
 
-    // A folder that is not shared: the same names, other text.
-    let elsewhere = Place::new();
-    cuvee_testkit::write_texts(&elsewhere.path("code.jsonl"), &cuvee_testkit::code_like(3, 300));
-    let folder = elsewhere.path(".");
-    let said = refused(
-        &unlike(&place, |second| {
-            let cache = format!("CUVEE_CACHE={}", elsewhere.path("cache").display());
-            second.args(["-wdir", folder.to_str().unwrap(), "-x", &cache, program]);
-            second.args(["train", "config.toml", "--out", "run"]);
-        }),
-        2,
-    );
-    assert!(said.contains("rank 1 has another data than rank 0"), "{said}");
-    assert!(!place.path("run/metrics.jsonl").exists());
+/// What two ranks say of which each finds other files under one path, as on machines with disks of
+/// their own. `here` and `there` have prepared theirs.
+fn on_disks_of_their_own(here: &Place, there: &Place, config: &str) -> String {
+    here.write("shared.toml", config);
+    let config = here.path("shared.toml");
+    let config = config.to_str().unwrap();
+    for place in [here, there] {
+        place.ok(&["prepare", config, "-q"]);
+    }
+    let output = unlike(here, config, |second| {
+        let (folder, cache) = (there.path("."), there.path("cache"));
+        let cache = format!("CUVEE_CACHE={}", cache.display());
+        second.args(["-wdir", folder.to_str().unwrap(), "-x", &cache]);
+        second.args([env!("CARGO_BIN_EXE_cuvee"), "train", config, "--out", "run"]);
+    });
+    assert!(!here.path("run/metrics.jsonl").exists());
+    refused(&output, 2)
 }
 
 #[test]
-fn ranks_that_would_begin_with_other_weights_are_refused() {
+fn a_rank_with_other_data_or_weights_is_refused_by_name() {
     if !has_mpirun() {
         return;
     }
-    let (place, elsewhere) = (Place::new(), Place::new());
-    for (place, seed) in [(&place, "1"), (&elsewhere, "2")] {
+    let (here, there) = (Place::new(), Place::new());
+    for (place, seed) in [(&here, "1"), (&there, "2")] {
         place.ok(&["train", "config.toml", "--out", "init", "-q", "--seed", seed]);
     }
-    let config = common::SMALL.replace("preset = \"xs\"", "init = \"init/export\"");
-    [&place, &elsewhere].map(|place| place.write("config.toml", &config));
-    let folder = elsewhere.path(".");
-    let said = refused(
-        &unlike(&place, |second| {
-            second.args(["-wdir", folder.to_str().unwrap(), env!("CARGO_BIN_EXE_cuvee")]);
-            second.args(["train", "config.toml", "--out", "run"]);
-        }),
-        2,
-    );
+    let here_and_there = |text: &str| text.replace("path = \"", "path = \"/proc/self/cwd/");
+    let init = "init = \"/proc/self/cwd/init/export\"";
+    let config = here_and_there(common::SMALL).replace("preset = \"xs\"", init);
+    let said = on_disks_of_their_own(&here, &there, &config);
     assert!(said.contains("rank 1 has another hash of the weights than rank 0"), "{said}");
+
+    cuvee_testkit::write_texts(&there.path("code.jsonl"), &cuvee_testkit::code_like(3, 300));
+    let said = on_disks_of_their_own(&here, &there, &here_and_there(common::SMALL));
+    assert!(said.contains("rank 1 has another data than rank 0"), "{said}");
 }
 
 #[test]
