@@ -277,7 +277,7 @@ mod tests {
                 let gradient = &gradient;
                 scope.spawn(move || {
                     gradient.in_turn(turn, |_, values, add| {
-                        values.iter_mut().for_each(|value| *value = f32::from(add) + *value);
+                        values.iter_mut().for_each(|value| *value += f32::from(add));
                     });
                 });
             }
