@@ -141,7 +141,8 @@ fn report(error: &anyhow::Error, rank: Option<String>) {
     let text = causes_then_hints(error.chain().map(ToString::to_string));
     let whose = rank.map_or_else(String::new, |rank| format!("{rank}: "));
     // In one piece: a launcher mixes what several processes write.
-    eprint!("{}", format!("{whose}error: {}\n", cuvee_words::printable_lines(&text)));
+    let line = format!("{whose}error: {}\n", cuvee_words::printable_lines(&text));
+    eprint!("{line}");
 }
 
 /// Was it the request that was wrong, or did something fail while doing it?

@@ -130,7 +130,7 @@ impl Ranks {
     ///
     /// # Errors
     /// Those of `make`, on rank 0; or a rank is gone.
-    pub fn from_first<T: Serialize + DeserializeOwned>(
+    pub fn of_first<T: Serialize + DeserializeOwned>(
         &self,
         make: impl FnOnce() -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {

@@ -36,7 +36,7 @@ pub fn run(args: &TrainArgs, session: &Session) -> anyhow::Result<()> {
     ranks.check_same_program(&resolved)?;
     let device = session.device()?;
     let mut lock = None;
-    let (folder, checkpoint) = ranks.from_first(|| {
+    let (folder, checkpoint) = ranks.of_first(|| {
         let folder = choose_folder(config_path, session)?;
         lock = Some(run_folder::lock(&folder)?);
         let checkpoint = match session.common.resume {
