@@ -67,13 +67,13 @@ fn part(
     share: Share,
     session: &Session,
 ) -> anyhow::Result<()> {
-    let domains = settings.domain_sources();
     let model = init_folder(settings, session)?;
-    let request =
-        request(settings, &domains, &settings.tokenizer, model.as_deref(), store, session);
     let begun = Instant::now();
-    let progress = PrepareProgress::new(session.common.quiet);
-    let parts = interruptible(cuvee_data::prepare_part(&request, share, &progress))?;
+    let tokenizer = &settings.tokenizer;
+    let parts =
+        asked(settings, tokenizer, model.as_deref(), store, session, |request, progress| {
+            cuvee_data::prepare_part(request, share, progress)
+        })?;
     let work = total(parts.iter().map(|part| part.work), begun);
     session.say(format!(
         "Part {share} is done; when all {} are, `cuvee prepare {}{}{}` puts them together",
@@ -130,10 +130,9 @@ pub fn corpus_on_ranks(
     let share = Share::new(ranks.rank() as u32 + 1, ranks.size() as u32);
     // Beyond the most parts that there may be, rank 0 makes all.
     if let Some(share) = share.filter(|_| ranks.several()) {
-        let domains = config.domain_sources();
-        let request = request(config, &domains, tokenizer, model, store.clone(), session);
-        let progress = PrepareProgress::new(session.common.quiet);
-        interruptible(cuvee_data::prepare_part(&request, share, &progress))?;
+        asked(config, tokenizer, model, store.clone(), session, |request, progress| {
+            cuvee_data::prepare_part(request, share, progress)
+        })?;
         ranks.wait()?;
     }
     let corpus = ranks.first_then_others(|| corpus(config, tokenizer, model, store, session));
@@ -156,21 +155,23 @@ pub fn corpus(
     store: ShardStore,
     session: &Session,
 ) -> anyhow::Result<Corpus> {
-    let domains = config.domain_sources();
-    let request = request(config, &domains, tokenizer, model, store, session);
-    interruptible(cuvee_data::prepare(&request, &PrepareProgress::new(session.common.quiet)))
+    asked(config, tokenizer, model, store, session, |request, progress| {
+        cuvee_data::prepare(request, progress)
+    })
 }
 
-fn request<'a>(
-    config: &'a Config,
-    domains: &'a [cuvee_data::DomainSource],
-    tokenizer: &'a TokenizerSpec,
-    model: Option<&'a Path>,
+/// What `work` makes of what the config asks to be prepared, telling of its progress.
+fn asked<T>(
+    config: &Config,
+    tokenizer: &TokenizerSpec,
+    model: Option<&Path>,
     store: ShardStore,
-    session: &'a Session,
-) -> Prepare<'a> {
-    Prepare {
-        domains,
+    session: &Session,
+    work: impl FnOnce(&Prepare<'_>, &PrepareProgress) -> cuvee_data::Result<T>,
+) -> anyhow::Result<T> {
+    let domains = config.domain_sources();
+    let request = Prepare {
+        domains: &domains,
         tokenizer,
         model,
         splits: &config.data.split,
@@ -178,7 +179,8 @@ fn request<'a>(
         store,
         options: config.data.options(),
         interrupted: &session.interrupted,
-    }
+    };
+    interruptible(work(&request, &PrepareProgress::new(session.common.quiet)))
 }
 
 fn interruptible<T>(result: cuvee_data::Result<T>) -> anyhow::Result<T> {
