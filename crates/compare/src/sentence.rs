@@ -9,8 +9,8 @@ use crate::document::{ArmResult, Comparison, Role, Verdict};
 /// How far a verdict reaches: small models order 25 corpora as models of seven times the size do in
 /// about 80 % of pairs. Magnusson et al., *DataDecide: How to Predict Best Pretraining Data with
 /// Small Experiments*, 2025, arXiv:2504.11393 (150 million and 1 billion parameters).
-pub const REACH: &str = "holds at this size; about 4 of 5 pairs keep their order at ten times the \
-                         size (DataDecide)";
+pub const REACH: &str = "holds at this size; about 4 of 5 pairs keep their order at seven times \
+                         the size (DataDecide)";
 
 /// The conclusion about one arm.
 pub(crate) fn arm_sentence(arm: &ArmResult, comparison: &Comparison) -> String {

@@ -38,14 +38,14 @@ impl ParameterLayout {
 
     /// The groups in the order in which backward is done with them: from the head to the embedding,
     /// and then the norms' gains.
-    pub(super) fn backward_order(&self, list: &[ParameterInfo]) -> Vec<usize> {
-        let gain = |&group: &usize| {
+    pub(super) fn backward_order(&self, list: &[ParameterInfo]) -> impl Iterator<Item = usize> {
+        let gain = move |&group: &usize| {
             use FusedGroup::{AttentionNorm, FfnNorm, Norm, QkNorm};
             let fused = list[self.groups[group][0]].fused;
             matches!(fused, Norm | AttentionNorm | FfnNorm | QkNorm)
         };
-        let (gains, others): (Vec<_>, Vec<_>) = (0..self.groups.len()).rev().partition(gain);
-        others.into_iter().chain(gains).collect()
+        let groups = (0..self.groups.len()).rev();
+        groups.clone().filter(move |group| !gain(group)).chain(groups.filter(gain))
     }
 
     /// The index of a layer's group.

@@ -63,7 +63,7 @@ use decoder::{Decoder, Work};
 use gradients::{Sharing, gradient_of};
 use layout::ParameterLayout;
 use parameters::Parameter;
-use ranks::Ranks;
+use ranks::{Ranks, part};
 use scoring::Groups;
 use statistics::GradientSums;
 use texts::{Share, Text, TextStep};
@@ -186,10 +186,9 @@ impl<K: Backend> FusedEngine<K> {
     /// order.
     fn divide(&mut self, sequences: Range<usize>) {
         let sequences = self.ranks.slice(&sequences);
-        let (count, workers) = (sequences.len(), self.workers.len());
+        let count = self.workers.len();
         for (index, worker) in self.workers.iter_mut().enumerate() {
-            let cut = |index: usize| sequences.start + index * count / workers;
-            worker.sequences = cut(index)..cut(index + 1);
+            worker.sequences = part(&sequences, index, count);
         }
         let slices: Vec<_> = self.workers.iter().map(|worker| worker.sequences.clone()).collect();
         for (worker, sharing) in self.workers.iter_mut().zip(Sharing::of(&slices)) {
@@ -247,11 +246,8 @@ impl<K: Backend> FusedEngine<K> {
             gradients::begin(kernels, layout, gradients, turns);
         }
         let gradients = &gradients[..count];
-        let of_parameter = |index: usize| {
-            let owner = ranks.owner(index).filter(|_| !whole);
-            (gradients.iter().map(|gradients| &gradients[index]).collect(), owner)
-        };
-        let order: Vec<_> = layout.backward_order(list).into_iter().map(of_parameter).collect();
+        let of_parameter =
+            |index| (index, gradients.iter().map(|gradients| &gradients[index]).collect());
         let decoder =
             Decoder { z_loss: *z_loss, kernels, model, list, layout, parameters, rotations };
         let profiling = *profiling;
@@ -260,7 +256,8 @@ impl<K: Backend> FusedEngine<K> {
             .zip(&shared)
             .map(|(worker, &own)| (worker, &gradients[own]))
             .collect();
-        ranks.sum_beside(kernels, &order, || {
+        let order = layout.backward_order(list).map(of_parameter);
+        ranks.sum_beside(kernels, order, whole, || {
             kernels.parallel(&mut workers, |(worker, gradients)| {
                 worker.run(decoder, batch, gradients, micro, estimator, profiling);
             });

@@ -47,8 +47,7 @@ impl Ranks {
 
     /// The part of `sequences` that this rank computes.
     pub(super) fn slice(&self, sequences: &Range<usize>) -> Range<usize> {
-        let cut = |rank: usize| sequences.start + rank * sequences.len() / self.collective.size();
-        cut(self.collective.rank())..cut(self.collective.rank() + 1)
+        part(sequences, self.collective.rank(), self.collective.size())
     }
 
     /// The owner of the parameter at `index`, where parameters have one.
@@ -77,23 +76,25 @@ impl Ranks {
     }
 
     /// Runs `compute` and beside it, where there are several ranks, the sums over them of
-    /// `gradients`: of each group of one parameter's gradients, with the rank that gets the sum, if
-    /// not all do.
-    pub(super) fn sum_beside<K: Backend>(
+    /// `gradients`: a parameter's index and its gradients on this rank. The sum goes to the
+    /// parameter's owner; to all if it has none or they want it `whole`.
+    pub(super) fn sum_beside<'a, K: Backend<Gradient: 'a>>(
         &mut self,
         kernels: &K,
-        gradients: &[(Vec<&K::Gradient>, Option<usize>)],
+        gradients: impl Iterator<Item = (usize, Vec<&'a K::Gradient>)> + Send,
+        whole: bool,
         compute: impl FnOnce(),
     ) -> Result<()> {
         if !self.several() {
             compute();
             return Ok(());
         }
-        let ranks = &*self.collective;
+        let ranks = &*self;
         let summing = || {
             let mut time = Duration::ZERO;
-            for (gradients, owner) in gradients {
-                time += kernels.sum_over_ranks(gradients, *owner, ranks)?;
+            for (index, gradients) in gradients {
+                let owner = ranks.owner(index).filter(|_| !whole);
+                time += kernels.sum_over_ranks(&gradients, owner, &*ranks.collective)?;
             }
             Ok(time)
         };
@@ -146,6 +147,12 @@ impl Ranks {
     pub(super) fn time(&self) -> Option<SummingTime> {
         self.several().then_some(self.time)
     }
+}
+
+/// The part at `index` when `sequences` are cut into `count`, as evenly as can be, in order.
+pub(super) fn part(sequences: &Range<usize>, index: usize, count: usize) -> Range<usize> {
+    let cut = |index: usize| sequences.start + index * sequences.len() / count;
+    cut(index)..cut(index + 1)
 }
 
 /// An owner for each parameter of these lengths: the longest first, each to the rank with the least
