@@ -223,6 +223,19 @@ pub(crate) fn overall_sentence(comparison: &Comparison) -> String {
             parts.push(format!("{words}: {}", names(&found)));
         }
     }
+    // Whatever they are: their losses are blank in every table.
+    let diverged: Vec<String> = comparison
+        .arms
+        .iter()
+        .filter(|arm| !arm.diverged.is_empty())
+        .map(|arm| {
+            let runs = counted(comparison.seeds.len(), "run");
+            format!("{} ({} of {runs})", arm.name, arm.diverged.len())
+        })
+        .collect();
+    if !diverged.is_empty() {
+        parts.push(format!("diverged: {}", diverged.join(", ")));
+    }
     let mut sentence = parts.join("; ");
     if comparison.exploratory {
         sentence.push_str("; exploratory, since seeds were added without declared looks");

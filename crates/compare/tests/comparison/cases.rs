@@ -1,7 +1,8 @@
 //! Inputs out of the ordinary: too little, too equal, diverged, early, late, or wrong.
 
 use cuvee_compare::{
-    ArmResult, CompareError, Comparison, Input, NoSpeedup, REACH, Role, Schedule, Verdict, compare,
+    ArmInput, ArmResult, CompareError, Comparison, Input, NoSpeedup, REACH, Role, Schedule,
+    Verdict, compare,
 };
 
 use crate::build::{Random, arm, input, plain};
@@ -215,6 +216,10 @@ fn a_diverged_run_is_no_result_and_its_arm_is_not_called_better() {
         assert_eq!(judged(&made).1.verdict, Verdict::Undecided);
         let numbers = format!("{:?}", judged(&made));
         assert!(!numbers.contains("NaN") && !numbers.contains("inf"), "{numbers}");
+        // Of several arms, the sentence about the whole names whose losses are missing.
+        made.arms.push(ArmInput { name: "other".to_owned(), ..made.arms[1].clone() });
+        let whole = judged(&made).0.sentence;
+        assert!(whole.contains("; diverged: base (1 of 6 runs);"), "{whole}");
     }
 }
 
