@@ -23,7 +23,7 @@ SHARES = ["arm", "seed", "domain", "batch_size", "alpha", "p", "v"]
 
 
 class Comparison:
-    """losses[arm][seed][domain]; shares[arm][seed][domain] = {alpha, p, v}; batch_size[arm]; importance[domain]."""
+    """losses[arm][seed][domain]; shares[arm][seed][domain] = {alpha, p, v}, where kept; batch_size[arm]; importance[domain]."""
 
     def __init__(self, path):
         self.name, folder = Path(path).name, Path(path)
@@ -33,7 +33,8 @@ class Comparison:
             self.importance[row["domain"]] = float(row["importance"])
         self.domains = list(self.importance)
         self.shares, self.batch_size = defaultdict(lambda: defaultdict(dict)), {}
-        rows = run_shares(folder, self.losses) if folder.is_dir() else table(f"{path}-shares.csv")
+        kept = Path(f"{path}-shares.csv")
+        rows = run_shares(folder, self.losses) if folder.is_dir() else table(kept) if kept.exists() else []
         for row in rows:
             values = {key: float(row[key]) if row[key] not in ("", None) else None for key in ("alpha", "p", "v")}
             self.shares[row["arm"]][int(row["seed"])][row["domain"]] = values
