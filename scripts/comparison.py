@@ -23,7 +23,8 @@ SHARES = ["arm", "seed", "domain", "batch_size", "alpha", "p", "v"]
 
 
 class Comparison:
-    """losses[arm][seed][domain]; shares[arm][seed][domain] = {alpha, p, v}, where kept; batch_size[arm]; importance[domain]."""
+    """losses[arm][seed][domain]; importance[domain]; where the shares are kept, batch_size[arm] and
+    shares[arm][seed][domain] = {alpha, p, v}."""
 
     def __init__(self, path):
         self.name, folder = Path(path).name, Path(path)

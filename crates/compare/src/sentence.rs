@@ -223,14 +223,14 @@ pub(crate) fn overall_sentence(comparison: &Comparison) -> String {
             parts.push(format!("{words}: {}", names(&found)));
         }
     }
-    // Whatever they are: their losses are blank in every table.
+    // Of every role, the baseline's and the replica's too: their losses are blank in every table.
     let diverged: Vec<String> = comparison
         .arms
         .iter()
         .filter(|arm| !arm.diverged.is_empty())
         .map(|arm| {
-            let runs = counted(comparison.seeds.len(), "run");
-            format!("{} ({} of {runs})", arm.name, arm.diverged.len())
+            let made = arm.losses.iter().flatten().count() + arm.diverged.len();
+            format!("{} ({} of {})", arm.name, arm.diverged.len(), counted(made, "run"))
         })
         .collect();
     if !diverged.is_empty() {

@@ -77,7 +77,7 @@ impl Ranks {
 
     /// Runs `compute` and beside it, where there are several ranks, the sums over them of
     /// `gradients`: a parameter's index and its gradients on this rank. The sum goes to the
-    /// parameter's owner; to all if it has none or they want it `whole`.
+    /// parameter's owner, or to all ranks if it has none or if `whole`.
     pub(super) fn sum_beside<'a, K: Backend<Gradient: 'a>>(
         &mut self,
         kernels: &K,
