@@ -270,13 +270,11 @@ pub(crate) fn notes(comparison: &Comparison) -> Vec<String> {
     for arm in &comparison.arms {
         if !arm.diverged.is_empty() {
             let seeds: Vec<String> = arm.diverged.iter().map(u64::to_string).collect();
-            notes.push(format!(
-                "{} diverged at seed {}, so {} is called neither {} nor equivalent.",
-                arm.name,
-                seeds.join(", "),
-                if arm.role == Role::Baseline { "no arm" } else { "it" },
-                if arm.role == Role::Baseline { "worse" } else { "better" },
-            ));
+            let called = match arm.role {
+                Role::Baseline => "no arm is called worse or equivalent",
+                Role::Arm | Role::Replica => "it is called neither better nor equivalent",
+            };
+            notes.push(format!("{} diverged at seed {}, so {called}.", arm.name, seeds.join(", ")));
         }
         let settled = over || arm.stopped_at.is_some() || arm.decided_at.is_some();
         if !settled && arm.n < planned && awaits_runs(arm, comparison) {

@@ -213,7 +213,10 @@ fn a_diverged_run_is_no_result_and_its_arm_is_not_called_better() {
         // And the other way round where the baseline diverged.
         made.arms[1].runs[2] = made.arms[1].runs[1].clone();
         made.arms[0].runs[2].as_mut().unwrap().windows[0][0] = broken;
-        assert_eq!(judged(&made).1.verdict, Verdict::Undecided);
+        let (found, arm) = judged(&made);
+        assert_eq!(arm.verdict, Verdict::Undecided);
+        let note = "base diverged at seed 2, so no arm is called worse or equivalent.";
+        assert!(found.notes.iter().any(|n| n == note), "{:?}", found.notes);
         let numbers = format!("{:?}", judged(&made));
         assert!(!numbers.contains("NaN") && !numbers.contains("inf"), "{numbers}");
         // Of several arms, the sentence about the whole names whose losses are missing.
