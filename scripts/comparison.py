@@ -45,6 +45,13 @@ class Comparison:
         """Without the baseline's repetition."""
         return [arm for arm in self.losses if not arm.endswith("~")]
 
+    def baseline(self):
+        """The arm that is there again with other draws (`NAME~`)."""
+        found = [arm[:-1] for arm in self.losses if arm.endswith("~")]
+        if len(found) != 1:
+            sys.exit(f"{self.name}: expected one baseline with its repetition (NAME~), found {len(found)}")
+        return found[0]
+
     def mean_loss(self, arm, seed):
         """Over the domains by importance, as the comparison judges."""
         return sum(share * self.losses[arm][seed][name] for name, share in self.importance.items())

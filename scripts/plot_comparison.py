@@ -27,10 +27,7 @@ INK, MUTED, MEAN, BAND, RULE = "#24292f", "#8c959f", "#0b5394", "#eaf2fb", "#d0d
 
 def rows_of(study, by_domain):
     """(label, differences seed by seed, whether it is an arm's own row) from the top down."""
-    baselines = [arm[:-1] for arm in study.losses if arm.endswith("~")]
-    if len(baselines) != 1:
-        sys.exit(f"{study.name}: expected one baseline with its repetition (NAME~), found {len(baselines)}")
-    baseline = baselines[0]
+    baseline = study.baseline()
 
     def differences(arm, domain):
         return [study.losses[arm][seed][domain] - study.losses[baseline][seed][domain] for seed in study.seeds(arm, baseline)]
@@ -80,9 +77,8 @@ def figure(study, margin, by_domain):
         mean, half = interval(differences)
         chance = label.endswith("~") and own
         colour = MUTED if chance or not own else MEAN
-        indent = LEFT - 10
         weight = ' font-weight="bold"' if own and by_domain else ""
-        made.append(f'<text x="{indent}" y="{y + 4:.1f}" text-anchor="end"{weight} fill="{INK if own else MUTED}">{escape(label)}</text>')
+        made.append(f'<text x="{LEFT - 10}" y="{y + 4:.1f}" text-anchor="end"{weight} fill="{INK if own else MUTED}">{escape(label)}</text>')
         made += [f'<circle cx="{x(value):.1f}" cy="{y:.1f}" r="2" fill="{MUTED}" fill-opacity="0.55"/>' for value in differences]
         if half is not None:
             made.append(f'<line x1="{x(mean - half):.1f}" y1="{y:.1f}" x2="{x(mean + half):.1f}" y2="{y:.1f}" stroke="{colour}" stroke-width="2.5"/>')

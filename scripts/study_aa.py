@@ -12,14 +12,13 @@ losses over the domains. Prints how many p-values of the paired t-test are below
 the even one with the bound of Kolmogorov and Smirnov at 5 %, and the mean difference.
 """
 
-import csv
 import math
 import random
 import sys
 import tempfile
 from pathlib import Path
 
-from comparison import Comparison, interval, within, write_table
+from comparison import LOSSES, Comparison, interval, table, within, write_table
 from study_lm import p_value
 
 COLUMNS = ["comparison", "seed", "baseline", "repetition"]
@@ -30,8 +29,8 @@ def rows_of(folder):
     rows = []
     for path in sorted(Path(folder).glob("*/losses.csv"), key=lambda path: (len(path.parent.name), path.parent.name)):
         study = Comparison(path.with_suffix(""))
-        repetition = next(arm for arm in study.losses if arm.endswith("~"))
-        baseline = repetition[:-1]
+        baseline = study.baseline()
+        repetition = f"{baseline}~"
         for seed in study.seeds(baseline, repetition):
             values = (path.parent.name, seed, study.mean_loss(baseline, seed), study.mean_loss(repetition, seed))
             rows.append(dict(zip(COLUMNS, values)))
@@ -84,11 +83,10 @@ def self_test():
     assert distance > 1.358 / math.sqrt(60) and sum(p < 0.05 for p in p_values) > chance(60, 0.05)[1], text
     assert chance(60, 0.5) == (22, 38), chance(60, 0.5)
     with tempfile.TemporaryDirectory() as folder:
-        losses = ["arm", "seed", "domain", "importance", "windows", "loss"]
         for name, shift in (("0", 0.0), ("10", 0.2)):
             (Path(folder) / name).mkdir()
-            write_table(Path(folder) / name / "losses.csv", losses,
-                        [dict(zip(losses, (arm, seed, domain, 0.5, 4, 3 + seed + shift * (arm == "a~"))))
+            write_table(Path(folder) / name / "losses.csv", LOSSES,
+                        [dict(zip(LOSSES, (arm, seed, domain, 0.5, 4, 3 + seed + shift * (arm == "a~"))))
                          for arm in ("a", "a~", "b") for seed in (1, 2) for domain in ("x", "y")])
         assert [tuple(row.values()) for row in rows_of(folder)] == [
             ("0", 1, 4.0, 4.0), ("0", 2, 5.0, 5.0), ("10", 1, 4.0, 4.2), ("10", 2, 5.0, 5.2)], rows_of(folder)
@@ -98,11 +96,7 @@ def main():
     if len(sys.argv) not in (2, 4) or len(sys.argv) == 4 and sys.argv[2] != "--keep":
         sys.exit(__doc__)
     source = Path(sys.argv[1])
-    if source.is_dir():
-        rows = rows_of(source)
-    else:
-        with open(source, newline="", encoding="utf-8") as lines:
-            rows = list(csv.DictReader(lines))
+    rows = rows_of(source) if source.is_dir() else table(source)
     if not rows:
         sys.exit(f"{source}: expected comparisons with losses.csv, found none")
     if len(sys.argv) == 4:
