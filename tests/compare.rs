@@ -275,6 +275,9 @@ fn a_run_that_diverges_has_no_result_and_the_others_have() {
     assert!(arm(&found, "base")["mean_loss"].as_f64().is_some());
     let again = place.json(&["compare", "config.toml", "--out", "c"]);
     assert_eq!(again, found);
+    let said = place.ok(&["compare", "config.toml", "--out", "c"]).stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("\nnote: wild diverged at seed 1, 2, so "), "{said}");
 }
 
 #[test]

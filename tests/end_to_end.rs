@@ -623,4 +623,8 @@ fn a_plan_says_what_moves_what_and_what_it_costs() {
     assert!(said.contains("note: muon moves the matrices at train.lr, too"), "{said}");
     let (said, sgd) = plan("sgd", "{ name = \"sgd\", momentum = 0 }");
     assert!(said.contains("optimizer: sgd") && sgd["optimizer_bytes"] == 0, "{said}");
+    assert!(!said.contains("note: sgd"), "{said}");
+    place.edit("lr = 3e-3\n", "");
+    let (said, _) = plan("default", "sgd");
+    assert!(said.contains("note: sgd moves everything at 0.001, the default,"), "{said}");
 }

@@ -97,6 +97,14 @@ impl Command {
         }
     }
 
+    /// Whether people wait for its arithmetic.
+    fn computes(&self) -> bool {
+        matches!(
+            self,
+            Self::Train(_) | Self::Compare(_) | Self::Search(_) | Self::Lab(_) | Self::Bench(_)
+        )
+    }
+
     /// Does what the command line asks for.
     ///
     /// # Errors
@@ -106,6 +114,12 @@ impl Command {
         session.common.check(&flags)?;
         if !flags.on_ranks {
             session.ranks.check_alone(flags.command)?;
+        }
+        if cfg!(debug_assertions) && self.computes() {
+            session.say(
+                "note: this program was built for tests, with checks that make it several times \
+                 slower\nhint: cargo run --release, or cargo build --release",
+            );
         }
         if !matches!(self, Self::Inspect(_)) {
             limits::start_threads(session.ranks.threads())?;

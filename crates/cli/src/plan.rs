@@ -8,7 +8,7 @@ use cuvee_data::{Domain, Split, Tokenizer};
 use cuvee_mixer::{DomainInfo, DomainPlan, EpochDocuments, Mixer, RunSize, StrategySpec, rule};
 use cuvee_train::{
     Averaging, DeviceSpec, Engine, ExportSpec, LearningRate, ModelConfig, OptimizerCost,
-    OptimizerKind, OptimizerSpec, ReadingOrder, RunPlan, build_engine, check_documents,
+    OptimizerKind, OptimizerSpec, ReadingOrder, RunPlan, TrainSpec, build_engine, check_documents,
     check_split, engine_from_parameters, hf, least_kept, optimizer_cost, peak_learning_rate,
 };
 use cuvee_words::{plural, printable_path};
@@ -350,10 +350,18 @@ impl Plan {
         let state = cuvee_report::bytes(self.optimizer.bytes);
         match spec.name {
             OptimizerKind::Adamw => Vec::new(),
-            OptimizerKind::Sgd => vec![Remark::Fact(format!(
-                "optimizer: sgd, matrices of the layers at lr {}, all else at {peak} where it has none of its own; {state} of state",
-                rate(spec.lr)
-            ))],
+            OptimizerKind::Sgd => {
+                let mut remarks = vec![Remark::Fact(format!(
+                    "optimizer: sgd, matrices of the layers at lr {}, all else at {peak} where it has none of its own; {state} of state",
+                    rate(spec.lr)
+                ))];
+                if spec.lr.is_none() && train.lr == TrainSpec::default().lr {
+                    remarks.push(Remark::Note(format!(
+                        "sgd moves everything at {peak}, the default, which is made for AdamW: thirty to a hundred times as much is usual\nhint: train.lr = 0.1"
+                    )));
+                }
+                remarks
+            }
             OptimizerKind::Muon => {
                 let mut remarks = vec![Remark::Fact(format!(
                     "optimizer: muon for the matrices of the layers at lr {}, adamw for all else at {peak} where it has none of its own; {state} of state, {:.0} % more FLOPs",

@@ -321,10 +321,5 @@ pub(crate) fn notes(comparison: &Comparison) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if comparison.domains.len() > 1 {
-        notes.push(
-            "Differences by domain are exploratory, a family of tests of their own.".to_owned(),
-        );
-    }
     notes
 }

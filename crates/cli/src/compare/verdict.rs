@@ -381,6 +381,9 @@ pub fn publish(
     }
     session.say(cuvee_report::comparison_table(comparison));
     session.say(&comparison.sentence);
+    for note in &comparison.notes {
+        session.say(format!("note: {note}"));
+    }
     if let Some(folder) = out {
         session.say(format!(
             "findings  {}\nlosses    {}{}",

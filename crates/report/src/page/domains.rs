@@ -73,7 +73,8 @@ pub(crate) fn compared(page: &mut Page, comparison: &Comparison) {
     page.figure(&Figure {
         title: format!("Difference to {} by domain", comparison.baseline),
         caption: format!(
-            "Means with 95 % intervals, exploratory; shaded: the margin of ± {} nats.",
+            "Means with 95 % intervals, exploratory, a family of tests of their own; shaded: the \
+             margin of ± {} nats.",
             comparison.margin
         ),
         x: Axis::of("difference (nats a token)"),

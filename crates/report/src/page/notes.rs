@@ -34,9 +34,6 @@ pub(crate) fn section(page: &mut Page, comparison: Option<&Comparison>, notes: &
 /// What the comparison's numbers say of itself.
 fn of_comparison(comparison: &Comparison) -> Vec<String> {
     let mut out = Vec::new();
-    if comparison.exploratory {
-        out.push("Exploratory: the seeds are not those declared before the first run.".to_owned());
-    }
     if let Some(noise) = comparison.baseline_noise {
         let verdict = match comparison.aa_verdict {
             Some(Verdict::None) | None => String::new(),
@@ -69,11 +66,6 @@ fn of_comparison(comparison: &Comparison) -> Vec<String> {
             counted(look.seeds, "seed"),
             look.nominal
         ));
-    }
-    for arm in &comparison.arms {
-        if let Some(reason) = &arm.speedup_missing {
-            out.push(format!("{}: no speedup: {reason}", arm.name));
-        }
     }
     out
 }
