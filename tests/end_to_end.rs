@@ -388,7 +388,9 @@ fn inspect_says_what_each_thing_is() {
         say(&format!("{shard}/train.idx"))
     );
     let strategies = say("strategies");
-    for name in ["proportional", "uniform", "fixed", "temperature", "unimax", "schedule"] {
+    for name in
+        ["proportional", "uniform", "importance", "fixed", "temperature", "unimax", "schedule"]
+    {
         assert!(strategies.contains(name), "{strategies}");
     }
 }

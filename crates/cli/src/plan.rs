@@ -384,7 +384,7 @@ impl Plan {
             return Some(Remark::Warning("in a later stage of the schedule the gradient varies like that of fewer than half the sequences, since the sampling weights are far from the objective there".to_owned()));
         }
         Some(Remark::Warning(format!(
-            "the gradient varies like that of fewer than half the sequences, since the sampling weights are far from the objective: `{}` counts {:.2} times a sequence\nhint: sample `{}` more often, or give it less importance",
+            "the gradient varies like that of fewer than half the sequences, since the sampling weights are far from the objective: `{}` counts {:.2} times a sequence\nhint: sample `{}` more often (`sampling = \"importance\"` draws every domain as often as it matters), or give it less importance",
             largest.name, largest.multiplier, largest.name
         )))
     }

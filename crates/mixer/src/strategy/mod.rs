@@ -16,6 +16,7 @@ mod excess_dro;
 mod fgls;
 mod fixed;
 mod group_dro;
+mod importance;
 mod interface;
 mod last_losses;
 mod learned;
@@ -44,6 +45,7 @@ pub use excess_dro::ExcessDro;
 pub use fgls::{Fgls, Sigma};
 pub use fixed::Fixed;
 pub use group_dro::GroupDro;
+pub use importance::Importance;
 pub use interface::{Context, Objectives, Setup, Strategy, StrategyEntry};
 pub use odm::{Odm, Variant};
 pub use pike::{Form, Pike};
@@ -97,6 +99,7 @@ macro_rules! strategies {
 strategies! {
     Proportional in proportional,
     Uniform in uniform,
+    Importance in importance,
     Fixed in fixed,
     Temperature in temperature,
     Unimax in unimax,

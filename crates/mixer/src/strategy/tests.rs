@@ -184,6 +184,29 @@ fn proportional_uniform_and_fixed() {
 }
 
 #[test]
+fn importance_draws_what_counts_and_multiplies_nothing() {
+    let importance = |domain: &DomainInfo| match domain.name.as_str() {
+        "web" => 3.0,
+        "code" => 1.0,
+        _ => 0.0,
+    };
+    let weighed = domains()
+        .into_iter()
+        .map(|domain| DomainInfo { importance: importance(&domain), ..domain })
+        .collect::<Vec<_>>();
+    let mixture = MixtureSpec {
+        objective: Objective::Importance,
+        sampling: parse(r#""importance""#).unwrap(),
+        ..MixtureSpec::default()
+    };
+    let mut mixer = Mixer::new(&mixture, &weighed, &RUN).unwrap();
+    let step = mixer.next_step().unwrap();
+    assert_close(step.sampling.values(), &[0.75, 0.25, 0.0]);
+    assert_eq!(step.counts, [6, 2, 0]);
+    assert!(step.draws.iter().all(|draw| draw.multiplier == 1.0));
+}
+
+#[test]
 fn temperature_goes_from_proportional_to_uniform() {
     let at = |temperature: &str| {
         shares(&format!(r#"{{ strategy = "temperature", temperature = {temperature} }}"#))
