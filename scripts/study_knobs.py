@@ -12,6 +12,12 @@ by least squares at each tau from −0.5 to 1.5. With domains beside the first o
 share says all that the shares say, so that this is the two-knob law of docs/search.md with a logarithm for its exponential. tau = 0:
 only what counts matters; tau = 1: only what is drawn. Intervals are the jackknife's over the seeds that all comparisons have. Arms
 whose strategy learns p are left out of the fit and predicted with their mean p.
+
+Then, exploratory, a law that was found in study 3's losses: what a domain counts, how many sequences of it a step draws, and noise,
+
+    L_i = a_i − s ln alpha_i − t ln(B p_i) + beta ln(Σ alpha²/p / B),
+
+with s, t and beta the same in all domains. Both laws are judged by arms that they were not fitted to, each left out in turn.
 """
 
 import math
@@ -31,7 +37,8 @@ class Point:
         runs = list(study.shares[arm].values())
         mean = {key: [sum(run[name][key] for run in runs) / len(runs) for name in study.domains] for key in ("alpha", "p")}
         self.alpha, self.p = mean["alpha"], mean["p"]
-        self.log_batch_loss = math.log(sum(a * a / p for a, p in zip(self.alpha, self.p)) / study.batch_size[arm])
+        self.batch_size = study.batch_size[arm]
+        self.log_batch_loss = math.log(sum(a * a / p for a, p in zip(self.alpha, self.p)) / self.batch_size)
 
     def loss(self, seeds, domain):
         return sum(self.study.losses[self.arm][seed][domain] for seed in seeds) / len(seeds)
@@ -53,6 +60,34 @@ def fit(points, domains, seeds):
         width /= 10
     rms = [math.sqrt(at(tau)[0] / (len(points) * len(domains))) for tau in (best, 0.0, 1.0)]
     return best, at(best)[1], rms
+
+
+def fit_own(points, domains, seeds):
+    """s, t and beta of the exploratory law, the same in all domains, behind each domain's a; and the root mean square left over."""
+    rows = [own_row(p, i, len(domains)) for p in points for i in range(len(domains))]
+    x, left = solve(rows, [p.loss(seeds, name) for p in points for name in domains])
+    return x, math.sqrt(left / len(rows))
+
+
+def own_row(p, i, domains):
+    law = [-math.log(p.alpha[i]), -math.log(p.batch_size * p.p[i]), p.log_batch_loss]
+    return [1.0 if i == j else 0.0 for j in range(domains)] + law
+
+
+def left_out(points, domains, seeds):
+    """Of each arm in turn: tau without it. And the root mean squares of what both laws, fitted without it, say wrong of it."""
+    taus, wrong, own_wrong = {}, [], []
+    for p in points:
+        rest = [q for q in points if q is not p]
+        tau, laws, _ = fit(rest, domains, seeds)
+        taus[f"{p.study.name} {p.arm}"] = tau
+        own, _ = fit_own(rest, domains, seeds)
+        for i, name in enumerate(domains):
+            seen = p.loss(seeds, name)
+            wrong.append(seen - sum(x * y for x, y in zip(p.row(tau, i), laws[i])))
+            own_wrong.append(seen - sum(x * y for x, y in zip(own_row(p, i, len(domains)), own)))
+    rms = lambda values: math.sqrt(sum(v * v for v in values) / len(values))
+    return taus, rms(wrong), rms(own_wrong)
 
 
 def report(paths):
@@ -80,6 +115,18 @@ def report(paths):
         cells = [within((p.loss(seeds, name) - f, h)) for name, f, h in zip(domains, fitted, less)]
         lines.append(f"| {p.study.name} {p.arm}{', predicted' if p.learned else ''} | " + " | ".join(cells) + " |")
     lines.append("\n± of these is one arm's own over seeds; seeds' common part is in all of them.")
+    even = lambda shares: max(shares) - min(shares) < 1e-9
+    plain = max((p for p in static if even(p.alpha) and even(p.p)), key=lambda p: p.batch_size, default=None)
+    if plain:
+        lines += ["", f"| less {plain.study.name} {plain.arm} | " + " | ".join(domains) + " |", "| --- |" + " --- |" * len(domains)]
+        less = lambda p, name: interval([p.study.losses[p.arm][seed][name] - plain.study.losses[plain.arm][seed][name] for seed in seeds])
+        lines += [f"| {p.study.name} {p.arm} | " + " | ".join(within(less(p, name)) for name in domains) + " |" for p in points if p is not plain]
+    taus, wrong, own_wrong = left_out(static, domains, seeds)
+    without = ", ".join(f"{tau:.3f} without {name}" for name, tau in sorted(taus.items(), key=lambda item: item[1])[:: len(taus) - 1])
+    lines.append(f"\nArms left out in turn: tau from {without}; they are missed by {wrong:.4f} nats (root mean square).")
+    own = [jackknife(lambda some, k=k: fit_own(static, domains, some)[0][len(domains) + k], seeds) for k in range(3)]
+    lines.append(f"Exploratory law: s {within(own[0])}, t {within(own[1])}, beta {within(own[2])}; left over "
+                 f"{fit_own(static, domains, seeds)[1]:.4f}, arms left out missed by {own_wrong:.4f}.")
     return "\n".join(lines), (tau, half), mean_beta
 
 
@@ -106,6 +153,7 @@ def self_test():
                     lambda arm, seed, made=made: [l + common[seed] + draw.gauss(0, 0.01) for l in losses(arm, *made[arm][1:3])])
         text, (tau, half), (beta, beta_half) = report([Path(folder) / name for name in arms])
         print(text)
+        assert "they are missed by 0.00" in text
         assert abs(tau - 0.4) < half < 0.1 and abs(beta - 0.4) < beta_half < 0.1, (tau, half, beta, beta_half)
 
 
