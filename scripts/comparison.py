@@ -63,9 +63,10 @@ class Comparison:
             sys.exit(f"{self.name}: expected runs of {', '.join(arms)} from the same seeds, found none")
         return sorted(found)
 
-    def differences(self, arm, baseline):
-        """Seed by seed."""
-        return [self.mean_loss(arm, seed) - self.mean_loss(baseline, seed) for seed in self.seeds(arm, baseline)]
+    def differences(self, arm, baseline, seeds=None):
+        """Seed by seed, of all that both have unless `seeds` says which."""
+        seeds = self.seeds(arm, baseline) if seeds is None else seeds
+        return [self.mean_loss(arm, seed) - self.mean_loss(baseline, seed) for seed in seeds]
 
     def measured(self, arm):
         """Whether the arm's strategy measured v, and so moved p."""

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from comparison import Comparison, interval, jackknife, keep, make_up, within
 
+ARMS = ("skewed", "even-5", "even-12")
+
 
 def tilts(study):
     """Of each seed."""
@@ -28,24 +30,24 @@ def tilts(study):
         above = {name: study.losses["skewed"][seed][name] - study.losses["even-5"][seed][name] for name in study.domains}
         return above[most] - sum(above[name] for name in study.domains if name != most) / (len(above) - 1)
 
-    return {seed: tilt(seed) for seed in study.seeds("skewed", "even-5", "even-12")}
+    return {seed: tilt(seed) for seed in study.seeds(*ARMS)}
 
 
 def ratio(study):
     """The cost of p over that of the batch."""
     def of(seeds):
-        mean = {arm: sum(study.mean_loss(arm, seed) for seed in seeds) for arm in ("skewed", "even-5", "even-12")}
+        mean = {arm: sum(study.mean_loss(arm, seed) for seed in seeds) for arm in ARMS}
         return (mean["skewed"] - mean["even-12"]) / (mean["even-5"] - mean["even-12"])
-    return jackknife(of, study.seeds("skewed", "even-5", "even-12"))
+    return jackknife(of, study.seeds(*ARMS))
 
 
 def report(paths):
     studies = [Comparison(path) for path in paths]
     lines = ["| comparison | seeds | cost of batch 5 | cost of p | p less batch 5 | ratio | tilt |", "| --- | --- | --- | --- | --- | --- | --- |"]
     for study in studies:
-        seeds = study.seeds("skewed", "even-5", "even-12")
-        less = lambda arm, other: interval([study.mean_loss(arm, seed) - study.mean_loss(other, seed) for seed in seeds])
-        differences = [less(*arms) for arms in (("even-5", "even-12"), ("skewed", "even-12"), ("skewed", "even-5"))]
+        seeds = study.seeds(*ARMS)
+        pairs = (("even-5", "even-12"), ("skewed", "even-12"), ("skewed", "even-5"))
+        differences = [interval(study.differences(*pair, seeds)) for pair in pairs]
         tilt = interval(list(tilts(study).values()))
         lines.append(f"| {study.name} | {len(seeds)} | " + " | ".join(map(within, differences)) + f" | {within(ratio(study), '')} | {within(tilt)} |")
     first = tilts(studies[0])

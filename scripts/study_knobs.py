@@ -47,6 +47,15 @@ class Point:
         z = [a ** (1 - tau) * p ** tau for a, p in zip(self.alpha, self.p)]
         return [1.0, -math.log(z[i] / sum(z)), self.log_batch_loss]
 
+    def own_row(self, i):
+        """Of the exploratory law, whose a_i alone are the domains' own."""
+        levels = [1.0 if i == j else 0.0 for j in range(len(self.p))]
+        return levels + [-math.log(self.alpha[i]), -math.log(self.batch_size * self.p[i]), self.log_batch_loss]
+
+
+def dot(row, coefficients):
+    return sum(x * y for x, y in zip(row, coefficients))
+
 
 def fit(points, domains, seeds):
     """tau, by domain (a, s, beta), and the root mean square left over at it, at 0 and at 1."""
@@ -64,14 +73,9 @@ def fit(points, domains, seeds):
 
 def fit_own(points, domains, seeds):
     """s, t and beta of the exploratory law, the same in all domains, behind each domain's a; and the root mean square left over."""
-    rows = [own_row(p, i, len(domains)) for p in points for i in range(len(domains))]
+    rows = [p.own_row(i) for p in points for i in range(len(domains))]
     x, left = solve(rows, [p.loss(seeds, name) for p in points for name in domains])
     return x, math.sqrt(left / len(rows))
-
-
-def own_row(p, i, domains):
-    law = [-math.log(p.alpha[i]), -math.log(p.batch_size * p.p[i]), p.log_batch_loss]
-    return [1.0 if i == j else 0.0 for j in range(domains)] + law
 
 
 def left_out(points, domains, seeds):
@@ -84,8 +88,8 @@ def left_out(points, domains, seeds):
         own, _ = fit_own(rest, domains, seeds)
         for i, name in enumerate(domains):
             seen = p.loss(seeds, name)
-            wrong.append(seen - sum(x * y for x, y in zip(p.row(tau, i), laws[i])))
-            own_wrong.append(seen - sum(x * y for x, y in zip(own_row(p, i, len(domains)), own)))
+            wrong.append(seen - dot(p.row(tau, i), laws[i]))
+            own_wrong.append(seen - dot(p.own_row(i), own))
     rms = lambda values: math.sqrt(sum(v * v for v in values) / len(values))
     return taus, rms(wrong), rms(own_wrong)
 
@@ -110,7 +114,7 @@ def report(paths):
     lines += [f"| mean | | {within(mean_beta)} |", "", "| arm | " + " | ".join(f"{name}: seen less fitted" for name in domains) + " |",
               "| --- |" + " --- |" * len(domains)]
     for p in points:
-        fitted = [sum(x * y for x, y in zip(p.row(tau, i), laws[i])) for i in range(len(domains))]
+        fitted = [dot(p.row(tau, i), laws[i]) for i in range(len(domains))]
         less = [interval([p.study.losses[p.arm][seed][name] - p.loss(seeds, name) for seed in seeds])[1] for name in domains]
         cells = [within((p.loss(seeds, name) - f, h)) for name, f, h in zip(domains, fitted, less)]
         lines.append(f"| {p.study.name} {p.arm}{', predicted' if p.learned else ''} | " + " | ".join(cells) + " |")
