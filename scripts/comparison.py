@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the scripts study_batch, study_knobs and study_headroom share: a comparison's losses and shares, and intervals over seeds.
+"""What the scripts study_batch, study_knobs, study_headroom and study_law share: a comparison's losses and shares, and intervals over seeds.
 
     python3 scripts/comparison.py runs/evidence/3a docs/evidence/3a
 

@@ -348,34 +348,31 @@ impl Plan {
         let peak = peak_learning_rate(train, &self.model);
         let rate = |own: Option<f64>| own.unwrap_or(peak);
         let state = cuvee_report::bytes(self.optimizer.bytes);
-        match spec.name {
-            OptimizerKind::Adamw => Vec::new(),
-            OptimizerKind::Sgd => {
-                let mut remarks = vec![Remark::Fact(format!(
+        let (fact, note) = match spec.name {
+            OptimizerKind::Adamw => return Vec::new(),
+            OptimizerKind::Sgd => (
+                format!(
                     "optimizer: sgd, matrices of the layers at lr {}, all else at {peak} where it has none of its own; {state} of state",
                     rate(spec.lr)
-                ))];
-                if spec.lr.is_none() && train.lr == TrainSpec::default().lr {
-                    remarks.push(Remark::Note(format!(
+                ),
+                (spec.lr.is_none() && train.lr == TrainSpec::default().lr).then(|| {
+                    format!(
                         "sgd moves everything at {peak}, the default, which is made for AdamW: thirty to a hundred times as much is usual\nhint: train.lr = 0.1"
-                    )));
-                }
-                remarks
-            }
-            OptimizerKind::Muon => {
-                let mut remarks = vec![Remark::Fact(format!(
+                    )
+                }),
+            ),
+            OptimizerKind::Muon => (
+                format!(
                     "optimizer: muon for the matrices of the layers at lr {}, adamw for all else at {peak} where it has none of its own; {state} of state, {:.0} % more FLOPs",
                     rate(spec.lr),
                     100.0 * self.optimizer_flops() / self.model_flops()
-                ))];
-                if spec.lr.is_none() {
-                    remarks.push(Remark::Note(
-                        "muon moves the matrices at train.lr, too, and each singular value of its update is nearly the rate: several times AdamW's is usual\nhint: train.optimizer = { name = \"muon\", lr = 0.02 }".to_owned(),
-                    ));
-                }
-                remarks
-            }
-        }
+                ),
+                spec.lr.is_none().then(|| {
+                    "muon moves the matrices at train.lr, too, and each singular value of its update is nearly the rate: several times AdamW's is usual\nhint: train.optimizer = { name = \"muon\", lr = 0.02 }".to_owned()
+                }),
+            ),
+        };
+        [Some(Remark::Fact(fact)), note.map(Remark::Note)].into_iter().flatten().collect()
     }
 
     fn small_batch_warning(&self) -> Option<Remark> {
