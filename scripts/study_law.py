@@ -22,11 +22,14 @@ import math
 import random
 import sys
 import tempfile
+from html import escape
 from pathlib import Path
 
 from comparison import Comparison, interval, jackknife, make_up, within
+from plot_comparison import INK, MUTED, RULE, ticks
 from study_knobs import Point, fit_own
 
+COLOURS = ("#0b5394", "#b45f06", "#38761d", "#741b47", "#5b5b5b")
 FITTED = [Path(__file__).parent.parent / "docs/evidence" / name for name in ("3a", "3b", "2-adamw-95")]
 
 
@@ -49,7 +52,7 @@ class Predicted:
 
     def __init__(self, study, arm, v, law):
         baseline = study.baseline()
-        self.name, self.importance = f"{study.name} {arm}", study.importance
+        self.study, self.arm, self.importance = study.name, arm, study.importance
         self.seen, self.predicted = {}, {}
         for seed in study.seeds(arm, baseline):
             ours, theirs = ({name: value(study, of, seed, v, law, name) for name in study.domains} for of in (arm, baseline))
@@ -98,9 +101,10 @@ def row(name, arms):
     return f"| {name} | " + " | ".join(means + cells) + " |"
 
 
-def report(paths, measured=None, fitted=FITTED):
-    """`measured`: the comparison whose v serves where a comparison's own arms do not measure it."""
-    law, studies = coefficients(fitted), [Comparison(path) for path in paths]
+def predictions(paths, law, measured=None):
+    """Of all arms but the baselines, and of the baselines' repetitions. `measured`: the comparison whose v serves where a comparison's
+    own arms do not measure it."""
+    studies = [Comparison(path) for path in paths]
     elsewhere = deviations(Comparison(measured)) if measured else None
     arms, repeated = [], []
     for study in studies:
@@ -109,17 +113,55 @@ def report(paths, measured=None, fitted=FITTED):
             sys.exit(f"{study.name}: expected v of {', '.join(study.domains)}, found that of {', '.join(v) or 'none'}; name a comparison that measured it behind --v")
         repeated.append(Predicted(study, study.baseline() + "~", v, law))
         arms += [Predicted(study, arm, v, law) for arm in study.arms() if arm != study.baseline()]
+    return arms, repeated
+
+
+def report(paths, measured=None, fitted=FITTED):
+    law = coefficients(fitted)
+    arms, repeated = predictions(paths, law, measured)
     noise = root_mean_square(seen for again in repeated for _, seen in again.means(again.seen).values())
     lines = ["s {:.3f}, t {:.3f}, beta {:.3f}; the repeated baselines differ by {:.3f} (root mean square over domains)".format(*law, noise),
              "", "| arm | mean: predicted | mean: seen | domains: seen | missed | slope |", "| --- | --- | --- | --- | --- | --- |"]
-    lines += [row(arm.name, [arm]) for arm in arms] + [row("all", arms)]
+    lines += [row(f"{arm.study} {arm.arm}", [arm]) for arm in arms] + [row("all", arms)]
     names = list(arms[0].importance)
     lines += ["", "| predicted, seen | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
     for arm in arms:
         means = arm.means(arm.seen)
-        lines.append(f"| {arm.name} | " + " | ".join("{:+.3f}, {:+.3f}".format(*means[name]) for name in names) + " |")
+        lines.append(f"| {arm.study} {arm.arm} | " + " | ".join("{:+.3f}, {:+.3f}".format(*means[name]) for name in names) + " |")
     everyone = sorted(set().union(*(arm.seen for arm in arms)))
     return "\n".join(lines), jackknife(lambda some: slope(arms, some), everyone)
+
+
+def figure(arms):
+    """Seen on predicted, a point for each domain of each arm, as SVG; on the line the law is right."""
+    points = [(arm, name, *pair) for arm in arms for name, pair in arm.means(arm.seen).items()]
+    values = [value for point in points for value in point[2:]] + [0.0]
+    low, high, size, left, top = min(values), max(values), 420, 70, 12
+    low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    at = lambda value: (value - low) / (high - low) * size
+    x, y = (lambda value: left + at(value)), (lambda value: top + size - at(value))
+    studies = list(dict.fromkeys(arm.study for arm in arms))
+    made = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + size + 170} {top + size + 52}" width="{left + size + 170}" '
+            f'font-family="Helvetica, Arial, sans-serif" font-size="12" fill="{INK}">',
+            "<title>Differences of loss by domain: seen, on predicted</title>", '<rect width="100%" height="100%" fill="#ffffff"/>']
+    for tick in ticks(low, high):
+        colour, text = (MUTED if tick == 0 else RULE), f"{tick:+g}".replace("-", "−") if tick else "0"
+        made += [f'<line x1="{x(tick):.1f}" y1="{top}" x2="{x(tick):.1f}" y2="{top + size}" stroke="{colour}"/>',
+                 f'<line x1="{left}" y1="{y(tick):.1f}" x2="{left + size}" y2="{y(tick):.1f}" stroke="{colour}"/>',
+                 f'<text x="{x(tick):.1f}" y="{top + size + 16}" text-anchor="middle">{text}</text>',
+                 f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{text}</text>']
+    made.append(f'<line x1="{x(low):.1f}" y1="{y(low):.1f}" x2="{x(high):.1f}" y2="{y(high):.1f}" stroke="{INK}" stroke-dasharray="4 3"/>')
+    for arm, name, predicted, seen in points:
+        colour = COLOURS[studies.index(arm.study) % len(COLOURS)]
+        made.append(f'<circle cx="{x(predicted):.1f}" cy="{y(seen):.1f}" r="3.5" fill="{colour}" fill-opacity="0.75">'
+                    f"<title>{escape(f'{arm.study} {arm.arm}, {name}')}</title></circle>")
+    for number, study in enumerate(studies):
+        names = ", ".join(arm.arm for arm in arms if arm.study == study)
+        made += [f'<circle cx="{left + size + 20}" cy="{top + 16 + 20 * number}" r="4.5" fill="{COLOURS[number % len(COLOURS)]}"><title>{escape(names)}</title></circle>',
+                 f'<text x="{left + size + 32}" y="{top + 20 + 20 * number}">study {escape(study)}</text>']
+    made += [f'<text x="{left + size / 2}" y="{top + size + 40}" text-anchor="middle">difference of loss from the baseline, predicted, nats a token</text>',
+             f'<text transform="translate(16 {top + size / 2}) rotate(-90)" text-anchor="middle">seen</text>']
+    return "\n".join([*made, "</svg>", ""])
 
 
 def self_test():
@@ -148,6 +190,8 @@ def self_test():
         text, (found, half) = report([folder / "right"], fitted=[folder / "fitted"])
         print(text)
         assert abs(found - 1) < half < 0.1, (found, half)
+        drawn = figure(predictions([folder / "right"], (0.25, 0.25, 0.3))[0])
+        assert drawn.count('r="3.5"') == 12 and "right counted, z" in drawn
         _, (found, half) = report([folder / "nothing"], folder / "right", [folder / "fitted"])
         assert abs(found) < half < 0.1, (found, half)
 
@@ -156,8 +200,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparisons", nargs="*", help="folders, or the prefixes of kept tables")
     parser.add_argument("--v", help="the comparison whose v serves where one does not measure it")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw seen on predicted, too")
     parser.add_argument("--self-test", action="store_true")
     arguments = parser.parse_args()
     if not arguments.self_test and not arguments.comparisons:
         parser.error("expected a comparison, found none")
-    self_test() if arguments.self_test else print(report(arguments.comparisons, arguments.v)[0])
+    if arguments.self_test:
+        self_test()
+    else:
+        print(report(arguments.comparisons, arguments.v)[0])
+        if arguments.plot:
+            arms, _ = predictions(arguments.comparisons, coefficients(FITTED), arguments.v)
+            arguments.plot.write_text(figure(arms), encoding="utf-8")
