@@ -2,6 +2,7 @@
 """Does the law of two knobs that study 3's losses suggested predict other comparisons, of other domains and other models?
 
     python3 scripts/study_law.py docs/evidence/1b docs/evidence/4 --v docs/evidence/1a      (or runs/evidence/1b …)
+    python3 scripts/study_law.py --swarm docs/results/search-eight-domains-swarm.csv --v docs/evidence/1a
     python3 scripts/study_law.py --self-test
 
 The law is study_knobs's exploratory one, with each domain's noise in it,
@@ -14,7 +15,8 @@ the runs themselves, means over a run. v is that of the comparison's arms that m
 
 Slope: of seen on predicted differences, through 0, over domains and arms; 1 where the law is right, 0 where it says nothing. Missed: the
 root mean square of seen less predicted, to be held against that of the seen (what is missed by predicting no difference) and against
-that of the baseline's repetition (what chance alone makes). Intervals are 95 %, the jackknife's over seeds.
+that of the baseline's repetition (what chance alone makes). Intervals are 95 %, the jackknife's over seeds. Of a search's swarm: the
+mixtures that draw from every domain against the mean of its even ones, and intervals over mixtures.
 """
 
 import argparse
@@ -25,7 +27,7 @@ import tempfile
 from html import escape
 from pathlib import Path
 
-from comparison import Comparison, interval, jackknife, make_up, within
+from comparison import Comparison, interval, jackknife, make_up, table, within
 from plot_comparison import INK, MUTED, RULE, ticks
 from study_knobs import Point, fit_own
 
@@ -47,6 +49,13 @@ def deviations(study):
     return {name: sum(run[name]["v"] for run in runs) / len(runs) for name in study.domains} if runs else None
 
 
+def loss(alpha, p, v, size, law):
+    """By domain, the law's loss less a_i."""
+    s, t, beta = law
+    noise = sum((alpha[name] * v[name]) ** 2 / p[name] for name in v) / size
+    return {name: -s * math.log(alpha[name]) - t * math.log(size * p[name]) + beta * math.log(noise) for name in v}
+
+
 class Predicted:
     """An arm's differences from its baseline: seen[seed][domain] and predicted[seed][domain]."""
 
@@ -55,7 +64,8 @@ class Predicted:
         self.study, self.arm, self.importance = study.name, arm, study.importance
         self.seen, self.predicted = {}, {}
         for seed in study.seeds(arm, baseline):
-            ours, theirs = ({name: value(study, of, seed, v, law, name) for name in study.domains} for of in (arm, baseline))
+            shares = [{key: {name: study.shares[of][seed][name][key] for name in v} for key in ("alpha", "p")} for of in (arm, baseline)]
+            ours, theirs = (loss(**of, v=v, size=study.batch_size[name], law=law) for of, name in zip(shares, (arm, baseline)))
             self.predicted[seed] = {name: ours[name] - theirs[name] for name in study.domains}
             self.seen[seed] = {name: study.losses[arm][seed][name] - study.losses[baseline][seed][name] for name in study.domains}
 
@@ -69,21 +79,17 @@ class Predicted:
         return [sum(share * of[seed][name] for name, share in self.importance.items()) for seed in of]
 
 
-def value(study, arm, seed, v, law, name):
-    """The law's loss of a domain less a_i."""
-    shares, size = study.shares[arm][seed], study.batch_size[arm]
-    noise = sum((own["alpha"] * v[domain]) ** 2 / own["p"] for domain, own in shares.items()) / size
-    s, t, beta = law
-    return -s * math.log(shares[name]["alpha"]) - t * math.log(size * shares[name]["p"]) + beta * math.log(noise)
-
-
 def pairs(arms, some):
     return [pair for arm in arms for pair in arm.means(some).values()]
 
 
+def through_0(points):
+    """The slope of seen on predicted."""
+    return sum(p * seen for p, seen in points) / sum(p * p for p, _ in points)
+
+
 def slope(arms, some):
-    found = pairs(arms, some)
-    return sum(p * seen for p, seen in found) / sum(p * p for p, _ in found)
+    return through_0(pairs(arms, some))
 
 
 def root_mean_square(values):
@@ -130,6 +136,25 @@ def report(paths, measured=None, fitted=FITTED):
         lines.append(f"| {arm.study} {arm.arm} | " + " | ".join("{:+.3f}, {:+.3f}".format(*means[name]) for name in names) + " |")
     everyone = sorted(set().union(*(arm.seen for arm in arms)))
     return "\n".join(lines), jackknife(lambda some: slope(arms, some), everyone)
+
+
+def swarm(path, measured):
+    """The slope over all domains and mixtures of a search's swarm, and each domain's own."""
+    v, law, rows = deviations(Comparison(measured)), coefficients(FITTED), table(path)
+    shares = lambda row, key: {name: float(row[f"{key}:{name}"]) for name in v}
+    even = [row for row in rows if row["kind"] == "uniform"]
+    mixtures = [row for row in rows if row["kind"] != "uniform" and min(shares(row, "p").values()) > 0]
+    mean = {name: sum(float(row[f"valid:{name}"]) for row in even) / len(even) for name in v}
+    value = lambda row: loss(shares(row, "a"), shares(row, "p"), v, 1, law)
+    start = value(even[0])
+    found = [{name: (value(row)[name] - start[name], float(row[f"valid:{name}"]) - mean[name]) for name in v} for row in mixtures]
+    of = lambda some, names: [found[i][name] for i in some for name in names]
+    lines = [f"{len(found)} mixtures; differences from even, seen and missed: "
+             f"{root_mean_square(seen for _, seen in of(range(len(found)), v)):.3f}, {root_mean_square(seen - p for p, seen in of(range(len(found)), v)):.3f}",
+             "", "| domain | slope |", "| --- | --- |"]
+    for label, names in [*((name, [name]) for name in v), ("all", list(v))]:
+        lines.append(f"| {label} | {within(jackknife(lambda some: through_0(of(some, names)), list(range(len(found)))), '')} |")
+    return "\n".join(lines)
 
 
 def figure(arms):
@@ -200,15 +225,18 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparisons", nargs="*", help="folders, or the prefixes of kept tables")
     parser.add_argument("--v", help="the comparison whose v serves where one does not measure it")
+    parser.add_argument("--swarm", help="a search's swarm.csv in place of comparisons")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw seen on predicted, too")
     parser.add_argument("--self-test", action="store_true")
     arguments = parser.parse_args()
-    if not arguments.self_test and not arguments.comparisons:
-        parser.error("expected a comparison, found none")
     if arguments.self_test:
         self_test()
-    else:
+    elif arguments.swarm and arguments.v:
+        print(swarm(arguments.swarm, arguments.v))
+    elif arguments.comparisons:
         print(report(arguments.comparisons, arguments.v)[0])
         if arguments.plot:
             arms, _ = predictions(arguments.comparisons, coefficients(FITTED), arguments.v)
             arguments.plot.write_text(figure(arms), encoding="utf-8")
+    else:
+        parser.error("expected comparisons, or --swarm with --v, found neither")
