@@ -20,8 +20,9 @@ pub struct Common {
     /// there is a config)
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Where to write: the run folder (train, default runs/NAME), the shards (prepare, eval), the
-    /// page (report), or the findings (lab)
+    /// Where to write: the run folder (train, default runs/NAME), the folder of all runs (compare,
+    /// default runs/compare-NAME; search, runs/search-NAME), the shards (prepare, eval), the page
+    /// (report), or the findings (lab)
     #[arg(long, global = true, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Override the config's seed; where random numbers start (generate, lab, bench train)

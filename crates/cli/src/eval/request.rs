@@ -39,7 +39,7 @@ pub struct EvalArgs {
     /// takes, of texts 4096 at most), at most what the model takes
     #[arg(long, value_name = "N")]
     pub context: Option<usize>,
-    /// Number type of the arithmetic: auto, f32 or bf16 (default: the config's, else auto)
+    /// Number type of the arithmetic: auto, f32 or bf16 (default: the config's, else f32)
     #[arg(long, value_name = "TYPE", value_parser = precision)]
     pub precision: Option<Precision>,
 }
