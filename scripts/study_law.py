@@ -122,9 +122,10 @@ def predictions(paths, law, measured=None):
     return arms, repeated
 
 
-def report(paths, measured=None, fitted=FITTED):
+def report(paths, measured=None, fitted=FITTED, without=()):
     law = coefficients(fitted)
     arms, repeated = predictions(paths, law, measured)
+    arms = [arm for arm in arms if arm.arm not in without]
     noise = root_mean_square(seen for again in repeated for _, seen in again.means(again.seen).values())
     lines = ["s {:.3f}, t {:.3f}, beta {:.3f}; the repeated baselines differ by {:.3f} (root mean square over domains)".format(*law, noise),
              "", "| arm | mean: predicted | mean: seen | domains: seen | missed | slope |", "| --- | --- | --- | --- | --- | --- |"]
@@ -225,6 +226,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparisons", nargs="*", help="folders, or the prefixes of kept tables")
     parser.add_argument("--v", help="the comparison whose v serves where one does not measure it")
+    parser.add_argument("--without", nargs="+", default=[], metavar="ARM", help="arms to leave out")
     parser.add_argument("--swarm", help="a search's swarm.csv in place of comparisons")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw seen on predicted, too")
     parser.add_argument("--self-test", action="store_true")
@@ -234,9 +236,10 @@ if __name__ == "__main__":
     elif arguments.swarm and arguments.v:
         print(swarm(arguments.swarm, arguments.v))
     elif arguments.comparisons:
-        print(report(arguments.comparisons, arguments.v)[0])
+        print(report(arguments.comparisons, arguments.v, without=arguments.without)[0])
         if arguments.plot:
             arms, _ = predictions(arguments.comparisons, coefficients(FITTED), arguments.v)
+            arms = [arm for arm in arms if arm.arm not in arguments.without]
             arguments.plot.write_text(figure(arms), encoding="utf-8")
     else:
         parser.error("expected comparisons, or --swarm with --v, found neither")
