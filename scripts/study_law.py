@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does the law of two knobs that study 3's losses suggested predict other comparisons, of other domains and other models?
+"""Does the law of two knobs that study 3's losses suggested describe other comparisons, of other domains and other models?
 
     python3 scripts/study_law.py docs/evidence/1b docs/evidence/4 --v docs/evidence/1a      (or runs/evidence/1b …)
     python3 scripts/study_law.py --swarm docs/results/search-eight-domains-swarm.csv --v docs/evidence/1a
@@ -15,8 +15,10 @@ the runs themselves, means over a run. v is that of the comparison's arms that m
 
 Slope: of seen on predicted differences, through 0, over domains and arms; 1 where the law is right, 0 where it says nothing. Missed: the
 root mean square of seen less predicted, to be held against that of the seen (what is missed by predicting no difference) and against
-that of the baseline's repetition (what chance alone makes). Intervals are 95 %, the jackknife's over seeds. Of a search's swarm: the
-mixtures that draw from every domain against the mean of its even ones, and intervals over mixtures.
+that of the baseline's repetition (what chance alone makes). Intervals are 95 %, the jackknife's over seeds unless it says otherwise;
+those over arms and over domains say how far the slope rests on which ones there are. Beside it stand laws that share its sum s + t, so
+that it is seen what tells them apart, and one fitted to the differences themselves. Of a search's swarm: the mixtures that draw from
+every domain against the mean of its even ones, and intervals over mixtures.
 """
 
 import argparse
@@ -27,9 +29,9 @@ import tempfile
 from html import escape
 from pathlib import Path
 
-from comparison import Comparison, interval, jackknife, make_up, table, within
+from comparison import Comparison, interval, jackknife, make_up, solve, table, within
 from plot_comparison import INK, MUTED, RULE, ticks
-from study_knobs import Point, fit_own
+from study_knobs import Point, dot, fit_own
 
 COLOURS = ("#0b5394", "#b45f06", "#38761d", "#741b47", "#5b5b5b")
 FITTED = [Path(__file__).parent.parent / "docs/evidence" / name for name in ("3a", "3b", "2-adamw-95")]
@@ -49,47 +51,54 @@ def deviations(study):
     return {name: sum(run[name]["v"] for run in runs) / len(runs) for name in study.domains} if runs else None
 
 
-def loss(alpha, p, v, size, law):
-    """By domain, the law's loss less a_i."""
-    s, t, beta = law
-    noise = sum((alpha[name] * v[name]) ** 2 / p[name] for name in v) / size
-    return {name: -s * math.log(alpha[name]) - t * math.log(size * p[name]) + beta * math.log(noise) for name in v}
+def terms(alpha, p, v, size):
+    """By domain, what s, t and beta are multiplied by."""
+    noise = math.log(sum((alpha[name] * v[name]) ** 2 / p[name] for name in v) / size)
+    return {name: (-math.log(alpha[name]), -math.log(size * p[name]), noise) for name in v}
 
 
-class Predicted:
-    """An arm's differences from its baseline: seen[seed][domain] and predicted[seed][domain]."""
+class Arm:
+    """An arm's differences from its baseline: terms[seed][domain] and seen[seed][domain]."""
 
-    def __init__(self, study, arm, v, law):
+    def __init__(self, study, arm, v):
         baseline = study.baseline()
         self.study, self.arm, self.importance = study.name, arm, study.importance
-        self.seen, self.predicted = {}, {}
+        self.terms, self.seen = {}, {}
         for seed in study.seeds(arm, baseline):
             shares = [{key: {name: study.shares[of][seed][name][key] for name in v} for key in ("alpha", "p")} for of in (arm, baseline)]
-            ours, theirs = (loss(**of, v=v, size=study.batch_size[name], law=law) for of, name in zip(shares, (arm, baseline)))
-            self.predicted[seed] = {name: ours[name] - theirs[name] for name in study.domains}
+            ours, theirs = (terms(**of, v=v, size=study.batch_size[name]) for of, name in zip(shares, (arm, baseline)))
+            self.terms[seed] = {name: [x - y for x, y in zip(ours[name], theirs[name])] for name in study.domains}
             self.seen[seed] = {name: study.losses[arm][seed][name] - study.losses[baseline][seed][name] for name in study.domains}
 
-    def means(self, some):
-        """By domain (predicted, seen), means over those of `some` that the arm has."""
+    def points(self, some):
+        """By domain (terms, seen), means over those of `some` that the arm has."""
         seeds = [seed for seed in self.seen if seed in some]
-        return {name: tuple(sum(of[seed][name] for seed in seeds) / len(seeds) for of in (self.predicted, self.seen)) for name in self.importance}
+        mean = lambda values: sum(values) / len(seeds)
+        return {name: ([mean(self.terms[seed][name][k] for seed in seeds) for k in range(3)], mean(self.seen[seed][name] for seed in seeds))
+                for name in self.importance}
 
-    def overall(self, of):
-        """Seed by seed, the mean over the domains by importance."""
-        return [sum(share * of[seed][name] for name, share in self.importance.items()) for seed in of]
+    def means(self, law):
+        """By domain (predicted, seen) over all seeds."""
+        return {name: (dot(found, law), seen) for name, (found, seen) in self.points(self.seen).items()}
+
+    def overall(self, law):
+        """Predicted and seen, seed by seed, means over the domains by importance."""
+        mean = lambda values: sum(share * values[name] for name, share in self.importance.items())
+        predicted = [mean({name: dot(found, law) for name, found in self.terms[seed].items()}) for seed in self.seen]
+        return predicted, [mean(self.seen[seed]) for seed in self.seen]
 
 
-def pairs(arms, some):
-    return [pair for arm in arms for pair in arm.means(some).values()]
+def seeds_of(arms):
+    return sorted(set().union(*(arm.seen for arm in arms)))
 
 
-def through_0(points):
+def points(arms, some, names=None):
+    return [point for arm in arms for name, point in arm.points(some).items() if names is None or name in names]
+
+
+def through_0(pairs):
     """The slope of seen on predicted."""
-    return sum(p * seen for p, seen in points) / sum(p * p for p, _ in points)
-
-
-def slope(arms, some):
-    return through_0(pairs(arms, some))
+    return sum(p * seen for p, seen in pairs) / sum(p * p for p, _ in pairs)
 
 
 def root_mean_square(values):
@@ -97,71 +106,90 @@ def root_mean_square(values):
     return math.sqrt(sum(value * value for value in values) / len(values))
 
 
-def row(name, arms):
+def slope(arms, law, some, names=None):
+    return through_0([(dot(found, law), seen) for found, seen in points(arms, some, names)])
+
+
+def missed(arms, law):
+    return root_mean_square(seen - dot(found, law) for found, seen in points(arms, seeds_of(arms)))
+
+
+def refitted(arms, some):
+    """s, t and beta of these arms' differences themselves."""
+    found = points(arms, some)
+    return solve([x for x, _ in found], [seen for _, seen in found])[0]
+
+
+def row(name, arms, law):
     """One row of the table; `arms` are those that it is about."""
-    seeds = sorted(set().union(*(arm.seen for arm in arms)))
-    found = pairs(arms, seeds)
-    cells = [f"{root_mean_square(seen for _, seen in found):.3f}", f"{root_mean_square(seen - p for p, seen in found):.3f}",
-             within(jackknife(lambda some: slope(arms, some), seeds), "")]
-    means = [within(interval(arms[0].overall(of))) for of in (arms[0].predicted, arms[0].seen)] if len(arms) == 1 else ["", ""]
+    seeds = seeds_of(arms)
+    cells = [f"{root_mean_square(seen for _, seen in points(arms, seeds)):.3f}", f"{missed(arms, law):.3f}",
+             within(jackknife(lambda some: slope(arms, law, some), seeds), "")]
+    means = [within(interval(of)) for of in arms[0].overall(law)] if len(arms) == 1 else ["", ""]
     return f"| {name} | " + " | ".join(means + cells) + " |"
 
 
-def predictions(paths, law, measured=None):
-    """Of all arms but the baselines, and of the baselines' repetitions. `measured`: the comparison whose v serves where a comparison's
-    own arms do not measure it."""
-    studies = [Comparison(path) for path in paths]
+def arms_of(paths, measured=None, without=()):
+    """All arms but the baselines, and the baselines' repetitions. `measured`: the comparison whose v serves where a comparison's own arms
+    do not measure it."""
     elsewhere = deviations(Comparison(measured)) if measured else None
     arms, repeated = [], []
-    for study in studies:
+    for study in map(Comparison, paths):
         v = deviations(study) or elsewhere or {}
         if set(v) != set(study.domains):
-            sys.exit(f"{study.name}: expected v of {', '.join(study.domains)}, found that of {', '.join(v) or 'none'}; name a comparison that measured it behind --v")
-        repeated.append(Predicted(study, study.baseline() + "~", v, law))
-        arms += [Predicted(study, arm, v, law) for arm in study.arms() if arm != study.baseline()]
+            sys.exit(f"{study.name}: expected v of {', '.join(study.domains)}, found that of {', '.join(v) or 'none'}; "
+                     "name a comparison that measured it behind --v")
+        repeated.append(Arm(study, study.baseline() + "~", v))
+        arms += [Arm(study, arm, v) for arm in study.arms() if arm != study.baseline() and arm not in without]
     return arms, repeated
 
 
-def report(paths, measured=None, fitted=FITTED, without=()):
-    law = coefficients(fitted)
-    arms, repeated = predictions(paths, law, measured)
-    arms = [arm for arm in arms if arm.arm not in without]
-    noise = root_mean_square(seen for again in repeated for _, seen in again.means(again.seen).values())
+def report(arms, repeated, law):
+    noise = root_mean_square(seen for again in repeated for _, seen in points([again], again.seen))
     lines = ["s {:.3f}, t {:.3f}, beta {:.3f}; the repeated baselines differ by {:.3f} (root mean square over domains)".format(*law, noise),
              "", "| arm | mean: predicted | mean: seen | domains: seen | missed | slope |", "| --- | --- | --- | --- | --- | --- |"]
-    lines += [row(f"{arm.study} {arm.arm}", [arm]) for arm in arms] + [row("all", arms)]
-    names = list(arms[0].importance)
+    lines += [row(f"{arm.study} {arm.arm}", [arm], law) for arm in arms] + [row("all", arms, law)]
+    names, seeds = list(arms[0].importance), seeds_of(arms)
+    over_arms = jackknife(lambda some: slope([arms[i] for i in some], law, seeds), list(range(len(arms))))
+    over_domains = jackknife(lambda some: slope(arms, law, seeds, some), names)
+    lines += ["", f"Slope of all, interval over arms: {within(over_arms, '')}; over domains: {within(over_domains, '')}. By domain: "
+              + ", ".join(f"{name} {slope(arms, law, seeds, [name]):.2f}" for name in names)]
+    s, t, beta = law
+    own = [jackknife(lambda some, k=k: refitted(arms, some)[k], seeds) for k in range(3)]
+    laws = [("as fitted", law), ("what counts alone", (s + t, 0.0, beta)), ("what is drawn alone", (0.0, s + t, beta)), ("no noise", (s, t, 0.0)),
+            ("refitted: s {}, t {}, beta {}".format(*(within(found, "") for found in own)), [found[0] for found in own])]
+    lines += ["", "| law, over all arms | missed | slope |", "| --- | --- | --- |"]
+    lines += [f"| {name} | {missed(arms, other):.3f} | {slope(arms, other, seeds):.2f} |" for name, other in laws]
     lines += ["", "| predicted, seen | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
     for arm in arms:
-        means = arm.means(arm.seen)
+        means = arm.means(law)
         lines.append(f"| {arm.study} {arm.arm} | " + " | ".join("{:+.3f}, {:+.3f}".format(*means[name]) for name in names) + " |")
-    everyone = sorted(set().union(*(arm.seen for arm in arms)))
-    return "\n".join(lines), jackknife(lambda some: slope(arms, some), everyone)
+    return "\n".join(lines)
 
 
-def swarm(path, measured):
+def swarm(path, measured, law):
     """The slope over all domains and mixtures of a search's swarm, and each domain's own."""
-    v, law, rows = deviations(Comparison(measured)), coefficients(FITTED), table(path)
+    v, rows = deviations(Comparison(measured)), table(path)
     shares = lambda row, key: {name: float(row[f"{key}:{name}"]) for name in v}
     even = [row for row in rows if row["kind"] == "uniform"]
     mixtures = [row for row in rows if row["kind"] != "uniform" and min(shares(row, "p").values()) > 0]
     mean = {name: sum(float(row[f"valid:{name}"]) for row in even) / len(even) for name in v}
-    value = lambda row: loss(shares(row, "a"), shares(row, "p"), v, 1, law)
+    value = lambda row: {name: dot(found, law) for name, found in terms(shares(row, "a"), shares(row, "p"), v, 1).items()}
     start = value(even[0])
     found = [{name: (value(row)[name] - start[name], float(row[f"valid:{name}"]) - mean[name]) for name in v} for row in mixtures]
     of = lambda some, names: [found[i][name] for i in some for name in names]
-    lines = [f"{len(found)} mixtures; differences from even, seen and missed: "
-             f"{root_mean_square(seen for _, seen in of(range(len(found)), v)):.3f}, {root_mean_square(seen - p for p, seen in of(range(len(found)), v)):.3f}",
-             "", "| domain | slope |", "| --- | --- |"]
+    everything = of(range(len(found)), v)
+    lines = [f"{len(found)} mixtures; differences from even, seen and missed: {root_mean_square(seen for _, seen in everything):.3f}, "
+             f"{root_mean_square(seen - p for p, seen in everything):.3f}", "", "| domain | slope |", "| --- | --- |"]
     for label, names in [*((name, [name]) for name in v), ("all", list(v))]:
         lines.append(f"| {label} | {within(jackknife(lambda some: through_0(of(some, names)), list(range(len(found)))), '')} |")
     return "\n".join(lines)
 
 
-def figure(arms):
+def figure(arms, law):
     """Seen on predicted, a point for each domain of each arm, as SVG; on the line the law is right."""
-    points = [(arm, name, *pair) for arm in arms for name, pair in arm.means(arm.seen).items()]
-    values = [value for point in points for value in point[2:]] + [0.0]
+    drawn = [(arm, name, *pair) for arm in arms for name, pair in arm.means(law).items()]
+    values = [value for point in drawn for value in point[2:]] + [0.0]
     low, high, size, left, top = min(values), max(values), 420, 70, 12
     low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
     at = lambda value: (value - low) / (high - low) * size
@@ -177,21 +205,23 @@ def figure(arms):
                  f'<text x="{x(tick):.1f}" y="{top + size + 16}" text-anchor="middle">{text}</text>',
                  f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{text}</text>']
     made.append(f'<line x1="{x(low):.1f}" y1="{y(low):.1f}" x2="{x(high):.1f}" y2="{y(high):.1f}" stroke="{INK}" stroke-dasharray="4 3"/>')
-    for arm, name, predicted, seen in points:
+    for arm, name, predicted, seen in drawn:
         colour = COLOURS[studies.index(arm.study) % len(COLOURS)]
         made.append(f'<circle cx="{x(predicted):.1f}" cy="{y(seen):.1f}" r="3.5" fill="{colour}" fill-opacity="0.75">'
                     f"<title>{escape(f'{arm.study} {arm.arm}, {name}')}</title></circle>")
     for number, study in enumerate(studies):
         names = ", ".join(arm.arm for arm in arms if arm.study == study)
-        made += [f'<circle cx="{left + size + 20}" cy="{top + 16 + 20 * number}" r="4.5" fill="{COLOURS[number % len(COLOURS)]}"><title>{escape(names)}</title></circle>',
+        made += [f'<circle cx="{left + size + 20}" cy="{top + 16 + 20 * number}" r="4.5" fill="{COLOURS[number % len(COLOURS)]}">'
+                 f"<title>{escape(names)}</title></circle>",
                  f'<text x="{left + size + 32}" y="{top + 20 + 20 * number}">study {escape(study)}</text>']
-    made += [f'<text x="{left + size / 2}" y="{top + size + 40}" text-anchor="middle">difference of loss from the baseline, predicted, nats a token</text>',
+    made += [f'<text x="{left + size / 2}" y="{top + size + 40}" text-anchor="middle">'
+             "difference of loss from the baseline, predicted, nats a token</text>",
              f'<text transform="translate(16 {top + size / 2}) rotate(-90)" text-anchor="middle">seen</text>']
     return "\n".join([*made, "</svg>", ""])
 
 
 def self_test():
-    """The law with s = t = 0.25 and beta = 0.3 in both sets of domains; v = 1 where it is fitted. Then losses that know nothing of it."""
+    """s = 0.3, t = 0.2 and beta = 0.3 in both sets of domains; v = 1 where they are fitted. Then losses that know nothing of the law."""
     draw, uniform = random.Random(9), (1 / 3,) * 3
     fitted = [("even", 12, uniform, uniform), ("small", 5, uniform, uniform), ("skewed", 12, uniform, (.8, .1, .1)),
               ("counted", 12, (.8, .1, .1), uniform), ("both", 12, (.5, .25, .25), (.5, .25, .25))]
@@ -201,7 +231,7 @@ def self_test():
     common = [draw.gauss(0, 0.05) for _ in range(8)]
 
     def made(path, names, arms, v, scale):
-        laws = {arm: [3 + i - scale * (0.25 * math.log(a) + 0.25 * math.log(size * q)
+        laws = {arm: [3 + i - scale * (0.3 * math.log(a) + 0.2 * math.log(size * q)
                                        - 0.3 * math.log(sum((b * w) ** 2 / r for b, w, r in zip(alpha, v, p)) / size))
                       for i, (a, q) in enumerate(zip(alpha, p))] for arm, size, alpha, p in arms}
         known = {arm: (size, alpha, p, v if arm == "va" else None) for arm, size, alpha, p in arms}
@@ -213,33 +243,41 @@ def self_test():
         made(folder / "fitted", "abc", fitted, [1.0] * 3, 1)
         made(folder / "right", "wxyz", other, v, 1)
         made(folder / "nothing", "wxyz", [arm for arm in other if arm[0] != "va"], v, 0)
-        text, (found, half) = report([folder / "right"], fitted=[folder / "fitted"])
-        print(text)
+        law = coefficients([folder / "fitted"])
+        arms, repeated = arms_of([folder / "right"])
+        print(report(arms, repeated, law))
+        found, half = jackknife(lambda some: slope(arms, law, some), range(8))
         assert abs(found - 1) < half < 0.1, (found, half)
-        drawn = figure(predictions([folder / "right"], (0.25, 0.25, 0.3))[0])
+        for k, true in enumerate((0.3, 0.2, 0.3)):
+            found, half = jackknife(lambda some: refitted(arms, some)[k], range(8))
+            assert abs(found - true) < half < 0.2, (k, found, half)
+        assert missed(arms, (0.5, 0.0, 0.3)) > 3 * missed(arms, law) < missed(arms, (0.0, 0.5, 0.3))
+        drawn = figure(arms, law)
         assert drawn.count('r="3.5"') == 12 and "right counted, z" in drawn
-        _, (found, half) = report([folder / "nothing"], folder / "right", [folder / "fitted"])
+        others, _ = arms_of([folder / "nothing"], folder / "right")
+        found, half = jackknife(lambda some: slope(others, law, some), range(8))
         assert abs(found) < half < 0.1, (found, half)
 
 
-if __name__ == "__main__":
+def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparisons", nargs="*", help="folders, or the prefixes of kept tables")
     parser.add_argument("--v", help="the comparison whose v serves where one does not measure it")
     parser.add_argument("--without", nargs="+", default=[], metavar="ARM", help="arms to leave out")
     parser.add_argument("--swarm", help="a search's swarm.csv in place of comparisons")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw seen on predicted, too")
-    parser.add_argument("--self-test", action="store_true")
-    arguments = parser.parse_args()
-    if arguments.self_test:
-        self_test()
-    elif arguments.swarm and arguments.v:
-        print(swarm(arguments.swarm, arguments.v))
-    elif arguments.comparisons:
-        print(report(arguments.comparisons, arguments.v, without=arguments.without)[0])
-        if arguments.plot:
-            arms, _ = predictions(arguments.comparisons, coefficients(FITTED), arguments.v)
-            arms = [arm for arm in arms if arm.arm not in arguments.without]
-            arguments.plot.write_text(figure(arms), encoding="utf-8")
+    given = parser.parse_args()
+    law = coefficients(FITTED)
+    if given.swarm and given.v:
+        print(swarm(given.swarm, given.v, law))
+    elif given.comparisons:
+        arms, repeated = arms_of(given.comparisons, given.v, given.without)
+        print(report(arms, repeated, law))
+        if given.plot:
+            given.plot.write_text(figure(arms, law), encoding="utf-8")
     else:
         parser.error("expected comparisons, or --swarm with --v, found neither")
+
+
+if __name__ == "__main__":
+    self_test() if sys.argv[1:] == ["--self-test"] else main()
