@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the scripts study_batch, study_knobs, study_headroom and study_law share: a comparison's losses and shares, and intervals over seeds.
+"""What the studies' scripts share: a comparison's losses and shares, intervals over seeds, and fits.
 
     python3 scripts/comparison.py runs/evidence/3a docs/evidence/3a
 
@@ -11,6 +11,7 @@ Needs nothing but Python.
 
 import csv
 import json
+import math
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -132,6 +133,16 @@ def solve(matrix, right):
                 normal[k] = [a - factor * b for a, b in zip(normal[k], normal[i])]
     x = [normal[i][-1] / normal[i][i] for i in width]
     return x, sum((sum(a * b for a, b in zip(row, x)) - y) ** 2 for row, y in zip(matrix, right))
+
+
+def through_0(pairs):
+    """The slope, through 0, of the second on the first of each pair."""
+    return sum(x * y for x, y in pairs) / sum(x * x for x, _ in pairs)
+
+
+def root_mean_square(values):
+    values = list(values)
+    return math.sqrt(sum(value * value for value in values) / len(values))
 
 
 def write_table(path, header, rows):

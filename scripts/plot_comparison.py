@@ -49,6 +49,17 @@ def ticks(low, high):
     return [round(k * step, 10) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
+def tick_text(tick):
+    return f"{tick:+g}".replace("-", "−") if tick else "0"
+
+
+def opening(width, height, title):
+    """The first lines of a figure: its size, font and ground."""
+    return [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+            f'font-family="Helvetica, Arial, sans-serif" font-size="12" fill="{INK}">',
+            f"<title>{escape(title)}</title>", '<rect width="100%" height="100%" fill="#ffffff"/>']
+
+
 def figure(study, margin, by_domain):
     """The SVG."""
     baseline, rows = rows_of(study, by_domain)
@@ -62,14 +73,11 @@ def figure(study, margin, by_domain):
         low, high = -1.0, 1.0
     bottom = TOP + ROW * len(rows)
     x = lambda value: LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
-    made = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + BOTTOM}" width="{WIDTH}" '
-            f'font-family="Helvetica, Arial, sans-serif" font-size="12" fill="{INK}">',
-            f"<title>{escape(study.name)}: loss less that of {escape(baseline)}</title>",
-            '<rect width="100%" height="100%" fill="#ffffff"/>']
+    made = opening(WIDTH, bottom + BOTTOM, f"{study.name}: loss less that of {baseline}")
     if margin:
         made.append(f'<rect x="{x(-margin):.1f}" y="{TOP}" width="{x(margin) - x(-margin):.1f}" height="{bottom - TOP}" fill="{BAND}"/>')
     for tick in ticks(low, high):
-        colour, text = (MUTED if tick == 0 else RULE), f"{tick:+g}".replace("-", "−") if tick else "0"
+        colour, text = (MUTED if tick == 0 else RULE), tick_text(tick)
         made.append(f'<line x1="{x(tick):.1f}" y1="{TOP}" x2="{x(tick):.1f}" y2="{bottom}" stroke="{colour}"/>')
         made.append(f'<text x="{x(tick):.1f}" y="{bottom + 16}" text-anchor="middle">{text}</text>')
     for number, (label, differences, own) in enumerate(rows):

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from comparison import Comparison, interval, jackknife, make_up, solve, within
+from comparison import Comparison, interval, jackknife, make_up, solve, through_0, within
 
 
 def findings(study, baseline):
@@ -48,8 +48,7 @@ def findings(study, baseline):
     predicted = lambda arm, some: beta(some) * sum(log_variance(arm, s) for s in some) / len(some)
 
     def slope(some, of):
-        pairs = [(predicted(arm, some), realised(arm, some)) for arm in of]
-        return sum(x * y for x, y in pairs) / sum(x * x for x, _ in pairs)
+        return through_0([(predicted(arm, some), realised(arm, some)) for arm in of])
 
     found = {"beta": jackknife(beta, seeds), "slope": jackknife(lambda some: slope(some, others), seeds)}
     for arm in others:

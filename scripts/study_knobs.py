@@ -26,7 +26,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from comparison import Comparison, interval, jackknife, make_up, solve, within
+from comparison import Comparison, interval, jackknife, make_up, root_mean_square, solve, within
 
 
 class Point:
@@ -51,6 +51,12 @@ class Point:
         """Of the exploratory law, whose a_i alone are the domains' own."""
         levels = [1.0 if i == j else 0.0 for j in range(len(self.p))]
         return levels + [-math.log(self.alpha[i]), -math.log(self.batch_size * self.p[i]), self.log_batch_loss]
+
+
+def points_of(paths):
+    """Every arm of these comparisons, and the seeds that all of them have."""
+    points = [Point(study, arm) for study in map(Comparison, paths) for arm in study.arms()]
+    return points, sorted(set.intersection(*(set(p.study.seeds(p.arm)) for p in points)))
 
 
 def dot(row, coefficients):
@@ -90,15 +96,12 @@ def left_out(points, domains, seeds):
             seen = p.loss(seeds, name)
             wrong.append(seen - dot(p.row(tau, i), laws[i]))
             own_wrong.append(seen - dot(p.own_row(i), own))
-    rms = lambda values: math.sqrt(sum(v * v for v in values) / len(values))
-    return taus, rms(wrong), rms(own_wrong)
+    return taus, root_mean_square(wrong), root_mean_square(own_wrong)
 
 
 def report(paths):
-    studies = [Comparison(path) for path in paths]
-    domains = studies[0].domains
-    points = [Point(study, arm) for study in studies for arm in study.arms()]
-    seeds = sorted(set.intersection(*(set(p.study.seeds(p.arm)) for p in points)))
+    points, seeds = points_of(paths)
+    domains = points[0].study.domains
     static = [p for p in points if not p.learned]
     if len(static) < 5:
         sys.exit(f"expected at least 5 static arms to fit to, found {len(static)}; name study 3's two folders and study 2's AdamW")

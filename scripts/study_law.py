@@ -29,9 +29,9 @@ import tempfile
 from html import escape
 from pathlib import Path
 
-from comparison import Comparison, interval, jackknife, make_up, solve, table, within
-from plot_comparison import INK, MUTED, RULE, ticks
-from study_knobs import Point, dot, fit_own
+from comparison import Comparison, interval, jackknife, make_up, root_mean_square, solve, table, through_0, within
+from plot_comparison import INK, MUTED, RULE, opening, tick_text, ticks
+from study_knobs import dot, fit_own, points_of
 
 COLOURS = ("#0b5394", "#b45f06", "#38761d", "#741b47", "#5b5b5b")
 FITTED = [Path(__file__).parent.parent / "docs/evidence" / name for name in ("3a", "3b", "2-adamw-95")]
@@ -39,10 +39,8 @@ FITTED = [Path(__file__).parent.parent / "docs/evidence" / name for name in ("3a
 
 def coefficients(paths):
     """s, t and beta of the static arms of these comparisons, over the seeds that all have."""
-    studies = [Comparison(path) for path in paths]
-    points = [Point(study, arm) for study in studies for arm in study.arms()]
-    seeds = sorted(set.intersection(*(set(p.study.seeds(p.arm)) for p in points)))
-    return fit_own([p for p in points if not p.learned], studies[0].domains, seeds)[0][-3:]
+    found, seeds = points_of(paths)
+    return fit_own([p for p in found if not p.learned], found[0].study.domains, seeds)[0][-3:]
 
 
 def deviations(study):
@@ -94,16 +92,6 @@ def seeds_of(arms):
 
 def points(arms, some, names=None):
     return [point for arm in arms for name, point in arm.points(some).items() if names is None or name in names]
-
-
-def through_0(pairs):
-    """The slope of seen on predicted."""
-    return sum(p * seen for p, seen in pairs) / sum(p * p for p, _ in pairs)
-
-
-def root_mean_square(values):
-    values = list(values)
-    return math.sqrt(sum(value * value for value in values) / len(values))
 
 
 def slope(arms, law, some, names=None):
@@ -196,11 +184,9 @@ def figure(arms, law):
     at = lambda value: (value - low) / (high - low) * size
     x, y = (lambda value: left + at(value)), (lambda value: top + size - at(value))
     studies = list(dict.fromkeys(arm.study for arm in arms))
-    made = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + size + 170} {top + size + 52}" width="{left + size + 170}" '
-            f'font-family="Helvetica, Arial, sans-serif" font-size="12" fill="{INK}">',
-            "<title>Differences of loss by domain: seen, on predicted</title>", '<rect width="100%" height="100%" fill="#ffffff"/>']
+    made = opening(left + size + 170, top + size + 52, "Differences of loss by domain: seen, on predicted")
     for tick in ticks(low, high):
-        colour, text = (MUTED if tick == 0 else RULE), f"{tick:+g}".replace("-", "−") if tick else "0"
+        colour, text = (MUTED if tick == 0 else RULE), tick_text(tick)
         made += [f'<line x1="{x(tick):.1f}" y1="{top}" x2="{x(tick):.1f}" y2="{top + size}" stroke="{colour}"/>',
                  f'<line x1="{left}" y1="{y(tick):.1f}" x2="{left + size}" y2="{y(tick):.1f}" stroke="{colour}"/>',
                  f'<text x="{x(tick):.1f}" y="{top + size + 16}" text-anchor="middle">{text}</text>',
