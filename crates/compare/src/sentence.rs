@@ -317,7 +317,8 @@ pub(crate) fn notes(comparison: &Comparison) -> Vec<String> {
     }
     if comparison.exploratory {
         notes.push(
-            "Seeds were added without declared looks, so that α is not kept: exploratory."
+            "α is not kept where seeds are added as one goes. `compare.looks`, set before the first \
+             run, declares when to look and keeps it."
                 .to_owned(),
         );
     }
