@@ -151,9 +151,13 @@ def report(arms, repeated, law):
               + ", ".join(f"{name} {slope(arms, law, seeds, [name]):.2f}" for name in names)]
     s, t, beta = law
     laws = [("as fitted", law), ("what counts alone", (s + t, 0.0, beta)), ("what is drawn alone", (0.0, s + t, beta)), ("no noise", (s, t, 0.0))]
-    own = {k: jackknife(lambda some, k=k: refitted(arms, some)[k], seeds) for k in moved(arms)}
-    laws.append(("refitted: " + ", ".join(f"{('s', 't', 'beta')[k]} {within(found, '')}" for k, found in own.items()),
-                 [own[k][0] if k in own else 0.0 for k in range(3)]))
+    intervals = [("seeds", seeds, lambda some: refitted(arms, some))]
+    if len(arms) > 3:    # of fewer, each alone tells some coefficient
+        intervals.append(("arms", list(range(len(arms))), lambda some: refitted([arms[i] for i in some], seeds)))
+    for over, whole, refit in intervals:
+        own = {k: jackknife(lambda some, k=k: refit(some)[k], whole) for k in moved(arms)}
+        laws.append((f"refitted, intervals over {over}: " + ", ".join(f"{('s', 't', 'beta')[k]} {within(found, '')}" for k, found in own.items()),
+                     [own[k][0] if k in own else 0.0 for k in range(3)]))
     lines += ["", "| law, over all arms | missed | slope |", "| --- | --- | --- |"]
     lines += [f"| {name} | {missed(arms, other):.3f} | {slope(arms, other, seeds):.2f} |" for name, other in laws]
     lines += ["", "| predicted, seen | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
@@ -250,7 +254,7 @@ def self_test():
         assert drawn.count('r="3.5"') == 12 and "right counted, z" in drawn
         others, again = arms_of([folder / "nothing"], folder / "right")
         fixed = report(arms_of([folder / "right"], without=["drawn", "counted"])[0], again, law)
-        assert "refitted: t 0.2" in fixed and "beta 0." in fixed, fixed    # where alpha stays, nothing tells s
+        assert "over seeds: t 0.2" in fixed and "beta 0." in fixed, fixed    # where alpha stays, nothing tells s
         found, half = jackknife(lambda some: slope(others, law, some), range(8))
         assert abs(found) < half < 0.1, (found, half)
 
