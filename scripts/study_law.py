@@ -155,9 +155,12 @@ def report(arms, repeated, law):
     if len(arms) > 3:    # of fewer, each alone tells some coefficient
         intervals.append(("arms", list(range(len(arms))), lambda some: refitted([arms[i] for i in some], seeds)))
     for over, whole, refit in intervals:
-        own = {k: jackknife(lambda some, k=k: refit(some)[k], whole) for k in moved(arms)}
-        laws.append((f"refitted, intervals over {over}: " + ", ".join(f"{('s', 't', 'beta')[k]} {within(found, '')}" for k, found in own.items()),
-                     [own[k][0] if k in own else 0.0 for k in range(3)]))
+        told = moved(arms)
+        own = {("s", "t", "beta")[k]: jackknife(lambda some, k=k: refit(some)[k], whole) for k in told}
+        if {0, 1} <= set(told):
+            own["s + t"] = jackknife(lambda some: sum(refit(some)[:2]), whole)
+        laws.append((f"refitted, intervals over {over}: " + ", ".join(f"{name} {within(found, '')}" for name, found in own.items()),
+                     [own.get(name, (0.0,))[0] for name in ("s", "t", "beta")]))
     lines += ["", "| law, over all arms | missed | slope |", "| --- | --- | --- |"]
     lines += [f"| {name} | {missed(arms, other):.3f} | {slope(arms, other, seeds):.2f} |" for name, other in laws]
     lines += ["", "| predicted, seen | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
