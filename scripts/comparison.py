@@ -73,6 +73,11 @@ class Comparison:
         """Whether the arm's strategy measured v, and so moved p."""
         return any(values["v"] is not None for run in self.shares[arm].values() for values in run.values())
 
+    def deviations(self):
+        """v by domain, the mean over the runs that measured it; None if none did."""
+        runs = [run for arm in self.arms() if self.measured(arm) for run in self.shares[arm].values()]
+        return {name: sum(run[name]["v"] for run in runs) / len(runs) for name in self.domains} if runs else None
+
 
 def table(path):
     with open(path, newline="", encoding="utf-8") as lines:

@@ -2,6 +2,7 @@
 """Study 4 (configs/evidence/4-headroom.toml): is what sampling gains what the gradient's variance predicts?
 
     python3 scripts/study_headroom.py runs/evidence/4      (or docs/evidence/4)
+    python3 scripts/study_headroom.py docs/evidence/4 --v docs/evidence/4-sketch      (v as other runs measured it)
     python3 scripts/study_headroom.py --self-test
 
 Predicted of an arm is beta · ln(Σ alpha² v²/p over the baseline's), with v as the arms measured it that learn p, means over the run
@@ -20,13 +21,14 @@ from pathlib import Path
 from comparison import Comparison, interval, jackknife, make_up, solve, through_0, within
 
 
-def findings(study, baseline):
-    """By name: (estimate, half-width); beta, the slope, and each arm's realised, predicted and slope."""
+def findings(study, baseline, elsewhere=None):
+    """By name: (estimate, half-width); beta, the slope, and each arm's realised, predicted and slope. `elsewhere`: v by domain in place of
+    the study's own."""
     arms = [arm for arm in study.arms() if arm != baseline]
     sizes = [arm for arm in arms if study.batch_size[arm] != study.batch_size[baseline]]
     others = [arm for arm in arms if arm not in sizes]
     learned = [arm for arm in others if study.measured(arm)]
-    if not sizes or not learned:
+    if not sizes or not (learned or elsewhere):
         sys.exit(f"{study.name}: expected arms of another batch size, and one that measures v, found {len(sizes)} and {len(learned)}")
     seeds = study.seeds(baseline, *arms)
 
@@ -34,7 +36,7 @@ def findings(study, baseline):
         def variance(of):
             shares, total = study.shares[of][seed], 0.0
             for name, own in shares.items():
-                v = sum(study.shares[a][seed][name]["v"] for a in learned) / len(learned)
+                v = elsewhere[name] if elsewhere else sum(study.shares[a][seed][name]["v"] for a in learned) / len(learned)
                 total += own["alpha"] ** 2 * v ** 2 / own["p"]
             return total
         return math.log(variance(arm) / variance(baseline))
@@ -58,8 +60,8 @@ def findings(study, baseline):
     return found, len(seeds)
 
 
-def report(path, baseline="matched"):
-    found, seeds = findings(Comparison(path), baseline)
+def report(path, measured=None, baseline="matched"):
+    found, seeds = findings(Comparison(path), baseline, measured and Comparison(measured).deviations())
     beta, slope = found.pop("beta"), found.pop("slope")
     lines = [f"{seeds} seeds; beta {within(beta)} nats an e-fold of the batch; slope of realised on predicted {within(slope, '')}", "",
              "| arm | realised, all its seeds | predicted | realised less predicted | slope |", "| --- | --- | --- | --- | --- |"]
@@ -84,12 +86,19 @@ def self_test():
         make_up(Path(folder) / "4", dict(zip(names, alpha)), arms, range(8), loss)
         found, seeds = findings(Comparison(Path(folder) / "4"), "matched")
         print(report(Path(folder) / "4"))
+        make_up(Path(folder) / "v", dict(zip(names, alpha)), {"va": (24, alpha, best, [1.0] * 4)}, range(2), loss)
+        elsewhere, _ = findings(Comparison(Path(folder) / "4"), "matched", Comparison(Path(folder) / "v").deviations())
+        assert elsewhere["beta"] == found["beta"] and elsewhere["va"][1][0] > 0 > found["va"][1][0]    # where v are alike, p = alpha is best
         for name, true, most in (("beta", 0.35, 0.05), ("slope", 1.0, 0.15)):
             mean, half = found[name]
             assert seeds == 8 and abs(mean - true) < half < most, (name, mean, half)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    given = sys.argv[1:]
+    if given == ["--self-test"]:
+        self_test()
+    elif len(given) == 1 or len(given) == 3 and given[1] == "--v":
+        print(report(given[0], given[-1] if len(given) == 3 else None))
+    else:
         sys.exit(__doc__)
-    self_test() if sys.argv[1] == "--self-test" else print(report(sys.argv[1]))

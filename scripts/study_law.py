@@ -43,12 +43,6 @@ def coefficients(paths):
     return fit_own([p for p in found if not p.learned], found[0].study.domains, seeds)[0][-3:]
 
 
-def deviations(study):
-    """v by domain, the mean over the runs that measured it; None if none did."""
-    runs = [run for arm in study.arms() if study.measured(arm) for run in study.shares[arm].values()]
-    return {name: sum(run[name]["v"] for run in runs) / len(runs) for name in study.domains} if runs else None
-
-
 def terms(alpha, p, v, size):
     """By domain, what s, t and beta are multiplied by."""
     noise = math.log(sum((alpha[name] * v[name]) ** 2 / p[name] for name in v) / size)
@@ -127,10 +121,10 @@ def row(name, arms, law):
 def arms_of(paths, measured=None, without=()):
     """All arms but the baselines, and the baselines' repetitions. `measured`: the comparison whose v serves where a comparison's own arms
     do not measure it."""
-    elsewhere = deviations(Comparison(measured)) if measured else None
+    elsewhere = Comparison(measured).deviations() if measured else None
     arms, repeated = [], []
     for study in map(Comparison, paths):
-        v = deviations(study) or elsewhere or {}
+        v = study.deviations() or elsewhere or {}
         if set(v) != set(study.domains):
             sys.exit(f"{study.name}: expected v of {', '.join(study.domains)}, found that of {', '.join(v) or 'none'}; "
                      "name a comparison that measured it behind --v")
@@ -172,7 +166,7 @@ def report(arms, repeated, law):
 
 def swarm(path, measured, law):
     """The slope over all domains and mixtures of a search's swarm, and each domain's own."""
-    v, rows = deviations(Comparison(measured)), table(path)
+    v, rows = Comparison(measured).deviations(), table(path)
     shares = lambda row, key: {name: float(row[f"{key}:{name}"]) for name in v}
     even = [row for row in rows if row["kind"] == "uniform"]
     mixtures = [row for row in rows if row["kind"] != "uniform" and min(shares(row, "p").values()) > 0]
