@@ -79,6 +79,14 @@ class Comparison:
         return {name: sum(run[name]["v"] for run in runs) / len(runs) for name in self.domains} if runs else None
 
 
+def of_domains(v, study):
+    """v, which must be of the study's domains."""
+    if set(v or {}) != set(study.domains):
+        sys.exit(f"{study.name}: expected v of {', '.join(study.domains)}, found that of {', '.join(v or {}) or 'none'}; "
+                 "name a comparison that measured it behind --v")
+    return v
+
+
 def table(path):
     with open(path, newline="", encoding="utf-8") as lines:
         return list(csv.DictReader(lines))

@@ -6,7 +6,7 @@
     python3 scripts/study_headroom.py --self-test
 
 Predicted of an arm is beta · ln(Σ alpha² v²/p over the baseline's), with v as the arms measured it that learn p, means over the run
-and over these arms. beta is what the batch is worth, (L of the smaller − L of the larger) / ln of their ratio, from the baseline and the
+and over these arms, or as --v's runs did, means over these, which the intervals then take as known. beta is what the batch is worth, (L of the smaller − L of the larger) / ln of their ratio, from the baseline and the
 arms that differ from it in batch size alone. The slope is that of realised on predicted, through 0, over all other arms: 1 where
 variance says all, 0 where it says nothing. Seeds are those that all arms have; intervals are 95 %, the jackknife's where beta is in
 them. Slopes of single arms are beside their differences: the one of all arms rests on those that move the variance most.
@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from comparison import Comparison, interval, jackknife, make_up, solve, through_0, within
+from comparison import Comparison, interval, jackknife, make_up, of_domains, solve, through_0, within
 
 
 def findings(study, baseline, elsewhere=None):
@@ -61,9 +61,10 @@ def findings(study, baseline, elsewhere=None):
 
 
 def report(path, measured=None, baseline="matched"):
-    found, seeds = findings(Comparison(path), baseline, measured and Comparison(measured).deviations())
+    study = Comparison(path)
+    found, seeds = findings(study, baseline, measured and of_domains(Comparison(measured).deviations(), study))
     beta, slope = found.pop("beta"), found.pop("slope")
-    lines = [f"{seeds} seeds; beta {within(beta)} nats an e-fold of the batch; slope of realised on predicted {within(slope, '')}", "",
+    lines = [f"v of {Path(measured or path).name}; {seeds} seeds; beta {within(beta)} nats an e-fold of the batch; slope of realised on predicted {within(slope, '')}", "",
              "| arm | realised, all its seeds | predicted | realised less predicted | slope |", "| --- | --- | --- | --- | --- |"]
     return "\n".join(lines + [f"| {arm} | " + " | ".join(map(within, values)) + " |" for arm, values in found.items()])
 

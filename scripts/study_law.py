@@ -29,10 +29,12 @@ import tempfile
 from html import escape
 from pathlib import Path
 
-from comparison import Comparison, interval, jackknife, make_up, root_mean_square, solve, table, through_0, within
+from comparison import Comparison, interval, jackknife, make_up, of_domains, root_mean_square, solve, table, through_0, within
 from plot_comparison import INK, MUTED, RULE, opening, tick_text, ticks
 from study_knobs import dot, fit_own, points_of
 
+NAMES = ("s", "t", "beta")
+SAME = 1e-6     # terms that differ by less are the same, recorded to a few digits fewer than f64 has
 COLOURS = ("#0b5394", "#b45f06", "#38761d", "#741b47", "#5b5b5b")
 FITTED = [Path(__file__).parent.parent / "docs/evidence" / name for name in ("3a", "3b", "2-adamw-95")]
 
@@ -96,17 +98,23 @@ def missed(arms, law):
     return root_mean_square(seen - dot(found, law) for found, seen in points(arms, seeds_of(arms)))
 
 
-def moved(arms):
-    """Which of s, t and beta these arms can tell: those whose terms differ from the baseline's in any of them."""
-    found = points(arms, seeds_of(arms))
-    return [k for k in range(3) if any(abs(of[k]) > 1e-9 for of, _ in found)]
+def told(arms):
+    """What these arms can tell: of s, t and beta (0, 1, 2) those whose terms move, in one list where their terms are the same in every
+    arm, as s and t where alpha = p, so that their sum alone is told."""
+    found, groups = [of for of, _ in points(arms, seeds_of(arms))], []
+    for k in (k for k in range(3) if any(abs(of[k]) > SAME for of in found)):
+        alike = [group for group in groups if all(abs(of[k] - of[group[0]]) <= SAME for of in found)]
+        if alike:
+            alike[0].append(k)
+        else:
+            groups.append([k])
+    return groups
 
 
-def refitted(arms, some):
-    """s, t and beta of these arms' differences themselves; 0 where no arm can tell it."""
-    found, known = points(arms, some), moved(arms)
-    own = dict(zip(known, solve([[x[k] for k in known] for x, _ in found], [seen for _, seen in found])[0]))
-    return [own.get(k, 0.0) for k in range(3)]
+def refitted(arms, some, groups):
+    """One factor for each of `groups`, of these arms' differences themselves."""
+    found = points(arms, some)
+    return solve([[x[group[0]] for group in groups] for x, _ in found], [seen for _, seen in found])[0]
 
 
 def row(name, arms, law):
@@ -124,10 +132,7 @@ def arms_of(paths, measured=None, without=()):
     elsewhere = Comparison(measured).deviations() if measured else None
     arms, repeated = [], []
     for study in map(Comparison, paths):
-        v = study.deviations() or elsewhere or {}
-        if set(v) != set(study.domains):
-            sys.exit(f"{study.name}: expected v of {', '.join(study.domains)}, found that of {', '.join(v) or 'none'}; "
-                     "name a comparison that measured it behind --v")
+        v = of_domains(study.deviations() or elsewhere, study)
         repeated.append(Arm(study, study.baseline() + "~", v))
         arms += [Arm(study, arm, v) for arm in study.arms() if arm != study.baseline() and arm not in without]
     return arms, repeated
@@ -145,16 +150,17 @@ def report(arms, repeated, law):
               + ", ".join(f"{name} {slope(arms, law, seeds, [name]):.2f}" for name in names)]
     s, t, beta = law
     laws = [("as fitted", law), ("what counts alone", (s + t, 0.0, beta)), ("what is drawn alone", (0.0, s + t, beta)), ("no noise", (s, t, 0.0))]
-    intervals = [("seeds", seeds, lambda some: refitted(arms, some))]
-    if len(arms) > 3:    # of fewer, each alone tells some coefficient
-        intervals.append(("arms", list(range(len(arms))), lambda some: refitted([arms[i] for i in some], seeds)))
+    groups = told(arms)
+    intervals = [("seeds", seeds, lambda some: refitted(arms, some, groups))]
+    if len(arms) > 3:    # of fewer, each alone tells some factor
+        intervals.append(("arms", list(range(len(arms))), lambda some: refitted([arms[i] for i in some], seeds, groups)))
     for over, whole, refit in intervals:
-        told = moved(arms)
-        own = {("s", "t", "beta")[k]: jackknife(lambda some, k=k: refit(some)[k], whole) for k in told}
-        if {0, 1} <= set(told):
+        own = {" + ".join(NAMES[k] for k in group): jackknife(lambda some, n=n: refit(some)[n], whole) for n, group in enumerate(groups)}
+        if [0] in groups and [1] in groups:
             own["s + t"] = jackknife(lambda some: sum(refit(some)[:2]), whole)
+        factors = {group[0]: factor for group, factor in zip(groups, refit(whole))}
         laws.append((f"refitted, intervals over {over}: " + ", ".join(f"{name} {within(found, '')}" for name, found in own.items()),
-                     [own.get(name, (0.0,))[0] for name in ("s", "t", "beta")]))
+                     [factors.get(k, 0.0) for k in range(3)]))
     lines += ["", "| law, over all arms | missed | slope |", "| --- | --- | --- |"]
     lines += [f"| {name} | {missed(arms, other):.3f} | {slope(arms, other, seeds):.2f} |" for name, other in laws]
     lines += ["", "| predicted, seen | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
@@ -244,7 +250,7 @@ def self_test():
         found, half = jackknife(lambda some: slope(arms, law, some), range(8))
         assert abs(found - 1) < half < 0.1, (found, half)
         for k, true in enumerate((0.3, 0.2, 0.3)):
-            found, half = jackknife(lambda some: refitted(arms, some)[k], range(8))
+            found, half = jackknife(lambda some: refitted(arms, some, [[0], [1], [2]])[k], range(8))
             assert abs(found - true) < half < 0.2, (k, found, half)
         assert missed(arms, (0.5, 0.0, 0.3)) > 3 * missed(arms, law) < missed(arms, (0.0, 0.5, 0.3))
         drawn = figure(arms, law)
@@ -252,6 +258,8 @@ def self_test():
         others, again = arms_of([folder / "nothing"], folder / "right")
         fixed = report(arms_of([folder / "right"], without=["drawn", "counted"])[0], again, law)
         assert "over seeds: t 0.2" in fixed and "beta 0." in fixed, fixed    # where alpha stays, nothing tells s
+        alike = report(arms_of([folder / "right"], without=["va", "counted"])[0], again, law)
+        assert "over seeds: s + t 0.5" in alike, alike    # where alpha = p, the sum alone is told
         found, half = jackknife(lambda some: slope(others, law, some), range(8))
         assert abs(found) < half < 0.1, (found, half)
 
