@@ -79,12 +79,17 @@ class Comparison:
         return {name: sum(run[name]["v"] for run in runs) / len(runs) for name in self.domains} if runs else None
 
 
-def of_domains(v, study):
-    """v, which must be of the study's domains."""
-    if set(v or {}) != set(study.domains):
-        sys.exit(f"{study.name}: expected v of {', '.join(study.domains)}, found that of {', '.join(v or {}) or 'none'}; "
+def of_domains(v, name, domains):
+    """v, which must be of the domains of what is called `name`."""
+    if set(v or {}) != set(domains):
+        sys.exit(f"{name}: expected v of {', '.join(domains)}, found that of {', '.join(v or {}) or 'none'}; "
                  "name a comparison that measured it behind --v")
     return v
+
+
+def gradient_variance(shares, v):
+    """Σ alpha²v²/p, for shares[domain] = {alpha, p}."""
+    return sum((own["alpha"] * v[name]) ** 2 / own["p"] for name, own in shares.items())
 
 
 def table(path):

@@ -6,19 +6,21 @@
     python3 scripts/study_headroom.py --self-test
 
 Predicted of an arm is beta · ln(Σ alpha² v²/p over the baseline's), with v as the arms measured it that learn p, means over the run
-and over these arms, or as --v's runs did, means over these, which the intervals then take as known. beta is what the batch is worth, (L of the smaller − L of the larger) / ln of their ratio, from the baseline and the
-arms that differ from it in batch size alone. The slope is that of realised on predicted, through 0, over all other arms: 1 where
-variance says all, 0 where it says nothing. Seeds are those that all arms have; intervals are 95 %, the jackknife's where beta is in
-them. Slopes of single arms are beside their differences: the one of all arms rests on those that move the variance most.
+and over these arms, or as --v's runs did, means over these, which the intervals then take as known. beta is what the batch is worth,
+(L of the smaller − L of the larger) / ln of their ratio, from the baseline and the arms that differ from it in batch size alone. The
+slope is that of realised on predicted, through 0, over all other arms: 1 where variance says all, 0 where it says nothing. Seeds are
+those that all arms have; intervals are 95 %, the jackknife's where beta is in them. Slopes of single arms are beside their
+differences: the one of all arms rests on those that move the variance most.
 """
 
+import argparse
 import math
 import random
 import sys
 import tempfile
 from pathlib import Path
 
-from comparison import Comparison, interval, jackknife, make_up, of_domains, solve, through_0, within
+from comparison import Comparison, gradient_variance, interval, jackknife, make_up, of_domains, solve, through_0, within
 
 
 def findings(study, baseline, elsewhere=None):
@@ -33,13 +35,9 @@ def findings(study, baseline, elsewhere=None):
     seeds = study.seeds(baseline, *arms)
 
     def log_variance(arm, seed):
-        def variance(of):
-            shares, total = study.shares[of][seed], 0.0
-            for name, own in shares.items():
-                v = elsewhere[name] if elsewhere else sum(study.shares[a][seed][name]["v"] for a in learned) / len(learned)
-                total += own["alpha"] ** 2 * v ** 2 / own["p"]
-            return total
-        return math.log(variance(arm) / variance(baseline))
+        v = elsewhere or {name: sum(study.shares[a][seed][name]["v"] for a in learned) / len(learned) for name in study.domains}
+        ours, theirs = (gradient_variance(study.shares[of][seed], v) for of in (arm, baseline))
+        return math.log(ours / theirs)
 
     def beta(some):
         runs = [(math.log(study.batch_size[arm]), study.mean_loss(arm, seed) - sum(study.mean_loss(a, seed) for a in [baseline, *sizes]) / (len(sizes) + 1))
@@ -62,9 +60,11 @@ def findings(study, baseline, elsewhere=None):
 
 def report(path, measured=None, baseline="matched"):
     study = Comparison(path)
-    found, seeds = findings(study, baseline, measured and of_domains(Comparison(measured).deviations(), study))
+    elsewhere = of_domains(Comparison(measured).deviations(), study.name, study.domains) if measured else None
+    found, seeds = findings(study, baseline, elsewhere)
     beta, slope = found.pop("beta"), found.pop("slope")
-    lines = [f"v of {Path(measured or path).name}; {seeds} seeds; beta {within(beta)} nats an e-fold of the batch; slope of realised on predicted {within(slope, '')}", "",
+    lines = [f"v of {Path(measured or path).name}; {seeds} seeds; beta {within(beta)} nats an e-fold of the batch; "
+             f"slope of realised on predicted {within(slope, '')}", "",
              "| arm | realised, all its seeds | predicted | realised less predicted | slope |", "| --- | --- | --- | --- | --- |"]
     return "\n".join(lines + [f"| {arm} | " + " | ".join(map(within, values)) + " |" for arm, values in found.items()])
 
@@ -95,11 +95,13 @@ def self_test():
             assert seeds == 8 and abs(mean - true) < half < most, (name, mean, half)
 
 
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comparison", help="a folder, or the prefix of kept tables")
+    parser.add_argument("--v", help="the comparison whose v serves in place of the study's own")
+    given = parser.parse_args()
+    print(report(given.comparison, given.v))
+
+
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    if given == ["--self-test"]:
-        self_test()
-    elif len(given) == 1 or len(given) == 3 and given[1] == "--v":
-        print(report(given[0], given[-1] if len(given) == 3 else None))
-    else:
-        sys.exit(__doc__)
+    self_test() if sys.argv[1:] == ["--self-test"] else main()

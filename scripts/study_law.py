@@ -29,7 +29,7 @@ import tempfile
 from html import escape
 from pathlib import Path
 
-from comparison import Comparison, interval, jackknife, make_up, of_domains, root_mean_square, solve, table, through_0, within
+from comparison import Comparison, gradient_variance, interval, jackknife, make_up, of_domains, root_mean_square, solve, table, through_0, within
 from plot_comparison import INK, MUTED, RULE, opening, tick_text, ticks
 from study_knobs import dot, fit_own, points_of
 
@@ -45,10 +45,10 @@ def coefficients(paths):
     return fit_own([p for p in found if not p.learned], found[0].study.domains, seeds)[0][-3:]
 
 
-def terms(alpha, p, v, size):
-    """By domain, what s, t and beta are multiplied by."""
-    noise = math.log(sum((alpha[name] * v[name]) ** 2 / p[name] for name in v) / size)
-    return {name: (-math.log(alpha[name]), -math.log(size * p[name]), noise) for name in v}
+def terms(shares, v, size):
+    """By domain, what s, t and beta are multiplied by, for shares[domain] = {alpha, p}."""
+    noise = math.log(gradient_variance(shares, v) / size)
+    return {name: (-math.log(own["alpha"]), -math.log(size * own["p"]), noise) for name, own in shares.items()}
 
 
 class Arm:
@@ -59,8 +59,7 @@ class Arm:
         self.study, self.arm, self.importance = study.name, arm, study.importance
         self.terms, self.seen = {}, {}
         for seed in study.seeds(arm, baseline):
-            shares = [{key: {name: study.shares[of][seed][name][key] for name in v} for key in ("alpha", "p")} for of in (arm, baseline)]
-            ours, theirs = (terms(**of, v=v, size=study.batch_size[name]) for of, name in zip(shares, (arm, baseline)))
+            ours, theirs = (terms(study.shares[of][seed], v, study.batch_size[of]) for of in (arm, baseline))
             self.terms[seed] = {name: [x - y for x, y in zip(ours[name], theirs[name])] for name in study.domains}
             self.seen[seed] = {name: study.losses[arm][seed][name] - study.losses[baseline][seed][name] for name in study.domains}
 
@@ -132,10 +131,25 @@ def arms_of(paths, measured=None, without=()):
     elsewhere = Comparison(measured).deviations() if measured else None
     arms, repeated = [], []
     for study in map(Comparison, paths):
-        v = of_domains(study.deviations() or elsewhere, study)
+        v = of_domains(study.deviations() or elsewhere, study.name, study.domains)
         repeated.append(Arm(study, study.baseline() + "~", v))
         arms += [Arm(study, arm, v) for arm in study.arms() if arm != study.baseline() and arm not in without]
     return arms, repeated
+
+
+def refits(arms, seeds):
+    """Laws fitted to these arms' differences themselves, each with its name: the same factors, with intervals over seeds and over arms."""
+    groups = told(arms)
+    factors = dict(zip((group[0] for group in groups), refitted(arms, seeds, groups)))
+    law = [factors.get(k, 0.0) for k in range(3)]
+    wholes = [("seeds", seeds, lambda some: refitted(arms, some, groups))]
+    if len(arms) > 3:    # of fewer, each alone tells some factor
+        wholes.append(("arms", list(range(len(arms))), lambda some: refitted([arms[i] for i in some], seeds, groups)))
+    for over, whole, refit in wholes:
+        own = {" + ".join(NAMES[k] for k in group): jackknife(lambda some, n=n: refit(some)[n], whole) for n, group in enumerate(groups)}
+        if [0] in groups and [1] in groups:
+            own["s + t"] = jackknife(lambda some: sum(refit(some)[:2]), whole)
+        yield f"refitted, intervals over {over}: " + ", ".join(f"{name} {within(found, '')}" for name, found in own.items()), law
 
 
 def report(arms, repeated, law):
@@ -149,18 +163,8 @@ def report(arms, repeated, law):
     lines += ["", f"Slope of all, interval over arms: {within(over_arms, '')}; over domains: {within(over_domains, '')}. By domain: "
               + ", ".join(f"{name} {slope(arms, law, seeds, [name]):.2f}" for name in names)]
     s, t, beta = law
-    laws = [("as fitted", law), ("what counts alone", (s + t, 0.0, beta)), ("what is drawn alone", (0.0, s + t, beta)), ("no noise", (s, t, 0.0))]
-    groups = told(arms)
-    intervals = [("seeds", seeds, lambda some: refitted(arms, some, groups))]
-    if len(arms) > 3:    # of fewer, each alone tells some factor
-        intervals.append(("arms", list(range(len(arms))), lambda some: refitted([arms[i] for i in some], seeds, groups)))
-    for over, whole, refit in intervals:
-        own = {" + ".join(NAMES[k] for k in group): jackknife(lambda some, n=n: refit(some)[n], whole) for n, group in enumerate(groups)}
-        if [0] in groups and [1] in groups:
-            own["s + t"] = jackknife(lambda some: sum(refit(some)[:2]), whole)
-        factors = {group[0]: factor for group, factor in zip(groups, refit(whole))}
-        laws.append((f"refitted, intervals over {over}: " + ", ".join(f"{name} {within(found, '')}" for name, found in own.items()),
-                     [factors.get(k, 0.0) for k in range(3)]))
+    laws = [("as fitted", law), ("what counts alone", (s + t, 0.0, beta)), ("what is drawn alone", (0.0, s + t, beta)),
+            ("no noise", (s, t, 0.0)), *refits(arms, seeds)]
     lines += ["", "| law, over all arms | missed | slope |", "| --- | --- | --- |"]
     lines += [f"| {name} | {missed(arms, other):.3f} | {slope(arms, other, seeds):.2f} |" for name, other in laws]
     lines += ["", "| predicted, seen | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
@@ -172,12 +176,14 @@ def report(arms, repeated, law):
 
 def swarm(path, measured, law):
     """The slope over all domains and mixtures of a search's swarm, and each domain's own."""
-    v, rows = Comparison(measured).deviations(), table(path)
-    shares = lambda row, key: {name: float(row[f"{key}:{name}"]) for name in v}
+    rows = table(path)
+    names = [column.removeprefix("p:") for column in rows[0] if column.startswith("p:")]
+    v = of_domains(Comparison(measured).deviations(), Path(path).name, names)
+    shares = lambda row: {name: {"alpha": float(row[f"a:{name}"]), "p": float(row[f"p:{name}"])} for name in v}
     even = [row for row in rows if row["kind"] == "uniform"]
-    mixtures = [row for row in rows if row["kind"] != "uniform" and min(shares(row, "p").values()) > 0]
+    mixtures = [row for row in rows if row["kind"] != "uniform" and all(own["p"] > 0 for own in shares(row).values())]
     mean = {name: sum(float(row[f"valid:{name}"]) for row in even) / len(even) for name in v}
-    value = lambda row: {name: dot(found, law) for name, found in terms(shares(row, "a"), shares(row, "p"), v, 1).items()}
+    value = lambda row: {name: dot(found, law) for name, found in terms(shares(row), v, 1).items()}
     start = value(even[0])
     found = [{name: (value(row)[name] - start[name], float(row[f"valid:{name}"]) - mean[name]) for name in v} for row in mixtures]
     of = lambda some, names: [found[i][name] for i in some for name in names]
